@@ -1,6 +1,6 @@
-//! What the application itself sends into a channel: an object with a `type` of its own goes out as it is,
-//! anything else as a publication. Decided once, by `Shape::of`; channels encode with it. Clients count by `channel`
-//! and `offset`, so those are always the server's.
+//! Values that the application sends into a channel: an object with an unreserved `type` is sent as a
+//! message, anything else as a publication. `Shape::of` decides it once, and channels encode by it. Clients
+//! count by `channel` and `offset`, so the server always sets these.
 
 use crate::{
     Encoding, Message, Publication, Raw, is_reserved_type,
@@ -9,17 +9,17 @@ use crate::{
     write::Writer,
 };
 
-/// How a value of the application's becomes a message.
+/// How a value of the application becomes a message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Shape {
-    /// An object with a string field `type` that the protocol does not reserve: it is the message. `channel` and
-    /// `offset` are set; `timestamp` where it has none.
+    /// An object with a string field `type` that the protocol does not reserve. It is sent as the message;
+    /// `channel` and `offset` are set, and `timestamp` if it has none.
     Message(OwnFields),
-    /// Any other value: it becomes the `content` of a publication.
+    /// Any other value. It becomes the `content` of a publication.
     Content,
 }
 
-/// Which of the fields that are set a message brings itself.
+/// Which of the set fields a message already contains.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct OwnFields {
     channel: bool,
@@ -28,7 +28,7 @@ pub struct OwnFields {
 }
 
 impl OwnFields {
-    /// Returns whether clients would count the message as a publication of the channel that it names, wherever it was
+    /// Whether clients would count the message as a publication of the channel that it names, wherever it was
     /// sent: it has a `channel` and an `offset`.
     #[must_use]
     pub const fn has_position(self) -> bool {
@@ -37,7 +37,7 @@ impl OwnFields {
 }
 
 impl Shape {
-    /// Decides what a value is.
+    /// Returns the shape of a value.
     ///
     /// ```
     /// use hauyna_protocol::{Encoding, Raw, Shape};
@@ -53,7 +53,7 @@ impl Shape {
         if !value.is_object() {
             return Self::Content;
         }
-        let mut own = OwnFields::default();
+        let mut present = OwnFields::default();
         let (mut has_type, mut is_message, mut is_ambiguous) = (false, false, false);
         value.each_field(|name, value| {
             let seen = match name {
@@ -62,19 +62,19 @@ impl Shape {
                         value.is_text() && !value.as_str().is_some_and(|kind| is_reserved_type(&kind));
                     &mut has_type
                 }
-                "channel" => &mut own.channel,
-                "timestamp" => &mut own.timestamp,
-                "offset" => &mut own.offset,
+                "channel" => &mut present.channel,
+                "timestamp" => &mut present.timestamp,
+                "offset" => &mut present.offset,
                 _ => return,
             };
-            // Of a field that stands twice some clients take the first and others the last, or none.
+            // If a field occurs twice, some clients take the first, others the last or none.
             is_ambiguous |= std::mem::replace(seen, true);
         });
-        if is_message && !is_ambiguous { Self::Message(own) } else { Self::Content }
+        if is_message && !is_ambiguous { Self::Message(present) } else { Self::Content }
     }
 }
 
-/// A value of the application's on its way into a channel.
+/// A value of the application that is sent into a channel.
 ///
 /// ```
 /// use hauyna_protocol::{Application, Encoding, Raw, Shape};
@@ -88,28 +88,28 @@ impl Shape {
 pub struct Application<'a> {
     /// The value.
     pub value: Raw<'a>,
-    /// What [`Shape::of`] says about it.
+    /// The result of [`Shape::of`].
     pub shape: Shape,
     /// The channel.
     pub channel: &'a str,
-    /// In ms since the Unix epoch.
+    /// Time in ms since the Unix epoch.
     pub timestamp: u64,
-    /// The number in the channel's stream, where it keeps one.
+    /// Number in the channel's stream, if the channel keeps a history.
     pub offset: Option<u64>,
 }
 
 impl Application<'_> {
     /// Appends the message to `out`.
     pub fn encode(&self, encoding: Encoding, out: &mut Vec<u8>) {
-        let Shape::Message(own) = self.shape else {
+        let Shape::Message(present) = self.shape else {
             let Self { value: content, channel, timestamp, offset, .. } = *self;
             let publication = Publication { channel, user: None, content, timestamp, offset };
             return Message::Publication(publication).encode(encoding, out);
         };
-        if own.channel || (own.offset && self.offset.is_some()) {
+        if present.channel || (present.offset && self.offset.is_some()) {
             return match encoding {
-                Encoding::Json => self.rebuild(own, &mut JsonWriter::new(out)),
-                Encoding::MessagePack => self.rebuild(own, &mut PackWriter::new(out)),
+                Encoding::Json => self.rebuild(present, &mut JsonWriter::new(out)),
+                Encoding::MessagePack => self.rebuild(present, &mut PackWriter::new(out)),
             };
         }
         let start = out.len();
@@ -117,30 +117,31 @@ impl Application<'_> {
         match encoding {
             Encoding::Json => {
                 out.pop();
-                self.append(own, &mut JsonWriter::new(out));
+                self.append(present, &mut JsonWriter::new(out));
                 out.push(b'}');
             }
             Encoding::MessagePack => {
-                extend_map(out, start, self.missing(own));
-                self.append(own, &mut PackWriter::new(out));
+                extend_map(out, start, self.missing(present));
+                self.append(present, &mut PackWriter::new(out));
             }
         }
     }
 
-    fn append<W: Writer>(&self, own: OwnFields, w: &mut W) {
-        if !own.channel {
+    fn append<W: Writer>(&self, present: OwnFields, w: &mut W) {
+        if !present.channel {
             w.text_field("channel", self.channel);
         }
-        if !own.timestamp {
+        if !present.timestamp {
             w.unsigned_field("timestamp", self.timestamp);
         }
-        if let Some(offset) = self.offset.filter(|_| !own.offset) {
+        if let Some(offset) = self.offset.filter(|_| !present.offset) {
             w.unsigned_field("offset", offset);
         }
     }
 
-    /// Writes the object field by field, with the server's `channel` and `offset` in place of its own.
-    fn rebuild<W: Writer>(&self, own: OwnFields, w: &mut W) {
+    /// Writes the object field by field, with the server's `channel` and `offset` in place of those of the
+    /// value.
+    fn rebuild<W: Writer>(&self, present: OwnFields, w: &mut W) {
         let mut fields = Vec::new();
         self.value.each_field(|name, value| {
             if name != "channel" && (name != "offset" || self.offset.is_none()) {
@@ -148,7 +149,7 @@ impl Application<'_> {
             }
         });
         fields.push(("channel".to_owned(), Value::Text(self.channel)));
-        if !own.timestamp {
+        if !present.timestamp {
             fields.push(("timestamp".to_owned(), Value::Number(self.timestamp)));
         }
         fields.extend(self.offset.map(|offset| ("offset".to_owned(), Value::Number(offset))));
@@ -161,8 +162,10 @@ impl Application<'_> {
     }
 
     /// Counts the fields that `append` appends.
-    fn missing(&self, own: OwnFields) -> u32 {
-        u32::from(!own.channel) + u32::from(!own.timestamp) + u32::from(!own.offset && self.offset.is_some())
+    fn missing(&self, present: OwnFields) -> u32 {
+        u32::from(!present.channel)
+            + u32::from(!present.timestamp)
+            + u32::from(!present.offset && self.offset.is_some())
     }
 }
 

@@ -1,5 +1,5 @@
-//! Close codes: the number alone tells a client whether to come back. Servers take the constants, clients
-//! ask [`should_reconnect`], which decides by range so that a code it has never seen is handled too.
+//! Close codes: the number alone tells a client whether to reconnect. Servers use the constants, clients call
+//! [`should_reconnect`], which decides by range, so that unknown codes are handled, too.
 
 use std::fmt;
 
@@ -12,10 +12,10 @@ macro_rules! close_codes {
         impl CloseCode {
             $($(#[$doc])* pub const $constant: Self = Self($code);)*
 
-            /// Every code with a name, ascending.
+            /// All codes with a name, ascending.
             pub const ALL: &'static [Self] = &[$(Self::$constant),*];
 
-            /// Returns the code's name, which also serves as the reason of the close frame.
+            /// Returns the code's name, which is also the default reason of the close frame.
             #[must_use]
             pub const fn name(self) -> Option<&'static str> {
                 match self.0 {
@@ -28,41 +28,41 @@ macro_rules! close_codes {
 }
 
 close_codes! {
-    /// The purpose is fulfilled.
+    /// The connection has served its purpose.
     NORMAL = 1000, "normal";
     /// The peer goes away.
     GOING_AWAY = 1001, "going away";
-    /// The peer broke RFC 6455.
+    /// The peer violated RFC 6455.
     PROTOCOL_ERROR = 1002, "protocol error";
-    /// A frame of a kind that this connection did not negotiate.
+    /// The frame has a kind that this connection did not negotiate.
     UNSUPPORTED_DATA = 1003, "unsupported data";
-    /// A text frame that is not UTF-8.
+    /// A text frame is not valid UTF-8.
     INVALID_UTF8 = 1007, "invalid utf-8";
-    /// A message above the size limit.
+    /// A message exceeds the size limit.
     MESSAGE_TOO_BIG = 1009, "message too big";
     /// The server failed.
     INTERNAL_ERROR = 1011, "internal error";
-    /// The node stops.
+    /// The node shuts down.
     SHUTDOWN = 3000, "shutdown";
-    /// The node sends its connections elsewhere.
+    /// The node drains: its connections move to other nodes.
     DRAIN = 3001, "drain";
     /// The credentials expired while connected.
     EXPIRED = 3005, "expired";
     /// The client read more slowly than its outbox allows.
     SLOW_CONSUMER = 3008, "slow consumer";
-    /// Nothing could be written for too long.
+    /// Writes made no progress for too long.
     WRITE_FAILED = 3009, "write failed";
     /// The server can no longer prove that nothing was missed.
     POSITION_LOST = 3010, "position lost";
-    /// The application wants the client to connect anew.
+    /// The application wants the client to reconnect.
     FORCED_RECONNECT = 3011, "forced reconnect";
-    /// Nothing was heard from the client within the heartbeat's timeout.
+    /// Nothing arrived from the client within the heartbeat timeout.
     HEARTBEAT_TIMEOUT = 3012, "heartbeat timeout";
-    /// The client is already back on another socket.
+    /// The client has resumed its session on another socket.
     REPLACED = 3013, "replaced by a resume";
     /// The token is not valid.
     INVALID_TOKEN = 3500, "invalid token";
-    /// The client's request to connect makes no sense.
+    /// The client's request to connect is invalid.
     BAD_REQUEST = 3501, "bad request";
     /// The client did not authenticate in time.
     NOT_AUTHENTICATED = 3502, "not authenticated in time";
@@ -72,7 +72,7 @@ close_codes! {
     CONNECTION_LIMIT = 3504, "connection limit";
     /// The credentials were revoked.
     REVOKED = 3505, "revoked";
-    /// The application said no.
+    /// The application denied permission.
     PERMISSION_DENIED = 3507, "permission denied";
     /// The client sent too many requests that were refused.
     TOO_MANY_ERRORS = 3509, "too many errors";
@@ -90,13 +90,13 @@ impl fmt::Display for CloseCode {
 /// What a client does after a close.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Reconnect {
-    /// Come back, with the delays of the retry policy.
+    /// The client reconnects, with the delays of the retry policy.
     ComeBack,
-    /// Stay away: the same attempt would end in the same way.
+    /// The client stays away: another attempt would end in the same way.
     StayAway,
 }
 
-/// Tells from a close code whether a client should come back.
+/// Returns whether a client should reconnect after this close code.
 ///
 /// ```
 /// use hauyna_protocol::close::{Reconnect, should_reconnect};
@@ -111,10 +111,10 @@ pub const fn should_reconnect(code: u16) -> Reconnect {
     }
 }
 
-/// The bytes that are left for a reason in a close frame (RFC 6455 §5.5).
+/// Maximum of bytes of the reason in a close frame (RFC 6455 §5.5).
 pub const MAX_REASON: usize = 123;
 
-/// Cuts a reason to [`MAX_REASON`] bytes, between two characters.
+/// Returns the reason, cut to at most [`MAX_REASON`] bytes between two characters.
 #[must_use]
 pub fn fit_reason(reason: &str) -> &str {
     let mut end = reason.len().min(MAX_REASON);

@@ -1,5 +1,5 @@
-//! How each message is laid out: the order of fields, and which are left out. Called through
-//! `Message::encode` and `Application::encode` only.
+//! The layout of each message: the order of its fields, and which are left out. Only `Message::encode` and
+//! `Application::encode` call it.
 
 use crate::{
     AckData, Encoding, Message, Position, Raw, Recovery, RetryTerms, Session, Subscribed,
@@ -38,9 +38,9 @@ impl Message<'_> {
             }
             Self::Error(error) => write_error(w, error),
             Self::Publication(publication) => write_publication(w, publication),
-            Self::Private(direct) => write_direct(w, ("private", None), direct),
-            Self::Group { room, direct } => write_direct(w, ("group", Some(room)), direct),
-            Self::Broadcast(direct) => write_direct(w, ("broadcast", None), direct),
+            Self::Private(direct) => write_direct(w, "private", None, direct),
+            Self::Group { room, direct } => write_direct(w, "group", Some(room), direct),
+            Self::Broadcast(direct) => write_direct(w, "broadcast", None, direct),
             Self::ChannelEvent(event) => write_channel_event(w, event),
             Self::ClientEvent(event) => write_client_event(w, event),
             Self::PresenceState(state) => presence::write_state(w, state),
@@ -217,7 +217,7 @@ pub(crate) fn write_publication<W: Writer>(w: &mut W, publication: &Publication<
     write_stamp(w, publication.timestamp, publication.offset);
 }
 
-fn write_direct<W: Writer>(w: &mut W, (kind, room): (&'static str, Option<&str>), direct: &Direct<'_>) {
+fn write_direct<W: Writer>(w: &mut W, kind: &'static str, room: Option<&str>, direct: &Direct<'_>) {
     w.text_field("type", kind);
     if let Some(from) = direct.from {
         w.text_field("from", from);

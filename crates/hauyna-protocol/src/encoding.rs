@@ -1,10 +1,10 @@
 //! The two encodings of `hauyna.v1` and the WebSocket sub-protocol names that choose between them.
-//! The router asks here while it answers a handshake. Nothing here reads a frame.
+//! The router uses them while it answers a handshake. Nothing here reads a frame.
 
-/// How the messages of one connection are written.
+/// The encoding of the messages of one connection.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum Encoding {
-    /// JSON in text frames; what a plain client gets.
+    /// JSON in text frames, the default of plain clients.
     #[default]
     Json,
     /// MessagePack in binary frames: the same objects, map keys are strings.
@@ -12,10 +12,10 @@ pub enum Encoding {
 }
 
 impl Encoding {
-    /// Every encoding, in the order in which a server prefers them when a client offers several.
+    /// All encodings, in the server's order of preference.
     pub const ALL: [Self; 2] = [Self::Json, Self::MessagePack];
 
-    /// Returns the name that stands in `Sec-WebSocket-Protocol`.
+    /// Returns the name in `Sec-WebSocket-Protocol`.
     #[must_use]
     pub const fn subprotocol(self) -> &'static str {
         match self {
@@ -24,7 +24,7 @@ impl Encoding {
         }
     }
 
-    /// Finds the encoding a sub-protocol names. Names are compared exactly, as RFC 6455 §4.1 wants.
+    /// Returns the encoding that a sub-protocol names. Names are compared exactly (RFC 6455 §4.1).
     ///
     /// ```
     /// use hauyna_protocol::Encoding;
@@ -41,16 +41,16 @@ impl Encoding {
     }
 }
 
-/// The sub-protocol of JSON in text frames.
+/// Name of the sub-protocol with JSON in text frames.
 pub const SUBPROTOCOL_JSON: &str = "hauyna.v1.json";
 
-/// The sub-protocol of MessagePack in binary frames.
+/// Name of the sub-protocol with MessagePack in binary frames.
 pub const SUBPROTOCOL_MESSAGE_PACK: &str = "hauyna.v1.msgpack";
 
-/// What a bearer token follows when it rides in `Sec-WebSocket-Protocol`, where no access log records it.
+/// Prefix of a bearer token in `Sec-WebSocket-Protocol`, which access logs do not record.
 pub const BEARER_PREFIX: &str = "hauyna.bearer.";
 
-/// What the token of a session follows when it rides in `Sec-WebSocket-Protocol`.
+/// Prefix of a session token in `Sec-WebSocket-Protocol`.
 pub const RESUME_PREFIX: &str = "hauyna.resume.";
 
 #[cfg(test)]

@@ -1,11 +1,11 @@
-//! The kinds of refusal, `error_type` on the wire: the part of an error that a program may rely on.
-//! One table for Rust and, through the fixtures, for every other client.
+//! The kinds of errors, `error_type` on the wire: the part of an error that programs may rely on. One table
+//! serves Rust and, through the fixtures, all other clients.
 
 use std::fmt;
 
 macro_rules! error_types {
     ($($(#[$doc:meta])* $variant:ident = $name:literal, $lasting:ident;)*) => {
-        /// What kind of refusal an `error` message carries.
+        /// The kind of an `error` message.
         #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
         #[non_exhaustive]
         pub enum ErrorType {
@@ -13,7 +13,7 @@ macro_rules! error_types {
         }
 
         impl ErrorType {
-            /// Every kind, in the order of the protocol's table.
+            /// All kinds, in the order of the protocol's table.
             pub const ALL: &'static [Self] = &[$(Self::$variant),*];
 
             /// Returns the name on the wire.
@@ -22,7 +22,7 @@ macro_rules! error_types {
                 match self { $(Self::$variant => $name,)* }
             }
 
-            /// Returns whether the same request may succeed later.
+            /// Whether the same request may succeed later.
             #[must_use]
             pub const fn is_temporary(self) -> bool {
                 match self { $(Self::$variant => matches!(Lasting::$lasting, Lasting::Temporary),)* }
@@ -34,23 +34,23 @@ macro_rules! error_types {
 error_types! {
     /// The frame is not JSON (or MessagePack), or not an object.
     ParseError = "parse_error", Permanent;
-    /// `type` or another field is missing, empty or of the wrong kind; `details.path` says which.
+    /// `type` or another field is missing, empty or of the wrong kind; `details.path` names it.
     ValidationError = "validation_error", Permanent;
-    /// Nobody handles this `type`.
+    /// No handler exists for this `type`.
     UnknownEvent = "unknown_event", Permanent;
-    /// There are no credentials, or bad ones.
+    /// The credentials are missing or invalid.
     Unauthorized = "unauthorized", Permanent;
     /// The credentials have expired: refresh, then repeat.
     TokenExpired = "token_expired", Temporary;
-    /// The application said no.
+    /// The application denied permission.
     PermissionDenied = "permission_denied", Permanent;
     /// The request needs a subscription that this connection does not have.
     NotSubscribed = "not_subscribed", Permanent;
-    /// This connection is subscribed to that channel already.
+    /// This connection is already subscribed to the channel.
     AlreadySubscribed = "already_subscribed", Permanent;
-    /// The user has no connection; told only where the deployment reveals it.
+    /// The user has no connection; sent only if the deployment reveals it.
     UnknownUser = "unknown_user", Permanent;
-    /// A number of the deployment is exceeded: a name, nesting, metadata, channels per connection.
+    /// A limit of the deployment is exceeded: length of a name, nesting, metadata, channels per connection.
     LimitExceeded = "limit_exceeded", Permanent;
     /// Too many requests; `details.retry_after` is in milliseconds.
     RateLimited = "rate_limited", Temporary;
@@ -60,13 +60,13 @@ error_types! {
     Timeout = "timeout", Temporary;
     /// The broker cannot be reached; nothing was published.
     Unavailable = "unavailable", Temporary;
-    /// A handler failed with an error of its own; `details` is what it chose to show.
+    /// A handler returned its own error; `details` is what it chose to show.
     ApplicationError = "application_error", Permanent;
     /// Anything else. The text never shows internals.
     InternalError = "internal_error", Temporary;
 }
 
-/// The second column of the table above.
+/// Second column of the table above.
 enum Lasting {
     Permanent,
     Temporary,

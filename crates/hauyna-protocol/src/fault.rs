@@ -1,26 +1,26 @@
-//! What is wrong with a request, in the words of the protocol. `decode` and `Raw::decode` return it, the
-//! connection answers with it. It blames the peer; it never describes the server.
+//! What is wrong with a request, in terms of the protocol. `decode` and `Raw::decode` return it, and the
+//! connection answers with it. It describes the peer's mistake and never the server.
 
 use crate::{ErrorMessage, ErrorType, RequestId};
 use serde_json::{Value, json};
 use std::borrow::Cow;
 
-/// A request that is refused before any handler sees it.
+/// The fault of a request that is refused before any handler sees it.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
 #[error("{message}")]
 pub struct Fault {
-    /// The request's `id`, where it could be read, so that the answer reaches the right request.
+    /// The request's `id`, if it could be read, so that the answer reaches the right request.
     pub id: Option<RequestId>,
     /// The kind of fault.
     pub error: ErrorType,
-    /// The fault in words, for people.
+    /// Text for people.
     pub message: Cow<'static, str>,
-    /// The fault for programs, such as `{"path": "channel", "expected": "string"}`.
+    /// Details for programs, such as `{"path": "channel", "expected": "string"}`.
     pub details: Option<Value>,
 }
 
 impl Fault {
-    /// Describes the fault as the `error` message that answers the request.
+    /// Returns the `error` message that answers the request.
     #[must_use]
     pub fn as_message(&self, timestamp: u64) -> ErrorMessage<'_> {
         ErrorMessage {
@@ -32,17 +32,17 @@ impl Fault {
         }
     }
 
-    /// The bytes are not what the encoding allows.
+    /// Returns the fault of bytes that the encoding does not allow.
     pub(crate) fn parse(message: &'static str, details: Option<Value>) -> Self {
         Self { id: None, error: ErrorType::ParseError, message: message.into(), details }
     }
 
-    /// The message is one value, but not an object.
+    /// Returns the fault of a message that is no object.
     pub(crate) fn not_an_object() -> Self {
         Self::parse("the message is not an object", None)
     }
 
-    /// The message nests deeper than `limit`.
+    /// Returns the fault of a message that nests deeper than `limit`.
     pub(crate) fn too_deep(limit: usize) -> Self {
         Self {
             id: None,
@@ -52,17 +52,17 @@ impl Fault {
         }
     }
 
-    /// A field that has to be there is not.
+    /// Returns the fault of a required field that is missing.
     pub(crate) fn missing(path: &str, expected: &str) -> Self {
         Self::invalid(path, expected, format!("`{path}` is missing"))
     }
 
-    /// A field is of the wrong kind.
+    /// Returns the fault of a field of the wrong kind.
     pub(crate) fn wrong(path: &str, expected: &str) -> Self {
         Self::invalid(path, expected, format!("`{path}` is not a valid {expected}"))
     }
 
-    /// A field is longer than the deployment allows.
+    /// Returns the fault of a field that is longer than the deployment allows.
     pub(crate) fn too_long(path: &str, limit: usize) -> Self {
         Self {
             id: None,
@@ -72,7 +72,7 @@ impl Fault {
         }
     }
 
-    /// A field is invalid, in words of the caller's own.
+    /// Returns the fault of an invalid field, with the caller's text.
     pub(crate) fn invalid(path: &str, expected: &str, message: impl Into<Cow<'static, str>>) -> Self {
         Self {
             id: None,

@@ -1,12 +1,12 @@
-//! The protocol's fields of one message, found but not yet read, in either encoding. What they mean
-//! depends on `type`, which may come last. `request` reads them here; every fault names its path.
+//! The protocol's fields of one message, found but not yet read, in either encoding. Their meaning depends on
+//! `type`, which may come last. `request` reads them through this module; every fault names its path.
 
 use crate::{Encoding, Epoch, Fault, Limits, Position, Raw, RequestId, raw};
 use std::borrow::Cow;
 
 macro_rules! fields {
     ($($variant:ident = $name:literal,)*) => {
-        /// A field that the protocol gives a meaning to.
+        /// A field that has a meaning in the protocol.
         #[derive(Clone, Copy, Debug, PartialEq, Eq)]
         pub(crate) enum Field { $($variant,)* }
 
@@ -48,7 +48,7 @@ fields! {
     Token = "token",
 }
 
-/// The raw values of the fields that are there.
+/// Raw values of the present fields.
 #[derive(Debug)]
 pub(crate) struct Fields<'a> {
     encoding: Encoding,
@@ -61,7 +61,7 @@ impl<'a> Fields<'a> {
         Self { encoding, values: [None; Field::COUNT], duplicate: None }
     }
 
-    /// Remembers a field, if the protocol knows it. The first of two wins until `check_unique` refuses both.
+    /// Stores a field if the protocol knows it. The first of two is kept until `check_unique` refuses both.
     #[inline]
     pub(crate) fn put(&mut self, name: &str, value: &'a [u8]) {
         let Some(field) = Field::named(name) else { return };
@@ -71,7 +71,7 @@ impl<'a> Fields<'a> {
         }
     }
 
-    /// Refuses a message in which a field of the protocol stands twice.
+    /// Refuses a message in which a field of the protocol occurs twice.
     pub(crate) fn check_unique(&self) -> Result<(), Fault> {
         match self.duplicate {
             None => Ok(()),
@@ -82,7 +82,7 @@ impl<'a> Fields<'a> {
         }
     }
 
-    /// Returns the message these fields were found in, as one value.
+    /// Returns the message of these fields, as one value.
     pub(crate) fn whole(&self, bytes: &'a [u8]) -> Raw<'a> {
         match self.encoding {
             Encoding::Json => Raw::assume_valid(Encoding::Json, raw::trim(bytes)),
@@ -100,7 +100,7 @@ impl<'a> Fields<'a> {
         self.any(field).filter(|raw| !raw.is_null())
     }
 
-    /// Returns a field that has to be there, of any kind.
+    /// Returns a required field of any kind.
     pub(crate) fn required(&self, field: Field) -> Result<Raw<'a>, Fault> {
         self.any(field).ok_or_else(|| Fault::missing(field.name(), "value"))
     }
@@ -133,7 +133,7 @@ impl<'a> Fields<'a> {
         self.optional(field).map(|raw| raw.as_str().ok_or_else(wrong)).transpose()
     }
 
-    /// Reads the `token` of a request that may do without. Its length is bounded by the message's.
+    /// Reads an optional `token`. Its length is bounded by the message's.
     pub(crate) fn optional_token(&self) -> Result<Option<Cow<'a, str>>, Fault> {
         self.optional_name(Field::Token, usize::MAX)
     }
@@ -151,7 +151,7 @@ impl<'a> Fields<'a> {
         Ok(Some(raw))
     }
 
-    /// Reads `metadata` that has to be there.
+    /// Reads required `metadata`.
     pub(crate) fn required_metadata(&self, limits: &Limits) -> Result<Raw<'a>, Fault> {
         self.metadata(limits)?.ok_or_else(|| Fault::missing(Field::Metadata.name(), "object"))
     }
@@ -161,7 +161,7 @@ impl<'a> Fields<'a> {
         self.optional(field).map(|raw| position(raw, field.name())).transpose()
     }
 
-    /// Reads `positions`, an object of positions by the names of channels; left out it is empty.
+    /// Reads `positions`, an object of positions by channel name; empty if it is left out.
     pub(crate) fn positions(&self, limit: usize) -> Result<Vec<(Box<str>, Position)>, Fault> {
         let path = Field::Positions.name();
         let Some(raw) = self.optional(Field::Positions) else { return Ok(Vec::new()) };
@@ -192,7 +192,7 @@ impl<'a> Fields<'a> {
         }
     }
 
-    /// Reads a truth value; left out it is `default`.
+    /// Reads a boolean; `default` if it is left out.
     pub(crate) fn flag(&self, field: Field, default: bool) -> Result<bool, Fault> {
         match self.optional(field) {
             None => Ok(default),
@@ -201,7 +201,7 @@ impl<'a> Fields<'a> {
     }
 }
 
-/// Reads a name and checks what every name must be.
+/// Reads a name and checks the rules for all names.
 fn name<'a>(raw: Raw<'a>, path: &'static str, limit: usize) -> Result<Cow<'a, str>, Fault> {
     let name = raw.as_str().ok_or_else(|| Fault::wrong(path, "string"))?;
     if name.is_empty() {
@@ -217,9 +217,9 @@ fn name<'a>(raw: Raw<'a>, path: &'static str, limit: usize) -> Result<Cow<'a, st
     Ok(name)
 }
 
-/// Returns whether a text has a control character: C0, DEL or C1.
+/// Whether a text has a control character: C0, DEL or C1.
 fn has_control(text: &str) -> bool {
-    // Without an early exit the first look vectorises. C1 is 0xC2 0x80…0x9F in UTF-8.
+    // Without an early exit the first pass is vectorised. C1 is 0xC2 0x80…0x9F in UTF-8.
     let suspicious = |byte: u8| byte < 0x20 || byte == 0x7f || byte == 0xc2;
     text.bytes().fold(false, |found, byte| found | suspicious(byte)) && text.chars().any(char::is_control)
 }

@@ -1,4 +1,4 @@
-//! The `id` that ties an answer to its request: a number or a short text, given back exactly as it came.
+//! The `id` that ties an answer to its request: a number or a short text, returned exactly as it arrived.
 
 use crate::Raw;
 use serde::{Deserialize, Deserializer};
@@ -14,21 +14,22 @@ pub enum RequestId {
 }
 
 impl RequestId {
-    /// The largest integer that every JSON reader keeps exact: 2^53 − 1.
+    /// Largest integer that all JSON readers represent exactly: 2^53 − 1.
     pub const MAX_NUMBER: u64 = (1 << 53) - 1;
 
-    /// The longest text, in bytes.
+    /// Maximum length of a text, in bytes.
     pub const MAX_TEXT: usize = 64;
 
-    /// What a valid `id` is, in the words of `details.expected`.
+    /// Description of a valid `id` for `details.expected`.
     pub(crate) const EXPECTED: &'static str = "integer from 0 to 2^53-1 or string of at most 64 bytes";
 
-    /// Reads an `id`; `None` when it is not a valid one.
+    /// Reads an `id`; `None` if it is invalid.
     pub(crate) fn read(raw: Raw<'_>) -> Option<Self> {
         if let Some(number) = raw.as_u64() {
             return (number <= Self::MAX_NUMBER).then_some(Self::Number(number));
         }
-        // The longest spelling of a byte is `\u0041`. This bound spares unescaping what is refused anyway.
+        // The longest spelling of a byte is `\u0041`. This bound avoids unescaping a text that would be
+        // refused anyway.
         if raw.bytes().len() > 6 * Self::MAX_TEXT + 2 {
             return None;
         }

@@ -1,7 +1,7 @@
-//! What one request may measure. A deployment changes the numbers; `decode` enforces them before
-//! anything is copied. The size of a whole message is not here: the frame codec bounds it earlier.
+//! Limits of one request. A deployment sets them, and `decode` enforces them before anything is copied. The
+//! size of a whole message is not among them: the frame codec limits it earlier.
 
-/// The bounds `decode` applies to one request.
+/// The limits that `decode` applies to one request.
 ///
 /// ```
 /// use hauyna_protocol::Limits;
@@ -10,20 +10,20 @@
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
-    /// Levels of nesting; the message object itself is the first. At most [`Limits::MAX_DEPTH`].
+    /// Maximum levels of nesting, the message object included. At most [`Limits::MAX_DEPTH`].
     pub depth: u16,
-    /// Bytes of a channel, group or user name.
+    /// Maximum bytes of a channel, group or user name.
     pub name: usize,
-    /// Bytes of `metadata` as it arrived.
+    /// Maximum bytes of `metadata` as received.
     pub metadata: usize,
-    /// Bytes of an idempotency `key`.
+    /// Maximum bytes of an idempotency `key`.
     pub key: usize,
-    /// Bytes of the `type` of an application event.
+    /// Maximum bytes of the `type` of an application event.
     pub event: usize,
 }
 
 impl Limits {
-    /// The deepest nesting that can be allowed, whatever `depth` says: `serde_json` stops here too.
+    /// Upper bound of `depth`: `serde_json` nests no deeper.
     pub const MAX_DEPTH: u16 = 127;
 
     /// Returns the depth in force.

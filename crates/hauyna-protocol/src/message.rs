@@ -1,5 +1,5 @@
-//! Messages, server → client. Each is described once for both encodings and appended to a buffer, so that a
-//! publication is encoded once however many subscribers it has. Connections and channels call it.
+//! Messages, server → client. Each is described once for both encodings and appended to a buffer, so a
+//! publication is encoded once for all its subscribers. Connections and channels call it.
 
 use crate::presence::{PresenceChange, PresenceDiff, PresencePage, PresenceState};
 use crate::{ErrorType, Position, Raw, RecoveryFailure, RequestId};
@@ -30,7 +30,7 @@ pub enum Message<'a> {
     Ack {
         /// The `id` of the request.
         id: &'a RequestId,
-        /// What it gave.
+        /// Result of the request.
         data: Option<AckData<'a>>,
     },
     /// `pong`: answers `ping`.
@@ -42,182 +42,184 @@ pub enum Message<'a> {
     Error(ErrorMessage<'a>),
     /// `message`: a publication.
     Publication(Publication<'a>),
-    /// `private`: from a user to this one.
+    /// `private`: a message to one user.
     Private(Direct<'a>),
-    /// `group`: to every member of a group.
+    /// `group`: a message to every member of a group.
     Group {
         /// The group.
         room: &'a str,
-        /// What was sent, and by whom.
+        /// The message and its sender.
         direct: Direct<'a>,
     },
-    /// `broadcast`: to everybody.
+    /// `broadcast`: a message to all connections.
     Broadcast(Direct<'a>),
     /// `channel_event`: somebody subscribed or unsubscribed.
     ChannelEvent(ChannelEventMessage<'a>),
-    /// `client_event`: what another subscriber sent beside the publications.
+    /// `client_event`: an event that another subscriber sent, outside the publications.
     ClientEvent(ClientEvent<'a>),
-    /// `presence_state`: everybody who is present in a channel.
+    /// `presence_state`: all users who are present in a channel.
     PresenceState(PresenceState<'a>),
-    /// `presence_change`: somebody came, went or changed.
+    /// `presence_change`: a user joined, left or changed.
     PresenceChange(PresenceChange<'a>),
-    /// `presence_diff`: the changes of a while.
+    /// `presence_diff`: several changes at once.
     PresenceDiff(PresenceDiff<'a>),
-    /// `occupancy`: how many users are present, where there are too many to name them.
+    /// `occupancy`: the number of present users, if there are too many to list them.
     Occupancy {
         /// The channel.
         channel: &'a str,
-        /// How many.
+        /// Number of users.
         count: u64,
     },
-    /// `subscribed`: the application has subscribed this connection, or the channel's epoch has changed under a live
-    /// subscription.
+    /// `subscribed`: the application has subscribed this connection, or the channel's epoch has changed under
+    /// a live subscription.
     Subscribed(Subscribed<'a>),
     /// `unsubscribed`: the application has ended a subscription of this connection.
     Unsubscribed {
         /// The channel.
         channel: &'a str,
     },
-    /// `gap`: the slow-consumer policy dropped messages here.
+    /// `gap`: the slow-consumer policy dropped messages.
     Gap {
         /// The channel.
         channel: &'a str,
-        /// The position before the first missing publication, to recover from; of [`Epoch::UNKNOWN`](crate::Epoch)
-        /// in a channel without history, `None` where only messages without an offset were dropped.
+        /// Position before the first missing publication, to recover from. Its epoch is
+        /// [`Epoch::UNKNOWN`](crate::Epoch) in a channel without history. `None` if only messages without an
+        /// offset were dropped.
         position: Option<Position>,
-        /// How many publications were dropped; in a channel without history, how many messages.
+        /// Number of dropped publications; in a channel without history, number of dropped messages.
         missed: u64,
     },
-    /// `request`: the server asks this client.
+    /// `request`: a client request, which the server sends to this client.
     Request {
-        /// The `id` the client's `ack` repeats.
+        /// The `id` that the client's `ack` repeats.
         id: &'a RequestId,
-        /// What kind of question it is.
+        /// Name of the request.
         event: &'a str,
-        /// The question.
+        /// Data of the request.
         data: Raw<'a>,
     },
-    /// `retry_policy`: from now on the client comes back like this.
+    /// `retry_policy`: how the client reconnects from now on.
     RetryPolicy(RetryTerms),
     /// `connection_state`: the server changed the state of this connection.
     ConnectionState {
-        /// Who the client is taken for.
+        /// The authenticated user.
         user: &'a str,
         /// The new state.
         state: &'a str,
-        /// In ms since the Unix epoch.
+        /// Time in ms since the Unix epoch.
         timestamp: u64,
     },
-    /// `reconnect`: the node goes away between `min` and `max` milliseconds from now.
+    /// `reconnect`: the node closes this connection between `min` and `max` milliseconds from now.
     Reconnect {
-        /// The earliest moment, in ms.
+        /// Earliest moment, in ms.
         min: u64,
-        /// The latest moment, in ms.
+        /// Latest moment, in ms.
         max: u64,
-        /// Why, for people.
+        /// Reason, for people.
         reason: &'a str,
     },
 }
 
-/// What a client has to know about its connection.
+/// What a client needs to know about its connection.
 #[derive(Clone, Copy, Debug)]
 pub struct Session<'a> {
-    /// This connection.
+    /// Id of this connection.
     pub connection_id: &'a str,
-    /// Who the client is taken for.
+    /// The authenticated user.
     pub user: &'a str,
-    /// Whether it goes on where a lost connection ended.
+    /// Whether it resumes the session of a lost connection.
     pub resumed: bool,
-    /// How to go on where this one ends; `None` where sessions are not kept.
+    /// How to resume this session; `None` if sessions are not kept.
     pub resume: Option<ResumeTerms<'a>>,
-    /// How often something is heard.
+    /// Heartbeat of the server.
     pub heartbeat: Option<HeartbeatTerms>,
-    /// How to come back after a loss.
+    /// Retry policy after a loss.
     pub retry: Option<RetryTerms>,
-    /// Of a resumed session: its subscriptions, and what became of each.
+    /// Subscriptions of a resumed session, each with the result of its recovery.
     pub subscriptions: &'a [Subscribed<'a>],
-    /// Of a resumed session: the subscriptions that could not go on, and have ended.
+    /// Subscriptions of a resumed session that could not continue and have ended.
     pub failed: &'a [FailedSubscription<'a>],
-    /// When the credentials expire, in ms since the Unix epoch.
+    /// Expiry of the credentials, in ms since the Unix epoch.
     pub expires_at: Option<u64>,
-    /// How long the credentials still live, in ms: what a client counts, whose clock may be wrong.
+    /// Time until the credentials expire, in ms, for clients whose clock may be wrong.
     pub expires_in: Option<u64>,
-    /// What the server takes from this client.
+    /// Limits of what the server accepts from this client.
     pub limits: Option<SessionLimits>,
 }
 
-/// What a server takes from a client.
+/// Limits of what a server accepts from a client.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Deserialize)]
 #[non_exhaustive]
 pub struct SessionLimits {
-    /// Bytes of the largest message, as it is encoded.
+    /// Maximum bytes of an encoded message.
     pub max_message: u64,
 }
 
 impl SessionLimits {
-    /// Limits with this size of the largest message, in bytes.
+    /// Creates limits with this maximum message size, in bytes.
     #[must_use]
     pub const fn new(max_message: u64) -> Self {
         Self { max_message }
     }
 }
 
-/// How a lost connection's session is resumed.
+/// Terms on which a session can be resumed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ResumeTerms<'a> {
-    /// What the next connection has to show. Serves once.
+    /// Token for the next connection. It can be used once.
     pub token: &'a str,
-    /// How long after the loss it serves, in ms.
+    /// How long after the loss the token is valid, in ms.
     pub window: u64,
 }
 
-/// The heartbeat a server keeps, in ms.
+/// Heartbeat of a server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Deserialize)]
 pub struct HeartbeatTerms {
-    /// Time between two pings of the server.
+    /// Time between two pings of the server, in ms.
     pub interval: u64,
-    /// Silence after which either side takes the connection for lost.
+    /// Silence after which either side considers the connection lost, in ms.
     pub timeout: u64,
 }
 
-/// The retry policy a client is asked to keep.
+/// The retry policy for a client.
 #[derive(Clone, Copy, Debug, PartialEq, serde::Deserialize)]
 pub struct RetryTerms {
-    /// Attempts before giving up; `None` never gives up.
+    /// Maximum number of attempts; `None` for no maximum.
     pub max_attempts: Option<u32>,
-    /// The first delay, in ms.
+    /// First delay, in ms.
     pub base_delay: u64,
-    /// The longest delay, in ms.
+    /// Maximum delay, in ms.
     pub max_delay: u64,
-    /// The factor between one delay and the next.
+    /// Factor between one delay and the next.
     pub backoff_multiplier: f64,
-    /// The part of a delay, 0…1, that is random.
+    /// Random share of a delay, 0…1.
     pub jitter: f64,
 }
 
-/// What an `ack` carries.
+/// Data of an `ack`.
 #[derive(Clone, Copy, Debug)]
 #[non_exhaustive]
 pub enum AckData<'a> {
-    /// The answer of a handler, as it is.
+    /// Answer of a handler, as raw bytes.
     Raw(Raw<'a>),
-    /// The answer of a handler, as a tree.
+    /// Answer of a handler, as a tree.
     Value(&'a Value),
-    /// Of `subscribe_channel`.
+    /// Answer to `subscribe_channel`.
     Subscribed(Subscribed<'a>),
-    /// Of `channel_message`, `private`, `group` and `broadcast`, where the channel numbers its publications.
+    /// Answer to `channel_message`, `private`, `group` and `broadcast`, if the channel numbers its
+    /// publications.
     Published(Position),
-    /// Of `presence`.
+    /// Answer to `presence`.
     Presence(PresencePage<'a>),
-    /// Of `history`.
+    /// Answer to `history`.
     History {
         /// The channel.
         channel: &'a str,
-        /// The end of the stream.
+        /// Position of the end of the stream.
         position: Position,
-        /// The offset of the oldest publication that is kept, or the one after the end where none is.
+        /// Offset of the oldest kept publication, or the offset after the end if none is kept.
         oldest: u64,
-        /// The publications, each encoded before, in the encoding of this message.
+        /// Publications, each already encoded in the encoding of this message.
         messages: &'a [&'a [u8]],
     },
 }
@@ -227,51 +229,51 @@ pub enum AckData<'a> {
 pub struct Subscribed<'a> {
     /// The channel.
     pub channel: &'a str,
-    /// Where the subscription starts; `None` where the channel does not number its publications.
+    /// Position where the subscription starts; `None` if the channel does not number its publications.
     pub position: Option<Position>,
-    /// Whether the channel keeps a history to recover from.
+    /// Whether clients can recover from the channel's history.
     pub recoverable: bool,
-    /// What became of `recover`.
+    /// Result of `recover`.
     pub recovery: Recovery,
-    /// Which client events the client may send here, each with how many a second.
+    /// Client events that the client may send here, each with its maximum per second.
     pub client_events: &'a [(Box<str>, u32)],
 }
 
-/// A subscription of a resumed session that could not go on.
+/// A subscription of a resumed session that could not continue.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct FailedSubscription<'a> {
     /// The channel.
     pub channel: &'a str,
-    /// Why; it also decides `temporary`.
+    /// Reason; it also decides `temporary`.
     pub error: ErrorType,
-    /// For people.
+    /// Text for people.
     pub message: &'a str,
 }
 
-/// What became of a recovery.
+/// Result of a recovery.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Recovery {
-    /// None was asked for.
+    /// The client did not ask for a recovery.
     #[default]
     NotAsked,
-    /// Everything missed follows.
+    /// All missed publications follow.
     Recovered,
-    /// The client has to load its state anew.
+    /// The client has to reload its state.
     Failed(RecoveryFailure),
 }
 
-/// A refusal, or a failure.
+/// A refusal or a failure.
 #[derive(Clone, Copy, Debug)]
 pub struct ErrorMessage<'a> {
-    /// The kind; it also decides `temporary`.
+    /// Kind of the error; it also decides `temporary`.
     pub error: ErrorType,
-    /// For people.
+    /// Text for people.
     pub message: &'a str,
-    /// In ms since the Unix epoch.
+    /// Time in ms since the Unix epoch.
     pub timestamp: u64,
     /// The `id` of the request.
     pub id: Option<&'a RequestId>,
-    /// For programs.
+    /// Details for programs.
     pub details: Option<&'a Value>,
 }
 
@@ -280,64 +282,64 @@ pub struct ErrorMessage<'a> {
 pub struct Publication<'a> {
     /// The channel.
     pub channel: &'a str,
-    /// Who published; `None` when the application did.
+    /// User who published; `None` for the application.
     pub user: Option<&'a str>,
-    /// What was published.
+    /// Content of the publication.
     pub content: Raw<'a>,
-    /// In ms since the Unix epoch.
+    /// Time in ms since the Unix epoch.
     pub timestamp: u64,
-    /// The number in the channel's stream, where it keeps one.
+    /// Number in the channel's stream, if the channel keeps a history.
     pub offset: Option<u64>,
 }
 
-/// A message that does not go through a channel of the application's.
+/// A message outside the application's channels: to a user, a group or everybody.
 #[derive(Clone, Copy, Debug)]
 pub struct Direct<'a> {
-    /// Who sent it; `None` when the application did.
+    /// User who sent it; `None` for the application.
     pub from: Option<&'a str>,
-    /// What was sent.
+    /// The message itself.
     pub message: Raw<'a>,
-    /// In ms since the Unix epoch.
+    /// Time in ms since the Unix epoch.
     pub timestamp: u64,
-    /// The number in the stream, where there is one.
+    /// Number in the stream, if it has one.
     pub offset: Option<u64>,
 }
 
-/// The announcement of a subscriber.
+/// The announcement of a subscription.
 #[derive(Clone, Copy, Debug)]
 pub struct ChannelEventMessage<'a> {
     /// What happened.
     pub event: ChannelEvent,
     /// The channel.
     pub channel: &'a str,
-    /// Whose subscription it is.
+    /// User of the subscription.
     pub user: &'a str,
-    /// The subscription's metadata.
+    /// Metadata of the subscription.
     pub metadata: Option<Raw<'a>>,
 }
 
-/// What a subscriber sent to the others: it has no number, and no history keeps it.
+/// An event from one subscriber to the others. It has no number, and no history keeps it.
 #[derive(Clone, Copy, Debug)]
 pub struct ClientEvent<'a> {
     /// The channel.
     pub channel: &'a str,
-    /// Which kind of event it is.
+    /// Name of the event.
     pub event: &'a str,
-    /// Who sent it.
+    /// User who sent it.
     pub user: &'a str,
-    /// What goes with it, where something does.
+    /// Data of the event, if it has any.
     pub data: Option<Raw<'a>>,
 }
 
-/// What can happen to a subscriber.
+/// What happened to a subscription.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum ChannelEvent {
-    /// Somebody subscribed.
+    /// A user subscribed.
     SubscriptionAdded,
-    /// Somebody unsubscribed, or went.
+    /// A user unsubscribed or disconnected.
     SubscriptionRemoved,
-    /// Somebody who was lost is back with their session; nobody was told that they had gone.
+    /// A user resumed a lost session; its loss was not announced.
     SubscriptionReconnected,
 }
 

@@ -1,19 +1,19 @@
-//! Where a subscriber stands in a channel: `(epoch, offset)`, and why a recovery from there failed.
-//! Pure values; brokers assign them, messages carry them.
+//! The position of a subscriber in a channel, `(epoch, offset)`, and why a recovery from it failed. Plain
+//! values: brokers assign them, messages carry them.
 
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use std::fmt;
 
-/// A point in a channel's stream. An offset means nothing under another epoch.
+/// A position in a channel's stream. An offset is meaningless in another epoch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Position {
-    /// The life of the stream's memory that `offset` counts in.
+    /// The life of the stream's memory in which `offset` counts.
     pub epoch: Epoch,
-    /// The last publication seen; 0 is the place before the first one.
+    /// Offset of the last publication seen; 0 is the position before the first one.
     pub offset: u64,
 }
 
-/// The identity of a stream's memory, drawn at random when the stream is created.
+/// The identity of a stream's memory, chosen at random when the stream is created.
 ///
 /// On the wire it is a string of 11 characters (base64url of the eight bytes, big-endian), which clients
 /// compare and never interpret.
@@ -28,17 +28,18 @@ pub struct Position {
 pub struct Epoch(u64);
 
 impl Epoch {
-    /// What an epoch that no server of this kind wrote reads as. No stream has it, so that recovering from
-    /// it answers `epoch_changed`, and a client that comes from elsewhere starts anew instead of failing.
+    /// The epoch that any unknown text parses as. No stream has it, so a recovery from it answers
+    /// `epoch_changed`, and a client that comes from another kind of server starts over instead of failing.
     pub const UNKNOWN: Self = Self(0);
 
-    /// Makes an epoch of eight random bytes. Zero is [`Epoch::UNKNOWN`]: draw again.
+    /// Creates an epoch from eight random bytes. Zero is [`Epoch::UNKNOWN`]; the caller must then choose
+    /// another value.
     #[must_use]
     pub const fn new(value: u64) -> Self {
         Self(value)
     }
 
-    /// Returns the number inside, for brokers that store it.
+    /// Returns the number, for brokers that store it.
     #[must_use]
     pub const fn value(self) -> u64 {
         self.0
@@ -54,7 +55,7 @@ impl Epoch {
         }
     }
 
-    /// Gives the wire form to `write`, without allocating.
+    /// Passes the wire form to `write`, without allocating.
     pub(crate) fn with_text<R>(self, write: impl FnOnce(&str) -> R) -> R {
         let mut text = [0; 11];
         let length = URL_SAFE_NO_PAD.encode_slice(self.0.to_be_bytes(), &mut text).unwrap_or(0);
@@ -74,7 +75,8 @@ impl fmt::Debug for Epoch {
     }
 }
 
-/// Why a subscription with `recover`, or a resumed one, could not be brought up to date. The client must load its state anew.
+/// Why a subscription with `recover`, or a resumed one, could not be recovered. The client must reload its
+/// state.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum RecoveryFailure {
@@ -84,12 +86,12 @@ pub enum RecoveryFailure {
     TooOld,
     /// More messages were missed than one recovery may replay.
     TooMany,
-    /// A resumed subscription for which the client named no position.
+    /// The client named no position for a resumed subscription.
     UnknownPosition,
 }
 
 impl RecoveryFailure {
-    /// Every reason.
+    /// All reasons.
     pub const ALL: [Self; 4] = [Self::EpochChanged, Self::TooOld, Self::TooMany, Self::UnknownPosition];
 
     /// Returns the name on the wire.

@@ -1,16 +1,16 @@
-//! The messages about who is there: a channel's state, one change, the changes of a while, a mere count. Their
-//! fields and their layout. Written through `Message::encode`; the hub's presence makes them.
+//! Fields and layout of the presence messages: a channel's state, one change, several changes, a page. The
+//! hub's presence builds them; `Message::encode` writes them.
 
 use crate::{Raw, write::Writer};
 
 /// One user who is present in a channel, as others see them.
 #[derive(Clone, Copy, Debug)]
 pub struct PresenceEntry<'a> {
-    /// `online`, `away`, `offline`, or a word of the application's.
+    /// Status: `online`, `away`, `offline`, or one of the application.
     pub status: &'a str,
-    /// What the user has told about themselves, an object.
+    /// Metadata of the user, an object.
     pub metadata: Raw<'a>,
-    /// When the user came, in ms since the Unix epoch.
+    /// When the user joined, in ms since the Unix epoch.
     pub joined_at: u64,
     /// When the metadata last changed, in ms since the Unix epoch.
     pub updated_at: u64,
@@ -21,39 +21,39 @@ pub struct PresenceEntry<'a> {
 /// One connection of a user who is present.
 #[derive(Clone, Copy, Debug)]
 pub struct PresenceConnection<'a> {
-    /// The connection.
+    /// Id of the connection.
     pub connection_id: &'a str,
-    /// What this connection gave along, an object.
+    /// Metadata of this connection, an object.
     pub metadata: Option<Raw<'a>>,
-    /// When it came, in ms since the Unix epoch.
+    /// When it joined, in ms since the Unix epoch.
     pub joined_at: u64,
 }
 
-/// `presence_state`: everybody who is there.
+/// `presence_state`: all present users.
 #[derive(Clone, Copy, Debug)]
 pub struct PresenceState<'a> {
     /// The channel.
     pub channel: &'a str,
-    /// How many users are there.
+    /// Number of present users.
     pub count: u64,
     /// The users.
     pub users: &'a [(&'a str, PresenceEntry<'a>)],
-    /// The number of the last change that it includes.
+    /// Number of the last change that it includes.
     pub offset: u64,
 }
 
-/// The data of an `ack` of `presence`: a page of those who are there.
+/// The data of an `ack` of `presence`: a page of the present users.
 #[derive(Clone, Copy, Debug)]
 pub struct PresencePage<'a> {
     /// The channel.
     pub channel: &'a str,
-    /// How many users are there.
+    /// Number of present users.
     pub count: u64,
     /// The users of this page.
     pub users: &'a [(&'a str, PresenceEntry<'a>)],
-    /// The number of the last change that it includes.
+    /// Number of the last change that it includes.
     pub offset: u64,
-    /// Where to ask on, when there are more.
+    /// Start of the next page, if there is one.
     pub next: Option<&'a str>,
 }
 
@@ -62,31 +62,31 @@ pub struct PresencePage<'a> {
 pub struct PresenceChange<'a> {
     /// What happened.
     pub event: PresenceEvent,
-    /// To whom.
+    /// The user.
     pub user: &'a str,
-    /// Where.
+    /// The channel.
     pub channel: &'a str,
-    /// What the user has told about themselves, an object.
+    /// Metadata of the user, an object.
     pub metadata: Raw<'a>,
     /// The user's status.
     pub status: &'a str,
-    /// How many connections of the user are there now.
+    /// Number of the user's connections after the change.
     pub connections: u64,
-    /// The connection that came, or whose metadata changed, as it is now.
+    /// The connection that joined, or whose metadata changed, after the change.
     pub connection: Option<PresenceConnection<'a>>,
-    /// In ms since the Unix epoch.
+    /// Time in ms since the Unix epoch.
     pub timestamp: u64,
-    /// The number of the change in this channel.
+    /// Number of the change in this channel.
     pub offset: u64,
 }
 
-/// What can happen to a user who is present.
+/// A change of a user's presence.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum PresenceEvent {
-    /// The user's first connection came.
+    /// The user's first connection joined.
     Join,
-    /// The user's last connection went.
+    /// The user's last connection left.
     Leave,
     /// The user's status, metadata or connections changed.
     Update,
@@ -104,20 +104,20 @@ impl PresenceEvent {
     }
 }
 
-/// `presence_diff`: the changes of a while, each user at most once.
+/// `presence_diff`: several changes, each user at most once.
 #[derive(Clone, Copy, Debug)]
 pub struct PresenceDiff<'a> {
     /// The channel.
     pub channel: &'a str,
-    /// How many users are there now.
+    /// Number of present users after the changes.
     pub count: u64,
-    /// Who came, as they are now.
+    /// Users who joined, with their current entries.
     pub joins: &'a [(&'a str, PresenceEntry<'a>)],
-    /// Who went.
+    /// Users who left.
     pub leaves: &'a [&'a str],
-    /// Who changed, as they are now.
+    /// Users who changed, with their current entries.
     pub updates: &'a [(&'a str, PresenceEntry<'a>)],
-    /// The number of the last change that it includes.
+    /// Number of the last change that it includes.
     pub offset: u64,
 }
 

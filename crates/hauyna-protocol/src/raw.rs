@@ -1,5 +1,5 @@
-//! A value that stays as it arrived: checked once, spliced into what goes out, never re-serialised. Requests
-//! borrow their payloads as `Raw`; messages carry `Raw`. Nothing unsafe rests on its being valid.
+//! A value that stays as it arrived: checked once, copied into outgoing messages, never re-serialised.
+//! Requests borrow their payloads as `Raw`; messages carry `Raw`. No unsafe code relies on its validity.
 
 use crate::{Encoding, Fault, Limits, json, msgpack};
 use serde::de::DeserializeOwned;
@@ -32,8 +32,8 @@ impl<'a> Raw<'a> {
     ///
     /// # Errors
     ///
-    /// `parse_error`, `limit_exceeded` for nesting, or `validation_error` for MessagePack's extension types
-    /// and for map keys that are no strings.
+    /// Returns `parse_error`, `limit_exceeded` for nesting, or `validation_error` for MessagePack's extension
+    /// types and for map keys that are no strings.
     pub fn parse(encoding: Encoding, bytes: &'a [u8], limits: &Limits) -> Result<Self, Fault> {
         match encoding {
             Encoding::Json => {
@@ -49,8 +49,8 @@ impl<'a> Raw<'a> {
         }
     }
 
-    /// Takes bytes that are known to be one valid value: what `serde_json` has written, or what an earlier
-    /// `Raw` was stored as. With other bytes the messages that carry them are malformed, nothing worse.
+    /// Wraps bytes that are known to be one valid value: written by `serde_json`, or stored from an earlier
+    /// `Raw`. Other bytes only make the messages that carry them malformed.
     #[must_use]
     pub const fn assume_valid(encoding: Encoding, bytes: &'a [u8]) -> Self {
         Self { encoding, bytes }
@@ -68,7 +68,7 @@ impl<'a> Raw<'a> {
         self.bytes
     }
 
-    /// Returns the value as JSON, borrowed if that is what it is.
+    /// Returns the value as JSON, borrowed if it is JSON already.
     #[must_use]
     pub fn as_json(self) -> Cow<'a, str> {
         match self.encoding {
@@ -81,7 +81,7 @@ impl<'a> Raw<'a> {
         }
     }
 
-    /// Appends the value in the given encoding; a copy where it is in that encoding already.
+    /// Appends the value in the given encoding; a plain copy if it already has that encoding.
     pub fn transcode_into(self, encoding: Encoding, out: &mut Vec<u8>) {
         match (self.encoding, encoding) {
             (Encoding::Json, Encoding::MessagePack) => json::to_message_pack(self.bytes, out),
@@ -90,14 +90,13 @@ impl<'a> Raw<'a> {
         }
     }
 
-    /// Reads the value into a type of the application's.
+    /// Reads the value into a type of the application.
     ///
-    /// A value in MessagePack is read as the JSON it stands for, so that a handler sees the same whatever
-    /// its client speaks.
+    /// A MessagePack value is read as the equivalent JSON, so that a handler sees the same in both encodings.
     ///
     /// # Errors
     ///
-    /// `validation_error`, with the place of the fault in `details.path`.
+    /// Returns `validation_error`, with the location of the fault in `details.path`.
     ///
     /// ```
     /// use hauyna_protocol::{Encoding, Raw};
@@ -109,11 +108,11 @@ impl<'a> Raw<'a> {
     /// ```
     pub fn decode<T: DeserializeOwned>(self) -> Result<T, Fault> {
         let text = self.as_json();
-        // The path costs a wrapper around every value; it is only walked when there is something to tell.
+        // The path costs a wrapper around every value, so it is only determined after an error.
         serde_json::from_str(&text).map_err(|error| json::locate::<T>(&text, &error))
     }
 
-    /// Returns whether this is an object with a text in its field `type`, as every message is.
+    /// Whether this is an object with a text in its field `type`, as every message is.
     #[must_use]
     pub fn has_type(self) -> bool {
         let mut has_type = false;
@@ -123,7 +122,7 @@ impl<'a> Raw<'a> {
         has_type
     }
 
-    /// Returns the text, if this is one that Unicode allows.
+    /// Returns the text, if this is a text of valid Unicode.
     pub(crate) fn as_str(self) -> Option<Cow<'a, str>> {
         match self.encoding {
             Encoding::Json => json::read_text(self.bytes),
@@ -139,7 +138,7 @@ impl<'a> Raw<'a> {
         }
     }
 
-    /// Returns the truth value, if this is one.
+    /// Returns the boolean, if this is one.
     pub(crate) fn as_bool(self) -> Option<bool> {
         match (self.encoding, self.bytes) {
             (Encoding::Json, b"true") | (Encoding::MessagePack, [0xc3]) => Some(true),
@@ -148,12 +147,12 @@ impl<'a> Raw<'a> {
         }
     }
 
-    /// Returns whether this is `null`.
+    /// Whether this is `null`.
     pub(crate) fn is_null(self) -> bool {
         matches!((self.encoding, self.bytes), (Encoding::Json, b"null") | (Encoding::MessagePack, [0xc0]))
     }
 
-    /// Returns whether this is an object.
+    /// Whether this is an object.
     pub(crate) fn is_object(self) -> bool {
         match (self.encoding, self.bytes.first()) {
             (Encoding::Json, Some(b'{')) => true,
@@ -162,7 +161,7 @@ impl<'a> Raw<'a> {
         }
     }
 
-    /// Returns whether this is a text.
+    /// Whether this is a text.
     pub(crate) fn is_text(self) -> bool {
         match (self.encoding, self.bytes.first()) {
             (Encoding::Json, Some(b'"')) => true,
@@ -194,7 +193,7 @@ impl fmt::Debug for Raw<'_> {
     }
 }
 
-/// Takes JSON's white space from both ends.
+/// Removes JSON white space from both ends.
 pub(crate) fn trim(mut bytes: &[u8]) -> &[u8] {
     while let [b' ' | b'\t' | b'\n' | b'\r', rest @ ..] | [rest @ .., b' ' | b'\t' | b'\n' | b'\r'] = bytes {
         bytes = rest;

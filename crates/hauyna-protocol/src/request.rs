@@ -1,5 +1,5 @@
-//! Requests, client → server. `decode` is the one way in: what it returns is validated, borrowed from the
-//! frame, and needs no further check of shape. The connection calls it once a frame.
+//! Requests, client → server. `decode` returns them validated and borrowed from the frame, so that they need
+//! no further check of their shape. The connection calls it once per frame.
 
 use crate::{
     Encoding, Fault, Limits, Position, Raw, RequestId,
@@ -10,17 +10,17 @@ use std::borrow::Cow;
 
 mod layout;
 
-/// A request and the `id` its answer must carry.
+/// A request and the `id` of its answer.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Incoming<'a> {
-    /// The `id`; without one only errors (and `pong`) are answered. Of a [`Request::Ack`] or [`Request::Refusal`] it
-    /// is the id of the server's request.
+    /// The `id`; without one the server answers only errors and `ping`. In a [`Request::Ack`] or
+    /// [`Request::Refusal`] it is the id of the server's request.
     pub id: Option<RequestId>,
-    /// What is asked for.
+    /// The request.
     pub request: Request<'a>,
 }
 
-/// What a client asks for.
+/// A request of a client.
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub enum Request<'a> {
@@ -28,59 +28,60 @@ pub enum Request<'a> {
     Subscribe {
         /// The channel.
         channel: Cow<'a, str>,
-        /// An object the application gave along.
+        /// Metadata of the subscription, an object.
         metadata: Option<Raw<'a>>,
-        /// The last position the client has seen, to be brought up to date from there.
+        /// Last position that the client has seen, to recover from.
         recover: Option<Position>,
         /// A token that allows this channel.
         token: Option<Cow<'a, str>>,
     },
-    /// `unsubscribe_channel`.
+    /// `unsubscribe_channel`: ends a subscription.
     Unsubscribe {
         /// The channel.
         channel: Cow<'a, str>,
     },
-    /// `channel_message`: publishes.
+    /// `channel_message`: publishes in a channel.
     Publish {
         /// The channel.
         channel: Cow<'a, str>,
-        /// What is published.
+        /// Content to publish.
         content: Raw<'a>,
         /// The idempotency key.
         key: Option<Cow<'a, str>>,
-        /// Whether this connection, too, gets the publication while it is subscribed.
+        /// Whether this connection also receives the publication while it is subscribed.
         echo: bool,
     },
-    /// `client_event`: to the other subscribers of a channel, without a number and without a place in the history.
+    /// `client_event`: sends an event to the other subscribers of a channel, without a number and without
+    /// history.
     ClientEvent {
         /// The channel.
         channel: Cow<'a, str>,
-        /// Which kind of event it is, one that the channel allows.
+        /// Name of the event, one that the channel allows.
         event: Cow<'a, str>,
-        /// What goes with it; `null` is a value.
+        /// Data of the event; `null` is a value.
         data: Option<Raw<'a>>,
     },
-    /// `private`: to every connection of one user.
+    /// `private`: sends a message to every connection of one user.
     Private {
         /// The user.
         to: Cow<'a, str>,
-        /// What is sent.
+        /// The message.
         message: Raw<'a>,
         /// The idempotency key.
         key: Option<Cow<'a, str>>,
     },
-    /// `group`: to every member of a group.
+    /// `group`: sends a message to every member of a group.
     Group {
         /// The group.
         room: Cow<'a, str>,
-        /// What is sent.
+        /// The message.
         message: Raw<'a>,
         /// The idempotency key.
         key: Option<Cow<'a, str>>,
     },
-    /// `broadcast`: to everybody.
+    /// `broadcast`: sends a message to everybody.
     Broadcast {
-        /// What is sent.
+        /// The message.
         message: Raw<'a>,
         /// The idempotency key.
         key: Option<Cow<'a, str>>,
@@ -99,24 +100,24 @@ pub enum Request<'a> {
         /// The new metadata, an object.
         metadata: Raw<'a>,
     },
-    /// `presence`: who is there.
+    /// `presence`: asks for the present users.
     Presence {
         /// The channel.
         channel: Cow<'a, str>,
-        /// Only users behind this one, as the `next` of the page before says.
+        /// Only users after this one: the `next` of the previous page.
         after: Option<Cow<'a, str>>,
-        /// How many users at most.
+        /// Maximum number of users.
         limit: Option<u32>,
     },
-    /// `history`: publications of the past.
+    /// `history`: asks for past publications.
     History {
         /// The channel.
         channel: Cow<'a, str>,
-        /// Where to start, exclusive: forward with what came after it, backward with what came before it.
+        /// Exclusive start: forward returns what came after it, backward what came before it.
         since: Option<Position>,
-        /// How many at most.
+        /// Maximum number of publications.
         limit: Option<u32>,
-        /// In which direction, and in which order.
+        /// Direction, which is also the order of the answer.
         direction: Direction,
     },
     /// `refresh`: renews the authentication.
@@ -124,24 +125,25 @@ pub enum Request<'a> {
         /// The new token.
         token: Cow<'a, str>,
     },
-    /// `resume`: where the client of a resumed session stands.
+    /// `resume`: reports the positions of the client of a resumed session.
     Resume {
-        /// The last positions it has seen, by channel. A channel that stands twice is the sender's affair.
+        /// Last positions that the client has seen, by channel. A channel may occur twice; nothing checks
+        /// that.
         positions: Vec<(Box<str>, Position)>,
     },
     /// `ping`: answered with `pong`.
     Ping,
-    /// `ack`: answers a request of the server's.
+    /// `ack`: answers a request of the server.
     Ack {
         /// The answer.
         data: Option<Raw<'a>>,
     },
-    /// `error`: refuses a request of the server's.
+    /// `error`: refuses a request of the server.
     Refusal {
-        /// Why, for people.
+        /// Reason, for people.
         message: Option<Cow<'a, str>>,
     },
-    /// Any other `type`: an event of the application's.
+    /// Any other `type`: an event of the application.
     Event {
         /// The `type`.
         name: Cow<'a, str>,
@@ -176,7 +178,7 @@ impl Request<'_> {
     }
 }
 
-/// The order of a history.
+/// Direction of a history.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum Direction {
     /// Oldest first.
@@ -188,11 +190,11 @@ pub enum Direction {
 
 /// Decodes and validates one request.
 ///
-/// Nothing is copied except texts that are written with escapes. JSON need not be checked for UTF-8 before.
+/// Copies only texts that have escapes. The caller need not check JSON for UTF-8.
 ///
 /// # Errors
 ///
-/// A [`Fault`] for the peer, with the request's `id` where it could be read.
+/// Returns a [`Fault`] for the peer, with the request's `id` if it could be read.
 ///
 /// # Examples
 ///
@@ -220,7 +222,7 @@ pub fn decode<'a>(encoding: Encoding, bytes: &'a [u8], limits: &Limits) -> Resul
     }
 }
 
-/// Gives the collected fields their meaning.
+/// Interprets the collected fields.
 fn read<'a>(fields: &Fields<'a>, bytes: &'a [u8], limits: &Limits) -> Result<Incoming<'a>, Fault> {
     fields.check_unique()?;
     let kind = fields.name(Field::Type, limits.event)?;
@@ -301,7 +303,8 @@ fn history<'a>(fields: &Fields<'a>, channel: Cow<'a, str>) -> Result<Request<'a>
     })
 }
 
-/// The `id` an error may carry. Of an `ack` or `error` it is the server's, not one of the client's requests.
+/// Returns the `id` for an error. That of an `ack` or `error` belongs to the server's request and is not
+/// returned.
 fn answerable_id(fields: &Fields<'_>) -> Option<RequestId> {
     let kind = fields.any(Field::Type).and_then(Raw::as_str);
     fields.id().ok().flatten().filter(|_| !matches!(kind.as_deref(), Some("ack" | "error")))

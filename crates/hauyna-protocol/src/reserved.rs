@@ -1,5 +1,5 @@
-//! Which `type`s belong to the protocol (PROTOCOL.md §3), and how a message of the application that has one of them is told
-//! from a message of the protocol. `application` writes by it, `received` reads by it.
+//! Which `type`s belong to the protocol (PROTOCOL.md §3), and how a message of the application with such a
+//! type differs from a message of the protocol. `application` uses it to write, `received` to read.
 
 /// Types of messages that never have a field `channel`.
 const OUTSIDE_CHANNELS: [&str; 11] = [
@@ -16,8 +16,8 @@ const OUTSIDE_CHANNELS: [&str; 11] = [
     "reconnect",
 ];
 
-/// Types of messages about a channel that never have a field `timestamp`, which every message of the application in a
-/// channel has.
+/// Types of messages about a channel that never have a field `timestamp`, which every message of the
+/// application in a channel has.
 const WITHOUT_TIMESTAMP: [&str; 8] = [
     "subscribed",
     "unsubscribed",

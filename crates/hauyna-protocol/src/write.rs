@@ -1,17 +1,17 @@
-//! What both encodings can write. Messages are described once, against this trait; the writers append to a
-//! buffer and build nothing in between.
+//! The trait of both encodings' writers. Messages are described once, through this trait; the writers append
+//! to a buffer without intermediate values.
 
 use crate::{Epoch, Raw, RequestId};
 
-/// Appends one value to a buffer. Objects have at most 15 fields; maps have any number.
+/// A writer of one value to a buffer. Objects have at most 15 fields; maps have any number.
 pub(crate) trait Writer {
     /// Writes an object whose fields `fields` writes, each as a `name` and one value.
     fn object(&mut self, fields: impl FnOnce(&mut Self));
 
-    /// Writes an array, each item by `item`.
+    /// Writes an array; `item` writes each item.
     fn array<T>(&mut self, items: &[T], item: impl FnMut(&mut Self, &T));
 
-    /// Writes an object whose keys are data: each with a value by `value`.
+    /// Writes an object whose keys are data; `value` writes each value.
     fn map<K: AsRef<str>, V>(&mut self, entries: &[(K, V)], value: impl FnMut(&mut Self, &V));
 
     /// Writes a field's name; one value follows. Names are plain ASCII.
@@ -23,16 +23,16 @@ pub(crate) trait Writer {
     /// Writes an integer.
     fn unsigned(&mut self, number: u64);
 
-    /// Writes a fraction; what is no finite number becomes `null`.
+    /// Writes a float; a number that is not finite becomes `null`.
     fn float(&mut self, number: f64);
 
-    /// Writes a truth value.
+    /// Writes a boolean.
     fn boolean(&mut self, value: bool);
 
-    /// Splices a value in.
+    /// Writes a raw value.
     fn raw(&mut self, raw: Raw<'_>);
 
-    /// Splices a value in that is already in this writer's encoding.
+    /// Writes a value that is already in this writer's encoding.
     fn encoded(&mut self, bytes: &[u8]);
 
     /// Writes a field that is a text.
@@ -47,19 +47,19 @@ pub(crate) trait Writer {
         self.unsigned(number);
     }
 
-    /// Writes a field that is a truth value.
+    /// Writes a field that is a boolean.
     fn boolean_field(&mut self, name: &'static str, value: bool) {
         self.name(name);
         self.boolean(value);
     }
 
-    /// Writes a field that is spliced in.
+    /// Writes a field with a raw value.
     fn raw_field(&mut self, name: &'static str, raw: Raw<'_>) {
         self.name(name);
         self.raw(raw);
     }
 
-    /// Writes a value of the application's.
+    /// Writes a value of the application.
     fn value(&mut self, value: &serde_json::Value) {
         let json = serde_json::to_vec(value).unwrap_or_else(|_| b"null".to_vec());
         self.raw(Raw::assume_valid(crate::Encoding::Json, &json));

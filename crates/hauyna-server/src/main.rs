@@ -1,6 +1,6 @@
-//! The program `hauyna`: `serve` runs the engine with its pages, `bench` puts a server under load, `types` makes
-//! TypeScript of a contract.
-//! No logic of its own: it reads its flags and calls the library.
+//! The program `hauyna`: `serve` runs the server and its pages, `bench` measures a server under load, `types`
+//! generates TypeScript from a contract. This file parses the flags and reports errors; the commands are
+//! modules.
 
 mod bench;
 mod output;
@@ -13,7 +13,7 @@ use clap::{Parser, Subcommand};
 use std::io::IsTerminal;
 use std::process::ExitCode;
 
-// Connections are many small allocations from all threads.
+// Connections make many small allocations on all threads.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
@@ -27,11 +27,12 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Serve the demo, the chat page and the WebSocket endpoint `/chat` (what happens without a command, too)
+    /// Serve the demo, the chat page and the WebSocket endpoint `/chat` (the default command)
     Serve(serve::Options),
     /// Put a server under load and measure it: fanout, echo, idle, join, churn, drain, storm or slow
     Bench(bench::Options),
-    /// Make TypeScript, JSON Schema or AsyncAPI of a contract, or check that a file is what the contract gives
+    /// Generate TypeScript, JSON Schema or AsyncAPI from a contract, or check that a file matches the
+    /// contract
     Types(types::Options),
 }
 
@@ -61,7 +62,7 @@ fn run() -> ExitCode {
     }
 }
 
-/// Help and version as they are; of a mistake what it is, in one line.
+/// Prints help and version unchanged, and a mistake as one line.
 fn refuse(error: &clap::Error) -> ExitCode {
     let asks_for_help = error.kind() == clap::error::ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand;
     if is_negative(error) {
@@ -70,7 +71,7 @@ fn refuse(error: &clap::Error) -> ExitCode {
     }
     if error.use_stderr() && !asks_for_help {
         let text = error.to_string();
-        // The options that are missing, or the values that there are, stand in lines of their own.
+        // clap lists missing options and possible values on lines of their own.
         let lines: Vec<_> = text.lines().map(str::trim).take_while(|line| !line.is_empty()).collect();
         let line = lines.join(" ");
         output::print_error(&anyhow::anyhow!("{} (see --help)", line.trim_start_matches("error: ")));
@@ -85,7 +86,7 @@ fn refuse(error: &clap::Error) -> ExitCode {
     }
 }
 
-/// Whether a value such as `-1s` was taken for an option that there is none of.
+/// Whether clap took a negative value such as `-1s` for an unknown option.
 fn is_negative(error: &clap::Error) -> bool {
     let Some(ContextValue::String(word)) = error.get(ContextKind::InvalidArg) else { return false };
     let mut word = word.chars();

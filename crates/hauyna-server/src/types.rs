@@ -1,5 +1,5 @@
-//! `hauyna types`: a contract as TypeScript, JSON Schema or AsyncAPI, to the terminal or a file, or compared with a
-//! file. The contract is read from what `Contract::write` has written; without a file it is the chat's own.
+//! `hauyna types`: prints a contract as TypeScript, JSON Schema or AsyncAPI, writes it to a file or compares
+//! it with a file. The contract is a file from `Contract::write`; without a file it is that of the chat.
 
 use anyhow::{Context as _, bail};
 use clap::{Parser, ValueEnum};
@@ -11,13 +11,13 @@ use std::path::PathBuf;
 pub(crate) struct Options {
     /// A contract as `Contract::write` writes it [default: the contract of this program's chat]
     file: Option<PathBuf>,
-    /// What to make of it
+    /// Output format
     #[arg(long, value_enum, default_value = "typescript")]
     format: Format,
-    /// Write to this file, not to the terminal
+    /// Write to this file instead of the terminal
     #[arg(long, value_name = "FILE")]
     out: Option<PathBuf>,
-    /// Write nothing; fail where the file of --out is not what the contract gives
+    /// Write nothing; fail if the file of --out does not match the contract
     #[arg(long, requires = "out")]
     check: bool,
 }
@@ -29,7 +29,7 @@ enum Format {
     AsyncApi,
 }
 
-/// Makes the text, and writes it or compares it.
+/// Generates the text, then prints, writes or compares it.
 pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
     let contract = match &options.file {
         None => crate::serve::contract(),
@@ -46,11 +46,11 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
     if !options.check {
         return std::fs::write(out, text).with_context(|| format!("{} cannot be written", out.display()));
     }
-    let there =
+    let current =
         std::fs::read_to_string(out).map_err(|error| anyhow::anyhow!("{}: {error}", out.display()))?;
-    // Git may have given the file other line ends.
-    if there.replace("\r\n", "\n") != text {
-        bail!("{} is not what the contract gives: run this without --check", out.display());
+    // Git may have changed the line endings.
+    if current.replace("\r\n", "\n") != text {
+        bail!("{} does not match the contract: run this command without --check", out.display());
     }
     Ok(())
 }

@@ -1,4 +1,4 @@
-//! A global allocator that counts. A test binary that measures memory sets it as its own; nothing else does.
+//! A global allocator that counts bytes. Test binaries that measure memory set it as their allocator.
 
 use stats_alloc::{INSTRUMENTED_SYSTEM, StatsAlloc};
 use std::alloc::System;
@@ -6,7 +6,7 @@ use std::alloc::System;
 /// The type of [`COUNTING`].
 pub type Counting = &'static StatsAlloc<System>;
 
-/// The system's allocator with counters in front.
+/// The system allocator with counters.
 ///
 /// ```
 /// #[global_allocator]
@@ -19,7 +19,7 @@ pub type Counting = &'static StatsAlloc<System>;
 /// ```
 pub const COUNTING: Counting = &INSTRUMENTED_SYSTEM;
 
-/// Returns the bytes of heap that this process holds now; 0 where [`COUNTING`] is not its allocator.
+/// Returns the bytes of heap that this process holds now; 0 if [`COUNTING`] is not its allocator.
 #[must_use]
 pub fn live_bytes() -> usize {
     let stats = INSTRUMENTED_SYSTEM.stats();

@@ -1,5 +1,5 @@
-//! A WebSocket client for tests. It reads only when it is asked to, so a client that is left alone is one
-//! that does not read; it waits for a while and then panics with what it saw instead.
+//! A WebSocket client for tests. It reads only when a method waits for something, so an unused client does
+//! not read. A wait that times out panics with what was awaited and what arrived instead.
 
 mod connect;
 mod expect;
@@ -20,15 +20,15 @@ use std::net::SocketAddr;
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 
-/// A byte stream that a client can speak over.
+/// A byte stream that carries a client's connection.
 pub(crate) trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
 
 impl<T: AsyncRead + AsyncWrite + Send + Unpin> Stream for T {}
 
 /// A connected WebSocket client.
 ///
-/// Pings are answered while it reads. Every wait ends after its patience, 10 seconds unless
-/// [`Connect::timeout`] says otherwise, in a panic that tells what was awaited.
+/// It answers pings while it reads. Every wait has a timeout, 10 seconds unless [`Connect::timeout`] sets
+/// another, and panics with what was awaited.
 ///
 /// # Examples
 ///
@@ -58,11 +58,11 @@ pub struct Client {
     timeout: Duration,
     pongs: Pongs,
     next_id: u64,
-    /// Messages that arrived while something else was awaited.
+    /// Messages that arrived while the client waited for another one.
     early: VecDeque<Value>,
 }
 
-/// Whether pings are answered.
+/// Whether the client answers pings.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Pongs {
     Answer,
@@ -70,7 +70,7 @@ pub(crate) enum Pongs {
 }
 
 impl Client {
-    /// Begins a connection to `ws://host:port/path?query`.
+    /// Returns the options for a connection to `ws://host:port/path?query`.
     pub fn to(url: &str) -> Connect {
         Connect::new(url)
     }
@@ -92,7 +92,7 @@ impl Client {
         &self.headers
     }
 
-    /// Returns the client's own address, where it speaks over TCP.
+    /// Returns the client's local address, if the connection uses TCP.
     #[must_use]
     pub fn local_address(&self) -> Option<SocketAddr> {
         self.local
@@ -106,7 +106,7 @@ impl Client {
         self.send_frame(FrameHead::of(opcode), &payload).await;
     }
 
-    /// Sends a text frame, whatever stands in it.
+    /// Sends a text frame with any content.
     pub async fn send_text(&mut self, text: &str) {
         self.send_frame(FrameHead::of(OpCode::Text), text.as_bytes()).await;
     }
@@ -121,11 +121,11 @@ impl Client {
         self.send_frame(FrameHead::of(OpCode::Ping), payload).await;
     }
 
-    /// Sends a compressed message; the client must have been connected with [`Connect::deflate`].
+    /// Sends a compressed message; the client must be connected with [`Connect::deflate`].
     ///
     /// # Panics
     ///
-    /// Where compression was not negotiated.
+    /// Panics if compression was not negotiated.
     pub async fn send_deflated(&mut self, message: Value) {
         let (opcode, payload) = frame::encoded(self.encoding, &message);
         let deflated = self.wire.deflated(opcode, &payload);
@@ -133,17 +133,17 @@ impl Client {
         self.send_frame(head, &deflated).await;
     }
 
-    /// Sends one frame with any head; it is masked here.
+    /// Sends one frame with any head, and masks it.
     pub async fn send_frame(&mut self, head: FrameHead, payload: &[u8]) {
         let bytes = frame::masked(head, payload);
         self.send_raw(&bytes).await;
     }
 
-    /// Sends bytes as they are.
+    /// Sends bytes unchanged.
     ///
     /// # Panics
     ///
-    /// Where the socket does not take them in time. That the server has gone is left to be seen by reading.
+    /// Panics if the socket does not accept them in time. A lost connection shows when the client reads.
     pub async fn send_raw(&mut self, bytes: &[u8]) {
         let sent = async {
             let _ = self.wire.stream.write_all(bytes).await;
@@ -154,16 +154,16 @@ impl Client {
         }
     }
 
-    /// Sends a request with a fresh `id` and waits for its answer: the `data` of the `ack` (`null` where it
-    /// has none), the `pong`, or the `error`. What else arrives meanwhile is kept for [`Client::next`].
+    /// Sends a request with a new `id` and waits for its answer: the `data` of the `ack` (`null` if it has
+    /// none), the `pong`, or the `error`. Keeps other messages for [`Client::next`].
     ///
     /// # Errors
     ///
-    /// The server's `error` message.
+    /// Returns the server's `error` message.
     ///
     /// # Panics
     ///
-    /// Where no answer comes.
+    /// Panics if no answer arrives in time.
     pub async fn request(&mut self, mut message: Value) -> Result<Value, Value> {
         self.next_id += 1;
         let id = json!(self.next_id);
@@ -176,11 +176,11 @@ impl Client {
     ///
     /// # Errors
     ///
-    /// The server's `error` message.
+    /// Returns the server's `error` message.
     ///
     /// # Panics
     ///
-    /// Where no answer comes.
+    /// Panics if no answer arrives in time.
     pub async fn answer(&mut self, id: &Value) -> Result<Value, Value> {
         let is_answer = |message: &Value| {
             message["id"] == *id
@@ -210,7 +210,7 @@ impl Client {
     ///
     /// # Panics
     ///
-    /// Where none comes, something else does, or the connection ends.
+    /// Panics if none arrives in time, something else arrives, or the connection ends.
     pub async fn next(&mut self) -> Value {
         match self.early.pop_front() {
             Some(message) => message,
@@ -218,11 +218,11 @@ impl Client {
         }
     }
 
-    /// Waits for the next message and sees that its `type` is this one.
+    /// Waits for the next message and checks its `type`.
     ///
     /// # Panics
     ///
-    /// As [`Client::next`], and where it is of another type.
+    /// Panics as [`Client::next`] does, and if the message has another type.
     pub async fn expect(&mut self, kind: &str) -> Value {
         let message = match self.early.pop_front() {
             Some(message) => message,
@@ -232,11 +232,11 @@ impl Client {
         message
     }
 
-    /// Waits for the next message of this `type`, dropping others.
+    /// Waits for the next message of this `type` and drops others.
     ///
     /// # Panics
     ///
-    /// Where none comes.
+    /// Panics if none arrives in time.
     pub async fn wait_for(&mut self, kind: &str) -> Value {
         loop {
             let message = match self.early.pop_front() {
@@ -253,7 +253,7 @@ impl Client {
     ///
     /// # Panics
     ///
-    /// Where none comes, or something else does.
+    /// Panics if none arrives in time, or something else arrives.
     pub async fn next_text(&mut self) -> String {
         match self.next_frame().await {
             Frame::Text(text) => text,
@@ -265,28 +265,28 @@ impl Client {
     ///
     /// # Panics
     ///
-    /// Where none comes, or the server breaks RFC 6455.
+    /// Panics if none arrives in time, or the server violates RFC 6455.
     pub async fn next_frame(&mut self) -> Frame {
         self.frame("a frame").await
     }
 
-    /// Sees that nothing but pings is there to be read when the server has answered a `ping`.
+    /// Checks that nothing but pings arrives before the server's answer to a `ping`.
     ///
     /// # Panics
     ///
-    /// Where something else is.
+    /// Panics if anything else arrives.
     pub async fn expect_nothing(&mut self) {
         let pong = self.request(json!({ "type": "ping" })).await;
         assert!(pong.is_ok(), "a ping was refused: {pong:?}");
         assert!(self.early.is_empty(), "expected nothing, got {:?}", self.early);
     }
 
-    /// Waits for the close frame, dropping what comes before it: code (1005 without one) and reason. 1006
-    /// where the connection ends without.
+    /// Waits for the close frame and drops what arrives before it. Returns its code (1005 if it has none) and
+    /// reason, or 1006 if the connection ends without a close frame.
     ///
     /// # Panics
     ///
-    /// Where it does not end.
+    /// Panics if the connection does not end in time.
     pub async fn expect_close(&mut self) -> (u16, String) {
         loop {
             match self.frame("the close frame").await {
@@ -298,49 +298,49 @@ impl Client {
         }
     }
 
-    /// Waits for the end of the stream, dropping what comes before it.
+    /// Waits for the end of the stream and drops what arrives before it.
     ///
     /// # Panics
     ///
-    /// Where it does not end.
+    /// Panics if the connection does not end in time.
     pub async fn expect_end(&mut self) {
         while self.frame("the end of the stream").await != Frame::End {}
     }
 
-    /// Closes properly: close frame, the server's answer, the end of the stream.
+    /// Closes properly: sends a close frame, waits for the server's answer and for the end of the stream.
     ///
     /// # Panics
     ///
-    /// Where the server does not answer with the same code.
+    /// Panics if the server does not answer with the same code.
     pub async fn close(mut self, code: u16, reason: &str) {
         self.send_close(code, reason).await;
         assert_eq!(self.expect_close().await.0, code, "the server's answer to the close frame");
         self.expect_end().await;
     }
 
-    /// Sends a close frame and does not wait.
+    /// Sends a close frame without waiting for the answer.
     pub async fn send_close(&mut self, code: u16, reason: &str) {
         let mut payload = CloseCode::new(code).as_u16().to_be_bytes().to_vec();
         payload.extend_from_slice(reason.as_bytes());
         self.send_frame(FrameHead::of(OpCode::Close), &payload).await;
     }
 
-    /// Goes without a word: the kernel ends the connection, nothing is sent before.
+    /// Drops the connection without a close frame: the kernel closes the socket.
     pub fn vanish(self) {}
 
     async fn receive(&mut self, awaited: &str) -> Value {
         match self.frame(awaited).await {
             Frame::Text(text) if self.encoding == Encoding::Json => serde_json::from_str(&text)
-                .unwrap_or_else(|error| panic!("the server sent no JSON ({error}): {text}")),
+                .unwrap_or_else(|error| panic!("the server sent invalid JSON ({error}): {text}")),
             Frame::Binary(bytes) if self.encoding == Encoding::MessagePack => frame::unpacked(&bytes),
             other => panic!("while waiting for {awaited}: got {other:?}"),
         }
     }
 
-    /// The next frame that is not a ping; those are answered.
+    /// Waits for the next frame that is not a ping, and answers pings.
     async fn frame(&mut self, awaited: &str) -> Frame {
         let frame = self.within(self.timeout).await;
-        frame.unwrap_or_else(|| panic!("waited {:?} for {awaited} in vain", self.timeout))
+        frame.unwrap_or_else(|| panic!("{awaited} did not arrive within {:?}", self.timeout))
     }
 
     fn answers_pings(&self) -> bool {

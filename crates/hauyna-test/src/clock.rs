@@ -1,16 +1,17 @@
-//! Turning the clock in tests under `#[tokio::test(start_paused = true)]`: hours pass in milliseconds, and every
-//! deadline on the way is kept in its order.
+//! Advances the clock in tests with `#[tokio::test(start_paused = true)]`: hours pass in milliseconds, and
+//! all timers fire in order.
 
 use std::time::Duration;
 
-/// Lets time pass and everything happen that falls due in it, in order: heartbeats, time-outs, grace times, sweeps,
-/// and what clients that are being read from another task do about them. Takes one [`settle`] more than `duration`.
+/// Advances the clock by `duration`. All timers that fall due fire in order (heartbeats, timeouts, grace
+/// times, sweeps), and clients that are read by other tasks react to them. Ends with one [`settle`], which
+/// adds a millisecond.
 ///
-/// `tokio::time::advance` is something else: it jumps, so that what was due on the way is all late at once.
+/// `tokio::time::advance` differs: it jumps, so that all timers on the way fire late and at once.
 ///
 /// # Panics
 ///
-/// Where the clock is not paused, seen from one second on.
+/// Panics if the clock is not paused. Only durations of at least one second are checked.
 ///
 /// # Examples
 ///
@@ -25,7 +26,7 @@ use std::time::Duration;
 /// let server = MemoryServer::start(Hub::new(), handler);
 /// let _silent = server.connect("/").await; // nobody reads, so no ping is answered
 /// assert!(server.hub().user("ann").is_connected());
-/// advance(Duration::from_secs(38)).await; // pinged after 10 s, given up 20 s later, five for the close frame
+/// advance(Duration::from_secs(38)).await; // ping after 10 s, timeout 20 s later, 5 s for the close frame
 /// assert!(!server.hub().user("ann").is_connected());
 /// # }
 /// ```
@@ -37,13 +38,13 @@ pub async fn advance(duration: Duration) {
     settle().await;
 }
 
-/// The instant that is `duration` from now; of a duration without end, one in thirty years.
+/// Returns the instant `duration` from now, at most thirty years ahead.
 pub(crate) fn after(duration: Duration) -> tokio::time::Instant {
     tokio::time::Instant::now() + duration.min(Duration::from_secs(30 * 365 * 24 * 60 * 60))
 }
 
-/// Waits until no task of the runtime has anything left to do but to wait. The clock goes on by one millisecond.
+/// Waits until all tasks of the runtime are idle. The clock advances by one millisecond.
 pub async fn settle() {
-    // A paused clock moves only when everything rests.
+    // A paused clock advances only when all tasks are idle.
     tokio::time::sleep(Duration::from_millis(1)).await;
 }

@@ -1,9 +1,10 @@
 //! What applications on hauyna are tested with, and hauyna itself.
 //!
-//! A [`TestServer`] serves a hub on a free port of this machine, a [`MemoryServer`] over pipes in memory, where
-//! [`advance`] lets hours pass in milliseconds; a [`Client`] is a real WebSocket client that says what it expects
-//! and fails loudly. A [`FaultProxy`] is a network that fails. [`broker_contract`] is the suite that every
-//! [`Broker`](hauyna::broker::Broker) must pass, and [`alloc`] counts heap memory. The guide is `docs/testing.md`.
+//! A [`TestServer`] serves a hub on a free port of this machine, a [`MemoryServer`] over pipes in memory,
+//! where [`advance`] lets hours pass in milliseconds; a [`Client`] is a real WebSocket client that says what
+//! it expects and fails loudly. A [`FaultProxy`] is a network that fails. [`broker_contract`] is the suite
+//! that every [`Broker`](hauyna::broker::Broker) must pass, and [`alloc`] counts heap memory. The guide is
+//! `docs/testing.md`.
 //!
 //! ```
 //! use hauyna::{ChannelOptions, Handler, Hub, json};

@@ -1,5 +1,5 @@
-//! A server for one test without a socket: each connection is a pipe in memory. Nothing but the test's own runtime
-//! takes part, so under a paused clock every run is the same.
+//! A server for one test without sockets: each connection is a pipe in memory. Only the test's runtime is
+//! involved, so with a paused clock every run is the same.
 
 use crate::{Client, Connect};
 use hauyna::server::RouterService;
@@ -12,9 +12,9 @@ use std::sync::Arc;
 use tokio::io::DuplexStream;
 use tokio::task::JoinSet;
 
-/// A hub that is served over pipes in memory, with the real handshake (through hyper and the router's tower service)
-/// and real frames. It has the clients of a [`TestServer`](crate::TestServer), but no address: callbacks see no
-/// peer. Dropping it ends every connection.
+/// A hub that is served over pipes in memory, with the real handshake (through hyper and the router's tower
+/// service) and real frames. It has the clients of a [`TestServer`](crate::TestServer), but no address:
+/// callbacks see no peer address. Dropping it closes all connections.
 ///
 /// # Examples
 ///
@@ -46,7 +46,7 @@ pub struct MemoryServer {
     connector: MemoryConnector,
 }
 
-/// Opens a pipe of so many bytes to a server.
+/// A connector that opens pipes to a server.
 #[derive(Clone)]
 pub(crate) struct MemoryConnector {
     service: RouterService,
@@ -73,8 +73,8 @@ impl MemoryServer {
         &self.hub
     }
 
-    /// Options for a connection to a path; see [`Connect`]. `receive_buffer` is the length of the pipe, 64 KiB unless
-    /// it is set: what waits in it counts as sent.
+    /// Returns the options for a connection to a path; see [`Connect`]. `receive_buffer` sets the length of
+    /// the pipe, by default 64 KiB. Bytes that wait in the pipe count as sent.
     pub fn client(&self, target: &str) -> Connect {
         Client::to(&format!("ws://memory{target}")).through(self.connector.clone())
     }
@@ -104,7 +104,7 @@ impl MemoryConnector {
         let mut connections = self.connections.lock();
         while connections.try_join_next().is_some() {}
         connections.spawn(async move {
-            // How a connection ended is seen by its client.
+            // The client sees how its connection ended.
             let _ = connection.with_upgrades().await;
         });
         near

@@ -1,6 +1,5 @@
-//! A TCP proxy that does to connections what networks do: it cuts, stalls, slices and delays them, refuses new ones
-//! and changes its target. Tests of anything that speaks over TCP put it between client and server. It knows
-//! nothing of what it forwards.
+//! A TCP proxy that injects network faults: it cuts, stalls, slices and delays connections, refuses new ones
+//! and changes its target. Tests put it between client and server. It does not parse what it forwards.
 
 mod behaviour;
 mod pump;
@@ -19,18 +18,18 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio::task::{JoinHandle, JoinSet};
 
-/// A proxy on a free loopback port. Dropping it ends its connections without a word.
+/// A proxy on a free loopback port. Dropping it drops its connections.
 ///
 /// # Examples
 ///
 /// ```
 /// # #[tokio::main(flavor = "current_thread")] async fn main() {
 /// use hauyna::{Handler, Hub};
-/// use hauyna_test::{Client, Conduct, Cut, FaultProxy, TestServer};
+/// use hauyna_test::{Behaviour, Client, Cut, FaultProxy, TestServer};
 ///
 /// let server = TestServer::start(Hub::new(), Handler::echo());
 /// let proxy = FaultProxy::start(server.address()).await;
-/// proxy.set_all(Conduct::new().slice(1)); // every byte in a segment of its own
+/// proxy.set_all(Behaviour::new().slice(1)); // one byte per segment
 /// let mut client = Client::connect(&proxy.url("/")).await;
 /// client.send_text("hello").await;
 /// assert_eq!(client.next_text().await, "hello");
@@ -47,29 +46,30 @@ pub struct FaultProxy {
     schedule: Mutex<Option<JoinHandle<()>>>,
 }
 
-/// One connection through a [`FaultProxy`], from [`FaultProxy::links`]. What is ordered of one that has ended
-/// is done to nobody.
+/// One connection through a [`FaultProxy`], from [`FaultProxy::links`]. Calls on an ended connection do
+/// nothing.
 #[derive(Debug, Clone)]
 pub struct Link {
     client: SocketAddr,
     orders: Arc<watch::Sender<Orders>>,
 }
 
-/// What a [`FaultProxy`] has done so far.
+/// Counters of a [`FaultProxy`].
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Faults {
-    /// Connections that were forwarded.
+    /// Number of connections that were forwarded.
     pub links: u64,
-    /// Connections that were reset as soon as they came: it refused, or its target could not be reached.
+    /// Number of connections that were reset on arrival, because the proxy refused or its target was
+    /// unreachable.
     pub refused: u64,
-    /// Connections that were cut, by order or by schedule.
+    /// Number of connections that were cut, by a call or by the schedule.
     pub cuts: u64,
-    /// How often the schedule changed the conduct of a connection for a while.
+    /// How often the schedule changed the behaviour of a connection for a while.
     pub disturbed: u64,
 }
 
-/// What a link's task is told.
+/// Orders for the task of a link.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Orders {
     behaviour: Behaviour,
@@ -85,7 +85,7 @@ struct Shared {
 struct State {
     target: SocketAddr,
     accept_policy: AcceptPolicy,
-    conduct: Behaviour,
+    behaviour: Behaviour,
     links: BTreeMap<u64, Link>,
     faults: Faults,
 }
@@ -101,7 +101,7 @@ impl FaultProxy {
     ///
     /// # Panics
     ///
-    /// Where no port is free.
+    /// Panics if no port is free.
     pub async fn start(target: SocketAddr) -> Self {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.expect("a free port");
         let address = listener.local_addr().expect("a bound socket has an address");
@@ -109,7 +109,7 @@ impl FaultProxy {
             state: Mutex::new(State {
                 target,
                 accept_policy: AcceptPolicy::Open,
-                conduct: Behaviour::new(),
+                behaviour: Behaviour::new(),
                 links: BTreeMap::new(),
                 faults: Faults::default(),
             }),
@@ -130,42 +130,42 @@ impl FaultProxy {
         format!("ws://{}{target}", self.address)
     }
 
-    /// Forwards to another address from now on; connections that are there stay where they are.
+    /// Forwards new connections to another address. Existing connections stay.
     pub fn set_target(&self, target: SocketAddr) {
         self.shared.state.lock().target = target;
     }
 
-    /// Resets whoever connects from now on.
+    /// Resets new connections from now on.
     pub fn refuse(&self) {
         self.shared.state.lock().accept_policy = AcceptPolicy::Refusing;
     }
 
-    /// Forwards whoever connects from now on, which is how it begins.
+    /// Forwards new connections from now on, which is the default.
     pub fn admit(&self) {
         self.shared.state.lock().accept_policy = AcceptPolicy::Open;
     }
 
-    /// Treats connections that come from now on like this.
-    pub fn set_next(&self, conduct: Behaviour) {
-        self.shared.state.lock().conduct = conduct;
+    /// Sets the behaviour of new connections.
+    pub fn set_next(&self, behaviour: Behaviour) {
+        self.shared.state.lock().behaviour = behaviour;
     }
 
-    /// Treats every connection like this, those that are there and those that come.
-    pub fn set_all(&self, conduct: Behaviour) {
-        self.set_next(conduct);
+    /// Sets the behaviour of all connections, existing and new ones.
+    pub fn set_all(&self, behaviour: Behaviour) {
+        self.set_next(behaviour);
         for link in self.links() {
-            link.set(conduct);
+            link.set(behaviour);
         }
     }
 
-    /// Cuts every connection that is there.
+    /// Cuts all existing connections.
     pub fn cut_all(&self, cut: Cut) {
         for link in self.links() {
             link.cut(cut);
         }
     }
 
-    /// Returns the connections that are there, oldest first.
+    /// Returns the existing connections, oldest first.
     #[must_use]
     pub fn links(&self) -> Vec<Link> {
         self.shared.state.lock().links.values().cloned().collect()
@@ -177,15 +177,15 @@ impl FaultProxy {
         self.shared.state.lock().links.values().find(|link| link.client == client).cloned()
     }
 
-    /// Does what a schedule says, instead of an earlier one, until [`FaultProxy::undisturbed`].
+    /// Runs a schedule, which replaces an earlier one, until [`FaultProxy::undisturbed`].
     pub fn follow(&self, schedule: Schedule) {
         let task = tokio::spawn(schedule.run(Arc::clone(&self.shared)));
-        if let Some(former) = self.schedule.lock().replace(task) {
-            former.abort();
+        if let Some(previous) = self.schedule.lock().replace(task) {
+            previous.abort();
         }
     }
 
-    /// Ends the schedule, and lets every connection go on undisturbed.
+    /// Ends the schedule and resets the behaviour of all connections to the default.
     pub fn undisturbed(&self) {
         if let Some(schedule) = self.schedule.lock().take() {
             schedule.abort();
@@ -193,7 +193,7 @@ impl FaultProxy {
         self.set_all(Behaviour::new());
     }
 
-    /// Returns what it has done so far.
+    /// Returns the counters.
     #[must_use]
     pub fn faults(&self) -> Faults {
         self.shared.state.lock().faults
@@ -210,24 +210,24 @@ impl Drop for FaultProxy {
 }
 
 impl Link {
-    /// Returns the client's own address.
+    /// Returns the client's address.
     #[must_use]
     pub fn client(&self) -> SocketAddr {
         self.client
     }
 
-    /// Treats this connection like this from now on; bytes that are on their way keep their delay.
-    pub fn set(&self, conduct: Behaviour) {
-        self.orders.send_modify(|orders| orders.behaviour = conduct);
+    /// Sets the behaviour of this connection. Bytes that are already delayed keep their delay.
+    pub fn set(&self, behaviour: Behaviour) {
+        self.orders.send_modify(|orders| orders.behaviour = behaviour);
     }
 
-    /// Cuts this connection, on both sides; what is on its way is lost.
+    /// Cuts this connection on both sides. Bytes in transit are lost.
     pub fn cut(&self, cut: Cut) {
         self.orders.send_modify(|orders| orders.cut = Some(cut));
     }
 }
 
-/// Takes connections in. The tasks of the links end with it.
+/// Accepts connections. Dropping it ends the tasks of the links.
 async fn accept(listener: TcpListener, shared: Arc<Shared>) {
     let mut links = JoinSet::new();
     for id in 0.. {
@@ -236,20 +236,20 @@ async fn accept(listener: TcpListener, shared: Arc<Shared>) {
             Some(_) = links.join_next() => continue,
         };
         let Ok((near, client)) = accepted else {
-            // Too many descriptors, most likely: some of them are closed in a moment.
+            // Most likely there are too many descriptors; some close soon.
             tokio::time::sleep(Duration::from_millis(50)).await;
             continue;
         };
-        links.spawn(forward(Arc::clone(&shared), near, (id, client)));
+        links.spawn(forward(Arc::clone(&shared), near, id, client));
     }
 }
 
-async fn forward(shared: Arc<Shared>, near: TcpStream, (id, client): (u64, SocketAddr)) {
-    let (target, entrance) = {
+async fn forward(shared: Arc<Shared>, near: TcpStream, id: u64, client: SocketAddr) {
+    let (target, policy) = {
         let state = shared.state.lock();
         (state.target, state.accept_policy)
     };
-    let far = match entrance {
+    let far = match policy {
         AcceptPolicy::Open => TcpStream::connect(target).await.ok(),
         AcceptPolicy::Refusing => None,
     };
@@ -259,7 +259,7 @@ async fn forward(shared: Arc<Shared>, near: TcpStream, (id, client): (u64, Socke
     };
     let orders = {
         let mut state = shared.state.lock();
-        let (sender, orders) = watch::channel(Orders { behaviour: state.conduct, cut: None });
+        let (sender, orders) = watch::channel(Orders { behaviour: state.behaviour, cut: None });
         state.links.insert(id, Link { client, orders: Arc::new(sender) });
         state.faults.links += 1;
         orders
@@ -273,7 +273,7 @@ async fn forward(shared: Arc<Shared>, near: TcpStream, (id, client): (u64, Socke
     pump::close(near, far, end).await;
 }
 
-/// A link's place in the list, until its end.
+/// A link's entry in the list. Dropping it removes the entry.
 struct Registered {
     shared: Arc<Shared>,
     id: u64,

@@ -1,6 +1,6 @@
-//! Random numbers from a seed (splitmix64), so that what happened can happen again.
+//! Random numbers from a seed (splitmix64), so that a test run can be repeated.
 
-/// A generator; the same seed gives the same numbers.
+/// A generator. The same seed yields the same numbers.
 ///
 /// ```
 /// use hauyna_test::Random;
@@ -23,11 +23,11 @@ impl Random {
         value ^ (value >> 31)
     }
 
-    /// Returns the next number from 0 up to `bound`, which it is not.
+    /// Returns the next number, from 0 up to but not including `bound`.
     ///
     /// # Panics
     ///
-    /// Where `bound` is 0.
+    /// Panics if `bound` is 0.
     pub fn below(&mut self, bound: u64) -> u64 {
         self.next() % bound
     }

@@ -1,4 +1,4 @@
-//! A server for one test: a hub behind a free port of this machine, in the test's own runtime.
+//! A server for one test: a hub on a free port of this machine, in the test's runtime.
 
 use crate::{Client, Connect};
 use hauyna::server::Server;
@@ -7,7 +7,7 @@ use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::time::Duration;
 use tokio::task::JoinHandle;
 
-/// A hub that is served on a free loopback port. Dropping it ends the listener and every connection.
+/// A hub that is served on a free loopback port. Dropping it closes the listener and all connections.
 #[derive(Debug)]
 pub struct TestServer {
     hub: Hub,
@@ -20,7 +20,7 @@ impl TestServer {
     ///
     /// # Panics
     ///
-    /// Outside a Tokio runtime, or where no port is free.
+    /// Panics outside a Tokio runtime, or if no port is free.
     #[must_use]
     pub fn start(hub: Hub, handler: Handler) -> Self {
         Self::route(hub, |router| router.websocket("/", handler))
@@ -30,7 +30,7 @@ impl TestServer {
     ///
     /// # Panics
     ///
-    /// As [`TestServer::start`].
+    /// Panics as [`TestServer::start`] does.
     ///
     /// ```
     /// # #[tokio::main(flavor = "current_thread")] async fn main() {
@@ -51,11 +51,11 @@ impl TestServer {
         Self::serve(hub, server)
     }
 
-    /// Serves a server with options of its own; `hub` is the one behind it.
+    /// Runs a server that was built elsewhere. `hub` must be the hub of its router.
     ///
     /// # Panics
     ///
-    /// As [`TestServer::start`].
+    /// Panics as [`TestServer::start`] does.
     #[must_use]
     pub fn serve(hub: Hub, server: Server) -> Self {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a free port");
@@ -83,7 +83,7 @@ impl TestServer {
         format!("ws://{}{target}", self.address)
     }
 
-    /// Options for a connection to a path; see [`Connect`].
+    /// Returns the options for a connection to a path; see [`Connect`].
     pub fn client(&self, target: &str) -> Connect {
         Client::to(&self.url(target))
     }
@@ -103,11 +103,11 @@ impl TestServer {
         self.client(target).message_pack().connect().await
     }
 
-    /// Shuts the hub down and waits for the listener's end.
+    /// Shuts the hub down and waits until the listener has closed.
     ///
     /// # Panics
     ///
-    /// Where serving failed.
+    /// Panics if serving failed.
     pub async fn stop(mut self) {
         self.hub.shutdown(Duration::from_secs(5)).await.expect("a runtime");
         (&mut self.task).await.expect("the server ended as it should");

@@ -1,5 +1,5 @@
-//! Prints nanoseconds per frame: `cargo bench -p hauyna-websocket --bench codec [part of a name]`. The best of
-//! several rounds, one thread.
+//! Prints nanoseconds per frame: `cargo bench -p hauyna-websocket --bench codec [part of a name]`. The best
+//! of several rounds, one thread.
 #![allow(clippy::print_stdout, clippy::unwrap_used)]
 
 use std::hint::black_box;

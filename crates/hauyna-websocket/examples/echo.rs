@@ -1,5 +1,5 @@
-//! An echo server over blocking sockets, a thread a connection: what the crate leaves to its caller, in one file.
-//! It accepts compression and answers with it, so that it can be held against conformance suites:
+//! An echo server over blocking sockets, a thread a connection: what the crate leaves to its caller, in one
+//! file. It accepts compression and answers with it, so that it can be held against conformance suites:
 //! `cargo run --release -p hauyna-websocket --example echo -- 127.0.0.1:9002`.
 
 use std::io::{self, ErrorKind, Read, Write};

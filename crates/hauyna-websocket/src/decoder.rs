@@ -1,6 +1,6 @@
-//! The decoder: received bytes in, events out. A frame that lies whole in the input is unmasked there and lent;
-//! only what is incomplete when the input ends is copied, into memory that grows with the bytes that arrive.
-//! Called by whoever reads the socket; never reads, waits or answers by itself.
+//! The decoder: received bytes in, events out. A frame that lies completely in the input is unmasked there
+//! and lent; only an incomplete frame at the end of the input is copied, into memory that grows with the
+//! bytes that arrive. The reader of the socket calls it; it never reads, waits or answers by itself.
 
 use std::fmt;
 use std::ops::Range;
@@ -11,9 +11,9 @@ use crate::mask::{advance_mask, apply_mask};
 use crate::message::{Message, Pending, Unfinished};
 use crate::{CloseCode, Compression, Fragment, Limits, OpCode, ProtocolError, Role};
 
-/// Decodes one direction of one connection (RFC 6455 §5), strictly and without I/O.
+/// A strict decoder, without I/O, of one direction of one connection (RFC 6455 §5).
 ///
-/// While nothing is incomplete it holds no heap memory; the struct itself is at most 64 bytes.
+/// It holds no heap memory while nothing is incomplete; the struct itself is at most 64 bytes.
 pub struct Decoder {
     limits: Limits,
     /// Invariant: present exactly while a header, a frame or a message is unfinished.
@@ -24,7 +24,7 @@ pub struct Decoder {
 }
 
 impl Decoder {
-    /// Makes a decoder for the end that *we* are.
+    /// Creates a decoder for our own end of the connection.
     #[must_use]
     pub const fn new(role: Role, limits: Limits) -> Self {
         Self { limits, pending: None, inflate: None, role, finished: false }
@@ -37,30 +37,30 @@ impl Decoder {
         self
     }
 
-    /// Takes what was read from the socket. Payloads are unmasked in place and lent by the events.
+    /// Decodes bytes that were read from the socket. Payloads are unmasked in place and lent by the events.
     pub fn feed<'d, 'i>(&'d mut self, input: &'i mut [u8]) -> Events<'d, 'i> {
         Events { decoder: self, input, at: 0, lent: Vec::new() }
     }
 
-    /// Tells whether a frame or a fragmented message is unfinished, which the caller bounds in time.
+    /// Whether a frame or a fragmented message is unfinished. The caller sets a deadline for it.
     #[must_use]
     pub const fn is_mid_message(&self) -> bool {
         self.pending.is_some()
     }
 
-    /// Returns the bytes of heap memory held for what is unfinished. A decompressor of its own
-    /// ([`Takeover::Allowed`](crate::Takeover)) is not counted.
+    /// Returns the bytes of heap memory for unfinished frames and messages, without the connection's
+    /// decompressor ([`Takeover::Allowed`](crate::Takeover)).
     #[must_use]
     pub fn buffered(&self) -> usize {
         self.pending.as_ref().map_or(0, |pending| size_of::<Pending>() + pending.heap())
     }
 
-    /// Changes the limits from the next frame on, for example after the peer has authenticated.
+    /// Sets the limits from the next frame on, for example after the peer has authenticated.
     pub const fn set_limits(&mut self, limits: Limits) {
         self.limits = limits;
     }
 
-    /// Tells whether a close frame or an error ended the stream; everything later is ignored unparsed.
+    /// Whether a close frame or an error has ended the stream. Later bytes are ignored unparsed.
     #[must_use]
     pub const fn is_finished(&self) -> bool {
         self.finished
@@ -84,7 +84,7 @@ impl Decoder {
         Header::parse(bytes, &context)
     }
 
-    /// Frees the pending state once nothing is unfinished.
+    /// Frees the pending state if nothing is unfinished.
     fn release(&mut self) {
         if self.pending.as_ref().is_some_and(|pending| pending.is_empty()) {
             self.pending = None;
@@ -98,7 +98,7 @@ impl Decoder {
     }
 }
 
-// Payloads are the users' and stay out of logs.
+// Payloads belong to users and stay out of logs.
 impl fmt::Debug for Decoder {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Decoder")
@@ -111,31 +111,32 @@ impl fmt::Debug for Decoder {
     }
 }
 
-/// One thing the peer said.
+/// One message or control frame from the peer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Event<'a> {
-    /// A whole text message.
+    /// A complete text message.
     Text(&'a str),
-    /// A whole binary message.
+    /// A complete binary message.
     Binary(&'a [u8]),
-    /// A ping, to be answered with a pong of the same payload (RFC 6455 §5.5.2); the latest answer will do.
+    /// A ping, to be answered with a pong of the same payload (RFC 6455 §5.5.2). Answering the latest ping is
+    /// enough.
     Ping(&'a [u8]),
     /// A pong.
     Pong(&'a [u8]),
-    /// The peer closes, with a code and a reason if it gave any. Nothing is decoded after it.
+    /// The peer's close frame, with its code and reason if it has them. Nothing is decoded after it.
     Close(Option<(CloseCode, &'a str)>),
 }
 
-/// The events in a piece of input, one after another.
+/// The events in one input, one after another.
 ///
-/// Ask [`next`](Self::next) until it returns `None`, or take the [`rest`](Self::rest): input that was not looked
-/// at is not kept by the decoder.
+/// Call [`next`](Self::next) until it returns `None`, or take the [`rest`](Self::rest): the decoder does not
+/// keep input that it has not processed.
 #[must_use = "input that is not decoded is lost; call `next` until it returns `None`, or keep the `rest`"]
 pub struct Events<'d, 'i> {
     decoder: &'d mut Decoder,
     input: &'i mut [u8],
     at: usize,
-    /// What an event lends that does not lie in the input; kept as the buffer of the next such event.
+    /// Payload of an event that does not lie in the input; reused as the buffer of the next such event.
     lent: Vec<u8>,
 }
 
@@ -149,7 +150,7 @@ impl fmt::Debug for Events<'_, '_> {
     }
 }
 
-/// A complete frame or message, and where its payload lies.
+/// A complete frame or message, and the location of its payload.
 struct Found {
     opcode: OpCode,
     place: Place,
@@ -161,11 +162,12 @@ enum Place {
 }
 
 impl<'i> Events<'_, 'i> {
-    /// Returns the next event. `None` means that the input is used up and its incomplete tail is in the decoder.
+    /// Returns the next event. `None` means that the input is consumed and its incomplete tail is in the
+    /// decoder.
     ///
     /// # Errors
     ///
-    /// The first fault of the peer. The decoder is finished after it, as it is after [`Event::Close`].
+    /// Returns the first fault of the peer. The decoder is finished after it, as after [`Event::Close`].
     // Not an `Iterator`: the event borrows from `self`.
     #[allow(clippy::should_implement_trait)]
     pub fn next(&mut self) -> Result<Option<Event<'_>>, ProtocolError> {
@@ -191,7 +193,7 @@ impl<'i> Events<'_, 'i> {
         event.map(Some)
     }
 
-    /// Stops here and gives back the input that was not looked at, to be fed later.
+    /// Stops decoding and returns the unprocessed input, to be fed later.
     #[must_use]
     pub fn rest(self) -> &'i mut [u8] {
         &mut self.input[self.at..]
@@ -221,7 +223,7 @@ impl<'i> Events<'_, 'i> {
         self.decoder.pending.as_ref().is_some_and(|pending| pending.frame.is_some())
     }
 
-    /// Reads a header, which may have begun in earlier input; keeps what there is when it is incomplete.
+    /// Reads a header, which may have begun in earlier input. Keeps an incomplete header.
     #[inline(always)] // Returned through memory, the header took two fifths of a small frame's time.
     fn header(&mut self) -> Result<Option<Header>, ProtocolError> {
         let begun = self.decoder.pending.as_ref().is_some_and(|pending| pending.head.len() > 0);
@@ -238,7 +240,7 @@ impl<'i> Events<'_, 'i> {
         }
     }
 
-    /// Reads a header whose bytes came, or will come, in more than one input.
+    /// Reads a header whose bytes are spread over several inputs.
     #[cold]
     fn complete_header(&mut self) -> Result<Option<Header>, ProtocolError> {
         let pending = self.decoder.pending.get_or_insert_default();
@@ -257,7 +259,7 @@ impl<'i> Events<'_, 'i> {
         Ok(Some(header))
     }
 
-    /// Lends a frame that lies whole in the input and is a whole message or a control frame.
+    /// Lends a frame that lies completely in the input and is a complete message or a control frame.
     fn lend(&mut self, header: &Header) -> Result<Found, ProtocolError> {
         let range = self.at..self.at + header.payload;
         self.at = range.end;
@@ -270,7 +272,7 @@ impl<'i> Events<'_, 'i> {
         Ok(Found { opcode: header.opcode, place: Place::Input(range) })
     }
 
-    /// Opens a frame whose payload has to be kept.
+    /// Starts a frame whose payload has to be kept.
     fn begin(&mut self, header: &Header) -> Result<(), ProtocolError> {
         let limits = self.decoder.limits;
         let pending = self.decoder.pending.get_or_insert_default();
@@ -288,7 +290,8 @@ impl<'i> Events<'_, 'i> {
         Ok(())
     }
 
-    /// Moves what the input has of the unfinished frame into the decoder; `Some` when that completes an event.
+    /// Moves the input's part of the unfinished frame into the decoder. Returns `Some` if that completes an
+    /// event.
     fn fill(&mut self) -> Result<Option<Found>, ProtocolError> {
         let Some(pending) = self.decoder.pending.as_deref_mut() else { return Ok(None) };
         let Some(frame) = &mut pending.frame else { return Ok(None) };
@@ -328,7 +331,7 @@ impl<'i> Events<'_, 'i> {
     }
 }
 
-/// Turns a complete payload into its event, checking what the type of frame demands.
+/// Turns a complete payload into its event, and checks the rules of the frame's type.
 #[inline]
 fn interpret(opcode: OpCode, payload: &[u8]) -> Result<Event<'_>, ProtocolError> {
     Ok(match opcode {
@@ -354,7 +357,7 @@ fn close(payload: &[u8]) -> Result<Option<(CloseCode, &str)>, ProtocolError> {
 
 #[inline]
 fn utf8(bytes: &[u8]) -> Result<&str, ProtocolError> {
-    // Setting up vectors costs more than it gains below this length (measured).
+    // Below this length setting up vectors costs more than it gains (measured).
     if bytes.len() < 256 {
         return std::str::from_utf8(bytes).map_err(|_| ProtocolError::InvalidUtf8);
     }

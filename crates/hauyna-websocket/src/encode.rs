@@ -1,12 +1,12 @@
-//! Frames out: whole frames as shared `Bytes` for broadcasts, frames appended to a write buffer, and a builder
-//! that takes a payload behind reserved header room so that nothing is copied afterwards.
+//! Encodes frames: complete frames as shared `Bytes` for broadcasts, frames appended to a write buffer, and a
+//! builder with reserved room for the header in front of the payload, so that nothing is copied afterwards.
 
 use bytes::{Buf as _, Bytes};
 
 use crate::mask::apply_mask;
 use crate::{CloseCode, Compression, Fragment, OpCode};
 
-/// Encodes a whole, unmasked frame (what a server sends) into memory that is shared, not copied, by its clones.
+/// Encodes a complete unmasked frame, as a server sends it, into memory that its clones share.
 #[must_use]
 pub fn encode(opcode: OpCode, payload: &[u8]) -> Bytes {
     let mut out = Vec::with_capacity(header_size(payload.len()) + payload.len());
@@ -14,13 +14,14 @@ pub fn encode(opcode: OpCode, payload: &[u8]) -> Bytes {
     out.into()
 }
 
-/// Appends a whole frame to `out`; a client passes a fresh, unpredictable `mask` for each (RFC 6455 §5.3).
+/// Appends a complete frame to `out`. A client passes a new, unpredictable `mask` for each frame (RFC 6455
+/// §5.3).
 pub fn encode_into(out: &mut Vec<u8>, opcode: OpCode, payload: &[u8], mask: Option<[u8; 4]>) {
     FrameHead { mask, ..FrameHead::of(opcode) }.encode_into(out, payload);
 }
 
-/// Encodes a close frame; a reason above 123 bytes is cut before the character that does not fit (RFC 6455 §5.5.1).
-/// A code that must not be sent (§7.4) is replaced as [`CloseCode::sendable`] has it.
+/// Encodes a close frame. A reason above 123 bytes is cut before the character that does not fit (RFC 6455
+/// §5.5.1), and a code that must not be sent (§7.4) is replaced by [`CloseCode::sendable`].
 #[must_use]
 pub fn close_frame(code: CloseCode, reason: &str) -> Bytes {
     let mut end = reason.len().min(MAX_REASON);
@@ -34,23 +35,24 @@ pub fn close_frame(code: CloseCode, reason: &str) -> Bytes {
     encode(OpCode::Close, &payload)
 }
 
-/// Everything a frame says about its payload but the length, for senders that fragment, compress or mask.
+/// The header of a frame without the length, for senders that fragment, compress or mask.
 ///
-/// The caller keeps to the rules the decoder enforces: control frames are final, plain and at most 125 bytes.
+/// The caller must follow the rules that the decoder enforces: control frames are final, plain and at most
+/// 125 bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct FrameHead {
-    /// The kind of frame.
+    /// Kind of the frame.
     pub opcode: OpCode,
-    /// Whether it ends its message.
+    /// Whether the frame ends its message.
     pub fragment: Fragment,
-    /// Whether its message is compressed; said by the first frame of a message alone.
+    /// Whether its message is compressed; set only in the first frame of a message.
     pub compression: Compression,
-    /// The key to mask with: always for a client, never for a server.
+    /// Masking key: always set by a client, never by a server.
     pub mask: Option<[u8; 4]>,
 }
 
 impl FrameHead {
-    /// The head of a frame that is a whole message, plain and unmasked.
+    /// Returns the head of a frame that is a complete message, plain and unmasked.
     #[must_use]
     pub const fn of(opcode: OpCode) -> Self {
         Self { opcode, fragment: Fragment::Final, compression: Compression::Plain, mask: None }
@@ -59,7 +61,7 @@ impl FrameHead {
     /// Appends the frame to `out`.
     pub fn encode_into(self, out: &mut Vec<u8>, payload: &[u8]) {
         let (header, size) = self.header(payload.len());
-        // To the byte: `Bytes` takes a vector over as it is when nothing of it is spare.
+        // Reserve exactly: `Bytes` takes over a vector without a copy only if it has no spare capacity.
         out.reserve(size + self.mask.map_or(0, |mask| mask.len()) + payload.len());
         out.extend_from_slice(&header[..size]);
         let Some(mask) = self.mask else {
@@ -72,7 +74,7 @@ impl FrameHead {
         apply_mask(&mut out[start..], mask);
     }
 
-    /// The header without its mask: the bytes and how many of them count.
+    /// Returns the header without its mask: the bytes and how many of them are used.
     fn header(self, payload: usize) -> ([u8; MAX_UNMASKED], usize) {
         let mut header = [0; MAX_UNMASKED];
         header[0] = self.opcode as u8;
@@ -99,7 +101,8 @@ impl FrameHead {
     }
 }
 
-/// Builds an unmasked frame around a payload that is written once: the header goes into room kept before it.
+/// A builder of an unmasked frame whose payload is written once: the header goes into reserved room in front
+/// of it.
 ///
 /// ```
 /// use hauyna_websocket::{FrameBuilder, OpCode, encode};
@@ -115,7 +118,7 @@ pub struct FrameBuilder {
 }
 
 impl FrameBuilder {
-    /// Makes a builder with room for a payload of so many bytes; more are taken, at the price of a reallocation.
+    /// Creates a builder with room for a payload of `payload` bytes. A longer payload costs a reallocation.
     #[must_use]
     pub fn with_capacity(payload: usize) -> Self {
         let mut buffer = Vec::with_capacity(MAX_UNMASKED.saturating_add(payload));
@@ -123,9 +126,10 @@ impl FrameBuilder {
         Self { buffer }
     }
 
-    /// Lends the buffer to append the payload to; what it already holds is not the caller's to change.
+    /// Returns the buffer, to which the caller appends the payload. The caller must not change its existing
+    /// content.
     ///
-    /// A caller that truncates it below what it was given loses the payload, and nothing else.
+    /// A caller that truncates the existing content only loses the payload.
     pub fn payload(&mut self) -> &mut Vec<u8> {
         &mut self.buffer
     }
@@ -136,13 +140,13 @@ impl FrameBuilder {
         self.buffer.get(MAX_UNMASKED..).unwrap_or_default()
     }
 
-    /// Writes the header of a plain frame and gives the frame out.
+    /// Writes the header of a plain frame and returns the frame.
     #[must_use]
     pub fn finish(self, opcode: OpCode) -> Bytes {
         self.finish_with(opcode, Compression::Plain)
     }
 
-    /// Writes the header and gives the frame out; [`Compression::Deflated`] sets RSV1 (RFC 7692 §6).
+    /// Writes the header and returns the frame. [`Compression::Deflated`] sets RSV1 (RFC 7692 §6).
     #[must_use]
     pub fn finish_with(mut self, opcode: OpCode, compression: Compression) -> Bytes {
         if self.buffer.len() < MAX_UNMASKED {
@@ -152,14 +156,14 @@ impl FrameBuilder {
         let (header, size) = FrameHead { compression, ..FrameHead::of(opcode) }.header(payload);
         let start = MAX_UNMASKED - size;
         self.buffer[start..MAX_UNMASKED].copy_from_slice(&header[..size]);
-        // Not `slice`, which makes a second handle and with it the allocation that counts handles.
+        // `slice` would create a second handle, and with it the allocation of a reference count.
         let mut frame = Bytes::from(self.buffer);
         frame.advance(start);
         frame
     }
 }
 
-/// The size of an unmasked header for a payload of this length.
+/// Returns the size of an unmasked header for a payload of this length.
 const fn header_size(payload: usize) -> usize {
     match payload {
         0..=125 => 2,
@@ -168,9 +172,9 @@ const fn header_size(payload: usize) -> usize {
     }
 }
 
-/// The longest header without a mask.
+/// Maximum size of a header without a mask.
 const MAX_UNMASKED: usize = 10;
-/// The longest close reason in bytes: 125 less the code.
+/// Maximum bytes of a close reason: 125 minus the code.
 const MAX_REASON: usize = 123;
 
 #[cfg(test)]

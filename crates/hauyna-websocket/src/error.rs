@@ -1,9 +1,10 @@
-//! What a peer can do wrong on the wire, and the close code each fault is answered with.
-//! The texts are fixed: no byte of the peer and no internal detail shows in them.
+//! The faults of a peer on the wire, and the close code for each. The texts are fixed: they contain no bytes
+//! of the peer and no internal details.
 
 use crate::CloseCode;
 
-/// The peer broke RFC 6455, RFC 7692 or a limit; the connection is to be closed with [`close_code`](Self::close_code).
+/// A violation of RFC 6455, RFC 7692 or a limit. The connection must be closed with
+/// [`close_code`](Self::close_code).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, thiserror::Error)]
 #[non_exhaustive]
 pub enum ProtocolError {
@@ -13,7 +14,7 @@ pub enum ProtocolError {
     /// A server sent a masked frame (RFC 6455 §5.1).
     #[error("frame from a server is masked")]
     Masked,
-    /// A reserved bit is set that no negotiated extension gives a meaning here (RFC 6455 §5.2, RFC 7692 §6).
+    /// A reserved bit is set that has no meaning in a negotiated extension (RFC 6455 §5.2, RFC 7692 §6).
     #[error("reserved bit set")]
     ReservedBit,
     /// The opcode is 3–7 or 11–15 (RFC 6455 §5.2).
@@ -43,7 +44,7 @@ pub enum ProtocolError {
     /// A close payload of one byte (RFC 6455 §5.5.1).
     #[error("close frame with half a code")]
     CloseTooShort,
-    /// A close code that may not travel (RFC 6455 §7.4).
+    /// A close code that must not be sent (RFC 6455 §7.4).
     #[error("close code not allowed")]
     CloseCode,
     /// A text message or a close reason that is not UTF-8 (RFC 6455 §8.1).

@@ -1,10 +1,10 @@
-//! The frame header (RFC 6455 §5.2): opcodes, limits, and the strict parser the decoder runs on every frame.
-//! A header is refused at the first byte that cannot be right, and limits are applied to the length it
-//! claims, before anything is stored.
+//! The frame header (RFC 6455 §5.2): opcodes, limits, and the strict parser that the decoder runs on every
+//! frame. A header is refused at its first invalid byte, and limits apply to the claimed length before
+//! anything is stored.
 
 use crate::ProtocolError;
 
-/// Which end of the connection *we* are.
+/// Our own end of the connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Role {
     /// We accept connections: frames must arrive masked and leave unmasked.
@@ -13,17 +13,17 @@ pub enum Role {
     Client,
 }
 
-/// What a peer may make us hold.
+/// Limits of what a peer can make us hold.
 ///
-/// Compressed frames may be an eighth and 64 bytes longer on the wire than these limits, since deflate can
-/// lengthen what it cannot shorten; what they inflate to may not.
+/// Compressed frames may be longer on the wire than these limits by an eighth and 64 bytes, since deflate can
+/// lengthen incompressible data. The limits apply to the inflated size.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Limits {
-    /// The longest message in bytes, after inflation; 64 KiB by default.
+    /// Maximum size of a message in bytes, after inflation; 64 KiB by default.
     pub message: usize,
-    /// The longest payload of a single frame in bytes; 64 KiB by default.
+    /// Maximum payload of a single frame in bytes; 64 KiB by default.
     pub frame: usize,
-    /// How many empty non-final fragments may follow each other; 64 by default.
+    /// Maximum number of consecutive empty non-final fragments; 64 by default.
     pub empty_fragments: u32,
 }
 
@@ -51,7 +51,7 @@ pub enum OpCode {
 }
 
 impl OpCode {
-    /// Tells whether frames of this kind are control frames: at most 125 bytes, never fragmented (RFC 6455 §5.5).
+    /// Whether frames of this kind are control frames: at most 125 bytes, never fragmented (RFC 6455 §5.5).
     #[must_use]
     pub const fn is_control(self) -> bool {
         matches!(self, Self::Close | Self::Ping | Self::Pong)
@@ -82,41 +82,41 @@ pub enum Fragment {
 /// Whether the message of a frame is compressed: the RSV1 bit (RFC 7692 §6).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Compression {
-    /// The payload is what it is (RSV1 = 0).
+    /// The payload is not compressed (RSV1 = 0).
     Plain,
     /// The payload is a deflate stream (RSV1 = 1).
     Deflated,
 }
 
-/// The longest header: two bytes, a 64-bit length and a mask.
+/// Maximum size of a header: two bytes, a 64-bit length and a mask.
 pub(crate) const MAX_HEADER: usize = 14;
 
-/// A header that passed every check.
+/// A header that passed all checks.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Header {
     pub(crate) opcode: OpCode,
     pub(crate) fragment: Fragment,
     pub(crate) compression: Compression,
     pub(crate) mask: [u8; 4],
-    /// The payload's length in bytes.
+    /// Length of the payload in bytes.
     pub(crate) payload: usize,
-    /// The header's own length in bytes.
+    /// Length of the header in bytes.
     pub(crate) size: usize,
 }
 
-/// What the decoder knows when a header arrives.
+/// The decoder's state when a header arrives.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Context {
     pub(crate) role: Role,
     pub(crate) limits: Limits,
     /// Whether permessage-deflate was negotiated.
     pub(crate) deflate: bool,
-    /// The unfinished message: how it is compressed and how many bytes of it arrived.
+    /// Compression of the unfinished message and the number of its bytes that arrived.
     pub(crate) message: Option<(Compression, usize)>,
 }
 
 impl Header {
-    /// Parses the header at the start of `input`; `None` while it is incomplete and so far without fault.
+    /// Parses the header at the start of `input`. Returns `None` while it is incomplete and valid so far.
     #[inline(always)]
     pub(crate) fn parse(input: &[u8], context: &Context) -> Result<Option<Self>, ProtocolError> {
         let Some(&first) = input.first() else { return Ok(None) };
@@ -136,7 +136,7 @@ impl Header {
         if !opcode.is_control() {
             check_limits(payload, compression, context)?;
         }
-        // A client never sees a mask: the zero key leaves the payload as it is.
+        // A client never receives a mask; the zero key leaves the payload unchanged.
         let mut header =
             Self { opcode, fragment, compression, mask: [0; 4], payload: payload as usize, size };
         if masked {
@@ -148,7 +148,7 @@ impl Header {
     }
 }
 
-/// Judges FIN, the reserved bits and the opcode against the message in progress.
+/// Checks FIN, the reserved bits and the opcode against the message in progress.
 #[inline(always)]
 fn first_byte(byte: u8, context: &Context) -> Result<(OpCode, Fragment, Compression), ProtocolError> {
     let fragment = if byte & 0x80 != 0 { Fragment::Final } else { Fragment::More };
@@ -159,7 +159,7 @@ fn first_byte(byte: u8, context: &Context) -> Result<(OpCode, Fragment, Compress
     let opcode = OpCode::from_bits(byte & 0x0f).ok_or(ProtocolError::ReservedOpCode)?;
     let compression = match (opcode, context.message) {
         (OpCode::Text | OpCode::Binary, None) if deflated => Compression::Deflated,
-        // RSV1 belongs to the first frame of a message alone (RFC 7692 §6.1).
+        // Only the first frame of a message may set RSV1 (RFC 7692 §6.1).
         _ if deflated => return Err(ProtocolError::ReservedBit),
         (OpCode::Text | OpCode::Binary, None) => Compression::Plain,
         (OpCode::Text | OpCode::Binary, Some(_)) => return Err(ProtocolError::ExpectedContinuation),
@@ -171,7 +171,7 @@ fn first_byte(byte: u8, context: &Context) -> Result<(OpCode, Fragment, Compress
     Ok((opcode, fragment, compression))
 }
 
-/// Reads the extended length: the payload's length and the header's size so far, without the mask.
+/// Reads the extended length. Returns the payload's length and the header's size so far, without the mask.
 #[inline(always)]
 fn length(short: u8, rest: &[u8]) -> Result<Option<(u64, usize)>, ProtocolError> {
     match short {
@@ -194,7 +194,7 @@ fn length(short: u8, rest: &[u8]) -> Result<Option<(u64, usize)>, ProtocolError>
     }
 }
 
-/// Holds the claimed length of a data frame against the limits; after it, the length fits a `usize`.
+/// Checks the claimed length of a data frame against the limits. Afterwards the length fits a `usize`.
 #[inline(always)]
 fn check_limits(payload: u64, compression: Compression, context: &Context) -> Result<(), ProtocolError> {
     let allowance = |limit: usize| match compression {
@@ -212,7 +212,8 @@ fn check_limits(payload: u64, compression: Compression, context: &Context) -> Re
     }
 }
 
-/// The longest stream a deflater makes of `plain` bytes (zlib's conservative bound, rounded up).
+/// Returns the maximum length of the deflated stream of `plain` bytes (zlib's conservative bound, rounded
+/// up).
 fn deflated_bound(plain: usize) -> usize {
     plain.saturating_add(plain / 8).saturating_add(64)
 }

@@ -1,7 +1,7 @@
 //! The WebSocket protocol without I/O: RFC 6455 and permessage-deflate (RFC 7692), for servers and clients.
 //!
-//! Bytes go in, events come out; frames are made as bytes. Nothing here reads, writes, waits or spawns, so the
-//! same code runs under any runtime, in tests and in fuzzers.
+//! Bytes go in, events come out; frames are made as bytes. Nothing here reads, writes, waits or spawns, so
+//! the same code runs under any runtime, in tests and in fuzzers.
 //!
 //! ```
 //! use hauyna_websocket::{Decoder, Event, Limits, OpCode, ProtocolError, Role, encode, encode_into};

@@ -1,5 +1,5 @@
-//! Masking (RFC 6455 §5.3): the XOR of a payload with its four-byte key, in place.
-//! Written over fixed-size chunks so that the compiler turns it into vector instructions.
+//! Masking (RFC 6455 §5.3): the XOR of a payload with its four-byte key, in place. It works on fixed-size
+//! chunks, so that the compiler uses vector instructions.
 
 /// XORs `data` with `key`, starting at the key's first byte.
 pub(crate) fn apply_mask(data: &mut [u8], key: [u8; 4]) {
@@ -20,7 +20,7 @@ pub(crate) fn apply_mask(data: &mut [u8], key: [u8; 4]) {
     }
 }
 
-/// The key for what follows after `done` bytes of a payload.
+/// Returns the key for the payload after its first `done` bytes.
 pub(crate) fn advance_mask(mut key: [u8; 4], done: usize) -> [u8; 4] {
     key.rotate_left(done % 4);
     key

@@ -1,16 +1,16 @@
-//! What the decoder keeps between two inputs: a header, a frame and a message that are not yet whole.
-//! Memory follows the bytes that arrived, never the length that a header claims.
+//! What the decoder keeps between two inputs: an unfinished header, frame and message. Memory follows the
+//! bytes that arrived, never the length that a header claims.
 
 use crate::frame::{Header, MAX_HEADER};
 use crate::{Compression, Fragment, OpCode, ProtocolError};
 
-/// Everything unfinished; boxed by the decoder and dropped when empty.
+/// Everything unfinished. The decoder boxes it and drops it when it is empty.
 #[derive(Default)]
 pub(crate) struct Pending {
     pub(crate) head: PartialHead,
     pub(crate) frame: Option<Unfinished>,
     pub(crate) message: Option<Message>,
-    /// The payload of an unfinished control frame, which may come in the middle of a message.
+    /// Payload of an unfinished control frame, which may arrive in the middle of a message.
     pub(crate) control: Vec<u8>,
 }
 
@@ -40,7 +40,7 @@ impl PartialHead {
         &self.bytes[..self.len()]
     }
 
-    /// Takes as much of `input` as a header can need and says how much that was.
+    /// Takes as much of `input` as a header can need, and returns how much it took.
     pub(crate) fn extend(&mut self, input: &[u8]) -> usize {
         let room = &mut self.bytes[self.len.into()..];
         let taken = input.len().min(room.len());
@@ -54,24 +54,24 @@ impl PartialHead {
     }
 }
 
-/// A frame whose header is known and whose payload is on its way.
+/// A frame whose header is known and whose payload is incomplete.
 pub(crate) struct Unfinished {
     pub(crate) opcode: OpCode,
     pub(crate) fragment: Fragment,
-    /// Payload bytes still to come.
+    /// Number of missing payload bytes.
     pub(crate) missing: usize,
-    /// The mask, turned to where the next byte stands.
+    /// Mask, rotated to the position of the next byte.
     pub(crate) mask: [u8; 4],
 }
 
-/// A data message that is not yet whole, all fragments in one buffer.
+/// An incomplete data message, with all fragments in one buffer.
 pub(crate) struct Message {
     pub(crate) opcode: OpCode,
     pub(crate) compression: Compression,
     bytes: Vec<u8>,
-    /// Text up to here is valid UTF-8; at most three bytes behind it wait for their continuation.
+    /// Length of the valid UTF-8 text; at most three bytes after it wait for their continuation.
     valid: usize,
-    /// Empty non-final fragments since the last one that carried something.
+    /// Number of empty non-final fragments since the last one with a payload.
     empty: u32,
 }
 
@@ -88,7 +88,7 @@ impl Message {
         self.bytes
     }
 
-    /// Counts empty fragments, which cost the sender nothing and would never reach a limit on bytes.
+    /// Counts empty fragments, which cost the sender little and never reach a limit of bytes.
     pub(crate) fn note_fragment(&mut self, header: &Header, allowed: u32) -> Result<(), ProtocolError> {
         if header.payload > 0 || header.fragment == Fragment::Final {
             self.empty = 0;
@@ -98,11 +98,11 @@ impl Message {
         if self.empty > allowed { Err(ProtocolError::EmptyFragments) } else { Ok(()) }
     }
 
-    /// Appends what arrived of a frame that still had `claimed` bytes to come.
+    /// Appends the received part of an unfinished frame.
     ///
-    /// The buffer at most doubles, so it stays below twice what arrived (plus [`STEP`]) however long the claim is,
-    /// below `most` however much arrives, and appending is linear in total however small the fragments are.
-    pub(crate) fn append(&mut self, chunk: &[u8], frame: &Unfinished, most: usize) {
+    /// The buffer at most doubles, so it stays below twice the received bytes (plus [`STEP`]) for any claimed
+    /// length, and below `max`. Appending takes linear time in total for any size of fragments.
+    pub(crate) fn append(&mut self, chunk: &[u8], frame: &Unfinished, max: usize) {
         let held = self.bytes.len();
         if self.bytes.capacity() - held < chunk.len() {
             let expected = chunk.len() + frame.missing;
@@ -110,13 +110,13 @@ impl Message {
                 Fragment::Final => expected,
                 Fragment::More => expected.max(held).max(SMALL_STEP),
             };
-            let step = expected.min(held.max(STEP)).min(most.saturating_sub(held));
+            let step = expected.min(held.max(STEP)).min(max.saturating_sub(held));
             self.bytes.reserve_exact(step.max(chunk.len()));
         }
         self.bytes.extend_from_slice(chunk);
     }
 
-    /// Fails on the first byte that no continuation can make valid (RFC 6455 §8.1).
+    /// Returns an error at the first byte that no continuation can make valid (RFC 6455 §8.1).
     pub(crate) fn check_text(&mut self) -> Result<(), ProtocolError> {
         if self.opcode != OpCode::Text || self.compression == Compression::Deflated {
             return Ok(());
@@ -130,7 +130,7 @@ impl Message {
     }
 }
 
-/// The least a buffer grows by in bytes while the claimed length leaves room.
+/// Minimum growth of a buffer in bytes while the claimed length allows it.
 const STEP: usize = 4 << 10;
-/// The least a buffer grows by in bytes for a fragment that is not the last.
+/// Minimum growth of a buffer in bytes for a fragment that is not the last.
 const SMALL_STEP: usize = 64;

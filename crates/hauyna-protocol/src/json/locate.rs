@@ -1,11 +1,11 @@
-//! What serde has against a value of the application's, in the protocol's words: where it is and what was
-//! expected there, without the names of Rust's types. Called by `Raw::decode` when reading has failed.
+//! Turns a serde error about a value of the application into the protocol's terms: where the fault is and
+//! what was expected, without names of Rust types. `Raw::decode` calls it when reading has failed.
 
 use crate::Fault;
 use serde::de::DeserializeOwned;
 use std::borrow::Cow;
 
-/// Says where in `text` and why a `T` could not be read.
+/// Returns the fault that says where in `text` and why a `T` could not be read.
 pub(crate) fn locate<T: DeserializeOwned>(text: &str, error: &serde_json::Error) -> Fault {
     let mut deserializer = serde_json::Deserializer::from_str(text);
     let path = match serde_path_to_error::deserialize::<_, T>(&mut deserializer) {
@@ -24,7 +24,7 @@ pub(crate) fn locate<T: DeserializeOwned>(text: &str, error: &serde_json::Error)
     fault
 }
 
-/// serde's few sentences; what is none of them was written by the application's own types.
+/// Translates the texts of serde. Other texts come from the application's types.
 fn describe(path: &str, message: &str) -> Fault {
     let (cause, expected) = match message.rsplit_once(", expected ") {
         Some((cause, expected)) => (cause, Some(expected)),
@@ -76,7 +76,7 @@ fn subject(path: &str) -> String {
     if path.is_empty() { "the message".to_owned() } else { format!("`{path}`") }
 }
 
-/// serde reports some faults at the object, others at its field.
+/// Appends the field to the path: serde reports some faults at the object and others at its field.
 fn within(path: &str, field: &str) -> String {
     if path.is_empty() {
         return field.to_owned();
@@ -85,7 +85,7 @@ fn within(path: &str, field: &str) -> String {
     if is_there { path.to_owned() } else { format!("{path}.{field}") }
 }
 
-/// What a type of Rust is in JSON. Sentences of the application's own types stay, where they name no type.
+/// Returns the JSON name of a Rust type. Texts of the application's types stay if they name no type.
 fn in_words(expected: &str) -> Cow<'static, str> {
     let kind = expected.strip_prefix("a nonzero ").unwrap_or(expected);
     if let Some((_, words)) = KINDS.iter().find(|(name, _)| *name == kind) {
@@ -106,7 +106,7 @@ fn in_words(expected: &str) -> Cow<'static, str> {
     }
 }
 
-/// Cuts a text in which serde may have quoted the peer at length; an error is not to be as long as its cause.
+/// Cuts a text in which serde may have quoted the peer, so that an error is not as long as its cause.
 fn shorten(text: &str) -> Cow<'_, str> {
     const MAX: usize = 200;
     if text.len() <= MAX {

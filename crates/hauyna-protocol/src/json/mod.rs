@@ -1,5 +1,6 @@
-//! JSON: the fields of a message without a tree, the depth of a text before `serde_json` sees it.
-//! Grammar is left to `serde_json`; what it would let through (nesting in skipped values) is checked here.
+//! JSON: reads the fields of a message without a tree, and checks the depth of a text before `serde_json`
+//! sees it. `serde_json` checks the grammar; nesting in skipped values, which it does not limit, is checked
+//! here.
 
 mod locate;
 mod read;
@@ -23,7 +24,7 @@ pub(crate) fn collect<'a>(bytes: &'a [u8], depth: usize, fields: &mut Fields<'a>
         simdutf8::basic::from_utf8(bytes).map_err(|_| Fault::parse("the message is not UTF-8", None))?;
     let mut visit = |name: &str, value: &'a str| fields.put(name, value.as_bytes());
     if let Err(place) = check_depth(text, depth) {
-        // The id may stand before the bomb: what precedes it is shallow enough to be read.
+        // The id may precede the deep part; everything before that is shallow enough to be read.
         let _ = each_field(&text[..place], &mut visit);
         return Err(Fault::too_deep(depth));
     }
@@ -46,7 +47,7 @@ pub(crate) fn check(text: &str, depth: usize) -> Result<(), Fault> {
     }
 }
 
-/// Finds the first bracket that nests deeper than `limit`. Iterative, whatever the text.
+/// Finds the first bracket that nests deeper than `limit`. It is iterative, so no text overflows the stack.
 fn check_depth(text: &str, limit: usize) -> Result<(), usize> {
     let bytes = text.as_bytes();
     if count_openers(bytes) <= limit {
@@ -67,13 +68,13 @@ fn check_depth(text: &str, limit: usize) -> Result<(), usize> {
     Ok(())
 }
 
-/// Counts `[` and `{`, which differ in one bit. Sums of bytes, so that the compiler vectorises them.
+/// Counts `[` and `{`, which differ in one bit. It adds up bytes, so that the compiler vectorises it.
 fn count_openers(bytes: &[u8]) -> usize {
     let count = |chunk: &[u8]| chunk.iter().map(|byte| u8::from(byte | 0x20 == b'{')).sum::<u8>();
     bytes.chunks(128).map(|chunk| usize::from(count(chunk))).sum()
 }
 
-/// Turns an error of `serde_json` into the protocol's words, which do not depend on its version.
+/// Turns an error of `serde_json` into the protocol's texts, which do not depend on its version.
 fn describe(text: &str, error: &serde_json::Error) -> Fault {
     if error.is_data() && !text.trim_start().starts_with('{') {
         return Fault::not_an_object();
@@ -82,7 +83,7 @@ fn describe(text: &str, error: &serde_json::Error) -> Fault {
     Fault::parse("the message is not valid JSON", Some(details))
 }
 
-/// Visits an object's fields in their order, each value raw.
+/// A visitor of an object's fields in order, with raw values.
 struct EachField<F>(F);
 
 impl<'de, F: FnMut(&str, &'de str)> Visitor<'de> for EachField<F> {
@@ -101,7 +102,7 @@ impl<'de, F: FnMut(&str, &'de str)> Visitor<'de> for EachField<F> {
     }
 }
 
-/// A field's name, borrowed unless it is written with escapes (`Cow` alone is always owned in serde).
+/// A field's name, borrowed unless it has escapes (serde always makes a plain `Cow` owned).
 struct Name<'a>(Cow<'a, str>);
 
 impl<'de: 'a, 'a> Deserialize<'de> for Name<'a> {

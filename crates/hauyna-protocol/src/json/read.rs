@@ -1,4 +1,4 @@
-//! Reads single values out of valid JSON: texts and integers of the envelope.
+//! Reads single values of valid JSON: texts and integers of the envelope. `raw` uses it.
 
 use std::borrow::Cow;
 
@@ -11,7 +11,7 @@ pub(crate) fn read_text(bytes: &[u8]) -> Option<Cow<'_, str>> {
     serde_json::from_slice(bytes).ok().map(Cow::Owned)
 }
 
-/// Reads digits and nothing else: no sign, no fraction, no exponent.
+/// Reads only digits: no sign, fraction or exponent.
 pub(crate) fn read_unsigned(bytes: &[u8]) -> Option<u64> {
     if bytes.is_empty() || bytes.len() > 20 {
         return None;

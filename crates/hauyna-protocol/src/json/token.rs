@@ -1,7 +1,7 @@
-//! Walks JSON that is known to be valid, one token at a time, without a stack. On anything else it still
-//! ends and never panics; what it then yields means nothing.
+//! Walks JSON that is known to be valid, one token at a time, without a stack. On invalid input it still ends
+//! and never panics, but its tokens are meaningless.
 
-/// One step through a JSON text. Commas and colons are not told: they follow from the structure.
+/// One token of a JSON text. There are no tokens for commas and colons, which follow from the structure.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Token<'a> {
     /// `{`
@@ -10,7 +10,7 @@ pub(crate) enum Token<'a> {
     OpenArray,
     /// `}` or `]`
     Close,
-    /// A text between its quotation marks, escapes as they stand.
+    /// A text between its quotation marks, with its escapes.
     Text(&'a [u8]),
     /// `null`, `true`, `false` or a number.
     Scalar(&'a [u8]),
@@ -73,8 +73,8 @@ pub(crate) fn end_of_text(bytes: &[u8], from: usize) -> usize {
     bytes.len()
 }
 
-/// Appends the characters that a text with escapes stands for. A surrogate without its partner, which UTF-8
-/// cannot hold, becomes U+FFFD.
+/// Appends the unescaped characters of a text. An unpaired surrogate, which UTF-8 cannot represent, becomes
+/// U+FFFD.
 pub(crate) fn unescape_into(text: &[u8], out: &mut Vec<u8>) {
     let mut rest = text;
     while let Some(plain) = memchr::memchr(b'\\', rest) {
@@ -98,7 +98,7 @@ pub(crate) fn unescape_into(text: &[u8], out: &mut Vec<u8>) {
     out.extend_from_slice(rest);
 }
 
-/// Reads what follows `\u`: four digits, or a whole surrogate pair. Returns the bytes it used.
+/// Reads what follows `\u`: four digits, or a complete surrogate pair. Also returns the number of bytes used.
 fn unicode_escape(rest: &[u8]) -> (char, usize) {
     let first = hex4(rest);
     if let Some(high @ 0xD800..=0xDBFF) = first

@@ -1,5 +1,5 @@
-//! JSON → MessagePack, iterative: one walk counts the items of every array and object, a second one writes.
-//! Integers stay integers as far as 64 bits reach; every other number becomes a double.
+//! JSON → MessagePack, iterative: one pass counts the items of every array and object, a second one writes.
+//! Integers of up to 64 bits stay integers; all other numbers become doubles.
 
 use super::token::{Token, Tokens, unescape_into};
 use rmp::encode;
@@ -9,7 +9,7 @@ pub(crate) fn to_message_pack(json: &[u8], out: &mut Vec<u8>) {
     let mut counts = count_items(json).into_iter();
     let mut scratch = Vec::new();
     let start = out.len();
-    // Writing into a `Vec` cannot fail, so the results are not looked at.
+    // Writing into a `Vec` cannot fail, so the results are ignored.
     for token in Tokens::new(json) {
         match token {
             Token::OpenObject => {
@@ -28,7 +28,7 @@ pub(crate) fn to_message_pack(json: &[u8], out: &mut Vec<u8>) {
     }
 }
 
-/// Counts what stands directly in each array and object, in the order in which they open.
+/// Counts the direct items of each array and object, in the order in which they open.
 fn count_items(json: &[u8]) -> Vec<u32> {
     let mut counts: Vec<u32> = Vec::new();
     let mut open: Vec<usize> = Vec::new();

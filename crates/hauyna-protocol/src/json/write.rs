@@ -1,8 +1,9 @@
-//! Writes JSON: texts are scanned for what needs an escape and otherwise copied, numbers go through `itoa`.
+//! Writes JSON: copies texts and escapes where needed; `itoa` formats integers. `Message::encode` and others
+//! use it through the trait `Writer`.
 
 use crate::{Encoding, Raw, write::Writer};
 
-/// Appends JSON to a buffer.
+/// A writer that appends JSON to a buffer.
 #[derive(Debug)]
 pub(crate) struct JsonWriter<'o> {
     out: &'o mut Vec<u8>,
@@ -107,14 +108,14 @@ pub(crate) fn write_text(text: &str, out: &mut Vec<u8>) {
     out.push(b'"');
 }
 
-/// Appends a number; JSON has no word for what is not finite, so that becomes `null`.
+/// Appends a number. JSON cannot represent a number that is not finite, so that becomes `null`.
 pub(crate) fn write_float(number: f64, out: &mut Vec<u8>) {
     if serde_json::to_writer(&mut *out, &number).is_err() {
         out.extend_from_slice(b"null");
     }
 }
 
-/// The bytes that a JSON text cannot hold as they are.
+/// The bytes that must be escaped in a JSON text.
 const NEEDS_ESCAPE: [bool; 256] = {
     let mut table = [false; 256];
     let mut byte = 0;

@@ -1,5 +1,5 @@
-//! MessagePack: the fields of a message without a tree, and the checks that make its values safe to pass on.
-//! Iterative; a claimed length is believed only as far as there are bytes, and nothing is allocated for it.
+//! MessagePack: reads the fields of a message without a tree, and checks that its values are safe to pass on.
+//! It is iterative; a claimed length counts only as far as there are bytes, and nothing is allocated for it.
 
 mod token;
 mod transcode;
@@ -51,7 +51,7 @@ pub(crate) fn read_unsigned(bytes: &[u8]) -> Option<u64> {
     }
 }
 
-/// Walks the fields of a map; `last` is left at the name of the field that was being read.
+/// Walks the fields of a map. After an error, `last` is the name of the field that was being read.
 fn walk_fields<'a>(
     bytes: &'a [u8],
     depth: usize,
@@ -74,7 +74,7 @@ fn walk_fields<'a>(
     tokens.end()
 }
 
-/// Turns what is malformed into the protocol's words. `path` is the field it was found in.
+/// Turns malformed input into the protocol's texts. `path` is the field in which it was found.
 fn describe(malformed: Malformed, depth: usize, path: &str) -> Fault {
     let parse = |message| Fault::parse(message, None);
     match malformed {

@@ -1,9 +1,9 @@
-//! Reads MessagePack one token at a time. The only place that looks at markers and declared lengths.
+//! Reads MessagePack one token at a time. Only this file reads markers and declared lengths.
 
 use crate::Limits;
 use rmp::Marker;
 
-/// One step through MessagePack.
+/// One token of MessagePack.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) enum Token<'a> {
     Null,
@@ -13,13 +13,13 @@ pub(crate) enum Token<'a> {
     Float(f64),
     Text(&'a str),
     Binary(&'a [u8]),
-    /// So many values follow.
+    /// An array; this many values follow.
     Array(u32),
-    /// So many pairs follow.
+    /// A map; this many pairs follow.
     Map(u32),
 }
 
-/// Why bytes are not a value of the protocol.
+/// Why bytes are no valid value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Malformed {
     Truncated,
@@ -45,12 +45,12 @@ impl<'a> Tokens<'a> {
         Self { bytes, at: 0 }
     }
 
-    /// Returns how many bytes are read.
+    /// Returns the number of bytes read.
     pub(crate) fn position(&self) -> usize {
         self.at
     }
 
-    /// Makes sure that nothing is left.
+    /// Checks that no bytes follow.
     pub(crate) fn end(&self) -> Result<(), Malformed> {
         if self.at == self.bytes.len() { Ok(()) } else { Err(Malformed::Trailing) }
     }
@@ -92,7 +92,7 @@ impl<'a> Tokens<'a> {
         }
     }
 
-    /// Steps over one whole value that nests at most `depth` levels.
+    /// Skips one value that nests at most `depth` levels.
     pub(crate) fn skip(&mut self, depth: usize) -> Result<(), Malformed> {
         let mut level = match Level::of(self.next()?) {
             Some(_) if depth == 0 => return Err(Malformed::TooDeep),
@@ -102,7 +102,7 @@ impl<'a> Tokens<'a> {
         let mut outer = [Level::default(); Limits::MAX_DEPTH as usize];
         let mut depth_now = 1;
         loop {
-            if level.left == 0 {
+            if level.remaining == 0 {
                 depth_now -= 1;
                 if depth_now == 0 {
                     return Ok(());
@@ -110,8 +110,8 @@ impl<'a> Tokens<'a> {
                 level = outer[depth_now];
                 continue;
             }
-            let is_name = level.is_map && level.left.is_multiple_of(2);
-            level.left -= 1;
+            let is_name = level.is_map && level.remaining.is_multiple_of(2);
+            level.remaining -= 1;
             let token = self.next()?;
             if is_name && !matches!(token, Token::Text(_)) {
                 return Err(Malformed::NameIsNoText);
@@ -136,7 +136,7 @@ impl<'a> Tokens<'a> {
         self.take(length as usize).map(Token::Binary)
     }
 
-    /// An item takes a byte at least: a longer claim is false, and refused before anybody believes it.
+    /// Returns the token of an array. An item takes at least one byte, so a longer claim is refused at once.
     fn array(&self, items: u32) -> Result<Token<'a>, Malformed> {
         if items as usize > self.bytes.len() - self.at {
             Err(Malformed::Truncated)
@@ -145,7 +145,7 @@ impl<'a> Tokens<'a> {
         }
     }
 
-    /// A field takes two bytes at least.
+    /// Returns the token of a map. A field takes at least two bytes.
     fn map(&self, fields: u32) -> Result<Token<'a>, Malformed> {
         if fields as usize > (self.bytes.len() - self.at) / 2 {
             Err(Malformed::Truncated)
@@ -179,18 +179,18 @@ impl<'a> Tokens<'a> {
     }
 }
 
-/// What is still to come of one array or map. A map counts names and values.
+/// Remaining items of one array or map. A map counts names and values.
 #[derive(Clone, Copy, Debug, Default)]
 struct Level {
-    left: usize,
+    remaining: usize,
     is_map: bool,
 }
 
 impl Level {
     fn of(token: Token<'_>) -> Option<Self> {
         match token {
-            Token::Array(items) => Some(Self { left: items as usize, is_map: false }),
-            Token::Map(fields) => Some(Self { left: 2 * fields as usize, is_map: true }),
+            Token::Array(items) => Some(Self { remaining: items as usize, is_map: false }),
+            Token::Map(fields) => Some(Self { remaining: 2 * fields as usize, is_map: true }),
             _ => None,
         }
     }

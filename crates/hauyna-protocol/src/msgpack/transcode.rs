@@ -1,4 +1,4 @@
-//! MessagePack → JSON, iterative. `bin` becomes base64 text, what is no finite number becomes `null`.
+//! MessagePack → JSON, iterative. `bin` becomes base64 text, a number that is not finite becomes `null`.
 
 use super::token::{Malformed, Token, Tokens};
 use crate::json::{write_float, write_text};
@@ -13,15 +13,15 @@ pub(crate) fn to_json(bytes: &[u8], out: &mut Vec<u8>) {
     }
 }
 
-/// An array or map that is being written.
+/// An array or map while it is written.
 struct Level {
-    left: usize,
+    remaining: usize,
     is_map: bool,
     is_first: bool,
 }
 
 impl Level {
-    /// Writes what stands before the next item.
+    /// Writes the separator before the next item.
     fn separate(&mut self, out: &mut Vec<u8>) {
         if self.is_value() {
             out.push(b':');
@@ -31,11 +31,11 @@ impl Level {
     }
 
     fn is_name(&self) -> bool {
-        self.is_map && self.left.is_multiple_of(2)
+        self.is_map && self.remaining.is_multiple_of(2)
     }
 
     fn is_value(&self) -> bool {
-        self.is_map && !self.left.is_multiple_of(2)
+        self.is_map && !self.remaining.is_multiple_of(2)
     }
 }
 
@@ -47,22 +47,22 @@ fn write(bytes: &[u8], out: &mut Vec<u8>) -> Result<(), Malformed> {
         if let Some(level) = levels.last_mut() {
             is_name = level.is_name();
             level.separate(out);
-            level.left -= 1;
+            level.remaining -= 1;
         }
         match tokens.next()? {
             Token::Text(text) => write_text(text, out),
             _ if is_name => return Err(Malformed::NameIsNoText),
             Token::Array(items) => {
                 out.push(b'[');
-                levels.push(Level { left: items as usize, is_map: false, is_first: true });
+                levels.push(Level { remaining: items as usize, is_map: false, is_first: true });
             }
             Token::Map(fields) => {
                 out.push(b'{');
-                levels.push(Level { left: 2 * fields as usize, is_map: true, is_first: true });
+                levels.push(Level { remaining: 2 * fields as usize, is_map: true, is_first: true });
             }
             scalar => write_scalar(scalar, out),
         }
-        while let Some(level) = levels.pop_if(|level| level.left == 0) {
+        while let Some(level) = levels.pop_if(|level| level.remaining == 0) {
             out.push(if level.is_map { b'}' } else { b']' });
         }
         if levels.is_empty() {

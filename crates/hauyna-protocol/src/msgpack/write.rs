@@ -1,14 +1,14 @@
-//! Writes MessagePack. Writing into a `Vec` cannot fail, so the results of `rmp` are not looked at.
+//! Writes MessagePack. Writing into a `Vec` cannot fail, so the results of `rmp` are ignored.
 
 use super::token::{Token, Tokens};
 use crate::{Encoding, Raw, write::Writer};
 use rmp::encode;
 
-/// Appends MessagePack to a buffer.
+/// A writer that appends MessagePack to a buffer.
 #[derive(Debug)]
 pub(crate) struct PackWriter<'o> {
     out: &'o mut Vec<u8>,
-    /// Fields of the innermost open object so far.
+    /// Number of fields written to the innermost open object.
     fields: u8,
 }
 
@@ -74,7 +74,7 @@ impl Writer for PackWriter<'_> {
     }
 }
 
-/// Makes room for `more` fields in the map that starts at `at` and ends where `out` ends.
+/// Raises the number of fields by `more` in the map that starts at `at` and ends at the end of `out`.
 pub(crate) fn extend_map(out: &mut Vec<u8>, at: usize, more: u32) {
     let mut tokens = Tokens::new(&out[at..]);
     let Ok(Token::Map(fields)) = tokens.next() else { return };
@@ -84,7 +84,7 @@ pub(crate) fn extend_map(out: &mut Vec<u8>, at: usize, more: u32) {
     out.splice(old, header);
 }
 
-/// A length as MessagePack has it. Messages are far smaller than 4 GiB.
+/// Returns a length as MessagePack stores it. Messages are far smaller than 4 GiB.
 fn length(length: usize) -> u32 {
     u32::try_from(length).unwrap_or(u32::MAX)
 }

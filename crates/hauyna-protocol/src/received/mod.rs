@@ -1,5 +1,6 @@
-//! Messages, server → client, as a client reads them: owned, their payloads raw JSON whatever the encoding was.
-//! Clients call `Received::decode` once a frame. What they do not know is an [`Application`] message, never an error.
+//! Messages, server → client, as a client reads them: owned, with payloads as raw JSON in either encoding.
+//! Clients call `Received::decode` once per frame. An unknown message is an [`Application`] message, never an
+//! error.
 
 mod application;
 mod place;
@@ -19,7 +20,7 @@ use serde::{Deserialize, Deserializer};
 use serde_json::value::RawValue;
 use std::borrow::Cow;
 
-/// A message of the server's.
+/// A message of the server.
 ///
 /// ```
 /// use hauyna_protocol::{Encoding, received::Received};
@@ -64,7 +65,7 @@ pub enum Received {
     Occupancy {
         /// The channel.
         channel: String,
-        /// How many users are there.
+        /// Number of present users.
         count: u64,
     },
     /// `subscribed`: the application has subscribed this connection.
@@ -76,41 +77,42 @@ pub enum Received {
     },
     /// `gap`
     Gap(Gap),
-    /// `request`: a question to this client.
+    /// `request`: a request to this client.
     Question(Question),
     /// `retry_policy`
     RetryPolicy(RetryTerms),
     /// `reconnect`
     Reconnect(Drain),
-    /// Any other: a message of the application's, or one of a later version of the protocol.
+    /// Any other message: one of the application, or of a later version of the protocol.
     Application(Application),
 }
 
 impl Received {
-    /// Reads one message. MessagePack is read as the JSON it stands for. However deep it nests, it is read: an application on the
-    /// server may publish what no client may, and a subscriber that could not read it would never come past it.
+    /// Reads one message. MessagePack is read as the equivalent JSON. There is no limit of nesting: the
+    /// application on the server may publish what clients may not, and a subscriber that failed on such a
+    /// message could never continue.
     ///
     /// # Errors
     ///
-    /// A [`Fault`]: the frame is not an object with a `type`. A message that has a type of the protocol and not its
-    /// fields is an [`Application`] message: an application may use that type, too.
+    /// Returns a [`Fault`] if the frame is not an object with a `type`. A message with a type of the protocol
+    /// but without its fields is an [`Application`] message, since an application may use that type, too.
     pub fn decode(encoding: Encoding, bytes: &[u8]) -> Result<Self, Fault> {
         let text = match encoding {
             Encoding::Json => Cow::Borrowed(
                 simdutf8::basic::from_utf8(bytes)
                     .map_err(|_| Fault::parse("the message is not UTF-8", None))?,
             ),
-            // Of bytes that are no value it makes `null`, which is no message.
+            // Invalid bytes become `null`, which is no message.
             Encoding::MessagePack => Raw::assume_valid(encoding, bytes).as_json(),
         };
         Self::read(&text)
     }
 
-    /// Reads one message out of JSON, such as those of a [`History`].
+    /// Reads one JSON message, such as those of a [`History`].
     ///
     /// # Errors
     ///
-    /// As [`Received::decode`].
+    /// Returns the same errors as [`Received::decode`].
     pub fn read(text: &str) -> Result<Self, Fault> {
         let Head { kind, has_channel, has_timestamp } = parse(text)?;
         if !is_of_application(&kind, has_channel, has_timestamp)
@@ -121,7 +123,7 @@ impl Received {
         Ok(Self::Application(Application::read(kind.into_owned(), text)?))
     }
 
-    /// Reads a message of the protocol; `None` where it has no such type.
+    /// Reads a message of the protocol; `None` if its type is not one of the protocol.
     fn of_protocol(kind: &str, text: &str) -> Result<Option<Self>, Fault> {
         Ok(Some(match kind {
             "session" => Self::Session(parse(text)?),
@@ -152,58 +154,58 @@ impl Received {
     }
 }
 
-/// What the client has to know about its connection.
+/// What the client needs to know about its connection.
 #[derive(Clone, Debug, Deserialize)]
 #[non_exhaustive]
 pub struct Session {
-    /// This connection.
+    /// Id of this connection.
     pub connection_id: String,
-    /// Who the client is taken for.
+    /// The authenticated user.
     pub user: String,
-    /// Whether it goes on where a lost connection ended.
+    /// Whether it resumes the session of a lost connection.
     #[serde(default, deserialize_with = "or_default")]
     pub resumed: bool,
-    /// How to go on where this one ends; `None` where sessions are not kept.
+    /// How to resume this session; `None` if sessions are not kept.
     pub resume: Option<Resume>,
-    /// How often something is heard.
+    /// Heartbeat of the server.
     pub heartbeat: Option<HeartbeatTerms>,
-    /// How to come back after a loss.
+    /// Retry policy after a loss.
     pub retry: Option<RetryTerms>,
-    /// The subscriptions of a resumed session, and those that the server made.
+    /// Subscriptions of a resumed session, and those that the server made.
     #[serde(default, deserialize_with = "or_default")]
     pub subscriptions: Vec<Subscribed>,
-    /// The subscriptions of a resumed session that could not go on, and have ended.
+    /// Subscriptions of a resumed session that could not continue and have ended.
     #[serde(default, deserialize_with = "or_default")]
     pub failed: Vec<FailedSubscription>,
-    /// When the credentials expire, in ms since the Unix epoch.
+    /// Expiry of the credentials, in ms since the Unix epoch.
     pub expires_at: Option<u64>,
-    /// How long the credentials still live, in ms.
+    /// Time until the credentials expire, in ms.
     pub expires_in: Option<u64>,
-    /// What the server takes from this client.
+    /// Limits of what the server accepts from this client.
     pub limits: Option<SessionLimits>,
 }
 
-/// A subscription of a resumed session that could not go on.
+/// A subscription of a resumed session that could not continue.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[non_exhaustive]
 pub struct FailedSubscription {
     /// The channel.
     pub channel: String,
-    /// The kind, perhaps one of a later version; see [`ErrorType`](crate::ErrorType).
+    /// Kind of the error, possibly of a later version; see [`ErrorType`](crate::ErrorType).
     pub error_type: String,
-    /// For people.
+    /// Text for people.
     #[serde(default, deserialize_with = "or_default")]
     pub message: String,
-    /// Whether the same may succeed later.
+    /// Whether a new subscription may succeed later.
     #[serde(default, deserialize_with = "or_default")]
     pub temporary: bool,
 }
 
-/// What a later connection resumes the session with.
+/// Terms on which a later connection can resume the session.
 #[derive(Clone, PartialEq, Eq, Deserialize)]
 #[non_exhaustive]
 pub struct Resume {
-    /// Serves once.
+    /// Token that can be used once.
     pub token: String,
     /// How long the session is kept after a loss, in ms.
     pub window: u64,
@@ -222,7 +224,7 @@ impl std::fmt::Debug for Resume {
 pub struct Ack {
     /// The `id` of the request.
     pub id: RequestId,
-    /// What it gave; `null` is a value.
+    /// Result of the request; `null` is a value.
     #[serde(default, deserialize_with = "present")]
     pub data: Option<Box<RawValue>>,
 }
@@ -231,9 +233,9 @@ pub struct Ack {
 #[derive(Clone, Debug, Deserialize)]
 #[non_exhaustive]
 pub struct Refused {
-    /// The kind, perhaps one of a later version; see [`ErrorType`](crate::ErrorType).
+    /// Kind of the error, possibly of a later version; see [`ErrorType`](crate::ErrorType).
     pub error_type: String,
-    /// For people.
+    /// Text for people.
     #[serde(default, deserialize_with = "or_default")]
     pub message: String,
     /// The `id` of the request.
@@ -241,7 +243,7 @@ pub struct Refused {
     /// Whether the same request may succeed later.
     #[serde(default, deserialize_with = "or_default")]
     pub temporary: bool,
-    /// For programs.
+    /// Details for programs.
     pub details: Option<Box<RawValue>>,
 }
 
@@ -251,33 +253,33 @@ pub struct Refused {
 pub struct Publication {
     /// The channel.
     pub channel: String,
-    /// Who published; `None` when the application did.
+    /// User who published; `None` for the application.
     pub user: Option<String>,
-    /// What was published.
+    /// Content of the publication.
     pub content: Box<RawValue>,
-    /// In ms since the Unix epoch.
+    /// Time in ms since the Unix epoch.
     pub timestamp: u64,
-    /// The number in the channel's stream, where it keeps one.
+    /// Number in the channel's stream, if the channel keeps a history.
     pub offset: Option<u64>,
 }
 
-/// A message that does not go through a channel of the application's.
+/// A message outside the application's channels: to a user, a group or everybody.
 #[derive(Clone, Debug, Deserialize)]
 #[non_exhaustive]
 pub struct Direct {
-    /// Who sent it; `None` when the application did.
+    /// User who sent it; `None` for the application.
     pub from: Option<String>,
     /// The group, of a `group` message.
     pub room: Option<String>,
-    /// What was sent.
+    /// The message itself.
     pub message: Box<RawValue>,
-    /// In ms since the Unix epoch.
+    /// Time in ms since the Unix epoch.
     pub timestamp: u64,
-    /// The number in the stream, where there is one.
+    /// Number in the stream, if it has one.
     pub offset: Option<u64>,
 }
 
-/// The announcement of a subscriber.
+/// The announcement of a subscription.
 #[derive(Clone, Debug, Deserialize)]
 #[non_exhaustive]
 pub struct ChannelEvent {
@@ -285,51 +287,51 @@ pub struct ChannelEvent {
     pub event: String,
     /// The channel.
     pub channel: String,
-    /// Whose subscription it is.
+    /// User of the subscription.
     pub user: String,
-    /// The subscription's metadata.
+    /// Metadata of the subscription.
     pub metadata: Box<RawValue>,
 }
 
-/// What another subscriber sent beside the publications.
+/// An event that another subscriber sent, outside the publications.
 #[derive(Clone, Debug, Deserialize)]
 #[non_exhaustive]
 pub struct ClientEvent {
     /// The channel.
     pub channel: String,
-    /// Which kind of event it is.
+    /// Name of the event.
     pub event: String,
-    /// Who sent it.
+    /// User who sent it.
     pub user: String,
-    /// What goes with it, where something does; `null` is a value.
+    /// Data of the event, if it has any; `null` is a value.
     #[serde(default, deserialize_with = "present")]
     pub data: Option<Box<RawValue>>,
 }
 
-/// The server asks this client.
+/// A request of the server to this client.
 #[derive(Clone, Debug, Deserialize)]
 #[non_exhaustive]
 pub struct Question {
-    /// What the answer repeats.
+    /// The `id` that the answer repeats.
     pub id: RequestId,
-    /// What kind of question it is.
+    /// Name of the request.
     pub event: String,
-    /// The question.
+    /// Data of the request.
     pub data: Box<RawValue>,
 }
 
-/// The node goes away.
+/// The node closes this connection soon.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[non_exhaustive]
 pub struct Drain {
-    /// Between which two moments from now, in ms.
+    /// Earliest and latest moment of the close, in ms from now.
     pub after: (u64, u64),
-    /// Why, for people.
+    /// Reason, for people.
     #[serde(default, deserialize_with = "or_default")]
     pub reason: String,
 }
 
-/// What tells a message of the protocol from one of the application.
+/// The fields that distinguish a message of the protocol from one of the application.
 #[derive(Deserialize)]
 struct Head<'a> {
     #[serde(rename = "type", borrow)]
@@ -363,12 +365,12 @@ fn or_default<'de, D: Deserializer<'de>, T: Default + Deserialize<'de>>(
     Option::deserialize(deserializer).map(Option::unwrap_or_default)
 }
 
-/// Reads that a field is there, whatever it is.
+/// Reads whether a field is present, with any value.
 fn is_there<'de, D: Deserializer<'de>>(deserializer: D) -> Result<bool, D::Error> {
     IgnoredAny::deserialize(deserializer).map(|_| true)
 }
 
-/// Reads a field that is there, `null` included.
+/// Reads a present field, `null` included.
 fn present<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Box<RawValue>>, D::Error> {
     Box::<RawValue>::deserialize(deserializer).map(Some)
 }

@@ -1,4 +1,4 @@
-//! Where a channel stands, as a client reads it: subscriptions, gaps, the data of a history.
+//! Positions of a channel, as a client reads them: subscriptions, gaps, the data of a history.
 
 use crate::{Epoch, Position};
 use serde::{Deserialize, Deserializer};
@@ -11,27 +11,27 @@ use std::collections::BTreeMap;
 pub struct Subscribed {
     /// The channel.
     pub channel: String,
-    /// Where the subscription starts; `None` where the channel does not number its publications.
+    /// Position where the subscription starts; `None` if the channel does not number its publications.
     pub position: Option<Position>,
-    /// Whether the channel keeps a history to recover from.
+    /// Whether the client can recover from the channel's history.
     pub recoverable: bool,
-    /// Whether everything missed follows; `None` where that was not asked.
+    /// Whether all missed publications follow; `None` if the client did not ask for a recovery.
     pub recovered: Option<bool>,
-    /// Why not, in the word of the wire; see [`RecoveryFailure`](crate::RecoveryFailure).
+    /// Reason of a failed recovery, as on the wire; see [`RecoveryFailure`](crate::RecoveryFailure).
     pub reason: Option<String>,
-    /// Which client events the client may send here, each with how many a second.
+    /// Client events that the client may send here, each with its maximum per second.
     pub client_events: BTreeMap<String, u32>,
 }
 
-/// Messages were dropped here.
+/// A gap: messages were dropped.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Gap {
     /// The channel.
     pub channel: String,
-    /// The position before the first missing publication; `None` where only messages without an offset were dropped.
+    /// Position before the first missing publication; `None` if only messages without an offset were dropped.
     pub position: Option<Position>,
-    /// How many publications were dropped; in a channel without history, how many messages.
+    /// Number of dropped publications; in a channel without history, number of dropped messages.
     pub missed: u64,
 }
 
@@ -41,15 +41,15 @@ pub struct Gap {
 pub struct History {
     /// The channel.
     pub channel: String,
-    /// The end of the stream.
+    /// Position of the end of the stream.
     pub position: Position,
-    /// The offset of the oldest publication that is kept, or the one after the end where none is.
+    /// Offset of the oldest kept publication, or the offset after the end if none is kept.
     pub oldest: u64,
-    /// The messages, each as it was delivered; [`Received::read`](super::Received::read) reads one.
+    /// Messages, each as it was delivered; [`Received::read`](super::Received::read) reads one.
     pub messages: Vec<Box<RawValue>>,
 }
 
-/// The fields of `subscribed`, of an `ack` of `subscribe_channel`, of `gap` and of `history`, as they lie on the wire.
+/// Fields of `subscribed`, of an `ack` of `subscribe_channel`, of `gap` and of `history`, as on the wire.
 #[derive(Deserialize)]
 struct Placed {
     channel: String,

@@ -1,4 +1,4 @@
-//! Who is there, as a client reads it: a channel's list, its changes, a page of it.
+//! Presence, as a client reads it: a channel's members, their changes, a page of members.
 
 use serde::Deserialize;
 use serde_json::value::RawValue;
@@ -8,11 +8,11 @@ use std::collections::BTreeMap;
 #[derive(Clone, Debug, Deserialize)]
 #[non_exhaustive]
 pub struct PresenceEntry {
-    /// `online`, `away`, `offline`, or a word of the application's.
+    /// Status: `online`, `away`, `offline`, or one of the application.
     pub status: String,
-    /// What the user has told about themselves, an object.
+    /// Metadata of the user, an object.
     pub metadata: Box<RawValue>,
-    /// When the user came, in ms since the Unix epoch.
+    /// When the user joined, in ms since the Unix epoch.
     pub joined_at: u64,
     /// When the metadata last changed, in ms since the Unix epoch.
     pub updated_at: u64,
@@ -24,41 +24,41 @@ pub struct PresenceEntry {
 #[derive(Clone, Debug, Deserialize)]
 #[non_exhaustive]
 pub struct PresenceConnection {
-    /// The connection.
+    /// Id of the connection.
     pub connection_id: String,
-    /// What this connection gave along, an object.
+    /// Metadata of this connection, an object.
     pub metadata: Box<RawValue>,
-    /// When it came, in ms since the Unix epoch.
+    /// When it joined, in ms since the Unix epoch.
     pub joined_at: u64,
 }
 
-/// Everybody who is there.
+/// All present users.
 #[derive(Clone, Debug, Deserialize)]
 #[non_exhaustive]
 pub struct PresenceState {
     /// The channel.
     pub channel: String,
-    /// How many users are there.
+    /// Number of present users.
     pub count: u64,
     /// The users.
     pub users: BTreeMap<String, PresenceEntry>,
-    /// The number of the last change that it includes.
+    /// Number of the last change that it includes.
     pub offset: u64,
 }
 
-/// The data of an `ack` of `presence`: some of those who are there.
+/// The data of an `ack` of `presence`: a page of the present users.
 #[derive(Clone, Debug, Deserialize)]
 #[non_exhaustive]
 pub struct PresencePage {
     /// The channel.
     pub channel: String,
-    /// How many users are there.
+    /// Number of present users.
     pub count: u64,
     /// The users of this page.
     pub users: BTreeMap<String, PresenceEntry>,
-    /// The number of the last change that it includes.
+    /// Number of the last change that it includes.
     pub offset: u64,
-    /// Where to ask on, when there are more.
+    /// Start of the next page, if there is one.
     pub next: Option<String>,
 }
 
@@ -68,51 +68,51 @@ pub struct PresencePage {
 pub struct PresenceChange {
     /// What happened.
     pub event: PresenceKind,
-    /// To whom.
+    /// The user.
     pub user: String,
-    /// Where.
+    /// The channel.
     pub channel: String,
-    /// What the user has told about themselves, an object.
+    /// Metadata of the user, an object.
     pub metadata: Box<RawValue>,
     /// The user's status.
     pub status: String,
-    /// How many connections of the user are there now.
+    /// Number of the user's connections after the change.
     pub connections: u64,
-    /// The connection that came, or whose metadata changed, as it is now.
+    /// The connection that joined, or whose metadata changed, after the change.
     pub connection: Option<PresenceConnection>,
-    /// In ms since the Unix epoch.
+    /// Time in ms since the Unix epoch.
     pub timestamp: u64,
-    /// The number of the change in this channel.
+    /// Number of the change in this channel.
     pub offset: u64,
 }
 
-/// What happened to a user.
+/// A change of a user's presence.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum PresenceKind {
-    /// The first connection came.
+    /// The user's first connection joined.
     Join,
-    /// The last connection went.
+    /// The user's last connection left.
     Leave,
-    /// Anything else: also what a later version of the protocol tells.
+    /// Any other change, also of a later version of the protocol.
     #[serde(other)]
     Update,
 }
 
-/// The changes of a while, each user at most once.
+/// Several changes, each user at most once.
 #[derive(Clone, Debug, Deserialize)]
 #[non_exhaustive]
 pub struct PresenceDiff {
     /// The channel.
     pub channel: String,
-    /// How many users are there now.
+    /// Number of present users after the changes.
     pub count: u64,
-    /// Who came, as they are now.
+    /// Users who joined, with their current entries.
     pub joins: BTreeMap<String, PresenceEntry>,
-    /// Who went.
+    /// Users who left.
     pub leaves: Vec<String>,
-    /// Who changed, as they are now.
+    /// Users who changed, with their current entries.
     pub updates: BTreeMap<String, PresenceEntry>,
-    /// The number of the last change that it includes.
+    /// Number of the last change that it includes.
     pub offset: u64,
 }

@@ -1,5 +1,5 @@
-//! How each request is laid out: the way of a client's words to the wire, in both encodings. Called through
-//! `Request::encode` only; the way in is `decode`.
+//! The layout of each request on the wire, in both encodings. Only `Request::encode` calls it; `decode` is
+//! the opposite direction.
 
 use crate::{
     Direction, Encoding, Position, Raw, Request, RequestId, json::JsonWriter, msgpack::PackWriter,
@@ -9,8 +9,8 @@ use crate::{
 impl Request<'_> {
     /// Appends the request to `out`.
     ///
-    /// Of the body of an [`Request::Event`] or [`Request::UpdateStatus`] every field but `type`, `id` and `status` is
-    /// written; those are taken from the request itself.
+    /// The body of a [`Request::Event`] or [`Request::UpdateStatus`] is written without its fields `type`,
+    /// `id` and `status`, which are taken from the request itself.
     ///
     /// ```
     /// use hauyna_protocol::{Encoding, Request, RequestId};
@@ -105,8 +105,8 @@ impl Request<'_> {
     }
 }
 
-/// Writes a request whose fields are the application's: any number of them, by any name.
-fn write_body<W: Writer>(w: &mut W, own: &[(&str, &str)], id: Option<&RequestId>, body: Raw<'_>) {
+/// Writes a request with the application's fields, of any number and name.
+fn write_body<W: Writer>(w: &mut W, fixed: &[(&str, &str)], id: Option<&RequestId>, body: Raw<'_>) {
     enum Value<'a> {
         Text(&'a str),
         Id(&'a RequestId),
@@ -114,12 +114,12 @@ fn write_body<W: Writer>(w: &mut W, own: &[(&str, &str)], id: Option<&RequestId>
     }
     let mut names = Vec::new();
     body.each_field(|name, value| {
-        if name != "id" && own.iter().all(|(own, _)| *own != name) {
+        if name != "id" && fixed.iter().all(|(fixed, _)| *fixed != name) {
             names.push((name.to_owned(), value));
         }
     });
     let mut entries: Vec<(&str, Value<'_>)> =
-        own.iter().map(|(name, text)| (*name, Value::Text(text))).collect();
+        fixed.iter().map(|(name, text)| (*name, Value::Text(text))).collect();
     entries.extend(id.map(|id| ("id", Value::Id(id))));
     entries.extend(names.iter().map(|(name, value)| (&**name, Value::Raw(*value))));
     w.map(&entries, |w, value| match value {

@@ -1,4 +1,5 @@
-//! What a hostile client sends: nesting, claims, sizes, numbers and broken text, at each limit and one past it.
+//! What a hostile client sends: nesting, claims, sizes, numbers and broken text, at each limit and one past
+//! it.
 
 use hauyna_protocol::{Encoding, ErrorType, Fault, Limits, Raw, Request, Shape, decode};
 use proptest::prelude::*;

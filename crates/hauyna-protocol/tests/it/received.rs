@@ -1,5 +1,5 @@
-//! The client's half of the protocol: every message fixture is read alike from both encodings, and every request
-//! fixture is what a client writes.
+//! The client's half of the protocol: every message fixture is read alike from both encodings, and every
+//! request fixture is what a client writes.
 
 use crate::fixtures::{APPLICATION, MESSAGES, REQUESTS, read, unhex};
 use hauyna_protocol::received::{History, PresenceKind, PresencePage, Received, Subscribed};

@@ -1,5 +1,5 @@
-//! The server that a workload ends: one of the tool's own, this same program as a child, or another by its process
-//! id. Knows how to signal it, and how it ended.
+//! The server process that a workload ends: this same program as a child, or another process by its id. Sends
+//! it SIGTERM and waits for its exit. The workloads `drain` and `storm` use it.
 
 use super::options::Common;
 use anyhow::{Context, bail};
@@ -8,15 +8,16 @@ use std::io::{BufRead, BufReader};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
-/// A process; one of our own is killed when dropped.
+/// A server process. A child is killed when dropped.
 #[derive(Debug)]
 pub(super) enum Process {
-    Ours(Child),
+    Child(Child),
     Other(u32),
 }
 
 impl Process {
-    /// The one with this process id, or else one of our own with these options, at which the load is aimed then.
+    /// Returns the process with this id. Without an id it starts a child with these options and sets
+    /// `common.url` to it.
     pub(super) fn of(pid: Option<u32>, options: &[&str], common: &mut Common) -> anyhow::Result<Self> {
         if let Some(pid) = pid {
             return Ok(Self::Other(pid));
@@ -26,9 +27,9 @@ impl Process {
         Ok(process)
     }
 
-    /// Starts `hauyna serve` on a free port of this machine; gives the URL of its `/chat`, too.
+    /// Starts `hauyna serve` on a free port of this machine. Also returns the URL of its `/chat`.
     fn start(options: &[&str]) -> anyhow::Result<(Self, String)> {
-        let program = std::env::current_exe().context("this program is not found")?;
+        let program = std::env::current_exe().context("the path of this program is unknown")?;
         let mut child = Command::new(program)
             .args(["serve", "--listen", "127.0.0.1:0", "--metrics", "off", "--log", "warn"])
             .args(options)
@@ -38,34 +39,37 @@ impl Process {
             .context("the server cannot be started")?;
         let mut line = String::new();
         if let Some(output) = &mut child.stdout {
-            // What it says besides stays in the pipe, which has to stay open for it.
+            // Later output stays in the pipe, which must stay open for the child.
             BufReader::new(output).read_line(&mut line)?;
         }
-        let this = Self::Ours(child);
+        let process = Self::Child(child);
         let address = line.trim().split_once("http://").map(|(_, address)| address.to_owned());
         let address = address.with_context(|| format!("the server did not start: {line:?}"))?;
-        Ok((this, format!("ws://{address}/chat")))
+        Ok((process, format!("ws://{address}/chat")))
     }
 
     pub(super) fn id(&self) -> u32 {
         match self {
-            Self::Ours(child) => child.id(),
+            Self::Child(child) => child.id(),
             Self::Other(id) => *id,
         }
     }
 
-    /// Asks it to end, as a service manager does.
+    /// Sends SIGTERM, as a service manager does.
     pub(super) fn terminate(&self) -> anyhow::Result<()> {
-        let id = i32::try_from(self.id()).ok().and_then(Pid::from_raw).context("this is no process id")?;
+        let id = i32::try_from(self.id())
+            .ok()
+            .and_then(Pid::from_raw)
+            .context("the process id is out of range")?;
         kill_process(id, Signal::TERM).with_context(|| format!("process {id:?} cannot be signalled"))
     }
 
-    /// Waits for its end. The exit code is known of a server of our own alone.
-    pub(super) async fn ended(&mut self, patience: Duration) -> anyhow::Result<Option<i32>> {
-        let deadline = tokio::time::Instant::now() + patience;
+    /// Waits until the process has ended. The exit code is known only of a child.
+    pub(super) async fn ended(&mut self, timeout: Duration) -> anyhow::Result<Option<i32>> {
+        let deadline = tokio::time::Instant::now() + timeout;
         loop {
             match self {
-                Self::Ours(child) => {
+                Self::Child(child) => {
                     if let Some(status) = child.try_wait()? {
                         return Ok(Some(status.code().unwrap_or(-1)));
                     }
@@ -77,7 +81,7 @@ impl Process {
                 }
             }
             if tokio::time::Instant::now() > deadline {
-                bail!("the server has not ended within {:.0} s", patience.as_secs_f64());
+                bail!("the server did not end within {:.0} s", timeout.as_secs_f64());
             }
             tokio::time::sleep(POLL_INTERVAL).await;
         }
@@ -86,8 +90,8 @@ impl Process {
 
 impl Drop for Process {
     fn drop(&mut self) {
-        if let Self::Ours(child) = self {
-            // It has ended already, where all went well.
+        if let Self::Child(child) = self {
+            // Normally the child has already ended.
             let _ = child.kill();
             let _ = child.wait();
         }

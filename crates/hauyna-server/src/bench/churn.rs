@@ -1,4 +1,4 @@
-//! The workload `churn`: connections that do one thing and go, over and over.
+//! The workload `churn`: connections that connect, subscribe, publish once, receive and close, over and over.
 
 use super::connection::{Connection, End};
 use super::mark::{Envelope, Mark};
@@ -16,7 +16,7 @@ struct Churn {
     run: Rc<BenchRun>,
     channel: String,
     begun: Cell<u64>,
-    /// Begun in the measured part.
+    /// Cycles that began in the measured part.
     measured: Cell<u64>,
     broken: Cell<u64>,
 }
@@ -36,7 +36,7 @@ pub(super) async fn run(run: &Rc<BenchRun>, channel: &str) -> anyhow::Result<Rep
         slots.spawn_local(churn.clone().repeat(slot));
     }
     run.drive(1, "cycles").await;
-    // Each cycle has a deadline.
+    // Each cycle has a deadline, so this ends.
     while slots.join_next().await.is_some() {}
     run.close();
     Ok(Report::new(run, "churn", "cycles")
@@ -55,14 +55,14 @@ impl Churn {
                 Err(error) => {
                     self.broken.set(self.broken.get() + 1);
                     self.run.faults.borrow_mut().error(error.to_string());
-                    // A server that refuses is not to be hammered.
+                    // Do not hammer a server that refuses.
                     tokio::time::sleep(PAUSE).await;
                 }
             }
         }
     }
 
-    /// One cycle, within its time.
+    /// Runs one cycle within `CYCLE`.
     async fn attempt(&self, slot: u32) -> anyhow::Result<()> {
         match tokio::time::timeout(CYCLE, self.cycle(slot)).await {
             Ok(done) => done,
@@ -70,7 +70,7 @@ impl Churn {
         }
     }
 
-    /// Whether there is no cycle to begin; counts it otherwise.
+    /// Whether no further cycle may begin. Counts the cycle that is about to begin otherwise.
     fn is_over(&self) -> bool {
         if self.run.phase() == Phase::Measure {
             if self.run.msgs.is_some_and(|msgs| self.measured.get() >= msgs) {
@@ -110,7 +110,7 @@ impl Churn {
         Ok(())
     }
 
-    /// Reads once and counts how often the mark comes.
+    /// Reads once and adds to `times` how often the mark arrived.
     async fn read(&self, connection: &mut Connection, mark: Mark, times: &mut u64) -> Result<(), End> {
         let read = connection.reader.read(&self.run.scratch, |message| match self.run.marks.find(message) {
             Some(found) => *times += u64::from(found == mark),

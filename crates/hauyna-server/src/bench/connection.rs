@@ -1,5 +1,6 @@
-//! One client connection on the project's own codec: connect and handshake, a reader that lends what arrives, and
-//! a writer that keeps what the socket did not take. Single-threaded; every workload is built from these.
+//! One client connection on the codec of `hauyna_websocket`: connect and handshake, a reader that lends the
+//! messages that arrive, and a writer that buffers what the socket did not accept. Single-threaded; all
+//! workloads use it.
 
 use super::target::Target;
 use hauyna_websocket::handshake::{AnswerError, ClientRequest};
@@ -14,23 +15,23 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt, ReadBuf};
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::net::{TcpSocket, TcpStream};
 
-/// Both ends of an open WebSocket.
+/// Both halves of an open WebSocket.
 #[derive(Debug)]
 pub(super) struct Connection {
     pub(super) reader: Reader,
     pub(super) writer: Rc<Writer>,
 }
 
-/// How to connect.
+/// Options of a connection.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Setup {
-    /// The longest message that is taken.
+    /// Maximum size of a received message, in bytes.
     pub(super) message: usize,
-    /// The socket's receive buffer; the system's choice if `None`.
+    /// Size of the socket's receive buffer in bytes; the system's default if `None`.
     pub(super) receive_buffer: Option<u32>,
 }
 
-/// Why there is no connection.
+/// Why connecting failed.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum ConnectError {
     #[error("cannot connect: {0}")]
@@ -39,20 +40,20 @@ pub(super) enum ConnectError {
     Handshake(io::Error),
     #[error("handshake refused: {0}")]
     Refused(#[from] AnswerError),
-    #[error("the URL cannot stand in a request")]
+    #[error("the URL cannot be sent in a request")]
     Request,
     #[error("no answer within {} s", CONNECT.as_secs())]
     TimedOut,
 }
 
 impl Connection {
-    /// As a plain client.
+    /// Connects as a plain client.
     pub(super) async fn open(target: &Target, number: u32, setup: Setup) -> Result<Self, ConnectError> {
         let request = ClientRequest::new(&target.host, &target.path(number));
-        Self::open_by(request, target, (number, setup)).await
+        Self::open_with(request, target, number, setup).await
     }
 
-    /// As a client that has a session, or wants the one that `token` is for.
+    /// Connects as a client with a session; with a `token` it offers to resume that session.
     pub(super) async fn open_session(
         target: &Target,
         number: u32,
@@ -64,15 +65,16 @@ impl Connection {
             None => request,
             Some(token) => request.protocol(&format!("hauyna.resume.{token}")),
         };
-        Self::open_by(request, target, (number, setup)).await
+        Self::open_with(request, target, number, setup).await
     }
 
-    async fn open_by(
+    async fn open_with(
         request: ClientRequest,
         target: &Target,
-        who: (u32, Setup),
+        number: u32,
+        setup: Setup,
     ) -> Result<Self, ConnectError> {
-        match tokio::time::timeout(CONNECT, Self::handshake(request, target, who)).await {
+        match tokio::time::timeout(CONNECT, Self::handshake(request, target, number, setup)).await {
             Ok(done) => done,
             Err(_) => Err(ConnectError::TimedOut),
         }
@@ -81,18 +83,19 @@ impl Connection {
     async fn handshake(
         request: ClientRequest,
         target: &Target,
-        (number, setup): (u32, Setup),
+        number: u32,
+        setup: Setup,
     ) -> Result<Self, ConnectError> {
         let mut stream = connect(target, number, setup).await.map_err(ConnectError::Connect)?;
         let (head, mut answer) = request.start().map_err(|_| ConnectError::Request)?;
         stream.write_all(&head).await.map_err(ConnectError::Handshake)?;
         let mut bytes = [0; 4096];
         let accepted = loop {
-            let got = stream.read(&mut bytes).await.map_err(ConnectError::Handshake)?;
-            if got == 0 {
+            let count = stream.read(&mut bytes).await.map_err(ConnectError::Handshake)?;
+            if count == 0 {
                 return Err(ConnectError::Handshake(io::ErrorKind::UnexpectedEof.into()));
             }
-            if let Some(accepted) = answer.push(&bytes[..got])? {
+            if let Some(accepted) = answer.push(&bytes[..count])? {
                 break accepted;
             }
         };
@@ -129,7 +132,7 @@ async fn connect(target: &Target, number: u32, setup: Setup) -> io::Result<TcpSt
 pub(super) struct Reader {
     half: OwnedReadHalf,
     decoder: Decoder,
-    /// What came in one piece with the handshake's answer.
+    /// Bytes that arrived in one read with the answer to the handshake.
     early: Vec<u8>,
     writer: Rc<Writer>,
 }
@@ -137,16 +140,16 @@ pub(super) struct Reader {
 /// How a connection ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum End {
-    /// By a close frame.
+    /// The server sent a close frame.
     Closed(CloseCode),
-    /// Without one.
+    /// The connection ended without a close frame.
     Lost,
     /// The server broke RFC 6455.
     Broken(ProtocolError),
 }
 
 impl End {
-    /// The code a browser would report.
+    /// Returns the close code that a browser would report.
     pub(super) fn code(self) -> u16 {
         match self {
             Self::Closed(code) => code.as_u16(),
@@ -167,7 +170,7 @@ impl std::fmt::Display for End {
 }
 
 impl Reader {
-    /// Waits for one read and gives every whole message in it to `take`. Pings are answered.
+    /// Waits for one read and passes each complete message in it to `take`. Answers pings.
     ///
     /// `scratch` is borrowed while `take` runs.
     pub(super) async fn read(
@@ -207,7 +210,7 @@ fn decode(
             Event::Binary(bytes) => take(bytes),
             Event::Ping(payload) => {
                 writer.queue(OpCode::Pong, payload);
-                // What it does not take, the next flush sends; a lost connection shows in the next read.
+                // The next flush sends the rest; a lost connection shows in the next read.
                 let _ = writer.flush();
             }
             Event::Pong(_) => {}
@@ -219,24 +222,25 @@ fn decode(
     Ok(())
 }
 
-/// The sending half. All frames go through its buffer, so a partial write never tears one.
+/// The sending half. All frames go through its buffer, so a partial write never splits a frame.
 #[derive(Debug)]
 pub(super) struct Writer {
     half: OwnedWriteHalf,
     unsent: RefCell<Vec<u8>>,
-    /// Predictable, which RFC 6455 §5.3 forbids for the sake of proxies: there is none here to protect.
+    /// Last masking key. It is predictable, which RFC 6455 §5.3 forbids to protect proxies; there is none
+    /// here.
     mask: Cell<u32>,
 }
 
 impl Writer {
-    /// Adds a frame to what is sent with the next flush.
+    /// Queues a frame for the next flush.
     pub(super) fn queue(&self, opcode: OpCode, payload: &[u8]) {
         let mask = self.mask.get().wrapping_mul(0x0019_660d).wrapping_add(0x3c6e_f35f);
         self.mask.set(mask);
         encode_into(&mut self.unsent.borrow_mut(), opcode, payload, Some(mask.to_be_bytes()));
     }
 
-    /// Writes what the socket takes now; `true` if that was everything.
+    /// Writes what the socket accepts now. Returns whether the buffer is empty.
     pub(super) fn flush(&self) -> io::Result<bool> {
         let mut unsent = self.unsent.borrow_mut();
         let mut done = 0;
@@ -252,7 +256,7 @@ impl Writer {
         Ok(unsent.is_empty())
     }
 
-    /// Writes everything.
+    /// Writes everything that is queued.
     pub(super) async fn drain(&self) -> io::Result<()> {
         while !self.flush()? {
             self.half.writable().await?;

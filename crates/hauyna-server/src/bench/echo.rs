@@ -1,4 +1,5 @@
-//! The workload `echo`: every connection keeps a number of requests outstanding and checks the answers' order.
+//! The workload `echo`: every connection keeps a number of requests outstanding and checks the order of the
+//! answers.
 
 use super::connection::{Connection, End, Writer};
 use super::mark::{Envelope, Mark, Template};
@@ -12,7 +13,7 @@ use std::io;
 use std::rc::Rc;
 use tokio::task::spawn_local;
 
-/// What is sent back.
+/// What the server sends back.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Kind {
     /// The protocol's `ping`, answered by a `pong` with its `id`.
@@ -25,10 +26,10 @@ struct Echo {
     run: Rc<BenchRun>,
     pipeline: u32,
     kind: Kind,
-    talks: RefCell<Vec<EchoConnection>>,
-    under_way: Cell<u64>,
-    /// Requests of the measured part.
-    asked: Cell<u64>,
+    connections: RefCell<Vec<EchoConnection>>,
+    outstanding: Cell<u64>,
+    /// Requests sent in the measured part.
+    requested: Cell<u64>,
 }
 
 /// One connection's requests.
@@ -43,24 +44,24 @@ pub(super) async fn run(run: &Rc<BenchRun>, pipeline: u32, kind: Kind) -> anyhow
     let opener = run.clone();
     let connections =
         run.open_all(async move |number| opener.open(number, opener.setup(), None).await).await?;
-    let mut talks = Vec::new();
-    talks.resize_with(connections.len(), EchoConnection::default);
+    let mut sequences = Vec::new();
+    sequences.resize_with(connections.len(), EchoConnection::default);
     let echo = Rc::new(Echo {
         run: run.clone(),
         pipeline,
         kind,
-        talks: talks.into(),
-        under_way: Cell::new(0),
-        asked: Cell::new(0),
+        connections: sequences.into(),
+        outstanding: Cell::new(0),
+        requested: Cell::new(0),
     });
     let writers: Vec<_> = connections.iter().map(|connection| connection.writer.clone()).collect();
     for (number, connection) in connections.into_iter().enumerate() {
         spawn_local(echo.clone().talk_on_connection(number, connection));
     }
     run.drive(1, "rounds").await;
-    run.wait_for_rest(|| echo.under_way.get()).await;
+    run.wait_for_rest(|| echo.outstanding.get()).await;
     run.faults.borrow_mut().lost +=
-        echo.talks.borrow().iter().map(|talk| talk.order.lost(talk.sent)).sum::<u64>();
+        echo.connections.borrow().iter().map(|talk| talk.order.lost(talk.sent)).sum::<u64>();
     run.close();
     for writer in writers {
         writer.queue(OpCode::Close, &1000u16.to_be_bytes());
@@ -104,31 +105,31 @@ impl Echo {
         }
     }
 
-    /// Sends the next request, if there is to be one.
+    /// Sends the next request, unless the run ends.
     fn ask(&self, connection: usize, template: &mut Template, writer: &Writer) {
         let phase = self.run.phase();
-        let is_last = self.run.msgs.is_some_and(|msgs| self.asked.get() >= msgs);
+        let is_last = self.run.msgs.is_some_and(|msgs| self.requested.get() >= msgs);
         if is_last {
             self.run.finish();
         }
         if is_last || phase >= Phase::Drain {
             return;
         }
-        self.asked.set(self.asked.get() + u64::from(phase == Phase::Measure));
-        self.under_way.set(self.under_way.get() + 1);
-        let talk = &mut self.talks.borrow_mut()[connection];
+        self.requested.set(self.requested.get() + u64::from(phase == Phase::Measure));
+        self.outstanding.set(self.outstanding.get() + 1);
+        let talk = &mut self.connections.borrow_mut()[connection];
         let mark = Mark { number: talk.sent, nanos: self.run.now() };
         talk.sent += 1;
         writer.queue(OpCode::Text, template.fill(mark));
     }
 
-    /// `true` if the message answers a request for the first time.
+    /// Whether the message is the first answer to a request; records it.
     fn answered(&self, connection: usize, message: &[u8], now: u64) -> bool {
         let Some(mark) = self.run.marks.find(message) else {
             self.run.other(message);
             return false;
         };
-        match self.talks.borrow_mut()[connection].order.note(mark.number) {
+        match self.connections.borrow_mut()[connection].order.note(mark.number) {
             OrderCheck::InOrder => {}
             OrderCheck::Late => self.run.faults.borrow_mut().reordered += 1,
             OrderCheck::Again => {
@@ -136,7 +137,7 @@ impl Echo {
                 return false;
             }
         }
-        self.under_way.set(self.under_way.get().saturating_sub(1));
+        self.outstanding.set(self.outstanding.get().saturating_sub(1));
         self.run.recorder.borrow_mut().note(mark.nanos, now);
         true
     }
@@ -146,11 +147,11 @@ impl Echo {
         self.left(connection, End::Lost);
     }
 
-    /// Its answers come no more.
+    /// Records the end of a connection, whose answers will not arrive any more.
     fn left(&self, connection: usize, end: End) {
         self.run.ended(end);
-        let talk = &self.talks.borrow()[connection];
-        self.under_way.set(self.under_way.get().saturating_sub(talk.order.lost(talk.sent)));
+        let talk = &self.connections.borrow()[connection];
+        self.outstanding.set(self.outstanding.get().saturating_sub(talk.order.lost(talk.sent)));
     }
 
     fn template(&self) -> Template {

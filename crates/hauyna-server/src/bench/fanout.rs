@@ -1,5 +1,5 @@
-//! The workloads `fanout` and `slow`: subscribers over channels, a publisher in each, at a rate or with a number
-//! of publications outstanding. Every subscriber's order is checked.
+//! The workloads `fanout` and `slow`: subscribers spread over channels and one publisher per channel, at a
+//! fixed rate or with a fixed number of publications outstanding. Checks the order at each subscriber.
 
 use super::connection::{Connection, End, Reader, Setup, Writer};
 use super::mark::{Envelope, Mark, Template};
@@ -20,29 +20,33 @@ use std::time::{Duration, Instant};
 use tokio::sync::Notify;
 use tokio::task::{JoinSet, spawn_local};
 
-/// Who publishes what and how fast.
+/// Channels, pace and stalled subscribers of a run.
 #[derive(Debug)]
 pub(super) struct Plan {
     channels: u32,
     name: String,
     pace: Pace,
-    /// The last so many of the subscribers stop reading.
+    /// Number of subscribers that stop reading: the last ones.
     stalled: u32,
 }
 
 #[derive(Debug, Clone, Copy)]
 enum Pace {
-    /// So many publications outstanding.
+    /// A number of outstanding publications.
     Window(u32),
-    /// So many a second.
+    /// Publications per second.
     Rate(f64),
 }
 
 impl Plan {
-    /// The plan of `fanout`.
+    /// Returns the plan of `fanout`.
     pub(super) fn of(channels: Channels, run: &BenchRun) -> anyhow::Result<Self> {
         if channels.channels > run.conns {
-            bail!("--channels {} needs as many connections, and there are {}", channels.channels, run.conns);
+            bail!(
+                "--channels must be at most --conns: {} channels, {} connections",
+                channels.channels,
+                run.conns
+            );
         }
         let pace = match (channels.rate, channels.window) {
             (Some(rate), _) => Pace::Rate(rate),
@@ -51,7 +55,7 @@ impl Plan {
         Ok(Self { channels: channels.channels, name: channels.channel, pace, stalled: 0 })
     }
 
-    /// The plan of `slow`.
+    /// Returns the plan of `slow`.
     pub(super) fn stalled(
         mut channels: Channels,
         stalled: Option<u32>,
@@ -64,7 +68,7 @@ impl Plan {
         let plan = Self::of(channels, run)?;
         if stalled == 0 || stalled > run.conns - plan.channels {
             bail!(
-                "--stalled is from 1 to {}, so that every channel keeps its publisher",
+                "--stalled must be from 1 to {}, so that every channel keeps its publisher",
                 run.conns - plan.channels
             );
         }
@@ -84,14 +88,14 @@ impl Plan {
 struct Fanout {
     run: Rc<BenchRun>,
     plan: Plan,
-    /// Subscribers of each channel that read.
+    /// Number of reading subscribers, by channel.
     members: RefCell<Vec<u32>>,
     orders: RefCell<Vec<Order>>,
     outstanding: RefCell<Outstanding>,
     sent: Cell<u64>,
-    /// Of those, the ones that were due in the measured part.
+    /// Publications that were due in the measured part.
     measured: Cell<u64>,
-    /// Something may be due.
+    /// Notified when a publication may be due.
     wake: Arc<Notify>,
 }
 
@@ -129,17 +133,17 @@ pub(super) async fn run(run: &Rc<BenchRun>, plan: Plan) -> anyhow::Result<Report
     let publisher = spawn_local(fanout.clone().publish(writers[..fanout.plan.channels as usize].to_vec()));
     run.drive(arrivals, "deliveries").await;
     run.wait_for_rest(|| fanout.outstanding.borrow().deliveries()).await;
-    // By now it has sent everything, or is stuck before a server that does not read.
+    // The publisher has sent everything by now, or is stuck because the server does not read.
     publisher.abort();
     fanout.tally();
     run.close();
     if fanout.plan.stalled > 0 {
-        run.progress.say("the stalled read on".to_owned());
+        run.progress.say("the stalled subscribers read again".to_owned());
     }
     let stalled = stalled::Outcome::of(stalled).await;
     for writer in writers {
         writer.queue(OpCode::Close, &NORMAL);
-        // Polite, not needed: the connection is dropped next.
+        // A courtesy: the connection is dropped next.
         let _ = writer.flush();
     }
     Ok(fanout.report(&stalled))
@@ -198,7 +202,7 @@ impl Fanout {
         }
     }
 
-    /// What a subscriber has not received when its connection ends, it never will.
+    /// Settles the outstanding deliveries of a subscriber whose connection has ended.
     fn left(&self, subscriber: u32, end: End) {
         self.run.ended(end);
         let channels = u64::from(self.plan.channels);
@@ -254,7 +258,7 @@ impl Fanout {
         }
     }
 
-    /// When the next publication is, or was, due; `None` if that is later, or never. Counts it.
+    /// Returns when the next publication was due and counts it; `None` if none is due now.
     fn due(&self, start: u64) -> Option<u64> {
         let now = self.run.now();
         let due = match self.plan.pace {
@@ -316,10 +320,10 @@ impl Fanout {
     }
 }
 
-/// Wakes the publisher whenever something is due. A thread of its own: the runtime's timers are a millisecond
-/// coarse. It ends with the publisher.
+/// Starts a thread that wakes the publisher whenever a publication is due. The runtime's timers have a
+/// resolution of only one millisecond. The thread ends with the publisher.
 fn pace(wake: &Arc<Notify>, start: Instant, rate: f64) -> io::Result<()> {
-    let interval = Duration::from_secs_f64(1.0 / rate).max(FINEST);
+    let interval = Duration::from_secs_f64(1.0 / rate).max(MIN_INTERVAL);
     let wake = Arc::downgrade(wake);
     std::thread::Builder::new().name("pacer".to_owned()).spawn(move || {
         let mut next = start;
@@ -333,9 +337,9 @@ fn pace(wake: &Arc<Notify>, start: Instant, rate: f64) -> io::Result<()> {
     Ok(())
 }
 
-/// Publications between two looks at the sockets.
+/// Maximum of publications between two polls of the sockets.
 const BATCH: u32 = 256;
-const FINEST: Duration = Duration::from_micros(100);
+const MIN_INTERVAL: Duration = Duration::from_micros(100);
 /// Publications per second in `slow`.
 const SLOW_RATE: f64 = 100.0;
 /// The payload of a close frame with 1000.

@@ -1,4 +1,5 @@
-//! The workload `idle`: opens connections, lets them rest, and reports how fast they came and what they cost.
+//! The workload `idle`: opens connections, keeps them idle, and reports the connect rate and the memory of
+//! each.
 
 use super::connection::Connection;
 use super::options::Idle;
@@ -10,7 +11,7 @@ use std::rc::Rc;
 use std::time::{Duration, Instant};
 use tokio::task::spawn_local;
 
-/// Connects, rests and reports.
+/// Connects, waits and reports.
 pub(super) async fn run(run: &Rc<BenchRun>, options: &Idle) -> anyhow::Result<Report> {
     let before = options.pid.map(system::resident).transpose()?;
     run.recorder.borrow_mut().begin(run.now());
@@ -20,7 +21,7 @@ pub(super) async fn run(run: &Rc<BenchRun>, options: &Idle) -> anyhow::Result<Re
         writers.push(writer);
         let run = run.clone();
         spawn_local(async move {
-            // Answers pings. Nobody publishes, so there is nothing to take but complaints.
+            // Reading answers pings. Nobody publishes, so any message may be an error.
             loop {
                 if let Err(end) = reader.read(&run.scratch, |message| run.other(message)).await {
                     return run.ended(end);
@@ -30,15 +31,15 @@ pub(super) async fn run(run: &Rc<BenchRun>, options: &Idle) -> anyhow::Result<Re
     }
     let start = Instant::now();
     run.pause().await;
-    let rested = start.elapsed();
+    let idle_time = start.elapsed();
     let after = options.pid.map(system::resident).transpose()?;
     run.close();
     for writer in writers {
         writer.queue(OpCode::Close, &1000u16.to_be_bytes());
-        // Polite, not needed: the connection is dropped next.
+        // A courtesy: the connection is dropped next.
         let _ = writer.flush();
     }
-    Ok(report(run, before.zip(after), rested, !options.no_subscribe))
+    Ok(report(run, before.zip(after), idle_time, !options.no_subscribe))
 }
 
 async fn connect(run: &Rc<BenchRun>, channel: Option<&String>) -> anyhow::Result<Vec<Connection>> {
@@ -53,18 +54,19 @@ async fn connect(run: &Rc<BenchRun>, channel: Option<&String>) -> anyhow::Result
     .await
 }
 
-fn report(run: &BenchRun, memory: Option<(u64, u64)>, rested: Duration, subscribed: bool) -> Report {
+fn report(run: &BenchRun, memory: Option<(u64, u64)>, idle_time: Duration, subscribed: bool) -> Report {
     let report = Report::new(run, "idle", "connects")
-        .throughput(f64::from(run.conns) / run.connect_s().unwrap_or(f64::INFINITY), rested.as_secs_f64())
+        .throughput(f64::from(run.conns) / run.connect_s().unwrap_or(f64::INFINITY), idle_time.as_secs_f64())
         .term(if subscribed { "each subscribed" } else { "without subscriptions" })
         .remark("latency is connecting, the handshake and subscribing")
         .detail("subscribed", subscribed);
     let Some((before, after)) = memory else {
-        return report
-            .remark("memory: give --pid with the server's process to see what a connection takes (Linux)");
+        return report.remark(
+            "memory: pass --pid with the server's process to measure the memory of a connection (Linux)",
+        );
     };
     let each = after.saturating_sub(before) / u64::from(run.conns);
-    let reused = if each == 0 { "; the server reuses what it has: start a fresh one" } else { "" };
+    let reused = if each == 0 { "; the server reuses freed memory: start a new one" } else { "" };
     report
         .remark(format!(
             "memory: {} B for each connection ({:.1} MB before, {:.1} MB after{reused})",

@@ -1,5 +1,5 @@
-//! The workload `join`: connections that are there already become present in one channel, evenly over a time.
-//! Reports what one join costs the server and how much everybody is told of it.
+//! The workload `join`: open connections join the presence of one channel, spread evenly over a time. Reports
+//! the server's cost of a join and how many messages and bytes it causes.
 
 use super::connection::{Connection, Reader, Writer};
 use super::options::Join;
@@ -14,7 +14,7 @@ use std::rc::Rc;
 use std::time::{Duration, Instant};
 use tokio::task::spawn_local;
 
-/// What came to all of them.
+/// Totals of what all connections received.
 #[derive(Debug, Default)]
 struct JoinReceived {
     joined: Cell<u32>,
@@ -23,33 +23,33 @@ struct JoinReceived {
     largest: Cell<usize>,
 }
 
-/// Connects, lets them join, waits until all have and nothing more comes, and reports.
+/// Connects all, lets them join, waits until all have joined and nothing more arrives, and reports.
 pub(super) async fn run(run: &Rc<BenchRun>, options: &Join) -> anyhow::Result<Report> {
     let opener = run.clone();
     let connections =
         run.open_all(async move |number| opener.open(number, opener.setup(), None).await).await?;
-    let told: Rc<JoinReceived> = Rc::default();
+    let received: Rc<JoinReceived> = Rc::default();
     let channel = format!("{}:{:08x}", options.channel, std::process::id());
     let mut writers = Vec::new();
     for Connection { reader, writer } in connections {
         let sent = Rc::new(Cell::new(0));
-        spawn_local(listen(run.clone(), told.clone(), reader, sent.clone()));
+        spawn_local(listen(run.clone(), received.clone(), reader, sent.clone()));
         writers.push((writer, sent));
     }
     let (start, cpu) = (Instant::now(), options.pid.map(system::cpu_time_of).transpose()?);
     run.recorder.borrow_mut().begin(run.now());
     join(run, &writers, &channel, options.over).await?;
-    await_all(run, &told).await?;
+    await_all(run, &received).await?;
     let seconds = start.elapsed().as_secs_f64();
     let used =
         options.pid.map(system::cpu_time_of).transpose()?.zip(cpu).map(|(after, before)| after - before);
     run.close();
     for (writer, _) in &writers {
         writer.queue(OpCode::Close, &1000u16.to_be_bytes());
-        // Polite, not needed: the connection is dropped next.
+        // A courtesy: the connection is dropped next.
         let _ = writer.flush();
     }
-    Ok(report(run, &told, seconds, used))
+    Ok(report(run, &received, seconds, used))
 }
 
 async fn join(
@@ -60,9 +60,9 @@ async fn join(
 ) -> anyhow::Result<()> {
     let request = format!(r#"{{"type":"subscribe_channel","id":1,"channel":"{channel}"}}"#);
     run.progress.part("joining", writers.len() as u64);
-    let (start, each) = (Instant::now(), over / run.conns.max(1));
+    let (start, interval) = (Instant::now(), over / run.conns.max(1));
     for (number, (writer, sent)) in (0u32..).zip(writers) {
-        tokio::time::sleep_until((start + each * number).into()).await;
+        tokio::time::sleep_until((start + interval * number).into()).await;
         sent.set(run.now());
         writer.queue(OpCode::Text, request.as_bytes());
         writer.drain().await?;
@@ -74,17 +74,17 @@ async fn join(
     Ok(())
 }
 
-async fn listen(run: Rc<BenchRun>, told: Rc<JoinReceived>, mut reader: Reader, sent: Rc<Cell<u64>>) {
+async fn listen(run: Rc<BenchRun>, received: Rc<JoinReceived>, mut reader: Reader, sent: Rc<Cell<u64>>) {
     loop {
         let read = reader.read(&run.scratch, |message| {
             if is_answer(message) {
                 run.recorder.borrow_mut().note(sent.get(), run.now());
-                return told.joined.set(told.joined.get() + 1);
+                return received.joined.set(received.joined.get() + 1);
             }
-            told.messages.set(told.messages.get() + 1);
-            told.bytes.set(told.bytes.get() + message.len() as u64);
-            told.largest.set(told.largest.get().max(message.len()));
-            if message.len() < MAX_ERROR_CHARS {
+            received.messages.set(received.messages.get() + 1);
+            received.bytes.set(received.bytes.get() + message.len() as u64);
+            received.largest.set(received.largest.get().max(message.len()));
+            if message.len() < MAX_ANSWER_BYTES {
                 run.other(message);
             }
         });
@@ -94,51 +94,51 @@ async fn listen(run: Rc<BenchRun>, told: Rc<JoinReceived>, mut reader: Reader, s
     }
 }
 
-/// Whether a message answers the subscription. What the rosters send is long, and begins otherwise.
+/// Whether a message answers the subscription. Presence messages are longer or have another type.
 fn is_answer(message: &[u8]) -> bool {
     #[derive(Deserialize)]
     struct Head<'a> {
         r#type: &'a str,
     }
-    message.len() < MAX_ERROR_CHARS
+    message.len() < MAX_ANSWER_BYTES
         && serde_json::from_slice::<Head<'_>>(message).is_ok_and(|head| head.r#type == "ack")
 }
 
-/// Until everybody has an answer, and then until nothing has come for a while.
-async fn await_all(run: &BenchRun, told: &JoinReceived) -> anyhow::Result<()> {
+/// Waits until everybody has an answer, and then until nothing has arrived for `QUIET_TIME`.
+async fn await_all(run: &BenchRun, received: &JoinReceived) -> anyhow::Result<()> {
     let mut last = (0, Instant::now());
     loop {
         tokio::time::sleep(POLL_INTERVAL).await;
-        let now = told.messages.get() + u64::from(told.joined.get());
+        let now = received.messages.get() + u64::from(received.joined.get());
         if now != last.0 {
             last = (now, Instant::now());
         }
         let is_quiet = last.1.elapsed() > QUIET_TIME;
-        if is_quiet && told.joined.get() == run.conns {
+        if is_quiet && received.joined.get() == run.conns {
             return Ok(());
         }
         if last.1.elapsed() > IDLE_TIMEOUT {
-            bail!("{} of {} joined, and nothing more comes", told.joined.get(), run.conns);
+            bail!("only {} of {} joined, and nothing more arrives", received.joined.get(), run.conns);
         }
     }
 }
 
-fn report(run: &BenchRun, told: &JoinReceived, seconds: f64, used: Option<Duration>) -> Report {
-    let each = |total: u64| total as f64 / f64::from(run.conns);
+fn report(run: &BenchRun, received: &JoinReceived, seconds: f64, used: Option<Duration>) -> Report {
+    let per_join = |total: u64| total as f64 / f64::from(run.conns);
     let report = Report::new(run, "join", "joins")
         .throughput(f64::from(run.conns) / seconds, seconds)
         .remark("latency is from the request to its answer")
         .remark(format!(
-            "told: {:.1} messages and {} B for each join; the longest has {} B",
-            each(told.messages.get()),
-            count(each(told.bytes.get()) as u64),
-            count(told.largest.get() as u64)
+            "received: {:.1} messages and {} B for each join; the longest has {} B",
+            per_join(received.messages.get()),
+            count(per_join(received.bytes.get()) as u64),
+            count(received.largest.get() as u64)
         ))
-        .detail("messages_per_join", each(told.messages.get()))
-        .detail("bytes_per_join", each(told.bytes.get()))
-        .detail("largest_bytes", told.largest.get());
+        .detail("messages_per_join", per_join(received.messages.get()))
+        .detail("bytes_per_join", per_join(received.bytes.get()))
+        .detail("largest_bytes", received.largest.get());
     match used {
-        None => report.remark("cost: give --pid with the server's process (Linux)"),
+        None => report.remark("cost: pass --pid with the server's process (Linux)"),
         Some(used) => {
             let micros = used.as_secs_f64() * 1e6 / f64::from(run.conns);
             report
@@ -148,9 +148,9 @@ fn report(run: &BenchRun, told: &JoinReceived, seconds: f64, used: Option<Durati
     }
 }
 
-/// Bytes; errors and answers are shorter.
-const MAX_ERROR_CHARS: usize = 2048;
+/// Maximum size of errors and answers, in bytes.
+const MAX_ANSWER_BYTES: usize = 2048;
 const POLL_INTERVAL: Duration = Duration::from_millis(50);
-/// Longer than a diff or a count takes to come.
+/// Longer than a diff or a count takes to arrive.
 const QUIET_TIME: Duration = Duration::from_millis(1500);
 const IDLE_TIMEOUT: Duration = Duration::from_secs(20);

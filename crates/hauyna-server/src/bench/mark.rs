@@ -1,17 +1,17 @@
-//! The mark in every message: which run it belongs to, its number, and when it was due. It is of fixed length and
-//! needs no escaping, so it is found wherever a server's envelope puts it, without parsing the envelope.
+//! The mark in every message: its run, its number, and when it was due. It has a fixed length and needs no
+//! escaping, so it is found at any position without parsing the server's envelope. All workloads use it.
 
 use memchr::memmem;
 
-/// What a message says about itself.
+/// Number and time of a message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Mark {
     pub(super) number: u64,
-    /// Nanoseconds since the run began.
+    /// When the message was due, in nanoseconds since the run began.
     pub(super) nanos: u64,
 }
 
-/// Finds the marks of one run; those of other runs on the same channels are not seen.
+/// A finder of the marks of one run. It ignores those of other runs on the same channels.
 #[derive(Debug)]
 pub(super) struct Marks {
     finder: memmem::Finder<'static>,
@@ -31,8 +31,8 @@ impl Marks {
         Some(Mark { number, nanos: hex(nanos)? })
     }
 
-    /// Makes a message in which [`Template::fill`] writes marks: `head`, `size` bytes of content, and `tail`.
-    /// `split` stands between the mark and the padding, if there is any.
+    /// Returns a message in which [`Template::fill`] writes marks: `head`, `size` bytes of content, and
+    /// `tail`. `split` stands between the mark and the padding, if there is any.
     pub(super) fn template(&self, envelope: Envelope<'_>, size: usize) -> Template {
         let mut message = envelope.head.as_bytes().to_vec();
         let at = message.len() + PREFIX;
@@ -48,7 +48,7 @@ impl Marks {
     }
 }
 
-/// The protocol around the content.
+/// The text around the content of a message.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Envelope<'a> {
     pub(super) head: &'a str,
@@ -56,7 +56,7 @@ pub(super) struct Envelope<'a> {
     pub(super) tail: &'a str,
 }
 
-/// A message that is sent again and again with another mark.
+/// A message that is sent repeatedly, each time with another mark.
 #[derive(Debug, Clone)]
 pub(super) struct Template {
     message: Vec<u8>,
@@ -88,12 +88,12 @@ fn write_hex(field: &mut [u8], mut value: u64) {
     }
 }
 
-/// Bytes of a mark: the least that a message can have.
+/// Bytes of a mark, and the minimum size of a message.
 pub(super) const LEN: usize = PREFIX + NUMBER + 1 + NANOS + 1;
-/// `~bench:`, eight digits, `:`.
+/// Length of `~bench:`, eight digits and `:`.
 const PREFIX: usize = 16;
 const NUMBER: usize = 12;
-/// Two years.
+/// Digits of the time: enough for two years.
 const NANOS: usize = 14;
 
 #[cfg(test)]

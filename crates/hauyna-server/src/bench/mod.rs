@@ -1,5 +1,6 @@
-//! `hauyna bench`: the load tool. One thread, one task per connection, on the project's own codec in the client's
-//! role. This file runs a workload between its checks and its report; each workload is a file of its own.
+//! `hauyna bench`: the load tool. It uses one thread and one task per connection, on the codec of
+//! `hauyna_websocket`. This file checks the options, runs a workload and prints its report; each workload is
+//! a file of its own.
 
 mod child;
 mod churn;
@@ -37,7 +38,7 @@ use rustix::process::Signal;
 use std::rc::Rc;
 use tokio::task::LocalSet;
 
-/// Runs one workload and prints what it measured.
+/// Runs one workload and prints its report.
 pub(crate) fn run(options: Options) -> anyhow::Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let ended = LocalSet::new().block_on(&runtime, measure(options.workload))?;
@@ -48,17 +49,17 @@ pub(crate) fn run(options: Options) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// How a run that did not fail has ended.
+/// How a successful run ended.
 enum Ended {
     Reported,
-    /// With the exit code that a shell expects. A server of the tool's own has been ended, too.
+    /// A signal ended it. The value is the exit code that shells expect. A child server has been ended, too.
     BySignal(i32),
 }
 
-/// Runs one workload, with a server of its own where it needs one.
+/// Runs one workload, and starts a server for it where it needs one.
 async fn measure(workload: Workload) -> anyhow::Result<Ended> {
-    // Before a server of the tool's own is started, which would outlive a tool that a signal ends.
-    let signals = Signals::new().context("signals cannot be heeded")?;
+    // Listen before a child server is started: it would outlive a tool that a signal kills.
+    let signals = Signals::new().context("cannot listen for signals")?;
     match workload {
         Workload::Fanout(Fanout { common, channels }) => {
             let run = BenchRun::prepare(&common, SIZE, 0)?;
@@ -80,12 +81,12 @@ async fn measure(workload: Workload) -> anyhow::Result<Ended> {
             with_time_limit(&run, &options.common, signals, idle::run(&run, &options)).await
         }
         Workload::Join(options) => {
-            let run = BenchRun::prepare(&options.common, LISTS, 0)?;
+            let run = BenchRun::prepare(&options.common, LIST_SIZE, 0)?;
             with_time_limit(&run, &options.common, signals, join::run(&run, &options)).await
         }
         Workload::Storm(mut options) => {
             let process = Process::of(options.pid, &[], &mut options.common)?;
-            // Every connection takes another port, and its first one rests for a while.
+            // Each reconnect uses another port, and the first port stays in TIME_WAIT for a while.
             let run = BenchRun::prepare(&options.common, SIZE, options.common.conns.saturating_mul(2))?;
             with_time_limit(&run, &options.common, signals, storm::run(&run, process.id(), &options)).await
         }
@@ -96,7 +97,7 @@ async fn measure(workload: Workload) -> anyhow::Result<Ended> {
             with_time_limit(&run, &options.common, signals, drain::run(&run, process, options.window)).await
         }
         Workload::Churn(Churn { common, channel }) => {
-            // Every cycle takes another port, which rests for a while after it.
+            // Each cycle uses another port, which stays in TIME_WAIT for a while.
             let run = BenchRun::prepare(&common, SIZE, u32::MAX)?;
             with_time_limit(&run, &common, signals, churn::run(&run, &channel)).await
         }
@@ -118,7 +119,7 @@ async fn with_time_limit(
     run.progress.clear();
     let report = match ended {
         Ok(Ok(done)) => done?,
-        Ok(Err(_)) => bail!("not done within {:.0} s (--timeout)", deadline.as_secs_f64()),
+        Ok(Err(_)) => bail!("the run took longer than {:.0} s: raise --timeout", deadline.as_secs_f64()),
         Err(signal) => return Ok(Ended::BySignal(exit_code(signal))),
     };
     tokio::select! {
@@ -129,7 +130,7 @@ async fn with_time_limit(
     Ok(Ended::Reported)
 }
 
-/// Waits for the signal that ends the run. The first Ctrl-C only ends its measurement.
+/// Waits for the signal that ends the run. The first Ctrl-C only ends the measurement.
 async fn stop_on_signal(run: &BenchRun, signals: &mut Signals) -> Signal {
     let first = signals.next().await;
     if first != Signal::INT {
@@ -140,7 +141,7 @@ async fn stop_on_signal(run: &BenchRun, signals: &mut Signals) -> Signal {
 }
 
 const SIZE: usize = 128;
-/// Room for the list of a channel.
-const LISTS: usize = 2 << 20;
-/// At the default rate enough to fill the buffers of a stalled connection, some MiB, within the default time.
+/// Message size that has room for the member list of a channel.
+const LIST_SIZE: usize = 2 << 20;
+/// Message size that fills the buffers of a stalled connection (some MiB) at the default rate and duration.
 const SLOW_SIZE: usize = 16 << 10;

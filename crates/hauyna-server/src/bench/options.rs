@@ -1,4 +1,4 @@
-//! The flags of `hauyna bench`, and what is refused before anything is connected.
+//! The flags of `hauyna bench`, and the checks of their values.
 
 use clap::{Args, Parser, Subcommand};
 use std::time::Duration;
@@ -13,12 +13,12 @@ pub(crate) struct Options {
 
 const EXAMPLES: &str = "Examples:
   hauyna bench fanout --conns 1000                  one channel, one message outstanding, latency and throughput
-  hauyna bench fanout --conns 1000 --rate 500       500 messages/s, latency from the moment each was due
+  hauyna bench fanout --conns 1000 --rate 500       500 messages/s, latency from when each was due
   hauyna bench echo --raw --url ws://127.0.0.1:8080/echo --conns 100 --pipeline 4
   hauyna bench idle --conns 5000 --pid $(pidof hauyna)
   hauyna bench join --conns 5000 --over 5 --pid $(pidof hauyna)
-  hauyna bench drain --conns 10000 --window 10s     starts a server of its own, and ends it
-  hauyna bench storm --conns 10000                  starts a server of its own, too
+  hauyna bench drain --conns 10000 --window 10s     starts its own server, and ends it
+  hauyna bench storm --conns 10000                  starts its own server, too
   hauyna bench slow --conns 200 --stalled 20 --json
 
 `hauyna bench WORKLOAD --help` lists the flags of a workload. The exit status is 0 only if every message
@@ -27,26 +27,26 @@ arrived once and in order and no connection was refused or lost. Ctrl-C ends the
 With --json, every workload has: workload url conns size seconds throughput_per_s samples p50_us p90_us p99_us
 p999_us max_us lost duplicated reordered errors first_error closed connect_s connects_per_s client_cpu_share
 interrupted. What was not measured is null. Latency runs from the moment of sending, or with --rate from the
-moment a message was due, to the read that brought it; losses are counted in the warm-up, too.";
+moment a message was due, to the read that returned it; losses are counted in the warm-up, too.";
 
-/// What the server is put through.
+/// The workloads.
 #[derive(Debug, Subcommand)]
 pub(super) enum Workload {
-    /// Subscribers on channels, each publication delivered to all of its channel
+    /// Subscribers on channels; each publication is delivered to all subscribers of its channel
     Fanout(Fanout),
     /// Requests and their answers: the protocol's ping, or a plain echo with --raw
     Echo(Echo),
-    /// Connections that subscribe and rest: connect rate, and memory for each
+    /// Connections that subscribe and stay idle: connect rate, and memory of each
     Idle(Idle),
-    /// Connections become present in one channel: what a join costs, and what everybody is told of it
+    /// Connections join the presence of one channel: cost of a join, and the messages that it causes
     Join(Join),
-    /// Connect, subscribe, publish one, receive it, close, and again
+    /// Connections that connect, subscribe, publish once, receive it and close, over and over
     Churn(Churn),
-    /// A server full of subscribers is told to end: how evenly it closes them, what is lost, how it ends
+    /// A server full of subscribers gets SIGTERM: how evenly it closes them, what is lost, how it ends
     Drain(Drain),
-    /// Subscribers are all cut at once and come back by the server's retry policy, with full jitter
+    /// All subscribers are cut at once and reconnect by the server's retry policy, with full jitter
     Storm(Storm),
-    /// A fan-out in which some subscribers stop reading: what the others notice
+    /// A fan-out in which some subscribers stop reading: how it affects the others
     Slow(Slow),
 }
 
@@ -61,10 +61,10 @@ pub(super) struct Common {
     /// Bytes of content in a message, its envelope not counted [default: 128; slow: 16384]
     #[arg(long, value_name = "BYTES", value_parser = size)]
     pub(super) size: Option<usize>,
-    /// Measure for so long [default: 5, or with --msgs until they are sent, at most 60]
+    /// Length of the measurement [default: 5, or with --msgs until they are sent, at most 60]
     #[arg(long, value_name = "SECONDS", value_parser = seconds)]
     pub(super) secs: Option<Duration>,
-    /// End after so many messages (echo: requests; churn: cycles), or after --secs if that is sooner
+    /// End after this many messages (echo: requests; churn: cycles), or after --secs if that is sooner
     #[arg(long, value_name = "M", value_parser = clap::value_parser!(u64).range(1..))]
     pub(super) msgs: Option<u64>,
     /// Traffic before the measured part
@@ -85,12 +85,12 @@ pub(super) struct Common {
 }
 
 impl Common {
-    /// How long the measured part may last.
+    /// Returns the maximum length of the measured part.
     pub(super) fn limit(&self) -> Duration {
         self.secs.unwrap_or(if self.msgs.is_some() { MESSAGES_LIMIT } else { MEASURED })
     }
 
-    /// How long the whole run may last.
+    /// Returns the maximum length of the whole run.
     pub(super) fn deadline(&self) -> Duration {
         self.timeout.unwrap_or(self.limit() + self.warmup + OVERHEAD)
     }
@@ -104,7 +104,7 @@ pub(super) struct Channels {
     /// Publications per second over all channels, whatever the server does (open loop)
     #[arg(long, value_name = "R", conflicts_with = "window", value_parser = rate)]
     pub(super) rate: Option<f64>,
-    /// Publications not yet delivered to everybody (closed loop) [default: 1, or slow: --rate 100]
+    /// Publications that are not yet delivered to everybody (closed loop) [default: 1, or slow: --rate 100]
     #[arg(long, value_name = "W", value_parser = clap::value_parser!(u32).range(1..=100_000))]
     pub(super) window: Option<u32>,
     /// Channels are called NAME:0, NAME:1, …
@@ -138,7 +138,7 @@ pub(super) struct Echo {
     /// Requests outstanding on each connection
     #[arg(long, value_name = "P", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=100_000))]
     pub(super) pipeline: u32,
-    /// The endpoint sends back what it gets, and does not speak hauyna.v1
+    /// The endpoint sends back every message, and does not speak hauyna.v1
     #[arg(long)]
     pub(super) raw: bool,
 }
@@ -162,7 +162,7 @@ pub(super) struct Idle {
 pub(super) struct Join {
     #[command(flatten)]
     pub(super) common: Common,
-    /// All of them join within so long, evenly
+    /// All connections join within this time, evenly
     #[arg(long, value_name = "SECONDS", default_value = "5", value_parser = seconds)]
     pub(super) over: Duration,
     /// The server's process, to read its processor time from (Linux)
@@ -180,7 +180,7 @@ pub(super) struct Drain {
     /// The server's `--drain`
     #[arg(long, value_name = "TIME", default_value = "10s", value_parser = crate::serve::drain_window)]
     pub(super) window: Duration,
-    /// End this server, at --url, instead of one of the tool's own; its exit code cannot be known
+    /// End this server, at --url, instead of starting one; its exit code cannot be known
     #[arg(long, value_name = "PID", value_parser = clap::value_parser!(u32).range(1..))]
     pub(super) pid: Option<u32>,
 }
@@ -189,8 +189,8 @@ pub(super) struct Drain {
 pub(super) struct Storm {
     #[command(flatten)]
     pub(super) common: Common,
-    /// The process of the server at --url, to read its processor time from (Linux); without it the tool starts a server of
-    /// its own
+    /// The process of the server at --url, to read its processor time from (Linux); without it the tool
+    /// starts a server
     #[arg(long, value_name = "PID", value_parser = clap::value_parser!(u32).range(1..))]
     pub(super) pid: Option<u32>,
     /// Channels are called NAME-…:0, NAME-…:1, … and have a hundred subscribers each
@@ -223,12 +223,12 @@ fn rate(text: &str) -> Result<f64, String> {
 
 fn size(text: &str) -> Result<usize, String> {
     match text.parse::<usize>() {
-        Ok(size) if (super::mark::LEN..=LARGEST).contains(&size) => Ok(size),
-        _ => Err(format!("bytes from {} (number and time of sending) to {LARGEST}", super::mark::LEN)),
+        Ok(size) if (super::mark::LEN..=MAX_SIZE).contains(&size) => Ok(size),
+        _ => Err(format!("bytes from {} (number and time of sending) to {MAX_SIZE}", super::mark::LEN)),
     }
 }
 
-/// A name that needs no escaping in JSON.
+/// Parses a name that needs no escaping in JSON.
 fn name(text: &str) -> Result<String, String> {
     let is_plain = |byte: u8| byte.is_ascii_graphic() && byte != b'"' && byte != b'\\';
     if (1..=200).contains(&text.len()) && text.bytes().all(is_plain) {
@@ -240,6 +240,6 @@ fn name(text: &str) -> Result<String, String> {
 
 const MEASURED: Duration = Duration::from_secs(5);
 const MESSAGES_LIMIT: Duration = Duration::from_secs(60);
-/// What connecting, draining and closing may take.
+/// Maximum time for connecting, draining and closing.
 const OVERHEAD: Duration = Duration::from_secs(120);
-const LARGEST: usize = 16 << 20;
+const MAX_SIZE: usize = 16 << 20;

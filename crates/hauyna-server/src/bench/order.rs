@@ -1,23 +1,23 @@
-//! What one subscriber has seen of a numbered stream: in order, late, twice, or not at all.
+//! The order in which one subscriber receives a numbered stream: in order, late, twice, or not at all.
 
 use std::ops::Range;
 
-/// Follows the numbers 0, 1, 2… of one stream as they arrive.
+/// Tracker of the numbers 0, 1, 2… of one stream as they arrive.
 #[derive(Debug, Default)]
 pub(super) struct Order {
     next: u64,
-    /// Skipped so far, ascending and apart from each other.
+    /// Skipped numbers, ascending and not adjacent.
     missing: Vec<Range<u64>>,
 }
 
-/// How a number came.
+/// How a number arrived.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum OrderCheck {
-    /// After all that were sent before it, as far as those came.
+    /// After all lower numbers that have arrived.
     InOrder,
-    /// After one that was sent later.
+    /// After a higher number.
     Late,
-    /// Not for the first time.
+    /// A second time.
     Again,
 }
 
@@ -39,13 +39,13 @@ impl Order {
         OrderCheck::Late
     }
 
-    /// How many of the first `sent` have not come.
+    /// Returns how many of the first `sent` numbers have not arrived.
     pub(super) fn lost(&self, sent: u64) -> u64 {
         let skipped: u64 = self.missing.iter().map(|gap| gap.end - gap.start).sum();
         skipped + sent.saturating_sub(self.next)
     }
 
-    /// Whether the number is still to come.
+    /// Whether the number has not arrived yet.
     pub(super) fn awaits(&self, number: u64) -> bool {
         number >= self.next || self.missing.iter().any(|gap| gap.contains(&number))
     }

@@ -1,19 +1,19 @@
-//! Publications that not every subscriber has received yet.
+//! Publications that not every subscriber has received yet. The workload `fanout` uses it.
 
 use std::collections::VecDeque;
 
-/// How many deliveries each publication still waits for, in the order of their numbers.
+/// Number of outstanding deliveries of each publication, in the order of their numbers.
 #[derive(Debug, Default)]
 pub(super) struct Outstanding {
     first: u64,
-    /// Invariant: the front is not 0.
+    /// Outstanding deliveries, from the publication `first`. Invariant: the front is not 0.
     awaited: VecDeque<u32>,
     publications: u64,
     deliveries: u64,
 }
 
 impl Outstanding {
-    /// The next publication has gone out to so many subscribers.
+    /// Records that the next publication was sent to this many subscribers.
     pub(super) fn push(&mut self, subscribers: u32) {
         self.awaited.push_back(subscribers);
         self.publications += u64::from(subscribers > 0);
@@ -21,7 +21,7 @@ impl Outstanding {
         self.trim();
     }
 
-    /// One delivery came, or will never; `true` if it was the publication's last.
+    /// Records one delivery as received or lost. Returns whether it was the publication's last.
     pub(super) fn settle(&mut self, number: u64) -> bool {
         let at = number.checked_sub(self.first).and_then(|at| usize::try_from(at).ok());
         let Some(awaited) = at.and_then(|at| self.awaited.get_mut(at)).filter(|awaited| **awaited > 0) else {
@@ -43,7 +43,7 @@ impl Outstanding {
         self.deliveries
     }
 
-    /// From the oldest publication that is under way to the newest there is.
+    /// Returns the numbers from the oldest outstanding publication to the newest.
     pub(super) fn numbers(&self) -> std::ops::Range<u64> {
         self.first..self.first + self.awaited.len() as u64
     }

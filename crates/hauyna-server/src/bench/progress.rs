@@ -1,9 +1,9 @@
-//! The bar on a terminal's stderr: what is being done, how far it is, and how fast. Elsewhere nothing is drawn.
+//! The progress bar on a terminal's stderr. Where stderr is no terminal, nothing is drawn.
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use std::io::IsTerminal;
 
-/// One bar for the whole run.
+/// The bar of a run.
 #[derive(Debug)]
 pub(super) struct Progress {
     bar: ProgressBar,
@@ -20,9 +20,9 @@ impl Progress {
         Self { bar: ProgressBar::with_draw_target(Some(1), target).with_style(style) }
     }
 
-    /// Begins the next part of the run.
+    /// Starts the next part of the run.
     pub(super) fn part(&self, what: &'static str, length: u64) {
-        // First, so that the last part's position is never drawn with this one's length.
+        // Reset the position first, so that it is never drawn with the length of the next part.
         self.bar.set_position(0);
         self.bar.set_length(length.max(1));
         self.bar.set_message("");
@@ -37,7 +37,7 @@ impl Progress {
         self.bar.set_message(message);
     }
 
-    /// Takes the bar away, so that what is printed stands alone.
+    /// Removes the bar before anything is printed.
     pub(super) fn clear(&self) {
         self.bar.finish_and_clear();
     }

@@ -1,4 +1,4 @@
-//! The few sentences of hauyna.v1 that the tool speaks and understands.
+//! The few messages of hauyna.v1 that the tool sends and reads.
 
 use super::connection::{Connection, End};
 use super::mark::Envelope;
@@ -9,12 +9,12 @@ use serde_json::Value;
 use std::cell::RefCell;
 use std::time::Duration;
 
-/// Around the content of a publication.
+/// Returns the text before the content of a publication.
 pub(super) fn publication(channel: &str) -> String {
     format!(r#"{{"type":"channel_message","channel":"{channel}","content":""#)
 }
 
-/// Around a mark that comes back in the `pong`; the padding stands in a field that servers ignore.
+/// Envelope of a mark that the `pong` returns; the padding stands in a field that servers ignore.
 pub(super) const PING: Envelope<'static> =
     Envelope { head: r#"{"type":"ping","id":""#, split: r#"","pad":""#, tail: r#""}"# };
 
@@ -48,7 +48,7 @@ pub(super) async fn subscribe(
     }
 }
 
-/// The outcome of the subscription, if the message tells it.
+/// Returns the outcome of the subscription if the message is its answer.
 fn judge(message: &[u8]) -> Option<Result<(), String>> {
     let answer: Answer = serde_json::from_slice(message).ok()?;
     match &answer.kind[..] {
@@ -58,7 +58,7 @@ fn judge(message: &[u8]) -> Option<Result<(), String>> {
     }
 }
 
-/// The text of a message that is an error.
+/// Returns the text of the message if it is an error.
 pub(super) fn complaint(message: &[u8]) -> Option<String> {
     let answer: Answer = serde_json::from_slice(message).ok()?;
     (answer.kind == "error").then(|| answer.complaint())
@@ -77,7 +77,7 @@ struct Answer {
 }
 
 impl Answer {
-    /// For a terminal: as the server said it, but in one line.
+    /// Returns the server's text on one line, without control characters, for a terminal.
     fn complaint(&self) -> String {
         let text = format!("the server answered {}: {}", self.error_type, self.message);
         text.chars().filter(|letter| !letter.is_control()).take(200).collect()

@@ -1,14 +1,14 @@
-//! Latencies and losses as they are counted while a workload runs, and the figures that are made of them.
+//! Latencies and faults that a workload counts while it runs, and the figures computed from them.
 
 use hdrhistogram::Histogram;
 use serde::Serialize;
 use std::collections::BTreeMap;
 
-/// Counts what arrives; only what was sent in the measured part enters the figures.
+/// Counter of arrivals. Only what was sent in the measured part enters the figures.
 #[derive(Debug)]
 pub(super) struct Recorder {
     histogram: Histogram<u64>,
-    /// When the measured part began; nothing is measured before.
+    /// When the measured part began; `None` before that.
     from: Option<u64>,
     last: u64,
     count: u64,
@@ -17,7 +17,7 @@ pub(super) struct Recorder {
 impl Recorder {
     pub(super) fn new() -> Self {
         let histogram =
-            Histogram::new_with_bounds(1, MAX_LATENCY_US, DIGITS).expect("invariant: the bounds are valid");
+            Histogram::new_with_bounds(1, MAX_LATENCY_NS, DIGITS).expect("invariant: the bounds are valid");
         Self { histogram, from: None, last: 0, count: 0 }
     }
 
@@ -27,7 +27,8 @@ impl Recorder {
         self.last = now;
     }
 
-    /// Something sent, or due, at `sent` has arrived. Both in nanoseconds since the run began.
+    /// Records the arrival of what was sent, or due, at `sent`. Both times are nanoseconds since the run
+    /// began.
     pub(super) fn note(&mut self, sent: u64, now: u64) {
         if self.measures(sent) {
             self.histogram.saturating_record(now.saturating_sub(sent).max(1));
@@ -45,12 +46,12 @@ impl Recorder {
         self.count
     }
 
-    /// Seconds from the beginning to the last arrival.
+    /// Returns the seconds from the beginning to the last arrival.
     pub(super) fn seconds(&self) -> f64 {
         self.last.saturating_sub(self.from.unwrap_or(self.last)) as f64 / 1e9
     }
 
-    /// Arrivals per second.
+    /// Returns the arrivals per second.
     pub(super) fn throughput(&self) -> f64 {
         let seconds = self.seconds();
         if seconds > 0.0 { self.count as f64 / seconds } else { 0.0 }
@@ -71,7 +72,7 @@ impl Recorder {
     }
 }
 
-/// Latency in microseconds; nothing where nothing was measured.
+/// Latencies in microseconds; `None` where nothing was measured.
 #[derive(Debug, Clone, Copy, Default, Serialize)]
 pub(super) struct Latency {
     pub(super) samples: u64,
@@ -82,7 +83,7 @@ pub(super) struct Latency {
     pub(super) max_us: Option<f64>,
 }
 
-/// What went wrong, in the warm-up too.
+/// Faults of a run, those of the warm-up included.
 #[derive(Debug, Clone, Default, Serialize)]
 pub(super) struct Faults {
     pub(super) lost: u64,
@@ -90,7 +91,7 @@ pub(super) struct Faults {
     pub(super) reordered: u64,
     pub(super) errors: u64,
     pub(super) first_error: Option<String>,
-    /// Connections that ended by themselves, by close code; 1006 is without one.
+    /// Number of connections that ended unexpectedly, by close code; 1006 means without a close frame.
     pub(super) closed: BTreeMap<u16, u64>,
 }
 
@@ -105,8 +106,8 @@ impl Faults {
     }
 }
 
-/// Ten minutes in nanoseconds.
-const MAX_LATENCY_US: u64 = 600_000_000_000;
+/// Highest latency that is recorded: ten minutes, in nanoseconds.
+const MAX_LATENCY_NS: u64 = 600_000_000_000;
 const DIGITS: u8 = 3;
 
 #[cfg(test)]

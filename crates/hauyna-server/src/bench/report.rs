@@ -1,4 +1,4 @@
-//! What a run measured, as a table for people or a line of JSON for programs, and whether it passed.
+//! The report of a run: a table for people or a line of JSON for programs, and whether the run passed.
 
 use super::recorder::{Faults, Latency};
 use super::runner::BenchRun;
@@ -24,7 +24,7 @@ pub(super) struct Report {
     connects_per_s: Option<f64>,
     client_cpu_share: Option<f64>,
     interrupted: bool,
-    /// What only this workload has.
+    /// Figures that only this workload has.
     #[serde(flatten)]
     details: Map<String, Value>,
     #[serde(skip)]
@@ -36,7 +36,7 @@ pub(super) struct Report {
 }
 
 impl Report {
-    /// The figures that every workload has; `unit` is what its throughput counts.
+    /// Creates a report with the figures that every workload has. `unit` is what its throughput counts.
     pub(super) fn new(run: &BenchRun, workload: &'static str, unit: &'static str) -> Self {
         let recorder = run.recorder.borrow();
         let connect_s = run.connect_s();
@@ -60,19 +60,19 @@ impl Report {
         }
     }
 
-    /// Replaces the throughput, for workloads that measure something else than arrivals.
+    /// Replaces the throughput, for workloads that do not measure arrivals.
     pub(super) fn throughput(mut self, per_second: f64, seconds: f64) -> Self {
         (self.throughput_per_s, self.seconds) = (rounded(per_second), rounded(seconds));
         self
     }
 
-    /// Adds a figure of this workload alone.
+    /// Adds a figure that only this workload has.
     pub(super) fn detail(mut self, name: &str, value: impl Into<Value>) -> Self {
         self.details.insert(name.to_owned(), value.into());
         self
     }
 
-    /// Adds to the heading of the table: under which terms it was measured.
+    /// Adds a condition of the measurement to the heading of the table.
     pub(super) fn term(mut self, text: impl Into<String>) -> Self {
         self.terms.push(text.into());
         self
@@ -84,12 +84,12 @@ impl Report {
         self
     }
 
-    /// The table, or one line of JSON.
+    /// Returns the table, or one line of JSON.
     pub(super) fn text(&self, json: bool) -> anyhow::Result<String> {
         Ok(if json { serde_json::to_string(self)? + "\n" } else { self.table() })
     }
 
-    /// An error if anything was lost or went wrong.
+    /// Returns an error if anything was lost or failed.
     pub(super) fn verdict(&self) -> anyhow::Result<()> {
         let faults = &self.faults;
         if faults.is_clean() {
@@ -133,7 +133,7 @@ impl Report {
         text
     }
 
-    /// What stands below the figures.
+    /// Returns the lines below the figures.
     fn lines(&self) -> Vec<String> {
         let faults = &self.faults;
         let mut lines = vec![format!(
@@ -157,13 +157,13 @@ impl Report {
             lines.push(format!("this tool used {percent:.0} % of a core: the server may be able to do more"));
         }
         if self.interrupted {
-            lines.push("interrupted: these are the figures so far".to_owned());
+            lines.push("interrupted: the figures cover the time until then".to_owned());
         }
         lines
     }
 }
 
-/// Microseconds in the unit that needs the fewest digits.
+/// Formats microseconds in the unit that needs the fewest digits.
 pub(super) fn duration(micros: Option<f64>) -> String {
     match micros {
         None => "–".to_owned(),
@@ -173,18 +173,18 @@ pub(super) fn duration(micros: Option<f64>) -> String {
     }
 }
 
-/// A whole number with commas, or one digit behind the point where there are few before it.
+/// Formats a whole number with commas, or a value below 10 with one decimal.
 pub(super) fn thousands(value: f64) -> String {
     if value < 10.0 && value.fract() != 0.0 { format!("{value:.1}") } else { count(value.round() as u64) }
 }
 
-/// So many of something.
+/// Formats a number and its noun.
 pub(super) fn number(value: impl Into<u64>, thing: &str) -> String {
     let value = value.into();
     format!("{} {thing}{}", count(value), if value == 1 { "" } else { "s" })
 }
 
-/// A whole number with commas.
+/// Formats a whole number with commas.
 pub(super) fn count(value: impl Into<u64>) -> String {
     let digits = value.into().to_string();
     let mut text = String::new();
@@ -197,13 +197,13 @@ pub(super) fn count(value: impl Into<u64>) -> String {
     text
 }
 
-/// To the precision that means something.
+/// Rounds to four decimals.
 fn rounded(value: f64) -> f64 {
     (value * 1e4).round() / 1e4
 }
 
 const WIDTH: usize = 12;
-/// A client busier than this measures itself.
+/// Share of a core above which the client measures itself.
 const SATURATED: f64 = 0.9;
 
 #[cfg(test)]

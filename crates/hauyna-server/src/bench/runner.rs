@@ -1,5 +1,5 @@
-//! What every workload shares: the target, the clock, the phases of a run, and the counters. Opens the connections
-//! and conducts warm-up, measurement and the wait for what is still under way.
+//! What all workloads share: the target, the clock, the phases of a run, and the counters. Opens the
+//! connections and runs the warm-up, the measurement and the wait for what is still outstanding.
 
 use super::connection::{Connection, End, Setup};
 use super::mark::Marks;
@@ -41,20 +41,20 @@ pub(super) struct BenchRun {
     cpu_share: Cell<Option<f64>>,
 }
 
-/// Where a run is.
+/// Phase of a run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Phase {
     WarmUp,
     Measure,
-    /// Nothing more is sent.
+    /// Nothing more is sent, arrivals still count.
     Drain,
     /// Nothing more is counted.
     Over,
 }
 
 impl BenchRun {
-    /// Checks everything that can be checked before connecting. `ports` is for workloads that use more than one
-    /// per connection.
+    /// Checks everything that can be checked before connecting. `ports` is the number of local ports, for
+    /// workloads that use more than one per connection.
     pub(super) fn prepare(common: &Common, size: usize, ports: u32) -> anyhow::Result<Rc<Self>> {
         let reach = if common.allow_remote { Reach::Anywhere } else { Reach::Loopback };
         let target = Target::resolve(&common.url, reach, common.conns.max(ports))?;
@@ -95,12 +95,12 @@ impl BenchRun {
         Setup { message: self.size + ENVELOPE, receive_buffer: None }
     }
 
-    /// Seconds that connecting took, where all connected first.
+    /// Returns the seconds that connecting took; `None` for workloads that connect as they run.
     pub(super) fn connect_s(&self) -> Option<f64> {
         self.connect_s.get()
     }
 
-    /// The part of its core that the tool itself used while it measured.
+    /// Returns the share of a core that the tool itself used during the measurement.
     pub(super) fn cpu_share(&self) -> Option<f64> {
         self.cpu_share.get()
     }
@@ -117,9 +117,9 @@ impl BenchRun {
         *self.phase.borrow()
     }
 
-    /// Waits until the run is in `phase`, or past it.
+    /// Waits until the run has reached `phase`.
     pub(super) async fn reaches(&self, phase: Phase) {
-        // It cannot fail: the sender is our own.
+        // This cannot fail: `self` holds the sender.
         let _ = self.phase.subscribe().wait_for(|now| *now >= phase).await;
     }
 
@@ -133,7 +133,7 @@ impl BenchRun {
         self.advance(Phase::Over);
     }
 
-    /// A connection ended that should not have.
+    /// Records a connection that ended unexpectedly.
     pub(super) fn ended(&self, end: End) {
         if self.phase() == Phase::Over {
             return;
@@ -143,14 +143,14 @@ impl BenchRun {
         faults.error(end.to_string());
     }
 
-    /// Takes a message that is no delivery: an error is counted, anything else is none of our business.
+    /// Handles a message that is no delivery: counts an error, ignores anything else.
     pub(super) fn other(&self, message: &[u8]) {
         if let Some(complaint) = protocol::complaint(message) {
             self.faults.borrow_mut().error(complaint);
         }
     }
 
-    /// Opens all connections, `--burst` at a time; the first failure is the result.
+    /// Opens all connections, `--burst` at a time. Returns the first error.
     pub(super) async fn open_all<T: 'static>(
         self: &Rc<Self>,
         open: impl AsyncFn(u32) -> anyhow::Result<T> + 'static,
@@ -189,7 +189,7 @@ impl BenchRun {
         Ok(opened.take().into_iter().flatten().collect())
     }
 
-    /// Opens one connection, and subscribes it if there is a channel.
+    /// Opens one connection, and subscribes it if `channel` is given.
     pub(super) async fn open(
         &self,
         number: u32,
@@ -205,8 +205,8 @@ impl BenchRun {
         Ok(connection)
     }
 
-    /// Leads through warm-up and measurement and returns when sending is over. `arrivals` is how many there are
-    /// of each message, in `unit`.
+    /// Runs the warm-up and the measurement, and returns when sending is over. `arrivals` is the number of
+    /// arrivals per message, counted in `unit`.
     pub(super) async fn drive(&self, arrivals: u64, unit: &str) {
         self.progress.part("warming up", millis(self.warmup));
         self.pass(self.warmup, || 0.0).await;
@@ -224,20 +224,21 @@ impl BenchRun {
         let used = system::cpu_time().saturating_sub(cpu);
         self.cpu_share.set(Some(used.as_secs_f64() / start.elapsed().as_secs_f64().max(1e-9)));
         self.finish();
-        self.progress.say("awaiting the last".to_owned());
+        self.progress.say("waiting for the last".to_owned());
     }
 
-    /// Lets the idle connections rest.
+    /// Waits while the connections are idle.
     pub(super) async fn pause(&self) {
-        self.progress.part("resting", millis(self.limit));
+        self.progress.part("idle", millis(self.limit));
         self.pass(self.limit, || 0.0).await;
     }
 
-    /// Lets time pass until it is over or the run is. `done` is the share that is done whatever the time.
+    /// Waits until `time` has passed or the run ends. `done` returns the share of the work that is done.
     async fn pass(&self, time: Duration, done: impl Fn() -> f64) {
         let start = Instant::now();
-        while let Some(left) = time.checked_sub(start.elapsed()).filter(|left| !left.is_zero()) {
-            let tick = left.min(TICK);
+        while let Some(remaining) = time.checked_sub(start.elapsed()).filter(|remaining| !remaining.is_zero())
+        {
+            let tick = remaining.min(TICK);
             if tokio::time::timeout(tick, self.reaches(Phase::Drain)).await.is_ok() {
                 return;
             }
@@ -245,21 +246,21 @@ impl BenchRun {
         }
     }
 
-    /// Waits until nothing is under way any more, for as long as something still arrives; and then a little,
-    /// for what arrives twice.
-    pub(super) async fn wait_for_rest(&self, under_way: impl Fn() -> u64) {
-        let (mut least, mut since) = (under_way(), Instant::now());
-        while least > 0 && since.elapsed() < IDLE_TIMEOUT {
+    /// Waits until nothing is outstanding, as long as something still arrives; then one tick more, for
+    /// duplicates.
+    pub(super) async fn wait_for_rest(&self, outstanding: impl Fn() -> u64) {
+        let (mut fewest, mut since) = (outstanding(), Instant::now());
+        while fewest > 0 && since.elapsed() < IDLE_TIMEOUT {
             tokio::time::sleep(TICK / 10).await;
-            let now = under_way();
-            if now < least {
-                (least, since) = (now, Instant::now());
+            let now = outstanding();
+            if now < fewest {
+                (fewest, since) = (now, Instant::now());
             }
         }
         tokio::time::sleep(TICK).await;
     }
 
-    /// Ends the measurement early: what was measured so far is reported.
+    /// Ends the measurement early. The report covers what was measured so far.
     pub(super) fn interrupt(&self) {
         self.interrupted.set(true);
         self.finish();
@@ -278,10 +279,10 @@ fn millis(time: Duration) -> u64 {
     u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
 }
 
-/// Bytes read at once.
+/// Size of the read buffer, in bytes.
 const READ: usize = 64 << 10;
-/// What a server may add to the content.
+/// Bytes that a server may add to the content.
 const ENVELOPE: usize = 16 << 10;
 const TICK: Duration = Duration::from_millis(100);
-/// How long the last messages may be on their way without a sign of life.
+/// How long to wait for outstanding messages while none arrives.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(3);

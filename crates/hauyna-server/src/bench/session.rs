@@ -1,5 +1,5 @@
-//! A session as the tool knows it: the token to resume it with, the policy to come back by, the position in its one
-//! channel. The messages that have to do with it are made and read here.
+//! A client's session: its resume token, the server's retry policy and the position in its one channel.
+//! Builds and reads the messages about it. The workload `storm` uses it.
 
 use super::connection::{Connection, End};
 use anyhow::bail;
@@ -9,20 +9,20 @@ use std::cell::RefCell;
 use std::hash::{BuildHasher, RandomState};
 use std::time::Duration;
 
-/// What the last `session` message said, and where the subscription stands.
+/// Contents of the last `session` message, and the position of the subscription.
 #[derive(Debug, Default)]
 pub(super) struct Session {
     pub(super) token: Option<String>,
     pub(super) resumed: bool,
-    /// Whether its first subscription was recovered with it.
+    /// Whether the first subscription was recovered with the session.
     pub(super) recovered: bool,
     pub(super) channel: String,
-    /// `epoch` and `offset`.
+    /// Position as JSON, with `epoch` and `offset`.
     pub(super) position: Option<Value>,
     retry: Value,
 }
 
-/// The delays between attempts: full jitter, the first included.
+/// The retry policy: delays between attempts with full jitter, the first one included.
 #[derive(Debug)]
 pub(super) struct Policy {
     attempt: i32,
@@ -34,7 +34,7 @@ pub(super) struct Policy {
 }
 
 impl Session {
-    /// Reads up to the `session`, which comes first of all.
+    /// Reads the `session` message, which is the first of a connection.
     pub(super) async fn read(
         connection: &mut Connection,
         scratch: &RefCell<Vec<u8>>,
@@ -66,26 +66,27 @@ impl Policy {
         }
     }
 
-    /// `None` where the policy gives up.
+    /// Returns the next delay, or `None` if the policy gives up.
     pub(super) fn next_delay(&mut self) -> Option<Duration> {
         if u64::try_from(self.attempt).is_ok_and(|attempt| attempt >= self.attempts) {
             return None;
         }
-        let longest = (self.base * self.multiplier.powi(self.attempt)).min(self.max);
+        let max_delay = (self.base * self.multiplier.powi(self.attempt)).min(self.max);
         self.attempt += 1;
-        // Xorshift: nobody gains by guessing it.
+        // Xorshift is enough: the values need not be unpredictable.
         self.seed ^= self.seed << 13;
         self.seed ^= self.seed >> 7;
         self.seed ^= self.seed << 17;
         let part = (self.seed >> 11) as f64 / (1_u64 << 53) as f64;
-        Some(Duration::from_secs_f64(longest.max(0.0) * part / 1000.0))
+        Some(Duration::from_secs_f64(max_delay.max(0.0) * part / 1000.0))
     }
 }
 
-/// Subscribes, from a position where one is known; gives the answer.
+/// Subscribes, from a position if there is one, and returns the data of the answer.
 pub(super) async fn subscribe(
     connection: &mut Connection,
-    (channel, from): (&str, Option<&Value>),
+    channel: &str,
+    from: Option<&Value>,
     scratch: &RefCell<Vec<u8>>,
 ) -> anyhow::Result<Value> {
     let mut request = json!({ "type": "subscribe_channel", "id": 1, "channel": channel });
@@ -100,16 +101,13 @@ pub(super) async fn subscribe(
     Ok(answer["data"].clone())
 }
 
-/// Whether the answer to a subscription says that nothing is missing.
-pub(super) fn recovered(answer: &Value) -> bool {
+/// Whether the answer to a subscription says that it was recovered.
+pub(super) fn is_recovered(answer: &Value) -> bool {
     answer["recovered"] == true
 }
 
-/// Asks for the session of the token that was offered in the handshake.
-pub(super) async fn resume(
-    connection: &Connection,
-    (channel, position): (&str, &Value),
-) -> anyhow::Result<()> {
+/// Asks to resume the session whose token was offered in the handshake.
+pub(super) async fn resume(connection: &Connection, channel: &str, position: &Value) -> anyhow::Result<()> {
     let position = json!({ "epoch": position["epoch"], "offset": position["offset"] });
     let mut positions = serde_json::Map::new();
     positions.insert(channel.to_owned(), position);
@@ -121,18 +119,18 @@ async fn send(connection: &Connection, message: &Value) -> anyhow::Result<()> {
     Ok(connection.writer.drain().await?)
 }
 
-/// Reads up to a message; the others are not the tool's business.
+/// Reads until a message matches, and drops the others.
 async fn find(
     connection: &mut Connection,
     scratch: &RefCell<Vec<u8>>,
-    is_it: impl Fn(&Value) -> bool,
+    is_match: impl Fn(&Value) -> bool,
 ) -> anyhow::Result<Value> {
     let mut found = None;
     let finding = async {
         while found.is_none() {
             let read = connection.reader.read(scratch, |message| {
                 if found.is_none() {
-                    found = serde_json::from_slice(message).ok().filter(|message| is_it(message));
+                    found = serde_json::from_slice(message).ok().filter(|message| is_match(message));
                 }
             });
             read.await?;

@@ -1,4 +1,4 @@
-//! Subscribers that stop reading, and what the server did about them.
+//! Subscribers that stop reading, and how the server treated them. The workload `slow` uses it.
 
 use super::connection::{End, Reader};
 use super::report::{Report, count};
@@ -8,7 +8,8 @@ use std::rc::Rc;
 use std::time::Duration;
 use tokio::task::JoinSet;
 
-/// Reads through the warm-up, stops, and when all is over reads what is left: how the connection ended, if it did.
+/// Reads during the warm-up, stops reading, and reads the rest after the run. Returns how the connection
+/// ended, if it did.
 pub(super) async fn hold(run: Rc<BenchRun>, mut reader: Reader) -> Option<End> {
     tokio::select! {
         end = read_on(&run, &mut reader) => return Some(end),
@@ -26,7 +27,7 @@ async fn read_on(run: &BenchRun, reader: &mut Reader) -> End {
     }
 }
 
-/// How many of them the server closed.
+/// How many stalled subscribers the server closed.
 #[derive(Debug, Default)]
 pub(super) struct Outcome {
     cut: u64,
@@ -55,7 +56,7 @@ impl Outcome {
         let with = with.collect::<Vec<_>>().join(", ");
         let cut = match (self.cut, with) {
             (0, _) => {
-                "the server cut none, as its buffers took all of it; more --secs, --size or --rate fills them"
+                "the server cut none, as its buffers held everything; raise --secs, --size or --rate to fill them"
                     .to_owned()
             }
             (cut, with) => format!("the server cut {}: {with}", count(cut)),
@@ -70,7 +71,7 @@ impl Outcome {
     }
 }
 
-/// Bytes; small, so that a connection that is not read soon shows.
+/// Receive buffer in bytes: small, so that a connection that is not read shows soon.
 pub(super) const RECEIVE_BUFFER: u32 = 4096;
-/// How long a stalled connection that was not cut is read for.
+/// How long a stalled connection is read after the run if it was not cut.
 const LAST_CHECK: Duration = Duration::from_secs(2);

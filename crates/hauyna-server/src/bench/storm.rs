@@ -1,11 +1,12 @@
-//! The workload `storm`: subscribers that are all cut at once and come back by the server's retry policy, with full
-//! jitter, resuming their sessions where the server offers it. Reports how long until all are back, and what it cost.
+//! The workload `storm`: cuts all subscribers at once. They reconnect by the server's retry policy with full
+//! jitter and resume their sessions where the server offers it. Reports the time until all are back, and the
+//! cost.
 
 use super::connection::Connection;
 use super::options::Storm;
 use super::report::{Report, count};
 use super::runner::BenchRun;
-use super::session::{Policy, Session, recovered, resume, subscribe};
+use super::session::{Policy, Session, is_recovered, resume, subscribe};
 use super::system;
 use anyhow::bail;
 use std::cell::Cell;
@@ -13,7 +14,7 @@ use std::rc::Rc;
 use std::time::Duration;
 use tokio::task::JoinSet;
 
-/// What came of all of them.
+/// Totals of all reconnects.
 #[derive(Debug, Default)]
 struct Outcome {
     back: Cell<u32>,
@@ -21,11 +22,11 @@ struct Outcome {
     recovered: Cell<u32>,
     attempts: Cell<u64>,
     refused: Cell<u64>,
-    /// Nanoseconds of the run at which the last one was back.
+    /// When the last subscriber was back, in nanoseconds since the run began.
     last: Cell<u64>,
 }
 
-/// Connects all, cuts them, waits until they are back and reports.
+/// Connects all subscribers, cuts them, waits until they are back and reports.
 pub(super) async fn run(run: &Rc<BenchRun>, pid: u32, options: &Storm) -> anyhow::Result<Report> {
     let (opener, prefix) = (run.clone(), format!("{}-{:08x}", options.channel, std::process::id()));
     let subscribers = run
@@ -34,7 +35,7 @@ pub(super) async fn run(run: &Rc<BenchRun>, pid: u32, options: &Storm) -> anyhow
             let mut connection = Connection::open_session(&opener.target, number, setup, None).await?;
             let mut session = Session::read(&mut connection, &opener.scratch).await?;
             let channel = format!("{prefix}:{}", number / MEMBERS);
-            session.position = Some(subscribe(&mut connection, (&channel, None), &opener.scratch).await?);
+            session.position = Some(subscribe(&mut connection, &channel, None, &opener.scratch).await?);
             session.channel = channel;
             Ok((connection, session))
         })
@@ -42,11 +43,11 @@ pub(super) async fn run(run: &Rc<BenchRun>, pid: u32, options: &Storm) -> anyhow
     let mut sessions = Vec::with_capacity(subscribers.len());
     let cpu = system::cpu_time_of(pid)?;
     for (connection, session) in subscribers {
-        drop(connection); // the kernel ends it, without a close frame
+        drop(connection); // the kernel closes it without a close frame
         sessions.push(session);
     }
     run.recorder.borrow_mut().begin(run.now());
-    run.progress.part("coming back", u64::from(run.conns));
+    run.progress.part("reconnecting", u64::from(run.conns));
     let (begun, outcome) = (run.now(), Rc::new(Outcome::default()));
     let mut returning = JoinSet::new();
     for (number, session) in (0..).zip(sessions) {
@@ -67,7 +68,7 @@ pub(super) async fn run(run: &Rc<BenchRun>, pid: u32, options: &Storm) -> anyhow
     Ok(report(run, &outcome, begun, used))
 }
 
-/// Attempts by the policy, until one succeeds.
+/// Attempts to connect by the policy until one attempt succeeds.
 async fn reconnect_all(
     run: Rc<BenchRun>,
     outcome: Rc<Outcome>,
@@ -100,20 +101,20 @@ async fn attempt(
     let token = session.token.clone();
     let mut connection = Connection::open_session(&run.target, number, run.setup(), token.as_deref()).await?;
     run.recorder.borrow_mut().note(start, run.now());
-    let Some(position) = session.position.clone() else { bail!("there is no position") };
+    let Some(position) = session.position.clone() else { bail!("the session has no position") };
     if token.is_some() {
-        resume(&connection, (&session.channel, &position)).await?;
+        resume(&connection, &session.channel, &position).await?;
     }
-    let fresh = Session::read(&mut connection, &run.scratch).await?;
-    let is_recovered = if fresh.resumed {
+    let current = Session::read(&mut connection, &run.scratch).await?;
+    let is_recovered = if current.resumed {
         outcome.resumed.set(outcome.resumed.get() + 1);
-        fresh.recovered
+        current.recovered
     } else {
-        let asked = (session.channel.as_str(), Some(&position));
-        recovered(&subscribe(&mut connection, asked, &run.scratch).await?)
+        let answer = subscribe(&mut connection, &session.channel, Some(&position), &run.scratch).await?;
+        is_recovered(&answer)
     };
     outcome.recovered.set(outcome.recovered.get() + u32::from(is_recovered));
-    session.token = fresh.token;
+    session.token = current.token;
     Ok(connection)
 }
 
@@ -125,7 +126,9 @@ fn report(run: &BenchRun, outcome: &Outcome, begun: u64, used: Duration) -> Repo
         .throughput(f64::from(back) / seconds.max(1e-9), seconds)
         .term("all cut at once")
         .remark("latency is connecting and the handshake of an attempt")
-        .remark(format!("all back after {seconds:.2} s, by the server's retry policy with full jitter"))
+        .remark(format!(
+            "all reconnected after {seconds:.2} s, by the server's retry policy with full jitter"
+        ))
         .remark(format!(
             "{} resumed · {} recovered what they had missed · {} attempts, {} of them refused or lost",
             count(resumed),
@@ -145,5 +148,5 @@ fn report(run: &BenchRun, outcome: &Outcome, begun: u64, used: Duration) -> Repo
 
 /// Subscribers of a channel.
 const MEMBERS: u32 = 100;
-/// For one attempt: handshake, resume or subscription.
+/// Timeout of one attempt: handshake, resume or subscription.
 const ATTEMPT: Duration = Duration::from_secs(10);

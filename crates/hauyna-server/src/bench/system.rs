@@ -1,11 +1,12 @@
-//! What is asked of the operating system: descriptors for the connections, and the memory of the server.
+//! Queries of the operating system: descriptors for the connections, memory and processor time of the server.
 
 use anyhow::{Context, bail};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use rustix::time::{ClockId, clock_gettime};
 use std::time::Duration;
 
-/// Raises the soft limit of descriptors as far as it goes, and refuses more connections than there are.
+/// Raises the soft limit of descriptors as far as needed and allowed. Fails if there are too few for the
+/// connections.
 pub(super) fn allow_descriptors(conns: u32) -> anyhow::Result<()> {
     let limits = getrlimit(Resource::Nofile);
     let needed = u64::from(conns) + OWN_DESCRIPTORS;
@@ -18,13 +19,13 @@ pub(super) fn allow_descriptors(conns: u32) -> anyhow::Result<()> {
     }
     if allowed < needed {
         bail!(
-            "{conns} connections need {needed} open files and the limit is {allowed}; raise it with `ulimit -Hn`"
+            "{conns} connections need {needed} open files, but the limit is {allowed}: raise it with `ulimit -Hn`"
         );
     }
     Ok(())
 }
 
-/// The resident memory of a process, in bytes.
+/// Returns the resident memory of a process, in bytes.
 pub(super) fn resident(pid: u32) -> anyhow::Result<u64> {
     if !cfg!(target_os = "linux") {
         bail!("--pid reads /proc, which only Linux has");
@@ -33,30 +34,30 @@ pub(super) fn resident(pid: u32) -> anyhow::Result<u64> {
         .map_err(|error| anyhow::anyhow!("--pid {pid}: {error}"))?;
     let kib =
         status.lines().find_map(|line| line.strip_prefix("VmRSS:")?.trim().strip_suffix(" kB")?.parse().ok());
-    let kib: u64 = kib.with_context(|| format!("--pid {pid}: has no memory of its own"))?;
+    let kib: u64 = kib.with_context(|| format!("--pid {pid}: the process has no user memory"))?;
     Ok(kib * 1024)
 }
 
-/// Processor time of another process so far: of all its threads, user and system.
+/// Returns the processor time of another process: user and system time of all its threads.
 pub(super) fn cpu_time_of(pid: u32) -> anyhow::Result<Duration> {
     let threads = std::fs::read_dir(format!("/proc/{pid}/task"))
         .map_err(|error| anyhow::anyhow!("--pid {pid}: {error}"))?;
     let mut nanos = 0;
     for thread in threads {
-        // One that has just ended has no file any more.
+        // A thread that has just ended has no file any more.
         let text = std::fs::read_to_string(thread?.path().join("schedstat")).unwrap_or_default();
         nanos += text.split_whitespace().next().and_then(|first| first.parse::<u64>().ok()).unwrap_or(0);
     }
     Ok(Duration::from_nanos(nanos))
 }
 
-/// Processor time of this process so far, user and system.
+/// Returns the processor time of this process, user and system.
 pub(super) fn cpu_time() -> Duration {
     let time = clock_gettime(ClockId::ProcessCPUTime);
     Duration::try_from(time).unwrap_or_default()
 }
 
-/// Standard streams, the runtime's, and some to spare.
+/// Descriptors of the standard streams and the runtime, and some spare ones.
 const OWN_DESCRIPTORS: u64 = 32;
 
 #[cfg(test)]

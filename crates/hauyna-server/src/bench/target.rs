@@ -1,4 +1,5 @@
-//! Where the load goes: the URL, resolved once and refused if it is a stranger's, and the addresses it comes from.
+//! The target of the load: the URL, resolved once and refused if it leads to another machine without
+//! permission, and the source addresses of the connections.
 
 use anyhow::{Context, anyhow, bail};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, ToSocketAddrs};
@@ -9,7 +10,7 @@ pub(super) struct Target {
     pub(super) address: SocketAddr,
     pub(super) host: String,
     path: String,
-    /// Another source address for every connection, because one has too few ports.
+    /// Whether each connection uses another source address, because one address has too few ports.
     rotate: bool,
 }
 
@@ -21,23 +22,25 @@ pub(super) enum Reach {
 }
 
 impl Target {
-    /// Resolves `url`; `ports` is how many connections there will be.
+    /// Resolves `url`. `ports` is the number of local ports that the run needs.
     pub(super) fn resolve(url: &str, reach: Reach, ports: u32) -> anyhow::Result<Self> {
         let uri: http::Uri = url.parse().map_err(|error| anyhow!("{url:?} is not a URL: {error}"))?;
         match uri.scheme_str() {
             Some("ws") => {}
-            Some("wss") => bail!("{url}: TLS is not measured; name the address behind it, ws://…"),
+            Some("wss") => bail!("{url}: TLS is not measured: use the ws:// address behind it"),
             _ => bail!("{url:?} is not a URL of the form ws://HOST:PORT/PATH"),
         }
         let authority = uri.authority().with_context(|| format!("{url}: the host is missing"))?;
         if authority.as_str().contains('@') {
-            bail!("credentials do not belong in a URL");
+            bail!("a URL with credentials is not accepted: remove them");
         }
         let host = authority.host().trim_matches(['[', ']']);
-        // `Uri` takes any digits for a port.
+        // `Uri` accepts any digits as a port.
         let port = match authority.as_str().strip_prefix(authority.host()) {
             None | Some("") => 80,
-            Some(_) => authority.port_u16().with_context(|| format!("{url}: the port is not a port"))?,
+            Some(_) => authority
+                .port_u16()
+                .with_context(|| format!("{url}: the port must be a number up to 65535"))?,
         };
         let addresses: Vec<SocketAddr> = (host, port)
             .to_socket_addrs()
@@ -47,11 +50,9 @@ impl Target {
             bail!("{host}: has no address");
         };
         if reach == Reach::Loopback && !address.ip().to_canonical().is_loopback() {
-            bail!(
-                "{host} is not this machine: a load test needs --allow-remote for that, and its owner's consent"
-            );
+            bail!("{host} is not this machine: pass --allow-remote, with the consent of its owner");
         }
-        // Only Linux has all of 127.0.0.0/8 without asking.
+        // Only Linux has all of 127.0.0.0/8 on loopback by default.
         let rotate = cfg!(target_os = "linux")
             && address.ip() == IpAddr::V4(Ipv4Addr::LOCALHOST)
             && ports > PORTS_OF_AN_ADDRESS;
@@ -60,7 +61,7 @@ impl Target {
         Ok(Self { address, host: authority.as_str().to_owned(), path, rotate })
     }
 
-    /// The path and query for one connection.
+    /// Returns the path and query for one connection.
     pub(super) fn path(&self, number: u32) -> String {
         let (path, query) = self.path.split_once('?').unwrap_or((&self.path, ""));
         if query.split('&').any(|pair| pair == "user_id" || pair.starts_with("user_id=")) {
@@ -70,14 +71,14 @@ impl Target {
         format!("{path}?{query}{and}user_id=bench-{number}")
     }
 
-    /// The address that one connection is to come from, if it matters.
+    /// Returns the source address for one connection, if it needs one.
     pub(super) fn source(&self, number: u32) -> Option<SocketAddr> {
         let host = u8::try_from(number % SOURCES).unwrap_or_default() + 1;
         self.rotate.then(|| SocketAddr::from((Ipv4Addr::new(127, 0, 1, host), 0)))
     }
 }
 
-/// Of the 28,232 that Linux gives out by default.
+/// Ports that one address supports, of the 28,232 that Linux hands out by default.
 const PORTS_OF_AN_ADDRESS: u32 = 20_000;
 const SOURCES: u32 = 100;
 

@@ -1,7 +1,7 @@
-//! Everything that the program writes to stdout and stderr. Announcements, the log and complaints are best effort: a
-//! bounded queue and one writer thread for each of the two, which drops and counts the lines that nobody takes. So no
-//! other thread waits for a reader or fails with it. The result of a command (`types`, `bench`, `--help`) is written
-//! whole, or the command fails.
+//! Everything that the program writes to stdout and stderr. Announcements, log lines and error messages are
+//! best effort: each of the two streams has a bounded queue and a writer thread, which drops and counts lines
+//! that are not read in time. So no other thread waits for a reader or fails with it. The result of a command
+//! (`types`, `bench`, `--help`) is written completely, or the command fails.
 
 mod stream;
 
@@ -18,18 +18,20 @@ pub(crate) fn announce(lines: &str) {
     STDOUT.push(lines.as_bytes());
 }
 
-/// Queues a line for stderr, best effort: what is wrong and why, for people.
+/// Queues an error for stderr as one line, best effort.
 pub(crate) fn print_error(error: &anyhow::Error) {
     STDERR.push(format!("hauyna: {error:#}\n").as_bytes());
 }
 
-/// Lets the writer threads write what is queued, before the program ends. A reader that is stuck is not waited for.
+/// Waits until the writer threads have written what is queued, before the program ends. Does not wait for a
+/// reader that is stuck.
 pub(crate) fn finish() {
     STDOUT.flush();
     STDERR.flush();
 }
 
-/// Writes the result of a command to stdout, and waits for its reader. A reader that has gone has what it wanted.
+/// Writes the result of a command to stdout and waits for its reader. A reader that closed the pipe is not an
+/// error.
 pub(crate) fn print(text: &str) -> anyhow::Result<()> {
     let written = descriptor(&io::stdout()).and_then(|out| write_all(&out, text.as_bytes()));
     match written {
@@ -40,16 +42,16 @@ pub(crate) fn print(text: &str) -> anyhow::Result<()> {
     }
 }
 
-/// Does the same from a thread of its own, so that the runtime heeds signals meanwhile.
+/// Calls [`print`] on a thread of its own, so that the runtime handles signals meanwhile.
 pub(crate) async fn print_to_stderr(text: String) -> anyhow::Result<()> {
     let (done, printed) = tokio::sync::oneshot::channel();
-    // After a signal nobody waits for it any more.
+    // After a signal the receiver is gone.
     let thread = thread::Builder::new().name("hauyna-print".to_owned());
     thread.spawn(move || drop(done.send(print(&text))))?;
     printed.await?
 }
 
-/// Where `tracing` writes the log to: one call of `write` for each line.
+/// The writer for `tracing`, which calls `write` once per line.
 #[derive(Debug)]
 pub(crate) struct Log;
 
@@ -64,11 +66,12 @@ impl Write for Log {
     }
 }
 
-/// Hands panics to the writer thread, too: the hook of the standard library waits for the reader of stderr.
+/// Sends panic messages to the writer thread, too: the hook of the standard library waits for the reader of
+/// stderr.
 pub(crate) fn redirect_panics() {
     std::panic::set_hook(Box::new(|panic| {
         STDERR.push(panic_line(panic).as_bytes());
-        // The program ends with its main thread.
+        // A panic of the main thread ends the program.
         if thread::current().name() == Some("main") {
             STDERR.flush();
         }
@@ -78,23 +81,23 @@ pub(crate) fn redirect_panics() {
 fn panic_line(panic: &PanicHookInfo<'_>) -> String {
     let thread = thread::current();
     let name = thread.name().unwrap_or("unnamed");
-    let place = panic.location().map_or_else(|| "an unknown place".to_owned(), ToString::to_string);
+    let location = panic.location().map_or_else(|| "an unknown location".to_owned(), ToString::to_string);
     let payload = panic.payload();
     let text = payload.downcast_ref::<&str>().copied();
     let message =
         text.or_else(|| payload.downcast_ref::<String>().map(String::as_str)).unwrap_or("no message");
-    format!("thread '{name}' panicked at {place}: {}\n", message.escape_debug())
+    format!("thread '{name}' panicked at {location}: {}\n", message.escape_debug())
 }
 
-/// A descriptor for the same file without the buffer of the standard library, which is flushed at the end of the
-/// program whether anybody reads or not.
+/// Returns a descriptor for the same file without the buffer of the standard library, whose flush at the end
+/// of the program would wait for a reader.
 fn descriptor(stream: &impl AsFd) -> io::Result<File> {
     Ok(stream.as_fd().try_clone_to_owned()?.into())
 }
 
-/// Reports through the log, of which the lines that were dropped may be a part.
+/// Returns a function that logs how many lines were dropped. Those may be log lines themselves.
 fn report(stream: &'static str) -> impl Fn(u64) + Send {
-    move |dropped| tracing::warn!(target: "hauyna::log", stream, dropped, "lines dropped: nobody took them in time")
+    move |dropped| tracing::warn!(target: "hauyna::log", stream, dropped, "lines dropped: they were not read in time")
 }
 
 static STDOUT: LazyLock<Arc<Stream>> =

@@ -1,5 +1,5 @@
-//! A bounded queue of lines and the thread that writes them to one descriptor. Whoever queues a line never waits for
-//! the descriptor's reader; what does not fit or cannot be written is dropped and counted.
+//! A bounded queue of lines and the thread that writes them to one descriptor. `push` never waits for the
+//! descriptor's reader; lines that do not fit or cannot be written are dropped and counted.
 
 use parking_lot::{Condvar, Mutex};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -12,14 +12,14 @@ use std::time::{Duration, Instant};
 /// One of the program's output streams.
 #[derive(Debug)]
 pub(super) struct Stream {
-    /// None where the descriptor could not be duplicated.
+    /// The descriptor, or `None` if it could not be duplicated.
     out: Option<File>,
     queue: Mutex<Queue>,
-    /// The writer thread, once it runs.
+    /// Id of the writer thread, once it runs.
     writer: OnceLock<ThreadId>,
     /// Notified when the queue is no longer empty.
     filled: Condvar,
-    /// Notified when the writer has written what it took.
+    /// Notified when the writer has written a batch.
     written: Condvar,
 }
 
@@ -27,28 +27,28 @@ pub(super) struct Stream {
 struct Queue {
     /// Whole lines that the writer has not taken yet.
     bytes: Vec<u8>,
-    /// Lines that were dropped and not reported yet.
+    /// Number of lines that were dropped and not yet reported.
     dropped: u64,
     is_writing: bool,
 }
 
 impl Stream {
-    /// Starts the writer thread. It calls `report` with the number of lines that were dropped, once others could be
+    /// Starts the writer thread, which calls `report` with the number of dropped lines once lines can be
     /// written again.
     pub(super) fn start(name: &str, out: Option<File>, report: impl Fn(u64) + Send + 'static) -> Arc<Self> {
         let (queue, writer) = (Mutex::default(), OnceLock::new());
         let stream = Arc::new(Self { out, queue, writer, filled: Condvar::new(), written: Condvar::new() });
         let writer = stream.clone();
         let thread = thread::Builder::new().name(format!("hauyna-{name}"));
-        // Without a thread the queue fills, and lines are dropped.
+        // If the thread cannot be started, the queue fills and lines are dropped.
         let _ = thread.spawn(move || writer.write_queued(&report));
         stream
     }
 
-    /// Queues whole lines, or drops and counts them where there is no room.
+    /// Queues whole lines, or drops and counts them if there is no room.
     pub(super) fn push(&self, lines: &[u8]) {
         let mut queue = self.queue.lock();
-        // There is always room for what the writer itself reports, a line for each time that it writes.
+        // There is always room for the writer's own reports: one line for each of its writes.
         let is_full = queue.bytes.len() + lines.len() > CAPACITY;
         if is_full && self.writer.get() != Some(&thread::current().id()) {
             queue.dropped += count(lines);
@@ -62,7 +62,7 @@ impl Stream {
         }
     }
 
-    /// Waits until everything that is queued is written, or the descriptor takes nothing more.
+    /// Waits until everything queued is written, or the descriptor accepts nothing more.
     pub(super) fn flush(&self) {
         let start = Instant::now();
         let mut queue = self.queue.lock();
@@ -79,7 +79,7 @@ impl Stream {
         self.out.as_ref().is_some_and(|out| wait_writable(out, Some(Duration::ZERO)).unwrap_or(false))
     }
 
-    /// The writer thread: takes all that is queued and writes it, again and again.
+    /// Runs the writer thread: takes everything queued and writes it, in a loop.
     fn write_queued(&self, report: &impl Fn(u64)) {
         let _ = self.writer.set(thread::current().id());
         let mut batch = Vec::new();
@@ -114,19 +114,19 @@ impl Stream {
         queue.is_writing = true;
     }
 
-    /// Writes as much as can be written; how much that was.
+    /// Writes as much as possible and returns the number of bytes written.
     fn write_part(&self, bytes: &[u8]) -> usize {
         self.out.as_ref().map_or(0, |out| written(out, bytes).0)
     }
 }
 
-/// Writes all bytes, and waits for the reader.
+/// Writes all bytes and waits for the reader.
 pub(super) fn write_all(out: &File, bytes: &[u8]) -> io::Result<()> {
     written(out, bytes).1
 }
 
-/// Writes up to the first error, and says how much was written. A descriptor that does not block, as a parent may
-/// have left it, is waited for, too.
+/// Writes up to the first error and returns how many bytes were written. Also waits for a non-blocking
+/// descriptor, which a parent process may have left.
 fn written(mut out: &File, bytes: &[u8]) -> (usize, io::Result<()>) {
     let mut count = 0;
     while count < bytes.len() {
@@ -144,7 +144,7 @@ fn written(mut out: &File, bytes: &[u8]) -> (usize, io::Result<()>) {
     (count, Ok(()))
 }
 
-/// Whether the descriptor takes something, or fails at once, within a time.
+/// Whether the descriptor becomes writable, or fails, within the given time.
 fn wait_writable(out: &File, time: Option<Duration>) -> io::Result<bool> {
     let time = time.and_then(|time| Timespec::try_from(time).ok());
     match poll(&mut [PollFd::new(out, PollFlags::OUT)], time.as_ref()) {
@@ -158,13 +158,13 @@ fn count(lines: &[u8]) -> u64 {
     memchr::memchr_iter(b'\n', lines).count() as u64
 }
 
-/// Bytes that wait for a writer; as many again are with it.
+/// Maximum of bytes in the queue; the writer may hold as many again.
 const CAPACITY: usize = 1 << 20;
-/// Bytes of a buffer that stay allocated.
+/// Bytes of the buffer that stay allocated.
 const MAX_QUEUED_BYTES: usize = 64 << 10;
-/// Between two looks at whether the descriptor takes anything, at the end of the program.
+/// Interval at which `flush` checks whether the descriptor is writable.
 const POLL_INTERVAL: Duration = Duration::from_millis(100);
-/// The longest that the end of the program waits for a descriptor that does take something.
+/// Maximum time that `flush` waits for a descriptor that does make progress.
 const MAX_WAIT: Duration = Duration::from_secs(5);
 
 #[cfg(test)]
@@ -174,7 +174,7 @@ mod tests {
     use std::os::fd::OwnedFd;
     use std::sync::mpsc::{Receiver, sync_channel};
 
-    /// A stream into a file, and what it reports.
+    /// Returns a stream that writes to a descriptor, and its reports.
     fn stream(out: impl Into<OwnedFd>) -> (Arc<Stream>, Receiver<u64>) {
         let (reports, reported) = sync_channel(8);
         let out: OwnedFd = out.into();
@@ -185,20 +185,20 @@ mod tests {
     fn a_stuck_reader_costs_lines_that_are_counted_and_nobody_waits() {
         let (reader, writer) = pipe().unwrap();
         let (stream, reported) = stream(writer);
-        // A pipe takes 64 KiB, the writer and the queue a MiB each.
+        // A pipe holds 64 KiB, the writer and the queue 1 MiB each.
         let line = [vec![b'x'; 1023], b"\n".to_vec()].concat();
         for _ in 0..10_000 {
             stream.push(&line);
         }
         stream.flush();
         assert!(stream.queue.lock().bytes.len() <= CAPACITY);
-        let (mut came, mut dropped) = (0, 0);
+        let (mut received, mut dropped) = (0, 0);
         for line in BufReader::new(reader).lines() {
             assert_eq!(line.unwrap().len(), 1023);
-            came += 1;
-            // The report is made before the next lines are written.
+            received += 1;
+            // The writer reports before it writes the next lines.
             dropped += reported.try_recv().unwrap_or(0);
-            if came + dropped == 10_000 {
+            if received + dropped == 10_000 {
                 break;
             }
         }

@@ -1,5 +1,5 @@
-//! The `/chat` endpoint: any named user may talk in any channel that is not called `private:…`; `general`, `chat` and
-//! rooms show who is there, and keep what was said for a day.
+//! The `/chat` endpoint: any named user may publish in any channel that is not called `private:…`; `general`,
+//! `chat` and rooms have presence and keep their history for a day.
 
 use hauyna::channel::ClientEvents;
 use hauyna::contract::{ChannelContract, Contract};
@@ -22,7 +22,7 @@ pub(super) fn hub(shards: usize) -> Hub {
         .build()
 }
 
-/// A channel in which people meet, and find what was said while they were away.
+/// Returns the options of a chat room: presence, and history for those who were away.
 fn room() -> ChannelOptions {
     ChannelOptions::new()
         .announce_subscribers()
@@ -48,7 +48,7 @@ pub(super) fn handler(deflate: bool, rate_limit: Option<u32>) -> Handler {
     if deflate { handler.deflate() } else { handler }
 }
 
-/// What clients and this endpoint say to each other. Content is whatever a client publishes.
+/// Returns the contract between clients and this endpoint. Content is any JSON value.
 pub(crate) fn contract() -> Contract {
     let channels =
         PATTERNS.into_iter().fold(Contract::new("Hauyna chat", env!("CARGO_PKG_VERSION")), |chat, name| {
@@ -61,7 +61,7 @@ pub(crate) fn contract() -> Contract {
     channels.event::<Subscribers, Subscribed>("subscribers")
 }
 
-/// What the clients of a room may send beside messages.
+/// Returns the client events of a room, with their rates.
 fn client_events() -> ClientEvents {
     ClientEvents::new().event("cursor", 20).event("typing", 5)
 }
@@ -70,13 +70,13 @@ fn with_client_events(channel: ChannelContract) -> ChannelContract {
     channel.client_event::<Value>("cursor").client_event::<Value>("typing")
 }
 
-/// Asks who is subscribed to a channel.
+/// A request for the subscribers of a channel.
 #[derive(Deserialize, JsonSchema)]
 struct Subscribers {
     channel: String,
 }
 
-/// Who is: the first 1,000 names, and the number of all connections.
+/// The first 1,000 names of subscribers, and the number of all subscribed connections.
 #[derive(Serialize, JsonSchema)]
 struct Subscribed {
     channel: String,
@@ -84,21 +84,21 @@ struct Subscribed {
     count: usize,
 }
 
-/// Who is subscribed to a channel, for those who are themselves.
-async fn subscribers(cx: Context, asked: Subscribers) -> hauyna::Result<Subscribed> {
-    let channel = cx.channel(&asked.channel);
+/// Returns the subscribers of a channel to a connection that is subscribed itself.
+async fn subscribers(cx: Context, request: Subscribers) -> hauyna::Result<Subscribed> {
+    let channel = cx.channel(&request.channel);
     if !channel.is_subscribed(&cx.connection()) {
         return Err(Reject::denied("subscribe to the channel first").into());
     }
     let users: BTreeSet<String> =
         channel.subscribers().iter().map(|connection| connection.user().to_string()).take(LISTED).collect();
-    Ok(Subscribed { count: channel.subscription_count(), channel: asked.channel, users })
+    Ok(Subscribed { count: channel.subscription_count(), channel: request.channel, users })
 }
 
-/// More names than this are not shown on any page.
+/// Maximum of names in an answer; no page shows more.
 const LISTED: usize = 1000;
 
-/// Messages that a room keeps.
+/// Number of messages that a room keeps.
 const KEPT: u32 = 1000;
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 
@@ -108,9 +108,9 @@ const CHAT: &str = "chat";
 const ROOMS: &str = "room:{*id}";
 const PRESENCE: &str = "presence:{*id}";
 const OTHERS: &str = "{*any}";
-/// The channels in which people meet.
+/// Patterns of the channels that are rooms.
 const ROOM_PATTERNS: [&str; 3] = [GENERAL, CHAT, ROOMS];
-/// The channels that clients may use.
+/// Patterns of all channels that clients may use.
 const PATTERNS: [&str; 5] = [GENERAL, CHAT, ROOMS, PRESENCE, OTHERS];
 
 #[cfg(test)]

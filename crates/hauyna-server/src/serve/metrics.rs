@@ -1,5 +1,5 @@
-//! `/metrics`, on a listener of its own: loopback unless told otherwise, and beyond this machine only for those
-//! who know a token. The public listener never has it. Run by the control thread.
+//! `/metrics` on a listener of its own: on loopback by default, and on other addresses only with a token. The
+//! public listener never serves it. The control thread runs it.
 
 use anyhow::{Context as _, bail};
 use axum::Router;
@@ -11,14 +11,14 @@ use std::hint::black_box;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::sync::Arc;
 
-/// What `--metrics` says.
+/// The value of `--metrics`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum MetricsAddress {
     Off,
     At(SocketAddr),
 }
 
-/// A bound listener, and who may ask it.
+/// A bound listener and the token that requests need.
 #[derive(Debug)]
 pub(super) struct Metrics {
     listener: TcpListener,
@@ -26,15 +26,19 @@ pub(super) struct Metrics {
     token: Option<Arc<str>>,
 }
 
-pub(super) fn place(text: &str) -> Result<MetricsAddress, String> {
+pub(super) fn metrics_address(text: &str) -> Result<MetricsAddress, String> {
     if text == "off" { Ok(MetricsAddress::Off) } else { super::address(text).map(MetricsAddress::At) }
 }
 
 impl Metrics {
-    /// Binds the listener. Nobody asked for the default one, so that its port is taken is only a warning.
-    pub(super) fn bind(place: Option<MetricsAddress>, token: Option<String>) -> anyhow::Result<Option<Self>> {
+    /// Binds the listener. If the default port is in use, it only logs a warning, as nobody asked for that
+    /// port.
+    pub(super) fn bind(
+        requested: Option<MetricsAddress>,
+        token: Option<String>,
+    ) -> anyhow::Result<Option<Self>> {
         let token = token.filter(|token| !token.is_empty()).map(Arc::from);
-        let address = match place {
+        let address = match requested {
             Some(MetricsAddress::Off) => return Ok(None),
             Some(MetricsAddress::At(address)) => address,
             None => DEFAULT,
@@ -44,15 +48,15 @@ impl Metrics {
         }
         match TcpListener::bind(address) {
             Ok(listener) => Ok(Some(Self { address: listener.local_addr()?, listener, token })),
-            Err(error) if place.is_none() => {
-                tracing::warn!(target: "hauyna::server", %address, %error, "no metrics: see --metrics");
+            Err(error) if requested.is_none() => {
+                tracing::warn!(target: "hauyna::server", %address, %error, "metrics are not served: choose another address with --metrics");
                 Ok(None)
             }
             Err(error) => Err(error).with_context(|| format!("cannot listen on {address} for metrics")),
         }
     }
 
-    /// Serves until the hub is shut down, with the deadlines of every listener of ours.
+    /// Serves until the hub is shut down, with the same deadlines as the public listener.
     pub(super) async fn serve(self, hub: Hub) -> hauyna::Result {
         let server = hauyna::Router::new(hub.clone()).fallback(router(hub, self.token)).into_server();
         server.serve_listener(self.listener).await
@@ -86,15 +90,16 @@ fn is_bearer(headers: &HeaderMap, token: &str) -> bool {
     given.strip_prefix(b"Bearer ").is_some_and(|given| is_same(given, token.as_bytes()))
 }
 
-/// Compares in a time that tells nothing about where they differ.
+/// Compares in a time that does not depend on where the two differ.
 fn is_same(given: &[u8], token: &[u8]) -> bool {
     let differing = given.iter().zip(token).fold(0, |all, (one, other)| black_box(all | (one ^ other)));
     given.len() == token.len() && differing == 0
 }
 
-/// The environment variable with the token: arguments can be seen by every user of the machine.
+/// Name of the environment variable with the token. It is no argument, because every user of the machine can
+/// see arguments.
 pub(super) const TOKEN: &str = "HAUYNA_METRICS_TOKEN";
-/// The port that OpenTelemetry's exporters for Prometheus have, too.
+/// Default address; OpenTelemetry's exporters for Prometheus use the same port.
 const DEFAULT: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 9464);
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! `hauyna serve`: puts the hub, the chat endpoint and the pages together and runs them until a signal.
+//! `hauyna serve`: assembles the hub, the chat endpoint and the pages, and serves them until a signal.
 
 mod chat;
 mod metrics;
@@ -50,8 +50,8 @@ pub(crate) struct Options {
     /// Offer permessage-deflate to clients that ask for it
     #[arg(long)]
     deflate: bool,
-    /// Messages a second that one connection of /chat may send, and twice as many at once; more is refused with
-    /// `rate_limited` [default: no limit]
+    /// Messages a second that one connection of /chat may send, and twice as many at once; more is refused
+    /// with `rate_limited` [default: no limit]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     rate_limit: Option<u32>,
     /// Worker threads, each with a runtime and a shard of its own [default: one per core]
@@ -59,10 +59,10 @@ pub(crate) struct Options {
     shards: Option<u16>,
     /// Address for Prometheus to read `/metrics` at, or `off`; beyond this machine only with a token in the
     /// environment variable HAUYNA_METRICS_TOKEN [default: 127.0.0.1:9464]
-    #[arg(long, value_name = "ADDR", value_parser = metrics::place)]
+    #[arg(long, value_name = "ADDR", value_parser = metrics::metrics_address)]
     metrics: Option<MetricsAddress>,
-    /// After SIGTERM, SIGINT, SIGQUIT or SIGHUP: close the connections evenly over so long, such as 500ms, 30s or 2m, and
-    /// exit with 0 at most 5 s later; a second signal exits at once, with 128 and its number
+    /// After SIGTERM, SIGINT, SIGQUIT or SIGHUP: close the connections evenly over so long, such as 500ms,
+    /// 30s or 2m, and exit with 0 at most 5 s later; a second signal exits at once, with 128 and its number
     #[arg(long, value_name = "TIME", default_value = "10s", value_parser = drain_window)]
     drain: Duration,
     /// What to log: error, warn, info, debug, trace, or a filter such as `hauyna::connection=debug`
@@ -78,23 +78,23 @@ impl Default for Options {
 
 const DEFAULT_ADDRESS: &str = "127.0.0.1:8080";
 
-/// `host:port`; a name such as `localhost` is looked up.
+/// Parses `host:port` and looks up names such as `localhost`.
 fn address(text: &str) -> Result<SocketAddr, String> {
     let found = text.to_socket_addrs().map_err(|_| "an address such as 127.0.0.1:8080".to_owned())?.next();
     found.ok_or_else(|| "the host has no address".to_owned())
 }
 
 fn path(text: &str) -> Result<String, String> {
-    // Nothing that a route gives a meaning to, or another spelling of `/chat`: mounting it would panic.
+    // Characters with a meaning in routes, and another spelling of `/chat`, would make mounting panic.
     let is_plain = |c: char| c.is_alphanumeric() || matches!(c, '/' | '-' | '_' | '.' | '~');
     if !text.starts_with('/') || text == "/chat" || !text.chars().all(is_plain) {
         return Err("a path such as /echo, other than /chat".to_owned());
     }
     if text.split('/').any(|segment| [".", ".."].contains(&segment)) {
-        return Err("dot segments are taken out of every path before it is sent".to_owned());
+        return Err("a path without dot segments, which clients remove before sending".to_owned());
     }
     if pages::has(text) {
-        return Err(format!("the program itself answers at `{text}`"));
+        return Err(format!("a path that is not in use: the program serves a page at `{text}`"));
     }
     Ok(text.to_owned())
 }
@@ -103,9 +103,9 @@ fn filter(text: &str) -> Result<String, String> {
     EnvFilter::try_new(text).map(|_| text.to_owned()).map_err(|error| error.to_string())
 }
 
-/// Serves until SIGINT or SIGTERM, and to the end of the drain.
+/// Serves until a signal of `TERMINATION_SIGNALS` and the end of the drain.
 pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
-    let filter = EnvFilter::try_new(&options.log).context("bad log filter")?;
+    let filter = EnvFilter::try_new(&options.log).context("the log filter is invalid")?;
     log(filter);
     raise_descriptors();
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
@@ -125,33 +125,33 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
     let readable = metrics.as_ref().map(|metrics| metrics.address);
     let drained = control(hub, metrics, options.drain)?;
     server.serve_per_core(options.listen, workers, |address| announce(address, readable, options))?;
-    // Connections are gone by now.
+    // All connections are closed by now.
     drained.recv().context("the control thread panicked")
 }
 
-/// The pages that may connect.
+/// Returns the origins whose pages may connect.
 fn origins(options: &Options) -> Origins {
     let local = options.dev.then_some(LOCAL).into_iter().flatten();
-    let local = local.map(|text| text.parse().expect("invariant: the list below has origins alone"));
+    let local = local.map(|text| text.parse().expect("invariant: the list below holds only origins"));
     let listed: Vec<AllowedOrigin> = options.origin.iter().cloned().chain(local).collect();
     if listed.is_empty() { Origins::SameOrigin } else { Origins::Listed(listed) }
 }
 
-/// Starts the log, none of whose lines anybody waits for.
+/// Starts the log. No thread waits for its lines to be written.
 fn log(filter: EnvFilter) {
     let is_terminal = std::io::stderr().is_terminal();
     tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_ansi(is_terminal)
         .with_writer(|| output::Log)
-        // They are written by `eprintln!`, which panics where stderr cannot be written to.
+        // These would go through `eprintln!`, which panics when stderr cannot be written to.
         .log_internal_errors(false)
         .init();
     output::redirect_panics();
 }
 
-/// Every connection is a descriptor, and the usual soft limit of 1,024 is soon reached. Where raising it is
-/// not allowed, the accept loop copes with the end of descriptors.
+/// Raises the soft limit of descriptors: each connection needs one, and the usual limit of 1,024 is soon
+/// reached. Where raising it is not allowed, the accept loop handles the lack of descriptors.
 fn raise_descriptors() {
     let limits = getrlimit(Resource::Nofile);
     let wanted = limits.maximum.unwrap_or(DESCRIPTORS).min(DESCRIPTORS);
@@ -163,14 +163,14 @@ fn raise_descriptors() {
     }
 }
 
-/// Starts a thread that serves the metrics and heeds signals until the process ends. The receiver is told when a drain
-/// is over.
+/// Starts a thread that serves the metrics and handles signals until the process ends. The receiver gets a
+/// value when the drain is over.
 fn control(hub: Hub, metrics: Option<Metrics>, drain: Duration) -> anyhow::Result<Receiver<()>> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let signals = {
         let _within = runtime.enter();
         ignore_meaningless();
-        Signals::new().context("signals cannot be heeded")?
+        Signals::new().context("cannot listen for signals")?
     };
     let (drained, over) = sync_channel(1);
     std::thread::Builder::new().name("hauyna-control".to_owned()).spawn(move || {
@@ -189,7 +189,7 @@ fn control(hub: Hub, metrics: Option<Metrics>, drain: Duration) -> anyhow::Resul
     Ok(over)
 }
 
-/// Says where everything is. Programs read the address from the first line.
+/// Prints the URLs of everything that is served. Programs read the address from the first line.
 fn announce(address: SocketAddr, metrics: Option<SocketAddr>, options: &Options) {
     let (http, ws) = if options.tls_cert.is_some() { ("https", "wss") } else { ("http", "ws") };
     let mut text = format!(
@@ -208,7 +208,7 @@ fn announce(address: SocketAddr, metrics: Option<SocketAddr>, options: &Options)
     output::announce(&text);
 }
 
-/// The origins of pages that this machine serves to its own user, and of no others.
+/// Origins of pages that this machine serves to its own user.
 const LOCAL: [&str; 8] = [
     "http://localhost:*",
     "https://localhost:*",
@@ -219,7 +219,7 @@ const LOCAL: [&str; 8] = [
     "http://[::1]:*",
     "https://[::1]:*",
 ];
-/// Descriptors, where there is no hard limit.
+/// Number of descriptors to ask for where there is no hard limit.
 const DESCRIPTORS: u64 = 1 << 20;
-/// Bytes; conformance suites echo messages of 16 MiB.
+/// Maximum size of an echoed message, in bytes. Conformance suites echo 16 MiB.
 const ECHO_MESSAGE: usize = 64 << 20;

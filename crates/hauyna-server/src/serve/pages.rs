@@ -1,4 +1,4 @@
-//! What the program answers over plain HTTP: the demo, the chat page and the two health checks.
+//! What the program serves over plain HTTP: the demo, the chat page and the two health checks.
 
 use axum::Router;
 use axum::http::{HeaderName, header};
@@ -15,9 +15,9 @@ pub(super) fn router(hub: Hub) -> Router {
         .route(READY, get(move || async move { hub.readiness().response() }))
 }
 
-/// Whether this path is answered here.
+/// Whether one of these routes answers this path.
 pub(super) fn has(path: &str) -> bool {
-    [LIVE, READY].contains(&path) || PAGES.iter().any(|(own, ..)| *own == path)
+    [LIVE, READY].contains(&path) || PAGES.iter().any(|(page, ..)| *page == path)
 }
 
 async fn page(text: &'static str, kind: &'static str) -> impl IntoResponse {
@@ -31,7 +31,8 @@ async fn page(text: &'static str, kind: &'static str) -> impl IntoResponse {
     (headers, text)
 }
 
-/// Nothing from elsewhere, and no script or style within a page; forms are the scripts' own.
+/// Content security policy: nothing from other origins, no inline scripts or styles, and forms only through
+/// scripts.
 const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; \
     connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
 const SCRIPT: &str = "text/javascript; charset=utf-8";
@@ -45,7 +46,7 @@ pub(super) const CHAT: &str = "/chat.html";
 const LIVE: &str = "/live";
 const READY: &str = "/ready";
 
-/// Path, text and kind of each page.
+/// Path, text and content type of each page.
 const PAGES: [(&str, &str, &str); 18] = [
     (DEMO, include_str!("../../assets/demo.html"), HTML),
     ("/demo.css", include_str!("../../assets/demo.css"), CSS),

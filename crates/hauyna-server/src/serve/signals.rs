@@ -1,5 +1,5 @@
-//! What signals make of the server: the first drains the hub, the second ends the process at once. Run by the
-//! control thread; decides nothing about connections.
+//! What signals do to the server: the first drains the hub, the second ends the process at once. The control
+//! thread runs it; it decides nothing about connections.
 
 use crate::output;
 use crate::signal::{Signals, exit_code};
@@ -8,8 +8,8 @@ use rustix::process::Signal;
 use std::sync::mpsc::SyncSender;
 use std::time::Duration;
 
-/// Waits for a signal, then for the end of the hub, and says so to `drained`. Goes on until the process ends: a second
-/// signal counts at any time.
+/// Waits for a signal, drains the hub, sends to `drained`, and then waits for a second signal. The second
+/// signal ends the process at any time.
 pub(super) async fn shut_down_on_signal(
     mut signals: Signals,
     hub: Hub,
@@ -22,7 +22,7 @@ pub(super) async fn shut_down_on_signal(
         _ = hub.drain(Drain::over(window)) => {}
         signal = signals.next() => exit(signal),
     }
-    // It has room for one, and nobody else sends.
+    // The channel has room for one value, and nobody else sends.
     let _ = drained.send(());
     exit(signals.next().await)
 }
@@ -32,7 +32,7 @@ fn exit(signal: Signal) -> ! {
     std::process::exit(exit_code(signal))
 }
 
-/// A whole number with its unit: `500ms`, `30s`, `2m`.
+/// Parses a whole number with its unit: `500ms`, `30s`, `2m`.
 pub(crate) fn drain_window(text: &str) -> Result<Duration, String> {
     let digits = text.find(|letter: char| !letter.is_ascii_digit()).unwrap_or(text.len());
     let (number, unit) = text.split_at(digits);
@@ -42,11 +42,11 @@ pub(crate) fn drain_window(text: &str) -> Result<Duration, String> {
         "m" => number.checked_mul(60).map(Duration::from_secs),
         _ => None,
     });
-    time.filter(|time| *time <= MAX_WINDOW_SECONDS)
+    time.filter(|time| *time <= MAX_WINDOW)
         .ok_or_else(|| "a time such as 500ms, 30s or 2m, at most 60m".to_owned())
 }
 
-const MAX_WINDOW_SECONDS: Duration = Duration::from_secs(60 * 60);
+const MAX_WINDOW: Duration = Duration::from_secs(60 * 60);
 
 #[cfg(test)]
 mod tests {

@@ -1,5 +1,5 @@
-//! The load tool against a real server: every workload ends in time with all its figures and without a loss, and
-//! what cannot be measured is refused in a line.
+//! The load tool against a real server: each workload ends in time with all its figures and without a loss,
+//! and invalid options are refused with one line.
 
 use crate::common::Server;
 use hauyna_websocket::handshake::{HeadReader, check};
@@ -10,7 +10,7 @@ use std::net::{SocketAddr, TcpListener};
 use std::process::{Command, Output};
 use std::time::Instant;
 
-/// Runs `hauyna bench` with these words.
+/// Runs `hauyna bench` with these arguments.
 fn bench(words: &[&str]) -> Output {
     Command::new(env!("CARGO_BIN_EXE_hauyna")).arg("bench").args(words).output().expect("the program starts")
 }
@@ -26,12 +26,12 @@ fn measured(server: &Server, path: &str, words: &[&str]) -> Value {
     alone(&all)
 }
 
-/// Measures and returns the report, which has everything that all reports have.
+/// Measures without a given server, and returns the report after checking the figures that all reports have.
 pub(crate) fn alone(words: &[&str]) -> Value {
     let output = bench(&[words, &["--json"]].concat());
     let errors = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{words:?}: {errors}");
-    assert_eq!(errors, "", "{words:?}: nothing but JSON is said");
+    assert_eq!(errors, "", "{words:?}: only JSON is printed");
     let text = String::from_utf8(output.stdout).unwrap();
     assert_eq!(text.lines().count(), 1, "{text}");
     let report: Value = serde_json::from_str(&text).unwrap();
@@ -56,8 +56,8 @@ fn fanout_delivers_everything_in_a_closed_and_in_an_open_loop() {
     assert!(report["connect_s"].as_f64().unwrap() > 0.0);
     let start = Instant::now();
     let report = measured(&server, "/chat", &["fanout", "--conns", "20", "--rate", "200"]);
-    let (published, most) = (report["published"].as_f64().unwrap(), 200.0 * start.elapsed().as_secs_f64());
-    assert!(published <= most + 1.0, "no more than the rate in the time: {published} of {most}");
+    let (published, max) = (report["published"].as_f64().unwrap(), 200.0 * start.elapsed().as_secs_f64());
+    assert!(published <= max + 1.0, "no more than the rate allows: {published} of {max}");
     assert_eq!(report["rate"], 200.0);
 }
 
@@ -66,9 +66,9 @@ fn join_counts_what_everybody_is_told_of_those_who_come() {
     let server = Server::start();
     let pid = server.id().to_string();
     let report = measured(&server, "/chat", &["join", "--conns", "120", "--over", "0.5", "--pid", &pid]);
-    // Up to 100 members each hears of each; then there are diffs.
-    let told = report["messages_per_join"].as_f64().unwrap();
-    assert!((40.0..60.0).contains(&told), "{report}");
+    // Up to 100 members, each gets a message about each; above that the messages are diffs.
+    let per_join = report["messages_per_join"].as_f64().unwrap();
+    assert!((40.0..60.0).contains(&per_join), "{report}");
     assert!(report["server_us_per_join"].as_f64().unwrap() > 1.0, "{report}");
 }
 
@@ -111,7 +111,8 @@ fn churn_counts_whole_cycles() {
 #[test]
 fn slow_sees_who_was_cut_and_that_others_lost_nothing() {
     let server = Server::start();
-    // More than the buffers of a connection, a MiB every half second: those who read keep up on a busy machine.
+    // 1 MiB every half second is more than the buffers of a connection hold, and readers keep up on a busy
+    // machine.
     let words =
         ["slow", "--conns", "10", "--stalled", "3", "--size", "16384", "--rate", "120", "--secs", "4"];
     let report = measured(&server, "/chat", &words);
@@ -144,7 +145,7 @@ fn what_cannot_be_measured_is_refused_in_a_line() {
 fn a_publication_that_is_refused_fails_the_run() {
     let server = Server::start();
     let url = format!("ws://{}/chat", server.address);
-    // Above the server's limit of a message.
+    // Above the server's message limit.
     let words = ["fanout", "--url", &url, "--conns", "2", "--size", "100000", "--secs", "1"];
     let output = bench(&words);
     assert_eq!(output.status.code(), Some(1));
@@ -162,9 +163,9 @@ fn what_a_faulty_server_does_is_found_and_fails_the_run() {
         let output = bench(&all);
         assert_eq!(output.status.code(), Some(1), "{words:?}");
         let report: Value =
-            serde_json::from_slice(&output.stdout).expect("the figures are given all the same");
+            serde_json::from_slice(&output.stdout).expect("the report is printed nevertheless");
         assert_eq!([&report["lost"], &report["duplicated"], &report["reordered"]], [1, 1, 1], "{report}");
-        assert_eq!(report["samples"], 39, "a message is measured when it first comes: {report}");
+        assert_eq!(report["samples"], 39, "a message is measured when it first arrives: {report}");
         assert!(String::from_utf8_lossy(&output.stderr).contains("1 lost, 1 duplicated, 1 reordered"));
     }
 }
@@ -173,7 +174,7 @@ fn what_a_faulty_server_does_is_found_and_fails_the_run() {
 /// the message 3, repeats 5, and sends 7 after 8.
 fn faulty_server() -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
-    let address = listener.local_addr().expect("it has one");
+    let address = listener.local_addr().expect("a bound listener has an address");
     std::thread::spawn(move || {
         let mut stream = listener.accept()?.0;
         let mut chunk = vec![0; 64 << 10];
@@ -218,9 +219,9 @@ fn faulty_server() -> SocketAddr {
 fn drain_ends_a_server_of_its_own_evenly_with_nothing_lost_and_exit_code_0() {
     let report = alone(&["drain", "--conns", "200", "--window", "2s"]);
     assert_eq!((&report["exit_code"], &report["untold"]), (&0.into(), &0.into()), "{report}");
-    let (least, most) = (report["least_of_even"].as_f64().unwrap(), report["most_of_even"].as_f64().unwrap());
-    // A machine that stands still for a tenth of the window sees two tenths at once.
-    assert!((0.0..=1.0).contains(&least) && (1.0..4.0).contains(&most), "{report}");
+    let (min, max) = (report["least_of_even"].as_f64().unwrap(), report["most_of_even"].as_f64().unwrap());
+    // If the machine stalls for a tenth of the window, two tenths arrive at once.
+    assert!((0.0..=1.0).contains(&min) && (1.0..4.0).contains(&max), "{report}");
     assert!(report["ended_s"].as_f64().unwrap() < 7.0, "{report}");
 }
 

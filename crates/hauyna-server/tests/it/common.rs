@@ -1,5 +1,5 @@
-//! The program under test as a child process, what it uses of the machine, and a WebSocket client that can do
-//! everything wrong: bytes on a socket, frames as they are told to be.
+//! The program under test as a child process, the resources that it uses, and a raw WebSocket client that can
+//! send any bytes and any frames. The other test modules use it.
 
 use serde_json::{Value, json};
 use std::borrow::Borrow;
@@ -9,7 +9,7 @@ use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-/// A running `hauyna serve`; ended, by its own process id, when dropped.
+/// A running `hauyna serve`. Dropping it kills the process.
 pub(crate) struct Server {
     child: Child,
     pub(crate) address: SocketAddr,
@@ -18,7 +18,7 @@ pub(crate) struct Server {
 }
 
 impl Server {
-    /// The program with an echo endpoint, at its default log level.
+    /// Starts the program with an echo endpoint, at its default log level.
     pub(crate) fn start() -> Self {
         Self::start_with(&["--shards", "2"])
     }
@@ -27,8 +27,8 @@ impl Server {
         Self::start_in(options, &[])
     }
 
-    /// With variables of the environment, too. There is no `/metrics` unless the options ask for it: many run
-    /// at once.
+    /// Starts it with environment variables. There is no `/metrics` unless the options ask for it, since many
+    /// servers run at once.
     pub(crate) fn start_in(options: &[&str], environment: &[(&str, &str)]) -> Self {
         raise_descriptor_limit();
         let metrics: &[&str] = if options.contains(&"--metrics") { &[] } else { &["--metrics", "off"] };
@@ -73,7 +73,7 @@ impl Server {
         self.child.id()
     }
 
-    /// Processor time of the process so far, user and system, in steps of 10 ms.
+    /// Returns the processor time of the process, user and system, in steps of 10 ms.
     pub(crate) fn cpu(&self) -> Duration {
         let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.id())).unwrap();
         let (_, fields) = stat.rsplit_once(')').unwrap();
@@ -81,12 +81,12 @@ impl Server {
         Duration::from_millis(ticks * 10)
     }
 
-    /// Resident memory in KiB.
+    /// Returns the resident memory in KiB.
     pub(crate) fn rss(&self) -> i64 {
         self.status("VmRSS:")
     }
 
-    /// The most memory that was ever resident, in KiB.
+    /// Returns the peak of resident memory in KiB.
     pub(crate) fn peak_rss(&self) -> i64 {
         self.status("VmHWM:")
     }
@@ -97,19 +97,20 @@ impl Server {
         line.split_whitespace().nth(1).unwrap().parse().unwrap()
     }
 
-    /// Open file descriptors.
+    /// Returns the number of open file descriptors.
     pub(crate) fn fds(&self) -> usize {
         std::fs::read_dir(format!("/proc/{}/fd", self.id())).unwrap().count()
     }
 
-    /// Has every worker do what it does once: its threads, its buffers, its share of the allocator.
+    /// Uses every worker once, so that its threads, buffers and allocator arenas exist.
     pub(crate) fn warm(&self) {
         for _ in 0..16 {
             self.serves();
         }
     }
 
-    /// The descriptors of the server at rest: every worker has started, what closed is gone.
+    /// Returns the number of descriptors of the idle server, with all workers started and closed connections
+    /// gone.
     pub(crate) fn settled_fds(&self) -> usize {
         self.warm();
         let (mut fds, mut same) = (self.fds(), 0);
@@ -122,32 +123,32 @@ impl Server {
         fds
     }
 
-    /// The part of a core that the server uses for a while.
+    /// Returns the share of a core that the server uses during `time`.
     pub(crate) fn busy_share(&self, time: Duration) -> f64 {
         let (cpu, start) = (self.cpu(), Instant::now());
-        while let Some(left) = time.checked_sub(start.elapsed()) {
-            std::thread::park_timeout(left);
+        while let Some(remaining) = time.checked_sub(start.elapsed()) {
+            std::thread::park_timeout(remaining);
         }
         (self.cpu() - cpu).as_secs_f64() / start.elapsed().as_secs_f64()
     }
 
-    /// Asks the program to end, as a service manager does.
+    /// Sends SIGTERM, as a service manager does.
     pub(crate) fn terminate(&self) {
         let sent = Command::new("kill").args(["-TERM", &self.id().to_string()]).status().unwrap();
         assert!(sent.success());
     }
 
-    /// Its exit code, once it has ended by itself.
+    /// Returns the exit code once the program has ended by itself.
     pub(crate) fn exit_code(&mut self) -> Option<i32> {
         self.child.try_wait().unwrap().map(|status| status.code().unwrap_or(-1))
     }
 
-    /// Sets how many descriptors the running server may have; the limit it may raise it to stays.
+    /// Sets the soft limit of descriptors of the running server; the hard limit stays.
     pub(crate) fn limit_fds(&self, soft: usize) {
         prlimit(self.id(), soft);
     }
 
-    /// Where it says that its metrics are.
+    /// Returns the printed address of the metrics.
     pub(crate) fn metrics(&self) -> SocketAddr {
         let find = || {
             let lines = self.output.lock().unwrap();
@@ -163,25 +164,25 @@ impl Server {
         self.log.lock().unwrap().clone()
     }
 
-    /// A connection without a byte sent.
+    /// Connects without sending a byte.
     pub(crate) fn connect(&self) -> Client {
         Client::connect(self.address)
     }
 
-    /// An upgraded connection to `/echo`.
+    /// Connects and upgrades to `/echo`.
     pub(crate) fn echo(&self) -> Client {
         self.open("/echo", "")
     }
 
-    /// An upgraded plain client of `/chat`.
+    /// Connects a plain client of `/chat`.
     pub(crate) fn chat(&self, user: &str) -> Client {
         let mut client = self.open(&format!("/chat?user_id={user}"), "");
-        // The answer to the handshake comes a moment before others can see the connection.
+        // The answer to the handshake arrives a moment before others can see the connection.
         assert_eq!(client.verdict(json!({ "type": "ping", "id": "first" })), "pong");
         client
     }
 
-    /// An upgraded client of `/chat` that speaks MessagePack, its `session` read.
+    /// Connects a client of `/chat` that speaks MessagePack, and reads its `session`.
     pub(crate) fn chat_msgpack(&self, user: &str) -> Client {
         let protocol = "Sec-WebSocket-Protocol: hauyna.v1.msgpack\r\n";
         let mut client = self.open(&format!("/chat?user_id={user}"), protocol);
@@ -193,7 +194,8 @@ impl Server {
         Client::open(self.address, path, headers)
     }
 
-    /// What a good client sees: an upgrade and an echo. Also the proof that the server has caught up.
+    /// Checks that a good client gets an upgrade and an echo, which proves that the server has caught up.
+    /// Returns the time.
     pub(crate) fn serves(&self) -> Duration {
         let start = Instant::now();
         let mut client = self.echo();
@@ -210,13 +212,13 @@ impl Drop for Server {
     }
 }
 
-/// As many descriptors as this process may have; children inherit it. Tests open some thousands of sockets.
+/// Raises the descriptor limit of this process, which children inherit. Tests open some thousands of sockets.
 pub(crate) fn raise_descriptor_limit() {
     static RAISED: std::sync::Once = std::sync::Once::new();
     RAISED.call_once(|| prlimit(std::process::id(), 20_000));
 }
 
-/// Descriptors that this process may open.
+/// Returns the number of descriptors that this process may open.
 pub(crate) fn descriptor_limit() -> usize {
     raise_descriptor_limit();
     let limits = std::fs::read_to_string("/proc/self/limits").unwrap();
@@ -224,7 +226,7 @@ pub(crate) fn descriptor_limit() -> usize {
     line.split_whitespace().nth(3).unwrap().parse().unwrap_or(usize::MAX)
 }
 
-/// util-linux; where the hard limit is lower than `soft`, that stays.
+/// Sets the soft limit with `prlimit` of util-linux. A hard limit below `soft` leaves it unchanged.
 fn prlimit(process: u32, soft: usize) {
     let set = Command::new("prlimit")
         .args(["--pid", &process.to_string(), &format!("--nofile={soft}:")])
@@ -233,13 +235,13 @@ fn prlimit(process: u32, soft: usize) {
     drop(set);
 }
 
-/// A raw client.
+/// A raw client on a TCP socket.
 pub(crate) struct Client {
     pub(crate) stream: TcpStream,
     read: Vec<u8>,
 }
 
-/// A frame as it came: `first` has FIN, the reserved bits and the opcode.
+/// A received frame: `first` has FIN, the reserved bits and the opcode.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Frame {
     pub(crate) first: u8,
@@ -279,7 +281,7 @@ impl Client {
         Self::of(stream)
     }
 
-    /// A client on a socket made elsewhere.
+    /// Creates a client on an existing socket.
     pub(crate) fn of(stream: TcpStream) -> Self {
         Self { stream, read: Vec::new() }
     }
@@ -302,7 +304,7 @@ impl Client {
         self.stream.write_all(bytes).expect("the server reads");
     }
 
-    /// Sends what the server takes before it closes or stops reading for a second.
+    /// Sends chunks until the server closes or stops reading for a second. Returns how many it sent.
     pub(crate) fn flood(&mut self, chunk: &[u8], times: usize) -> usize {
         self.stream.set_write_timeout(Some(Duration::from_secs(1))).unwrap();
         (0..times).take_while(|_| self.stream.write_all(chunk).is_ok()).count()
@@ -313,7 +315,7 @@ impl Client {
         self.send(&frame(TEXT, message.to_string().as_bytes()));
     }
 
-    /// Sends a request and reads up to its answer: a message with the same `id`.
+    /// Sends a request and reads until its answer, the message with the same `id`.
     pub(crate) fn ask(&mut self, request: impl Borrow<Value>) -> Value {
         let request = request.borrow();
         self.say(request);
@@ -329,7 +331,7 @@ impl Client {
         }
     }
 
-    /// The `error_type` of the answer to a request, or its `type` where it is no error.
+    /// Returns the `error_type` of the answer to a request, or its `type` if it is no error.
     pub(crate) fn verdict(&mut self, request: impl Borrow<Value>) -> String {
         let answer = self.ask(request);
         let kind = answer.get("error_type").unwrap_or(&answer["type"]);
@@ -342,7 +344,7 @@ impl Client {
         answer["data"].clone()
     }
 
-    /// The next message of a type; others in between are left out.
+    /// Returns the next message of a type and drops others.
     pub(crate) fn message(&mut self, kind: &str) -> Value {
         loop {
             let frame = self.frame();
@@ -356,7 +358,7 @@ impl Client {
         }
     }
 
-    /// Reads one more piece; 0 at the end of the stream or after a reset.
+    /// Reads once and returns the number of bytes; 0 at the end of the stream or after a reset.
     fn more(&mut self) -> usize {
         let mut chunk = [0; 16 * 1024];
         loop {
@@ -367,7 +369,7 @@ impl Client {
                 }
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
                 Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => {
-                    panic!("the server said nothing for {:?}", self.stream.read_timeout().unwrap())
+                    panic!("the server sent nothing for {:?}", self.stream.read_timeout().unwrap())
                 }
                 Err(_) => return 0,
             }
@@ -386,13 +388,13 @@ impl Client {
         }
     }
 
-    /// The next bytes, so many.
+    /// Returns the next `count` bytes.
     pub(crate) fn take(&mut self, count: usize) -> Vec<u8> {
         while self.read.len() < count && self.more() > 0 {}
         self.read.drain(..count).collect()
     }
 
-    /// Reads an HTTP answer whose connection the server closes; `None` where it was reset before an answer.
+    /// Reads an HTTP answer until the server closes the connection; `None` if it was reset before an answer.
     pub(crate) fn answer(&mut self) -> Option<Answer> {
         let head = self.head()?;
         while self.more() > 0 {}
@@ -400,7 +402,7 @@ impl Client {
         Some(Answer { status, head, body: std::mem::take(&mut self.read) })
     }
 
-    /// The next frame; the end of the stream where there is none.
+    /// Returns the next frame, or `None` at the end of the stream.
     pub(crate) fn next_frame(&mut self) -> Option<Frame> {
         loop {
             if let Some((header, length)) = self.begun()
@@ -417,7 +419,7 @@ impl Client {
         }
     }
 
-    /// Length of the header and of the payload of the frame that has begun.
+    /// Returns the lengths of the header and of the payload of the frame at the front, once they are known.
     fn begun(&self) -> Option<(usize, usize)> {
         let second = *self.read.get(1)?;
         assert_eq!(second & 0x80, 0, "a server does not mask");
@@ -432,7 +434,7 @@ impl Client {
         self.next_frame().expect("a frame, not the end of the stream")
     }
 
-    /// Reads to the close frame and past it to the end of the stream; its code.
+    /// Reads to the close frame and to the end of the stream. Returns the close code.
     pub(crate) fn closed_with(&mut self) -> u16 {
         loop {
             let frame = self.frame();
@@ -444,14 +446,14 @@ impl Client {
         }
     }
 
-    /// Reads to the end of the stream, however it comes.
+    /// Reads to the end of the stream or a reset.
     pub(crate) fn ended(&mut self) {
         while self.more() > 0 {
             self.read.clear();
         }
     }
 
-    /// Whether the server says nothing, and does not close, for this long.
+    /// Whether the server sends nothing and does not close for this long.
     pub(crate) fn is_silent(&mut self, time: Duration) -> bool {
         self.stream.set_read_timeout(Some(time)).unwrap();
         let outcome = self.stream.peek(&mut [0; 1]);
@@ -459,23 +461,23 @@ impl Client {
         matches!(outcome, Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut))
     }
 
-    /// The same socket, for another thread.
+    /// Returns a client on the same socket, for another thread.
     pub(crate) fn other_half(&self) -> Self {
         Self::of(self.stream.try_clone().unwrap())
     }
 
-    /// Makes the end of this client a reset.
+    /// Makes this client end with a reset when dropped.
     pub(crate) fn reset(&self) {
         socket2::SockRef::from(&self.stream).set_linger(Some(Duration::ZERO)).unwrap();
     }
 
-    /// Says that nothing more comes, and can still read.
+    /// Shuts down the sending side; reading still works.
     pub(crate) fn half_close(&self) {
         self.stream.shutdown(Shutdown::Write).unwrap();
     }
 }
 
-/// A good upgrade request; `headers` are whole lines.
+/// Returns a valid upgrade request; `headers` are complete lines.
 pub(crate) fn upgrade(path: &str, headers: &str) -> String {
     format!(
         "GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
@@ -483,12 +485,12 @@ pub(crate) fn upgrade(path: &str, headers: &str) -> String {
     )
 }
 
-/// A whole masked frame.
+/// Returns a complete masked frame.
 pub(crate) fn frame(opcode: u8, payload: &[u8]) -> Vec<u8> {
     raw_frame(0x80 | opcode, payload)
 }
 
-/// A masked frame with any first byte.
+/// Returns a masked frame with any first byte.
 pub(crate) fn raw_frame(first: u8, payload: &[u8]) -> Vec<u8> {
     const KEY: [u8; 4] = [0x37, 0xfa, 0x21, 0x3d];
     let mut out = header(first, payload.len() as u64);
@@ -498,7 +500,7 @@ pub(crate) fn raw_frame(first: u8, payload: &[u8]) -> Vec<u8> {
     out
 }
 
-/// The header of a masked frame that claims a length, its key all zeros.
+/// Returns the header of a masked frame that claims a length, with a zero key.
 pub(crate) fn header(first: u8, length: u64) -> Vec<u8> {
     let mut out = vec![first];
     match length {
@@ -516,16 +518,16 @@ pub(crate) fn header(first: u8, length: u64) -> Vec<u8> {
     out
 }
 
-/// Shows a figure with `--nocapture`.
+/// Prints a figure, visible with `--nocapture`.
 pub(crate) fn measured(what: &str, figure: impl std::fmt::Display) {
     println!("measured: {what}: {figure}");
 }
 
-/// Waits for something that cannot be subscribed to, such as a figure in `/proc`.
-pub(crate) fn eventually(what: &str, patience: Duration, mut is_so: impl FnMut() -> bool) -> Duration {
+/// Polls a condition that has no event, such as a figure in `/proc`. Returns how long it took.
+pub(crate) fn eventually(what: &str, timeout: Duration, mut is_so: impl FnMut() -> bool) -> Duration {
     let start = Instant::now();
     while !is_so() {
-        assert!(start.elapsed() < patience, "not within {patience:?}: {what}");
+        assert!(start.elapsed() < timeout, "not within {timeout:?}: {what}");
         std::thread::park_timeout(Duration::from_millis(5));
     }
     start.elapsed()
@@ -541,16 +543,17 @@ pub(crate) const CLOSE: u8 = 8;
 pub(crate) const PING: u8 = 9;
 pub(crate) const PONG: u8 = 10;
 
-/// The files below a directory with one of these extensions.
+/// Returns the files below a directory with one of these extensions.
 pub(crate) fn files_below(root: &str, extensions: &[&str]) -> Vec<String> {
     let mut found = Vec::new();
-    let mut left = vec![std::path::PathBuf::from(root)];
-    while let Some(directory) = left.pop() {
+    let mut pending = vec![std::path::PathBuf::from(root)];
+    while let Some(directory) = pending.pop() {
         for entry in std::fs::read_dir(&directory).unwrap() {
             let path = entry.unwrap().path();
             if path.is_dir() {
-                left.push(path);
-            } else if path.extension().is_some_and(|own| extensions.iter().any(|one| own == *one)) {
+                pending.push(path);
+            } else if path.extension().is_some_and(|extension| extensions.iter().any(|one| extension == *one))
+            {
                 found.push(path.to_str().unwrap().to_owned());
             }
         }

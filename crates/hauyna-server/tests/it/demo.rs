@@ -1,11 +1,11 @@
-//! The program as somebody meets it who tries it out: pages of other ports, a chat that remembers, and the page that
-//! the original's README printed.
+//! The program as a first user sees it: pages of other ports, a chat with history, and the page from the
+//! README of the original.
 
 use crate::common::{Client, Server, TIMEOUT, eventually, upgrade};
 use serde_json::json;
 use std::process::{Command, Stdio};
 
-/// The status of an upgrade for a page of this origin.
+/// Returns the status of an upgrade for a page of this origin.
 fn status(server: &Server, path: &str, origin: &str) -> u16 {
     let mut client = server.connect();
     client.send(upgrade(path, &format!("Origin: {origin}\r\n")).as_bytes());
@@ -101,7 +101,7 @@ fn a_newcomer_finds_the_last_thousand_messages_of_a_room() {
             let messages = answer["messages"].as_array().expect("a page");
             let Some(last) = messages.last() else { break };
             since = Some(json!({ "epoch": answer["epoch"], "offset": last["offset"] }));
-            // Announcements of who comes are no messages.
+            // Announcements of joins are no messages.
             let kept = messages.iter().filter(|message| message["type"] == "message");
             said.extend(kept.map(|message| message["content"].as_u64().unwrap()));
         }
@@ -110,8 +110,8 @@ fn a_newcomer_finds_the_last_thousand_messages_of_a_room() {
     }
 }
 
-/// What the page in the README of the original does, as it does it: no sub-protocol, no `id`, nothing but the types of
-/// what it hears. Two people have it open.
+/// Does what the page in the README of the original does: no sub-protocol, no `id`, and it reads only the
+/// types of messages. Two people have it open.
 #[test]
 fn the_page_of_the_original_works_to_its_last_line() {
     let server = Server::start();
@@ -133,7 +133,7 @@ fn the_page_of_the_original_works_to_its_last_line() {
         assert_eq!((&message["user"], &message["content"]), (&json!(user), &json!(content)), "{message}");
     };
     let mut ann = open("123");
-    // It hears itself when the server has taken its subscription.
+    // It receives its own message once the server has processed its subscription.
     ann.say(&json!({ "type": "channel_message", "channel": "chat", "content": "anybody here?" }));
     is_heard(&mut ann, "123", "anybody here?");
     let mut bob = open("456");
@@ -144,7 +144,7 @@ fn the_page_of_the_original_works_to_its_last_line() {
     bob.say(&json!({ "type": "update_status", "status": "away" }));
     is_shown(&mut ann, "456", "away");
     is_shown(&mut bob, "456", "away");
-    // When its connection is lost, it opens another one with the same URL.
+    // After it loses its connection, it opens another one with the same URL.
     bob.reset();
     drop(bob);
     let mut bob = open("456");

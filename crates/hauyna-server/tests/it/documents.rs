@@ -1,5 +1,5 @@
-//! The documents agree with the code and with each other: names exist, links lead somewhere, examples are compiled,
-//! and the Spanish pages show the same code as the English ones.
+//! The documents agree with the code and with each other: names exist, links have targets, examples are
+//! compiled, and the two READMEs show the same code.
 
 use crate::common::files_below;
 use crate::security::tests_of;
@@ -12,7 +12,7 @@ fn read(path: &str) -> String {
     std::fs::read_to_string(format!("{ROOT}/{path}")).unwrap_or_else(|error| panic!("{path}: {error}"))
 }
 
-/// Every document for people, from the root of the project.
+/// Paths of all documents, from the root of the project.
 fn documents() -> Vec<String> {
     let mut found: Vec<String> = std::fs::read_dir(ROOT)
         .unwrap()
@@ -36,7 +36,7 @@ fn pages_in(folder: &str) -> Vec<String> {
     names.filter(|name| name.ends_with(".md")).collect()
 }
 
-/// What stands between backticks.
+/// Returns the texts between backticks.
 fn quoted(text: &str) -> impl Iterator<Item = &str> {
     text.split('`').skip(1).step_by(2)
 }
@@ -61,7 +61,7 @@ fn the_reference_names_what_exists() {
     let (mut calls, mut named) = (0, 0);
     for row in page.lines().filter(|line| line.starts_with("| ") && !line.contains("| call |")) {
         let cells: Vec<&str> = row.split('|').map(str::trim).collect();
-        // Of tables of two columns there is nothing to check.
+        // Tables with two columns need no check.
         let [_, _, about, proofs, _, _] = cells[..] else { continue };
         for call in quoted(about) {
             for part in call.split("::") {
@@ -99,7 +99,7 @@ fn every_link_of_the_documents_leads_somewhere() {
     }
 }
 
-/// A heading as it is linked to.
+/// Returns the anchor of a heading.
 fn anchor(heading: &str) -> String {
     let text = heading.trim_start_matches('#').trim().to_lowercase();
     let kept = text.chars().filter(|character| character.is_alphanumeric() || " -_".contains(*character));

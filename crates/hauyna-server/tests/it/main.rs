@@ -1,4 +1,4 @@
-//! The program as the world sees it: a child process and sockets.
+//! Tests of the program from outside: a child process and sockets.
 
 #[cfg(test)]
 mod bench;

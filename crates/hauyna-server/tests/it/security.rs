@@ -1,4 +1,4 @@
-//! What `SECURITY.md` says is tested, is tested.
+//! The tests that `SECURITY.md` names exist, and it names all tests of threats.
 
 use crate::common::files_below;
 use std::collections::BTreeSet;
@@ -31,7 +31,7 @@ fn every_test_named_in_the_security_page_exists_and_every_threat_test_is_named_t
     }
 }
 
-/// The names of the functions below `#[test]` and its kin.
+/// Returns the names of the functions below `#[test]` and similar attributes.
 pub(crate) fn tests_of(source: &str) -> Vec<String> {
     let lines: Vec<&str> = source.lines().map(str::trim).collect();
     let below = lines.windows(2).filter(|two| two[0] == "#[test]" || two[0].starts_with("#[tokio::test"));

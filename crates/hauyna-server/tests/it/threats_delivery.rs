@@ -1,5 +1,5 @@
-//! Threats in delivery and time, rows 49 to 53 of `SECURITY.md`. What needs a handler, a policy or a deadline of
-//! its own runs the library in this process, over the same sockets.
+//! Threats in delivery and time, rows 49 to 53 of `SECURITY.md`. Tests that need their own handler, policy or
+//! deadline run the library in this process, over the same sockets.
 
 use crate::common::{
     CLOSE, Client, PING, PONG, Server, TEXT, TIMEOUT, eventually, frame, header, measured,
@@ -18,7 +18,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 use tokio::sync::Semaphore;
 
-/// A server in this process, with one route `/`; ended when dropped.
+/// A server in this process with one route, `/`. Dropping it ends the server.
 struct Local {
     hub: Hub,
     address: SocketAddr,
@@ -32,11 +32,11 @@ impl Local {
         let address = listener.local_addr().unwrap();
         let handler = handler.identify(|request| request.query("user").ok_or(Reject::unauthorized("who?")));
         let server = Router::new(hub.clone()).websocket("/", handler).into_server();
-        let own = hub.clone();
+        let stopped = hub.clone();
         let thread = std::thread::spawn(move || {
             runtime().block_on(async {
                 server.serve_listener(listener).await.unwrap();
-                own.shutdown(Duration::from_secs(1)).await.unwrap(); // its connections live on this runtime
+                stopped.shutdown(Duration::from_secs(1)).await.unwrap(); // its connections live on this runtime
             });
         });
         Self { hub, address, thread: Some(thread) }
@@ -46,7 +46,7 @@ impl Local {
         Client::open(self.address, &format!("/?user={user}"), "")
     }
 
-    /// A client whose kernel takes little that it does not read.
+    /// Connects a client with a small receive buffer.
     fn open_narrow(&self, user: &str) -> Client {
         let mut client = narrow(self.address);
         client.send(crate::common::upgrade(&format!("/?user={user}"), "").as_bytes());
@@ -173,7 +173,7 @@ fn row_36_at_the_end_no_channel_is_left_in_the_hub() {
         client.say(&json!({ "type": "subscribe_channel", "channel": format!("c{n}") }));
         client.say(&json!({ "type": "unsubscribe_channel", "channel": format!("c{}", n - n % 3) }));
         if n % 100 == 99 {
-            // More than 128 at a time would be refused, which is another test.
+            // More than 128 at a time would be refused, which another test covers.
             drop(std::mem::replace(&mut client, server.open("a")));
         }
     }
@@ -211,7 +211,8 @@ fn row_51_stalled_readers_are_cut_and_healthy_ones_get_everything() {
     }
     let grown = server.rss() - rss;
     assert!(slowest < Duration::from_secs(2), "the slowest of 1,000 took {slowest:?}");
-    // 8 MiB were published: shared, and at most 256 KiB of it held for the slowest. A release build takes 2 MiB.
+    // 8 MiB were published. They are shared, and at most 256 KiB are held for the slowest. A release build
+    // needs 2 MiB.
     let cut = eventually("the stalled are cut", Duration::from_secs(20), || server.fds() == with_healthy);
     measured(
         "50 stalled readers",
@@ -219,7 +220,7 @@ fn row_51_stalled_readers_are_cut_and_healthy_ones_get_everything() {
     );
     assert!(grown < 32 * 1024, "{grown} KiB");
     stalled.iter_mut().for_each(Client::ended);
-    // One of them comes back and is told that it has missed too much.
+    // One of them reconnects and learns that it has missed too much.
     let recover = json!({ "epoch": "AAAAAAAAAAA", "offset": 1 });
     let mut back = server.chat("stalled0");
     let request = json!({ "type": "subscribe_channel", "id": 1, "channel": "news", "recover": recover });
@@ -307,7 +308,7 @@ fn client_events_of_many_senders_wait_within_bounds_for_stalled_readers_and_clos
     let mut healthy = server.open("healthy");
     healthy.subscribe("c");
     let (mut sent, padding) = (0_u64, "x".repeat(4000));
-    // 320 kinds of events, 1.3 MB of them the latest of their kind.
+    // There are 320 kinds of events; the latest of each kind together are 1.3 MB.
     let is_full = || {
         let dropped = hub.stats().client_events_dropped;
         dropped > 1000 * STALLED as u64
@@ -363,7 +364,7 @@ fn row_52_a_burst_beyond_the_outbox_is_a_gap_or_a_close_never_silence() {
             "{policy:?}: the latest is kept, not {last}"
         );
         server.publish("c", &json!({ "n": BURST + 1 }));
-        assert_eq!(client.message("message")["offset"], BURST + 1, "{policy:?}: nobody is deaf afterwards");
+        assert_eq!(client.message("message")["offset"], BURST + 1, "{policy:?}: later publications arrive");
     }
 }
 
@@ -384,20 +385,21 @@ fn row_53_half_open_connections_are_gone_after_ping_and_pong_with_one_leave_each
     let server = Local::start(hub.clone(), handler);
     let mut watcher = server.open("watcher");
     watcher.subscribe("c");
-    // It watches while they come: it must answer its pings, and the first are gone before the last is there.
+    // The watcher reads while they connect: it must answer its pings, and the first leave before the last has
+    // joined.
     let watching = std::thread::spawn(move || {
-        let mut left = Vec::new();
-        while left.len() < DEAD {
+        let mut leaves = Vec::new();
+        while leaves.len() < DEAD {
             let frame = watcher.frame();
             match frame.opcode() {
                 PING => watcher.send(&crate::common::frame(PONG, &frame.payload)),
                 _ if frame.json()["event"] == "subscription_removed" => {
-                    left.push((frame.json()["user"].as_str().unwrap().to_owned(), Instant::now()));
+                    leaves.push((frame.json()["user"].as_str().unwrap().to_owned(), Instant::now()));
                 }
                 _ => {}
             }
         }
-        (watcher, left)
+        (watcher, leaves)
     });
     let mut fell_silent = HashMap::new();
     let mut dead: Vec<Client> = (0..DEAD)
@@ -409,25 +411,25 @@ fn row_53_half_open_connections_are_gone_after_ping_and_pong_with_one_leave_each
             client
         })
         .collect();
-    let (mut watcher, left) = watching.join().unwrap();
-    let users: HashSet<&String> = left.iter().map(|(user, _)| user).collect();
-    assert_eq!((users.len(), left.len()), (DEAD, DEAD), "one leave each");
-    let lasted = left.iter().map(|(user, gone)| gone.duration_since(fell_silent[user]));
+    let (mut watcher, leaves) = watching.join().unwrap();
+    let users: HashSet<&String> = leaves.iter().map(|(user, _)| user).collect();
+    assert_eq!((users.len(), leaves.len()), (DEAD, DEAD), "one leave each");
+    let lasted = leaves.iter().map(|(user, gone)| gone.duration_since(fell_silent[user]));
     let longest = lasted.max().unwrap();
     measured(&format!("{DEAD} half-open connections"), format!("each gone within {longest:?}"));
     assert!(longest < 2 * (INTERVAL + PONG_TIMEOUT), "{longest:?}"); // a second more on a machine with time for it
     assert_eq!(hub.stats().heartbeat_timeouts, DEAD as u64);
     eventually("on_close has run", TIMEOUT, || closed.lock().unwrap().len() == DEAD);
     assert!(closed.lock().unwrap().iter().all(|reason| *reason == CloseReason::Heartbeat));
-    assert_eq!(dead[0].closed_with(), 3012, "one that can still read is told");
-    assert_eq!(watcher.verdict(json!({ "type": "ping", "id": 1 })), "pong", "who answers stays");
+    assert_eq!(dead[0].closed_with(), 3012, "a client that can still read gets the close code");
+    assert_eq!(watcher.verdict(json!({ "type": "ping", "id": 1 })), "pong", "a client that answers stays");
 }
 
 #[test]
 fn cve_2026_48779_a_message_without_end_is_closed_at_its_deadline() {
     let handler = Handler::new().read_timeout(Duration::from_millis(400));
     let server = Local::start(Hub::new(), handler);
-    // What has begun, and what keeps coming: bytes of a frame, pings between fragments, bytes of a ping.
+    // Pairs of a start and what follows it: bytes of a frame, pings between fragments, bytes of a ping.
     let kinds = [
         (header(0x81, 60_000), b" ".to_vec()),
         (raw_frame(TEXT, b"{"), frame(PONG, b"")),
@@ -441,7 +443,7 @@ fn cve_2026_48779_a_message_without_end_is_closed_at_its_deadline() {
             client.send(&more);
             assert!(start.elapsed() < Duration::from_secs(3), "trickled bytes extend the deadline");
         }
-        // The clock of the deadlines turns in quarters of them.
+        // Deadlines are checked at quarters of their length.
         assert!(start.elapsed() >= Duration::from_millis(250), "{:?}", start.elapsed());
     }
 }
@@ -481,7 +483,7 @@ fn twenty_thousand_subscriptions_raced_by_disconnects_leave_the_hub_empty() {
     static ASKED: AtomicUsize = AtomicUsize::new(0);
     let hub = Hub::builder().channels("{*any}", ChannelOptions::new().announce_subscribers()).build();
     let handler = Handler::new().authorize_subscribe(|_, _| async {
-        // Some wait a turn or more, so that disconnects come before, within and after.
+        // Some wait a turn or more, so that disconnects happen before, during and after.
         for _ in 0..ASKED.fetch_add(1, Ordering::Relaxed) % 4 {
             tokio::task::yield_now().await;
         }

@@ -1,5 +1,5 @@
-//! Threats in frames and compression, rows 14 to 26 of `SECURITY.md`. `/echo` takes messages of 64 MiB, `/chat`
-//! of 64 KiB. Memory is growth over the idle server; processor times are bounds for a debug build.
+//! Threats in frames and compression, rows 14 to 26 of `SECURITY.md`. `/echo` takes messages of 64 MiB,
+//! `/chat` of 64 KiB. Memory is growth over the idle server; processor times are bounds for a debug build.
 
 use crate::common::{
     BINARY, CLOSE, CONTINUATION, Client, PING, PONG, Server, TEXT, eventually, frame, header, measured,
@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 const DEFLATE: &str = "Sec-WebSocket-Extensions: permessage-deflate; client_max_window_bits\r\n";
 
-/// Sends bytes on a fresh connection and gives the code that it is closed with.
+/// Sends bytes on a new connection and returns its close code.
 fn code_of(server: &Server, path: &str, bytes: &[u8]) -> u16 {
     let mut client = server.open(path, "");
     client.send(bytes);
@@ -112,7 +112,8 @@ fn ping_flood_is_bounded() {
     let mut client = server.echo();
     server.warm();
     let peak = server.peak_rss();
-    // Two million of them, whose pongs nobody reads. Ours go into the void once the server stops reading.
+    // Two million pings whose pongs nobody reads. Once the server stops reading, the pings stay in the
+    // buffers.
     client.flood(&frame(PING, &[b'p'; 125]).repeat(1000), 2000);
     let grown = server.peak_rss() - peak;
     measured("two million pings", format!("{grown} KiB"));
@@ -190,7 +191,7 @@ fn row_20_text_that_is_not_utf8_is_1007_as_soon_as_it_is_impossible() {
     assert_eq!(client.frame().payload, text.as_bytes());
 }
 
-/// What inflates to so many MiB of zeros, as one permessage-deflate payload.
+/// Returns a permessage-deflate payload that inflates to this many MiB of zeros.
 fn bomb(mib: usize) -> Vec<u8> {
     let mut compress = Compress::new(Compression::best(), false);
     let (mut out, zeros) = (Vec::new(), vec![0; 1 << 20]);
@@ -200,7 +201,7 @@ fn bomb(mib: usize) -> Vec<u8> {
         piece
     });
     out.extend(pieces.next().unwrap());
-    // With a window full of zeros each further piece is the same.
+    // With a window full of zeros, each further piece is the same.
     let (second, third) = (pieces.next().unwrap(), pieces.next().unwrap());
     assert_eq!(second, third);
     (1..mib).for_each(|_| out.extend(&second));
@@ -326,7 +327,7 @@ fn row_24_crime_no_context_is_shared_between_messages() {
             client.frame().payload.len()
         })
         .collect();
-    assert_eq!(lengths[0], lengths[1], "the second is no shorter for having been said before");
+    assert_eq!(lengths[0], lengths[1], "the second is no shorter, though it repeats the first");
     let short = b"token=secret"; // below the threshold: sent plain
     client.send(&frame(TEXT, short));
     assert_eq!(client.frame().first, 0x81);
@@ -338,7 +339,7 @@ fn row_25_data_after_a_close_is_ignored_and_the_socket_closes() {
     let mut client = server.echo();
     let start = Instant::now();
     client.send(&[frame(CLOSE, b"\x0f\xa0bye"), frame(TEXT, b"too late"), b"\xff\xff\xff".to_vec()].concat());
-    assert_eq!(client.closed_with(), 4000, "the code comes back, then nothing");
+    assert_eq!(client.closed_with(), 4000, "the server returns the code, then nothing");
     assert!(start.elapsed() < Duration::from_secs(1), "{:?}", start.elapsed());
     let mut flooding = server.chat("flood");
     flooding.send(&frame(CLOSE, b""));
@@ -376,7 +377,7 @@ fn cve_2026_45736_only_what_was_put_there_is_sent() {
         assert!(echo.first == 0x82 && echo.payload == payload, "{length}");
     }
     client.send(&frame(CLOSE, b"\x03\xe8"));
-    assert_eq!(client.frame().payload, b"\x03\xe8", "the close frame is the code and no byte more");
+    assert_eq!(client.frame().payload, b"\x03\xe8", "the close frame holds only the code");
 }
 
 #[test]

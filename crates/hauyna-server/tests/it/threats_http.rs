@@ -1,11 +1,11 @@
-//! Threats before the upgrade, rows 1 to 13 of `SECURITY.md`, and what else a socket can do to an HTTP server.
-//! Processor times are bounds for a debug build on a busy machine.
+//! Threats before the upgrade, rows 1 to 13 of `SECURITY.md`, and what else a socket can do to an HTTP
+//! server. Processor times are bounds for a debug build on a busy machine.
 
 use crate::common::{Answer, Client, Server, TEXT, descriptor_limit, eventually, frame, measured, upgrade};
 use std::io::{ErrorKind, Read, Write};
 use std::time::{Duration, Instant};
 
-/// Sends a request whose answer is a refusal.
+/// Sends a request and returns the refusal.
 fn refused(server: &Server, request: &[u8]) -> Answer {
     let mut client = server.connect();
     client.send(request);
@@ -40,7 +40,7 @@ fn row_01_a_head_of_one_byte_packets_is_linear_work() {
         client.send(&[*byte]);
     }
     client.upgraded();
-    // 4,200 wake-ups; nothing is parsed before the end.
+    // These are 4,200 wake-ups; the server parses nothing before the end.
     let spent = server.cpu() - cpu;
     measured("4,200 packets of a head", format!("{spent:?}"));
     assert!(spent < Duration::from_millis(500), "{spent:?}");
@@ -66,7 +66,7 @@ fn row_03_slowloris_heads_are_closed_at_the_deadline_and_delay_nobody() {
     let begun = upgrade("/echo", "").as_bytes()[..60].to_vec();
     let mut held: Vec<Client> = (0..1000.min(descriptor_limit() / 4)).map(|_| server.connect()).collect();
     held.iter_mut().for_each(|client| client.send(&begun));
-    // Bytes do not extend the deadline: one a moment to one of them.
+    // Bytes do not extend the deadline: send single bytes to one connection.
     let mut trickling = server.connect();
     let mut alive_until = start;
     while alive_until.elapsed() < Duration::from_secs(1) {
@@ -258,7 +258,7 @@ fn row_10_no_byte_of_a_request_comes_back_in_an_error() {
 #[test]
 fn row_11_a_reconnect_storm_is_back_within_fifteen_seconds() {
     let server = Server::start();
-    // Both ends of each connection count; the server's are its own process's. 3,000 fit everywhere CI runs.
+    // This process holds only the clients' ends of the connections. 3,000 fit on every CI machine.
     let clients = 3000.min(descriptor_limit() / 4);
     let storm = || -> (Vec<Client>, Duration) {
         let start = Instant::now();
@@ -277,7 +277,7 @@ fn row_11_a_reconnect_storm_is_back_within_fifteen_seconds() {
     server.serves();
 }
 
-/// 1,000 clients; 10,000 of them: `hauyna bench storm --conns 10000`.
+/// Uses 1,000 clients; `hauyna bench storm --conns 10000` does the same with 10,000.
 #[test]
 fn row_11_clients_that_are_all_cut_come_back_by_their_policy_and_none_waits_for_its_handshake() {
     let report = crate::bench::alone(&["storm", "--conns", "1000"]);
@@ -312,7 +312,7 @@ fn row_12_without_descriptors_the_server_rests_and_serves_again_after_release() 
     eventually("the descriptors are back", Duration::from_secs(3), || server.fds() == idle);
 }
 
-/// Whether an upgrade works now; the server may shed the connection.
+/// Whether an upgrade works now; the server may drop the connection.
 fn served(server: &Server) -> bool {
     let mut client = server.connect();
     let mut first = [0; 12];
@@ -367,7 +367,7 @@ fn slow_readers_of_plain_http_are_closed_at_a_deadline() {
     server.serves();
     let start = Instant::now();
     let mut client = server.connect();
-    // Answers of some hundred megabytes, none of which is read.
+    // The answers are some hundred megabytes, and none is read.
     let asks = "GET /chat.js HTTP/1.1\r\nHost: localhost\r\n\r\n".repeat(1000);
     client.flood(asks.as_bytes(), 100);
     eventually("it is closed", Duration::from_secs(25), || {

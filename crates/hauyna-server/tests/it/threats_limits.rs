@@ -1,19 +1,20 @@
-//! Floods against the limits of the program, rows 39 and 48 of `SECURITY.md`: what is over a limit costs the server
-//! little, its sender the connection, and nobody else their turn.
+//! Floods against the limits of the program, rows 39 and 48 of `SECURITY.md`: a flood costs the server
+//! little, closes the sender's connection and does not delay others.
 
 use crate::common::{Client, Server, TEXT, frame, measured};
 use serde_json::json;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-/// Publications of a hundred clients, ten a second each, for two seconds: how long their answers took, ascending.
+/// Publishes from a hundred clients, ten times a second each, for two seconds. Returns how long the answers
+/// took, ascending.
 fn calm_talk(clients: &mut [Client]) -> Vec<Duration> {
     let start = Instant::now();
     let mut times: Vec<Duration> = (0..2000_u32)
         .map(|n| {
             let due = start + Duration::from_millis(n.into());
-            while let Some(left) = due.checked_duration_since(Instant::now()).filter(|left| !left.is_zero()) {
-                std::thread::park_timeout(left);
+            while let Some(wait) = due.checked_duration_since(Instant::now()).filter(|wait| !wait.is_zero()) {
+                std::thread::park_timeout(wait);
             }
             let client = &mut clients[n as usize % 100];
             let begun = Instant::now();
@@ -44,7 +45,7 @@ fn row_48_a_flooder_over_its_rate_is_refused_then_closed_and_a_hundred_others_ke
                 if stop.load(Ordering::Relaxed) {
                     return;
                 }
-                // Another one each time: who comes back has what was left of the limits.
+                // Use another user each time: a user who reconnects has only the rest of the limits.
                 let mut flooder = server.chat(&format!("flooder{n}"));
                 flooder.flood(&chunk, 12);
                 while flooder.next_frame().is_some_and(|frame| {
@@ -60,9 +61,9 @@ fn row_48_a_flooder_over_its_rate_is_refused_then_closed_and_a_hundred_others_ke
     });
     let closed = closed.into_inner();
     measured("p99 of a hundred at 10/s", format!("{alone:?} alone, {beside:?} beside {closed} floods"));
-    assert!(closed > 0, "a flooder is closed with 3509");
-    // One turn of a flooder is 128 KiB, some thousand requests. What a build without optimisations takes for them, on
-    // two cores that run both ends and other tests, is allowed on top of twice the time.
+    assert!(closed > 0, "a flooding client is closed with 3509");
+    // One turn of a flooding client is 128 KiB, some thousand requests. The margin beyond twice the time is
+    // what an unoptimised build needs for them, on two cores that run both ends and other tests.
     assert!(beside < 2 * alone + Duration::from_millis(200), "{beside:?} instead of {alone:?}");
 }
 
@@ -91,7 +92,7 @@ fn client_events_beyond_their_rate_reach_nobody_and_end_their_sender() {
         scope.spawn(|| while !reading.frame().payload.starts_with(&3509_u16.to_be_bytes()) {});
         eve.flood(&chunk, 100);
     });
-    // It comes behind them.
+    // Its answer arrives after theirs.
     ann.say(&json!({ "type": "channel_message", "channel": "room:7", "content": "that was all" }));
     let mut seen = 0;
     loop {
@@ -108,7 +109,7 @@ fn client_events_beyond_their_rate_reach_nobody_and_end_their_sender() {
     assert_eq!(ann.verdict(json!({ "type": "ping", "id": 1 })), "pong");
 }
 
-/// FxHash of bytes from a state, word by word: what a guessable hash looks like.
+/// Returns the FxHash of bytes from a state, word by word: an example of a guessable hash.
 fn fx(state: u64, bytes: &[u8]) -> u64 {
     let words = bytes.chunks_exact(8).map(|word| u64::from_le_bytes(word.try_into().unwrap()));
     words.fold(state, |state, word| (state.rotate_left(5) ^ word).wrapping_mul(FX))
@@ -116,7 +117,7 @@ fn fx(state: u64, bytes: &[u8]) -> u64 {
 
 const FX: u64 = 0x517c_c1b7_2722_0a95;
 
-/// Printable blocks of 16 bytes that all take a state of the hash to the same next one.
+/// Returns printable blocks of 16 bytes that all lead from one state of the hash to the same next state.
 fn colliding_blocks(state: u64, count: usize) -> Vec<[u8; 16]> {
     let wanted = 0x1234_5678_9abc_def0_u64;
     let printable = |word: u64| word.to_le_bytes().iter().all(|byte| (0x20..0x7f).contains(byte));
@@ -124,7 +125,7 @@ fn colliding_blocks(state: u64, count: usize) -> Vec<[u8; 16]> {
     let mut seed = 0_u64;
     while blocks.len() < count {
         seed += 1;
-        // Eight characters from `!` on, five bits each.
+        // Eight characters starting at `!`, with five bits each.
         let first = u64::from_le_bytes(std::array::from_fn(|at| 0x40 + ((seed >> (5 * at)) & 31) as u8));
         let between = (state.rotate_left(5) ^ first).wrapping_mul(FX).rotate_left(5);
         let second = between ^ wanted;
@@ -138,7 +139,7 @@ fn colliding_blocks(state: u64, count: usize) -> Vec<[u8; 16]> {
     blocks
 }
 
-/// Idempotency keys of 48 bytes; those from colliding blocks have one FxHash, whatever stands before them.
+/// Returns idempotency keys of 48 bytes. Keys from colliding blocks have one FxHash, whatever precedes them.
 fn keys(count: usize, start: u64) -> Vec<String> {
     let first = colliding_blocks(start, 28);
     let state = fx(start, &first[0]);
@@ -150,7 +151,7 @@ fn keys(count: usize, start: u64) -> Vec<String> {
     all.take(count).map(|key| String::from_utf8(key).unwrap()).collect()
 }
 
-/// Processor time for publications with these keys, all of which one map has to hold.
+/// Returns the processor time for publications with these keys, all of which one map has to hold.
 fn cost(server: &Server, user: &str, keys: &[String]) -> Duration {
     let mut client = server.chat(user);
     client.subscribe("hashing");
@@ -165,12 +166,13 @@ fn cost(server: &Server, user: &str, keys: &[String]) -> Duration {
     server.cpu() - cpu
 }
 
-/// 20,000 keys instead of the 200,000 of a library's own test, so that both rounds go over a socket within seconds;
-/// with equal hashes 4,096 of them, what one part of the broker holds, would already cost eighty million comparisons.
+/// Uses 20,000 keys instead of the 200,000 of the library's test, so that both rounds go over a socket within
+/// seconds. With equal hashes, the 4,096 keys of one stripe of the broker would already cost eighty million
+/// comparisons.
 #[test]
 fn row_39_keys_crafted_against_a_known_hash_cost_no_more_than_random_ones() {
     const KEYS: usize = 20_000;
-    // What stands before the key in the map: `hashing\0`, and the user and a zero byte, whole words both.
+    // The key in the map begins with `hashing\0` and the user with a zero byte; both are whole words.
     let start = fx(fx(0, b"hashing\0"), b"attacks\0");
     let crafted = keys(KEYS, start);
     let hash = fx(start, crafted[0].as_bytes());

@@ -1,5 +1,5 @@
-//! Names, keys and who may reach whom: what a client of `/chat` tries with channel names, users and idempotency
-//! keys that are not its own.
+//! Names, keys and who may reach whom: what a client of `/chat` tries with channel names, users and
+//! idempotency keys that are not its own.
 
 use crate::common::{Client, Server, TIMEOUT, measured};
 use serde_json::{Value, json};
@@ -24,7 +24,7 @@ fn reserved_names_are_out_of_reach_of_every_request() {
         assert_eq!(eve.verdict(leave), "not_subscribed", "{name}");
         let who = json!({ "type": "subscribers", "id": 1, "channel": name });
         assert_eq!(eve.verdict(who), "permission_denied", "{name}");
-        // The user of that name is nobody, and neither everybody nor another user.
+        // The name means neither all users nor another user: no such user exists.
         let private = json!({ "type": "private", "id": 1, "to": name, "message": "reached" });
         assert_eq!(eve.verdict(private), "ack", "{name}");
     }
@@ -82,11 +82,11 @@ fn idempotency_keys_belong_to_one_user_and_one_channel() {
     assert_eq!(offset(&mut bob, "one", "b", "k"), 2, "another user's key is another key");
     assert_eq!(offset(&mut alice, "two", "c", "k"), 1, "and so is one in another channel");
     assert_eq!(offset(&mut alice, "one", "d", "k2"), 3);
-    // Neither does a key reach into another by what it contains.
+    // The contents of a key cannot make it equal another key.
     let mut odd = server.chat("alic");
     odd.subscribe("one");
     assert_eq!(offset(&mut odd, "one", "e", "ek"), 4);
-    // From another connection of the same user it is the same key.
+    // On another connection of the same user it is the same key.
     let mut again = server.chat("alice");
     again.subscribe("one");
     assert_eq!(offset(&mut again, "one", "f", "k"), 1);

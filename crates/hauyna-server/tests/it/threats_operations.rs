@@ -1,5 +1,5 @@
-//! What an attacker may try with the log and the metrics of the program: forge lines, find secrets, fill them
-//! with labels, reach them from outside.
+//! Attacks on the log and the metrics of the program: forged lines, secrets, too many labels, access from
+//! outside.
 
 use crate::common::{Answer, Client, Server, TIMEOUT, eventually, upgrade};
 use serde_json::json;
@@ -16,7 +16,7 @@ fn page(address: SocketAddr) -> String {
     String::from_utf8(get(address, "/metrics", "").body).unwrap()
 }
 
-/// The value of a metric with its labels.
+/// Returns the value of a metric with its labels.
 fn value(page: &str, metric: &str) -> u64 {
     let line = page.lines().find_map(|line| line.strip_prefix(metric)?.strip_prefix(' '));
     line.unwrap_or_else(|| panic!("no {metric} in {page}")).parse().expect("a number")
@@ -36,7 +36,7 @@ fn row_43_no_token_is_in_the_whole_log_of_a_busy_server() {
         format!("Sec-WebSocket-Protocol: hauyna.v1.json, hauyna.bearer.{TOKEN}\r\nCookie: sid={TOKEN}\r\n");
     let mut bearer = server.open("/chat?user_id=bob", &format!("{offers}Authorization: Bearer {TOKEN}\r\n"));
     assert_eq!(bearer.frame().json()["type"], "session");
-    // Refused, broken and lost ones log more than good ones.
+    // Refused, broken and lost connections log more than good ones.
     let mut nobody = server.connect();
     nobody.send(upgrade(&format!("/chat?token={TOKEN}"), &offers).as_bytes());
     assert_eq!(nobody.answer().unwrap().status, 401);
@@ -90,7 +90,7 @@ fn row_46_metrics_are_on_a_listener_of_their_own_on_loopback() {
             && answer.has("x-content-type-options: nosniff")
     );
     assert!(!answer.has("access-control-allow-origin"), "no page of another origin reads it");
-    // And nothing public is there.
+    // The metrics listener serves none of the public routes.
     assert_eq!(get(metrics, "/", "").status, 404);
     let mut client = Client::connect(metrics);
     client.send(upgrade("/chat?user_id=ann", "").as_bytes());
@@ -135,7 +135,7 @@ fn a_port_for_metrics_that_is_taken_stops_only_who_asked_for_it() {
         .unwrap();
     let text = String::from_utf8(refused.stderr).unwrap();
     assert!(!refused.status.success() && text.contains(&address), "{text}");
-    // Whoever else may have the default port: with it taken, the server starts all the same.
+    // The server starts even if another process uses the default port.
     let _taken = TcpListener::bind("127.0.0.1:9464");
     let mut child = Command::new(env!("CARGO_BIN_EXE_hauyna"))
         .args(["serve", "--listen", "127.0.0.1:0"])

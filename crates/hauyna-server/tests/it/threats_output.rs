@@ -1,5 +1,5 @@
-//! The program with a terminal, a log or a pipe behind it that is closed, full or stuck, and every signal that somebody
-//! may send it.
+//! The program with a terminal, a log or a pipe behind it that is closed, full or stuck, and every signal
+//! that somebody may send it.
 
 use crate::common::{Answer, CLOSE, Client, Server, TIMEOUT, eventually, frame};
 use rustix::process::{Pid, Signal, kill_process};
@@ -9,7 +9,7 @@ use std::io::{BufRead, BufReader, PipeReader, PipeWriter, Write, pipe};
 use std::net::{SocketAddr, TcpListener};
 use std::process::{Child, Command, Output, Stdio};
 
-/// A `hauyna` with stdout and stderr of the test's choice; killed when dropped.
+/// A `hauyna` process with given stdout and stderr; killed when dropped.
 struct Program(Child);
 
 impl Program {
@@ -22,7 +22,7 @@ impl Program {
         Self(command.spawn().expect("the program starts"))
     }
 
-    /// A server that logs everything, on an address of its own.
+    /// Starts a server that logs everything, on a free port.
     fn serve(stdout: impl Into<Stdio>, stderr: impl Into<Stdio>) -> (Self, SocketAddr) {
         let address = free_address();
         let listen = address.to_string();
@@ -36,7 +36,7 @@ impl Program {
         send(self.0.id(), signal);
     }
 
-    /// Its exit code; -1 where a signal has ended it.
+    /// Waits for the exit code; -1 if a signal ended the process.
     fn exit_code(&mut self) -> i32 {
         let mut status = None;
         eventually("the program has ended", TIMEOUT, || {
@@ -66,12 +66,12 @@ fn full() -> File {
     File::options().write(true).open("/dev/full").unwrap()
 }
 
-/// A pipe whose reader has gone.
+/// Returns the writing end of a pipe whose reader is closed.
 fn closed() -> PipeWriter {
     pipe().unwrap().1
 }
 
-/// A pipe that takes nothing more, as its reader is stuck.
+/// Returns the writing end of a full pipe whose reader is stuck.
 fn stuck() -> (PipeReader, PipeWriter) {
     let (reader, mut writer) = pipe().unwrap();
     rustix::io::ioctl_fionbio(&writer, true).unwrap();
@@ -80,12 +80,12 @@ fn stuck() -> (PipeReader, PipeWriter) {
     (reader, writer)
 }
 
-/// What a client sees of a server in good order: answers, and the close codes that its mistakes deserve.
+/// Checks that the server works: it answers, and closes with the codes that belong to a client's mistakes.
 fn behaves(address: SocketAddr) {
     let mut client = Client::open(address, "/chat?user_id=ann", "");
     assert_eq!(client.verdict(json!({ "type": "ping", "id": 1 })), "pong");
     assert_eq!(client.verdict(json!({ "type": "nonsense", "id": 2 })), "unknown_event");
-    // Not masked.
+    // This frame is not masked.
     client.send(&[0x81, 1, b'x']);
     assert_eq!(client.closed_with(), 1002);
     let mut client = Client::connect(address);
@@ -94,7 +94,7 @@ fn behaves(address: SocketAddr) {
     assert_eq!(status, 200);
 }
 
-/// Ends a server as a service manager does: its client is drained, and its exit code is 0.
+/// Ends a server as a service manager does. Its client is drained and its exit code is 0.
 fn drains(mut program: Program, address: SocketAddr, signal: Signal) {
     let mut client = Client::open(address, "/chat?user_id=bob", "");
     assert_eq!(client.verdict(json!({ "type": "ping", "id": 1 })), "pong");
@@ -140,7 +140,7 @@ fn a_server_whose_announcements_nobody_takes_serves_all_the_same() {
 fn a_log_whose_reader_is_stuck_keeps_nobody_waiting_and_says_what_was_dropped() {
     let (reader, writer) = pipe().unwrap();
     let (program, address) = Program::serve(Stdio::null(), writer);
-    // 64 KiB fit into the pipe, and 2 MiB into the program.
+    // The pipe holds 64 KiB and the program 2 MiB.
     let mut client = Client::open(address, "/chat?user_id=ann", "");
     let channel = "c".repeat(64);
     for _ in 0..120 {
@@ -155,8 +155,8 @@ fn a_log_whose_reader_is_stuck_keeps_nobody_waiting_and_says_what_was_dropped() 
     let reading =
         std::thread::spawn(move || lines.filter(|line| line.contains("lines dropped")).collect::<Vec<_>>());
     drains(program, address, Signal::TERM);
-    let told = reading.join().unwrap();
-    assert!(told.iter().any(|line| line.contains("dropped=")), "{told:?}");
+    let lines = reading.join().unwrap();
+    assert!(lines.iter().any(|line| line.contains("dropped=")), "{lines:?}");
 }
 
 #[test]
@@ -216,14 +216,14 @@ fn a_server_under_nohup_outlives_its_terminal() {
     drains(program, address, Signal::TERM);
 }
 
-/// Runs a command with this stdout to its end.
+/// Runs a command with this stdout until it ends.
 fn run(words: &[&str], stdout: impl Into<Stdio>) -> Output {
     let mut command = Command::new(env!("CARGO_BIN_EXE_hauyna"));
     command.args(words).stdin(Stdio::null()).stdout(stdout).stderr(Stdio::piped());
     command.spawn().unwrap().wait_with_output().unwrap()
 }
 
-/// Commands that print a result.
+/// Arguments of commands that print a result.
 fn printing(url: &str) -> Vec<Vec<&str>> {
     let bench = ["bench", "echo", "--url", url, "--conns", "2", "--msgs", "20", "--warmup", "0"];
     vec![
@@ -310,7 +310,7 @@ fn a_load_tool_that_a_signal_ends_takes_its_own_server_with_it() {
     }
 }
 
-/// The names of the threads of a process.
+/// Returns the names of the threads of a process.
 fn threads(process: u32) -> Vec<String> {
     let threads = std::fs::read_dir(format!("/proc/{process}/task")).into_iter().flatten().flatten();
     threads
@@ -319,7 +319,7 @@ fn threads(process: u32) -> Vec<String> {
         .collect()
 }
 
-/// The child of a process.
+/// Returns the child of a process.
 fn child(of: u32) -> Option<u32> {
     let processes = std::fs::read_dir("/proc").unwrap().flatten();
     let mut ids = processes.filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok());

@@ -1,5 +1,5 @@
-//! Presence as a weapon: more members than anybody can list, each with as much to say as it may, and all gone
-//! at once.
+//! Attacks through presence: more members than one message can list, each with the largest status allowed,
+//! and all leaving at once.
 
 use crate::common::{Client, Server, TIMEOUT, descriptor_limit, eventually, measured};
 use serde_json::{Value, json};
@@ -11,7 +11,7 @@ fn enter(client: &mut Client, metadata: &Value) -> Value {
     client.ask(json!({ "type": "subscribe_channel", "id": 1, "channel": CROWD, "metadata": metadata }))
 }
 
-/// Everybody by the pages of the request `presence`, and the bytes of the longest page.
+/// Returns all members by the pages of the request `presence`, and the bytes of the longest page.
 fn pages(asker: &mut Client) -> (BTreeSet<String>, usize) {
     let (mut users, mut longest, mut after) = (BTreeSet::new(), 0, Value::Null);
     loop {
@@ -22,7 +22,7 @@ fn pages(asker: &mut Client) -> (BTreeSet<String>, usize) {
         assert!(listed.len() <= 1000 && !listed.is_empty());
         let before = users.len();
         users.extend(listed.keys().cloned());
-        assert_eq!(users.len(), before + listed.len(), "nobody stands on two pages");
+        assert_eq!(users.len(), before + listed.len(), "no member is on two pages");
         longest = longest.max(page.to_string().len());
         match page.get("next") {
             Some(next) => after = next.clone(),
@@ -31,8 +31,8 @@ fn pages(asker: &mut Client) -> (BTreeSet<String>, usize) {
     }
 }
 
-/// Who is there as a client knows it that does what the protocol says, from when they were too many to be named
-/// until those are.
+/// Follows the members as a client does by the protocol, from a time when they were too many to be listed
+/// until these members are present.
 fn follow(watcher: &mut Client, until: &BTreeSet<String>) {
     let mut known: Option<BTreeSet<String>> = None;
     let mut was_counted = false;
@@ -44,7 +44,10 @@ fn follow(watcher: &mut Client, until: &BTreeSet<String>) {
             (Some("presence_state"), _) => known = Some(keys(&message["users"]).into_iter().collect()),
             (Some("presence_diff"), Some(users)) => {
                 let joins = keys(&message["joins"]);
-                assert!(joins.iter().all(|user| users.insert(user.clone())), "who joins was not there");
+                assert!(
+                    joins.iter().all(|user| users.insert(user.clone())),
+                    "a member that joins was not present"
+                );
                 for user in message["leaves"].as_array().unwrap() {
                     assert!(users.remove(user.as_str().unwrap()), "{user} leaves once");
                 }
@@ -83,7 +86,7 @@ fn row_37_giant_member_info_is_refused_and_costs_nobody_a_place() {
 #[test]
 fn row_37_thousands_of_members_are_listed_in_bounded_pages_and_all_leave_once() {
     let server = Server::start();
-    // Besides them the test and the server need some descriptors of their own.
+    // The test and the server need some more descriptors.
     let count = (descriptor_limit() / 2 - 100).min(4000);
     let (mut watcher, mut asker) = (server.chat("watcher"), server.chat("asker"));
     let mut here = BTreeSet::from(["asker".to_owned(), "watcher".to_owned()]);

@@ -1,5 +1,5 @@
-//! Threats in the protocol, rows 27 to 50 of `SECURITY.md`, on `/chat` of the program: the messages that it must
-//! refuse, and what they may cost.
+//! Threats in the protocol, rows 27 to 50 of `SECURITY.md`, on `/chat` of the program: the messages that it
+//! must refuse, and what they may cost.
 
 use crate::common::{BINARY, Client, Server, TEXT, TIMEOUT, eventually, frame, measured, upgrade};
 use serde_json::{Value, json};
@@ -151,7 +151,7 @@ fn cve_2026_33151_ten_thousand_malformed_messages_are_ten_thousand_errors() {
         r#"{"type":"ping","id":-1}"#,
         r#"{"type":"broadcast","message":1}"#,
     ];
-    // A connection may have a thousand errors, so there are ten.
+    // Each connection may cause a thousand errors, so the test uses ten connections.
     let mut clients: Vec<Client> = (0..10).map(|n| server.chat(&format!("a{n}"))).collect();
     for client in &mut clients {
         for _ in 0..1000 / malformed.len() {
@@ -164,7 +164,7 @@ fn cve_2026_33151_ten_thousand_malformed_messages_are_ten_thousand_errors() {
         }
     }
     let client = &mut clients[0];
-    // Answers to requests that were never made, which hold nothing.
+    // These answer requests that were never made, and use no memory.
     client.send(&frame(TEXT, br#"{"type":"ack","id":"q-1","data":{"a":1}}"#).repeat(1000));
     assert_eq!(client.verdict(json!({ "type": "ping", "id": 1 })), "pong");
 }
@@ -270,7 +270,7 @@ fn row_43_names_cannot_forge_log_lines_and_tokens_are_not_logged() {
         "Sec-WebSocket-Protocol: hauyna.v1.json, hauyna.bearer.{secret}\r\nAuthorization: Bearer {secret}\r\n\
          Cookie: session={secret}\r\n"
     );
-    // U+2028, U+202E and U+200B are no control characters, but no line of the log is to be turned by them.
+    // U+2028, U+202E and U+200B are no control characters, but they must not break or reverse a log line.
     let path = format!("/chat?user_id=a%E2%80%A8b%E2%80%AEc%E2%80%8B&token={secret}");
     let mut client = server.open(&path, &headers);
     client.message("session");
@@ -375,7 +375,7 @@ fn row_47_hostile_offsets_and_limits_of_history_and_recovery_are_refused_or_clam
     }
 }
 
-/// The largest number that every client can hold: 2^53-1.
+/// Largest number that every client can represent: 2^53-1.
 const MAX_SAFE_INTEGER: u64 = (1 << 53) - 1;
 
 #[test]
@@ -445,7 +445,7 @@ fn row_48_a_flood_of_publications_leaves_others_their_turn() {
 #[test]
 fn one_small_private_message_to_many_own_connections_does_not_multiply_in_memory() {
     let server = Server::start();
-    let own: Vec<Client> = (0..1000).map(|_| server.chat("me")).collect();
+    let connections: Vec<Client> = (0..1000).map(|_| server.chat("me")).collect();
     let mut sender = server.chat("me");
     server.warm();
     let peak = server.peak_rss();
@@ -454,8 +454,11 @@ fn one_small_private_message_to_many_own_connections_does_not_multiply_in_memory
     let served = server.serves();
     eventually("the server is back at rest", TIMEOUT, || server.serves() < Duration::from_millis(200));
     let grown = server.peak_rss() - peak;
-    measured("10,000 privates to 1,000 own connections", format!("{grown} KiB, others waited {served:?}"));
-    // 256 KiB an outbox would be 250 MiB; what a megabyte of small messages may cost is far less.
+    measured(
+        "10,000 privates to 1,000 connections of one user",
+        format!("{grown} KiB, others waited {served:?}"),
+    );
+    // 256 KiB per outbox would be 250 MiB; a megabyte of small messages must cost far less.
     assert!(grown < 64 * 1024, "{grown} KiB");
-    drop(own);
+    drop(connections);
 }

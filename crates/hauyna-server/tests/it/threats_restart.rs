@@ -1,5 +1,5 @@
-//! A restart and a clock that jumps, rows 61 and 62 of `SECURITY.md`: nobody comes back in a herd, nothing that was
-//! acknowledged is lost on the way out, and what time people think it is disconnects nobody.
+//! A restart and a clock that jumps, rows 61 and 62 of `SECURITY.md`: clients do not reconnect all at once,
+//! nothing that was acknowledged is lost, and a change of the wall clock disconnects nobody.
 
 use crate::common::{
     Answer, CLOSE, Client, Server, TEXT, TIMEOUT, eventually, files_below, frame, measured, upgrade,
@@ -17,7 +17,7 @@ fn get(server: &Server, path: &str) -> (u16, Value) {
     (status, serde_json::from_slice(&body).unwrap_or_default())
 }
 
-/// Reads messages up to the close frame, which must be of a drain, and answers it.
+/// Reads messages until the close frame, which must have the code of a drain, and answers it.
 fn until_drained(client: &mut Client, mut take: impl FnMut(Value)) {
     loop {
         let next = client.frame();
@@ -30,17 +30,18 @@ fn until_drained(client: &mut Client, mut take: impl FnMut(Value)) {
     }
 }
 
-fn exit_code(server: &mut Server, patience: Duration) -> i32 {
+fn exit_code(server: &mut Server, timeout: Duration) -> i32 {
     let mut code = None;
-    eventually("the program has ended", patience, || {
+    eventually("the program has ended", timeout, || {
         code = server.exit_code();
         code.is_some()
     });
-    code.expect("it has ended")
+    code.expect("the program has ended")
 }
 
-/// A few hundred clients, as both ends have to fit into a CI machine; `hauyna bench drain` does it with 10,000, and
-/// hauyna's `a_drain_tells_everybody_at_once_and_closes_them_evenly_in_a_random_order` to the millisecond.
+/// Uses a few hundred clients, as both ends have to fit into a CI machine. `hauyna bench drain` tests it with
+/// 10,000, and `a_drain_tells_everybody_at_once_and_closes_them_evenly_in_a_random_order` of hauyna to the
+/// millisecond.
 #[test]
 fn row_61_sigterm_spreads_the_closes_over_the_window_and_the_exit_code_is_0() {
     const CLIENTS: usize = 300;
@@ -53,12 +54,12 @@ fn row_61_sigterm_spreads_the_closes_over_the_window_and_the_exit_code_is_0() {
         .map(|mut client| {
             let thread = std::thread::Builder::new().stack_size(256 * 1024);
             let wait = move || {
-                let told = client.message("reconnect");
-                assert_eq!((&told["after"][0], &told["reason"]), (&json!(0), &json!("drain")));
-                assert!((5000..=6000).contains(&told["after"][1].as_u64().unwrap()), "{told}");
-                let told = start.elapsed();
+                let notified = client.message("reconnect");
+                assert_eq!((&notified["after"][0], &notified["reason"]), (&json!(0), &json!("drain")));
+                assert!((5000..=6000).contains(&notified["after"][1].as_u64().unwrap()), "{notified}");
+                let notified = start.elapsed();
                 until_drained(&mut client, |_| {});
-                (told, start.elapsed())
+                (notified, start.elapsed())
             };
             thread.spawn(wait).unwrap()
         })
@@ -68,14 +69,14 @@ fn row_61_sigterm_spreads_the_closes_over_the_window_and_the_exit_code_is_0() {
     for (_, closed) in &times {
         parts[(closed.as_millis() / 1000).min(5) as usize] += 1;
     }
-    let told = times.iter().map(|(told, _)| *told).max().unwrap();
+    let notified = times.iter().map(|(notified, _)| *notified).max().unwrap();
     assert_eq!(exit_code(&mut server, Duration::from_secs(11).saturating_sub(start.elapsed())), 0);
     measured(
         "a drain over 6 s",
-        format!("told after {told:?}, closed {parts:?}, ended after {:?}", start.elapsed()),
+        format!("notified after {notified:?}, closed {parts:?}, ended after {:?}", start.elapsed()),
     );
-    assert!(told < Duration::from_secs(1), "the last was told after {told:?}");
-    // Half of an even share for the machine, which runs other tests, too.
+    assert!(notified < Duration::from_secs(1), "the last was notified after {notified:?}");
+    // Half of an even share is enough, since the machine runs other tests, too.
     assert!(parts.iter().all(|count| (CLIENTS / 12..=CLIENTS / 4).contains(count)), "{parts:?}");
 }
 
@@ -89,7 +90,7 @@ fn row_61_while_it_drains_ready_is_red_upgrades_are_refused_and_a_second_signal_
     assert!(kept.head().unwrap().starts_with("HTTP/1.1 200 "));
     server.terminate();
     client.message("reconnect");
-    // On a connection from before, and on new ones, which every worker takes.
+    // Check a connection from before, and new ones on every worker.
     kept.send(b"GET /ready HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
     kept.take(json!({ "status": "ready" }).to_string().len());
     assert_eq!(kept.answer().unwrap().status, 503);
@@ -140,7 +141,7 @@ fn row_61_what_is_acknowledged_during_a_drain_reaches_everybody_who_is_still_the
             })
         })
         .collect();
-    // As long as it is let: everything that the server has read before it closes is answered.
+    // Send as long as possible: the server answers everything that it reads before it closes.
     let (mut asked, mut acknowledged) = (0_u64, 0);
     let say = |n: u64| json!({ "type": "channel_message", "id": n, "channel": "news", "content": n });
     writer.say(&say(1));
@@ -181,7 +182,7 @@ fn row_61_clients_that_never_pause_are_closed_in_their_turn_too() {
         .iter_mut()
         .map(|client| {
             let (mut writer, mut reader, asked) = (client.other_half(), client.other_half(), asked.clone());
-            // Until the end of the connection: it never waits for an answer.
+            // Send until the connection ends, without waiting for answers.
             std::thread::spawn(move || while writer.stream.write_all(&asked).is_ok() {});
             std::thread::spawn(move || {
                 while reader.frame().opcode() != CLOSE {}
@@ -195,12 +196,12 @@ fn row_61_clients_that_never_pause_are_closed_in_their_turn_too() {
     let mut closed: Vec<Duration> = flooding.into_iter().map(|thread| thread.join().unwrap()).collect();
     closed.sort();
     measured("twelve that never pause", format!("closed after {closed:?}"));
-    // If each had to wait for a pause, all would have the whole window.
+    // If each had to wait for a pause, all would use the whole window.
     assert!(closed[0] < Duration::from_secs(3), "{closed:?}");
     assert_eq!(exit_code(&mut server, TIMEOUT), 0);
 }
 
-/// A shared object that moves the wall clock of a program by the seconds that a file says. `None` where there is no C
+/// Builds a shared object that moves a program's wall clock by the seconds in a file. `None` if there is no C
 /// compiler.
 fn moved_clock(folder: &str) -> Option<PathBuf> {
     const SOURCE: &str = r#"
@@ -248,9 +249,9 @@ fn row_62_a_wall_clock_that_jumps_forty_days_disconnects_nobody() {
     let before = now(&mut clients[0]);
     for jump in [DAYS, -DAYS] {
         std::fs::write(&offset, jump.to_string()).unwrap();
-        let told = now(&mut clients[0]) - before;
-        assert!((told - jump).abs() < 60, "the program sees the jump: {told} s");
-        // Deadlines are looked at once a second.
+        let moved = now(&mut clients[0]) - before;
+        assert!((moved - jump).abs() < 60, "the program sees the jump: {moved} s");
+        // Deadlines are checked once a second.
         assert!(clients[1].is_silent(Duration::from_secs(3)), "nobody is closed or pinged");
         for client in &mut clients {
             assert_eq!(client.verdict(json!({ "type": "ping", "id": 1 })), "pong");
@@ -276,5 +277,6 @@ fn row_62_wall_time_is_asked_for_timestamps_and_tokens_and_for_no_deadline() {
     assert_eq!(asking, WALL_TIME, "wall time jumps: nothing but what people read and tokens may hang on it");
 }
 
-/// `clock` for timestamps of messages, `handle` for what is shown; the others compare with the end of a token.
+/// Files that read the wall clock: `clock` for timestamps of messages, `handle` for what is shown; the others
+/// compare it with the expiry of a token.
 const WALL_TIME: [&str; 4] = ["auth/jwt.rs", "clock.rs", "connection/handle.rs", "handler/identity.rs"];

@@ -1,4 +1,4 @@
-//! `hauyna types` as people and CI call it: what it prints, what it writes, what it says of what is wrong.
+//! `hauyna types` as people and CI call it: what it prints and writes, and its error messages.
 
 use std::path::PathBuf;
 use std::process::{Command, Output};
@@ -13,13 +13,13 @@ fn printed(words: &[&str]) -> String {
     String::from_utf8(output.stdout).unwrap()
 }
 
-/// What it says, with the code it ends with.
+/// Returns the output and the exit code.
 fn fault(words: &[&str]) -> (Option<i32>, String) {
     let output = types(words);
     (output.status.code(), String::from_utf8(output.stderr).unwrap())
 }
 
-/// A file of this test alone, removed when dropped.
+/// A temporary file of one test, removed when dropped.
 struct Scratch(PathBuf);
 
 impl Scratch {
@@ -67,7 +67,7 @@ fn a_check_ends_with_1_where_the_file_differs_and_leaves_it_as_it_is() {
     std::fs::write(out.path(), "export type Contract = object;\n").unwrap();
     let (code, text) = fault(&["--check", "--out", out.path()]);
     assert_eq!(code, Some(1));
-    assert!(text.contains("is not what the contract gives"), "{text}");
+    assert!(text.contains("does not match the contract"), "{text}");
     assert_eq!(std::fs::read_to_string(out.path()).unwrap(), "export type Contract = object;\n");
     assert_eq!(fault(&["--check"]).0, Some(2), "there is nothing to compare with");
 }

@@ -1,4 +1,5 @@
-//! A broker on the bench: what it relays is collected, and publishing and reading it back take one call each.
+//! A broker under test: collects what the broker relays, and offers one call each to publish and to read
+//! back. The functions of the contract use it.
 
 use hauyna::broker::{Broker, HistoryPage, Publish, Published, Relay, Retention};
 use hauyna::channel::{Draft, Publication};
@@ -8,14 +9,14 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use tokio::sync::mpsc;
 
-/// A broker and what it relays.
+/// A broker and the publications that it relays.
 #[derive(Debug)]
 pub struct BrokerFixture<B> {
     pub(super) broker: Arc<B>,
     relayed: mpsc::Receiver<Arc<Publication>>,
 }
 
-/// Where each stream is, as its subscribers know.
+/// Last position of each stream, as its subscribers know it.
 #[derive(Debug, Default)]
 struct LastSubscription(Mutex<HashMap<ChannelName, Position>>);
 
@@ -24,32 +25,33 @@ impl LastSubscription {
         self.0.lock().expect("no check has failed").insert(channel.clone(), to);
     }
 
-    /// What is relayed follows what was relayed before, or the turn that was told, or starts again.
+    /// Checks that a publication follows the last relayed one, follows a reported turn, or restarts the
+    /// stream.
     fn check(&self, publication: &Publication) {
         let Some(position) = publication.position() else { return };
         let mut streams = self.0.lock().expect("no check has failed");
         if let Some(last) = streams.insert(publication.channel().clone(), position) {
-            let starts_again = position.offset == 1 && position.epoch != last.epoch;
+            let is_restart = position.offset == 1 && position.epoch != last.epoch;
             let follows = position.offset == last.offset + 1;
-            assert!(follows || starts_again, "{position:?} was relayed after {last:?}, and no turn was told");
+            assert!(follows || is_restart, "{position:?} was relayed after {last:?} without a reported turn");
         }
     }
 }
 
 impl<B: Broker> BrokerFixture<B> {
-    /// Starts the broker.
+    /// Creates a fixture and starts the broker.
     pub fn new(broker: B) -> Self {
         let (sender, relayed) = mpsc::channel(QUEUE);
-        let told = Arc::new(LastSubscription::default());
-        let turns = told.clone();
+        let last = Arc::new(LastSubscription::default());
+        let turn_target = last.clone();
         let relay = Relay::to(move |publication| {
-            told.check(publication);
+            last.check(publication);
             assert!(
                 sender.try_send(publication.clone()).is_ok(),
                 "more was relayed than can have been published"
             );
         });
-        broker.start(relay.on_turn(move |channel, to, _| turns.set(channel, to)));
+        broker.start(relay.on_turn(move |channel, to, _| turn_target.set(channel, to)));
         Self { broker: Arc::new(broker), relayed }
     }
 
@@ -63,16 +65,17 @@ impl<B: Broker> BrokerFixture<B> {
         number: u32,
         retention: Option<Retention>,
     ) -> Published {
-        publish(&*self.broker, channel, number, (retention, None)).await
+        publish(&*self.broker, channel, number, retention, None).await
     }
 
     pub(super) async fn keyed(
         &self,
         channel: &ChannelName,
         number: u32,
-        (retention, key): (Option<Retention>, &str),
+        retention: Option<Retention>,
+        key: &str,
     ) -> Published {
-        publish(&*self.broker, channel, number, (retention, Some(key))).await
+        publish(&*self.broker, channel, number, retention, Some(key)).await
     }
 
     pub(super) async fn history(&self, channel: &ChannelName, range: HistoryRange) -> HistoryPage {
@@ -84,7 +87,7 @@ impl<B: Broker> BrokerFixture<B> {
         next.expect("a publication is relayed in time").expect("the broker keeps its relay")
     }
 
-    /// Publishes and waits for the relay of a last message: whatever was relayed before is here.
+    /// Publishes a last message and returns everything that was relayed before it.
     pub(super) async fn drain(&mut self, channel: &ChannelName) -> Vec<Arc<Publication>> {
         self.publish(channel, LAST, None).await;
         let mut drained = Vec::new();
@@ -102,7 +105,8 @@ pub(super) async fn publish<B: Broker>(
     broker: &B,
     channel: &ChannelName,
     number: u32,
-    (retention, key): (Option<Retention>, Option<&str>),
+    retention: Option<Retention>,
+    key: Option<&str>,
 ) -> Published {
     let draft = Draft::new(channel.clone(), &json!({ "type": "test", "number": number })).expect("a draft");
     broker.publish(Publish { draft, retention, key: key.map(Into::into) }).await.expect("a publication")
@@ -134,8 +138,8 @@ pub(super) fn numbers(page: &HistoryPage) -> Vec<u32> {
     page.publications.iter().map(|publication| number(publication)).collect()
 }
 
-/// How long a relay or an expiry may take.
+/// Maximum time for a relay or an expiry.
 pub(super) const TIMEOUT: Duration = Duration::from_secs(10);
-/// More than any test relays.
+/// Capacity for relayed publications: more than any test relays.
 const QUEUE: usize = 16 * 1024;
 const LAST: u32 = u32::MAX;

@@ -1,4 +1,5 @@
-//! What a broker promises about the history: what is kept, how it is read, and when a position is continued.
+//! The promises of a broker about history: what is kept, how it is read, and when it can be continued from a
+//! position.
 
 #![expect(clippy::missing_panics_doc, reason = "a broken promise is a panic: said once, at `run`")]
 
@@ -8,44 +9,45 @@ use hauyna::broker::{Broker, Continuity, Epoch, Order, Retention};
 use hauyna::{HistoryRange, Position};
 use std::time::Duration;
 
-/// The newest `messages` are kept, in order.
-pub async fn history_is_kept_up_to_its_count<B: Broker>(bench: BrokerFixture<B>) {
+/// The newest `messages` publications are kept, in order.
+pub async fn history_is_kept_up_to_its_count<B: Broker>(fixture: BrokerFixture<B>) {
     let a = channel("a");
     for count in 1..=25 {
-        bench.publish(&a, count, Some(Retention { messages: 10, age: HOUR })).await;
+        fixture.publish(&a, count, Some(Retention { messages: 10, age: HOUR })).await;
     }
-    let page = bench.history(&a, HistoryRange::all()).await;
+    let page = fixture.history(&a, HistoryRange::all()).await;
     assert_eq!((page.top.offset, page.continuity), (25, Continuity::Whole));
     assert_eq!(numbers(&page), (16..=25).collect::<Vec<_>>());
 }
 
-/// What is older than `age` is gone, the numbering goes on.
-pub async fn history_is_kept_up_to_its_age<B: Broker>(bench: BrokerFixture<B>) {
+/// Publications older than `age` are gone; the numbering continues.
+pub async fn history_is_kept_up_to_its_age<B: Broker>(fixture: BrokerFixture<B>) {
     let a = channel("a");
-    let first = position(bench.publish(&a, 1, Some(Retention { messages: 10, age: SHORT })).await);
+    let first = position(fixture.publish(&a, 1, Some(Retention { messages: 10, age: SHORT })).await);
     let deadline = tokio::time::Instant::now() + TIMEOUT;
-    while !bench.history(&a, HistoryRange::all()).await.publications.is_empty() {
+    while !fixture.history(&a, HistoryRange::all()).await.publications.is_empty() {
         assert!(tokio::time::Instant::now() < deadline, "a publication outlives its age");
         tokio::time::sleep(SHORT / 10).await;
-        bench.broker.sweep();
+        fixture.broker.sweep();
     }
-    let page = bench
+    let page = fixture
         .history(&a, HistoryRange { since: Some(Position { offset: 0, ..first }), ..HistoryRange::all() });
     assert_eq!(page.await.continuity, Continuity::TooOld);
-    let second = position(bench.publish(&a, 2, KEEP).await);
+    let second = position(fixture.publish(&a, 2, KEEP).await);
     assert_eq!(second, Position { epoch: first.epoch, offset: 2 });
 }
 
-/// Forward from the oldest or after a position, in reverse from the newest or before a position, up to the limit.
-pub async fn history_is_read_from_either_end<B: Broker>(bench: BrokerFixture<B>) {
+/// History is read forward from the oldest or after a position, or in reverse from the newest or before a
+/// position, up to the limit.
+pub async fn history_is_read_from_either_end<B: Broker>(fixture: BrokerFixture<B>) {
     let a = channel("a");
     for count in 1..=10 {
-        bench.publish(&a, count, KEEP).await;
+        fixture.publish(&a, count, KEEP).await;
     }
     let read = async |since: Option<u64>, limit, order| {
-        let top = bench.history(&a, HistoryRange::top()).await.top;
+        let top = fixture.history(&a, HistoryRange::top()).await.top;
         let since = since.map(|offset| Position { offset, ..top });
-        numbers(&bench.history(&a, HistoryRange { since, limit, order }).await)
+        numbers(&fixture.history(&a, HistoryRange { since, limit, order }).await)
     };
     assert_eq!(read(None, 3, Order::Forward).await, [1, 2, 3]);
     assert_eq!(read(None, 3, Order::Reverse).await, [10, 9, 8]);
@@ -57,50 +59,50 @@ pub async fn history_is_read_from_either_end<B: Broker>(bench: BrokerFixture<B>)
     assert!(read(Some(10), 100, Order::Forward).await.is_empty());
 }
 
-/// Page by page, newest first, to the oldest that is kept; that older ones are gone is no failure, and the page says
-/// where the beginning is.
-pub async fn scrolling_back_ends_at_the_oldest_that_is_kept<B: Broker>(bench: BrokerFixture<B>) {
+/// Reading page by page, newest first, ends at the oldest publication that is kept. Missing older ones are no
+/// failure, and each page names the oldest offset.
+pub async fn scrolling_back_ends_at_the_oldest_that_is_kept<B: Broker>(fixture: BrokerFixture<B>) {
     let a = channel("a");
-    assert_eq!(bench.history(&a, HistoryRange::newest()).await.oldest, 1);
+    assert_eq!(fixture.history(&a, HistoryRange::newest()).await.oldest, 1);
     for count in 1..=20 {
-        bench.publish(&a, count, Some(Retention { messages: 12, age: HOUR })).await;
+        fixture.publish(&a, count, Some(Retention { messages: 12, age: HOUR })).await;
     }
     let mut seen = Vec::new();
     let mut range = HistoryRange::newest().limit(5);
     loop {
-        let page = bench.history(&a, range).await;
+        let page = fixture.history(&a, range).await;
         assert_eq!((page.oldest, page.top.offset), (9, 20));
         seen.extend(numbers(&page));
         let last = page.publications.last().and_then(|last| last.position()).expect("a position");
-        let rest = last.offset - page.oldest;
+        let remaining = last.offset - page.oldest;
         let is_first = range.since.is_none();
-        let expected = if rest > 0 && !is_first { Continuity::TooMany } else { Continuity::Whole };
+        let expected = if remaining > 0 && !is_first { Continuity::TooMany } else { Continuity::Whole };
         assert_eq!(page.continuity, expected, "before {:?}", range.since);
         range = HistoryRange::before(last).limit(5);
-        if rest == 0 {
+        if remaining == 0 {
             break;
         }
     }
     assert_eq!(seen, (9..=20).rev().collect::<Vec<_>>());
     for offset in [9, 4, 0] {
         let since = range.since.map(|since| Position { offset, ..since });
-        let page = bench.history(&a, HistoryRange { since, ..range }).await;
+        let page = fixture.history(&a, HistoryRange { since, ..range }).await;
         assert_eq!((page.publications.len(), page.oldest, page.continuity), (0, 9, Continuity::Whole));
     }
 }
 
-/// Nothing that a client may ask for is out of range.
-pub async fn no_range_is_too_large_and_none_too_small<B: Broker>(bench: BrokerFixture<B>) {
+/// Any offset and any limit that a client may ask for is answered.
+pub async fn no_range_is_too_large_and_none_too_small<B: Broker>(fixture: BrokerFixture<B>) {
     let a = channel("a");
     for count in 1..=3 {
-        bench.publish(&a, count, KEEP).await;
+        fixture.publish(&a, count, KEEP).await;
     }
-    let top = bench.history(&a, HistoryRange::top()).await.top;
+    let top = fixture.history(&a, HistoryRange::top()).await.top;
     for offset in [0, 1, 3, 4, 5, u64::MAX - 1, u64::MAX] {
         for limit in [0, 1, u32::MAX] {
             let position = Position { offset, ..top };
-            let after = bench.history(&a, HistoryRange::after(position).limit(limit)).await;
-            let before = bench.history(&a, HistoryRange::before(position).limit(limit)).await;
+            let after = fixture.history(&a, HistoryRange::after(position).limit(limit)).await;
+            let before = fixture.history(&a, HistoryRange::before(position).limit(limit)).await;
             assert_eq!(after.publications.len() as u64, 3_u64.saturating_sub(offset).min(limit.into()));
             let older = if offset > 4 { 0 } else { offset.saturating_sub(1) };
             assert_eq!(before.publications.len() as u64, older.min(limit.into()), "before {offset}");
@@ -110,32 +112,32 @@ pub async fn no_range_is_too_large_and_none_too_small<B: Broker>(bench: BrokerFi
     }
 }
 
-/// From any position that is still covered, everything after it is in the page.
-pub async fn a_known_position_is_continued_whole<B: Broker>(bench: BrokerFixture<B>) {
+/// A page after a covered position holds everything after it.
+pub async fn a_known_position_is_continued_whole<B: Broker>(fixture: BrokerFixture<B>) {
     let a = channel("a");
-    let start = bench.history(&a, HistoryRange::top()).await.top;
+    let start = fixture.history(&a, HistoryRange::top()).await.top;
     for count in 1..=10 {
-        bench.publish(&a, count, KEEP).await;
+        fixture.publish(&a, count, KEEP).await;
     }
     for since in 0..=10 {
         let range = HistoryRange { since: Some(Position { offset: since, ..start }), ..HistoryRange::all() };
-        let page = bench.history(&a, range).await;
+        let page = fixture.history(&a, range).await;
         assert_eq!(page.continuity, Continuity::Whole);
         let expected: Vec<u32> = (1..=10).filter(|count| u64::from(*count) > since).collect();
         assert_eq!(numbers(&page), expected);
     }
 }
 
-/// Too old, another epoch, beyond the top, more than the limit: each is told apart, and never called whole.
-pub async fn a_position_is_refused_with_the_reason<B: Broker>(bench: BrokerFixture<B>) {
+/// Too old, another epoch, beyond the top, more than the limit: each has its own reason and is never `Whole`.
+pub async fn a_position_is_refused_with_the_reason<B: Broker>(fixture: BrokerFixture<B>) {
     let a = channel("a");
     for count in 1..=10 {
-        bench.publish(&a, count, Some(Retention { messages: 4, age: HOUR })).await;
+        fixture.publish(&a, count, Some(Retention { messages: 4, age: HOUR })).await;
     }
-    let top = bench.history(&a, HistoryRange::top()).await.top;
+    let top = fixture.history(&a, HistoryRange::top()).await.top;
     let ask = async |since: Position, limit| {
         let range = HistoryRange { since: Some(since), limit, order: Order::Forward };
-        bench.history(&a, range).await.continuity
+        fixture.history(&a, range).await.continuity
     };
     assert_eq!(ask(Position { offset: 5, ..top }, 100).await, Continuity::TooOld);
     assert_eq!(ask(Position { offset: 6, ..top }, 100).await, Continuity::Whole);
@@ -145,19 +147,19 @@ pub async fn a_position_is_refused_with_the_reason<B: Broker>(bench: BrokerFixtu
     assert_eq!(ask(Position { offset: u64::MAX, ..top }, 100).await, Continuity::EpochChanged);
 }
 
-/// Nothing is numbered and nothing kept, and what was kept before stays as it was.
-pub async fn without_retention_there_is_no_position_and_no_history<B: Broker>(mut bench: BrokerFixture<B>) {
+/// Without retention nothing is numbered or kept, and earlier history stays unchanged.
+pub async fn without_retention_there_is_no_position_and_no_history<B: Broker>(mut fixture: BrokerFixture<B>) {
     let a = channel("a");
-    bench.subscribe(&a).await;
-    assert_eq!(bench.publish(&a, 1, None).await.position, None);
-    assert_eq!(bench.next().await.position(), None);
-    let page = bench.history(&a, HistoryRange::all()).await;
+    fixture.subscribe(&a).await;
+    assert_eq!(fixture.publish(&a, 1, None).await.position, None);
+    assert_eq!(fixture.next().await.position(), None);
+    let page = fixture.history(&a, HistoryRange::all()).await;
     assert_eq!((page.top.offset, page.publications.len()), (0, 0));
-    assert_eq!(offset(bench.publish(&a, 2, KEEP).await), 1);
-    bench.publish(&a, 3, None).await;
-    assert_eq!(offset(bench.publish(&a, 4, KEEP).await), 2);
-    assert_eq!(numbers(&bench.history(&a, HistoryRange::all()).await), [2, 4]);
+    assert_eq!(offset(fixture.publish(&a, 2, KEEP).await), 1);
+    fixture.publish(&a, 3, None).await;
+    assert_eq!(offset(fixture.publish(&a, 4, KEEP).await), 2);
+    assert_eq!(numbers(&fixture.history(&a, HistoryRange::all()).await), [2, 4]);
 }
 
-/// An age that a test can wait for.
+/// Age short enough for a test to wait for.
 const SHORT: Duration = Duration::from_millis(300);

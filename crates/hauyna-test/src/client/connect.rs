@@ -1,4 +1,5 @@
-//! How a test client connects: what it offers, over which socket, and what it is refused with.
+//! How a test client connects: the options of the handshake, the socket, and the answer of a server that
+//! refuses.
 
 use super::frame::{self, Wire};
 use super::{Client, Pongs, Stream};
@@ -15,7 +16,7 @@ use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpStream, lookup_host};
 
-/// The options of a connection, from [`Client::to`].
+/// Options of a connection, from [`Client::to`].
 ///
 /// ```
 /// # #[tokio::main(flavor = "current_thread")] async fn main() {
@@ -47,14 +48,14 @@ pub struct Connect {
     memory: Option<MemoryConnector>,
 }
 
-/// The server answered the handshake with something else than a connection.
+/// A server's answer that refuses the handshake.
 #[derive(Debug, Clone)]
 pub struct Refused {
-    /// The status.
+    /// Status code.
     pub status: StatusCode,
-    /// The head of the answer, as text.
+    /// Head of the answer, as text.
     pub head: String,
-    /// The body.
+    /// Body of the answer.
     pub body: String,
 }
 
@@ -63,10 +64,11 @@ impl Refused {
     ///
     /// # Panics
     ///
-    /// Where it is none.
+    /// Panics if it is invalid.
     #[must_use]
     pub fn json(&self) -> Value {
-        serde_json::from_str(&self.body).unwrap_or_else(|error| panic!("no JSON ({error}): {}", self.body))
+        serde_json::from_str(&self.body)
+            .unwrap_or_else(|error| panic!("the body is not JSON ({error}): {}", self.body))
     }
 }
 
@@ -97,13 +99,13 @@ impl Connect {
         self.protocol(hauyna_protocol::SUBPROTOCOL_JSON)
     }
 
-    /// Offers `hauyna.v1.msgpack`, and speaks it.
+    /// Offers `hauyna.v1.msgpack` and sends MessagePack.
     pub fn message_pack(mut self) -> Self {
         self.encoding = Encoding::MessagePack;
         self.protocol(hauyna_protocol::SUBPROTOCOL_MESSAGE_PACK)
     }
 
-    /// Speaks an encoding.
+    /// Offers the sub-protocol of an encoding and uses it.
     pub fn encoding(self, encoding: Encoding) -> Self {
         match encoding {
             Encoding::Json => self.json(),
@@ -111,7 +113,7 @@ impl Connect {
         }
     }
 
-    /// Offers any sub-protocol, after those offered before.
+    /// Offers another sub-protocol, after those offered before.
     pub fn protocol(mut self, protocol: &str) -> Self {
         self.request = self.request.protocol(protocol);
         self
@@ -121,7 +123,7 @@ impl Connect {
     ///
     /// # Panics
     ///
-    /// Where it is none.
+    /// Panics if it is invalid.
     pub fn header(mut self, name: &str, value: &str) -> Self {
         let name: HeaderName = name.parse().expect("a header name");
         self.request = self.request.header(name, HeaderValue::from_str(value).expect("a header value"));
@@ -133,7 +135,7 @@ impl Connect {
         self.deflate_with(DeflateConfig { threshold: 0, ..DeflateConfig::default() })
     }
 
-    /// Offers permessage-deflate with options of one's own.
+    /// Offers permessage-deflate with these options.
     pub fn deflate_with(mut self, config: DeflateConfig) -> Self {
         let deflate = Deflate::new(config);
         self.request = self.request.deflate(&deflate);
@@ -141,39 +143,39 @@ impl Connect {
         self
     }
 
-    /// Sets how long every wait lasts at most. Default: 10 s.
-    pub fn timeout(mut self, patience: Duration) -> Self {
-        self.timeout = patience;
+    /// Sets the maximum length of every wait. Default: 10 s.
+    pub fn timeout(mut self, timeout: Duration) -> Self {
+        self.timeout = timeout;
         self
     }
 
-    /// Leaves pings unanswered; they are given out as frames.
+    /// Leaves pings unanswered and returns them as frames.
     pub fn without_pongs(mut self) -> Self {
         self.pongs = Pongs::Withhold;
         self
     }
 
-    /// Asks the kernel for a receive buffer of about this many bytes: a client that does not read is then
-    /// soon one that the server cannot write to.
+    /// Asks the kernel for a receive buffer of about this many bytes, so that the server soon cannot write to
+    /// a client that does not read.
     pub fn receive_buffer(mut self, bytes: usize) -> Self {
         self.receive_buffer = Some(bytes);
         self
     }
 
-    /// Connects from an address of this machine; 127.0.0.0/8 has many.
+    /// Connects from this local address; all of 127.0.0.0/8 is local.
     pub fn source(mut self, source: IpAddr) -> Self {
         self.source = Some(source);
         self
     }
 
-    /// Sends a message in the same segment as the handshake, after those given before.
+    /// Sends a message in the same segment as the handshake, after those added before.
     pub fn first(mut self, message: &Value) -> Self {
         let (opcode, payload) = frame::encoded(self.encoding, message);
         self.first.extend_from_slice(&frame::masked(FrameHead::of(opcode), &payload));
         self
     }
 
-    /// Connects in memory.
+    /// Connects in memory instead of over TCP.
     pub(crate) fn through(mut self, memory: MemoryConnector) -> Self {
         self.memory = Some(memory);
         self
@@ -183,7 +185,7 @@ impl Connect {
     ///
     /// # Panics
     ///
-    /// Where the server refuses, or cannot be reached.
+    /// Panics if the server refuses or cannot be reached.
     pub async fn connect(self) -> Client {
         let url = format!("ws://{}{}", self.host, self.path);
         match self.try_connect().await {
@@ -192,15 +194,15 @@ impl Connect {
         }
     }
 
-    /// Connects, unless the server refuses.
+    /// Connects, or returns the server's refusal.
     ///
     /// # Errors
     ///
-    /// The server's answer, where it is not 101.
+    /// Returns the server's answer if it is not 101.
     ///
     /// # Panics
     ///
-    /// Where the server cannot be reached, or does not answer.
+    /// Panics if the server cannot be reached, or does not answer in time.
     pub async fn try_connect(self) -> Result<Client, Refused> {
         if let Some(memory) = &self.memory {
             let stream = memory.open(self.receive_buffer);
@@ -229,29 +231,29 @@ impl Connect {
         let stream = match tokio::time::timeout_at(after(self.timeout), socket.connect(address)).await {
             Ok(Ok(stream)) => stream,
             Ok(Err(error)) => panic!("cannot connect to {address}: {error}"),
-            Err(_) => panic!("cannot connect to {address} in {:?}", self.timeout),
+            Err(_) => panic!("cannot connect to {address} within {:?}", self.timeout),
         };
         stream.set_nodelay(true).expect("a socket of TCP");
         stream
     }
 
-    /// Speaks over a stream that is there already: in memory, or TLS.
+    /// Connects over an existing stream, such as one in memory or with TLS.
     ///
     /// # Errors
     ///
-    /// The server's answer, where it is not 101.
+    /// Returns the server's answer if it is not 101.
     ///
     /// # Panics
     ///
-    /// Where the server does not answer.
+    /// Panics if the server does not answer in time.
     pub async fn over(
         self,
         stream: impl tokio::io::AsyncRead + tokio::io::AsyncWrite + Send + Unpin + 'static,
     ) -> Result<Client, Refused> {
-        let patience = self.timeout;
-        match tokio::time::timeout_at(after(patience), self.shake_hands(Box::new(stream))).await {
+        let timeout = self.timeout;
+        match tokio::time::timeout_at(after(timeout), self.shake_hands(Box::new(stream))).await {
             Ok(result) => result,
-            Err(_) => panic!("no answer to the handshake in {patience:?}"),
+            Err(_) => panic!("no answer to the handshake within {timeout:?}"),
         }
     }
 
@@ -280,8 +282,8 @@ impl Connect {
         }
         let deflate = self.deflate.filter(|_| is_deflated);
         let mut wire = Wire { stream, decoder, deflate, frames: VecDeque::new() };
-        let mut rest = accepted.rest;
-        wire.feed(&mut rest);
+        let mut early = accepted.rest;
+        wire.feed(&mut early);
         Ok(Client {
             wire,
             encoding: self.encoding,
@@ -296,7 +298,7 @@ impl Connect {
     }
 }
 
-/// Reads the rest of an answer: its body ends where the length says or the stream does.
+/// Reads the rest of an answer, whose body ends at its content length or at the end of the stream.
 async fn refusal(mut stream: Box<dyn Stream>, mut seen: Vec<u8>, status: StatusCode) -> Refused {
     let split = |seen: &[u8]| seen.windows(4).position(|four| four == b"\r\n\r\n").map(|at| at + 4);
     let mut buffer = [0; 4096];

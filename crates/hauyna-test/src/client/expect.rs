@@ -1,4 +1,5 @@
-//! What tests expect most often, in one call each; what comes instead is told in full.
+//! The most common expectations of tests, in one call each. A failure shows the whole message that arrived
+//! instead.
 
 use super::{Client, Frame};
 use crate::clock::after;
@@ -10,19 +11,19 @@ impl Client {
     ///
     /// # Panics
     ///
-    /// As [`Client::expect`], and where it is of another channel.
+    /// Panics as [`Client::expect`] does, and if the message is of another channel.
     pub async fn expect_message(&mut self, channel: &str) -> Value {
         let message = self.expect("message").await;
         assert_eq!(message["channel"], channel, "expected a message in `{channel}`, got {message}");
         message
     }
 
-    /// Waits for the next `count` messages, which must be publications in this channel with offsets that grow by
-    /// one, none left out and none twice; gives their contents.
+    /// Waits for the next `count` messages, which must be publications in this channel with consecutive
+    /// offsets. Returns their contents.
     ///
     /// # Panics
     ///
-    /// As [`Client::expect_message`], and where an offset is missing or out of order.
+    /// Panics as [`Client::expect_message`] does, and if an offset is missing or out of order.
     ///
     /// # Examples
     ///
@@ -46,20 +47,21 @@ impl Client {
         for _ in 0..count {
             let mut message = self.expect_message(channel).await;
             let offset = message["offset"].as_u64();
-            assert!(offset.is_some(), "`{channel}` numbers nothing: {message}");
+            assert!(offset.is_some(), "the message in `{channel}` has no offset: {message}");
             let follows = last.is_none_or(|last| offset == Some(last + 1));
-            assert!(follows, "in `{channel}` offset {offset:?} came after {last:?}: {message}");
+            assert!(follows, "in `{channel}` offset {offset:?} arrived after {last:?}: {message}");
             last = offset;
             contents.push(message["content"].take());
         }
         contents
     }
 
-    /// Waits for the next message, which must be this change of a user's presence: `join`, `leave` or `update`.
+    /// Waits for the next message, which must be this change of a user's presence: `join`, `leave` or
+    /// `update`.
     ///
     /// # Panics
     ///
-    /// As [`Client::expect`], and where it is another change, or another user's.
+    /// Panics as [`Client::expect`] does, and if it is another change or another user's.
     pub async fn expect_presence(&mut self, event: &str, user: &str) -> Value {
         let change = self.expect("presence_change").await;
         let is_expected = change["event"] == event && change["user"] == user;
@@ -67,12 +69,12 @@ impl Client {
         change
     }
 
-    /// Sees that nothing comes for this long. It reads, so pings are answered. With the clock paused, hours of
-    /// silence take no time; what is already there is better asked for by [`Client::expect_nothing`].
+    /// Checks that nothing arrives for this long. It reads, so pings are answered. With a paused clock, hours
+    /// of silence take no time; to check that nothing has arrived yet, use [`Client::expect_nothing`].
     ///
     /// # Panics
     ///
-    /// Where something comes.
+    /// Panics if anything arrives.
     pub async fn expect_silence(&mut self, duration: Duration) {
         assert!(self.early.is_empty(), "expected silence, got {:?}", self.early);
         if let Some(frame) = self.within(duration).await {
@@ -80,9 +82,9 @@ impl Client {
         }
     }
 
-    /// The next frame that is not an answered ping, if one comes in time.
-    pub(super) async fn within(&mut self, patience: Duration) -> Option<Frame> {
-        let deadline = after(patience);
+    /// Returns the next frame that is not an answered ping, if one arrives in time.
+    pub(super) async fn within(&mut self, timeout: Duration) -> Option<Frame> {
+        let deadline = after(timeout);
         loop {
             match tokio::time::timeout_at(deadline, self.wire.next()).await.ok()? {
                 Frame::Ping(payload) if self.answers_pings() => self.pong(&payload).await,

@@ -1,5 +1,5 @@
-//! Frames of the test client: read through the project's codec, masked on the way out, and messages of the
-//! protocol in both encodings.
+//! Frames of the test client: decoded by the codec of `hauyna_websocket`, masked when sent, and messages of
+//! the protocol in both encodings. Only the client uses it.
 
 use super::Stream;
 use hauyna_protocol::{Encoding, Limits, Raw};
@@ -9,7 +9,7 @@ use std::collections::VecDeque;
 use std::hash::{BuildHasher, RandomState};
 use tokio::io::AsyncReadExt;
 
-/// What the server sent, as a whole.
+/// A complete message or control frame from the server.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Frame {
@@ -17,13 +17,13 @@ pub enum Frame {
     Text(String),
     /// A binary message.
     Binary(Vec<u8>),
-    /// A ping, where the client does not answer them itself.
+    /// A ping, if the client does not answer pings itself.
     Ping(Vec<u8>),
     /// A pong.
     Pong(Vec<u8>),
-    /// A close frame, with code and reason where it has them.
+    /// A close frame, with its code and reason if it has them.
     Close(Option<(u16, String)>),
-    /// The end of the stream, or its reset.
+    /// The end of the stream, or a reset.
     End,
 }
 
@@ -36,9 +36,11 @@ pub(super) struct Wire {
 }
 
 impl Wire {
+    /// Returns the next frame.
+    ///
     /// # Cancel safety
     ///
-    /// Nothing is lost where it is dropped: what was read has been decoded.
+    /// Dropping the future loses nothing: what was read has been decoded.
     pub(super) async fn next(&mut self) -> Frame {
         let mut buffer = vec![0; READ_BYTES];
         loop {
@@ -64,13 +66,13 @@ impl Wire {
                 Ok(Some(Event::Close(close))) => {
                     Frame::Close(close.map(|(code, reason)| (code.as_u16(), reason.to_owned())))
                 }
-                Err(error) => panic!("the server broke RFC 6455: {error}"),
+                Err(error) => panic!("the server violated RFC 6455: {error}"),
             };
             self.frames.push_back(frame);
         }
     }
 
-    /// A payload, compressed whatever its length.
+    /// Returns the compressed payload, whatever its length.
     pub(super) fn deflated(&self, opcode: OpCode, payload: &[u8]) -> Vec<u8> {
         let deflate = self.deflate.as_ref().expect("compression was negotiated");
         let frame = deflate.frame(opcode, payload);
@@ -84,7 +86,7 @@ impl Wire {
     }
 }
 
-/// A message as the payload of a frame.
+/// Returns a message as the payload of a frame.
 pub(super) fn encoded(encoding: Encoding, message: &Value) -> (OpCode, Vec<u8>) {
     let json = message.to_string();
     match encoding {
@@ -99,11 +101,11 @@ pub(super) fn encoded(encoding: Encoding, message: &Value) -> (OpCode, Vec<u8>) 
 
 pub(super) fn unpacked(bytes: &[u8]) -> Value {
     let raw = Raw::parse(Encoding::MessagePack, bytes, &Limits::default())
-        .unwrap_or_else(|fault| panic!("the server sent no MessagePack ({fault}): {bytes:?}"));
+        .unwrap_or_else(|fault| panic!("the server sent invalid MessagePack ({fault}): {bytes:?}"));
     serde_json::from_str(&raw.as_json()).expect("what is MessagePack can be JSON")
 }
 
-/// A frame as a client sends it.
+/// Returns a frame as a client sends it.
 pub(super) fn masked(head: FrameHead, payload: &[u8]) -> Vec<u8> {
     let random = RandomState::new().hash_one(payload.len()).to_be_bytes();
     let mask = [random[0], random[1], random[2], random[3]];
@@ -112,5 +114,5 @@ pub(super) fn masked(head: FrameHead, payload: &[u8]) -> Vec<u8> {
     frame
 }
 
-/// Bytes of one read.
+/// Maximum of bytes of one read.
 const READ_BYTES: usize = 16 * 1024;

@@ -1,25 +1,25 @@
-//! The requests that almost every test makes, each with its answer. They fail loudly; what a test wants to see
-//! refused goes through `Client::request`.
+//! The requests that almost every test makes. They panic if the server refuses; a test that expects a refusal
+//! uses `Client::request`.
 
 use super::Client;
 use serde_json::{Value, json};
 
 impl Client {
-    /// Subscribes to a channel; gives the data of the answer, which is a place to [`Client::recover`] from.
+    /// Subscribes to a channel. Returns the data of the answer, which is a position for [`Client::recover`].
     ///
     /// # Panics
     ///
-    /// Where the server refuses, or does not answer.
+    /// Panics if the server refuses or does not answer in time.
     pub async fn subscribe(&mut self, channel: &str) -> Value {
         self.expect_ack(json!({ "type": "subscribe_channel", "channel": channel })).await
     }
 
-    /// Subscribes to a channel from a place: whatever has `epoch` and `offset`, such as an earlier answer. Gives
-    /// the data of the answer, whose `recovered` says whether what was missed follows.
+    /// Subscribes to a channel from a position: any value with `epoch` and `offset`, such as an earlier
+    /// answer. Returns the data of the answer, whose `recovered` says whether the missed publications follow.
     ///
     /// # Panics
     ///
-    /// As [`Client::subscribe`].
+    /// Panics as [`Client::subscribe`] does.
     ///
     /// # Examples
     ///
@@ -31,17 +31,17 @@ impl Client {
     /// let hub = Hub::builder().channels("news", ChannelOptions::new()).build();
     /// let server = TestServer::start(hub.clone(), Handler::new());
     /// let mut reader = server.connect("/").await;
-    /// let place = reader.subscribe("news").await;
+    /// let position = reader.subscribe("news").await;
     /// reader.vanish();
     /// hub.channel("news").broadcast("missed").await.unwrap();
     ///
     /// let mut reader = server.connect("/").await;
-    /// assert_eq!(reader.recover("news", &place).await["recovered"], true);
+    /// assert_eq!(reader.recover("news", &position).await["recovered"], true);
     /// assert_eq!(reader.expect("message").await["content"], "missed");
     /// # }
     /// ```
-    pub async fn recover(&mut self, channel: &str, place: &Value) -> Value {
-        let recover = json!({ "epoch": place["epoch"], "offset": place["offset"] });
+    pub async fn recover(&mut self, channel: &str, position: &Value) -> Value {
+        let recover = json!({ "epoch": position["epoch"], "offset": position["offset"] });
         self.expect_ack(json!({ "type": "subscribe_channel", "channel": channel, "recover": recover })).await
     }
 
@@ -49,16 +49,16 @@ impl Client {
     ///
     /// # Panics
     ///
-    /// As [`Client::subscribe`].
+    /// Panics as [`Client::subscribe`] does.
     pub async fn unsubscribe(&mut self, channel: &str) {
         self.expect_ack(json!({ "type": "unsubscribe_channel", "channel": channel })).await;
     }
 
-    /// Publishes in a channel; gives the position, `null` where the channel numbers nothing.
+    /// Publishes in a channel. Returns the position, or `null` if the channel keeps no history.
     ///
     /// # Panics
     ///
-    /// As [`Client::subscribe`].
+    /// Panics as [`Client::subscribe`] does.
     pub async fn publish(&mut self, channel: &str, content: Value) -> Value {
         self.expect_ack(json!({ "type": "channel_message", "channel": channel, "content": content })).await
     }

@@ -1,16 +1,17 @@
-//! How one connection is treated: delayed, sliced, stalled, cut after so many bytes. Plain data.
+//! How the proxy treats one connection: delays, slices, stalls, and a cut after a number of bytes. Plain
+//! data.
 
 use std::time::Duration;
 
-/// How a [`FaultProxy`](super::FaultProxy) treats a connection. It begins as one that does nothing.
+/// How a [`FaultProxy`](super::FaultProxy) treats a connection. By default it only forwards.
 ///
 /// ```
-/// use hauyna_test::{Conduct, Cut, Direction};
+/// use hauyna_test::{Behaviour, Cut, Direction};
 /// use std::time::Duration;
 ///
-/// let slow = Conduct::new().delay(Duration::from_millis(80), Duration::from_millis(40));
-/// let silent = Conduct::new().stall(Direction::Down);
-/// let unanswered = Conduct::new().cut_after(Direction::Down, 400, Cut::Reset);
+/// let slow = Behaviour::new().delay(Duration::from_millis(80), Duration::from_millis(40));
+/// let silent = Behaviour::new().stall(Direction::Down);
+/// let unanswered = Behaviour::new().cut_after(Direction::Down, 400, Cut::Reset);
 /// # let _ = (slow, silent, unanswered);
 /// ```
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -23,7 +24,7 @@ pub struct Behaviour {
     cut_after: Option<(Direction, u64, Cut)>,
 }
 
-/// A way through the proxy.
+/// A direction through the proxy.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Direction {
     /// From the client to the server.
@@ -35,33 +36,33 @@ pub enum Direction {
 /// How a connection is cut.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Cut {
-    /// RST to both sides: reading and writing fail at once.
+    /// The proxy sends RST to both sides: reads and writes fail at once.
     Reset,
-    /// FIN to both sides: the stream ends, without the WebSocket's close frame.
+    /// The proxy sends FIN to both sides: the stream ends without a WebSocket close frame.
     Fin,
 }
 
 impl Behaviour {
-    /// Forwards at once and whole.
+    /// Returns the default behaviour: it forwards everything at once.
     #[must_use]
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Delays every byte by `latency` and up to `jitter` more, at random, in order.
+    /// Delays every byte by `latency` plus a random time up to `jitter`. Bytes keep their order.
     #[must_use]
     pub fn delay(self, latency: Duration, jitter: Duration) -> Self {
         Self { latency, jitter, ..self }
     }
 
-    /// Forwards at most so many bytes in one segment, 1 at least.
+    /// Forwards at most this many bytes per segment, at least 1.
     #[must_use]
     pub fn slice(self, bytes: usize) -> Self {
         Self { slice: Some(bytes.max(1)), ..self }
     }
 
-    /// Forwards nothing in this direction, neither bytes nor the end of the stream, and does not see that the
-    /// sender has gone: a cable that was pulled. Another conduct lets it go on where it was.
+    /// Forwards nothing in this direction, neither bytes nor the end of the stream, and does not notice when
+    /// the sender closes, as with a pulled cable. Another behaviour resumes where it stopped.
     #[must_use]
     pub fn stall(self, direction: Direction) -> Self {
         match direction {
@@ -76,8 +77,8 @@ impl Behaviour {
         self.stall(Direction::Up).stall(Direction::Down)
     }
 
-    /// Cuts once this many bytes were forwarded in this direction since the connection's beginning, the handshake
-    /// among them.
+    /// Cuts once this many bytes were forwarded in this direction since the connection began, the handshake
+    /// included.
     #[must_use]
     pub fn cut_after(self, direction: Direction, bytes: u64, cut: Cut) -> Self {
         Self { cut_after: Some((direction, bytes, cut)), ..self }
@@ -90,7 +91,7 @@ impl Behaviour {
         }
     }
 
-    /// How many bytes may be forwarded before it is cut, and how.
+    /// Returns how many bytes may be forwarded before the cut, and the kind of cut.
     pub(super) fn allowance(&self, direction: Direction, forwarded: u64) -> Option<(u64, Cut)> {
         let (limited, bytes, cut) = self.cut_after?;
         (limited == direction).then(|| (bytes.saturating_sub(forwarded), cut))

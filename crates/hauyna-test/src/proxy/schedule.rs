@@ -1,5 +1,5 @@
-//! Faults at random moments on random connections, from a seed: the same seed gives the same faults in the same
-//! order. The proxy's `follow` runs it.
+//! Random faults on random connections, from a seed: the same seed yields the same faults in the same order.
+//! `FaultProxy::follow` runs it.
 
 use super::{Behaviour, Cut, Direction, Link, Shared};
 use crate::clock::after;
@@ -8,17 +8,18 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::{Instant, sleep_until};
 
-/// Something that happens to one connection.
+/// A fault of one connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Fault {
-    /// It is cut.
+    /// The connection is cut.
     Cut(Cut),
-    /// It is treated like this for a while.
-    Conduct(Behaviour),
+    /// The connection is treated like this for a while.
+    Behaviour(Behaviour),
 }
 
-/// Which faults happen, how often and for how long. It begins with cuts of both kinds, stalls of both directions
-/// and of each, slices, and delays of 100 to 300 ms, each as likely; one in about 250 ms, each for at most 2 s.
+/// Which faults happen, how often and for how long. The default: cuts of both kinds, stalls of both
+/// directions and of each, slices, and delays of 100 to 300 ms, all equally likely; one fault about every 250
+/// ms, each for at most 2 s.
 ///
 /// ```
 /// use hauyna_test::{Cut, Fault, Schedule};
@@ -32,28 +33,28 @@ pub struct Schedule {
     random: Random,
     faults: Vec<Fault>,
     every: Duration,
-    lasting: Duration,
+    duration: Duration,
 }
 
 impl Schedule {
-    /// The schedule of a seed.
+    /// Creates the default schedule with this seed.
     #[must_use]
     pub fn new(seed: u64) -> Self {
         let stall = Behaviour::new();
         let faults = vec![
             Fault::Cut(Cut::Reset),
             Fault::Cut(Cut::Fin),
-            Fault::Conduct(stall.stall_both()),
-            Fault::Conduct(stall.stall(Direction::Up)),
-            Fault::Conduct(stall.stall(Direction::Down)),
-            Fault::Conduct(Behaviour::new().slice(3)),
-            Fault::Conduct(Behaviour::new().delay(Duration::from_millis(100), Duration::from_millis(200))),
+            Fault::Behaviour(stall.stall_both()),
+            Fault::Behaviour(stall.stall(Direction::Up)),
+            Fault::Behaviour(stall.stall(Direction::Down)),
+            Fault::Behaviour(Behaviour::new().slice(3)),
+            Fault::Behaviour(Behaviour::new().delay(Duration::from_millis(100), Duration::from_millis(200))),
         ];
-        let (every, lasting) = (Duration::from_millis(250), Duration::from_secs(2));
-        Self { random: Random(seed), faults, every, lasting }
+        let (every, duration) = (Duration::from_millis(250), Duration::from_secs(2));
+        Self { random: Random(seed), faults, every, duration }
     }
 
-    /// Sets which faults happen; one that is listed twice is twice as likely.
+    /// Sets which faults happen. A fault that is listed twice is twice as likely.
     #[must_use]
     pub fn faults(self, faults: impl IntoIterator<Item = Fault>) -> Self {
         Self { faults: faults.into_iter().collect(), ..self }
@@ -65,10 +66,10 @@ impl Schedule {
         Self { every, ..self }
     }
 
-    /// Sets how long a conduct lasts at most.
+    /// Sets the maximum duration of a changed behaviour.
     #[must_use]
-    pub fn duration(self, lasting: Duration) -> Self {
-        Self { lasting, ..self }
+    pub fn duration(self, duration: Duration) -> Self {
+        Self { duration, ..self }
     }
 
     pub(super) async fn run(mut self, shared: Arc<Shared>) {
@@ -78,11 +79,11 @@ impl Schedule {
             let first = disturbed.iter().map(|(until, _)| *until).min().unwrap_or(next);
             sleep_until(next.min(first)).await;
             let now = Instant::now();
-            let usual = shared.state.lock().conduct;
+            let default = shared.state.lock().behaviour;
             disturbed.retain(|(until, link)| {
                 let is_over = *until <= now;
                 if is_over {
-                    link.set(usual);
+                    link.set(default);
                 }
                 !is_over
             });
@@ -93,30 +94,30 @@ impl Schedule {
         }
     }
 
-    /// Does one fault to one connection; gives until when it lasts.
+    /// Applies one fault to one connection. Returns when the fault ends, unless it is a cut.
     fn apply_fault(&mut self, shared: &Shared) -> Option<(Instant, Link)> {
         let kind = usize::try_from(self.random.next() % (self.faults.len() as u64).max(1)).ok()?;
         let fault = *self.faults.get(kind)?;
-        let pick = self.random.next();
-        let lasting = self.up_to(self.lasting);
+        let index = self.random.next();
+        let duration = self.up_to(self.duration);
         let mut state = shared.state.lock();
         let count = state.links.len() as u64;
-        let link = state.links.values().nth(usize::try_from(pick.checked_rem(count)?).ok()?)?.clone();
+        let link = state.links.values().nth(usize::try_from(index.checked_rem(count)?).ok()?)?.clone();
         match fault {
             Fault::Cut(cut) => {
                 link.cut(cut);
                 None
             }
-            Fault::Conduct(conduct) => {
-                link.set(conduct);
+            Fault::Behaviour(behaviour) => {
+                link.set(behaviour);
                 state.faults.disturbed += 1;
-                Some((after(lasting), link))
+                Some((after(duration), link))
             }
         }
     }
 
-    fn up_to(&mut self, most: Duration) -> Duration {
-        let micros = u64::try_from(most.as_micros()).unwrap_or(u64::MAX);
+    fn up_to(&mut self, max: Duration) -> Duration {
+        let micros = u64::try_from(max.as_micros()).unwrap_or(u64::MAX);
         Duration::from_micros(self.random.below(micros.saturating_add(1)))
     }
 }

@@ -1,4 +1,4 @@
-//! What the tools for tests promise.
+//! Tests of the test tools: servers in memory and the fault proxy.
 
 #[cfg(test)]
 mod memory;

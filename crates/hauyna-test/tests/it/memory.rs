@@ -1,4 +1,4 @@
-//! Servers in memory under a paused clock: minutes of silence, grace and time-outs, tested in no time.
+//! Servers in memory with a paused clock: minutes of silence, grace times and timeouts pass in no time.
 
 use hauyna::{ChannelOptions, Handler, Heartbeat, Hub, Presence, json};
 use hauyna_test::{Frame, MemoryServer, advance, settle};
@@ -29,7 +29,7 @@ async fn after_a_minute_of_silence_a_user_is_offline_and_one_that_answers_pings_
     alive.expect_silence(seconds(60)).await;
     assert!(!server.hub().user("mute").is_connected());
     assert!(server.hub().user("alive").is_connected());
-    // Left alone it answers nothing either.
+    // A client that is not read answers no pings either.
     advance(seconds(60)).await;
     assert_eq!(server.hub().stats().connections, 0);
     assert_eq!(server.hub().stats().heartbeat_timeouts, 2);
@@ -42,12 +42,12 @@ async fn a_leave_is_told_when_the_grace_time_is_over_and_not_before() {
     ann.subscribe("room:1").await;
     ann.expect("presence_state").await;
     let mut bob = server.connect("/?user=bob").await;
-    let place = bob.subscribe("room:1").await;
+    let position = bob.subscribe("room:1").await;
     ann.expect_presence("join", "bob").await;
     bob.vanish();
     ann.expect_silence(seconds(29)).await;
     let mut bob = server.connect("/?user=bob").await;
-    bob.recover("room:1", &place).await;
+    bob.recover("room:1", &position).await;
     bob.expect("presence_state").await;
     ann.expect_silence(seconds(300)).await;
     bob.vanish();
@@ -62,14 +62,14 @@ async fn what_is_missed_is_replayed_in_order_as_over_a_socket() {
     let server = MemoryServer::route(rooms(), |router| router.websocket("/live/{id}", named()));
     let mut reader = server.json("/live/7?user=ann").await;
     reader.expect("session").await;
-    let place = reader.subscribe("room:1").await;
+    let position = reader.subscribe("room:1").await;
     reader.vanish();
     for number in 0..40 {
         server.hub().channel("room:1").broadcast(number).await.unwrap();
     }
     let mut reader = server.json("/live/7?user=ann").await;
     reader.expect("session").await;
-    assert_eq!(reader.recover("room:1", &place).await["recovered"], true);
+    assert_eq!(reader.recover("room:1", &position).await["recovered"], true);
     reader.expect("presence_state").await;
     assert_eq!(reader.expect_in_order("room:1", 40).await, (0..40).collect::<Vec<_>>());
     let refused = server.client("/nowhere").try_connect().await.unwrap_err();
@@ -86,7 +86,7 @@ async fn a_short_pipe_is_a_client_that_the_server_cannot_write_to() {
     for _ in 0..10 {
         server.hub().channel("x").broadcast(json!("x".repeat(1000))).await.unwrap();
     }
-    settle().await; // it has not read meanwhile
+    settle().await; // the client has not read meanwhile
     assert_eq!(slow.expect_close().await.0, 3008);
 }
 

@@ -1,4 +1,4 @@
-//! The fault proxy: each fault is what the two ends see of it.
+//! The fault proxy: what both ends see of each fault.
 
 use hauyna_test::{Behaviour, Cut, Direction, Fault, FaultProxy, Schedule};
 use std::io::ErrorKind;
@@ -8,14 +8,14 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::time::{Instant, timeout};
 
-/// A proxy before a listener that is accepted from by hand.
+/// Returns a proxy in front of a listener; the test accepts the connections itself.
 async fn proxied() -> (FaultProxy, TcpListener) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let proxy = FaultProxy::start(listener.local_addr().unwrap()).await;
     (proxy, listener)
 }
 
-/// Both ends of one connection through it.
+/// Returns both ends of a new connection through the proxy.
 async fn through(proxy: &FaultProxy, listener: &TcpListener) -> (TcpStream, TcpStream) {
     let client = TcpStream::connect(proxy.address()).await.unwrap();
     client.set_nodelay(true).unwrap();
@@ -33,25 +33,25 @@ async fn says(stream: &mut TcpStream, bytes: &[u8]) {
 
 async fn hears(stream: &mut TcpStream, bytes: &[u8]) {
     let mut heard = vec![0; bytes.len()];
-    timeout(TIMEOUT, stream.read_exact(&mut heard)).await.expect("it comes in time").unwrap();
+    timeout(TIMEOUT, stream.read_exact(&mut heard)).await.expect("the bytes arrive in time").unwrap();
     assert_eq!(heard, bytes);
 }
 
-/// Nothing comes for a moment.
+/// Checks that nothing arrives for a moment.
 async fn hears_nothing(stream: &mut TcpStream) {
     let read = timeout(MOMENT, stream.read_u8()).await;
     assert!(read.is_err(), "{read:?}");
 }
 
 async fn is_reset(stream: &mut TcpStream) {
-    let mut away = Vec::new();
-    let end = timeout(TIMEOUT, stream.read_to_end(&mut away)).await.expect("it ends in time");
+    let mut rest = Vec::new();
+    let end = timeout(TIMEOUT, stream.read_to_end(&mut rest)).await.expect("the stream ends in time");
     assert_eq!(end.unwrap_err().kind(), ErrorKind::ConnectionReset);
 }
 
 async fn is_ended(stream: &mut TcpStream) {
-    let mut away = Vec::new();
-    timeout(TIMEOUT, stream.read_to_end(&mut away)).await.expect("it ends in time").unwrap();
+    let mut rest = Vec::new();
+    timeout(TIMEOUT, stream.read_to_end(&mut rest)).await.expect("the stream ends in time").unwrap();
 }
 
 #[tokio::test]
@@ -68,7 +68,7 @@ async fn what_is_not_disturbed_passes_whole_and_ends_as_it_would_without() {
     server.read_to_end(&mut received).await.unwrap();
     assert!(received == long, "{} of {} bytes", received.len(), long.len());
     let mut client = sending.await.unwrap();
-    // One direction has ended, the other goes on.
+    // One direction has ended, the other continues.
     says(&mut server, b"still here").await;
     hears(&mut client, b"still here").await;
     drop(server);
@@ -81,8 +81,8 @@ async fn a_cut_is_a_reset_or_an_end_to_both_sides_and_to_nobody_else() {
     for cut in [Cut::Reset, Cut::Fin] {
         let (proxy, listener) = proxied().await;
         let (mut client, mut server) = through(&proxy, &listener).await;
-        let (mut other, mut its) = through(&proxy, &listener).await;
-        // Bytes that nobody reads must not turn an end into a reset.
+        let (mut other, mut other_server) = through(&proxy, &listener).await;
+        // Bytes that unreachable reads must not turn an end into a reset.
         says(&mut client, b"lost?").await;
         hears(&mut server, b"lost?").await;
         proxy.link_of(client.local_addr().unwrap()).unwrap().cut(cut);
@@ -93,9 +93,9 @@ async fn a_cut_is_a_reset_or_an_end_to_both_sides_and_to_nobody_else() {
             }
         }
         says(&mut other, b"unharmed").await;
-        hears(&mut its, b"unharmed").await;
+        hears(&mut other_server, b"unharmed").await;
         proxy.cut_all(cut);
-        assert!(matches!(timeout(TIMEOUT, its.read(&mut [0])).await, Ok(Ok(0) | Err(_))));
+        assert!(matches!(timeout(TIMEOUT, other_server.read(&mut [0])).await, Ok(Ok(0) | Err(_))));
         assert_eq!(proxy.faults().cuts, 2);
         assert!(proxy.links().is_empty());
     }
@@ -125,7 +125,7 @@ async fn a_stalled_direction_keeps_everything_and_gives_it_when_it_goes_on() {
     hears_nothing(&mut server).await;
     says(&mut server, b"down").await;
     hears(&mut client, b"down").await;
-    // Not even its end is seen.
+    // The end of the stream is not forwarded either.
     client.shutdown().await.unwrap();
     hears_nothing(&mut server).await;
     proxy.set_all(Behaviour::new());
@@ -148,7 +148,7 @@ async fn slices_arrive_in_order_and_delays_are_kept() {
         says(&mut client, &[number]).await;
     }
     hears(&mut server, &(0..50).collect::<Vec<u8>>()).await;
-    // All are on their way at once, none comes too early.
+    // All bytes are in transit at once, and none arrives too early.
     let took = began.elapsed();
     assert!(took >= latency && took < latency * 20, "{took:?}");
 }
@@ -170,8 +170,8 @@ async fn a_proxy_that_refuses_resets_new_connections_and_keeps_the_old_ones() {
 #[tokio::test]
 async fn a_target_that_is_not_there_is_a_reset_until_another_one_is_set() {
     let (proxy, listener) = proxied().await;
-    let nobody: SocketAddr = "127.0.0.1:1".parse().unwrap();
-    proxy.set_target(nobody);
+    let unreachable: SocketAddr = "127.0.0.1:1".parse().unwrap();
+    proxy.set_target(unreachable);
     let mut client = TcpStream::connect(proxy.address()).await.unwrap();
     is_reset(&mut client).await;
     proxy.set_target(listener.local_addr().unwrap());
@@ -191,11 +191,11 @@ async fn a_schedule_strikes_until_the_proxy_rests() {
             });
         }
     });
-    let faults = [Fault::Cut(Cut::Reset), Fault::Conduct(Behaviour::new().stall_both())];
+    let faults = [Fault::Cut(Cut::Reset), Fault::Behaviour(Behaviour::new().stall_both())];
     let schedule = Schedule::new(7).faults(faults).every(Duration::from_millis(2));
     proxy.follow(schedule.duration(Duration::from_millis(5)));
     let mut echoed = 0_u8;
-    // Whoever comes back after each cut gets through in the end.
+    // A client that reconnects after each cut gets through in the end.
     while proxy.faults().cuts < 5 || proxy.faults().disturbed < 5 {
         let mut client = TcpStream::connect(proxy.address()).await.unwrap();
         while client.write_all(&[echoed]).await.is_ok() && client.read_u8().await.is_ok() {

@@ -1,6 +1,6 @@
-//! The receiving side of permessage-deflate: bounded inflation of one whole message at a time.
-//! A message is inflated when its last byte is there, so a slow sender pins its compressed bytes and no
-//! decompressor; the output is checked against the limit after every step of at most twice what is there.
+//! The receiving side of permessage-deflate: bounded inflation of one complete message at a time. A message
+//! is inflated when its last byte has arrived, so a slow sender occupies its compressed bytes but no
+//! decompressor. The output is checked against the limit after every step, and each step at most doubles it.
 
 use std::fmt;
 use std::sync::Arc;
@@ -10,26 +10,28 @@ use flate2::{Decompress, FlushDecompress, Status};
 use super::{Shared, TAIL};
 use crate::ProtocolError;
 
-/// Inflates what one peer sends; negotiation yields it, [`Decoder::with_inflate`](crate::Decoder::with_inflate) takes it.
+/// The inflation of one peer's messages: a result of the negotiation, for
+/// [`Decoder::with_inflate`](crate::Decoder::with_inflate).
 ///
-/// Without context takeover it is two words that borrow a decompressor from the pool for each message. With it,
-/// it owns a decompressor of 46 KiB for as long as it lives.
+/// Without context takeover it is two words and borrows a decompressor from the pool for each message. With
+/// context takeover it owns a decompressor of 46 KiB for its lifetime.
 pub struct Inflate {
     shared: Arc<Shared>,
-    own: Option<Box<Decompress>>,
+    exclusive: Option<Box<Decompress>>,
 }
 
 impl Inflate {
     pub(super) fn pooled(shared: Arc<Shared>) -> Self {
-        Self { shared, own: None }
+        Self { shared, exclusive: None }
     }
 
     pub(super) fn with_takeover(shared: Arc<Shared>) -> Self {
-        // A window of 15 bits holds all that a stream of fewer refers to, and zlib-rs takes no less for them.
-        Self { shared, own: Some(Box::new(Decompress::new(false))) }
+        // A window of 15 bits covers the references of a stream with fewer bits, and zlib-rs needs no less
+        // memory for those.
+        Self { shared, exclusive: Some(Box::new(Decompress::new(false))) }
     }
 
-    /// Replaces the content of `out` by the message, of at most `limit` bytes.
+    /// Replaces the content of `out` with the message, of at most `limit` bytes.
     pub(crate) fn inflate(
         &mut self,
         deflated: &[u8],
@@ -37,14 +39,14 @@ impl Inflate {
         out: &mut Vec<u8>,
     ) -> Result<(), ProtocolError> {
         out.clear();
-        // Seen in the wild for the empty message, which RFC 7692 §7.2.3.6 makes one zero byte.
+        // Some senders send nothing for the empty message, which is one zero byte by RFC 7692 §7.2.3.6.
         if deflated.is_empty() {
             return Ok(());
         }
         let mut run =
             Run { limit, ratio: self.shared.config.ratio_limit, deflated: deflated.len(), out, ends: 0 };
-        match &mut self.own {
-            Some(own) => run.message(own, deflated, &TAIL),
+        match &mut self.exclusive {
+            Some(inflater) => run.message(inflater, deflated, &TAIL),
             None => self.shared.inflaters.with(
                 || Decompress::new(false),
                 |pooled| pooled.reset(false),
@@ -56,7 +58,7 @@ impl Inflate {
 
 impl fmt::Debug for Inflate {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Inflate").field("takeover", &self.own.is_some()).finish_non_exhaustive()
+        f.debug_struct("Inflate").field("takeover", &self.exclusive.is_some()).finish_non_exhaustive()
     }
 }
 
@@ -66,11 +68,11 @@ struct Run<'a> {
     ratio: Option<u32>,
     deflated: usize,
     out: &'a mut Vec<u8>,
-    /// How often the stream ended so far.
+    /// Number of times that the stream has ended.
     ends: u32,
 }
 
-/// What a stream says when its input is used up.
+/// State of a stream when its input is consumed.
 #[derive(PartialEq, Eq)]
 enum Stands {
     Open,
@@ -78,18 +80,18 @@ enum Stands {
 }
 
 impl Run<'_> {
-    /// Inflates the payload and the tail that its sender cut off (RFC 7692 §7.2.2).
+    /// Inflates the payload and the tail that its sender removed (RFC 7692 §7.2.2).
     fn message(
         &mut self,
         stream: &mut Decompress,
         deflated: &[u8],
         tail: &[u8],
     ) -> Result<(), ProtocolError> {
-        // A sender that ends its last block for good (§7.2.3.4) and forgets the byte after it needs no tail.
+        // A sender that sets BFINAL on its last block (§7.2.3.4) and omits the byte after it needs no tail.
         if self.part(stream, deflated)? == Stands::Ended {
             return Ok(());
         }
-        // The closing tail ends a stream that stands between two blocks; inside of one it would be read as data.
+        // The closing tail ends a stream that is between two blocks; inside a block it would be read as data.
         if self.part(stream, tail)? == Stands::Open && tail.len() > TAIL.len() {
             return Err(ProtocolError::CorruptDeflate);
         }
@@ -123,18 +125,19 @@ impl Run<'_> {
         }
     }
 
-    /// Doubles the output, up to one byte above the limit: that byte tells "too big" from "just fits". Where less
-    /// than another step would be left, all of it is taken at once: each step may copy everything.
+    /// Doubles the output, up to one byte above the limit: that byte separates "too big" from "just fits". If
+    /// less than another step would remain, all of it is reserved at once, since each step may copy
+    /// everything.
     fn make_room(&mut self) {
         if self.out.len() < self.out.capacity() {
             return;
         }
-        let left = self.limit.saturating_add(1).saturating_sub(self.out.len()).max(1);
+        let remaining = self.limit.saturating_add(1).saturating_sub(self.out.len()).max(1);
         let step = match self.out.len() {
             0 => self.deflated.saturating_mul(4).clamp(FIRST_STEP, LARGEST_FIRST_STEP),
             held => held,
         };
-        self.out.reserve_exact(if left.saturating_sub(step) < step { left } else { step });
+        self.out.reserve_exact(if remaining.saturating_sub(step) < step { remaining } else { step });
     }
 
     fn check(&self) -> Result<(), ProtocolError> {
@@ -151,13 +154,14 @@ impl Run<'_> {
     }
 }
 
-/// The tail and a final empty block: proof that a message stands alone and is whole.
+/// The tail and a final empty block, which prove that a message is complete and self-contained.
 const CLOSING_TAIL: [u8; 9] = [0x00, 0x00, 0xff, 0xff, 0x01, 0x00, 0x00, 0xff, 0xff];
-/// A stream may end in a message (RFC 7692 §7.2.3.4), but each end costs us a reset and the peer two bytes.
+/// Maximum number of stream ends in a message. RFC 7692 §7.2.3.4 allows them, but each costs us a reset and
+/// the peer only two bytes.
 const MAX_ENDS: u32 = 16;
-/// The size in bytes from which the ratio of a message counts.
+/// Size in bytes from which the ratio of a message is checked.
 const RATIO_FROM: usize = 64 << 10;
-/// The bounds in bytes of the first piece of output.
+/// Bounds in bytes of the first step of output.
 const FIRST_STEP: usize = 256;
 const LARGEST_FIRST_STEP: usize = 16 << 10;
 

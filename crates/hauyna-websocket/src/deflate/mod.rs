@@ -1,6 +1,7 @@
 //! permessage-deflate (RFC 7692): one [`Deflate`] serves all connections of an endpoint and owns the pools of
-//! compressors and decompressors. What we send never relies on earlier messages, so that one compressed frame
-//! serves every subscriber of a broadcast; `negotiate` agrees on it and `inflate` undoes the peer's.
+//! compressors and decompressors. Our frames never refer to earlier messages, so one compressed frame serves
+//! all subscribers of a broadcast. `negotiate` does the handshake, and `inflate` decompresses the peer's
+//! messages.
 
 use std::fmt;
 use std::sync::Arc;
@@ -20,29 +21,29 @@ pub use negotiate::{DeflateRefused, Negotiated, PeerWindow};
 
 use pool::Pool;
 
-/// How an endpoint compresses and what it lets its peers do.
+/// Options of an endpoint's compression, and what its peers may do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct DeflateConfig {
-    /// The compression level, 1 (fast) to 9 (small); 2 by default. Others are taken as the nearest of these.
+    /// Compression level, 1 (fast) to 9 (small); 2 by default. Other values become the nearest of these.
     ///
-    /// JSON of 4 KiB becomes 1,539 bytes in 10 µs at level 1, 1,027 in 18 at level 2 and 936 in 27 at level 6
-    /// (`cargo bench -p hauyna-websocket`); one compression serves a whole broadcast.
+    /// 4 KiB of JSON become 1,539 bytes in 10 µs at level 1, 1,027 in 18 µs at level 2 and 936 in 27 µs at
+    /// level 6 (`cargo bench -p hauyna-websocket`). One compression serves a whole broadcast.
     pub level: u32,
-    /// Payloads of fewer bytes are sent plain; 256 by default.
+    /// Minimum size of a compressed payload in bytes; 256 by default. Smaller ones are sent plain.
     ///
-    /// A compressor has to clear its tables for each message whatever its length, and every receiver pays for
-    /// an inflation; below this, what is saved seldom spares a segment on the wire.
+    /// A compressor has to clear its tables for each message whatever its length, and each receiver has to
+    /// inflate it. Below the threshold, the saved bytes seldom save a segment on the wire.
     pub threshold: usize,
-    /// The largest LZ77 window the peer is asked to compress with, as a power of two, 9–15; 15 by default.
-    /// Others are taken as the nearest of these: RFC 7692 §7.1.2 allows 8, which zlib cannot do.
+    /// Largest LZ77 window that the peer is asked to compress with, as a power of two, 9–15; 15 by default.
+    /// Other values become the nearest of these: RFC 7692 §7.1.2 allows 8, which zlib does not support.
     ///
-    /// It spares the peer's memory. Ours is the same for every window, and a client that does not offer
+    /// It saves the peer's memory. Ours is the same for every window, and a client that does not offer
     /// `client_max_window_bits` cannot be asked.
     pub max_window_bits: u8,
     /// Whether the peer may refer to its earlier messages; [`Takeover::None`] by default.
     pub takeover: Takeover,
-    /// Refuses messages that inflate beyond 64 KiB by more than this factor; `None`, the default, leaves it to
-    /// [`Limits::message`](crate::Limits::message) alone. Deflate reaches 1,032; honest logs reach 50.
+    /// Maximum ratio of messages that inflate beyond 64 KiB. `None`, the default, leaves the limit to
+    /// [`Limits::message`](crate::Limits::message). Deflate reaches a ratio of 1,032; ordinary logs reach 50.
     pub ratio_limit: Option<u32>,
 }
 
@@ -52,18 +53,18 @@ impl Default for DeflateConfig {
     }
 }
 
-/// Whether the peer may compress a message with references into its earlier ones (RFC 7692 §7.1.1).
+/// Whether the peer may compress a message with references to its earlier ones (RFC 7692 §7.1.1).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Takeover {
-    /// It may not: decompressors are taken from the pool for the time of one message, and an idle connection
-    /// costs nothing.
+    /// It may not. A decompressor is borrowed from the pool for one message, and an idle connection costs
+    /// nothing.
     None,
-    /// It may: each connection that negotiated it keeps a decompressor of 46 KiB (measured; most of it is the
-    /// window of 32 KiB), and length oracles across messages (RFC 7692 §8) are the application's to avoid.
+    /// It may. Each connection that negotiated it keeps a decompressor of 46 KiB (measured; max of it is the
+    /// window of 32 KiB), and the application has to avoid length oracles across messages (RFC 7692 §8).
     Allowed,
 }
 
-/// The compression of an endpoint, shared by all its connections; clones are handles on the same pools.
+/// The compression of an endpoint, shared by all its connections. Clones share the same pools.
 ///
 /// # Examples
 ///
@@ -99,7 +100,7 @@ pub(crate) struct Shared {
 }
 
 impl Deflate {
-    /// Makes the pools; they are empty and keep at most as many states as there are processors.
+    /// Creates empty pools, which keep at most as many states as there are processors.
     #[must_use]
     pub fn new(config: DeflateConfig) -> Self {
         let config = DeflateConfig {
@@ -111,18 +112,18 @@ impl Deflate {
         Self { shared: Arc::new(shared) }
     }
 
-    /// Compresses a payload by itself, with a window of 32 KiB, into what follows RSV1 (RFC 7692 §7.2.1).
+    /// Compresses a self-contained payload, with a window of 32 KiB, for a frame with RSV1 (RFC 7692 §7.2.1).
     ///
-    /// `None` means that it is better sent plain: it is below the threshold, or does not shrink.
+    /// Returns `None` if it should be sent plain, because it is below the threshold or does not shrink.
     #[must_use]
     pub fn compress(&self, payload: &[u8]) -> Option<Vec<u8>> {
         let mut out = Vec::new();
         self.compress_onto(payload, &mut out).then_some(out)
     }
 
-    /// Encodes a whole unmasked frame, compressed where that is worth it.
+    /// Encodes a complete unmasked frame, compressed if that makes it smaller.
     ///
-    /// Whether a peer takes compressed frames of this length is up to its [`PeerWindow`].
+    /// [`PeerWindow`] says whether a peer can inflate compressed frames of this length.
     #[must_use]
     pub fn frame(&self, opcode: OpCode, payload: &[u8]) -> Bytes {
         if opcode.is_control() || payload.len() < self.shared.config.threshold {
@@ -136,7 +137,8 @@ impl Deflate {
         encode(opcode, payload)
     }
 
-    /// Appends the compressed payload and tells whether it did; `false` leaves `out` in any state.
+    /// Appends the compressed payload and returns whether it succeeded. After `false` the content of `out` is
+    /// undefined.
     fn compress_onto(&self, payload: &[u8], out: &mut Vec<u8>) -> bool {
         if payload.len() < self.shared.config.threshold || payload.is_empty() {
             return false;
@@ -150,25 +152,26 @@ impl Deflate {
     }
 }
 
-/// Deflates `payload` up to a sync flush and cuts the flush's tail off; `false` when that would not shrink it.
+/// Deflates `payload` up to a sync flush and removes the flush's tail. Returns `false` if that would not
+/// shrink it.
 fn run(compressor: &mut Compress, payload: &[u8], out: &mut Vec<u8>) -> bool {
     let start = out.len();
-    // What is not smaller than the payload once its tail is cut off is of no use.
-    let most = payload.len() + TAIL.len();
+    // The result without its tail must be smaller than the payload.
+    let max = payload.len() + TAIL.len();
     let mut rest = payload;
-    out.reserve_exact((payload.len() / 4).max(256).min(most));
+    out.reserve_exact((payload.len() / 4).max(256).min(max));
     loop {
         let before = compressor.total_in();
         let Ok(status) = compressor.compress_vec(rest, out, FlushCompress::Sync) else { return false };
         rest = &rest[(compressor.total_in() - before) as usize..];
         let written = out.len() - start;
-        if written >= most {
+        if written >= max {
             return false;
         }
         if status == Status::BufError || out.len() < out.capacity() {
             break;
         }
-        out.reserve_exact(written.min(most - written));
+        out.reserve_exact(written.min(max - written));
     }
     if !rest.is_empty() || !out[start..].ends_with(&TAIL) {
         return false;
@@ -189,5 +192,5 @@ impl fmt::Debug for Deflate {
     }
 }
 
-/// The end of a sync flush, which does not travel (RFC 7692 §7.2.1).
+/// The end of a sync flush, which is not sent (RFC 7692 §7.2.1).
 const TAIL: [u8; 4] = [0x00, 0x00, 0xff, 0xff];

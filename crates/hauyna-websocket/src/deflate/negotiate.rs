@@ -1,5 +1,6 @@
 //! The negotiation of permessage-deflate (RFC 7692 §7): a server's answer to offers, a client's offer and its
-//! judgement of the answer. What we send never refers to earlier messages, and we say so whenever we may.
+//! check of the answer. Our messages never refer to earlier ones, and we announce that whenever the RFC
+//! allows it.
 
 use std::fmt::Write as _;
 use std::sync::Arc;
@@ -10,45 +11,46 @@ use http::header::SEC_WEBSOCKET_EXTENSIONS;
 use super::parameters::{ClientBits, Entries, Entry, Parameters};
 use super::{Deflate, Inflate, Takeover};
 
-/// What both ends agreed on.
+/// The result of a negotiation.
 #[derive(Debug)]
 pub struct Negotiated {
-    /// The value of Sec-WebSocket-Extensions in the server's answer.
+    /// Value of Sec-WebSocket-Extensions in the server's answer.
     pub response: String,
-    /// What inflates the peer's messages.
+    /// Inflation of the peer's messages.
     pub inflate: Inflate,
-    /// Which of our compressed frames the peer can inflate.
+    /// Window of the peer: which of our compressed frames it can inflate.
     pub window: PeerWindow,
 }
 
-/// The LZ77 window a peer inflates with, which decides whether a shared compressed frame may be sent to it.
+/// The LZ77 window of a peer, which decides whether a shared compressed frame may be sent to it.
 ///
-/// We compress each message by itself, so no reference in it reaches further back than the payload is long:
-/// a peer with a window of 2^n bytes can inflate any of our frames whose payload is at most that long. That is
-/// also how a window of 8 bits is honoured, which zlib cannot compress for.
+/// We compress each message by itself, so no reference in it reaches further back than the length of the
+/// payload: a peer with a window of 2^n bytes can inflate any of our frames whose payload is at most that
+/// long. This also covers a window of 8 bits, for which zlib cannot compress.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct PeerWindow {
     bits: u8,
 }
 
 impl PeerWindow {
-    /// Tells whether the compressed frame of a payload of so many bytes may be sent to this peer; otherwise it
-    /// gets the plain one.
+    /// Whether the compressed frame of a payload of this many bytes may be sent to this peer. Otherwise it
+    /// gets the plain frame.
     #[must_use]
     pub const fn fits(self, payload: usize) -> bool {
         self.bits >= 15 || payload <= 1 << self.bits
     }
 }
 
-/// A server's answer to our offer is not one that RFC 7692 §7.1 allows.
+/// The error of a server's answer that RFC 7692 §7.1 does not allow.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("the server's answer to the compression offer is invalid")]
 pub struct DeflateRefused;
 
 impl Deflate {
-    /// Answers the first offer of a client that can be accepted; `None` leaves the connection uncompressed.
+    /// Answers the first acceptable offer of a client. `None` leaves the connection uncompressed.
     ///
-    /// A header that breaks the grammar is declined as a whole. Takes time linear in the headers' length.
+    /// A header that violates the grammar is declined as a whole. The time is linear in the length of the
+    /// headers.
     #[must_use]
     pub fn negotiate(&self, headers: &HeaderMap) -> Option<Negotiated> {
         for line in headers.get_all(SEC_WEBSOCKET_EXTENSIONS) {
@@ -62,15 +64,16 @@ impl Deflate {
         None
     }
 
-    /// Every valid offer can be accepted: see [`PeerWindow`] for small windows.
+    /// Returns the answer to an offer. Every valid offer can be accepted; see [`PeerWindow`] for small
+    /// windows.
     fn answer(&self, offer: &Parameters) -> Negotiated {
         let config = &self.shared.config;
-        // Our own promise, which lets the client do without a window between messages (§7.1.1.1).
+        // This promise lets the client drop its window between messages (§7.1.1.1).
         let mut response = String::from("permessage-deflate; server_no_context_takeover");
         if let Some(bits) = offer.server_max_window_bits {
             let _ = write!(response, "; server_max_window_bits={bits}");
         }
-        // A client that did not offer the parameter must not be sent it (§7.1.2.2).
+        // The parameter must not be sent to a client that did not offer it (§7.1.2.2).
         let limited = match offer.client_max_window_bits {
             None => None,
             Some(ClientBits::Any) => Some(config.max_window_bits),
@@ -87,7 +90,7 @@ impl Deflate {
         Negotiated { response, inflate: self.inflate(takeover), window }
     }
 
-    /// The offer of a client: the value of Sec-WebSocket-Extensions in its request.
+    /// Returns the offer of a client: the value of Sec-WebSocket-Extensions in its request.
     #[must_use]
     pub fn offer(&self) -> String {
         let config = &self.shared.config;
@@ -102,12 +105,13 @@ impl Deflate {
         offer
     }
 
-    /// Judges the answer to [`offer`](Self::offer); `Ok(None)` when the server declined by silence.
+    /// Checks the answer to [`offer`](Self::offer). Returns `Ok(None)` if the server does not mention the
+    /// extension.
     ///
     /// # Errors
     ///
-    /// The server accepts something else than was offered, or twice, or breaks the grammar; the client is to
-    /// fail the connection (RFC 7692 §7.1, RFC 6455 §9.1).
+    /// Returns an error if the server accepts what was not offered, accepts twice, or violates the grammar.
+    /// The client must then fail the connection (RFC 7692 §7.1, RFC 6455 §9.1).
     pub fn accept(&self, headers: &HeaderMap) -> Result<Option<Negotiated>, DeflateRefused> {
         let config = &self.shared.config;
         let mut answer = None;
@@ -131,7 +135,7 @@ impl Deflate {
         let bits = match answer.client_max_window_bits {
             None => 15,
             Some(ClientBits::AtMost(bits)) => bits,
-            // An answer must come with a value (§7.1.2.2).
+            // An answer must have a value (§7.1.2.2).
             Some(ClientBits::Any) => return Err(DeflateRefused),
         };
         let response = line.to_str().map_err(|_| DeflateRefused)?.to_owned();

@@ -1,20 +1,20 @@
 //! The grammar of Sec-WebSocket-Extensions (RFC 6455 §9.1) and the four parameters of permessage-deflate
-//! (RFC 7692 §7.1). One pass over the header, whatever a peer writes into it: no backtracking, no copies.
+//! (RFC 7692 §7.1). One pass over any header: no backtracking, no copies. `negotiate` uses it.
 
 use crate::token::is_token_byte;
 
-/// One entry of the header: is it ours, and are its parameters right?
+/// One entry of the header.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Entry {
-    /// permessage-deflate with parameters that make sense.
+    /// permessage-deflate with valid parameters.
     Deflate(Parameters),
-    /// permessage-deflate with an unknown, repeated or invalid parameter: to be declined.
+    /// permessage-deflate with an unknown, repeated or invalid parameter, which must be declined.
     Invalid,
-    /// Some other extension.
+    /// Another extension.
     Other,
 }
 
-/// The parameters of one offer, or of an answer.
+/// The parameters of an offer or an answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(super) struct Parameters {
     pub(super) server_no_context_takeover: bool,
@@ -23,18 +23,18 @@ pub(super) struct Parameters {
     pub(super) client_max_window_bits: Option<ClientBits>,
 }
 
-/// `client_max_window_bits` may come without a value in an offer: "limit me if you like".
+/// The value of `client_max_window_bits`, which an offer may leave out: the server may then choose any limit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum ClientBits {
     Any,
     AtMost(u8),
 }
 
-/// The header breaks the grammar.
+/// The error of a header that violates the grammar.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Malformed;
 
-/// Reads the entries of one header line.
+/// A reader of the entries of one header line.
 pub(super) struct Entries<'a> {
     rest: &'a [u8],
 }
@@ -102,7 +102,7 @@ impl<'a> Entries<'a> {
         if token.is_empty() { Err(Malformed) } else { Ok(token) }
     }
 
-    /// A token, or a quoted string that must hold a token once unescaped (RFC 6455 §9.1).
+    /// Reads a token, or a quoted string that must be a token once unescaped (RFC 6455 §9.1).
     fn value(&mut self) -> Result<Value, Malformed> {
         if !self.take(b'"') {
             return Ok(self.token()?.iter().fold(Value::default(), |value, byte| value.push(*byte)));
@@ -130,7 +130,7 @@ impl<'a> Entries<'a> {
 }
 
 impl Parameters {
-    /// Adds a parameter; `None` when it is unknown, repeated or has a value it must not have (RFC 7692 §7).
+    /// Adds a parameter. Returns `None` if it is unknown, repeated or has an invalid value (RFC 7692 §7).
     fn with(mut self, name: &[u8], value: Option<Value>) -> Option<Self> {
         match name {
             b"server_no_context_takeover" if !self.server_no_context_takeover && value.is_none() => {
@@ -154,7 +154,7 @@ impl Parameters {
     }
 }
 
-/// A parameter's value: its first two bytes and its length, all that window bits need.
+/// A parameter's value: its first two bytes and its length, which is enough for window bits.
 #[derive(Debug, Clone, Copy, Default)]
 struct Value {
     start: [u8; 2],
@@ -170,7 +170,7 @@ impl Value {
         self
     }
 
-    /// A decimal from 8 to 15 without leading zeros (RFC 7692 §7.1.2).
+    /// Returns the value as a decimal from 8 to 15 without leading zeros (RFC 7692 §7.1.2).
     fn window_bits(self) -> Option<u8> {
         match (self.len, self.start) {
             (1, [digit @ (b'8' | b'9'), _]) => Some(digit - b'0'),

@@ -1,33 +1,33 @@
-//! A pool of zlib states: a decompressor is 46 KiB, a compressor 316, and is needed for the time of one message.
-//! A state is reset before it is put back, and one that was in use during a panic is never put back.
+//! A pool of zlib states: a decompressor has 46 KiB, a compressor 316 KiB, and each is needed for one
+//! message. A state is reset before it is put back; one that was in use during a panic is never put back.
 
 use std::sync::{Mutex, PoisonError};
 use std::thread::available_parallelism;
 
 pub(super) struct Pool<T> {
     idle: Mutex<Vec<T>>,
-    most: usize,
+    max: usize,
 }
 
 impl<T> Pool<T> {
     pub(super) fn new() -> Self {
-        let most = available_parallelism().map_or(1, usize::from);
-        Self { idle: Mutex::new(Vec::new()), most }
+        let max = available_parallelism().map_or(1, usize::from);
+        Self { idle: Mutex::new(Vec::new()), max }
     }
 
-    /// Runs `work` with a state of its own, outside the lock.
+    /// Calls `use_state` with an exclusive state, outside the lock.
     pub(super) fn with<R>(
         &self,
         make: impl FnOnce() -> T,
         reset: impl FnOnce(&mut T),
-        work: impl FnOnce(&mut T) -> R,
+        use_state: impl FnOnce(&mut T) -> R,
     ) -> R {
         let idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner).pop();
         let mut state = idle.unwrap_or_else(make);
-        let result = work(&mut state);
+        let result = use_state(&mut state);
         reset(&mut state);
         let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
-        if idle.len() < self.most {
+        if idle.len() < self.max {
             idle.push(state);
         }
         result
@@ -48,7 +48,7 @@ mod tests {
         }
         nest(&pool, 1000);
         let idle = pool.idle.lock().unwrap();
-        assert_eq!(idle.len(), pool.most);
+        assert_eq!(idle.len(), pool.max);
         assert!(idle.iter().all(|state| *state == 0), "each was reset before it was put back");
     }
 

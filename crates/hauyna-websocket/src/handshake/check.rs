@@ -1,5 +1,5 @@
-//! The server's judgement of a request (RFC 6455 §4.2.1, RFC 8441 §5) and its answer when all is well.
-//! Origin and authorisation are not judged here: they are the application's.
+//! The server's check of a request (RFC 6455 §4.2.1, RFC 8441 §5) and the answer that accepts it. The
+//! application checks origin and authorisation.
 
 use std::collections::HashSet;
 
@@ -15,17 +15,17 @@ use http::{HeaderMap, HeaderValue, Method, Response, StatusCode, Version};
 use super::{Refusal, accept_key};
 use crate::token::{is_token, lists};
 
-/// Tells whether a request asks for an upgrade to WebSocket at all, well or badly; others belong to plain HTTP.
+/// Whether a request asks for an upgrade to WebSocket, valid or not. Other requests are plain HTTP.
 #[must_use]
 pub fn wants_websocket(request: &Parts) -> bool {
     lists(&request.headers, UPGRADE, "websocket")
 }
 
-/// Judges a request for an upgrade over HTTP/1.1 (RFC 6455 §4.2.1).
+/// Checks a request for an upgrade over HTTP/1.1 (RFC 6455 §4.2.1).
 ///
 /// # Errors
 ///
-/// The first rule it breaks.
+/// Returns the first violated rule.
 pub fn check(request: &Parts) -> Result<Upgrade, Refusal> {
     let headers = &request.headers;
     if request.method != Method::GET {
@@ -34,7 +34,7 @@ pub fn check(request: &Parts) -> Result<Upgrade, Refusal> {
     if request.version != Version::HTTP_11 {
         return Err(Refusal::HttpVersion);
     }
-    // A body in front of the first frame is how requests are smuggled past a proxy.
+    // A body in front of the first frame could smuggle requests past a proxy.
     if headers.contains_key(CONTENT_LENGTH) || headers.contains_key(TRANSFER_ENCODING) {
         return Err(Refusal::Body);
     }
@@ -54,11 +54,11 @@ pub fn check(request: &Parts) -> Result<Upgrade, Refusal> {
     Ok(Upgrade { protocols: protocols(headers)?, accept: Some(accept_key(key.as_bytes())) })
 }
 
-/// Judges an extended CONNECT of HTTP/2 (RFC 8441 §5), whose `:protocol` is given beside the request.
+/// Checks an extended CONNECT of HTTP/2 (RFC 8441 §5), whose `:protocol` is passed separately.
 ///
 /// # Errors
 ///
-/// The first rule it breaks.
+/// Returns the first violated rule.
 pub fn check_extended_connect(request: &Parts, protocol: &str) -> Result<Upgrade, Refusal> {
     let headers = &request.headers;
     if request.method != Method::CONNECT {
@@ -82,7 +82,7 @@ fn check_version(headers: &HeaderMap) -> Result<(), Refusal> {
     }
 }
 
-/// The only value of a header, or `repeated`.
+/// Returns the only value of a header, or the error `repeated`.
 fn single(
     headers: &HeaderMap,
     name: impl AsHeaderName,
@@ -93,8 +93,8 @@ fn single(
     if values.next().is_some() { Err(repeated) } else { Ok(first) }
 }
 
-/// The sub-protocols, joined by commas; they must be distinct tokens (RFC 6455 §4.1). Empty elements of the list are
-/// ignored (RFC 9110 §5.6.1), but one element has to be there.
+/// Returns the sub-protocols, joined by commas. They must be distinct tokens (RFC 6455 §4.1). Empty elements
+/// of the list are ignored (RFC 9110 §5.6.1), but the list must have one element.
 fn protocols(headers: &HeaderMap) -> Result<String, Refusal> {
     let mut joined = String::new();
     let mut seen = HashSet::new();
@@ -118,12 +118,12 @@ fn protocols(headers: &HeaderMap) -> Result<String, Refusal> {
     Ok(joined)
 }
 
-/// A handshake that can be accepted.
+/// A valid handshake.
 #[derive(Debug, Clone)]
 pub struct Upgrade {
-    /// Distinct tokens, joined by commas.
+    /// Sub-protocols: distinct tokens, joined by commas.
     protocols: String,
-    /// Sec-WebSocket-Accept; none for extended CONNECT.
+    /// Value of Sec-WebSocket-Accept; `None` for extended CONNECT.
     accept: Option<HeaderValue>,
 }
 
@@ -133,10 +133,10 @@ impl Upgrade {
         self.protocols.split(',').filter(|protocol| !protocol.is_empty())
     }
 
-    /// Makes the answer: 101, or 200 for extended CONNECT (RFC 8441 §5).
+    /// Returns the answer: 101, or 200 for extended CONNECT (RFC 8441 §5).
     ///
-    /// A `protocol` that the client did not offer is left out, as it would make the client fail (RFC 6455 §4.1),
-    /// and so are `extensions` that cannot be a header's value.
+    /// A `protocol` that the client did not offer is left out, as the client would fail (RFC 6455 §4.1).
+    /// `extensions` that are no valid header value are left out, too.
     #[must_use]
     pub fn response(&self, protocol: Option<&str>, extensions: Option<&str>) -> Response<()> {
         let mut response = Response::new(());
@@ -168,7 +168,7 @@ impl Upgrade {
 
 /// Appends the head of a response as HTTP/1.1 to `out`, its empty line included.
 ///
-/// Nothing can be injected: header values cannot hold CR or LF, `HeaderValue` refuses them.
+/// Nothing can be injected, since `HeaderValue` refuses CR and LF.
 pub fn write_head<B>(response: &Response<B>, out: &mut Vec<u8>) {
     let status = response.status();
     out.extend_from_slice(b"HTTP/1.1 ");
@@ -180,7 +180,7 @@ pub fn write_head<B>(response: &Response<B>, out: &mut Vec<u8>) {
     out.extend_from_slice(b"\r\n");
 }
 
-/// Writes headers, a line each.
+/// Writes one line for each header.
 pub(super) fn write_headers(headers: &HeaderMap, out: &mut Vec<u8>) {
     for (name, value) in headers {
         out.extend_from_slice(name.as_str().as_bytes());

@@ -1,4 +1,4 @@
-//! The client's side of the handshake (RFC 6455 §4.1): the request, and the judgement of the server's answer.
+//! The client's side of the handshake (RFC 6455 §4.1): the request, and the check of the server's answer.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -26,7 +26,8 @@ pub struct ClientRequest {
 }
 
 impl ClientRequest {
-    /// Asks `host` (with its port, unless it is the scheme's own) for `path` (with its query).
+    /// Creates a request to `host` (with its port, unless it is the scheme's default) for `path` (with its
+    /// query).
     #[must_use]
     pub fn new(host: &str, path: &str) -> Self {
         Self {
@@ -45,7 +46,7 @@ impl ClientRequest {
         self
     }
 
-    /// Adds a header, for example Origin or Authorization. Those of the handshake itself are ours to set and ignored.
+    /// Adds a header, for example Origin or Authorization. Headers of the handshake itself are ignored.
     #[must_use]
     pub fn header(mut self, name: HeaderName, value: HeaderValue) -> Self {
         self.headers.append(name, value);
@@ -59,11 +60,12 @@ impl ClientRequest {
         self
     }
 
-    /// Makes the bytes to send and the reader of the answer, around a fresh random key.
+    /// Returns the bytes to send and the reader of the answer, with a new random key.
     ///
     /// # Errors
     ///
-    /// The host, the path or a sub-protocol cannot stand in a request, or the system has no randomness to give.
+    /// Returns an error if the host, the path or a sub-protocol is not valid in a request, or the system
+    /// provides no randomness.
     pub fn start(self) -> Result<(Vec<u8>, ServerAnswer), InvalidRequest> {
         let mut nonce = [0; 16];
         getrandom::fill(&mut nonce).map_err(|_| InvalidRequest)?;
@@ -106,12 +108,12 @@ impl ClientRequest {
     }
 }
 
-/// A request that cannot be sent.
+/// The error of a request that cannot be sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("host, path or sub-protocol cannot stand in a request")]
 pub struct InvalidRequest;
 
-/// Reads and judges the server's answer to one request.
+/// A reader of the server's answer to one request.
 #[derive(Debug)]
 pub struct ServerAnswer {
     accept: HeaderValue,
@@ -120,24 +122,24 @@ pub struct ServerAnswer {
     buffer: HeadBuffer,
 }
 
-/// What the server agreed to.
+/// The accepted handshake.
 #[derive(Debug)]
 pub struct Accepted {
-    /// The sub-protocol, one of those offered.
+    /// Sub-protocol, one of those offered.
     pub protocol: Option<String>,
-    /// The compression, when it was offered and accepted.
+    /// Compression, if it was offered and accepted.
     pub deflate: Option<Negotiated>,
-    /// The answer's headers.
+    /// Headers of the answer.
     pub headers: HeaderMap,
-    /// What followed the answer: the server's first frames.
+    /// Bytes after the answer: the server's first frames.
     pub rest: Vec<u8>,
 }
 
-/// Why a server's answer opens no connection.
+/// Why a server's answer does not open a connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum AnswerError {
-    /// The answer is not HTTP/1.1, breaks its grammar or is above 16 KiB or 100 headers.
+    /// The answer is not HTTP/1.1, violates its grammar, or has more than 16 KiB or 100 headers.
     #[error("malformed answer")]
     Malformed,
     /// The server answered with another status than 101.
@@ -155,11 +157,12 @@ pub enum AnswerError {
 }
 
 impl ServerAnswer {
-    /// Takes what was read; `Ok(Some)` once the answer is complete and opens the connection.
+    /// Processes bytes that were read. Returns `Ok(Some)` once the answer is complete and opens the
+    /// connection.
     ///
     /// # Errors
     ///
-    /// The answer does not open a connection, which is to be dropped.
+    /// Returns an error if the answer does not open a connection. The caller must drop the socket.
     pub fn push(&mut self, bytes: &[u8]) -> Result<Option<Accepted>, AnswerError> {
         let Some(head_len) = self.buffer.push(bytes).map_err(|_| AnswerError::Malformed)? else {
             return Ok(None);

@@ -1,12 +1,13 @@
-//! The head of an HTTP/1 message, collected from reads of any size. Each byte is looked at once while it is
-//! collected and once when it is parsed, however it was cut; size and number of headers are bounded.
+//! The head of an HTTP/1 message, collected from reads of any size. Each byte is examined once when it
+//! arrives and once when the head is parsed. Size and number of headers are bounded. `check` and `client`
+//! build on it.
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Uri, Version};
 
 use super::Refusal;
 
-/// Collects the head of a request: at most 16 KiB and 100 headers.
+/// A reader of the head of a request, of at most 16 KiB and 100 headers.
 ///
 /// # Examples
 ///
@@ -15,13 +16,13 @@ use super::Refusal;
 ///
 /// let (request, mut answer) = ClientRequest::new("example.com", "/ws").protocol("hauyna.v1").start()?;
 ///
-/// // The server reads until the head is whole, and answers.
-/// let head = HeadReader::new().push(&request)?.expect("all of it came at once");
+/// // The server reads until the head is complete, and answers.
+/// let head = HeadReader::new().push(&request)?.expect("everything arrived at once");
 /// let upgrade = check(&head.request.into_parts().0)?;
 /// let mut response = Vec::new();
 /// upgrade.write_response(upgrade.protocols().next(), None, &mut response);
 ///
-/// let accepted = answer.push(&response)?.expect("all of it came at once");
+/// let accepted = answer.push(&response)?.expect("everything arrived at once");
 /// assert_eq!(accepted.protocol.as_deref(), Some("hauyna.v1"));
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
@@ -30,31 +31,33 @@ pub struct HeadReader {
     buffer: HeadBuffer,
 }
 
-/// A complete head, with the bytes it was parsed from so that the request can be handed to another HTTP server.
+/// A complete head and its bytes, so that the request can be passed to another HTTP server.
 #[derive(Debug)]
 pub struct Head {
     /// The request.
     pub request: Request<()>,
-    /// Everything read so far: the head and what followed it.
+    /// Everything read so far: the head and the bytes after it.
     pub bytes: Vec<u8>,
-    /// How many of the bytes are the head; frames follow them.
+    /// Length of the head in `bytes`; frames follow it.
     pub head_len: usize,
 }
 
 impl HeadReader {
-    /// Makes an empty reader.
+    /// Creates an empty reader.
     #[must_use]
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Takes what was read; `Ok(Some)` once the head is complete, after which the reader is empty again.
+    /// Processes bytes that were read. Returns `Ok(Some)` once the head is complete; the reader is then empty
+    /// again.
     ///
-    /// The start of an HTTP/2 connection is a complete head too: method `PRI`, version 2.
+    /// The preface of an HTTP/2 connection is a complete head, too: method `PRI`, version 2.
     ///
     /// # Errors
     ///
-    /// The head is too big, has too many headers, or is not HTTP/1. The connection is to be closed.
+    /// Returns an error if the head is too big, has too many headers, or is not HTTP/1. The caller must close
+    /// the connection.
     pub fn push(&mut self, bytes: &[u8]) -> Result<Option<Head>, Refusal> {
         let Some(head_len) = self.buffer.push(bytes)? else { return Ok(None) };
         let bytes = self.buffer.take();
@@ -63,19 +66,19 @@ impl HeadReader {
     }
 }
 
-/// The bytes of a head and how far they were searched for its end.
+/// The bytes of a head, and the progress of the search for its end.
 #[derive(Debug, Default)]
 pub(super) struct HeadBuffer {
     bytes: Vec<u8>,
     searched: usize,
-    /// Where the line begins that is being read.
+    /// Start of the current line.
     line: usize,
-    /// Whether a line that is not empty was read.
+    /// Whether a non-empty line was read.
     begun: bool,
 }
 
 impl HeadBuffer {
-    /// Appends and returns the length of the head once its empty line is there.
+    /// Appends bytes. Returns the length of the head once its empty line has arrived.
     pub(super) fn push(&mut self, bytes: &[u8]) -> Result<Option<usize>, Refusal> {
         self.bytes.extend_from_slice(bytes);
         let searched = std::mem::replace(&mut self.searched, self.bytes.len());
@@ -84,13 +87,13 @@ impl HeadBuffer {
             if newline >= MAX_HEAD {
                 break;
             }
-            // A lone LF is where two parsers come to see two different messages.
+            // At a lone LF, two parsers could see two different messages.
             let Some(line) = self.bytes[self.line..newline].strip_suffix(b"\r") else {
                 return Err(Refusal::Malformed);
             };
             let empty = line.is_empty();
             self.line = newline + 1;
-            // Empty lines before the first one are to be ignored (RFC 9112 §2.2).
+            // Empty lines before the first line are ignored (RFC 9112 §2.2).
             if empty && self.begun {
                 return Ok(Some(self.line));
             }
@@ -129,7 +132,7 @@ fn parse_request(head: &[u8]) -> Result<Request<()>, Refusal> {
     Ok(request)
 }
 
-/// The headers that were parsed from `head`; their values share its bytes.
+/// Returns the headers that were parsed from `head`. Their values share its bytes.
 pub(super) fn header_map(head: &Bytes, parsed: &[httparse::Header<'_>]) -> Result<HeaderMap, Refusal> {
     let mut headers = HeaderMap::with_capacity(parsed.len());
     for header in parsed {
@@ -141,9 +144,9 @@ pub(super) fn header_map(head: &Bytes, parsed: &[httparse::Header<'_>]) -> Resul
     Ok(headers)
 }
 
-/// The longest head in bytes, its empty line included.
+/// Maximum size of a head in bytes, its empty line included.
 pub(super) const MAX_HEAD: usize = 16 << 10;
-/// The most headers of a head.
+/// Maximum number of headers.
 pub(super) const MAX_HEADERS: usize = 100;
-/// What an HTTP/2 client sends first, up to its empty line (RFC 9113 §3.4).
+/// Preface of an HTTP/2 client, up to its empty line (RFC 9113 §3.4).
 const HTTP2_PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\n";

@@ -1,6 +1,7 @@
-//! The opening handshake without I/O. A server collects the head of a request with [`HeadReader`], judges it
-//! with [`check`] (or [`check_extended_connect`] on HTTP/2) and writes the answer of the [`Upgrade`] or of the
-//! [`Refusal`]; a client sends what [`ClientRequest`] makes and feeds the answer to its [`ServerAnswer`].
+//! The opening handshake without I/O. A server collects the head of a request with [`HeadReader`], checks it
+//! with [`check`] (or [`check_extended_connect`] on HTTP/2) and writes the answer of the [`Upgrade`] or of
+//! the [`Refusal`]. A client sends the bytes of its [`ClientRequest`] and feeds the answer to its
+//! [`ServerAnswer`].
 
 mod check;
 mod client;
@@ -17,7 +18,7 @@ use base64::engine::general_purpose::STANDARD;
 use http::HeaderValue;
 use sha1::{Digest as _, Sha1};
 
-/// Sec-WebSocket-Accept for a key (RFC 6455 §4.2.2).
+/// Returns Sec-WebSocket-Accept for a key (RFC 6455 §4.2.2).
 fn accept_key(key: &[u8]) -> HeaderValue {
     let digest = Sha1::new().chain_update(key).chain_update(GUID).finalize();
     HeaderValue::try_from(STANDARD.encode(digest)).expect("invariant: base64 is a valid header value")

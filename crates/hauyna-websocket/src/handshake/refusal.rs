@@ -1,5 +1,5 @@
-//! Why a handshake is refused, and the fixed answers: no byte of the request comes back in them, nothing is to
-//! be guessed from them, and the connection is closed after each.
+//! Why a handshake is refused, and the fixed answers. They contain no bytes of the request and no internal
+//! details, and the connection is closed after each. `check` and `head` return them.
 
 use http::header::{ALLOW, CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, SEC_WEBSOCKET_VERSION, UPGRADE};
 use http::{HeaderName, HeaderValue, Response, StatusCode};
@@ -8,7 +8,7 @@ use http::{HeaderName, HeaderValue, Response, StatusCode};
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, thiserror::Error)]
 #[non_exhaustive]
 pub enum Refusal {
-    /// The head is not HTTP/1, or breaks its grammar: 400.
+    /// The head is not HTTP/1, or violates its grammar: 400.
     #[error("malformed request")]
     Malformed,
     /// The head is above 16 KiB: 431.
@@ -58,7 +58,7 @@ impl Refusal {
         }
     }
 
-    /// Makes the answer.
+    /// Returns the answer.
     #[must_use]
     pub fn response(&self) -> Response<&'static str> {
         let body = self.body();
@@ -71,7 +71,7 @@ impl Refusal {
         response
     }
 
-    /// Appends the answer as HTTP/1.1 to `out`; the connection is to be closed after it.
+    /// Appends the answer as HTTP/1.1 to `out`. The caller must close the connection after it.
     pub fn write_response(&self, out: &mut Vec<u8>) {
         super::check::write_head(&self.response(), out);
         out.extend_from_slice(self.body().as_bytes());
@@ -85,7 +85,7 @@ impl Refusal {
         ];
         let special: &[_] = match self {
             Self::Method => &[(ALLOW, "GET"), (CONNECTION, "close")],
-            // Upgrade is a header of the connection, so Connection has to name it (RFC 9110 §7.8).
+            // Upgrade is a header of the connection, so Connection must name it (RFC 9110 §7.8).
             Self::NotAnUpgrade | Self::WebSocketVersion => {
                 &[(UPGRADE, "websocket"), (SEC_WEBSOCKET_VERSION, "13"), (CONNECTION, "upgrade, close")]
             }
@@ -94,7 +94,7 @@ impl Refusal {
         common.into_iter().chain(special.iter().cloned())
     }
 
-    /// In the shape and with the kinds of the errors that come after the upgrade.
+    /// Returns the body, in the format and with the types of the errors after the upgrade.
     const fn body(self) -> &'static str {
         match self {
             Self::Malformed => r#"{"error_type":"parse_error","message":"malformed request"}"#,

@@ -214,7 +214,8 @@ fn a_small_peer_window_takes_frames_that_cannot_reach_beyond_it() {
     assert!(small.fits(512) && !small.fits(513));
     let eight = window("permessage-deflate; server_max_window_bits=8");
     assert!(eight.fits(256) && !eight.fits(257));
-    // The claim behind it: a strict window of 512 bytes inflates 512 bytes compressed with a window of 32 KiB.
+    // The claim behind it: a strict window of 512 bytes inflates 512 bytes compressed with a window of 32
+    // KiB.
     let payload: Vec<u8> =
         (0..256u16).map(|n| (n * 7) as u8).chain((0..256u16).map(|n| (n * 7) as u8)).collect();
     let deflated = [&none.compress(&payload).unwrap()[..], &[0, 0, 0xff, 0xff]].concat();

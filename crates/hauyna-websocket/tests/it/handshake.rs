@@ -185,7 +185,8 @@ fn cve_2023_43669_a_head_without_end_is_refused_at_16_kib() {
     };
     assert_eq!(refusal, Refusal::HeadTooLarge);
     assert_eq!(pushed, (16 << 10) - 1);
-    // A head that ends beyond the limit is too large as well when it comes in one read with a megabyte behind it.
+    // A head that ends beyond the limit is too large as well when it comes in one read with a megabyte behind
+    // it.
     let late = format!("GET / HTTP/1.1\r\nx: {}\r\n\r\n", "y".repeat(1 << 20));
     assert_eq!(head(&late).map(|_| ()), Err(Refusal::HeadTooLarge));
     assert_eq!(head(&"\r\n".repeat(9000)).map(|_| ()), Err(Refusal::HeadTooLarge));

@@ -34,7 +34,8 @@ pub(crate) fn compare(role: Role, size: usize, stream: &[u8]) {
         }
         (None, Verdict::Open) | (Some(_), Verdict::Failed) => assert_eq!(ours, theirs, "{error:?}"),
         (None, Verdict::Closed) => {
-            // The codes are compared by the golden table: tungstenite replaces some that IANA has registered since.
+            // The codes are compared by the golden table: tungstenite replaces some that IANA has registered
+            // since.
             assert!(matches!(ours.last(), Some(Owned::Close(_))), "{ours:?}, theirs {theirs:?}");
             assert_eq!(ours[..ours.len() - 1], theirs[..theirs.len() - 1]);
         }
