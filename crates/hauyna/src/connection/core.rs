@@ -168,8 +168,8 @@ impl ConnectionCore {
 
     /// Returns how the client reconnects: its own policy, else its handler's, else the hub's.
     pub(crate) fn retry_policy(&self) -> RetryPolicy {
-        let own = self.cold.get().and_then(|cold| *cold.retry.lock());
-        own.or(self.endpoint.retry).unwrap_or(self.hub.config.retry)
+        let policy = self.cold.get().and_then(|cold| *cold.retry.lock());
+        policy.or(self.endpoint.retry).unwrap_or(self.hub.config.retry)
     }
 
     pub(super) fn outgoing(&self) -> Outgoing<'_> {

@@ -104,13 +104,13 @@ pub(super) fn closed_cleanly(code: Option<u16>) -> CloseReason {
 
 /// Closes the connection for input that is not a valid message, behind the replies so far.
 pub(super) fn close_for_fault(core: &Arc<ConnectionCore>, error: &ProtocolError, replies: &mut Vec<u8>) {
-    log_refusal(core, error, replies);
+    reply_too_large(core, error, replies);
     flush_replies(core, replies);
     refuse(core, error);
 }
 
 /// Answers a message that is too large, before the connection is closed for it.
-fn log_refusal(core: &Arc<ConnectionCore>, error: &ProtocolError, replies: &mut Vec<u8>) {
+fn reply_too_large(core: &Arc<ConnectionCore>, error: &ProtocolError, replies: &mut Vec<u8>) {
     if core.endpoint.mode == Mode::Protocol && error.close_code() == hauyna_websocket::CloseCode::TOO_BIG {
         let limit = serde_json::json!({ "limit": core.endpoint.limits.message });
         let error =
