@@ -34,12 +34,18 @@ impl User {
     /// # Errors
     ///
     /// `validation_error` for a bad name or a value that cannot be represented as JSON; `unavailable`.
-    pub async fn send(&self, message: impl Serialize) -> Result<Published, Error> {
-        let user = UserId::new(&self.name)?;
-        let content = Content::of_application(&message)?;
-        let channel = ChannelName::of_user(user.as_str());
-        let (kind, options) = (PublicationKind::Private, PublishOptions::default());
-        Ok(channel::publish_paced(&self.hub.0, channel, kind, content, options).await?)
+    pub fn send<M: Serialize>(
+        &self,
+        message: M,
+    ) -> impl Future<Output = Result<Published, Error>> + Send + use<M> {
+        let hub = self.hub.clone();
+        let user = UserId::new(&self.name);
+        let content = Content::of_application(&message);
+        async move {
+            let channel = ChannelName::of_user(user?.as_str());
+            let (kind, options) = (PublicationKind::Private, PublishOptions::default());
+            Ok(channel::publish_paced(&hub.0, channel, kind, content?, options).await?)
+        }
     }
 
     /// Returns the names of the groups that the user is a member of, in no order.

@@ -41,7 +41,7 @@ pub(crate) use subscribe::{
 pub(crate) use subscribers::{ChannelCore, ChannelState, NO_SLOT, Subscription, SubscriptionPhase};
 pub(crate) use unsubscribe::{detach, end_subscription, not_subscribed, unsubscribe};
 
-use crate::broker::{HistoryPage, HistoryRange, Published};
+use crate::broker::{BoxFuture, HistoryPage, HistoryRange, Published};
 use crate::connection::{Connection, ConnectionCore, ConnectionId, frame};
 use crate::error::Error;
 use crate::hub::Hub;
@@ -51,9 +51,10 @@ use hauyna_protocol::{ErrorType, Message};
 use serde::Serialize;
 use serde_json::Value;
 use std::fmt;
-use std::future::{Future, IntoFuture};
+use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::task::{Context, Poll};
 
 /// A handle to a channel, by name. It is cheap to clone; the channel need not exist.
 ///
@@ -104,8 +105,8 @@ impl Channel {
     ///
     /// `validation_error` for a bad channel name or a value that cannot be represented as JSON;
     /// `unavailable`.
-    pub async fn broadcast(&self, value: impl Serialize) -> Result<Published, Error> {
-        self.publish(value).await
+    pub fn broadcast(&self, value: impl Serialize) -> PublishBuilder {
+        self.publish(value)
     }
 
     /// Publishes as [`Channel::broadcast`], but not to one connection, nor to a connection that resumes its
@@ -114,12 +115,8 @@ impl Channel {
     /// # Errors
     ///
     /// As [`Channel::broadcast`].
-    pub async fn broadcast_except(
-        &self,
-        value: impl Serialize,
-        except: ConnectionId,
-    ) -> Result<Published, Error> {
-        self.publish(value).except(except).await
+    pub fn broadcast_except(&self, value: impl Serialize, except: ConnectionId) -> PublishBuilder {
+        self.publish(value).except(except)
     }
 
     /// Returns a publication to set options on; await it to publish.
@@ -130,6 +127,7 @@ impl Channel {
             kind: PublicationKind::Application,
             prepared,
             options: PublishOptions::default(),
+            running: None,
         }
     }
 
@@ -291,6 +289,8 @@ pub struct PublishBuilder {
     kind: PublicationKind,
     prepared: Result<(ChannelName, Content), Error>,
     options: PublishOptions,
+    /// The publication on its way, from the first poll on.
+    running: Option<BoxFuture<Result<Published, Error>>>,
 }
 
 impl fmt::Debug for PublishBuilder {
@@ -304,7 +304,13 @@ impl PublishBuilder {
     pub(crate) fn to_group(hub: Hub, group: &str, message: &impl Serialize) -> Self {
         let prepared = check(group, "group")
             .and_then(|()| Ok((ChannelName::of_group(group), Content::of_application(message)?)));
-        Self { hub, kind: PublicationKind::Group, prepared, options: PublishOptions::default() }
+        Self {
+            hub,
+            kind: PublicationKind::Group,
+            prepared,
+            options: PublishOptions::default(),
+            running: None,
+        }
     }
 
     /// Sets the user that the publication comes from.
@@ -345,15 +351,24 @@ impl PublishBuilder {
     }
 }
 
-impl IntoFuture for PublishBuilder {
+impl Future for PublishBuilder {
     type Output = Result<Published, Error>;
-    type IntoFuture = Pin<Box<dyn Future<Output = Self::Output> + Send>>;
 
-    fn into_future(self) -> Self::IntoFuture {
-        Box::pin(async move {
-            let (name, content) = self.prepared?;
-            Ok(publish_paced(&self.hub.0, name, self.kind, content, self.options).await?)
-        })
+    /// Publishes when it is polled for the first time.
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let this = &mut *self;
+        let running = this.running.get_or_insert_with(|| {
+            let polled_again = Err(Error::config("a publication was polled after it was done"));
+            let prepared = std::mem::replace(&mut this.prepared, polled_again);
+            let (hub, kind, options) = (this.hub.clone(), this.kind, std::mem::take(&mut this.options));
+            Box::pin(async move {
+                let (name, content) = prepared?;
+                Ok(publish_paced(&hub.0, name, kind, content, options).await?)
+            })
+        });
+        let done = std::task::ready!(running.as_mut().poll(cx));
+        this.running = None;
+        Poll::Ready(done)
     }
 }
 

@@ -312,10 +312,10 @@ fn activate(
         let text = "the application has ended this subscription";
         return Err(Error::protocol(ErrorType::PermissionDenied, text));
     }
-    let mut own = connection.subscriptions_of(belongs).lock();
-    connection.check_subscribe(&own, channel, belongs, is_going_on)?;
-    if own.is_empty() {
-        own.reserve_exact(1); // most connections have one
+    let mut subscriptions = connection.subscriptions_of(owner).lock();
+    connection.check_subscribe(&subscriptions, channel, owner, is_resumed)?;
+    if subscriptions.is_empty() {
+        subscriptions.reserve_exact(1); // most connections have one
     }
     subscriptions.push(subscription.clone());
     drop(subscriptions);

@@ -17,7 +17,6 @@ use tokio::sync::oneshot;
 
 /// A request to one client, from [`Connection::request`](super::Connection::request). It is sent when it is
 /// awaited.
-#[derive(Debug)]
 #[must_use = "a client request is sent only when it is awaited"]
 pub struct ClientRequest<T> {
     core: Arc<ConnectionCore>,
@@ -25,6 +24,16 @@ pub struct ClientRequest<T> {
     prepared: Result<Content, Error>,
     timeout: Duration,
     answer: PhantomData<fn() -> T>,
+}
+
+impl<T> fmt::Debug for ClientRequest<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ClientRequest")
+            .field("connection", &self.core.id())
+            .field("event", &self.event)
+            .field("timeout", &self.timeout)
+            .finish()
+    }
 }
 
 /// The requests that one client has not answered.

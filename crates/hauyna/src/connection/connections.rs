@@ -167,8 +167,11 @@ impl Connections {
     /// # Errors
     ///
     /// `validation_error` where JSON cannot represent the value; `unavailable`.
-    pub async fn broadcast(&self, message: impl Serialize) -> Result<Published, Error> {
-        self.publish(&message, PublishOptions::default()).await
+    pub fn broadcast<M: Serialize>(
+        &self,
+        message: M,
+    ) -> impl Future<Output = Result<Published, Error>> + Send + use<M> {
+        self.publish(&message, PublishOptions::default())
     }
 
     /// Does the same as [`Connections::broadcast`], for all connections but one.
@@ -176,23 +179,26 @@ impl Connections {
     /// # Errors
     ///
     /// The same as for [`Connections::broadcast`].
-    pub async fn broadcast_except(
+    pub fn broadcast_except<M: Serialize>(
         &self,
-        message: impl Serialize,
+        message: M,
         except: ConnectionId,
-    ) -> Result<Published, Error> {
-        self.publish(&message, PublishOptions { except: Some(except), ..PublishOptions::default() }).await
+    ) -> impl Future<Output = Result<Published, Error>> + Send + use<M> {
+        self.publish(&message, PublishOptions { except: Some(except), ..PublishOptions::default() })
     }
 
-    async fn publish(&self, message: &impl Serialize, options: PublishOptions) -> Result<Published, Error> {
-        let content = Content::of_application(message)?;
-        let answer = channel::publish_paced(
-            &self.0.0,
-            ChannelName::everybody(),
-            (PublicationKind::Broadcast, content),
-            options,
-        );
-        Ok(answer.await?)
+    fn publish<M: Serialize>(
+        &self,
+        message: &M,
+        options: PublishOptions,
+    ) -> impl Future<Output = Result<Published, Error>> + Send + use<M> {
+        let hub = self.0.clone();
+        let content = Content::of_application(message);
+        async move {
+            let everybody = ChannelName::everybody();
+            let kind = PublicationKind::Broadcast;
+            Ok(channel::publish_paced(&hub.0, everybody, kind, content?, options).await?)
+        }
     }
 
     /// Sends a message to every connection of one user; see [`User::send`](crate::User::send).
@@ -200,12 +206,12 @@ impl Connections {
     /// # Errors
     ///
     /// `validation_error` for an invalid name or value; `unavailable`.
-    pub async fn send_to_one(
+    pub fn send_to_one<U: AsRef<str>, M: Serialize>(
         &self,
-        user: impl AsRef<str>,
-        message: impl Serialize,
-    ) -> Result<Published, Error> {
-        self.0.user(user).send(message).await
+        user: U,
+        message: M,
+    ) -> impl Future<Output = Result<Published, Error>> + Send + use<U, M> {
+        self.0.user(user).send(message)
     }
 
     /// Sends a message to every connection of a group's members; see [`Groups::send`](crate::Groups::send).
@@ -213,12 +219,12 @@ impl Connections {
     /// # Errors
     ///
     /// `validation_error` for an invalid name or value; `unavailable`.
-    pub async fn send_to_group(
+    pub fn send_to_group<G: AsRef<str>, M: Serialize>(
         &self,
-        group: impl AsRef<str>,
-        message: impl Serialize,
-    ) -> Result<Published, Error> {
-        self.0.groups().send(group, message).await
+        group: G,
+        message: M,
+    ) -> impl Future<Output = Result<Published, Error>> + Send + use<G, M> {
+        self.0.groups().send(group, message)
     }
 
     /// Does the same as [`Connections::send_to_group`], for all of these connections but one.
@@ -226,13 +232,13 @@ impl Connections {
     /// # Errors
     ///
     /// The same as for [`Connections::send_to_group`].
-    pub async fn send_to_group_except(
+    pub fn send_to_group_except<G: AsRef<str>, M: Serialize>(
         &self,
-        group: impl AsRef<str>,
-        message: impl Serialize,
+        group: G,
+        message: M,
         except: ConnectionId,
-    ) -> Result<Published, Error> {
-        self.0.groups().send(group, message).except(except).await
+    ) -> impl Future<Output = Result<Published, Error>> + Send + use<G, M> {
+        self.0.groups().send(group, message).except(except)
     }
 
     /// Sends a message to every connection of one user except one, for example the device that it comes from.
@@ -240,13 +246,13 @@ impl Connections {
     /// # Errors
     ///
     /// The same as for [`Connections::send_to_one`].
-    pub async fn send_to_one_except(
+    pub fn send_to_one_except<U: AsRef<str>, M: Serialize>(
         &self,
-        user: impl AsRef<str>,
-        message: impl Serialize,
+        user: U,
+        message: M,
         except: ConnectionId,
-    ) -> Result<(), Error> {
-        self.send_to_many_except([user], message, except).await
+    ) -> impl Future<Output = Result<(), Error>> + Send + use<U, M> {
+        self.send_each([user], &message, Some(except))
     }
 
     /// Sends a message to every connection of several users.
@@ -254,12 +260,12 @@ impl Connections {
     /// # Errors
     ///
     /// The same as for [`Connections::send_to_one`], from the first user for which it fails.
-    pub async fn send_to_many<U: AsRef<str>>(
+    pub fn send_to_many<U: AsRef<str>, I: IntoIterator<Item = U>, M: Serialize>(
         &self,
-        users: impl IntoIterator<Item = U>,
-        message: impl Serialize,
-    ) -> Result<(), Error> {
-        self.send_each(users, message, None).await
+        users: I,
+        message: M,
+    ) -> impl Future<Output = Result<(), Error>> + Send + use<U, I, M> {
+        self.send_each(users, &message, None)
     }
 
     /// Sends a message to every connection of several users except one connection.
@@ -267,34 +273,38 @@ impl Connections {
     /// # Errors
     ///
     /// The same as for [`Connections::send_to_many`].
-    pub async fn send_to_many_except<U: AsRef<str>>(
+    pub fn send_to_many_except<U: AsRef<str>, I: IntoIterator<Item = U>, M: Serialize>(
         &self,
-        users: impl IntoIterator<Item = U>,
-        message: impl Serialize,
+        users: I,
+        message: M,
         except: ConnectionId,
-    ) -> Result<(), Error> {
-        self.send_each(users, message, Some(except)).await
+    ) -> impl Future<Output = Result<(), Error>> + Send + use<U, I, M> {
+        self.send_each(users, &message, Some(except))
     }
 
-    async fn send_each<U: AsRef<str>>(
+    fn send_each<U: AsRef<str>, I: IntoIterator<Item = U>, M: Serialize>(
         &self,
-        users: impl IntoIterator<Item = U>,
-        message: impl Serialize,
+        users: I,
+        message: &M,
         except: Option<ConnectionId>,
-    ) -> Result<(), Error> {
-        let content = Content::of_application(&message)?;
-        for user in users {
-            let user = UserId::new(user.as_ref())?;
-            let channel = ChannelName::of_user(user.as_str());
-            channel::publish_paced(
-                &self.0.0,
-                channel,
-                PublicationKind::Private,
-                content.clone(),
-                PublishOptions { except, ..PublishOptions::default() },
-            )
-            .await?;
+    ) -> impl Future<Output = Result<(), Error>> + Send + use<U, I, M> {
+        let hub = self.0.clone();
+        let content = Content::of_application(message);
+        // The names are read before the first await: the future owns what it needs.
+        let users: Vec<_> = users.into_iter().map(|user| UserId::new(user.as_ref())).collect();
+        async move {
+            let content = content?;
+            for user in users {
+                channel::publish_paced(
+                    &hub.0,
+                    ChannelName::of_user(user?.as_str()),
+                    PublicationKind::Private,
+                    content.clone(),
+                    PublishOptions { except, ..PublishOptions::default() },
+                )
+                .await?;
+            }
+            Ok(())
         }
-        Ok(())
     }
 }

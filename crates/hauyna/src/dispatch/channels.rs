@@ -123,9 +123,9 @@ async fn subscribed(
     name: ChannelName,
     request: SubscribeRequest,
 ) -> Reply {
-    let result = channel::subscribe(core.hub(), &core, (&name, request), |channel, reply| {
+    let result = channel::subscribe(core.hub(), &core, &name, request, |channel, reply| {
         if let Some(id) = &id {
-            let data = AckData::Subscribed(channel::told(channel, reply));
+            let data = AckData::Subscribed(channel::subscribed_message(channel, reply));
             core.push_reply(frame(&core, &Message::Ack { id, data: Some(data) }));
         }
     });
@@ -232,7 +232,7 @@ fn page(
     let Some(presence) = &subscription.channel.presence else {
         return Reply::refused(id, no_presence());
     };
-    with_page((&subscription.channel, presence), (after, limit), |page| {
+    with_page(&subscription.channel, presence, after, limit, |page| {
         Reply::encoded(core, id, AckData::Presence(page))
     })
 }

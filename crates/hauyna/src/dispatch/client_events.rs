@@ -40,7 +40,7 @@ pub(super) fn client_event(
         conflate: Some(event.into()),
         ..PublishOptions::default()
     };
-    match channel::publish(hub, name, (PublicationKind::ClientEvent, content), options).into_now() {
+    match channel::publish(hub, name, PublicationKind::ClientEvent, content, options).into_now() {
         Ok(result) => Next::Now(reply_for(core, id, result)),
         Err(later) => {
             let core = core.clone();

@@ -4,7 +4,7 @@
 
 use crate::broker::{Answer, BoxFuture, HistoryRange, Order, Published};
 use crate::channel::{self, ChannelName, Content, PublicationKind, PublishOptions, SubscribeRequest};
-use crate::connection::{Backlog, CloseReason, ConnectionCore};
+use crate::connection::{Backlog, CloseDetails, CloseReason, ConnectionCore};
 use crate::error::{BrokerError, Error};
 use crate::handler::Context;
 use crate::presence;
@@ -215,7 +215,7 @@ fn publish(
 impl ClientPublication {
     fn publish(self, core: &Core) -> Answer<Result<Published, BrokerError>> {
         let Self { channel, kind, content, options } = self;
-        channel::publish(core.hub(), channel, (kind, content), options)
+        channel::publish(core.hub(), channel, kind, content, options)
     }
 }
 

@@ -125,7 +125,7 @@ async fn restore<'a>(
         takeover.with_session(|session| session.content.subscriptions.iter().map(to_request).collect());
     let mut restored = RestoredSubscriptions { prepared: Vec::new(), failed: Vec::new() };
     for (channel, request) in requests.unwrap_or_default() {
-        match prepare(hub, core, (&channel, request)).await {
+        match prepare(hub, core, &channel, request).await {
             Ok(one) => restored.prepared.push(one.resumed()),
             Err(error) => {
                 tracing::debug!(

@@ -224,3 +224,24 @@ async fn part_of_a_publication_is_given_once() {
     }
     publish().from_user(&user("ann")).from_user(&user("ann")).key("k").key("k").await.unwrap();
 }
+
+#[tokio::test]
+async fn futures_that_publish_own_what_they_need() {
+    let hub = Hub::new();
+    let spawned = [
+        tokio::spawn(hub.user("ann").send(json!({ "type": "note" }))),
+        tokio::spawn(hub.connections().broadcast("to everybody")),
+        tokio::spawn(hub.connections().send_to_one("ann", "to one")),
+        tokio::spawn(hub.channel("room").broadcast("to a channel")),
+        tokio::spawn(hub.channel("room").publish("with options").key("once")),
+        tokio::spawn(hub.groups().send("team", "to a group")),
+    ];
+    for task in spawned {
+        task.await.unwrap().unwrap();
+    }
+    let (one, many) = tokio::join!(
+        hub.user("ann").send("a"),
+        hub.connections().send_to_many(["ann".to_owned(), "bob".to_owned()], "b"),
+    );
+    assert!(one.is_ok() && many.is_ok());
+}
