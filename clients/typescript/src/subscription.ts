@@ -225,8 +225,8 @@ export class Subscription extends Listening {
     } finally {
       this.endings--;
     }
-    // From now on the server may subscribe this client anew.
-    if (this.isGivenUp && !this.endings) this.isGivenUp = this.#isLeftBehind = false;
+    if (this.isGivenUp && !this.endings && this.#isLeftBehind && this.isThere) return this.giveUp(); // the earlier end was refused
+    if (this.isGivenUp && !this.endings) this.isGivenUp = this.#isLeftBehind = false; // the server may subscribe this client anew
     this.#review();
   }
 
