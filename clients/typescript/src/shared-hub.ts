@@ -1,6 +1,7 @@
 // One connection of the worker, and the pages that share it: to each page it is what the server would be.
 
 import { Client, type ClientOptions, type Codec, type Contract, ServerError, type State, json, msgpack } from "hauyna";
+import { size } from "./codec.js";
 import type { SharedHost } from "./shared-host.js";
 import type { FromPage, Settings } from "./shared-port.js";
 import { Requests } from "./shared-requests.js";
@@ -165,7 +166,11 @@ export class Hub {
       return tab.say({ say: "network", isThere: true });
     }
     if (message.type === "ping") tab.tell({ type: "pong", id: message.id });
-    else if (message.type !== "resume" && !tab.answered(message) && this.#client) void this.#requests.perform(this.#client, tab, message);
+    else if (message.type !== "resume" && !tab.answered(message) && this.#client) {
+      const request = { frame };
+      tab.requests.add(request);
+      void this.#requests.perform(this.#client, tab, message).then(() => tab.requests.delete(request));
+    }
   }
 
   // The server
@@ -209,16 +214,24 @@ export class Hub {
       this.#user = user;
       this.#shown = token;
     }
+    const largest = "code" in state && state.code === MESSAGE_TOO_BIG ? this.#largest() : undefined;
     for (const tab of this.#wanted) {
       // During a move pages keep their sockets. Where something may be missing, each recovers by itself.
       if (isConnected && !this.#isIncomplete) tab.say({ say: "network", isThere: true });
       else {
         tab.say({ say: "network", isThere: false });
-        tab.end(LOST, isConnected ? "moved" : (state.reason ?? ""));
+        // A page whose request ends connections gives it up.
+        tab.end(tab === largest ? MESSAGE_TOO_BIG : LOST, isConnected ? "moved" : (state.reason ?? ""));
         if (isConnected) tab.say({ say: "network", isThere: true });
       }
       if (isConnected) void this.#begin(tab, state);
     }
+  }
+
+  /** The page with the largest request that was not answered. */
+  #largest(): Tab | undefined {
+    const all = this.#wanted.flatMap((tab) => [...tab.requests].map(({ frame }) => ({ tab, bytes: size(frame) })));
+    return all.sort((one, other) => other.bytes - one.bytes)[0]?.tab;
   }
 
   /** The client tries no more. Where it is for one page's credentials, that page alone is told, and the others try theirs. */
@@ -335,5 +348,7 @@ function hurry(client: Client): void {
 const HEARTBEAT = { interval: 60_000, timeout: 120_000 };
 /** The close code of pages whose worker has used up its attempts: they stay away until they are told to connect. */
 const GAVE_UP = 4500;
+/** The close code of a connection that a message was too large for. */
+const MESSAGE_TOO_BIG = 1009;
 /** Milliseconds that a page has to give credentials before the next one is asked, too. */
 const PATIENCE = 1_000;

@@ -52,7 +52,7 @@ class Link {
   isThere = true;
   /** The attempt has not asked for credentials, since the worker does. */
   isTokenSkipped = false;
-  /** The page has given no credentials when it was asked last. */
+  /** The page has given no credentials when it was asked last for those of a session, and not for new ones of the same. */
   isGuest = true;
   readonly WebSocket: WebSocketConstructor;
   readonly #url: string | UrlLike;
@@ -219,7 +219,7 @@ class Link {
     }
     // Another worker may have asked under the same number, after somebody else has signed in.
     if (port !== this.#port) return;
-    if (!hasFailed && id === this.#tokenAsked) this.isGuest = token === undefined;
+    if (!hasFailed && !isRefresh && id === this.#tokenAsked) this.isGuest = token === undefined;
     this.say({ say: "token", id, token, hasFailed });
   }
 

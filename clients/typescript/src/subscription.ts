@@ -137,7 +137,8 @@ export class Subscription extends Listening {
       };
       await this.host.gate.pass(async () => turn === this.#turn && (this.isThere = true) && this.host.outbox.urgent({ message, timeout: Infinity, take }));
     } catch (error) {
-      if (turn === this.#turn) this.#failed(error);
+      const wasTooLarge = turn + 1 === this.#turn && this.state.name === "subscribing" && (error as Partial<ServerError>).type === "payload_too_large";
+      if (turn === this.#turn || wasTooLarge) this.#failed(error); // sent again, it would end the next connection, too
     }
   }
 
@@ -224,8 +225,8 @@ export class Subscription extends Listening {
     } finally {
       this.endings--;
     }
-    // From now on the server may subscribe this client anew.
-    if (this.isGivenUp && !this.endings) this.isGivenUp = this.#isLeftBehind = false;
+    if (this.isGivenUp && !this.endings && this.#isLeftBehind && this.isThere) return this.giveUp(); // the earlier end was refused
+    if (this.isGivenUp && !this.endings) this.isGivenUp = this.#isLeftBehind = false; // the server may subscribe this client anew
     this.#review();
   }
 

@@ -46,3 +46,50 @@ test("what waited is sent as the same user, and as a guest whom the server gives
   expect(await signedIn("ana-1", "ana-2")).toMatchObject({ waiting: "done", told: [["ana", "before"], ["ana", "after"]] });
   for (const isAnew of [true, false]) expect(await signedIn(undefined, undefined, isAnew)).toMatchObject({ waiting: "done", told: [["guest", "before"], ...(isAnew ? [["guest", "after"]] : [])] });
 });
+
+test("a page that has no newer credentials when the worker renews them is no guest's", async () => {
+  let guests = 0;
+  const server = new FakeServer({ authenticate: ({ token }) => token?.replace(/-.*/, "") ?? `guest-${++guests}` });
+  const told: unknown[] = [];
+  server.answer("tell", ({ text }: any, user) => void told.push([user, text]));
+  const Original = server.WebSocket;
+  const Expiring = class extends Original {
+    constructor(url: string, protocols: string[]) {
+      super(url, protocols);
+      let listener: ((event: object) => void) | null = null;
+      const hear = ({ data }: { data: string }) => {
+        const frame = JSON.parse(data);
+        listener?.({ data: JSON.stringify(frame.type === "session" ? { ...frame, expires_in: 60_000 } : frame) });
+      };
+      Object.defineProperty(this, "onmessage", { get: () => hear, set: (value) => (listener = value) });
+    }
+  };
+  Object.assign(server, { WebSocket: Expiring });
+  const browser = new Browser(server);
+  let token: string | undefined = "ana-1";
+  let isBusy = false;
+  const source = ({ isRefresh }: { isRefresh: boolean }) => (isRefresh ? undefined : token);
+  await browser.connected({ getToken: source });
+  const { client } = await browser.connected({
+    getToken: (context) => {
+      if (isBusy) throw new Error("no token now");
+      return source(context);
+    },
+  });
+  await browser.pass(55_000);
+  // The other page's credentials bring the connection back.
+  isBusy = true;
+  await server.drop(1006);
+  await browser.pass(10_000);
+  expect(client.user).toBe("ana");
+  isBusy = false;
+  await server.cut();
+  await browser.settle();
+  const waiting = fate(client.request("tell", { text: "ana's" }));
+  token = undefined;
+  client.reconnect();
+  await browser.settle();
+  await server.restore();
+  await browser.pass(30_000);
+  expect([waiting.now, client.user, told]).toEqual(["expired", expect.stringMatching("guest"), []]);
+});

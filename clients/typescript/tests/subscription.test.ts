@@ -318,3 +318,31 @@ test("a channel that is given up twice is ended though its first end was refused
   await world.pass(700);
   expect(world.socket.all("unsubscribe_channel")).toHaveLength(2);
 });
+
+test("a subscription that was too large for the connection is refused, and does not end the next one", async () => {
+  const world = new World();
+  const client = await world.connected({}, { resume: { token: "t" } });
+  const kept = client.channel("kept");
+  const refused = client.channel("refused");
+  void kept.subscribe();
+  const subscription = fate(refused.subscribe({ metadata: { text: "x".repeat(4000) } }));
+  await settle();
+  await world.socket.drop(1009);
+  expect([subscription.now, kept.state.name, refused.state]).toMatchObject(["refused", "subscribing", { name: "unsubscribed", error: { type: "payload_too_large" } }]);
+  await (await world.attempt()).accept({ resumed: true, resume: { token: "u" } });
+  expect(world.socket.all("subscribe_channel").map(({ channel }) => channel)).toEqual(["kept"]);
+});
+
+test("a channel that is given up twice is ended though its first end was refused while the second waited", async () => {
+  const { client, room, world } = await subscriber();
+  void room.unsubscribe().catch(() => {});
+  for (let n = 1; n < 16; n++) void client.channel(`other ${n}`).subscribe().catch(() => {});
+  void room.subscribe({ getToken: () => new Promise<string>(() => {}) }).catch(() => {});
+  await settle();
+  void room.unsubscribe();
+  await settle();
+  expect(world.socket.all("unsubscribe_channel")).toHaveLength(1);
+  await world.socket.refuse("unsubscribe_channel", "unavailable", { temporary: true });
+  await world.pass(5000);
+  expect(world.socket.all("unsubscribe_channel")).toHaveLength(2);
+});

@@ -1,0 +1,45 @@
+// A message of a page that something between the worker and the server does not let pass, though the server would.
+
+import { beforeEach, expect, test, vi } from "vitest";
+import { FakeServer } from "../src/testing.js";
+import { Browser } from "./shared-world.js";
+import { fate } from "./world.js";
+
+// The worker has the console for its log.
+beforeEach(() => ["warn" as const, "info" as const].forEach((level) => vi.spyOn(console, level).mockImplementation(() => {})));
+
+/** A browser whose connections end with 1009 where a frame has more than 8,000 bytes, and how many have. */
+function behindProxy(server: FakeServer): { browser: Browser; ended: { count: number } } {
+  const ended = { count: 0 };
+  const Original = server.WebSocket;
+  const Limited = class extends Original {
+    override send(frame: string): void {
+      if (frame.length <= 8000) return super.send(frame as never);
+      ended.count++;
+      void server.drop(1009);
+    }
+  };
+  Object.assign(server, { WebSocket: Limited });
+  return { browser: new Browser(server), ended };
+}
+
+test("what is too large for the connection fails in its page, and does not end the next one of all pages", async () => {
+  const server = new FakeServer();
+  const { browser, ended } = behindProxy(server);
+  const one = await browser.connected();
+  const two = await browser.connected();
+  for (const { client } of [one, two]) await client.channel("room").subscribe();
+  const ttl = 600_000;
+  const asks = {
+    publish: (text: string) => one.client.channel("room").publish(text, { ttl }),
+    request: (text: string) => one.client.request("look", { text }, { repeatable: true, ttl }),
+    subscribe: (text: string) => one.client.channel("other").subscribe({ metadata: { text } }),
+  };
+  for (const [name, ask] of Object.entries(asks)) {
+    ended.count = 0;
+    const asked = fate(ask("x".repeat(9000)));
+    const small = fate(two.client.channel("room").publish("small", { ttl }));
+    await browser.pass(120_000);
+    expect([name, ended.count, asked.now, small.now]).toMatchObject([name, 1, "refused", { epoch: "epoch-1" }]);
+  }
+});
