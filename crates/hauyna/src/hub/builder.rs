@@ -221,7 +221,7 @@ impl HubBuilder {
     /// use hauyna::Hub;
     /// use hauyna::connection::ConnectionState;
     ///
-    /// const BUSY: ConnectionState = ConnectionState::Own("busy");
+    /// const BUSY: ConnectionState = ConnectionState::Custom("busy");
     /// let hub = Hub::builder()
     ///     .allow_transition(ConnectionState::Connected, BUSY)
     ///     .allow_transition(BUSY, ConnectionState::Connected)
