@@ -201,10 +201,7 @@ impl ClientTask {
             return self.answer_client_request(purpose, Err(Refusal::too_large(Some(self.max_message))));
         }
         match &mut purpose {
-            Purpose::Subscribe { channel, bytes, .. } => {
-                *bytes = message.1.len();
-                self.server_subscriptions.insert(channel.clone());
-            }
+            Purpose::Subscribe { bytes, .. } => *bytes = message.1.len(),
             Purpose::Unsubscribe { channel, .. } => _ = self.server_subscriptions.remove(channel),
             _ => {}
         }

@@ -152,10 +152,8 @@ impl ClientTask {
         if place.state == SubscriptionState::Live {
             return; // The server has subscribed this connection meanwhile, which no refusal ends.
         }
-        if refusal.error_type != ErrorType::AlreadySubscribed.as_str() {
-            self.server_subscriptions.remove(channel);
-        }
         if refusal.error_type == ErrorType::AlreadySubscribed.as_str() {
+            self.server_subscriptions.insert(channel.to_owned());
             // The same, and its notice is on its way, unless it is one that was given up and that the server has kept.
             let missed = place.join_unannounced();
             let subscription =
@@ -175,6 +173,9 @@ impl ClientTask {
         }
         self.answer_waiters(channel, &Err(Error::Refused(refusal.clone())));
         self.remove_channel(channel);
+        if self.server_subscriptions.contains(channel) {
+            self.remove_subscription(channel); // An earlier one, whose end was refused.
+        }
         if was_live {
             let reason = GapReason::Refused;
             self.notify(Gap { channel: channel.to_owned(), reason, from, to: None, missed: None });

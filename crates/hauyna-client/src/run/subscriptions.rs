@@ -179,7 +179,7 @@ impl ClientTask {
     pub(super) fn unsubscribe(&mut self, channel: &str, reply: Reply<()>) {
         let (waiter, number) = (self.waiter(reply), self.id());
         // A server that was never asked would refuse to end it, and count that as an error.
-        let is_known = self.server_subscriptions.contains(channel);
+        let is_known = self.server_subscriptions.contains(channel) || self.is_asked(channel);
         self.answer_waiters(channel, &Err(Error::Unsubscribed));
         self.remove_channel(channel);
         // Where an earlier one is about to end, what the server says until then is about that.
@@ -191,6 +191,14 @@ impl ClientTask {
             // Where a session that is resumed shows the subscription, its server is told.
             false => waiter.answer(Ok(())),
         }
+    }
+
+    /// Whether the server was asked for a channel by the wish that there is, and has not answered. It was told the end of earlier ones.
+    fn is_asked(&self, channel: &str) -> bool {
+        let Some(number) = self.subscriptions.get(channel).map(|kept| kept.number) else { return false };
+        self.open_requests
+            .values()
+            .any(|purpose| matches!(purpose, Purpose::Subscribe { wish, .. } if *wish == number))
     }
 
     /// Returns the number of the last call that the server was asked to end this channel for, and has not answered.
@@ -251,8 +259,9 @@ impl ClientTask {
     pub(super) fn forget_asked(&mut self) {
         for purpose in std::mem::take(&mut self.open_requests).into_values() {
             match purpose {
+                // The session may have it.
+                Purpose::Subscribe { channel, .. } => _ = self.server_subscriptions.insert(channel),
                 Purpose::Unsubscribe { channel, waiter, .. } => {
-                    // The session may have it still.
                     self.server_subscriptions.insert(channel);
                     if let Some(waiter) = waiter {
                         waiter.answer(Ok(()));

@@ -272,3 +272,50 @@ async fn a_channel_given_up_twice_is_not_taken_for_live_until_its_end_is_answere
     peer.publication("a", 4).await;
     assert_eq!(content(&mut messages).await, 4);
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_channel_whose_end_was_refused_is_ended_though_the_next_subscription_was_refused_too() {
+    for is_end_answered_first in [true, false] {
+        let Subscribed { script: _script, mut peer, room, client: _client, .. } = subscribed(1).await;
+        let own = room.clone();
+        let ending = tokio::spawn(async move { own.unsubscribe().await });
+        let end = peer.expect("unsubscribe_channel").await;
+        if is_end_answered_first {
+            peer.send(refusal(&end, "rate_limited")).await;
+            settle().await;
+        }
+        let subscribing = tokio::spawn(room.subscribe().into_future());
+        let again = peer.expect("subscribe_channel").await;
+        if !is_end_answered_first {
+            peer.send(refusal(&end, "rate_limited")).await;
+        }
+        peer.send(refusal(&again, "rate_limited")).await;
+        settle().await;
+        assert!(ending.await.unwrap().is_err());
+        let (ended, ()) = tokio::join!(room.unsubscribe(), async {
+            let end =
+                tokio::time::timeout(Duration::from_millis(10), peer.expect("unsubscribe_channel")).await;
+            peer.ack(&end.expect("the server has it still"), Value::Null).await;
+        });
+        ended.unwrap();
+        assert!(subscribing.await.unwrap().is_err());
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_channel_whose_end_was_refused_is_ended_where_the_next_subscription_is_refused_for_good() {
+    let Subscribed { script: _script, mut peer, room, client: _client, .. } = subscribed(1).await;
+    let (ended, ()) = tokio::join!(room.unsubscribe(), async {
+        let end = peer.expect("unsubscribe_channel").await;
+        peer.send(refusal(&end, "rate_limited")).await;
+    });
+    assert!(ended.is_err());
+    let subscribing = tokio::spawn(room.subscribe().into_future());
+    let again = peer.expect("subscribe_channel").await;
+    peer.send(refusal(&again, "permission_denied")).await;
+    assert!(subscribing.await.unwrap().is_err());
+    let end = tokio::time::timeout(Duration::from_millis(10), peer.expect("unsubscribe_channel")).await;
+    peer.ack(&end.expect("the server has it still"), Value::Null).await;
+    settle().await;
+    assert!(is_silent(&mut peer));
+}
