@@ -139,15 +139,19 @@ impl ClientTask {
         }
     }
 
-    /// Returns the source of the credentials of an attempt. What the application asked before it may not have reached the task
-    /// when the source is called, so calls are numbered where they are made.
+    /// Returns the source of the credentials of an attempt. What the application asked before they are there may not have reached
+    /// the task by then, so calls are numbered where they are made.
     pub(super) fn numbered_token(&self) -> Option<TokenSource> {
         let (source, shared) = (self.options.token.clone()?, self.shared.clone());
         Some(Arc::new(move || {
-            let token = source();
-            // Behind the call: what was asked before it has seen the user has a lower number.
-            shared.first_after_token.store(shared.keys.load(Ordering::Relaxed), Ordering::Relaxed);
-            token
+            let (token, shared) = (source(), shared.clone());
+            Box::pin(async move {
+                let token = token.await;
+                // Only now: the source may have waited for whoever signs in next. What was asked before it has seen them has a
+                // lower number.
+                shared.first_after_token.store(shared.keys.load(Ordering::Relaxed), Ordering::Relaxed);
+                token
+            })
         }))
     }
 

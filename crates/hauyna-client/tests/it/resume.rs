@@ -196,6 +196,45 @@ async fn what_was_asked_right_before_the_next_user_signed_in_is_not_sent_as_thei
 }
 
 #[tokio::test(start_paused = true)]
+async fn what_was_asked_while_the_source_waited_for_the_next_user_is_not_sent_as_theirs() {
+    let (mut script, builder) = script();
+    let (sign_in, signed_in) = tokio::sync::watch::channel(Some("ana"));
+    let asked = Arc::new(tokio::sync::Notify::new());
+    let own = asked.clone();
+    let source = move || {
+        own.notify_one();
+        let mut signed_in = signed_in.clone();
+        async move {
+            let user = signed_in.wait_for(Option::is_some).await.map(|user| *user);
+            user.map(|user| user.unwrap().to_owned())
+        }
+    };
+    let client = builder.token(source).connect().unwrap();
+    let peer = script.greet("one").await;
+    client.connected().await.unwrap();
+    asked.notified().await;
+    sign_in.send_replace(None);
+    drop(peer);
+    asked.notified().await;
+    let waiting = tokio::spawn(client.request::<u32>("note", &json!({})).into_future());
+    tokio::task::yield_now().await;
+    sign_in.send_replace(Some("bob"));
+    let mut peer = script.accept().await;
+    assert!(peer.protocols.iter().any(|item| item.ends_with("bob")), "{:?}", peer.protocols);
+    peer.expect("resume").await;
+    let later = tokio::spawn(client.request::<u32>("later", &json!({})).into_future());
+    tokio::task::yield_now().await;
+    let mut session = session("two");
+    session["user"] = json!("bob");
+    peer.send(session).await;
+    let request = peer.expect("later").await;
+    peer.ack(&request, json!(2)).await;
+    assert_eq!(later.await.unwrap().unwrap(), 2);
+    let error = waiting.await.unwrap().unwrap_err();
+    assert!(matches!(error, Error::Expired), "{error}");
+}
+
+#[tokio::test(start_paused = true)]
 async fn an_event_whose_answer_was_lost_fails_with_an_unknown_outcome_unless_it_is_repeatable() {
     let (mut script, builder) = script();
     let client = builder.connect().unwrap();
