@@ -136,6 +136,7 @@ impl ClientTask {
         let is_other = self.shared.session.lock().as_ref().is_some_and(|before| before.user != user);
         if is_other && self.options.token.is_some() {
             self.outbox.fail_asked_before(self.shared.first_after_token.load(Ordering::Relaxed));
+            self.subscriptions.values_mut().for_each(|kept| kept.updated_metadata = None);
         }
     }
 

@@ -11,6 +11,7 @@ use crate::session::SubscriptionState;
 use crate::socket::ConnectionLoss;
 use crate::subscription::LiveSubscription;
 use hauyna_protocol::{Encoding, ErrorType, Raw, Request};
+use serde_json::value::RawValue;
 use std::collections::VecDeque;
 use std::time::Duration;
 use tokio::time::Instant;
@@ -132,7 +133,7 @@ impl ClientTask {
         let Some(place) = self.session.place_of(channel) else { return };
         let recover = place.recover();
         let Some(kept) = self.subscriptions.get(channel) else { return };
-        let (metadata, wish) = (kept.wish.metadata.clone(), kept.number);
+        let (metadata, wish) = (kept.metadata().map(RawValue::to_owned), kept.number);
         let request = Request::Subscribe {
             channel: channel.into(),
             metadata: metadata.as_ref().map(|raw| Raw::assume_valid(Encoding::Json, raw.get().as_bytes())),

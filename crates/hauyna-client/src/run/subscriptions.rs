@@ -28,6 +28,8 @@ pub(crate) struct SubscribeRequest {
 /// A wish that the task keeps.
 pub(super) struct WantedChannel {
     pub(super) wish: SubscribeRequest,
+    /// The metadata that the server has taken last, in place of that of the wish. It is of the user who was there.
+    pub(super) updated_metadata: Option<Box<RawValue>>,
     /// Differs from that of an earlier wish for the same channel.
     pub(super) number: u64,
     /// The shares of it; it is given up with the last.
@@ -85,8 +87,13 @@ pub(super) fn keep_waiter<T>(waiters: &mut Vec<Waiter<T>>, waiter: Waiter<T>) {
 
 impl WantedChannel {
     fn new(wish: SubscribeRequest, number: u64) -> Self {
-        let (shares, waiters, refusal) = (Shares::default(), Vec::new(), None);
-        Self { wish, number, shares, waiters, retry_at: None, refusal }
+        let (shares, waiters) = (Shares::default(), Vec::new());
+        Self { wish, updated_metadata: None, number, shares, waiters, retry_at: None, refusal: None }
+    }
+
+    /// The metadata that the next subscription begins with.
+    pub(super) fn metadata(&self) -> Option<&RawValue> {
+        self.updated_metadata.as_deref().or(self.wish.metadata.as_deref())
     }
 
     /// The next moment at which something is to be done about it.
@@ -132,6 +139,7 @@ impl ClientTask {
             Entry::Occupied(entry) => {
                 let kept = entry.into_mut();
                 // What is not said again stays.
+                kept.updated_metadata.take_if(|_| wish.metadata.is_some());
                 kept.wish.metadata = wish.metadata.or_else(|| kept.wish.metadata.take());
                 kept.wish.token = wish.token.or_else(|| kept.wish.token.take());
                 kept
@@ -223,7 +231,7 @@ impl ClientTask {
     /// A later subscription begins with the metadata that the server has taken last.
     pub(super) fn keep_metadata(&mut self, channel: &str, metadata: &RawValue) {
         if let Some(kept) = self.subscriptions.get_mut(channel) {
-            kept.wish.metadata = Some(metadata.to_owned());
+            kept.updated_metadata = Some(metadata.to_owned());
         }
     }
 

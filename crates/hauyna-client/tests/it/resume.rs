@@ -235,6 +235,31 @@ async fn what_was_asked_while_the_source_waited_for_the_next_user_is_not_sent_as
 }
 
 #[tokio::test(start_paused = true)]
+async fn metadata_that_one_user_has_updated_is_not_shown_as_the_next_ones() {
+    for (next_user, metadata) in [("ana", json!({ "muted": true })), ("bob", json!({ "device": "phone" }))] {
+        let (mut script, builder) = script();
+        let client = builder.token(|| async { Ok::<_, String>("t".to_owned()) }).connect().unwrap();
+        let room = client.channel::<u64>("a");
+        let mut peer = script.greet("one").await;
+        let subscribing =
+            tokio::spawn(room.subscribe().metadata(&json!({ "device": "phone" })).into_future());
+        peer.subscribe("a", 1).await;
+        subscribing.await.unwrap().unwrap().keep();
+        let updating = tokio::spawn(room.presence().update(&json!({ "muted": true })).into_future());
+        let request = peer.expect("update_presence").await;
+        peer.ack(&request, Value::Null).await;
+        updating.await.unwrap().unwrap();
+        drop(peer);
+        let mut peer = script.accept().await;
+        peer.expect("resume").await;
+        let mut session = session("two");
+        session["user"] = json!(next_user);
+        peer.send(session).await;
+        assert_eq!(peer.expect("subscribe_channel").await["metadata"], metadata);
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn an_event_whose_answer_was_lost_fails_with_an_unknown_outcome_unless_it_is_repeatable() {
     let (mut script, builder) = script();
     let client = builder.connect().unwrap();
