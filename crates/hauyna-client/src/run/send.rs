@@ -220,8 +220,9 @@ impl ClientTask {
             (Purpose::Subscribe { channel, wish, .. }, answer)
                 if !self.is_current_request(&channel, wish) =>
             {
-                if answer.is_ok() {
-                    self.remove_subscription(&channel);
+                match answer {
+                    Ok(_) => self.remove_subscription(&channel),
+                    Err(refusal) => self.pause_subscriptions(&refusal),
                 }
             }
             (Purpose::Subscribe { channel, .. }, Ok(data)) => {

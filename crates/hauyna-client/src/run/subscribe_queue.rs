@@ -189,7 +189,14 @@ impl ClientTask {
         kept.refusal = Some(refusal.clone());
         let queued = QueuedSubscribe { channel: channel.to_owned(), wish: kept.number, token: None };
         self.subscribe_queue.push_front(queued);
-        self.subscribe_queue.pause(Instant::now() + retry_after(refusal));
+        self.pause_subscriptions(refusal);
+    }
+
+    /// A refusal for rate pauses all that wait, also where the channel has been given up since.
+    pub(super) fn pause_subscriptions(&mut self, refusal: &Refusal) {
+        if refusal.error_type == ErrorType::RateLimited.as_str() {
+            self.subscribe_queue.pause(Instant::now() + retry_after(refusal));
+        }
     }
 
     /// By when a subscription is answered. One that was live is awaited for longer than servers wait for their application: asking for

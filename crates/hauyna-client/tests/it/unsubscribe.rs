@@ -319,3 +319,31 @@ async fn a_channel_whose_end_was_refused_is_ended_where_the_next_subscription_is
     settle().await;
     assert!(is_silent(&mut peer));
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_refusal_for_rate_pauses_the_others_though_its_channel_was_given_up() {
+    let Subscribed { script: _script, mut peer, client, .. } = subscribed(1).await;
+    let (given_up, other) = (client.channel::<u64>("b"), client.channel::<u64>("c"));
+    let subscribing = tokio::spawn(given_up.subscribe().into_future());
+    let refused = peer.expect("subscribe_channel").await;
+    let ending = tokio::spawn(async move { given_up.unsubscribe().await });
+    let end = peer.expect("unsubscribe_channel").await;
+    peer.send(refusal(&refused, "rate_limited")).await;
+    peer.send(refusal(&end, "not_subscribed")).await;
+    ending.await.unwrap().unwrap();
+    assert!(subscribing.await.unwrap().is_err());
+    let subscribing = tokio::spawn(other.subscribe().into_future());
+    settle().await;
+    assert!(is_silent(&mut peer));
+    tokio::time::advance(Duration::from_secs(60)).await;
+    let request = loop {
+        let request = peer.next().await.unwrap();
+        match request["type"] == "ping" {
+            true => peer.send(json!({ "type": "pong", "id": request["id"] })).await,
+            false => break request,
+        }
+    };
+    assert_eq!((&request["type"], &request["channel"]), (&json!("subscribe_channel"), &json!("c")));
+    peer.ack(&request, json!({ "channel": "c", "epoch": EPOCH, "offset": 1, "recoverable": true })).await;
+    subscribing.await.unwrap().unwrap().keep();
+}
