@@ -185,13 +185,13 @@ impl<M: DeserializeOwned> Channel<M> {
     /// server for a page whenever the last one is used up.
     ///
     /// ```
-    /// use hauyna::{Channels, Handler, Hub};
+    /// use hauyna::{ChannelOptions, Handler, Hub};
     /// use hauyna_client::Client;
     /// use hauyna_test::TestServer;
     /// use std::time::Duration;
     ///
     /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
-    /// # let rooms = Channels::new().history(100, Duration::from_secs(60));
+    /// # let rooms = ChannelOptions::new().history(100, Duration::from_secs(60));
     /// # let hub = Hub::builder().channels("room:{id}", rooms).build();
     /// # let server = TestServer::start(hub, Handler::new());
     /// # let client = Client::builder(&server.url("/")).connect()?;

@@ -29,12 +29,12 @@ use tokio::time::Instant;
 /// closes.
 ///
 /// ```
-/// use hauyna::{Channels, Handler, Hub};
+/// use hauyna::{ChannelOptions, Handler, Hub};
 /// use hauyna_client::Client;
 /// use hauyna_test::TestServer;
 ///
 /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
-/// let hub = Hub::builder().channels("room:{id}", Channels::new()).build();
+/// let hub = Hub::builder().channels("room:{id}", ChannelOptions::new()).build();
 /// let server = TestServer::start(hub, Handler::new());
 ///
 /// let client = Client::builder(&server.url("/")).connect()?;

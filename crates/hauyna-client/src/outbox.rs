@@ -240,7 +240,7 @@ impl Outbox {
     }
 
     /// The next connection is somebody else's: fails what was sent on an earlier one, and what waits since
-    /// before the credentials were asked for, which is what has a number below this one.
+    /// before the credentials were there, which is what has a number below this one.
     pub(crate) fn fail_asked_before(&mut self, first: u64) {
         self.fail_matching(|queued| match queued.phase {
             Phase::Interrupted => Some(Error::OutcomeUnknown),

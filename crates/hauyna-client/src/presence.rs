@@ -74,7 +74,7 @@ impl ChannelPresence {
     }
 
     /// Replaces the metadata of this connection in the channel by the fields of `metadata`, an object; a later subscription
-    /// begins with it. Await what it returns. Others are told by an update of their presence.
+    /// of the same user begins with it. Await what it returns. Others are told by an update of their presence.
     ///
     /// It fails with `not_subscribed` without a subscription, and where the channel shows no presence.
     ///

@@ -94,8 +94,8 @@ pub(crate) struct ClientTask {
     /// Channels that were unsubscribed from, until the server has said that it knows, with the number of the last such call.
     /// Outlives connections.
     given_up_requests: BTreeMap<String, u64>,
-    /// Channels to which the server may have a subscription of this client, as far as it was asked or has said. Those of a session
-    /// that was lost stay until the next one begins.
+    /// Channels to which the server has a subscription of this client, as far as it has said, or may have one whose end it has
+    /// refused. With those that it was asked for on a connection that was lost, they stay until the next session begins.
     server_subscriptions: BTreeSet<String>,
     catching_up: BTreeMap<String, HeldMessages>,
     ids: u64,

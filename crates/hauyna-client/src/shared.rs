@@ -34,7 +34,7 @@ pub(crate) struct Shared {
     /// Makes keys differ from those of other clients of the same user.
     pub(crate) key_prefix: u64,
     pub(crate) keys: AtomicU64,
-    /// The number of the first call that was made after the credentials of the last attempt were asked for.
+    /// The number of the first call that was made after the token source had given the credentials of the last attempt.
     pub(crate) first_after_token: AtomicU64,
 }
 

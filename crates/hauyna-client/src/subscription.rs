@@ -86,12 +86,12 @@ impl fmt::Debug for SubscribeBuilder {
 /// The share ends with [`unsubscribe`](Self::unsubscribe), or when the handle is dropped. [`keep`](Self::keep) lets it last.
 ///
 /// ```
-/// use hauyna::{Channels, Handler, Hub};
+/// use hauyna::{ChannelOptions, Handler, Hub};
 /// use hauyna_client::Client;
 /// use hauyna_test::TestServer;
 ///
 /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
-/// # let hub = Hub::builder().channels("room:{id}", Channels::new()).build();
+/// # let hub = Hub::builder().channels("room:{id}", ChannelOptions::new()).build();
 /// # let server = TestServer::start(hub, Handler::new());
 /// # let client = Client::builder(&server.url("/")).connect()?;
 /// let room = client.channel::<u32>("room:1");

@@ -129,7 +129,7 @@ impl ClientTask {
             Received::Unsubscribed { channel } if self.session.is_live(&channel) => {
                 self.subscription_ended(&channel)
             }
-            Received::Unsubscribed { .. } => {}
+            Received::Unsubscribed { channel } => _ = self.server_subscriptions.remove(&channel),
             Received::Gap(gap) => {
                 let missed = self.session.gap(&gap.channel, gap.position, gap.missed);
                 self.handle_missed(&gap.channel, missed, gap.position);

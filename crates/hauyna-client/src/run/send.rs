@@ -136,18 +136,23 @@ impl ClientTask {
         let is_other = self.shared.session.lock().as_ref().is_some_and(|before| before.user != user);
         if is_other && self.options.token.is_some() {
             self.outbox.fail_asked_before(self.shared.first_after_token.load(Ordering::Relaxed));
+            self.subscriptions.values_mut().for_each(|kept| kept.updated_metadata = None);
         }
     }
 
-    /// Returns the source of the credentials of an attempt. What the application asked before it may not have reached the task
-    /// when the source is called, so calls are numbered where they are made.
+    /// Returns the source of the credentials of an attempt. What the application asked before they are there may not have reached
+    /// the task by then, so calls are numbered where they are made.
     pub(super) fn numbered_token(&self) -> Option<TokenSource> {
         let (source, shared) = (self.options.token.clone()?, self.shared.clone());
         Some(Arc::new(move || {
-            let token = source();
-            // Behind the call: what was asked before it has seen the user has a lower number.
-            shared.first_after_token.store(shared.keys.load(Ordering::Relaxed), Ordering::Relaxed);
-            token
+            let (token, shared) = (source(), shared.clone());
+            Box::pin(async move {
+                let token = token.await;
+                // Only now: the source may have waited for whoever signs in next. What was asked before it has seen them has a
+                // lower number.
+                shared.first_after_token.store(shared.keys.load(Ordering::Relaxed), Ordering::Relaxed);
+                token
+            })
         }))
     }
 
@@ -201,10 +206,7 @@ impl ClientTask {
             return self.answer_client_request(purpose, Err(Refusal::too_large(Some(self.max_message))));
         }
         match &mut purpose {
-            Purpose::Subscribe { channel, bytes, .. } => {
-                *bytes = message.1.len();
-                self.server_subscriptions.insert(channel.clone());
-            }
+            Purpose::Subscribe { bytes, .. } => *bytes = message.1.len(),
             Purpose::Unsubscribe { channel, .. } => _ = self.server_subscriptions.remove(channel),
             _ => {}
         }
@@ -218,8 +220,9 @@ impl ClientTask {
             (Purpose::Subscribe { channel, wish, .. }, answer)
                 if !self.is_current_request(&channel, wish) =>
             {
-                if answer.is_ok() {
-                    self.remove_subscription(&channel);
+                match answer {
+                    Ok(_) => self.remove_subscription(&channel),
+                    Err(refusal) => self.pause_subscriptions(&refusal),
                 }
             }
             (Purpose::Subscribe { channel, .. }, Ok(data)) => {

@@ -11,6 +11,7 @@ use crate::session::SubscriptionState;
 use crate::socket::ConnectionLoss;
 use crate::subscription::LiveSubscription;
 use hauyna_protocol::{Encoding, ErrorType, Raw, Request};
+use serde_json::value::RawValue;
 use std::collections::VecDeque;
 use std::time::Duration;
 use tokio::time::Instant;
@@ -132,7 +133,7 @@ impl ClientTask {
         let Some(place) = self.session.place_of(channel) else { return };
         let recover = place.recover();
         let Some(kept) = self.subscriptions.get(channel) else { return };
-        let (metadata, wish) = (kept.wish.metadata.clone(), kept.number);
+        let (metadata, wish) = (kept.metadata().map(RawValue::to_owned), kept.number);
         let request = Request::Subscribe {
             channel: channel.into(),
             metadata: metadata.as_ref().map(|raw| Raw::assume_valid(Encoding::Json, raw.get().as_bytes())),
@@ -152,10 +153,8 @@ impl ClientTask {
         if place.state == SubscriptionState::Live {
             return; // The server has subscribed this connection meanwhile, which no refusal ends.
         }
-        if refusal.error_type != ErrorType::AlreadySubscribed.as_str() {
-            self.server_subscriptions.remove(channel);
-        }
         if refusal.error_type == ErrorType::AlreadySubscribed.as_str() {
+            self.server_subscriptions.insert(channel.to_owned());
             // The same, and its notice is on its way, unless it is one that was given up and that the server has kept.
             let missed = place.join_unannounced();
             let subscription =
@@ -175,6 +174,9 @@ impl ClientTask {
         }
         self.answer_waiters(channel, &Err(Error::Refused(refusal.clone())));
         self.remove_channel(channel);
+        if self.server_subscriptions.contains(channel) {
+            self.remove_subscription(channel); // An earlier one, whose end was refused.
+        }
         if was_live {
             let reason = GapReason::Refused;
             self.notify(Gap { channel: channel.to_owned(), reason, from, to: None, missed: None });
@@ -187,7 +189,14 @@ impl ClientTask {
         kept.refusal = Some(refusal.clone());
         let queued = QueuedSubscribe { channel: channel.to_owned(), wish: kept.number, token: None };
         self.subscribe_queue.push_front(queued);
-        self.subscribe_queue.pause(Instant::now() + retry_after(refusal));
+        self.pause_subscriptions(refusal);
+    }
+
+    /// A refusal for rate pauses all that wait, also where the channel has been given up since.
+    pub(super) fn pause_subscriptions(&mut self, refusal: &Refusal) {
+        if refusal.error_type == ErrorType::RateLimited.as_str() {
+            self.subscribe_queue.pause(Instant::now() + retry_after(refusal));
+        }
     }
 
     /// By when a subscription is answered. One that was live is awaited for longer than servers wait for their application: asking for

@@ -28,6 +28,8 @@ pub(crate) struct SubscribeRequest {
 /// A wish that the task keeps.
 pub(super) struct WantedChannel {
     pub(super) wish: SubscribeRequest,
+    /// The metadata that the server has taken last, in place of that of the wish. It is of the user who was there.
+    pub(super) updated_metadata: Option<Box<RawValue>>,
     /// Differs from that of an earlier wish for the same channel.
     pub(super) number: u64,
     /// The shares of it; it is given up with the last.
@@ -85,8 +87,13 @@ pub(super) fn keep_waiter<T>(waiters: &mut Vec<Waiter<T>>, waiter: Waiter<T>) {
 
 impl WantedChannel {
     fn new(wish: SubscribeRequest, number: u64) -> Self {
-        let (shares, waiters, refusal) = (Shares::default(), Vec::new(), None);
-        Self { wish, number, shares, waiters, retry_at: None, refusal }
+        let (shares, waiters) = (Shares::default(), Vec::new());
+        Self { wish, updated_metadata: None, number, shares, waiters, retry_at: None, refusal: None }
+    }
+
+    /// The metadata that the next subscription begins with.
+    pub(super) fn metadata(&self) -> Option<&RawValue> {
+        self.updated_metadata.as_deref().or(self.wish.metadata.as_deref())
     }
 
     /// The next moment at which something is to be done about it.
@@ -132,6 +139,7 @@ impl ClientTask {
             Entry::Occupied(entry) => {
                 let kept = entry.into_mut();
                 // What is not said again stays.
+                kept.updated_metadata.take_if(|_| wish.metadata.is_some());
                 kept.wish.metadata = wish.metadata.or_else(|| kept.wish.metadata.take());
                 kept.wish.token = wish.token.or_else(|| kept.wish.token.take());
                 kept
@@ -179,7 +187,7 @@ impl ClientTask {
     pub(super) fn unsubscribe(&mut self, channel: &str, reply: Reply<()>) {
         let (waiter, number) = (self.waiter(reply), self.id());
         // A server that was never asked would refuse to end it, and count that as an error.
-        let is_known = self.server_subscriptions.contains(channel);
+        let is_known = self.server_subscriptions.contains(channel) || self.is_asked(channel);
         self.answer_waiters(channel, &Err(Error::Unsubscribed));
         self.remove_channel(channel);
         // Where an earlier one is about to end, what the server says until then is about that.
@@ -191,6 +199,14 @@ impl ClientTask {
             // Where a session that is resumed shows the subscription, its server is told.
             false => waiter.answer(Ok(())),
         }
+    }
+
+    /// Whether the server was asked for a channel by the wish that there is, and has not answered. It was told the end of earlier ones.
+    fn is_asked(&self, channel: &str) -> bool {
+        let Some(number) = self.subscriptions.get(channel).map(|kept| kept.number) else { return false };
+        self.open_requests
+            .values()
+            .any(|purpose| matches!(purpose, Purpose::Subscribe { wish, .. } if *wish == number))
     }
 
     /// Returns the number of the last call that the server was asked to end this channel for, and has not answered.
@@ -215,7 +231,7 @@ impl ClientTask {
     /// A later subscription begins with the metadata that the server has taken last.
     pub(super) fn keep_metadata(&mut self, channel: &str, metadata: &RawValue) {
         if let Some(kept) = self.subscriptions.get_mut(channel) {
-            kept.wish.metadata = Some(metadata.to_owned());
+            kept.updated_metadata = Some(metadata.to_owned());
         }
     }
 
@@ -251,8 +267,9 @@ impl ClientTask {
     pub(super) fn forget_asked(&mut self) {
         for purpose in std::mem::take(&mut self.open_requests).into_values() {
             match purpose {
+                // The session may have it.
+                Purpose::Subscribe { channel, .. } => _ = self.server_subscriptions.insert(channel),
                 Purpose::Unsubscribe { channel, waiter, .. } => {
-                    // The session may have it still.
                     self.server_subscriptions.insert(channel);
                     if let Some(waiter) = waiter {
                         waiter.answer(Ok(()));

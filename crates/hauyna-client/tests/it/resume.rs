@@ -196,6 +196,70 @@ async fn what_was_asked_right_before_the_next_user_signed_in_is_not_sent_as_thei
 }
 
 #[tokio::test(start_paused = true)]
+async fn what_was_asked_while_the_source_waited_for_the_next_user_is_not_sent_as_theirs() {
+    let (mut script, builder) = script();
+    let (sign_in, signed_in) = tokio::sync::watch::channel(Some("ana"));
+    let asked = Arc::new(tokio::sync::Notify::new());
+    let own = asked.clone();
+    let source = move || {
+        own.notify_one();
+        let mut signed_in = signed_in.clone();
+        async move {
+            let user = signed_in.wait_for(Option::is_some).await.map(|user| *user);
+            user.map(|user| user.unwrap().to_owned())
+        }
+    };
+    let client = builder.token(source).connect().unwrap();
+    let peer = script.greet("one").await;
+    client.connected().await.unwrap();
+    asked.notified().await;
+    sign_in.send_replace(None);
+    drop(peer);
+    asked.notified().await;
+    let waiting = tokio::spawn(client.request::<u32>("note", &json!({})).into_future());
+    tokio::task::yield_now().await;
+    sign_in.send_replace(Some("bob"));
+    let mut peer = script.accept().await;
+    assert!(peer.protocols.iter().any(|item| item.ends_with("bob")), "{:?}", peer.protocols);
+    peer.expect("resume").await;
+    let later = tokio::spawn(client.request::<u32>("later", &json!({})).into_future());
+    tokio::task::yield_now().await;
+    let mut session = session("two");
+    session["user"] = json!("bob");
+    peer.send(session).await;
+    let request = peer.expect("later").await;
+    peer.ack(&request, json!(2)).await;
+    assert_eq!(later.await.unwrap().unwrap(), 2);
+    let error = waiting.await.unwrap().unwrap_err();
+    assert!(matches!(error, Error::Expired), "{error}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn metadata_that_one_user_has_updated_is_not_shown_as_the_next_ones() {
+    for (next_user, metadata) in [("ana", json!({ "muted": true })), ("bob", json!({ "device": "phone" }))] {
+        let (mut script, builder) = script();
+        let client = builder.token(|| async { Ok::<_, String>("t".to_owned()) }).connect().unwrap();
+        let room = client.channel::<u64>("a");
+        let mut peer = script.greet("one").await;
+        let subscribing =
+            tokio::spawn(room.subscribe().metadata(&json!({ "device": "phone" })).into_future());
+        peer.subscribe("a", 1).await;
+        subscribing.await.unwrap().unwrap().keep();
+        let updating = tokio::spawn(room.presence().update(&json!({ "muted": true })).into_future());
+        let request = peer.expect("update_presence").await;
+        peer.ack(&request, Value::Null).await;
+        updating.await.unwrap().unwrap();
+        drop(peer);
+        let mut peer = script.accept().await;
+        peer.expect("resume").await;
+        let mut session = session("two");
+        session["user"] = json!(next_user);
+        peer.send(session).await;
+        assert_eq!(peer.expect("subscribe_channel").await["metadata"], metadata);
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn an_event_whose_answer_was_lost_fails_with_an_unknown_outcome_unless_it_is_repeatable() {
     let (mut script, builder) = script();
     let client = builder.connect().unwrap();

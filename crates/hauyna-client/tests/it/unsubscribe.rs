@@ -272,3 +272,78 @@ async fn a_channel_given_up_twice_is_not_taken_for_live_until_its_end_is_answere
     peer.publication("a", 4).await;
     assert_eq!(content(&mut messages).await, 4);
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_channel_whose_end_was_refused_is_ended_though_the_next_subscription_was_refused_too() {
+    for is_end_answered_first in [true, false] {
+        let Subscribed { script: _script, mut peer, room, client: _client, .. } = subscribed(1).await;
+        let own = room.clone();
+        let ending = tokio::spawn(async move { own.unsubscribe().await });
+        let end = peer.expect("unsubscribe_channel").await;
+        if is_end_answered_first {
+            peer.send(refusal(&end, "rate_limited")).await;
+            settle().await;
+        }
+        let subscribing = tokio::spawn(room.subscribe().into_future());
+        let again = peer.expect("subscribe_channel").await;
+        if !is_end_answered_first {
+            peer.send(refusal(&end, "rate_limited")).await;
+        }
+        peer.send(refusal(&again, "rate_limited")).await;
+        settle().await;
+        assert!(ending.await.unwrap().is_err());
+        let (ended, ()) = tokio::join!(room.unsubscribe(), async {
+            let end =
+                tokio::time::timeout(Duration::from_millis(10), peer.expect("unsubscribe_channel")).await;
+            peer.ack(&end.expect("the server has it still"), Value::Null).await;
+        });
+        ended.unwrap();
+        assert!(subscribing.await.unwrap().is_err());
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_channel_whose_end_was_refused_is_ended_where_the_next_subscription_is_refused_for_good() {
+    let Subscribed { script: _script, mut peer, room, client: _client, .. } = subscribed(1).await;
+    let (ended, ()) = tokio::join!(room.unsubscribe(), async {
+        let end = peer.expect("unsubscribe_channel").await;
+        peer.send(refusal(&end, "rate_limited")).await;
+    });
+    assert!(ended.is_err());
+    let subscribing = tokio::spawn(room.subscribe().into_future());
+    let again = peer.expect("subscribe_channel").await;
+    peer.send(refusal(&again, "permission_denied")).await;
+    assert!(subscribing.await.unwrap().is_err());
+    let end = tokio::time::timeout(Duration::from_millis(10), peer.expect("unsubscribe_channel")).await;
+    peer.ack(&end.expect("the server has it still"), Value::Null).await;
+    settle().await;
+    assert!(is_silent(&mut peer));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_refusal_for_rate_pauses_the_others_though_its_channel_was_given_up() {
+    let Subscribed { script: _script, mut peer, client, .. } = subscribed(1).await;
+    let (given_up, other) = (client.channel::<u64>("b"), client.channel::<u64>("c"));
+    let subscribing = tokio::spawn(given_up.subscribe().into_future());
+    let refused = peer.expect("subscribe_channel").await;
+    let ending = tokio::spawn(async move { given_up.unsubscribe().await });
+    let end = peer.expect("unsubscribe_channel").await;
+    peer.send(refusal(&refused, "rate_limited")).await;
+    peer.send(refusal(&end, "not_subscribed")).await;
+    ending.await.unwrap().unwrap();
+    assert!(subscribing.await.unwrap().is_err());
+    let subscribing = tokio::spawn(other.subscribe().into_future());
+    settle().await;
+    assert!(is_silent(&mut peer));
+    tokio::time::advance(Duration::from_secs(60)).await;
+    let request = loop {
+        let request = peer.next().await.unwrap();
+        match request["type"] == "ping" {
+            true => peer.send(json!({ "type": "pong", "id": request["id"] })).await,
+            false => break request,
+        }
+    };
+    assert_eq!((&request["type"], &request["channel"]), (&json!("subscribe_channel"), &json!("c")));
+    peer.ack(&request, json!({ "channel": "c", "epoch": EPOCH, "offset": 1, "recoverable": true })).await;
+    subscribing.await.unwrap().unwrap().keep();
+}

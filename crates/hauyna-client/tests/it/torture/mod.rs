@@ -2,6 +2,7 @@
 //! once and in order, or a gap is told where it is missing. `HAUYNA_SCHEDULES` says how many, `HAUYNA_SEED` repeats one.
 
 mod again;
+mod churn;
 mod model;
 
 use crate::script::script;
