@@ -181,7 +181,7 @@ fn of_application(name: &str, message: &Value) -> Value {
 fn publish(content: &Value) -> Value {
     let fields = json!({
         "id": id(), "channel": { "type": "string" }, "content": plain(content), "key": { "type": "string" },
-        "echo": { "type": "boolean", "description": "Whether the sender gets it, too. Default: true." },
+        "echo": { "type": "boolean", "description": "Whether the sender also gets it. Default: true." },
     });
     json!({ "allOf": [envelope("channel_message", &fields, &["channel", "content"])] })
 }
@@ -236,7 +236,7 @@ fn envelope(kind: &str, fields: &Value, required: &[&str]) -> Value {
 }
 
 fn id() -> Value {
-    json!({ "type": ["integer", "string"], "description": "The answer has the same." })
+    json!({ "type": ["integer", "string"], "description": "The reply has the same id." })
 }
 
 fn moment() -> Value {
@@ -244,7 +244,7 @@ fn moment() -> Value {
 }
 
 fn offset() -> Value {
-    json!({ "type": "integer", "description": "Where the channel numbers its publications." })
+    json!({ "type": "integer", "description": "Present where the channel numbers its publications." })
 }
 
 /// Converts a schema to draft 7, on which AsyncAPI builds: tuples are `items`, and `$ref` has no siblings.

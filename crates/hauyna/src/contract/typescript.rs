@@ -35,7 +35,7 @@ impl Document {
         }
         let _ = write!(
             text,
-            "\n/** What the client takes: `new Client<Contract>(…)`. */\n{}",
+            "\n/** The type argument of the client: `new Client<Contract>(…)`. */\n{}",
             self.whole(&types, &channels)
         );
         text

@@ -195,7 +195,7 @@ mod tests {
     #[test]
     fn a_large_or_deep_value_is_refused_without_collecting_what_is_wrong_with_it() {
         let schema = json!({ "additionalProperties": { "items": { "type": "string" } } });
-        // listing each fault would take 450 MB of paths
+        // Listing each fault would take 450 MB of paths.
         let long = json!({ "n".repeat(30_000): vec![0; 15_000] });
         // With faults listed level by level, there would be 4 to the power of 100.
         let again = json!({ "properties": { "of": { "$ref": "#" }, "kind": { "type": "null" } } });
