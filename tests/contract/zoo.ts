@@ -207,7 +207,7 @@ export type RoomChannel = {
 /** The channels `{*any}`. */
 export type AnyChannel = object;
 
-/** What the client takes: `new Client<Contract>(…)`. */
+/** The type argument of the client: `new Client<Contract>(…)`. */
 export type Contract = {
   requests: {
     first_folder: { data: NoFields; reply: Folder | undefined };

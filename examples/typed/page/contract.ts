@@ -44,7 +44,7 @@ export type BoardChannel = {
   message: Remark;
 };
 
-/** What the client takes: `new Client<Contract>(…)`. */
+/** The type argument of the client: `new Client<Contract>(…)`. */
 export type Contract = {
   requests: {
     add_card: { data: AddCard; reply: Card };

@@ -75,7 +75,7 @@ fn a_check_ends_with_1_where_the_file_differs_and_leaves_it_as_it_is() {
 #[test]
 fn what_is_no_contract_is_told_with_its_file_in_one_line() {
     let file = Scratch::named("bad.json");
-    for (document, part) in [("{", "no JSON"), ("{}", "`title` is no text")] {
+    for (document, part) in [("{", "not JSON"), ("{}", "`title` is not a string")] {
         std::fs::write(file.path(), document).unwrap();
         let (code, text) = fault(&[file.path()]);
         assert_eq!((code, text.lines().count()), (Some(1), 1), "{text}");

@@ -44,7 +44,7 @@ impl Segment {
 
 impl fmt::Display for Pattern {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.iter().try_for_each(|part| match part {
+        self.0.iter().try_for_each(|segment| match segment {
             Segment::Literal(text) => f.write_str(text),
             Segment::Param(name) => write!(f, "{{{name}}}"),
             Segment::Rest(name) => write!(f, "{{*{name}}}"),
@@ -73,10 +73,10 @@ impl Pattern {
     /// `Config` where braces do not match, a parameter has no name, or two parameters touch.
     pub(crate) fn parse(text: &str) -> Result<Self, Error> {
         let bad = |why: &str| Error::config(format!("channel pattern `{text}`: {why}"));
-        let mut parts = Vec::new();
+        let mut segments = Vec::new();
         let mut rest = text;
         while !rest.is_empty() {
-            if matches!(parts.last(), Some(Segment::Rest(_))) {
+            if matches!(segments.last(), Some(Segment::Rest(_))) {
                 return Err(bad("nothing may follow a catch-all"));
             }
             let Some(open) = rest.strip_prefix('{') else {
@@ -84,33 +84,35 @@ impl Pattern {
                 if rest[..end].contains('}') {
                     return Err(bad("a `}` without a `{` before it"));
                 }
-                parts.push(Segment::Literal(rest[..end].into()));
+                segments.push(Segment::Literal(rest[..end].into()));
                 rest = &rest[end..];
                 continue;
             };
             let (name, after) = open.split_once('}').ok_or_else(|| bad("a `{` without a `}` after it"))?;
-            if !matches!(parts.last(), None | Some(Segment::Literal(_))) {
+            if !matches!(segments.last(), None | Some(Segment::Literal(_))) {
                 return Err(bad("two parameters need a literal between them"));
             }
-            let part = match name.strip_prefix('*') {
+            let segment = match name.strip_prefix('*') {
                 Some(name) => Segment::Rest(name.into()),
                 None => Segment::Param(name.into()),
             };
-            if matches!(&part, Segment::Rest(name) | Segment::Param(name) if name.is_empty() || name.contains('{'))
+            if matches!(&segment, Segment::Rest(name) | Segment::Param(name) if name.is_empty() || name.contains('{'))
             {
                 return Err(bad("a parameter needs a name without `{`"));
             }
-            if parts.iter().any(|earlier: &Segment| earlier.name().is_some() && earlier.name() == part.name())
+            if segments
+                .iter()
+                .any(|earlier: &Segment| earlier.name().is_some() && earlier.name() == segment.name())
             {
                 return Err(bad("two parameters have the same name"));
             }
-            parts.push(part);
+            segments.push(segment);
             rest = after;
         }
         if text.chars().any(char::is_control) {
             return Err(bad("control characters are not allowed"));
         }
-        if parts.is_empty() { Err(bad("it is empty")) } else { Ok(Self(parts)) }
+        if segments.is_empty() { Err(bad("a pattern must not be empty")) } else { Ok(Self(segments)) }
     }
 
     /// Checks a pattern against those that are declared before it.
@@ -144,7 +146,7 @@ impl Pattern {
     fn covers(&self, other: &Self) -> bool {
         // Each parameter ends at a `:` or at the end, so the positions of `:` alone decide whether a name
         // matches.
-        let ends_at_colon = |parts: &[Segment]| match parts {
+        let ends_at_colon = |segments: &[Segment]| match segments {
             [Segment::Param(_), Segment::Literal(next)] => next.starts_with(':'),
             _ => true,
         };
@@ -156,7 +158,7 @@ impl Pattern {
 
     /// Returns a name that the pattern matches, with these values for its parameters.
     fn with_values(&self, param: &str, rest: &str) -> String {
-        let values = self.0.iter().map(|part| match part {
+        let values = self.0.iter().map(|segment| match segment {
             Segment::Literal(text) => text,
             Segment::Param(_) => param,
             Segment::Rest(_) => rest,
@@ -175,8 +177,8 @@ impl Pattern {
 
     fn walk<'a>(&'a self, name: &'a str, found: &mut dyn FnMut(&'a str, &'a str)) -> bool {
         let mut rest = name;
-        for (index, part) in self.0.iter().enumerate() {
-            match part {
+        for (index, segment) in self.0.iter().enumerate() {
+            match segment {
                 Segment::Literal(text) => match rest.strip_prefix(&**text) {
                     Some(after) => rest = after,
                     None => return false,

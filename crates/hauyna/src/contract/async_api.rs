@@ -1,5 +1,6 @@
-//! A contract as an AsyncAPI 3.0 document, from the application's side: it receives what clients send. Messages are
-//! described as they are on the wire, with the fields of the protocol around those of the application.
+//! Generates an AsyncAPI 3.0 document from a contract, from the application's side: it receives what clients
+//! send. The messages are described as they are on the wire, with the fields of the protocol around those of
+//! the application. Called by `Contract::async_api`.
 
 use super::channel::CONTENT;
 use super::declared::referred;
@@ -14,15 +15,15 @@ impl Document {
         let connection = outline.channel(CONNECTION, json!({ "description": "One WebSocket connection." }));
         for (name, one) in &self.terms.requests {
             let (data, reply) = request(name, one);
-            outline.exchange(&connection, (name, "receive"), [&data, &reply]);
+            outline.exchange("receive", name, &connection, [&data, &reply]);
         }
         for (name, one) in &self.terms.client_requests {
             let (data, reply) = client_request(name, one);
-            outline.exchange(&connection, (name, "send"), [&data, &reply]);
+            outline.exchange("send", name, &connection, [&data, &reply]);
         }
         for (name, one) in &self.terms.messages {
             let message = outline.message(&connection, name, &direct(name, one));
-            outline.operation((name, "send"), (&connection, &message), None);
+            outline.operation("send", name, &connection, &message);
         }
         for (pattern, channel) in &self.terms.channels {
             outline.add_channel(pattern, channel);
@@ -42,7 +43,7 @@ impl Document {
     }
 }
 
-/// Channels and operations while they are put together.
+/// The channels and operations of the document.
 #[derive(Default)]
 struct Outline {
     channels: BTreeMap<String, Value>,
@@ -60,27 +61,27 @@ impl Outline {
             let is_content = name == CONTENT;
             let payload = if is_content { publication(schema) } else { of_application(name, schema) };
             let message = self.message(&id, name, &payload);
-            self.operation((&format!("{pattern} {name}"), "send"), (&id, &message), None);
+            self.operation("send", &format!("{pattern} {name}"), &id, &message);
             if is_content {
                 let message = self.message(&id, "channel_message", &publish(schema));
-                self.operation((&format!("{pattern} {name}"), "receive"), (&id, &message), None);
+                self.operation("receive", &format!("{pattern} {name}"), &id, &message);
             }
         }
         for (name, data) in &channel.client_events {
             let payload = client_event(name, data, Origin::Client);
             let message = self.message(&id, "client_event", &payload);
-            self.operation((&format!("{pattern} client event {name}"), "receive"), (&id, &message), None);
+            self.operation("receive", &format!("{pattern} client event {name}"), &id, &message);
             let payload = client_event(name, data, Origin::Server);
             let message = self.message(&id, "client_event", &payload);
-            self.operation((&format!("{pattern} client event {name}"), "send"), (&id, &message), None);
+            self.operation("send", &format!("{pattern} client event {name}"), &id, &message);
         }
         if let Some(metadata) = &channel.subscription {
             let message = self.message(&id, "subscribe_channel", &subscribe(metadata));
-            self.operation((&format!("{pattern} subscription"), "receive"), (&id, &message), None);
+            self.operation("receive", &format!("{pattern} subscription"), &id, &message);
         }
         if let Some(metadata) = &channel.presence {
             let message = self.message(&id, "presence_change", &presence(metadata));
-            self.operation((&format!("{pattern} presence"), "send"), (&id, &message), None);
+            self.operation("send", &format!("{pattern} presence"), &id, &message);
         }
     }
 
@@ -91,7 +92,7 @@ impl Outline {
         id
     }
 
-    /// Adds a message to a channel, and returns the reference to it.
+    /// Adds a message to a channel. Returns the reference to it.
     fn message(&mut self, channel: &str, name: &str, payload: &Value) -> Value {
         let mut message = json!({ "name": name, "payload": payload });
         if message.pointer("/payload/allOf/0/properties/id").is_some() {
@@ -105,22 +106,31 @@ impl Outline {
         json!({ "$ref": format!("#/channels/{channel}/messages/{id}") })
     }
 
-    fn operation(&mut self, named: (&str, &str), messages: (&str, &Value), reply: Option<&Value>) {
-        let ((name, action), (channel, message)) = (named, messages);
-        let channel = json!({ "$ref": format!("#/channels/{channel}") });
-        let mut operation = json!({ "action": action, "channel": channel, "messages": [message] });
-        if let Some(reply) = reply {
-            operation["reply"] = json!({ "channel": channel, "messages": [reply] });
-        }
+    /// Adds an operation without a reply: `action` is `send` or `receive`, `message` a reference to a message
+    /// of the channel.
+    fn operation(&mut self, action: &str, name: &str, channel: &str, message: &Value) {
+        self.insert_operation(name, operation(action, channel, message));
+    }
+
+    /// Adds a message and its reply to a channel, and the operation of both.
+    fn exchange(&mut self, action: &str, name: &str, channel: &str, payloads: [&Value; 2]) {
+        let message = self.message(channel, name, payloads[0]);
+        let reply = self.message(channel, &format!("{name}_reply"), payloads[1]);
+        let mut operation = operation(action, channel, &message);
+        operation["reply"] = json!({ "channel": operation["channel"], "messages": [reply] });
+        self.insert_operation(name, operation);
+    }
+
+    fn insert_operation(&mut self, name: &str, operation: Value) {
+        let action = operation["action"].as_str().unwrap_or_default();
         let id = unused(&self.operations, &identifier(&format!("{action}_{name}")));
         self.operations.insert(id, operation);
     }
+}
 
-    fn exchange(&mut self, channel: &str, named: (&str, &str), payloads: [&Value; 2]) {
-        let message = self.message(channel, named.0, payloads[0]);
-        let reply = self.message(channel, &format!("{}_reply", named.0), payloads[1]);
-        self.operation(named, (channel, &message), Some(&reply));
-    }
+fn operation(action: &str, channel: &str, message: &Value) -> Value {
+    let channel = json!({ "$ref": format!("#/channels/{channel}") });
+    json!({ "action": action, "channel": channel, "messages": [message] })
 }
 
 fn request(name: &str, one: &Exchange<Value>) -> (Value, Value) {
@@ -133,7 +143,7 @@ fn client_request(name: &str, one: &Exchange<Value>) -> (Value, Value) {
     (json!({ "allOf": [envelope("request", &fields, &["id", "event", "data"])] }), answer(&one.reply))
 }
 
-/// An `ack`. Where there is nothing to say, its `data` is left out.
+/// Returns the payload of an `ack`. Its `data` is optional where the reply is null.
 fn answer(data: &Value) -> Value {
     let fields = json!({ "id": id(), "data": plain(data) });
     let is_empty = data.get("type").is_some_and(|kind| kind == "null");
@@ -171,7 +181,7 @@ fn of_application(name: &str, message: &Value) -> Value {
 fn publish(content: &Value) -> Value {
     let fields = json!({
         "id": id(), "channel": { "type": "string" }, "content": plain(content), "key": { "type": "string" },
-        "echo": { "type": "boolean", "description": "Whether the sender gets it, too. Default: true." },
+        "echo": { "type": "boolean", "description": "Whether the sender also gets it. Default: true." },
     });
     json!({ "allOf": [envelope("channel_message", &fields, &["channel", "content"])] })
 }
@@ -181,7 +191,8 @@ fn subscribe(metadata: &Value) -> Value {
     json!({ "allOf": [envelope("subscribe_channel", &fields, &["channel"])] })
 }
 
-/// Who sends a client event: a client to the server, or the server to the other subscribers.
+/// The sender of a client event: a client sends it to the server, the server sends it to the other
+/// subscribers.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Origin {
     Client,
@@ -216,7 +227,7 @@ fn presence(metadata: &Value) -> Value {
     envelope("presence_change", &fields, &required)
 }
 
-/// A message of the protocol: its `type` and other fields.
+/// Returns the schema of a message of the protocol: its `type` and other fields.
 fn envelope(kind: &str, fields: &Value, required: &[&str]) -> Value {
     let mut envelope = json!({ "type": "object", "properties": fields });
     envelope["properties"]["type"] = json!({ "const": kind });
@@ -225,7 +236,7 @@ fn envelope(kind: &str, fields: &Value, required: &[&str]) -> Value {
 }
 
 fn id() -> Value {
-    json!({ "type": ["integer", "string"], "description": "The answer has the same." })
+    json!({ "type": ["integer", "string"], "description": "The reply has the same id." })
 }
 
 fn moment() -> Value {
@@ -233,10 +244,10 @@ fn moment() -> Value {
 }
 
 fn offset() -> Value {
-    json!({ "type": "integer", "description": "Where the channel numbers its publications." })
+    json!({ "type": "integer", "description": "Present where the channel numbers its publications." })
 }
 
-/// A schema in the draft that AsyncAPI builds on (7): tuples as `items`, nothing beside `$ref`.
+/// Converts a schema to draft 7, on which AsyncAPI builds: tuples are `items`, and `$ref` has no siblings.
 fn plain(schema: &Value) -> Value {
     let Value::Object(whole) = schema else { return schema.clone() };
     let mut out = Map::new();
@@ -279,7 +290,7 @@ fn list(schemas: &Value) -> Value {
     schemas.as_array().into_iter().flatten().map(plain).collect()
 }
 
-/// `room:{*id}` as AsyncAPI writes it: `room:{id}`.
+/// Returns a pattern in the notation of AsyncAPI: `room:{*id}` becomes `room:{id}`.
 fn address(pattern: &str) -> String {
     let mut parts = pattern.split('{');
     let mut address = parts.next().unwrap_or_default().to_owned();
@@ -290,7 +301,7 @@ fn address(pattern: &str) -> String {
     address
 }
 
-/// A text with nothing but what the keys of a document may have.
+/// Returns a text with only the characters that the keys of a document may have.
 fn identifier(text: &str) -> String {
     let kept: String = text.chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '_' }).collect();
     kept.split('_').filter(|part| !part.is_empty()).collect::<Vec<_>>().join("_")

@@ -1,4 +1,4 @@
-//! The part of a contract about the channels of one pattern. A builder; `Contract::channel` takes it.
+//! The part of a contract for the channels of one pattern: a builder, which `Contract::channel` takes.
 
 use super::check;
 use super::declared::{Declared, Side};
@@ -7,7 +7,8 @@ use crate::once::call_once;
 use schemars::JsonSchema;
 use serde::Serialize;
 
-/// The types of what is said in the channels of one pattern; see [`Contract::channel`](super::Contract::channel).
+/// The types of the messages in the channels of one pattern; see
+/// [`Contract::channel`](super::Contract::channel).
 #[derive(Debug, Clone)]
 #[must_use]
 pub struct ChannelContract {
@@ -15,13 +16,13 @@ pub struct ChannelContract {
 }
 
 impl ChannelContract {
-    /// Nothing is said yet.
+    /// Creates an empty contract of a channel.
     pub fn new() -> Self {
         Self { terms: ChannelTerms::default() }
     }
 
-    /// Declares the `content` of publications, those of clients and of the application alike.
-    /// [`ChannelOptions::content`](crate::ChannelOptions::content) with the same type holds clients to it.
+    /// Declares the `content` of publications, both of clients and of the application. To enforce it for
+    /// clients, call [`ChannelOptions::content`](crate::ChannelOptions::content) with the same type.
     ///
     /// # Panics
     ///
@@ -30,23 +31,23 @@ impl ChannelContract {
         self.insert(CONTENT, Declared::of::<T>(Side::Output))
     }
 
-    /// Declares an application's message of this `type`; `T` are the fields besides `type`.
+    /// Declares a message of the application with this `type`; `T` has the fields besides `type`.
     ///
     /// # Panics
     ///
-    /// Where it is declared twice, the name is the protocol's, or `T` is no object.
+    /// Where it is declared twice, the name is one of the protocol, or `T` is not an object.
     pub fn message<T: JsonSchema + Serialize>(self, name: &str) -> Self {
         let message = Declared::of::<T>(Side::Output);
         agreed(check::in_channel(name, &message));
         self.insert(name, message)
     }
 
-    /// Declares several application's messages by an enum with `#[serde(tag = "type")]`: each variant is one, and
-    /// its values are what [`Channel::broadcast`](crate::Channel::broadcast) takes.
+    /// Declares several messages of the application by an enum with `#[serde(tag = "type")]`: each variant is
+    /// one, and [`Channel::broadcast`](crate::Channel::broadcast) takes its values.
     ///
     /// # Panics
     ///
-    /// As [`ChannelContract::message`]; where `T` is no such enum.
+    /// As [`ChannelContract::message`]; also where `T` is not such an enum.
     pub fn messages<T: JsonSchema + Serialize>(self) -> Self {
         agreed(Declared::of::<T>(Side::Output).variants()).into_iter().fold(self, |this, (name, message)| {
             agreed(check::in_channel(&name, &message));
@@ -54,12 +55,12 @@ impl ChannelContract {
         })
     }
 
-    /// Declares what goes with the events of this type that clients send each other; `()` is an event without data.
-    /// [`ClientEvents::event_of`](crate::channel::ClientEvents::event_of) with the same type holds clients to it.
+    /// Declares the data of client events of this type; `()` is an event without data. To enforce it, call
+    /// [`ClientEvents::event_of`](crate::channel::ClientEvents::event_of) with the same type.
     ///
     /// # Panics
     ///
-    /// Where it is declared twice, or its name is none.
+    /// Where it is declared twice, or its name is not valid.
     pub fn client_event<T: JsonSchema + Serialize>(mut self, name: &str) -> Self {
         agreed(check::name(name));
         let old = self.terms.client_events.insert(name.to_owned(), Declared::of::<T>(Side::Output));
@@ -67,21 +68,21 @@ impl ChannelContract {
         self
     }
 
-    /// Declares the `metadata` of subscriptions, which clients give and other subscribers see.
+    /// Declares the `metadata` of subscriptions, which clients send and other subscribers see.
     ///
     /// # Panics
     ///
-    /// Where `T` is no object, or it is called twice.
+    /// Where `T` is not an object, or the method is called twice.
     pub fn subscription<T: JsonSchema + Serialize>(mut self) -> Self {
         call_once(&mut self.terms.subscription, metadata::<T>(), "subscription");
         self
     }
 
-    /// Declares the `metadata` of users who are present.
+    /// Declares the `metadata` of present users.
     ///
     /// # Panics
     ///
-    /// Where `T` is no object, or it is called twice.
+    /// Where `T` is not an object, or the method is called twice.
     pub fn presence<T: JsonSchema + Serialize>(mut self) -> Self {
         call_once(&mut self.terms.presence, metadata::<T>(), "presence");
         self
@@ -106,7 +107,7 @@ fn metadata<T: JsonSchema + Serialize>() -> Declared {
     metadata
 }
 
-/// The key of publications' content among the messages of a channel.
+/// The key under which the content of publications is stored among the messages of a channel.
 pub(super) const CONTENT: &str = "message";
 
 #[cfg(test)]

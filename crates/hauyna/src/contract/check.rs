@@ -1,4 +1,5 @@
-//! What a declaration must keep to, be it made in Rust or read, and how a contract and a handler are compared.
+//! The rules for declarations, both those in Rust and those that are read from a document, and the comparison
+//! of a contract with a handler. Called by `Contract`, `ChannelContract` and `document`.
 
 use super::declared::Declared;
 use super::{ContractTerms, Exchange};
@@ -7,43 +8,43 @@ use crate::handler::{Handler, Signature};
 use hauyna_protocol::is_reserved_type;
 use std::collections::BTreeMap;
 
-/// An event of clients: its fields are those of the message.
+/// Checks an event of clients. The fields of its data are those of the message.
 pub(super) fn request(event: &str, data: &Declared) -> Result<(), String> {
     name(event)?;
     if crate::handler::is_request_of_protocol(event) {
         return Err(format!("`{event}` is a request of the protocol"));
     }
     if !data.is_object() {
-        return Err(format!("the data of `{event}` is no object: {}", data.rust));
+        return Err(format!("the data of `{event}` is not an object: {}", data.rust));
     }
     if data.is_closed() {
         return Err(format!(
-            "the data of `{event}` denies unknown fields, and so the message's `type` and `id`"
+            "the data of `{event}` denies unknown fields, so it would refuse the message's `type` and `id`"
         ));
     }
     for field in ["type", "id"] {
         if data.has_field(field) {
-            return Err(format!("the data of `{event}` has a field `{field}`, which is the message's own"));
+            return Err(format!("the data of `{event}` has a field `{field}`, which the message itself has"));
         }
     }
     Ok(())
 }
 
-/// A message to a connection.
+/// Checks a message to one connection.
 pub(super) fn direct(kind: &str, message: &Declared) -> Result<(), String> {
     if ["private", "group", "broadcast"].contains(&kind) { Ok(()) } else { of_application(kind, message) }
 }
 
-/// A message in a channel that is no publication of content.
+/// Checks a message of the application in a channel, other than a publication of content.
 pub(super) fn in_channel(kind: &str, message: &Declared) -> Result<(), String> {
     of_application(kind, message)
 }
 
 pub(super) fn metadata(metadata: &Declared) -> Result<(), String> {
-    if metadata.is_object() { Ok(()) } else { Err(format!("metadata is an object: {}", metadata.rust)) }
+    if metadata.is_object() { Ok(()) } else { Err(format!("metadata is not an object: {}", metadata.rust)) }
 }
 
-/// The pattern of a channel, where none that was declared before matches the same names.
+/// Checks the pattern of a channel, which must not match the same names as one that was declared before.
 pub(super) fn pattern<'a>(text: &str, earlier: impl Iterator<Item = &'a String>) -> Result<(), String> {
     let parse = |pattern: &str| Pattern::parse(pattern).map_err(|error| error.to_string());
     let parsed = parse(text)?;
@@ -61,26 +62,26 @@ fn of_application(kind: &str, message: &Declared) -> Result<(), String> {
         return Err(format!("`{kind}` is a message of the protocol"));
     }
     if !message.is_object() {
-        return Err(format!("the message `{kind}` is no object: {}", message.rust));
+        return Err(format!("the message `{kind}` is not an object: {}", message.rust));
     }
     if message.has_field("type") {
-        return Err(format!("the message `{kind}` has a field `type` besides its own"));
+        return Err(format!("the message `{kind}` has a field `type`, which the message itself has"));
     }
     Ok(())
 }
 
-/// What the protocol allows as the `type` of a message.
+/// Checks that the protocol allows a text as the `type` of a message.
 pub(super) fn name(text: &str) -> Result<(), String> {
-    if text.is_empty() || text.len() > MAX_NAME_CHARS || text.chars().any(char::is_control) {
+    if text.is_empty() || text.len() > MAX_NAME_BYTES || text.chars().any(char::is_control) {
         return Err(format!(
-            "`{}` is no name: 1 to {MAX_NAME_CHARS} bytes without control characters",
+            "`{}` is not a valid name: 1 to {MAX_NAME_BYTES} bytes without control characters",
             text.escape_debug()
         ));
     }
     Ok(())
 }
 
-/// What a handler does otherwise than the contract says, one line each.
+/// Returns the differences between a contract and a handler, one line each.
 pub(super) fn differences(terms: &ContractTerms<Declared>, handler: &Handler) -> Vec<String> {
     let endpoint = handler.endpoint();
     let mut found = Vec::new();
@@ -102,15 +103,15 @@ pub(super) fn differences(terms: &ContractTerms<Declared>, handler: &Handler) ->
 fn difference(event: &str, exchange: &Exchange<Declared>, signature: &Signature) -> Vec<String> {
     let pairs =
         [("takes", exchange.data.rust, signature.data), ("answers", exchange.reply.rust, signature.reply)];
-    // What was read knows no types of Rust.
+    // A contract that was read has no names of Rust types, so it compares none.
     let differ = pairs.into_iter().filter(|(_, agreed, does)| !agreed.is_empty() && agreed != does);
     differ
         .map(|(verb, agreed, does)| format!("- `{event}` {verb} `{does}`, the contract says `{agreed}`"))
         .collect()
 }
 
-/// Bytes of a name.
-const MAX_NAME_CHARS: usize = 255;
+/// Maximum length of a name in bytes.
+const MAX_NAME_BYTES: usize = 255;
 
 #[cfg(test)]
 mod tests {

@@ -1,12 +1,12 @@
-//! A question to clients with the types of both sides, declared once: `Contract::client_request` describes it, `ask` asks
-//! it.
+//! A client request with the types of its data and its reply, declared once: `Contract::client_request`
+//! describes it, and `ask` sends it.
 
 use crate::connection::{ClientRequest, Connection};
 use serde::Serialize;
 use std::fmt;
 use std::marker::PhantomData;
 
-/// A question that the application asks its clients: the name, the type of what is asked, the type of the answer.
+/// A request of the application to its clients: the name, the type of the data, and the type of the reply.
 ///
 /// # Examples
 ///
@@ -33,13 +33,13 @@ pub struct ClientRequestType<Data, Reply> {
 }
 
 impl<Data, Reply> ClientRequestType<Data, Reply> {
-    /// A question by its name, the `event` of the protocol's `request`.
+    /// Creates a client request by its name, which is the `event` of the protocol's `request`.
     #[must_use]
     pub const fn new(name: &'static str) -> Self {
         Self { name, types: PhantomData }
     }
 
-    /// The name.
+    /// Returns the name.
     #[must_use]
     pub const fn name(&self) -> &'static str {
         self.name
@@ -47,7 +47,8 @@ impl<Data, Reply> ClientRequestType<Data, Reply> {
 }
 
 impl<Data: Serialize, Reply> ClientRequestType<Data, Reply> {
-    /// Asks a client; await it. As [`Connection::request`], with the types of this question.
+    /// Sends the request to a client, as [`Connection::request`] with the types declared here; await it for
+    /// the reply.
     pub fn ask(&self, connection: &Connection, data: &Data) -> ClientRequest<Reply> {
         connection.request(self.name, data)
     }
@@ -63,6 +64,6 @@ impl<Data, Reply> Copy for ClientRequestType<Data, Reply> {}
 
 impl<Data, Reply> fmt::Debug for ClientRequestType<Data, Reply> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("Question").field(&self.name).finish()
+        f.debug_tuple("ClientRequestType").field(&self.name).finish()
     }
 }

@@ -1,5 +1,6 @@
-//! A type as it was declared: its schema by `schemars`, from the side it is seen from, with everything that the
-//! schema refers to. Knows what a schema says about the shape of its values.
+//! A declared type: its schema by `schemars`, for the side that creates its values, with all definitions that
+//! the schema refers to. It answers what a schema says about the shape of its values. Used by the whole of
+//! `contract`.
 
 use schemars::JsonSchema;
 use schemars::generate::SchemaSettings;
@@ -12,18 +13,18 @@ use std::sync::Arc;
 pub(super) struct Declared {
     pub(super) side: Side,
     pub(super) schema: Value,
-    /// What `#/$defs/` in the schema refers to.
+    /// The definitions that `#/$defs/` in the schema refers to.
     pub(super) definitions: Arc<Map<String, Value>>,
-    /// The Rust type's name; empty where the contract was read.
+    /// Name of the Rust type; empty where the contract was read.
     pub(super) rust: &'static str,
 }
 
-/// Whose values they are.
+/// The side that creates the values of a type.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Side {
-    /// Clients': what `Deserialize` takes.
+    /// Clients create the values, and `Deserialize` accepts them.
     Input,
-    /// The application's: what `Serialize` writes.
+    /// The application creates the values, and `Serialize` writes them.
     Output,
 }
 
@@ -40,7 +41,7 @@ impl Declared {
         Self { side, schema, definitions, rust: std::any::type_name::<T>() }
     }
 
-    /// The data of an event. One without data is a message without fields of its own.
+    /// Declares the data of an event. An event without data is a message without fields of the application.
     pub(super) fn of_event<T: JsonSchema>() -> Self {
         let declared = Self::of::<T>(Side::Input);
         if declared.target(&declared.schema).get("type").is_none_or(|kind| kind != "null") {
@@ -49,7 +50,7 @@ impl Declared {
         Self { schema: serde_json::json!({ "type": "object" }), definitions: Arc::default(), ..declared }
     }
 
-    /// Whether all of its values are objects, as far as the schema says.
+    /// Whether all values are objects, as far as the schema says.
     pub(super) fn is_object(&self) -> bool {
         self.shapes(&self.schema, &mut Seen::new(), &mut |shape| match shape {
             Shape::Fields { .. } | Shape::Anything => true,
@@ -76,9 +77,10 @@ impl Declared {
         found
     }
 
-    /// The variants of an enum that is tagged by `type`, each by the value of it and without it.
+    /// Returns the variants of an enum that is tagged by `type`: for each, the value of `type`, and the
+    /// variant without that field.
     pub(super) fn variants(&self) -> Result<Vec<(String, Self)>, String> {
-        let fault = || format!("`{}` is no enum with `#[serde(tag = \"type\")]`", self.rust);
+        let fault = || format!("`{}` is not an enum with `#[serde(tag = \"type\")]`", self.rust);
         let whole = self.target(&self.schema);
         let variants =
             ["oneOf", "anyOf"].iter().find_map(|key| whole.get(key)?.as_array()).ok_or_else(fault)?;
@@ -90,7 +92,7 @@ impl Declared {
         named.collect()
     }
 
-    /// What a reference leads to; any other schema is itself.
+    /// Follows a reference to its definition. Any other schema is returned as it is.
     fn target<'a>(&'a self, schema: &'a Value) -> &'a Value {
         let (mut schema, mut seen) = (schema, Seen::new());
         while let Some(name) = referred(schema)
@@ -102,15 +104,15 @@ impl Declared {
         schema
     }
 
-    /// Asks about every shape that values may have; false at the first no. Of what is all of several things, one
-    /// yes is enough.
+    /// Whether `ask` accepts every shape that values may have. Where a value must fit several schemas at
+    /// once, it is enough that one of them is accepted.
     fn shapes(&self, schema: &Value, seen: &mut Seen, ask: &mut dyn FnMut(Shape<'_>) -> bool) -> bool {
         let Value::Object(whole) = schema else { return ask(Shape::Anything) };
         let mut parts = Vec::new();
         if let Some(name) = referred(schema)
             && let Some(target) = self.definitions.get(&name)
         {
-            // What comes again has been asked already.
+            // A definition that was seen before has been checked already.
             parts.push(!seen.insert(name) || self.shapes(target, seen, ask));
         }
         for key in ["oneOf", "anyOf"] {
@@ -140,16 +142,17 @@ impl Declared {
     }
 }
 
-/// The definitions that a walk came by.
+/// The names of the definitions that were visited.
 type Seen = BTreeSet<String>;
 
+/// One form that the values of a schema may have.
 enum Shape<'a> {
     Fields { known: &'a Map<String, Value>, is_closed: bool },
     Anything,
     Other,
 }
 
-/// The name that `$ref` gives.
+/// Returns the name of the definition that `$ref` refers to.
 pub(super) fn referred(schema: &Value) -> Option<String> {
     let name = schema.get("$ref")?.as_str()?.strip_prefix(DEFINITIONS)?;
     Some(name.replace("~1", "/").replace("~0", "~"))

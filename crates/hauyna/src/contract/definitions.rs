@@ -1,27 +1,31 @@
-//! One set of named definitions for all types of a contract. Types of one name are one definition where they are
-//! the same, and get names of their own where they are not: those of clients `…Input`, others a number.
+//! The named definitions of all types of a contract, in one set. Types of the same name share a definition
+//! where their schemas are equal. Otherwise they get different names: types that clients send get the suffix
+//! `…Input`, others a number. Used by `Contract::document`.
 
 use super::declared::{DEFINITIONS, Declared, Side, referred};
 use serde_json::{Map, Value};
 use std::collections::{BTreeMap, BTreeSet};
 
+/// The schemas by name.
 #[derive(Debug, Default)]
 pub(super) struct Definitions(BTreeMap<String, Value>);
 
 type DefinitionNames = BTreeMap<String, String>;
-/// Pairs of a type's own definition and one of the set that are taken to be the same while they are compared.
+/// Pairs of a definition of a type and one of the set that are assumed to be equal while they are compared.
 type Assumed = BTreeSet<(String, String)>;
 
 impl Definitions {
-    /// Takes in what a type refers to, and returns its schema with the names of this set.
+    /// Adds the definitions that a type refers to, and returns its schema with the names of this set.
     pub(super) fn admit(&mut self, declared: &Declared) -> Value {
-        let own = &declared.definitions;
+        let definitions = &declared.definitions;
         let mut names = DefinitionNames::new();
         let mut fresh = BTreeSet::new();
-        for name in reachable(&declared.schema, own) {
-            let is_same = |there: &Value| self.is_same((&own[&name], own), there, &mut Assumed::new());
+        for name in reachable(&declared.schema, definitions) {
+            let is_same = |present: &Value| {
+                self.is_same(&definitions[&name], definitions, present, &mut Assumed::new())
+            };
             let known =
-                self.0.iter().find(|(known, there)| is_name_for(known, &plain(&name)) && is_same(there));
+                self.0.iter().find(|(known, present)| is_name_for(known, &plain(&name)) && is_same(present));
             let chosen = match known {
                 Some((known, _)) => Some(known.clone()),
                 None => candidates(&plain(&name), declared.side)
@@ -31,7 +35,7 @@ impl Definitions {
         }
         for (name, chosen) in &names {
             if fresh.contains(chosen) {
-                self.0.insert(chosen.clone(), renamed(&own[name], &names));
+                self.0.insert(chosen.clone(), renamed(&definitions[name], &names));
             }
         }
         renamed(&declared.schema, &names)
@@ -41,25 +45,31 @@ impl Definitions {
         self.0
     }
 
-    fn is_same(&self, own: (&Value, &Map<String, Value>), there: &Value, assumed: &mut Assumed) -> bool {
-        let (schema, definitions) = own;
-        match (schema, there) {
+    /// Whether a schema with its own definitions equals a schema of this set.
+    fn is_same(
+        &self,
+        schema: &Value,
+        definitions: &Map<String, Value>,
+        present: &Value,
+        assumed: &mut Assumed,
+    ) -> bool {
+        match (schema, present) {
             (Value::Object(one), Value::Object(other)) => {
                 one.len() == other.len()
-                    && one.iter().all(|(key, value)| match (referred(schema), referred(there)) {
+                    && one.iter().all(|(key, value)| match (referred(schema), referred(present)) {
                         (Some(name), Some(other)) if key == "$ref" => {
                             let is_new = assumed.insert((name.clone(), other.clone()));
                             !is_new
                                 || match (definitions.get(&name), self.0.get(&other)) {
-                                    (Some(own), Some(there)) => {
-                                        self.is_same((own, definitions), there, assumed)
+                                    (Some(target), Some(present)) => {
+                                        self.is_same(target, definitions, present, assumed)
                                     }
                                     _ => false,
                                 }
                         }
                         _ => other
                             .get(key)
-                            .is_some_and(|there| self.is_same((value, definitions), there, assumed)),
+                            .is_some_and(|present| self.is_same(value, definitions, present, assumed)),
                     })
             }
             (Value::Array(one), Value::Array(other)) => {
@@ -67,14 +77,14 @@ impl Definitions {
                     && one
                         .iter()
                         .zip(other)
-                        .all(|(own, there)| self.is_same((own, definitions), there, assumed))
+                        .all(|(item, present)| self.is_same(item, definitions, present, assumed))
             }
-            _ => schema == there,
+            _ => schema == present,
         }
     }
 }
 
-/// The definitions that a schema needs, directly or not.
+/// Returns the definitions that a schema refers to, directly or indirectly.
 fn reachable(schema: &Value, definitions: &Map<String, Value>) -> BTreeSet<String> {
     let mut found = BTreeSet::new();
     let mut waiting = vec![schema];
@@ -94,12 +104,12 @@ fn reachable(schema: &Value, definitions: &Map<String, Value>) -> BTreeSet<Strin
     found
 }
 
-/// A definition's name as a document may have it.
+/// Returns the name of a definition with only the characters that a document may use.
 fn plain(name: &str) -> String {
     name.chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '_' }).collect()
 }
 
-/// The names that a definition may get, the best first.
+/// Returns the names that a definition may get, the preferred one first.
 fn candidates(plain: &str, side: Side) -> impl Iterator<Item = String> {
     let input = (side == Side::Input).then(|| format!("{plain}{INPUT}"));
     let numbered = input.clone().unwrap_or_else(|| plain.to_owned());
@@ -107,7 +117,7 @@ fn candidates(plain: &str, side: Side) -> impl Iterator<Item = String> {
     [Some(plain.to_owned()), input].into_iter().flatten().chain(numbered)
 }
 
-/// Whether it is one of the names that `candidates` gives, also to a type that `schemars` has numbered already.
+/// Whether `candidates` can return this name, also for a type that `schemars` has numbered already.
 fn is_name_for(name: &str, plain: &str) -> bool {
     let plain = plain.trim_end_matches(|c: char| c.is_ascii_digit());
     let Some(rest) = name.strip_prefix(plain) else { return false };

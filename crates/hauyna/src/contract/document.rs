@@ -1,5 +1,6 @@
-//! A contract as data: its terms as schemas over one set of definitions. Written as one JSON Schema and read from
-//! it; `typescript` and `async_api` are made of it. What is read is checked as what is declared.
+//! A contract as data: its terms as schemas over one set of definitions. It is written as one JSON Schema and
+//! read from it; `typescript` and `async_api` generate their formats from it. Contracts that are read are
+//! checked by the same rules as those that are declared. Called by `Contract`.
 
 use super::channel::CONTENT;
 use super::check;
@@ -9,7 +10,7 @@ use serde_json::{Map, Value, json};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-/// A contract whose references lead into `definitions`.
+/// A contract whose references point into `definitions`.
 #[derive(Debug)]
 pub(super) struct Document {
     pub(super) title: String,
@@ -20,7 +21,7 @@ pub(super) struct Document {
 
 impl Document {
     pub(super) fn json_schema(&self) -> Value {
-        let ContractTerms { requests, client_requests: questions, messages, channels } = &self.terms;
+        let ContractTerms { requests, client_requests, messages, channels } = &self.terms;
         let exchange = |one: &Exchange<Value>| {
             record([("data".into(), one.data.clone()), ("reply".into(), one.reply.clone())])
         };
@@ -34,7 +35,10 @@ impl Document {
             client_events.map(|(pattern, one)| (pattern.clone(), record(one.client_events.clone())));
         let sections = [
             (REQUESTS, record(requests.iter().map(|(name, one)| (name.clone(), exchange(one))))),
-            (CLIENT_REQUESTS, record(questions.iter().map(|(name, one)| (name.clone(), exchange(one))))),
+            (
+                CLIENT_REQUESTS,
+                record(client_requests.iter().map(|(name, one)| (name.clone(), exchange(one)))),
+            ),
             (MESSAGES, record(messages.clone())),
             (
                 CHANNELS,
@@ -50,13 +54,14 @@ impl Document {
         whole["title"] = self.title.clone().into();
         whole["version"] = self.version.clone().into();
         whole["$defs"] = self.definitions.clone().into_iter().collect();
-        // The same text whatever order the crate's maps have, which any part of a program may change.
+        // Sorted, so that the text does not depend on the order of `serde_json` maps, which any crate of a
+        // program can change by a feature.
         whole.sort_all_objects();
         whole
     }
 }
 
-/// A schema of objects that have just these fields.
+/// Returns a schema of objects that have these fields, all of them required.
 fn record(fields: impl IntoIterator<Item = (String, Value)>) -> Value {
     let fields: BTreeMap<String, Value> = fields.into_iter().collect();
     let required: Vec<&String> = fields.keys().collect();
@@ -67,12 +72,12 @@ fn record(fields: impl IntoIterator<Item = (String, Value)>) -> Value {
 pub(super) fn read(value: &Value) -> Result<Contract, String> {
     let text = |name: &str| {
         let text = value.get(name).and_then(Value::as_str).map(str::to_owned);
-        text.ok_or_else(|| format!("no contract: `{name}` is no text"))
+        text.ok_or_else(|| format!("not a contract: `{name}` is not a string"))
     };
     let empty = Map::new();
     let definitions = match value.get("$defs") {
         None => &empty,
-        Some(definitions) => definitions.as_object().ok_or("`$defs` is no object")?,
+        Some(definitions) => definitions.as_object().ok_or("`$defs` is not an object")?,
     };
     let reader = Reader { definitions: Arc::new(definitions.clone()) };
     for (name, schema) in definitions {
@@ -80,11 +85,11 @@ pub(super) fn read(value: &Value) -> Result<Contract, String> {
     }
     let mut contract = Contract::new(text("title")?, text("version")?);
     let sections = value.get("properties").and_then(Value::as_object);
-    for (name, section) in sections.ok_or("no contract: `properties` is no object")? {
+    for (name, section) in sections.ok_or("not a contract: `properties` is not an object")? {
         let place = format!("properties.{name}");
         for (key, schema) in fields(section, &place)? {
             reader
-                .entry(&mut contract.terms, (name, key, schema))
+                .entry(&mut contract.terms, name, key, schema)
                 .map_err(|fault| format!("{place}: {fault}"))?;
         }
     }
@@ -96,8 +101,14 @@ struct Reader {
 }
 
 impl Reader {
-    fn entry(&self, terms: &mut ContractTerms<Declared>, entry: (&str, &str, &Value)) -> Result<(), String> {
-        let (section, key, schema) = entry;
+    /// Reads the entry `key` of a section into the terms.
+    fn entry(
+        &self,
+        terms: &mut ContractTerms<Declared>,
+        section: &str,
+        key: &str,
+        schema: &Value,
+    ) -> Result<(), String> {
         match section {
             REQUESTS => {
                 let exchange = self.exchange(key, schema)?;
@@ -133,7 +144,7 @@ impl Reader {
             }
             SUBSCRIPTIONS => channel(terms, key)?.subscription = Some(self.metadata(key, schema)?),
             PRESENCE => channel(terms, key)?.presence = Some(self.metadata(key, schema)?),
-            _ => return Err("is no part of a contract".to_owned()),
+            _ => return Err("is not a section of a contract".to_owned()),
         }
         Ok(())
     }
@@ -155,15 +166,15 @@ impl Reader {
 
     fn declared(&self, place: &str, schema: &Value) -> Result<Declared, String> {
         self.check(schema, place)?;
-        // The names have been given out already, so that the side does not matter.
+        // The definitions have their names already, so the side does not matter.
         let (schema, definitions) = (schema.clone(), self.definitions.clone());
         Ok(Declared { side: Side::Output, schema, definitions, rust: "" })
     }
 
-    /// A schema is an object or a truth value, and refers to what is there.
+    /// Checks that a schema is an object or a boolean, and that its references have definitions.
     fn check(&self, schema: &Value, place: &str) -> Result<(), String> {
         if !schema.is_object() && !schema.is_boolean() {
-            return Err(format!("`{place}` is no schema"));
+            return Err(format!("`{place}` is not a schema"));
         }
         let mut waiting = vec![schema];
         while let Some(part) = waiting.pop() {
@@ -171,7 +182,7 @@ impl Reader {
                 let name = super::declared::referred(part);
                 if !name.is_some_and(|name| self.definitions.contains_key(&name)) {
                     return Err(format!(
-                        "`{place}` refers to `{reference}`, which is not there ({DEFINITIONS}…)"
+                        "`{place}` refers to `{reference}`, which is not defined under `{DEFINITIONS}`"
                     ));
                 }
             }
@@ -226,7 +237,7 @@ mod tests {
         let object = json!({ "properties": {} });
         let twice = json!({ "channels": { "properties": { "room:{id}": object, "room:{name}": object } } });
         let no_object = json!({ "presence": { "properties": { "room:{id}": { "type": "string" } } } });
-        for (properties, text) in [(twice, "declared twice"), (no_object, "metadata is an object")] {
+        for (properties, text) in [(twice, "declared twice"), (no_object, "metadata is not an object")] {
             let fault = read(&json!({ "title": "t", "version": "1", "properties": properties }));
             assert!(fault.as_ref().is_err_and(|fault| fault.contains(text)), "{text}: {:?}", fault.err());
         }

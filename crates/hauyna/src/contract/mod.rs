@@ -1,7 +1,9 @@
-//! What clients and the application say to each other, as types. `Contract` is declared beside the handlers;
-//! `channel` is its part for one pattern, `declared` a type with its schema, `definitions` makes the names of all of
-//! them one set, `document` is the JSON Schema that is written and read, `typescript` (with `types`) and `async_api`
-//! are made of it, `check` compares it with a handler. Nothing here runs while messages are served.
+//! Contracts: the types of the messages between clients and the application. An application declares a
+//! `Contract` beside its handlers. `channel` is the part for one pattern and `client_request` that for one
+//! client request; `declared` holds a type with its schema, and `definitions` merges the named types.
+//! `document` writes and reads JSON Schema, `typescript` (with `types`) and `async_api` generate their
+//! formats from it, and `check` compares a contract with a handler. Nothing here runs while messages are
+//! served.
 
 mod async_api;
 mod channel;
@@ -27,11 +29,11 @@ use serde_json::Value;
 use std::collections::BTreeMap;
 use std::path::Path;
 
-/// The types of what clients and an application say to each other: JSON Schema, AsyncAPI and TypeScript are made
-/// of it.
+/// The types of the messages between clients and an application. JSON Schema, AsyncAPI and TypeScript are
+/// generated from it.
 ///
-/// What clients send is described as `Deserialize` takes it, what they get as `Serialize` writes it: a field with a
-/// default may be left out by a client, and is always there in an answer.
+/// What clients send is described as `Deserialize` accepts it, and what they get as `Serialize` writes it: a
+/// client may leave out a field with a default, but the server always sends it.
 ///
 /// # Examples
 ///
@@ -69,7 +71,7 @@ pub struct Contract {
     terms: ContractTerms<Declared>,
 }
 
-/// What is agreed on. `T` stands for a type: as it was declared, or its schema.
+/// The terms of a contract. `T` stands for a type: as it was declared, or its schema.
 #[derive(Debug, Clone)]
 struct ContractTerms<T> {
     requests: BTreeMap<String, Exchange<T>>,
@@ -86,28 +88,29 @@ struct Exchange<T> {
 
 #[derive(Debug, Clone)]
 struct ChannelTerms<T> {
-    /// By `type`; `message` is the content of publications.
+    /// The messages by `type`; `message` is the content of publications.
     messages: BTreeMap<String, T>,
-    /// What goes with the events that clients send each other, by the type of event.
+    /// The data of client events, by the type of event.
     client_events: BTreeMap<String, T>,
     subscription: Option<T>,
     presence: Option<T>,
 }
 
 impl Contract {
-    /// A contract that says nothing yet. `title` and `version` are the application's, and stand in what is made of it.
+    /// Creates an empty contract. `title` and `version` are those of the application; the generated documents
+    /// have them.
     pub fn new(title: impl Into<String>, version: impl Into<String>) -> Self {
         Self { title: title.into(), version: version.into(), terms: ContractTerms::default() }
     }
 
-    /// Declares an event of [`Handler::on`](crate::Handler::on): a client sends `Data` and gets `Reply`. `()` is an event
-    /// without data.
+    /// Declares an event of [`Handler::on`](crate::Handler::on): a client sends `Data` and gets `Reply`. `()`
+    /// is an event without data.
     ///
     /// # Panics
     ///
-    /// Where it is declared twice or its name is the protocol's; where `Data` is no object, since its fields are those
-    /// of the message, has a field `type` or `id`, which are the message's own, or denies unknown fields, as which it would
-    /// see these.
+    /// Where it is declared twice, or its name is one of the protocol. The fields of `Data` are those of the
+    /// message: it also panics where `Data` is not an object, has a field `type` or `id`, which the message
+    /// itself has, or denies unknown fields, because it would refuse these two.
     pub fn event<Data, Reply>(mut self, name: &str) -> Self
     where
         Data: JsonSchema + DeserializeOwned,
@@ -121,31 +124,33 @@ impl Contract {
         self
     }
 
-    /// Declares a question to a client; [`ClientRequestType::ask`] asks it with the types declared here.
+    /// Declares a client request; [`ClientRequestType::ask`] sends it with the types declared here.
     ///
     /// # Panics
     ///
-    /// Where it is declared twice, or its name is none.
-    pub fn client_request<Data, Reply>(mut self, question: ClientRequestType<Data, Reply>) -> Self
+    /// Where it is declared twice, or its name is not valid.
+    pub fn client_request<Data, Reply>(mut self, request: ClientRequestType<Data, Reply>) -> Self
     where
         Data: JsonSchema + Serialize,
         Reply: JsonSchema + DeserializeOwned,
     {
-        let name = question.name();
+        let name = request.name();
         agreed(check::name(name));
         let exchange =
             Exchange { data: Declared::of::<Data>(Side::Output), reply: Declared::of::<Reply>(Side::Input) };
         let old = self.terms.client_requests.insert(name.to_owned(), exchange);
-        assert!(old.is_none(), "the question `{name}` is declared twice");
+        assert!(old.is_none(), "the client request `{name}` is declared twice");
         self
     }
 
-    /// Declares what clients get outside of channels: the `message` of `private`, `group` or `broadcast`, or an
-    /// application's message of this `type` to one connection. Of the latter, `T` are the fields besides `type`.
+    /// Declares a message that clients get outside of channels: the `message` of `private`, `group` or
+    /// `broadcast`, or a message of the application with this `type` to one connection. For the latter, `T`
+    /// has the fields besides `type`.
     ///
     /// # Panics
     ///
-    /// Where it is declared twice, the name is another of the protocol's, or an application's message is no object.
+    /// Where it is declared twice, the name is another one of the protocol, or a message of the application
+    /// is not an object.
     pub fn message<T: JsonSchema + Serialize>(mut self, name: &str) -> Self {
         let message = Declared::of::<T>(Side::Output);
         agreed(check::direct(name, &message));
@@ -154,11 +159,12 @@ impl Contract {
         self
     }
 
-    /// Declares several application's messages by an enum with `#[serde(tag = "type")]`: each variant is one.
+    /// Declares several messages of the application by an enum with `#[serde(tag = "type")]`: each variant is
+    /// one.
     ///
     /// # Panics
     ///
-    /// As [`Contract::message`]; where `T` is no such enum.
+    /// As [`Contract::message`]; also where `T` is not such an enum.
     pub fn messages<T: JsonSchema + Serialize>(mut self) -> Self {
         for (name, message) in agreed(Declared::of::<T>(Side::Output).variants()) {
             agreed(check::direct(&name, &message));
@@ -173,43 +179,43 @@ impl Contract {
     ///
     /// # Panics
     ///
-    /// Where the pattern is none, or is declared twice.
+    /// Where the pattern is malformed, or is declared twice.
     pub fn channel(mut self, pattern: &str, channel: ChannelContract) -> Self {
         agreed(check::pattern(pattern, self.terms.channels.keys()));
         self.terms.channels.insert(pattern.to_owned(), channel.terms);
         self
     }
 
-    /// Compares the contract with a handler: the same events, with the same types of data and reply.
-    /// [`Handler::on_message`](crate::Handler::on_message) takes what [`Handler::on`](crate::Handler::on) does not, and
-    /// [`Handler::client_events`](crate::Handler::client_events) say nothing about their data. Call it in a test, or
-    /// where the handler is made.
+    /// Checks that a handler has the same events as the contract, with the same types of data and reply.
+    /// [`Handler::on_message`](crate::Handler::on_message) handles what [`Handler::on`](crate::Handler::on)
+    /// does not, and [`Handler::client_events`](crate::Handler::client_events) declares no types of data.
+    /// Call it in a test, or where the handler is created.
     ///
     /// # Panics
     ///
-    /// Where they differ, with every difference.
+    /// Where they differ; the message has every difference.
     #[track_caller]
     pub fn check(&self, handler: &crate::Handler) {
         let differences = check::differences(&self.terms, handler);
         assert!(differences.is_empty(), "the contract and the handler differ:\n{}", differences.join("\n"));
     }
 
-    /// The contract as a JSON Schema (2020-12): of an object with `requests`, `questions`, `messages`, `channels` and
-    /// `clientEvents`, whose types stand in `$defs`. It is what [`Contract::write`] writes.
+    /// Returns the contract as a JSON Schema (2020-12) of an object with `requests`, `questions`, `messages`,
+    /// `channels` and `clientEvents`, whose types are in `$defs`. [`Contract::write`] writes it to a file.
     #[must_use]
     pub fn json_schema(&self) -> Value {
         self.document().json_schema()
     }
 
-    /// The contract as an AsyncAPI 3.0 document, from the application's side, with the messages as they are on the
-    /// wire.
+    /// Returns the contract as an AsyncAPI 3.0 document, from the application's side, with the messages as
+    /// they are on the wire.
     #[must_use]
     pub fn async_api(&self) -> Value {
         self.document().async_api()
     }
 
-    /// The contract as a TypeScript module: a type for each of its types, one for each pattern of channels, and
-    /// `Contract`, which the TypeScript client takes. Ends with a line feed.
+    /// Returns the contract as a TypeScript module: one type for each Rust type, one for each pattern of
+    /// channels, and `Contract`, the type argument of the TypeScript client. It ends with a line feed.
     #[must_use]
     pub fn typescript(&self) -> String {
         self.document().typescript()
@@ -219,28 +225,29 @@ impl Contract {
     ///
     /// # Errors
     ///
-    /// The file cannot be written.
+    /// Where the file cannot be written.
     pub fn write(&self, path: impl AsRef<Path>) -> Result<(), Error> {
         let text = format!("{:#}\n", self.json_schema());
         Ok(std::fs::write(path, text)?)
     }
 
-    /// Reads a contract that [`Contract::write`] has written, or anything of its form.
+    /// Reads a contract that [`Contract::write`] has written, or any document of the same form.
     ///
     /// # Errors
     ///
-    /// The file cannot be read ([`ErrorKind::Io`](crate::error::ErrorKind::Io)), or it is no contract
-    /// ([`ErrorKind::Config`](crate::error::ErrorKind::Config), with the place of the fault).
+    /// [`ErrorKind::Io`](crate::error::ErrorKind::Io) where the file cannot be read;
+    /// [`ErrorKind::Config`](crate::error::ErrorKind::Config), with the place of the fault, where it is not a
+    /// contract.
     pub fn read(path: impl AsRef<Path>) -> Result<Self, Error> {
         let text = std::fs::read_to_string(path)?;
         let value =
-            serde_json::from_str(&text).map_err(|error| Error::config(format!("no JSON: {error}")))?;
+            serde_json::from_str(&text).map_err(|error| Error::config(format!("not JSON: {error}")))?;
         document::read(&value).map_err(Error::config)
     }
 
     fn document(&self) -> Document {
         let mut definitions = Definitions::default();
-        // The names without a suffix are for what clients get.
+        // Types that clients get come first, so that they get the names without a suffix.
         self.terms.visit(&mut |declared| {
             if declared.side == Side::Output {
                 definitions.admit(declared);
@@ -254,8 +261,8 @@ impl Contract {
 
 impl<T> Default for ContractTerms<T> {
     fn default() -> Self {
-        let (requests, questions, messages, channels) = Default::default();
-        Self { requests, client_requests: questions, messages, channels }
+        let (requests, client_requests, messages, channels) = Default::default();
+        Self { requests, client_requests, messages, channels }
     }
 }
 
@@ -271,7 +278,7 @@ impl<T> ContractTerms<T> {
         self.map(&mut |one| f(one));
     }
 
-    /// The same terms about something else.
+    /// Returns the same terms with every type replaced by the result of `f`.
     fn map<U>(&self, f: &mut impl FnMut(&T) -> U) -> ContractTerms<U> {
         ContractTerms {
             requests: exchanges(&self.requests, f),
@@ -298,7 +305,7 @@ fn each<T, U>(of: &BTreeMap<String, T>, f: &mut impl FnMut(&T) -> U) -> BTreeMap
     of.iter().map(|(name, one)| (name.clone(), f(one))).collect()
 }
 
-/// What is wrong with a declaration is its programmer's mistake.
+/// Returns the value, or panics with the fault, because a wrong declaration is a mistake of the programmer.
 #[track_caller]
 fn agreed<T>(result: Result<T, String>) -> T {
     result.unwrap_or_else(|fault| panic!("{fault}"))

@@ -1,6 +1,6 @@
-//! What Rust takes and writes is what the TypeScript says, value by value; names, forms, faults. The
-//! TypeScript compiler must take the one half of the values in `tests/contract` and refuse the other.
-//! `HAUYNA_BLESS=1` writes them anew.
+//! Tests that serde and the generated TypeScript accept the same values; tests of names, formats and faults.
+//! The TypeScript compiler must accept the good values in `tests/contract` and refuse the bad ones. With
+//! `HAUYNA_BLESS=1` the tests write these files again.
 
 use super::*;
 use crate::error::ErrorKind;
@@ -190,14 +190,15 @@ enum RoomEvent {
     Drawn(zoo::Point),
 }
 
-/// A contract together with the values that prove it.
+/// A contract with good and bad values for its types.
 struct Proof {
     contract: Contract,
     values: String,
 }
 
 impl Proof {
-    /// What clients may send as a `T`, and what not: asked of serde here, of TypeScript in `tests/contract`.
+    /// Adds values that clients may send as a `T`, and values that they may not. Serde checks them here,
+    /// TypeScript checks them in `tests/contract`.
     fn input<T: JsonSchema + DeserializeOwned>(&mut self, name: &'static str, good: &[Value], bad: &[Value]) {
         for value in good {
             let read = serde_json::from_value::<T>(value.clone());
@@ -206,18 +207,18 @@ impl Proof {
         for value in bad {
             assert!(serde_json::from_value::<T>(value.clone()).is_err(), "{name} takes {value}");
         }
-        self.add(name, "reply", (good, bad));
+        self.add(name, "reply", good, bad);
         self.contract = self.contract.clone().client_request(ClientRequestType::<(), T>::new(name));
     }
 
-    /// What clients get as a `T`, and what they never get.
+    /// Adds values that clients get as a `T`, and values that they never get.
     fn output<T: JsonSchema + Serialize>(&mut self, name: &'static str, values: &[T], never: &[Value]) {
         let values: Vec<Value> = values.iter().map(|value| serde_json::to_value(value).unwrap()).collect();
-        self.add(name, "data", (&values, never));
+        self.add(name, "data", &values, never);
         self.contract = self.contract.clone().client_request(ClientRequestType::<T, bool>::new(name));
     }
 
-    fn add(&mut self, name: &str, part: &str, (good, bad): (&[Value], &[Value])) {
+    fn add(&mut self, name: &str, part: &str, good: &[Value], bad: &[Value]) {
         let place = format!("Contract[\"questions\"][\"{name}\"][\"{part}\"]");
         for (index, value) in good.iter().enumerate() {
             let _ = writeln!(self.values, "export const {name}_good_{index}: {place} = {};", ordered(value));
@@ -241,7 +242,7 @@ fn is_as_committed(name: &str, text: &str) {
         std::fs::write(&path, text).unwrap();
     }
     let committed = std::fs::read_to_string(&path).unwrap_or_default();
-    assert!(committed == text, "{name} is not what the types give; HAUYNA_BLESS=1 writes it anew");
+    assert!(committed == text, "{name} is not what the types give; HAUYNA_BLESS=1 writes it again");
 }
 
 fn plain(field: &str, value: impl Into<Value>) -> Value {
@@ -509,13 +510,13 @@ fn a_handler_that_differs_from_its_contract_is_told_every_difference() {
     contract.check(&Handler::new().on("count", count).on("say", say));
     contract.check(&Handler::new().on("count", count).on_message(|_, _: Value| async { Ok(()) }));
     contract.check(&Handler::new().on("count", count).client_events(["say"]));
-    let told = panic_of(|| contract.check(&Handler::new().on("count", say).on("shout", say)));
+    let text = panic_of(|| contract.check(&Handler::new().on("count", say).on("shout", say)));
     for part in [
         "`count` answers `()`, the contract says `usize`",
         "no event `say`",
         "the contract has no event `shout`",
     ] {
-        assert!(told.contains(part), "{told}");
+        assert!(text.contains(part), "{text}");
     }
 }
 
@@ -531,24 +532,24 @@ fn a_declaration_that_cannot_be_kept_is_refused_where_it_is_made() {
     let faults: [(&str, Declare); 10] = [
         ("denies unknown fields", Box::new(move || drop(contract().event::<zoo::Strict, ()>("be")))),
         ("is a request of the protocol", Box::new(move || drop(contract().event::<Say, ()>("private")))),
-        ("is no object", Box::new(move || drop(contract().event::<u8, ()>("count")))),
-        ("which is the message's own", Box::new(move || drop(contract().event::<Text, ()>("take")))),
+        ("is not an object", Box::new(move || drop(contract().event::<u8, ()>("count")))),
+        ("which the message itself has", Box::new(move || drop(contract().event::<Text, ()>("take")))),
         ("declared twice", Box::new(move || drop(contract().event::<Say, ()>("a").event::<Say, ()>("a")))),
         ("is a message of the protocol", Box::new(move || drop(contract().message::<Say>("gap")))),
-        ("is no enum with", Box::new(move || drop(contract().messages::<Say>()))),
+        ("is not an enum with", Box::new(move || drop(contract().messages::<Say>()))),
         (
             "a `{` without a `}` after it",
             Box::new(move || drop(contract().channel("room:{id", ChannelContract::new()))),
         ),
-        ("metadata is an object", Box::new(|| drop(ChannelContract::new().presence::<u8>()))),
+        ("metadata is not an object", Box::new(|| drop(ChannelContract::new().presence::<u8>()))),
         (
-            "is no name",
+            "is not a valid name",
             Box::new(move || drop(contract().client_request(ClientRequestType::<(), ()>::new("a\nb")))),
         ),
     ];
     for (part, f) in faults {
-        let told = panic_of(f);
-        assert!(told.contains(part), "{told}");
+        let text = panic_of(f);
+        assert!(text.contains(part), "{text}");
     }
 }
 
@@ -569,17 +570,17 @@ fn a_document_that_is_no_contract_is_an_error_that_says_where() {
         with(json!({ "requests": { "properties": { "go": { "properties": { "data": data } } } } }))
     };
     let cases = [
-        ("{".to_owned(), "no JSON"),
-        ("[1]".to_owned(), "`title` is no text"),
-        (json!({ "title": "x", "version": "1" }).to_string(), "`properties` is no object"),
+        ("{".to_owned(), "not JSON"),
+        ("[1]".to_owned(), "`title` is not a string"),
+        (json!({ "title": "x", "version": "1" }).to_string(), "`properties` is not an object"),
         (
             with(json!({ "words": { "properties": { "a": {} } } })),
-            "properties.words: is no part of a contract",
+            "properties.words: is not a section of a contract",
         ),
         (with(json!({ "requests": {} })), "`properties.requests` has no `properties`"),
         (event(json!({ "type": "object" })), "`go` has no `reply`"),
         (event(json!({ "type": "string" })), "`go` has no `reply`"),
-        (event(json!(7)), "`go.data` is no schema"),
+        (event(json!(7)), "`go.data` is not a schema"),
         (event(json!({ "$ref": "#/$defs/Gone" })), "refers to `#/$defs/Gone`"),
         (with(json!({ "channels": { "properties": { "{": {} } } })), "a `{` without a `}` after it"),
     ];

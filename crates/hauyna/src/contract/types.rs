@@ -1,19 +1,20 @@
-//! One JSON Schema as a TypeScript type: what `schemars` writes, and what is usual beside it. What TypeScript
-//! cannot say (ranges, lengths, patterns) is left out or said in a comment.
+//! Converts one JSON Schema to a TypeScript type: it supports what `schemars` writes, and other common
+//! keywords. What TypeScript cannot express (ranges, lengths, patterns) is left out or written as a comment.
+//! Called by `typescript`.
 
 use super::declared::referred;
 use serde_json::{Map, Value};
 use std::collections::BTreeMap;
 use std::fmt::Write;
 
-/// Writes types by the names that definitions have in the module.
+/// Converts schemas whose references become names of types in the module.
 #[derive(Debug)]
 pub(super) struct Types<'a> {
-    /// By definition.
+    /// Names of the types in the module, by definition.
     pub(super) names: &'a BTreeMap<String, String>,
 }
 
-/// A type's text, and how it binds.
+/// The text of a type, and how strongly it binds.
 struct Type {
     text: String,
     binding: BindingStrength,
@@ -21,14 +22,15 @@ struct Type {
 
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum BindingStrength {
-    /// A union: looser than everything.
+    /// A union, which binds weaker than everything else.
     Union,
     Intersection,
+    /// A type that never needs parentheses.
     Whole,
 }
 
 impl Types<'_> {
-    /// The type of a schema's values, for a place that is indented so many levels.
+    /// Returns the type of a schema's values. `level` is the level of indentation.
     pub(super) fn write(&self, schema: &Value, level: usize) -> String {
         self.of(schema, level).text
     }
@@ -63,7 +65,7 @@ impl Types<'_> {
         intersection(parts)
     }
 
-    /// What `type` says, or what stands for it.
+    /// Returns the type that the keyword `type` stands for, or keywords that imply it.
     fn plain(&self, whole: &Map<String, Value>, level: usize) -> Option<Type> {
         let kinds: Vec<&str> = match whole.get("type") {
             Some(Value::String(kind)) => vec![kind],
@@ -90,18 +92,18 @@ impl Types<'_> {
         let items: Vec<Type> = match whole.get("prefixItems").and_then(Value::as_array) {
             Some(items) => items.iter().map(|item| self.of(item, level)).collect(),
             None => match (count("minItems"), count("maxItems"), whole.get("items")) {
-                (Some(least), Some(most), Some(item)) if least == most && most <= MAX_TUPLE_ITEMS => {
-                    (0..most).map(|_| self.of(item, level)).collect()
+                (Some(min), Some(max), Some(item)) if min == max && max <= MAX_TUPLE_ITEMS => {
+                    (0..max).map(|_| self.of(item, level)).collect()
                 }
                 _ => return array_of(rest),
             },
         };
-        let least = count("minItems").and_then(|least| usize::try_from(least).ok()).unwrap_or(0);
-        let is_closed = count("maxItems").is_some_and(|most| most <= items.len() as u64)
+        let min = count("minItems").and_then(|min| usize::try_from(min).ok()).unwrap_or(0);
+        let is_closed = count("maxItems").is_some_and(|max| max <= items.len() as u64)
             || whole.get("items") == Some(&Value::Bool(false));
         let mut all: Vec<String> = Vec::new();
         for (index, item) in items.into_iter().enumerate() {
-            all.push(if index < least {
+            all.push(if index < min {
                 item.text
             } else {
                 format!("{}?", bound(item, BindingStrength::Whole))
@@ -129,7 +131,7 @@ impl Types<'_> {
             is_partial |= !is_required(name);
         }
         if let Some((index, others)) = self.index(whole, level + 1) {
-            // The type of an index covers the named fields, too.
+            // In TypeScript, the type of an index signature must include those of the named fields.
             let missing = is_partial.then(|| whole_type("undefined"));
             let covered = union(others.into_iter().chain(values).chain(missing));
             let _ = writeln!(text, "{indent}[key: {index}]: {};", covered.text);
@@ -140,7 +142,8 @@ impl Types<'_> {
         whole_type(&text)
     }
 
-    /// What fields there may be beside those that have a name: the type of their keys, and those of the values.
+    /// Returns the type of the keys and the types of the values for fields without a fixed name, where there
+    /// may be any.
     fn index(&self, whole: &Map<String, Value>, level: usize) -> Option<(&'static str, Vec<Type>)> {
         let additional = match whole.get("additionalProperties") {
             None | Some(Value::Bool(false)) => None,
@@ -157,7 +160,8 @@ impl Types<'_> {
     }
 }
 
-/// What a schema says for people, as a comment; nothing where it says nothing.
+/// Returns the description, format, default and deprecation of a schema as a comment; empty where it has
+/// none.
 pub(super) fn comment(schema: &Value, level: usize) -> String {
     let text = |name: &str| schema.get(name).and_then(Value::as_str);
     let mut lines: Vec<String> =
@@ -189,7 +193,7 @@ pub(super) fn comment(schema: &Value, level: usize) -> String {
     }
 }
 
-/// A field's name as it stands in an object type.
+/// Returns the name of a field as TypeScript writes it in an object type.
 pub(super) fn key(name: &str) -> String {
     if is_identifier(name) { name.to_owned() } else { Value::from(name).to_string() }
 }
@@ -224,8 +228,8 @@ fn array_of(item: Type) -> Type {
     whole_type(&format!("{}[]", bound(item, BindingStrength::Whole)))
 }
 
-fn bound(part: Type, least: BindingStrength) -> String {
-    if part.binding < least { format!("({})", part.text) } else { part.text }
+fn bound(part: Type, min: BindingStrength) -> String {
+    if part.binding < min { format!("({})", part.text) } else { part.text }
 }
 
 fn union(parts: impl Iterator<Item = Type>) -> Type {
@@ -246,7 +250,7 @@ fn union(parts: impl Iterator<Item = Type>) -> Type {
 }
 
 fn intersection(mut parts: Vec<Type>) -> Type {
-    // An object without fields of its own says nothing about those of the others.
+    // An object type without fields adds nothing to the other types.
     if parts.len() > 1 {
         let only = parts.iter().all(|part| part.text == NO_FIELDS);
         parts.retain(|part| part.text != "unknown" && (only || part.text != NO_FIELDS));
@@ -260,7 +264,7 @@ fn intersection(mut parts: Vec<Type>) -> Type {
 }
 
 const NO_FIELDS: &str = "object";
-/// How `schemars` writes integers as keys.
+/// Patterns that `schemars` writes for keys that are integers.
 const NUMBERS: [&str; 2] = ["^\\d+$", "^-?\\d+$"];
-/// Arrays of a fixed length are tuples up to this one.
+/// Maximum length up to which arrays of a fixed length become tuples.
 const MAX_TUPLE_ITEMS: u64 = 8;

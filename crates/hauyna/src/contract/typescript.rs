@@ -1,5 +1,6 @@
-//! A contract as a TypeScript module: its types by name, one type for each pattern of channels, and `Contract`,
-//! which the TypeScript client takes as its type argument. `types` writes single types.
+//! Generates a TypeScript module from a contract: its types by name, one type for each pattern of channels,
+//! and `Contract`, the type argument of the TypeScript client. `types` converts single types. Called by
+//! `Contract::typescript`.
 
 use super::declared::referred;
 use super::document::Document;
@@ -34,14 +35,14 @@ impl Document {
         }
         let _ = write!(
             text,
-            "\n/** What the client takes: `new Client<Contract>(…)`. */\n{}",
+            "\n/** The type argument of the client: `new Client<Contract>(…)`. */\n{}",
             self.whole(&types, &channels)
         );
         text
     }
 
     fn whole(&self, types: &Types<'_>, channels: &BTreeMap<&String, String>) -> String {
-        let ContractTerms { requests, client_requests: questions, messages, channels: terms } = &self.terms;
+        let ContractTerms { requests, client_requests, messages, channels: terms } = &self.terms;
         let metadata = |of: fn(&ChannelTerms<Value>) -> &Option<Value>| -> Fields {
             terms
                 .iter()
@@ -52,7 +53,7 @@ impl Document {
         };
         let sections: [(&str, Fields); 7] = [
             ("requests", exchanges(types, requests, |schema| self.reply_of_server(types, schema))),
-            ("questions", exchanges(types, questions, |schema| reply_of_client(types, schema))),
+            ("questions", exchanges(types, client_requests, |schema| reply_of_client(types, schema))),
             ("messages", messages.iter().map(|(name, one)| (name.clone(), types.write(one, 2))).collect()),
             ("channels", channels.iter().map(|(pattern, name)| ((*pattern).clone(), name.clone())).collect()),
             ("clientEvents", client_events(types, terms)),
@@ -67,7 +68,7 @@ impl Document {
         text
     }
 
-    /// An `ack` has no `data` where the answer is null.
+    /// Returns the type of a reply of the server. An `ack` has no `data` where the reply is null.
     fn reply_of_server(&self, types: &Types<'_>, schema: &Value) -> String {
         let text = types.write(schema, 2);
         match text.strip_suffix(" | null") {
@@ -99,12 +100,12 @@ impl Document {
     }
 }
 
-/// Fields of an object type, with the text of their types.
-/// Text for a comment that ends with its line (ECMA-262 §12.3 has the four line terminators).
+/// Returns a text for a comment that ends with its line (ECMA-262 §12.3 lists the four line terminators).
 fn one_line(text: &str) -> String {
     text.replace(['\n', '\r', '\u{2028}', '\u{2029}'], " ")
 }
 
+/// Fields of an object type, with the text of their types.
 type Fields = BTreeMap<String, String>;
 
 fn exchanges(
@@ -118,7 +119,8 @@ fn exchanges(
     of.iter().map(|(name, one)| (name.clone(), exchange(one))).collect()
 }
 
-/// The data of events by pattern and type. An event without data has none.
+/// Returns the types of the data of client events, by pattern and type. It is `undefined` for an event
+/// without data.
 fn client_events(types: &Types<'_>, channels: &BTreeMap<String, ChannelTerms<Value>>) -> Fields {
     let data = |schema: &Value| match types.write(schema, 3) {
         text if text == "null" => "undefined".to_owned(),
@@ -132,7 +134,7 @@ fn client_events(types: &Types<'_>, channels: &BTreeMap<String, ChannelTerms<Val
     .collect()
 }
 
-/// To answer with nothing is to answer with null.
+/// Returns the type of a reply of the client. A handler that returns nothing replies with null.
 fn reply_of_client(types: &Types<'_>, schema: &Value) -> String {
     let text = types.write(schema, 2);
     if text == "null" { "null | void".to_owned() } else { text }
@@ -159,7 +161,7 @@ fn object(fields: &Fields, level: usize) -> String {
     text + &indent + "}"
 }
 
-/// `room:{id}` is `RoomChannel`, `{*any}` is `AnyChannel`.
+/// Returns the name of the type for a pattern: `RoomChannel` for `room:{id}`, `AnyChannel` for `{*any}`.
 fn channel_name(pattern: &str) -> String {
     let outside = |text: &str| -> String {
         let mut depth = 0_u8;
@@ -175,13 +177,13 @@ fn channel_name(pattern: &str) -> String {
     format!("{}Channel", if name.is_empty() { words(pattern) } else { name })
 }
 
-/// The words of a text, joined, each with a capital.
+/// Joins the words of a text in upper camel case.
 fn words(text: &str) -> String {
     let words = text.split(|c: char| !c.is_ascii_alphanumeric()).filter(|word| !word.is_empty());
     words.map(|word| word[..1].to_ascii_uppercase() + &word[1..]).collect()
 }
 
-/// A name for a type that nothing else in the module has.
+/// Returns a name for a type that nothing else in the module has, and marks it as taken.
 fn free(taken: &mut BTreeSet<String>, wanted: &str) -> String {
     let wanted: String = wanted.chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '_' }).collect();
     let wanted = if is_identifier(&wanted) { wanted } else { format!("_{wanted}") };
@@ -192,7 +194,7 @@ fn free(taken: &mut BTreeSet<String>, wanted: &str) -> String {
     name
 }
 
-/// Names that no type of a module may have: those of the language, and ours.
+/// Names that no type of a module may have: the reserved words of TypeScript, and `Contract`.
 const RESERVED: [&str; 60] = [
     "Contract",
     "any",

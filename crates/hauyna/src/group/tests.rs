@@ -48,7 +48,7 @@ fn what_is_not_said_is_not_permitted() {
     }
     assert_eq!((groups.role("plain", "g"), groups.role("zoe", "g")), (None, None));
     groups.remove("ann", "g");
-    assert!(!groups.can("ann", "g", "send"), "one who is no member any more");
+    assert!(!groups.can("ann", "g", "send"), "a former member has no permissions");
     groups.add("ann", "g").unwrap();
     assert!(!groups.can("ann", "g", "send"), "a role does not come back with the user");
 }

@@ -102,7 +102,7 @@ pub(crate) fn join(
         }
         person.device_or_insert(core.id(), now).channels.push(channel.clone());
         roster.update_mode();
-        core.push_reply(message::welcome(&mut roster.members, channel, core));
+        core.push_reply(message::initial_frame(&mut roster.members, channel, core));
         core.request_flush();
         let connection = Some(core.id());
         roster.notify(Notice { user, step, member_before: None, connection, except: connection });

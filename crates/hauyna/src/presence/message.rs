@@ -65,7 +65,7 @@ impl<'a> UserTexts<'a> {
 }
 
 /// Returns the frame that a connection gets when it has just subscribed: the list, or the count.
-pub(super) fn welcome(members: &mut Members, channel: &ChannelCore, core: &ConnectionCore) -> Bytes {
+pub(super) fn initial_frame(members: &mut Members, channel: &ChannelCore, core: &ConnectionCore) -> Bytes {
     let name = channel.name.as_str();
     if members.mode == Mode::Occupancy {
         let count = members.note_count_shown() as u64;

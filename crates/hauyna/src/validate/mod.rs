@@ -1,6 +1,6 @@
-//! What an application checks of a client's values beyond their types: `Validator` for values of any kind,
-//! `Validate` for typed input, `Invalid` for what they find. Called by `dispatch` before a handler or a channel
-//! sees the value; costs one branch where nothing is declared.
+//! Validation of clients' values beyond their types: `Validator` checks values of any kind, `Validate` typed
+//! input, and `Invalid` holds the faults. Called by `dispatch` before a handler or a channel gets the value;
+//! it costs one branch where nothing is declared.
 
 #[cfg(feature = "json-schema")]
 mod schema;
@@ -18,11 +18,12 @@ use std::collections::HashMap;
 use std::fmt;
 use std::sync::Arc;
 
-/// Checks values that clients send: application events ([`Handler::validate`](crate::Handler::validate)) or what
-/// they publish in channels ([`ChannelOptions::validate`](crate::ChannelOptions::validate)). A closure from the two arguments
-/// is one; so is a `Schema`, with the feature `json-schema`.
+/// Checks values that clients send: events of the application
+/// ([`Handler::validate`](crate::Handler::validate)), or publications in channels
+/// ([`ChannelOptions::validate`](crate::ChannelOptions::validate)). Closures with these two arguments
+/// implement it, and so does `Schema`, with the feature `json-schema`.
 ///
-/// It runs on the connection's task, so it must not wait. A panic costs the request.
+/// It runs on the connection's task, so it must not block. Where it panics, the request fails.
 ///
 /// # Examples
 ///
@@ -41,7 +42,7 @@ pub trait Validator: Send + Sync + 'static {
     ///
     /// # Errors
     ///
-    /// What is wrong with it.
+    /// The faults of the value.
     fn validate(&self, name: &str, value: &Value) -> Result<(), Invalid>;
 }
 
@@ -54,18 +55,18 @@ where
     }
 }
 
-/// Typed input that knows what else must be true of it; see [`Handler::on_valid`](crate::Handler::on_valid).
+/// Typed input that can check itself beyond its type; see [`Handler::on_valid`](crate::Handler::on_valid).
 pub trait Validate {
     /// Checks the value.
     ///
     /// # Errors
     ///
-    /// What is wrong with it.
+    /// The faults of the value.
     fn validate(&self) -> Result<(), Invalid>;
 }
 
-/// What is wrong with a value: one fault or several, each with its path. A client is told all of them as
-/// `validation_error`, the first also as `details.path`.
+/// The faults of a value: one or several, each with its path. A client gets all of them in a
+/// `validation_error`; the path of the first is also in `details.path`.
 ///
 /// # Examples
 ///
@@ -84,14 +85,14 @@ struct Flaw {
 }
 
 impl Invalid {
-    /// One fault. `path` has names joined with dots and indices in brackets, and is empty for the value as a whole;
-    /// `text` goes on from there ("is negative").
+    /// Creates an error with one fault. `path` has names joined with dots, and indices in brackets; it is
+    /// empty for the value as a whole. `text` continues the sentence that the path begins ("is negative").
     pub fn at(path: impl Into<String>, text: impl Into<String>) -> Self {
         Self(Vec::new()).and(path, text)
     }
 
-    /// Adds a fault. Past the sixteenth none is kept, and texts are cut at 200 bytes: values are the client's, and
-    /// an error is not to be as long as its cause.
+    /// Adds a fault. At most 16 faults are kept, and texts are cut at 200 bytes, because clients choose the
+    /// values, and an error must not be as long as the value.
     #[must_use]
     pub fn and(mut self, path: impl Into<String>, text: impl Into<String>) -> Self {
         if self.0.len() < MAX_FLAWS {
@@ -100,17 +101,17 @@ impl Invalid {
         self
     }
 
-    /// The faults: path and text of each.
+    /// Returns the faults: path and text of each.
     pub fn faults(&self) -> impl Iterator<Item = (&str, &str)> {
         self.0.iter().map(|flaw| (flaw.path.as_str(), flaw.text.as_str()))
     }
 
-    /// What was found at one place and what at another.
+    /// Adds the faults of another error.
     fn join(self, other: Self) -> Self {
         other.0.into_iter().fold(self, |all, flaw| all.and(flaw.path, flaw.text))
     }
 
-    /// The same, of a value that is a field of another.
+    /// Prefixes all paths with a field, for a value that is a field of another value.
     fn within(mut self, field: &str) -> Self {
         for flaw in &mut self.0 {
             let is_index = flaw.path.is_empty() || flaw.path.starts_with('[');
@@ -155,19 +156,21 @@ impl From<Invalid> for Error {
 /// The validators of one handler.
 #[derive(Default)]
 pub(crate) struct Validators {
+    /// Validators of every event.
     pub(crate) of_all: Vec<Arc<dyn Validator>>,
+    /// Validators of single events.
     pub(crate) by_event: HashMap<Box<str>, Vec<Arc<dyn Validator>>>,
 }
 
 impl Validators {
-    /// Checks an event before its handler reads it.
+    /// Checks an event before its handler gets it.
     pub(crate) fn check(&self, metrics: &Metrics, event: &str, body: Raw<'_>) -> Result<(), Error> {
-        let own = self.by_event.get(event).map(Vec::as_slice).unwrap_or_default();
-        if own.is_empty() && self.of_all.is_empty() {
+        let of_event = self.by_event.get(event).map(Vec::as_slice).unwrap_or_default();
+        if of_event.is_empty() && self.of_all.is_empty() {
             return Ok(());
         }
         let value: Value = body.decode()?;
-        Ok(all(self.of_all.iter().chain(own), metrics, event, &value)?.map_or(Ok(()), Err)?)
+        Ok(all(self.of_all.iter().chain(of_event), metrics, event, &value)?.map_or(Ok(()), Err)?)
     }
 }
 
@@ -183,12 +186,12 @@ pub(crate) fn check_content(
     Ok(invalid.map_or(Ok(()), |invalid| Err(invalid.within("content")))?)
 }
 
-/// A validator: whether a value can be decoded into `T`, and where not.
+/// A validator that checks that a value can be decoded into `T`.
 pub(crate) fn of_type<T: DeserializeOwned>(_: &str, value: &Value) -> Result<(), Invalid> {
     if T::deserialize(value).is_ok() {
         return Ok(());
     }
-    // Again as text, which knows the place of the fault.
+    // Decoded again from text, because that returns the place of the fault.
     let text = value.to_string();
     let Err(fault) = Raw::assume_valid(Encoding::Json, text.as_bytes()).decode::<T>() else { return Ok(()) };
     let path = fault.details.as_ref().and_then(|details| details["path"].as_str()).unwrap_or_default();
@@ -196,7 +199,7 @@ pub(crate) fn of_type<T: DeserializeOwned>(_: &str, value: &Value) -> Result<(),
     Err(Invalid::at(path, fault.message.strip_prefix(&subject).unwrap_or(&fault.message)))
 }
 
-/// Asks all validators, so that a client learns of all faults at once.
+/// Runs all validators, so that a client gets all faults at once.
 fn all<'a>(
     validators: impl Iterator<Item = &'a Arc<dyn Validator>>,
     metrics: &Metrics,
@@ -220,18 +223,18 @@ fn all<'a>(
 }
 
 fn cut(mut text: String) -> String {
-    if text.len() > MAX_TEXT_CHARS {
-        let end = (0..=MAX_TEXT_CHARS).rev().find(|end| text.is_char_boundary(*end)).unwrap_or(0);
+    if text.len() > MAX_TEXT_BYTES {
+        let end = (0..=MAX_TEXT_BYTES).rev().find(|end| text.is_char_boundary(*end)).unwrap_or(0);
         text.truncate(end);
         text.push('…');
     }
     text
 }
 
-/// Faults that one answer names.
+/// Maximum number of faults in one error.
 const MAX_FLAWS: usize = 16;
-/// Bytes of a path or a text.
-const MAX_TEXT_CHARS: usize = 200;
+/// Maximum length of a path or a text, in bytes.
+const MAX_TEXT_BYTES: usize = 200;
 
 #[cfg(test)]
 mod tests;

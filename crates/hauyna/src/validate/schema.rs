@@ -1,5 +1,6 @@
-//! JSON Schema as a validator, by the crate `jsonschema`. It reaches neither the network nor files, its patterns
-//! are matched in linear time, and faults are collected only of values so small that all of them are few.
+//! JSON Schema as a validator, by the crate `jsonschema`. It accesses neither the network nor files, it
+//! matches patterns in linear time, and it collects faults only for small values, which have few. Called
+//! through `Validator`.
 
 use super::{Invalid, Validator};
 use crate::error::Error;
@@ -8,15 +9,15 @@ use jsonschema::paths::{Location, LocationSegment};
 use serde_json::Value;
 use std::fmt::Write;
 
-/// A JSON Schema that values are checked against. All drafts from 4 to 2020-12; `$schema` says which, without
-/// it the latest. A schema stands for itself: a `$ref` to another document is an error.
+/// A JSON Schema that values are checked against. It supports all drafts from 4 to 2020-12; `$schema` selects
+/// one, and the latest is the default. A schema is self-contained: a `$ref` to another document is an error.
 ///
-/// What is checked is the whole message of an event, `type` and `id` included, or the `content` of what is
-/// published in a channel. The faults of a value are named up to 2,048 values and bytes of names in it, eight
-/// levels deep; one beyond is refused as a whole.
+/// It checks the whole message of an event, including `type` and `id`, or the `content` of a publication in a
+/// channel. The faults are listed for a value with at most 2,048 values and bytes of names, eight levels
+/// deep; a larger value is refused without its faults.
 ///
-/// `pattern` is matched in linear time, without look-around and back references. `format` is checked where the
-/// draft says so: up to 7.
+/// `pattern` is matched in linear time, without look-around and back references. `format` is checked where
+/// the draft requires it: up to draft 7.
 ///
 /// # Examples
 ///
@@ -32,7 +33,7 @@ use std::fmt::Write;
 /// let invalid = schema.validate("say", &json!({ "text": 7 })).unwrap_err();
 /// assert_eq!(invalid.to_string(), "`text` is not of type \"string\"");
 ///
-/// let hub = Hub::builder().channels("room:{id}", ChannelOptions::new().validate(schema.clone())).build();
+/// let hub = Hub::builder().channels("budget:{id}", ChannelOptions::new().validate(schema.clone())).build();
 /// let handler = Handler::new().validate("say", schema);
 /// # Ok::<(), hauyna::Error>(())
 /// ```
@@ -44,7 +45,8 @@ impl Schema {
     ///
     /// # Errors
     ///
-    /// It is none, or it refers to another document, or a pattern needs more than linear time.
+    /// [`ErrorKind::Config`](crate::error::ErrorKind::Config) where it is not a schema, it refers to another
+    /// document, or a pattern needs more than linear time.
     pub fn new(schema: &Value) -> Result<Self, Error> {
         let options = jsonschema::options().with_pattern_options(PatternOptions::regex());
         let validator = options.build(schema);
@@ -57,11 +59,11 @@ impl Validator for Schema {
         if self.0.is_valid(value) {
             return Ok(());
         }
-        let mut room = ROOM;
-        if !has_few_faults(value, MAX_DEPTH, &mut room) {
+        let mut budget = MAX_SIZE;
+        if !has_few_faults(value, MAX_DEPTH, &mut budget) {
             return Err(Invalid::at("", "does not fit its schema, and is too large to say where"));
         }
-        // Masked: an error need not bring the client's own value back.
+        // Masked, so that an error does not repeat the client's value.
         let faults = self.0.iter_errors(value).take(super::MAX_FLAWS);
         let mut faults =
             faults.map(|error| (path(error.instance_path()), words(&error.masked().to_string())));
@@ -70,29 +72,29 @@ impl Validator for Schema {
     }
 }
 
-/// Whether collecting all faults costs little. The crate knows no end: each fault has its path, so their size is
-/// the number of values times the length of names, and alternatives that refer back to the schema multiply it
-/// at each level.
-fn has_few_faults(value: &Value, depth: usize, room: &mut usize) -> bool {
+/// Whether collecting all faults costs little. The crate has no limit: each fault has its path, so their size
+/// is the number of values times the length of names, and alternatives that refer back to the schema multiply
+/// it at each level.
+fn has_few_faults(value: &Value, depth: usize, budget: &mut usize) -> bool {
     let mut take = |bytes: usize| {
-        let left = room.checked_sub(1 + bytes);
-        *room = left.unwrap_or(0);
-        left.is_some()
+        let remaining = budget.checked_sub(1 + bytes);
+        *budget = remaining.unwrap_or(0);
+        remaining.is_some()
     };
     match value {
         Value::Array(items) => {
-            depth > 0 && take(0) && items.iter().all(|item| has_few_faults(item, depth - 1, room))
+            depth > 0 && take(0) && items.iter().all(|item| has_few_faults(item, depth - 1, budget))
         }
         Value::Object(fields) => {
             depth > 0
                 && take(fields.keys().map(String::len).sum())
-                && fields.values().all(|field| has_few_faults(field, depth - 1, room))
+                && fields.values().all(|field| has_few_faults(field, depth - 1, budget))
         }
         _ => take(0),
     }
 }
 
-/// What follows the path, as in the other faults.
+/// Returns the text of a fault that follows the path, as in other faults.
 fn words(masked: &str) -> String {
     match masked.strip_prefix("value ") {
         Some(rest) => rest.into(),
@@ -116,9 +118,9 @@ fn path(location: &Location) -> String {
     path
 }
 
-/// Values and bytes of names in a value whose faults are collected.
-const ROOM: usize = 2048;
-/// Its levels.
+/// Maximum number of values and bytes of names in a value whose faults are collected.
+const MAX_SIZE: usize = 2048;
+/// Maximum number of levels in a value whose faults are collected.
 const MAX_DEPTH: usize = 8;
 
 #[cfg(test)]
@@ -194,8 +196,9 @@ mod tests {
     #[test]
     fn a_large_or_deep_value_is_refused_without_collecting_what_is_wrong_with_it() {
         let schema = json!({ "additionalProperties": { "items": { "type": "string" } } });
-        let long = json!({ "n".repeat(30_000): vec![0; 15_000] }); // named one by one: 450 MB of paths
-        // Named level by level: 4 to the power of 100.
+        // Listing each fault would take 450 MB of paths.
+        let long = json!({ "n".repeat(30_000): vec![0; 15_000] });
+        // With faults listed level by level, there would be 4 to the power of 100.
         let again = json!({ "properties": { "of": { "$ref": "#" }, "kind": { "type": "null" } } });
         let alternatives = json!({ "anyOf": [again, again, again, again] });
         let deep = (0..100).fold(json!({ "kind": 1 }), |inner, _| json!({ "kind": 1, "of": inner }));

@@ -1,4 +1,4 @@
-//! Tests of what validators find, put together and told.
+//! Tests of faults: how they are combined, prefixed, limited and encoded.
 
 use super::*;
 
