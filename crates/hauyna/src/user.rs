@@ -1,4 +1,4 @@
-//! A user: all connections that were identified by one name.
+//! A user: all connections that were identified by one name. `Hub::user` makes the handle.
 
 use crate::broker::Published;
 use crate::channel::{self, ChannelName, Content, PublicationKind, PublishOptions, UserId};
@@ -9,7 +9,7 @@ use crate::session;
 use hauyna_protocol::close::{CloseCode, Reconnect, should_reconnect};
 use serde::Serialize;
 
-/// A user, by name, from [`Hub::user`]. A cheap handle; the user need not be connected.
+/// A user, by name, from [`Hub::user`]. A handle that is cheap to clone; the user need not be connected.
 #[derive(Debug, Clone)]
 pub struct User {
     hub: Hub,
@@ -21,12 +21,12 @@ impl User {
         Self { hub, name: name.into() }
     }
 
-    /// Sends to every connection of the user: an object with a `type` of its own as it is, anything else as the
+    /// Sends to every connection of the user: an object with its own `type` unchanged, anything else as the
     /// `message` of a `private`.
     ///
     /// # Errors
     ///
-    /// `validation_error` for a bad name or a value that JSON cannot hold; `unavailable`.
+    /// `validation_error` for an invalid name or a value that JSON cannot represent; `unavailable`.
     pub async fn send(&self, message: impl Serialize) -> Result<Published, Error> {
         let user = UserId::new(&self.name)?;
         let message = (PublicationKind::Private, Content::of_application(&message)?);
@@ -34,20 +34,21 @@ impl User {
         Ok(channel::publish_paced(&self.hub.0, channel, message, PublishOptions::default()).await?)
     }
 
-    /// The names of the groups the user is a member of, in no order.
+    /// Returns the names of the groups the user is a member of, in no particular order.
     pub fn groups(&self) -> Vec<String> {
         self.hub.groups().groups_of(&self.name)
     }
 
-    /// The user's connections on this node.
+    /// Returns the user's connections on this node.
     pub fn connections(&self) -> Vec<Connection> {
         self.hub.connections().of_user(&self.name)
     }
 
-    /// Closes the user's connections on this node; what is queued is not sent. The code says whether they come back. [`CloseCode::REVOKED`] is for rights that were taken away. Returns how many there were.
+    /// Closes the user's connections on this node; queued messages are not sent. Returns how many there were.
+    /// The code says whether the clients reconnect; [`CloseCode::REVOKED`] is for revoked credentials.
     ///
-    /// Where the code means to stay away, the sessions of connections that were lost before end, too.
-    /// It does not keep the user from coming again: that is for whoever identifies them.
+    /// If the code means to stay away, the sessions of lost connections end, too. It does not keep the user
+    /// from connecting again: that is up to the handler's `identify`.
     pub fn disconnect(&self, code: CloseCode, reason: &str) -> usize {
         let code = sendable(code);
         let close = || {

@@ -51,7 +51,7 @@ pub(super) async fn accepted(service: RouterService, stream: TcpStream, peer: So
     serve(service, stream, peer, Deadline::after(timeout)).await;
 }
 
-/// Like [`accepted`], with TLS: `timeout` includes the TLS handshake.
+/// Serves a new connection with TLS, like [`accepted`]: `timeout` includes the TLS handshake.
 #[cfg(feature = "tls")]
 pub(super) async fn accepted_tls(
     service: RouterService,
@@ -97,9 +97,7 @@ async fn serve<S: Stream>(service: RouterService, stream: S, peer: SocketAddr, d
             Box::pin(http(service, Rewound::new(read, stream, timeout), timeout)).await;
         }
         Ok(Ok(Outcome::Done)) => {}
-        Ok(Err(error)) => {
-            tracing::debug!(target: "hauyna::server", %error, "lost before its upgrade")
-        }
+        Ok(Err(error)) => tracing::debug!(target: "hauyna::server", %error, "lost before its upgrade"),
         Err(_) => {
             routes.hub.0.metrics.handshakes_refused.increment();
             tracing::debug!(target: "hauyna::server", "too slow for a handshake");

@@ -37,8 +37,13 @@ pub enum Origins {
 /// ```
 /// use hauyna::AllowedOrigin;
 ///
-/// let texts =
-///     ["https://example.com", "https://*.example.org:8443", "http://localhost:*", "app://localhost", "null"];
+/// let texts = [
+///     "https://example.com",
+///     "https://*.example.org:8443",
+///     "http://localhost:*",
+///     "capacitor://localhost",
+///     "null",
+/// ];
 /// for text in texts {
 ///     assert!(text.parse::<AllowedOrigin>().is_ok());
 /// }

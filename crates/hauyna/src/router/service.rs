@@ -154,9 +154,7 @@ async fn answer(routes: Arc<Routes>, mut request: Request<Body>) -> Response<Bod
                 connection.start(link);
                 routes.hub.0.metrics.handshakes.observe(start.elapsed());
             }
-            Ok(Err(error)) => {
-                tracing::debug!(target: "hauyna::server", %error, "lost before its upgrade")
-            }
+            Ok(Err(error)) => tracing::debug!(target: "hauyna::server", %error, "lost before its upgrade"),
             Err(_) => tracing::debug!(target: "hauyna::server", "the answer was not sent in time"),
         }
     });
