@@ -219,7 +219,7 @@ impl HubBuilder {
     /// ```
     /// use hauyna::{ConnectionState, Hub};
     ///
-    /// const BUSY: ConnectionState = ConnectionState::Own("busy");
+    /// const BUSY: ConnectionState = ConnectionState::Custom("busy");
     /// let hub = Hub::builder()
     ///     .allow_transition(ConnectionState::Connected, BUSY)
     ///     .allow_transition(BUSY, ConnectionState::Connected)
