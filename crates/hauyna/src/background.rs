@@ -1,7 +1,8 @@
-//! What a hub does beside its connections: presence that is due, sessions that end, events on their way to listeners, a
-//! drain, and callbacks whose own task is gone. One task for each job, which lives only while there is something to do.
-//! What is to be done belongs to the hub: when a task's runtime ends, or nobody drives it, another runtime that connections
-//! came with goes on with it, or the next one that calls into the hub; a panic costs the item it happens in.
+//! The background tasks of a hub: presence timers, sessions that expire, events on their way to listeners, a
+//! drain, and callbacks whose own task is gone. One task for each job, which lives only while there is
+//! something to do. The queues belong to the hub: when a task's runtime ends or is not driven, another
+//! runtime that connections came with takes the job over, or the next one that calls into the hub. A panic
+//! costs only the item it happens in.
 
 use crate::broker::BoxFuture;
 use crate::contain::{self, Contained, Guaranteed};
@@ -19,14 +20,14 @@ use tokio::runtime::{Handle, Id};
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
-/// One kind of work that a hub does beside its connections.
+/// One kind of background work of a hub.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Job {
     Presence,
     Sessions,
     Events,
     Drain,
-    /// Callbacks and answers of the broker that no other task waits for.
+    /// Callbacks and calls to the broker that no other task waits for.
     Errands,
 }
 
@@ -43,7 +44,7 @@ pub(crate) enum Due {
 pub(crate) struct Background {
     hub: Weak<HubCore>,
     tasks: [TaskState; Job::ALL.len()],
-    /// The jobs that have something to do and no runtime, as bits.
+    /// Bits of the jobs that have something to do and no runtime.
     orphans: AtomicU32,
     /// Runtimes that connections came with, the newest last.
     runtimes: Mutex<Vec<Handle>>,
@@ -54,9 +55,9 @@ pub(crate) struct Background {
 #[derive(Debug, Default)]
 struct TaskState {
     is_running: AtomicBool,
-    /// Wakes the task before its time.
+    /// Wakes the task before its timer.
     changed: Arc<Notify>,
-    /// Whether its runtime is driven.
+    /// Whether the task's runtime is driven.
     liveness: Arc<Liveness>,
 }
 
@@ -71,8 +72,8 @@ impl Background {
         }
     }
 
-    /// Sees that the task of a job exists, on this runtime or another; called after something was added to the job. May be
-    /// called under any lock of the hub.
+    /// Starts the task of a job unless it runs, on this runtime or another; called after something was added
+    /// to the job. May be called under any lock of the hub.
     pub(crate) fn ensure_running(&self, job: Job) {
         if self.tasks[job as usize].is_running.load(Ordering::SeqCst) {
             return;
@@ -83,7 +84,7 @@ impl Background {
         }
     }
 
-    /// Goes on, on this runtime, with the jobs whose tasks stand on a runtime that nobody drives.
+    /// Takes over, on this runtime, the jobs whose tasks are on a runtime that is not driven.
     pub(crate) fn adopt_stalled(&self) {
         let Ok(runtime) = Handle::try_current() else { return };
         for job in Job::ALL {
@@ -95,19 +96,19 @@ impl Background {
         }
     }
 
-    /// Has the task of a job look again: what is due first has changed.
+    /// Wakes the task of a job, because what is due first has changed.
     pub(crate) fn wake(&self, job: Job) {
         self.tasks[job as usize].changed.notify_one();
     }
 
-    /// The hub is going: so do its tasks.
+    /// Wakes the tasks so that they end with the hub.
     pub(crate) fn stop(&self) {
         for task in &self.tasks {
             task.changed.notify_one();
         }
     }
 
-    /// Notes the runtime that a connection came with, so that it can go on with what others leave behind.
+    /// Adds the runtime that a connection came with, so that it can take over jobs of other runtimes.
     pub(crate) fn remember_runtime(&self) {
         let Ok(runtime) = Handle::try_current() else { return };
         let mut runtimes = self.runtimes.lock();
@@ -121,7 +122,7 @@ impl Background {
         runtimes.push(runtime);
     }
 
-    /// Goes on, on this runtime, with the jobs that have none: one relaxed load where there are no such jobs.
+    /// Takes over, on this runtime, the jobs without one: one relaxed load if there are no such jobs.
     #[inline]
     pub(crate) fn adopt(&self) {
         if self.orphans.load(Ordering::Relaxed) != 0 {
@@ -140,7 +141,7 @@ impl Background {
         }
     }
 
-    /// Lets a future come to its end that nobody waits for, on this runtime or on the next.
+    /// Runs a future that no task waits for to its end, on this runtime or on the next.
     pub(crate) fn finish_detached(&self, future: BoxFuture<()>) {
         if let Some(hub) = self.hub.upgrade() {
             self.spawn(Guaranteed::new(&hub, future));
@@ -149,13 +150,13 @@ impl Background {
 
     fn spawn(&self, future: Guaranteed) {
         match Handle::try_current() {
-            // Where the runtime ends before the future has begun, it comes back to `keep`.
+            // If the runtime ends before the future has started, it is passed to `keep`.
             Ok(runtime) => drop(runtime.spawn(future)),
             Err(_) => drop(future),
         }
     }
 
-    /// Keeps a future that has not begun for the next runtime.
+    /// Keeps a future that has not started for the next runtime.
     pub(crate) fn keep(&self, future: BoxFuture<()>) {
         let Some(hub) = self.hub.upgrade() else { return };
         let mut errands = self.errands.lock();
@@ -177,22 +178,23 @@ impl Background {
         }
     }
 
-    /// Starts a task that takes the turn of the one before.
+    /// Starts a task that replaces the one before.
     fn spawn_task(&self, job: Job, runtime: &Handle) {
         let TaskState { changed, liveness, .. } = &self.tasks[job as usize];
         let (changed, liveness) = (changed.clone(), liveness.clone());
         let turn = liveness.begin_turn();
         let running = Running { hub: self.hub.clone(), job, runtime: runtime.id(), turn, has_ended: false };
         runtime.spawn(async move {
-            let mut work = pin!(run(running, changed));
-            let done = poll_fn(|cx| liveness.poll(turn, cx, |cx| work.as_mut().poll(cx))).await;
+            let mut job_loop = pin!(run(running, changed));
+            let done = poll_fn(|cx| liveness.poll(turn, cx, |cx| job_loop.as_mut().poll(cx))).await;
             if done.is_none() && job == Job::Events {
-                work.await; // a listener that has begun comes to its end
+                job_loop.await; // a listener that has started runs to its end
             }
         });
     }
 
-    /// Starts the task of a job that `ended` has dropped on another runtime; one that has ended, too, drops it at once.
+    /// Starts the task of a job that the runtime `ended` has dropped on another one; if that has ended too,
+    /// it is handed over again.
     fn hand_over(&self, job: Job, ended: Option<Id>) {
         let mut runtimes = self.runtimes.lock();
         runtimes.retain(|known| Some(known.id()) != ended);
@@ -202,7 +204,7 @@ impl Background {
             Some(runtime) => self.start_on(job, &runtime),
             None => {
                 self.orphans.fetch_or(job.bit(), Ordering::AcqRel);
-                // Whoever waits for the end of the hub does it.
+                // The task that waits for the end of the hub takes the job over.
                 if let Some(hub) = self.hub.upgrade() {
                     hub.lifecycle.wake();
                 }
@@ -218,7 +220,7 @@ impl Job {
         1 << self as u32
     }
 
-    /// Does some of what is due.
+    /// Does some of the work that is due.
     async fn run_due(self, hub: &Arc<HubCore>, turn: u64) -> Due {
         match self {
             Self::Presence => presence::run_due(hub),
@@ -253,7 +255,7 @@ fn run_errands(background: &Background) -> Due {
     Due::Now
 }
 
-/// Exists while a task does.
+/// Guard that exists while a task runs.
 struct Running {
     hub: Weak<HubCore>,
     job: Job,
@@ -263,11 +265,12 @@ struct Running {
 }
 
 impl Running {
-    /// Nothing is left to do. Returns false where something was added meanwhile by somebody who saw the task running.
+    /// Ends the task when nothing is left to do. Returns false if something was added meanwhile by a thread
+    /// that saw the task running.
     fn end(&mut self, hub: &HubCore) -> bool {
         let TaskState { is_running, liveness, .. } = &hub.background.tasks[self.job as usize];
         if !liveness.is_turn(self.turn) {
-            self.has_ended = true; // another one is at work
+            self.has_ended = true; // another task has taken over
             return true;
         }
         is_running.store(false, Ordering::SeqCst);
@@ -292,10 +295,10 @@ async fn run(mut running: Running, changed: Arc<Notify>) {
         let Some(hub) = running.hub.upgrade() else { return };
         let (job, turn) = (running.job, running.turn);
         if !hub.background.tasks[job as usize].liveness.is_turn(turn) {
-            return; // another one is at work
+            return; // another task has taken over
         }
         let worker = hub.clone();
-        // A panic that gets here is ours: the item it happened in is gone, and the next one has its turn.
+        // A panic that arrives here is a bug of ours: the item it happened in is gone, and the next one runs.
         let due =
             Contained::new(&hub.metrics.panics, Box::pin(async move { job.run_due(&worker, turn).await }))
                 .await;
@@ -305,7 +308,7 @@ async fn run(mut running: Running, changed: Arc<Notify>) {
                 crate::shard::yield_to_thread().await;
             }
             Due::At(next) => {
-                drop(hub); // it may go meanwhile
+                drop(hub); // the hub may be dropped meanwhile
                 let _ = tokio::time::timeout_at(next, changed.notified()).await;
             }
             Due::Never if running.end(&hub) => return,
@@ -314,13 +317,13 @@ async fn run(mut running: Running, changed: Arc<Notify>) {
     }
 }
 
-/// The runtime that this is called on, where it has the timers that the jobs need.
+/// Returns the current runtime, if it has the timers that the jobs need.
 fn current_runtime() -> Option<Handle> {
     let runtime = Handle::try_current().ok()?;
     crate::clock::timers().is_ok().then_some(runtime)
 }
 
-/// Whether a runtime still runs what it is given. One that has ended drops it at once.
+/// Whether a runtime still runs new tasks. One that has ended drops them at once.
 fn is_alive(runtime: &Handle) -> bool {
     let probe = runtime.spawn(std::future::poll_fn(|_| Poll::<()>::Pending));
     let is_alive = !probe.is_finished();
@@ -328,9 +331,9 @@ fn is_alive(runtime: &Handle) -> bool {
     is_alive
 }
 
-/// Runtimes that a hub remembers.
+/// Maximum number of runtimes that a hub remembers.
 const MAX_RUNTIMES: usize = 8;
-/// Callbacks that wait for a runtime.
+/// Maximum number of callbacks that wait for a runtime.
 const MAX_ERRANDS: usize = 16 * 1024;
-/// Callbacks begun before other tasks have their turn.
+/// Callbacks started before other tasks get their turn.
 const MAX_ERRANDS_PER_TURN: usize = 64;

@@ -1,6 +1,6 @@
-//! The one clock: wall time for what people read, monotonic time (which tests can pause) for deadlines. Every duration
-//! that an application chose becomes an instant here, so that none can overflow; so do the timers, which fail with an
-//! error where there is no runtime.
+//! The one clock: wall time for people, monotonic time (which tests can pause) for deadlines. Every duration
+//! that an application sets becomes an instant here, so that none can overflow; the timers are here, too, and
+//! fail with an error if there is no runtime.
 
 use crate::contain;
 use crate::error::Error;
@@ -12,31 +12,31 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use tokio::runtime::Handle;
 use tokio::time::Instant;
 
-/// The longest time that is counted: thirty years. Every instant of a running process plus this one can be represented on
-/// every platform, and twice or four times this duration still fits into a `Duration`.
+/// The longest duration that is used: thirty years. Every instant of a running process plus this duration can
+/// be represented on every platform, and twice or four times this duration still fits into a `Duration`.
 pub(crate) const MAX_TIME: Duration = Duration::from_secs(30 * 365 * 24 * 60 * 60);
 
-/// The instant that is `time` from now, at most [`MAX_TIME`] ahead.
+/// Returns the instant that is `time` from now, at most [`MAX_TIME`] ahead.
 pub(crate) fn after(time: Duration) -> Instant {
     later(Instant::now(), time)
 }
 
-/// The instant that is `time` after another one, at most [`MAX_TIME`] after it.
+/// Returns the instant that is `time` after another one, at most [`MAX_TIME`] after it.
 pub(crate) fn later(from: Instant, time: Duration) -> Instant {
     from.checked_add(time.min(MAX_TIME)).unwrap_or(from)
 }
 
-/// Why a future did not finish in its time.
+/// Why a future did not finish in time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum TimeoutError {
-    /// Its time is over.
+    /// The time is over.
     Elapsed,
-    /// There is no runtime here, it has no timers, or it has shut down.
+    /// There is no runtime here, or it has no timers, or it has shut down.
     NoTimers,
 }
 
 impl TimeoutError {
-    /// The error for the caller of a public method; `elapsed` where there was a timer.
+    /// Returns the error for the caller of a public method; `elapsed` makes it if there was a timer.
     pub(crate) fn error(self, elapsed: impl FnOnce() -> Error) -> Error {
         match self {
             Self::Elapsed => elapsed(),
@@ -45,7 +45,7 @@ impl TimeoutError {
     }
 }
 
-/// The runtime that this is called on.
+/// Returns the current runtime.
 ///
 /// # Errors
 ///
@@ -54,20 +54,20 @@ pub(crate) fn runtime() -> Result<Handle, Error> {
     Handle::try_current().map_err(|_| Error::no_runtime())
 }
 
-/// Sees that the runtime that this is called on has timers.
+/// Checks that the current runtime has timers.
 ///
 /// # Errors
 ///
-/// `NoRuntime`: there is no runtime, or it has none.
+/// `NoRuntime`: there is no runtime, or it has no timers.
 pub(crate) fn timers() -> Result<(), Error> {
     contain::call_uncounted(|| drop(tokio::time::sleep(Duration::ZERO))).map_err(|_| Error::no_runtime())
 }
 
-/// Waits for a future for so long.
+/// Waits for a future, at most for this time.
 ///
 /// # Errors
 ///
-/// The time is over; or there are no timers here, where tokio's own timers would panic.
+/// The time is over; or there are no timers here, where tokio's own would panic.
 pub(crate) async fn timeout<T>(time: Duration, future: impl Future<Output = T>) -> Result<T, TimeoutError> {
     if Handle::try_current().is_err() {
         return Err(TimeoutError::NoTimers);
@@ -76,7 +76,8 @@ pub(crate) async fn timeout<T>(time: Duration, future: impl Future<Output = T>) 
         return Err(TimeoutError::NoTimers);
     };
     let mut future = pin!(future);
-    // Outside of the budget: a future that uses it up each time must not keep its own deadline from being looked at.
+    // Outside of tokio's budget: a future that always uses it up must not keep its own deadline from being
+    // checked.
     let mut sleep = pin!(tokio::task::unconstrained(sleep));
     poll_fn(|cx| {
         if let Poll::Ready(value) = future.as_mut().poll(cx) {
@@ -90,7 +91,7 @@ pub(crate) async fn timeout<T>(time: Duration, future: impl Future<Output = T>) 
     .await
 }
 
-/// Milliseconds since the Unix epoch.
+/// Returns the milliseconds since the Unix epoch.
 pub(crate) fn unix_ms() -> u64 {
     to_unix_ms(SystemTime::now())
 }
@@ -99,20 +100,21 @@ pub(crate) fn to_unix_ms(moment: SystemTime) -> u64 {
     moment.duration_since(UNIX_EPOCH).map_or(0, |since| u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
 }
 
-/// The milliseconds from now to a moment; 0 where it is past.
+/// Returns the milliseconds from now to a moment; 0 if it is past.
 pub(crate) fn ms_until(moment: SystemTime) -> u64 {
-    let left = moment.duration_since(SystemTime::now()).unwrap_or_default();
-    u64::try_from(left.as_millis()).unwrap_or(u64::MAX)
+    let remaining = moment.duration_since(SystemTime::now()).unwrap_or_default();
+    u64::try_from(remaining.as_millis()).unwrap_or(u64::MAX)
 }
 
-/// Milliseconds since a hub was built, never 0: small enough to keep several in every connection. 1 is [`Tick::RECENT`].
+/// Milliseconds since a hub was built, never 0; four bytes, as each connection keeps several. 1 is
+/// [`Tick::RECENT`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Tick(pub(crate) u32);
 
 impl Tick {
-    /// A moment since the last sweep. What a deadline counts from is noted as this, which costs no look at the clock; the
-    /// next sweep [dates](Tick::date) it with its own time. So no deadline is ever early, and each is late by two sweeps
-    /// at most: the one that dates its beginning, and the one that finds it over.
+    /// A moment since the last sweep. The start of a deadline is noted as this, which costs no reading of the
+    /// clock; the next sweep [assigns](Tick::assign_time) its own time. So no deadline is ever early, and
+    /// each is late by at most two sweeps: the one that assigns its start, and the one that finds it over.
     pub(crate) const RECENT: Self = Self(1);
 
     /// Gives a recent moment the time of the sweep that finds it, rounded up.
@@ -120,7 +122,8 @@ impl Tick {
         if self == Self::RECENT { now().after(Duration::from_millis(1)) } else { self }
     }
 
-    /// As [`assign_time`](Tick::assign_time), for a moment that others may note anew meanwhile. 0 stands for none.
+    /// Like [`assign_time`](Tick::assign_time), for a moment that other threads may set meanwhile. 0 means
+    /// none.
     pub(crate) fn assign_time_in(moment: &AtomicU32, now: impl FnOnce() -> Self) {
         if moment.load(Ordering::Relaxed) == Self::RECENT.0 {
             let dated = Self::RECENT.assign_time(now).0;
@@ -128,14 +131,14 @@ impl Tick {
         }
     }
 
-    /// The tick `time` later, at most 24 days: what is further away cannot be told from the past.
+    /// Returns the tick `time` later, at most 24 days: ticks further away cannot be told from the past.
     pub(crate) fn after(self, time: Duration) -> Self {
         let millis = u32::try_from(time.as_millis()).unwrap_or(u32::MAX).min(MAX_TICK);
         Self(self.0.wrapping_add(millis).max(2))
     }
 
-    /// Moves a moment that is 24 days ago or more to 24 days ago: beyond, ticks cannot tell it from a later one.
-    /// Called about once a second for each moment that is kept for so long.
+    /// Moves a moment that is more than 24 days ago to 24 days ago: beyond, ticks cannot tell it from a later
+    /// one. Called about once a second for each moment that is kept that long.
     pub(crate) fn keep_past(self, moment: &AtomicU32) {
         let then = moment.load(Ordering::Relaxed);
         if then == Self::RECENT.0 {
@@ -151,17 +154,17 @@ impl Tick {
         }
     }
 
-    /// The time between two ticks; zero where `earlier` is later. Right across the wrap after 49 days.
+    /// Returns the time between two ticks; zero if `earlier` is later. Correct across the wrap after 49 days.
     pub(crate) fn since(self, earlier: Self) -> Duration {
         let passed = self.0.wrapping_sub(earlier.0);
         if passed > u32::MAX / 2 { Duration::ZERO } else { Duration::from_millis(passed.into()) }
     }
 }
 
-/// 24 days, in ms.
+/// 24 days, in milliseconds.
 const MAX_TICK: u32 = 24 * 24 * 60 * 60 * 1000;
 
-/// Counts ticks from the moment it was made.
+/// Counts ticks from its creation.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Clock(Instant);
 
@@ -170,7 +173,7 @@ impl Clock {
         Self(Instant::now())
     }
 
-    /// Milliseconds since it was made; does not wrap.
+    /// Returns the milliseconds since its creation; does not wrap.
     pub(crate) fn millis(&self) -> u64 {
         u64::try_from(self.0.elapsed().as_millis()).unwrap_or(u64::MAX)
     }

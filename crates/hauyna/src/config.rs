@@ -1,4 +1,4 @@
-//! The bounds of a hub, with their defaults. Set through `HubBuilder`; read everywhere.
+//! The options of a hub, with their defaults. `HubBuilder` sets them; all modules above read them.
 
 use crate::clock::MAX_TIME;
 use crate::hub::LimitOptions;
@@ -6,17 +6,17 @@ use crate::retry::RetryPolicy;
 use crate::session::SessionOptions;
 use std::time::Duration;
 
-/// What a hub allows, in all and per connection.
+/// The limits of a hub, in all and per connection.
 #[derive(Debug, Clone)]
 pub(crate) struct HubConfig {
     pub(crate) shards: usize,
-    /// What may wait for one slow connection.
+    /// Limit of the bytes and frames that wait for one slow connection.
     pub(crate) outbox: OutboxLimits,
-    /// Publications replayed to one recovering subscriber, or answered to one `history`, at most.
+    /// Maximum number of publications replayed to one recovering subscriber, or returned for one `history`.
     pub(crate) recovery_limit: u32,
     pub(crate) channels: usize,
     pub(crate) channels_per_connection: u32,
-    /// By [`Limit`](crate::limits::Limit).
+    /// The limits of connections, indexed by [`Limit`](crate::limits::Limit).
     pub(crate) limits: [LimitOptions; 3],
     pub(crate) unknown_users: UnknownUsers,
     /// How long a lost connection stays present.
@@ -24,22 +24,23 @@ pub(crate) struct HubConfig {
     pub(crate) retry: RetryPolicy,
     pub(crate) sessions: SessionOptions,
     pub(crate) listener_timeout: Duration,
-    /// How long an answer of the broker is awaited.
+    /// How long the hub waits for an answer of the broker.
     pub(crate) broker_timeout: Duration,
 }
 
-/// Whether a client learns that the user it writes to has no connection.
+/// Whether a client learns that the user it sends to has no connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[non_exhaustive]
 pub enum UnknownUsers {
     /// `private` is acknowledged in either case. The default: names cannot be probed.
     #[default]
     Hidden,
-    /// `private` answers `unknown_user`, to whoever may write to the user.
+    /// `private` answers `unknown_user`, to clients that may send to the user.
     Refused,
 }
 
-/// How much may wait for a connection that does not read: the slow-consumer policy starts past either.
+/// How much may wait for a connection that does not read: the slow-consumer policy applies beyond either
+/// limit.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct OutboxLimits {
     pub(crate) bytes: usize,
@@ -65,11 +66,11 @@ impl Default for HubConfig {
     }
 }
 
-/// How a connection's liveness is watched. Part of a [`Handler`](crate::Handler).
+/// How dead peers are detected. Part of a [`Handler`](crate::Handler).
 ///
-/// With `Heartbeat::every(30 s).timeout(60 s)` a client that falls silent is pinged after 30 and 60 s,
-/// [idle](crate::connection::ConnectionState::Idle) after 60 s (twice the interval), and closed after 90 s: the timeout counts
-/// from the first ping that was not answered. Whatever the client sends answers them all.
+/// With `Heartbeat::every(30 s).timeout(60 s)` a client that falls silent is pinged after 30 and 60 s, is
+/// [idle](crate::connection::ConnectionState::Idle) after 60 s (twice the interval), and closed after 90 s: the timeout
+/// counts from the first unanswered ping. Anything that the client sends answers all pings.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Heartbeat {
     pub(crate) interval: Duration,
@@ -77,16 +78,17 @@ pub struct Heartbeat {
 }
 
 impl Heartbeat {
-    /// A ping every `interval`, to which whatever the client sends is an answer; 8 s (or the interval, if that is shorter) to answer.
+    /// Creates a heartbeat with a ping every `interval`, which anything that the client sends answers; the
+    /// timeout is 8 s, or the interval if that is shorter.
     ///
-    /// `interval` is at least 10 ms; one of more than 24 days never comes.
+    /// `interval` is at least 10 ms; one of more than 24 days never elapses.
     pub fn every(interval: Duration) -> Self {
         let interval = interval.clamp(Duration::from_millis(10), MAX_TIME);
         Self { interval, timeout: interval.min(Duration::from_secs(8)) }
     }
 
-    /// Sets how long a ping may stay unanswered before the connection is closed with 3012. At least 10 ms; more than
-    /// 24 days never end.
+    /// Sets how long a ping may stay unanswered before the connection is closed with 3012. At least 10 ms;
+    /// more than 24 days never elapse.
     #[must_use]
     pub fn timeout(mut self, timeout: Duration) -> Self {
         self.timeout = timeout.clamp(Duration::from_millis(10), MAX_TIME);
@@ -95,7 +97,7 @@ impl Heartbeat {
 }
 
 impl Default for Heartbeat {
-    /// A ping every 25 s, 8 s to answer.
+    /// Returns a ping every 25 s, with 8 s to answer.
     fn default() -> Self {
         Self::every(Duration::from_secs(25))
     }

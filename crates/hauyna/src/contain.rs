@@ -1,6 +1,6 @@
-//! The application's code, called where a panic of it must end nothing but the call: closures, futures, and the
-//! destructors of the application's values, which run wherever the last handle on them is dropped. Everything that is not
-//! called from inside such a call already is called through here.
+//! Runs the application's code so that a panic ends only that call: closures, futures, and the destructors of
+//! the application's values, which run wherever their last handle is dropped. Every module calls the
+//! application through here, unless it is inside such a call already.
 
 use crate::broker::BoxFuture;
 use crate::hub::HubCore;
@@ -14,24 +14,24 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
-/// The application's code panicked.
+/// Says that the application's code panicked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Panicked;
 
-/// Calls the application's code, and counts its panic.
+/// Calls the application's code, and counts a panic.
 pub(crate) fn call<R>(panics: &Counter, f: impl FnOnce() -> R) -> Result<R, Panicked> {
     call_uncounted(f).inspect_err(|Panicked| panics.increment())
 }
 
-/// Drops values of the application's, and counts a panic of a destructor. Of several values each is dropped, whatever
-/// the others do.
+/// Drops values of the application, and counts panics of their destructors. Each value is dropped, even if
+/// others panic.
 pub(crate) fn discard<T>(panics: &Counter, values: impl IntoIterator<Item = T>) {
     for value in values {
         let _ = call(panics, || drop(value));
     }
 }
 
-/// As [`call`], where there is no hub to count for.
+/// Calls the application's code like [`call`], where there is no hub to count for.
 pub(crate) fn call_uncounted<R>(f: impl FnOnce() -> R) -> Result<R, Panicked> {
     catch_unwind(AssertUnwindSafe(f)).map_err(|payload| {
         drop_payload(payload);
@@ -39,15 +39,15 @@ pub(crate) fn call_uncounted<R>(f: impl FnOnce() -> R) -> Result<R, Panicked> {
     })
 }
 
-/// What a panic was given is the application's, too: its destructor may panic in turn.
+/// Drops the payload of a panic, which is the application's, too: its destructor may panic in turn.
 fn drop_payload(payload: Box<dyn Any + Send>) {
     if let Err(second) = catch_unwind(AssertUnwindSafe(|| drop(payload))) {
         std::mem::forget(second);
     }
 }
 
-/// A value of the application's that outlives the call in which it was given: a closure, a state. No destructor of it
-/// unwinds into the code that drops it.
+/// A value of the application that outlives the call in which it was given: a closure, a state. Its
+/// destructor does not unwind into the code that drops it.
 pub(crate) struct Foreign<T>(Option<T>);
 
 impl<T> Foreign<T> {
@@ -71,7 +71,7 @@ impl<T> Drop for Foreign<T> {
     }
 }
 
-/// A future of the application's on the heap. Neither its polls nor its destructor unwind; each panic is counted.
+/// A boxed future of the application. Neither its polls nor its destructor unwind; each panic is counted.
 pub(crate) struct Contained<T: Send + 'static> {
     future: Option<BoxFuture<T>>,
     panics: Arc<Counter>,
@@ -110,7 +110,7 @@ impl<T: Send + 'static> Drop for Contained<T> {
     }
 }
 
-/// A [`Contained`] future that has to run: where its runtime ends before it has begun, it runs on another one.
+/// A [`Contained`] future that has to run: if its runtime ends before it has started, it runs on another one.
 pub(crate) struct Guaranteed {
     future: Contained<()>,
     hub: Arc<HubCore>,
@@ -142,7 +142,7 @@ impl Drop for Guaranteed {
 
 impl fmt::Debug for Guaranteed {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Lasting").field("is_begun", &self.is_begun).finish_non_exhaustive()
+        f.debug_struct("Guaranteed").field("is_begun", &self.is_begun).finish_non_exhaustive()
     }
 }
 
@@ -151,7 +151,7 @@ mod tests {
     use super::*;
     use std::sync::atomic::{AtomicUsize, Ordering};
 
-    /// Counts that it was dropped, and panics.
+    /// A value whose destructor counts the drop and panics.
     struct Bomb<'a>(&'a AtomicUsize);
 
     impl Drop for Bomb<'_> {

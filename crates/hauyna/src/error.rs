@@ -1,6 +1,6 @@
-//! What can go wrong, by who is told: `Error` (the caller of our API), `Reject` (the application says
-//! no) and `BrokerError` (the broker failed). Each kind is one `error_type` of the protocol.
-//! No text of a source error ever reaches a peer.
+//! The errors, by their audience: `Error` (for callers of the API), `Reject` (a refusal by the application)
+//! and `BrokerError` (a failure of the broker). Each kind is one `error_type` of the protocol. No text of a
+//! source error ever reaches a peer.
 
 use crate::connection::ConnectionState;
 use crate::metrics::Counter;
@@ -15,7 +15,7 @@ use std::sync::Arc;
 /// The result of this crate's calls; `hauyna::Result` alone is `Result<(), hauyna::Error>`.
 pub type Result<T = (), E = Error> = std::result::Result<T, E>;
 
-/// Why a call failed, and what a client is told when a callback returns it.
+/// Why a call failed, and what a client gets when a callback returns it.
 #[derive(thiserror::Error)]
 #[error("{message}")]
 pub struct Error {
@@ -30,27 +30,27 @@ pub struct Error {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum ErrorKind {
-    /// An error that the protocol knows; this is what a client sees.
+    /// An error of the protocol; a client gets it as it is.
     Protocol(ErrorType),
     /// An address could not be bound, or a socket failed.
     Io,
-    /// The hub or the server was put together wrongly (a route twice, a bad pattern).
+    /// The hub or the server has invalid options (a route twice, a malformed pattern).
     Config,
     /// The connection is already closed.
     Closed,
-    /// A connection may not go from one state to another.
+    /// The connection may not go from one state to another.
     Transition {
-        /// The state it is in.
+        /// The current state.
         from: ConnectionState,
-        /// The state that was refused, also where the hub does not know it.
+        /// The state that was refused, also if the hub does not know it.
         to: ConnectionState,
     },
-    /// A client refused a request of ours; the text is the client's.
+    /// A client refused a client request; the text is the client's.
     Refused,
-    /// The connection belongs to another hub than the one that was asked to do something with it.
+    /// The connection belongs to another hub than the one that was called.
     OtherHub,
-    /// The call needs a Tokio runtime with timers, that of a server one with I/O too, and was made outside of one or after
-    /// its end.
+    /// The call needs a Tokio runtime with timers, and for a server one with I/O too, and was made outside of
+    /// one or after its end.
     NoRuntime,
 }
 
@@ -59,17 +59,18 @@ impl Error {
         Self { kind, message: message.into(), details: None, source: None }
     }
 
-    /// An error that a client sees as `error_type`, with a text for people.
+    /// Creates an error that a client gets as `error_type`, with a text for people.
     pub fn protocol(error: ErrorType, message: impl Into<Cow<'static, str>>) -> Self {
         Self::new(ErrorKind::Protocol(error), message)
     }
 
-    /// An error of the application: the client sees `application_error` and this text.
+    /// Creates an error of the application: the client gets `application_error` and this text.
     pub fn application(message: impl Into<Cow<'static, str>>) -> Self {
         Self::protocol(ErrorType::ApplicationError, message)
     }
 
-    /// Any other error: the client sees `internal_error` and none of its text, the log has it all.
+    /// Creates any other error: the client gets `internal_error` and none of its text, the log gets all of
+    /// it.
     pub fn other(source: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Self {
         let mut error = Self::protocol(ErrorType::InternalError, "internal error");
         error.source = Some(source.into());
@@ -105,7 +106,8 @@ impl Error {
         Self::new(ErrorKind::Refused, reason.to_owned())
     }
 
-    /// Takes an error back from whom it was shown to; where they keep it, it becomes the source of one like it.
+    /// Takes a shared error back; if others still hold it, returns a copy of it with the shared one as its
+    /// source.
     pub(crate) fn unshared(shared: Arc<Self>) -> Self {
         Arc::try_unwrap(shared).unwrap_or_else(|shared| Self {
             kind: shared.kind,
@@ -115,19 +117,19 @@ impl Error {
         })
     }
 
-    /// Adds what the client may see besides the text, as `details`.
+    /// Adds data for the client besides the text, as `details`.
     #[must_use]
     pub fn with_details(mut self, details: Value) -> Self {
         self.details = Some(Box::new(details));
         self
     }
 
-    /// The kind, to match on.
+    /// Returns the kind, to match on.
     pub fn kind(&self) -> ErrorKind {
         self.kind
     }
 
-    /// The `error_type` a client is told.
+    /// Returns the `error_type` that a client gets.
     pub fn error_type(&self) -> ErrorType {
         match self.kind {
             ErrorKind::Protocol(error) => error,
@@ -140,8 +142,9 @@ impl Error {
         }
     }
 
-    /// The code that closes a connection whose `on_open` or `on_reconnect` fails with this error. A permanent refusal
-    /// keeps the client away; a failure of the server or of the application does not. The table is in `docs/errors.md`.
+    /// Returns the code that closes a connection whose `on_open` or `on_reconnect` fails with this error. A
+    /// permanent refusal keeps the client away; a failure of the server or of the application does not. The
+    /// table is in `docs/errors.md`.
     pub(crate) fn close_code(&self) -> CloseCode {
         match self.kind {
             ErrorKind::Protocol(ErrorType::TokenExpired) => CloseCode::EXPIRED,
@@ -151,12 +154,12 @@ impl Error {
         }
     }
 
-    /// Drops it, and counts where what it was made of panics in doing so.
+    /// Drops the error, and counts a panic of its source's destructor.
     pub(crate) fn discard(mut self, panics: &Counter) {
         crate::contain::discard(panics, self.source.take());
     }
 
-    /// The text a client is told: the error's own where the protocol knows it, a fixed one otherwise.
+    /// Returns the text that a client gets: the error's own if the protocol knows it, a fixed one otherwise.
     pub(crate) fn public_message(&self) -> &str {
         match self.kind {
             ErrorKind::Protocol(_) | ErrorKind::Refused | ErrorKind::Transition { .. } => &self.message,
@@ -164,7 +167,7 @@ impl Error {
         }
     }
 
-    /// The text with those of the errors behind it: for the log and the application, never for a peer.
+    /// Returns the text with those of all sources: for the log and the application, never for a peer.
     pub(crate) fn whole_text(&self) -> String {
         let mut text = self.message.to_string();
         let mut source = std::error::Error::source(self);
@@ -176,14 +179,14 @@ impl Error {
         text
     }
 
-    /// What the client may see besides the text.
+    /// Returns the data for the client besides the text.
     pub fn details(&self) -> Option<&Value> {
         self.details.as_deref()
     }
 }
 
 impl Drop for Error {
-    /// What it was made of may be the application's.
+    /// Drops the source, which may be the application's, without unwinding.
     fn drop(&mut self) {
         if let Some(source) = self.source.take() {
             let _ = crate::contain::call_uncounted(|| drop(source));
@@ -218,7 +221,7 @@ impl From<serde_json::Error> for Error {
 }
 
 impl From<BrokerError> for Error {
-    /// `timeout` where it may have happened, else `unavailable`.
+    /// Returns `timeout` if the call may have had an effect, else `unavailable`.
     fn from(source: BrokerError) -> Self {
         let mut error = if source.is_unknown {
             Self::protocol(ErrorType::Timeout, "the broker did not answer")
@@ -246,7 +249,7 @@ impl From<hauyna_protocol::Fault> for Error {
     }
 }
 
-/// The application says no: an HTTP status before the upgrade, an `error` message after it.
+/// A refusal by the application: an HTTP status before the upgrade, an `error` message after it.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Reject {
     pub(crate) error: ErrorType,
@@ -256,34 +259,35 @@ pub struct Reject {
 }
 
 impl Reject {
-    /// A refusal with any `error_type` and the HTTP status of an error, 400 to 599; 500 is sent in place of any other.
+    /// Creates a refusal with any `error_type` and an HTTP status from 400 to 599; 500 is sent in place of
+    /// any other.
     pub fn new(error: ErrorType, status: StatusCode, message: impl Into<Cow<'static, str>>) -> Self {
         let is_error = status.is_client_error() || status.is_server_error();
         let status = if is_error { status } else { StatusCode::INTERNAL_SERVER_ERROR };
         Self { error, status, message: message.into(), details: None }
     }
 
-    /// No or bad credentials: 401, `unauthorized`.
+    /// Creates the refusal of missing or invalid credentials: 401, `unauthorized`.
     pub fn unauthorized(message: impl Into<Cow<'static, str>>) -> Self {
         Self::new(ErrorType::Unauthorized, StatusCode::UNAUTHORIZED, message)
     }
 
-    /// Good credentials whose time is over: 401, `token_expired`.
+    /// Creates the refusal of expired credentials: 401, `token_expired`.
     pub fn expired(message: impl Into<Cow<'static, str>>) -> Self {
         Self::new(ErrorType::TokenExpired, StatusCode::UNAUTHORIZED, message)
     }
 
-    /// Known, but not allowed: 403, `permission_denied`.
+    /// Creates the refusal of a known client without permission: 403, `permission_denied`.
     pub fn denied(message: impl Into<Cow<'static, str>>) -> Self {
         Self::new(ErrorType::PermissionDenied, StatusCode::FORBIDDEN, message)
     }
 
-    /// The request makes no sense: 400, `validation_error`.
+    /// Creates the refusal of an invalid request: 400, `validation_error`.
     pub fn invalid(message: impl Into<Cow<'static, str>>) -> Self {
         Self::new(ErrorType::ValidationError, StatusCode::BAD_REQUEST, message)
     }
 
-    /// Adds what the client may see besides the text, as `details`.
+    /// Adds data for the client besides the text, as `details`.
     #[must_use]
     pub fn with_details(mut self, details: Value) -> Self {
         self.details = Some(details);
@@ -299,7 +303,7 @@ impl fmt::Display for Reject {
 
 impl std::error::Error for Reject {}
 
-/// The broker failed: the publication or subscription did not happen, or is not known to have.
+/// A failure of the broker: the publication or subscription did not happen, or it is unknown whether it did.
 #[derive(Debug, thiserror::Error)]
 #[error("{message}")]
 pub struct BrokerError {
@@ -310,22 +314,22 @@ pub struct BrokerError {
 }
 
 impl BrokerError {
-    /// A failure with a text of its own: nothing happened.
+    /// Creates a failure with a text: nothing happened.
     pub fn new(message: impl Into<Cow<'static, str>>) -> Self {
         Self { message: message.into(), is_unknown: false, source: None }
     }
 
-    /// A failure with a text of its own, where it may have happened: an answer was lost.
+    /// Creates a failure with a text, after which the operation may have happened: an answer was lost.
     pub fn unknown(message: impl Into<Cow<'static, str>>) -> Self {
         Self { is_unknown: true, ..Self::new(message) }
     }
 
-    /// A failure caused by another error: nothing happened.
+    /// Creates a failure caused by another error: nothing happened.
     pub fn from_source(source: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Self {
         Self { source: Some(source.into()), ..Self::new("the broker failed") }
     }
 
-    /// Whether it may have happened.
+    /// Whether the operation may have happened.
     pub fn is_unknown(&self) -> bool {
         self.is_unknown
     }

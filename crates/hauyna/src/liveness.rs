@@ -1,6 +1,6 @@
-//! Whether a task of the hub is driven. A runtime may live and yet be driven by nobody, as between two calls of
-//! `block_on`; then another task has to take its turn. `background` polls its tasks through this, and looks at them in
-//! the sweeps of the shards.
+//! Detects whether a background task is driven. A runtime may exist and yet not be driven, as between two
+//! calls of `block_on`; then another task has to take over. `background` polls its tasks through this, and
+//! checks them in the sweeps of the shards.
 
 use parking_lot::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -8,18 +8,18 @@ use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 use tokio::time::Instant;
 
-/// The signs of life of the task that works, and of those before it.
+/// Signs of life of the current task, and of those before it.
 #[derive(Debug, Default)]
 pub(crate) struct Liveness {
-    /// Counts the tasks; only the newest one works.
+    /// Number of the current task; earlier ones end.
     turn: AtomicU64,
-    /// Counts the beginnings and the ends of polls.
+    /// Number of starts and ends of polls.
     polls: AtomicU64,
-    /// Whether the task is being polled just now.
+    /// Whether the task is being polled at this moment.
     is_polled: AtomicBool,
-    /// Wakes the task to see whether it is driven.
+    /// Wakes the task to check whether it is driven.
     waker: Mutex<Option<Waker>>,
-    /// What was seen last, and since when.
+    /// The signs seen at the last check, and since when they are unchanged.
     seen: Mutex<Option<(Signs, Instant)>>,
 }
 
@@ -30,7 +30,7 @@ struct Signs {
 }
 
 impl Liveness {
-    /// A new task is to work; returns its turn.
+    /// Starts the turn of a new task and returns its number.
     pub(crate) fn begin_turn(&self) -> u64 {
         self.turn.fetch_add(1, Ordering::AcqRel) + 1
     }
@@ -39,12 +39,12 @@ impl Liveness {
         self.turn.load(Ordering::Acquire) == turn
     }
 
-    /// Polls the work of a task. Ready without a value where it is another task's turn.
+    /// Polls the future of a task. Returns `Ready(None)` if another task has taken over.
     pub(crate) fn poll<T>(
         &self,
         turn: u64,
         cx: &mut Context<'_>,
-        work: impl FnOnce(&mut Context<'_>) -> Poll<T>,
+        poll_task: impl FnOnce(&mut Context<'_>) -> Poll<T>,
     ) -> Poll<Option<T>> {
         if !self.is_turn(turn) {
             return Poll::Ready(None);
@@ -56,14 +56,14 @@ impl Liveness {
         drop(waker);
         self.polls.fetch_add(1, Ordering::Relaxed);
         self.is_polled.store(true, Ordering::Release);
-        let polled = work(cx);
+        let polled = poll_task(cx);
         self.polls.fetch_add(1, Ordering::Relaxed);
         self.is_polled.store(false, Ordering::Release);
         polled.map(Some)
     }
 
-    /// Wakes the task to see whether it is driven; returns whether it has not been for long. A task that blocks its
-    /// thread is driven.
+    /// Wakes the task to check whether it is driven; returns whether it has not been polled for too long. A
+    /// task that blocks its thread counts as driven.
     pub(crate) fn is_idle(&self, now: Instant) -> bool {
         let (turn, polls) = (self.turn.load(Ordering::Acquire), self.polls.load(Ordering::Relaxed));
         let signs = Signs { turn, polls };

@@ -1,6 +1,6 @@
-//! Limits for the log: so many lines a second for one cause, then a count of those left out; names and faults as
-//! one short line, whatever stands in them. Tokens, queries and contents are never given to the log at all. What
-//! is logged where is listed in `docs/operations.md`.
+//! Limits for the log: a number of lines per second for one cause, then a count of those left out; names and
+//! errors as one short line, whatever characters they contain. Tokens, queries and contents are never passed
+//! to the log at all. `docs/operations.md` lists what is logged where.
 
 use crate::contain::{self, Panicked};
 use crate::metrics::Counter;
@@ -10,7 +10,7 @@ use std::fmt::{self, Debug, Display, Write};
 use std::sync::LazyLock;
 use std::time::{Duration, Instant};
 
-/// Runs `line` unless this cause has had its lines for this second.
+/// Runs `line` unless this cause has used up its lines for this second.
 pub(crate) fn limited(cause: &'static str, line: impl FnOnce()) {
     static CAUSES: LazyLock<Mutex<HashMap<&'static str, Window>>> = LazyLock::new(Mutex::default);
     let (allowed, suppressed) = CAUSES.lock().entry(cause).or_insert_with(Window::new).count(Instant::now());
@@ -22,17 +22,17 @@ pub(crate) fn limited(cause: &'static str, line: impl FnOnce()) {
     }
 }
 
-/// A name that somebody outside chose.
+/// Formats a name that comes from outside.
 pub(crate) fn name(text: &str) -> impl Display {
     Line { text, max: MAX_NAME_CHARS }
 }
 
-/// A text that somebody outside chose and that is of use only as a whole, such as an origin or a host.
+/// Formats a text from outside that is useful only as a whole, such as an origin or a host.
 pub(crate) fn untruncated(text: &str) -> impl Display {
     Line { text, max: MAX_FAULT_CHARS }
 }
 
-/// An error with what it is made of. Its text may be the application's, and panic while it is formatted.
+/// Formats an error with its sources. Its text may be the application's, and panic while it is formatted.
 pub(crate) fn error_text<E: Debug>(error: &E) -> ErrorText<'_, E> {
     ErrorText { error, panics: None }
 }
@@ -44,7 +44,7 @@ pub(crate) struct ErrorText<'a, E> {
 }
 
 impl<'a, E> ErrorText<'a, E> {
-    /// Counts where its text panics.
+    /// Counts a panic of its text.
     pub(crate) fn counting(self, panics: &'a Counter) -> Self {
         Self { panics: Some(panics), ..self }
     }
@@ -61,18 +61,18 @@ impl<E: Debug> Display for ErrorText<'_, E> {
     }
 }
 
-/// A text as one line: nothing in it can end the line, colour it, or turn its direction.
+/// A text as one line: no character of it can end the line, colour it, or change its direction.
 struct Line<T> {
     text: T,
-    /// Characters after which it is cut.
+    /// Maximum number of characters.
     max: usize,
 }
 
 impl<T: Display> Display for Line<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mut escaping = Escaping { out: f, left: self.max };
+        let mut escaping = Escaping { out: f, remaining: self.max };
         match write!(escaping, "{}", self.text) {
-            Err(_) if escaping.left == 0 => f.write_str("…"),
+            Err(_) if escaping.remaining == 0 => f.write_str("…"),
             written => written,
         }
     }
@@ -88,16 +88,16 @@ impl<E: Debug> Display for DebugText<'_, E> {
 
 struct Escaping<'a, 'f> {
     out: &'a mut fmt::Formatter<'f>,
-    left: usize,
+    remaining: usize,
 }
 
 impl Write for Escaping<'_, '_> {
-    /// Fails where it is cut, so that what is left is not even formatted.
+    /// Fails at the limit, so that the rest is not even formatted.
     fn write_str(&mut self, text: &str) -> fmt::Result {
         for character in text.chars() {
-            self.left = self.left.checked_sub(1).ok_or(fmt::Error)?;
+            self.remaining = self.remaining.checked_sub(1).ok_or(fmt::Error)?;
             match character {
-                // Quotes and backslashes stand in every `Debug`, and harm nobody.
+                // Quotes and backslashes are in every `Debug`, and harmless.
                 '"' | '\'' | '\\' => self.out.write_char(character)?,
                 other => write!(self.out, "{}", other.escape_debug())?,
             }
@@ -108,22 +108,23 @@ impl Write for Escaping<'_, '_> {
 
 #[derive(Debug)]
 struct Window {
-    began: Instant,
+    start: Instant,
     lines: u32,
     suppressed: u64,
 }
 
 impl Window {
     fn new() -> Self {
-        Self { began: Instant::now(), lines: 0, suppressed: 0 }
+        Self { start: Instant::now(), lines: 0, suppressed: 0 }
     }
 
-    /// Whether one more line may be written, and how many were left out in the second that just ended.
+    /// Returns whether one more line may be written, and how many were left out in the second that just
+    /// ended.
     fn count(&mut self, now: Instant) -> (bool, u64) {
         let mut ended = 0;
-        if now.duration_since(self.began) >= Duration::from_secs(1) {
+        if now.duration_since(self.start) >= Duration::from_secs(1) {
             ended = self.suppressed;
-            *self = Self { began: now, lines: 0, suppressed: 0 };
+            *self = Self { start: now, lines: 0, suppressed: 0 };
         }
         self.lines += 1;
         let allowed = self.lines <= MAX_LINES_PER_SECOND;
@@ -133,9 +134,9 @@ impl Window {
 }
 
 const MAX_LINES_PER_SECOND: u32 = 20;
-/// Characters of a name.
+/// Maximum number of characters of a name.
 const MAX_NAME_CHARS: usize = 64;
-/// Characters of a fault.
+/// Maximum number of characters of an error.
 const MAX_FAULT_CHARS: usize = 512;
 
 #[cfg(test)]
@@ -145,7 +146,7 @@ mod tests {
     #[test]
     fn a_cause_gets_twenty_lines_a_second_and_then_a_count() {
         let mut window = Window::new();
-        let start = window.began;
+        let start = window.start;
         let allowed = (0..1000).filter(|_| window.count(start).0).count();
         assert_eq!(allowed, 20);
         assert_eq!(window.count(start + Duration::from_secs(1)), (true, 980));

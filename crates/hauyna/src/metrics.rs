@@ -1,6 +1,6 @@
-//! What a hub counts, in relaxed atomics that [`Hub::stats`](crate::Hub::stats) reads; with the feature `metrics`
-//! the same for Prometheus. What every message counts stands in `Traffic`,
-//! one for each shard, so that shards do not share its cache line.
+//! The counters of a hub, in relaxed atomics that [`Hub::stats`](crate::Hub::stats) reads; with the feature
+//! `metrics` also for Prometheus. Counters of every message are in `Traffic`, one for each shard, so that
+//! shards do not share its cache line.
 
 #[cfg(feature = "metrics")]
 mod prometheus;
@@ -14,7 +14,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-/// A number that goes up, and for some also down.
+/// A number that goes up, and for some counters also down.
 #[derive(Debug, Default)]
 pub(crate) struct Counter(AtomicU64);
 
@@ -44,26 +44,26 @@ impl Counter {
 #[derive(Debug, Default)]
 pub(crate) struct Metrics {
     pub(crate) opened: Counter,
-    /// By reason, in the order of [`CloseReason::NAMES`].
+    /// Connections closed, by reason, in the order of [`CloseReason::NAMES`].
     pub(crate) closed: [Counter; CloseReason::NAMES.len()],
-    /// Requests refused, by type of error, in the order of [`ErrorType::ALL`].
+    /// Requests refused, by error type, in the order of [`ErrorType::ALL`].
     pub(crate) refused: [Counter; ErrorType::ALL.len()],
     pub(crate) published: Counter,
-    /// Client events that were admitted.
+    /// Client events that were accepted.
     pub(crate) client_events: Counter,
     pub(crate) subscriptions: Counter,
-    /// Clients that came back with their session.
+    /// Clients that came back and resumed their session.
     pub(crate) resumed: Counter,
     /// Sessions whose clients did not come back, in time or at all.
     pub(crate) sessions_ended: Counter,
-    /// Those among them that had to go for others.
+    /// Those sessions that were evicted to make room for others.
     pub(crate) sessions_evicted: Counter,
     pub(crate) slow_consumers: Counter,
     pub(crate) heartbeat_timeouts: Counter,
     pub(crate) protocol_errors: Counter,
     pub(crate) panics: Arc<Counter>,
     pub(crate) handshakes_refused: Counter,
-    /// From the TCP connection, or the request where another server has it, to the upgrade.
+    /// Times from the TCP connection, or from the request where another server accepts, to the upgrade.
     pub(crate) handshakes: Durations,
     pub(crate) accept_errors: Counter,
 }
@@ -80,10 +80,10 @@ impl Metrics {
     }
 }
 
-/// How often something took how long.
+/// A histogram of durations.
 #[derive(Debug, Default)]
 pub(crate) struct Durations {
-    /// By the first bound that was not exceeded; the last one for those beyond all bounds.
+    /// Counts by the first bound that was not exceeded; the last one is for durations beyond all bounds.
     counts: [Counter; BUCKET_BOUNDS.len() + 1],
     microseconds: Counter,
 }
@@ -95,7 +95,7 @@ impl Durations {
         self.microseconds.add(u64::try_from(duration.as_micros()).unwrap_or(u64::MAX));
     }
 
-    /// Seconds in all, and counts by upper bound in seconds.
+    /// Returns the sum in seconds, and the counts by upper bound in seconds.
     #[cfg(feature = "metrics")]
     pub(crate) fn buckets(&self) -> (f64, [(f64, u64); BUCKET_BOUNDS.len() + 1]) {
         let bound = |index: usize| BUCKET_BOUNDS.get(index).map_or(f64::MAX, Duration::as_secs_f64);
@@ -104,7 +104,7 @@ impl Durations {
     }
 }
 
-/// The bounds of a duration's classes.
+/// The upper bounds of the histogram's buckets.
 const BUCKET_BOUNDS: [Duration; 12] = [
     Duration::from_millis(1),
     Duration::from_micros(2_500),
@@ -120,7 +120,7 @@ const BUCKET_BOUNDS: [Duration; 12] = [
     Duration::from_secs(10),
 ];
 
-/// What one shard's connections take in and give out. Almost always one thread counts in it.
+/// The traffic of one shard's connections. Almost always one thread counts in it.
 #[derive(Debug, Default)]
 #[repr(align(128))]
 pub(crate) struct Traffic {
@@ -130,12 +130,12 @@ pub(crate) struct Traffic {
     pub(crate) received: Counter,
     /// Bytes of frames written.
     pub(crate) sent: Counter,
-    /// Publications that were written to their receivers, or begun to be.
+    /// Publications that were written to their receivers, completely or in part.
     pub(crate) delivered: Counter,
     /// Publications dropped by slow-consumer policies.
     pub(crate) dropped: Counter,
-    /// Client events that were dropped for later ones, or for connections that took nothing.
+    /// Client events that were dropped for later ones, or for connections that accepted nothing.
     pub(crate) client_events_dropped: Counter,
-    /// Bytes that waited in outboxes when the shard last looked.
+    /// Bytes that waited in outboxes at the shard's last sweep.
     pub(crate) backlog: Counter,
 }

@@ -1,25 +1,25 @@
-//! Parts of a builder that may be given once. A second call would silently take the place of the first, so it panics
-//! where it is made. Called by the builders of handlers, channels, routers and verifiers.
+//! Parts of a builder that can be set only once. A second call would silently replace the first, so it panics
+//! where it is made. The builders of handlers, channels, routers and verifiers call this.
 
-/// Gives a part. `fault` says who has given it already.
+/// Sets a part. `fault` is the text of the panic, which names the methods that set it.
 ///
 /// # Panics
 ///
-/// Where it was given before.
+/// If it was set before.
 #[track_caller]
 pub(crate) fn set_once<T>(part: &mut Option<T>, value: T, fault: &str) {
     assert!(part.is_none(), "{fault}");
     *part = Some(value);
 }
 
-/// As [`set_once`], for a part that one method alone gives.
+/// Sets a part like [`set_once`], for a part that only one method sets.
 ///
 /// # Panics
 ///
-/// Where it was called before.
+/// If it was called before.
 #[track_caller]
 pub(crate) fn call_once<T>(part: &mut Option<T>, value: T, method: &str) {
-    assert!(part.is_none(), "`{method}` is called twice: the second call would take the place of the first");
+    assert!(part.is_none(), "`{method}` is called twice, but can be set only once");
     *part = Some(value);
 }
 
@@ -34,6 +34,6 @@ mod tests {
         assert_eq!(part, Some(1));
         let twice = std::panic::catch_unwind(move || call_once(&mut part, 2, "part")).unwrap_err();
         let text = twice.downcast_ref::<String>().unwrap();
-        assert_eq!(text, "`part` is called twice: the second call would take the place of the first");
+        assert_eq!(text, "`part` is called twice, but can be set only once");
     }
 }

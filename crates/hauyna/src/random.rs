@@ -1,16 +1,16 @@
-//! Randomness: from the operating system, for identifiers and epochs; cheap and guessable, for what only has to be
-//! spread.
+//! Random numbers: from the operating system for identifiers and epochs; cheap and predictable ones where
+//! values only have to be spread.
 
-/// A random number.
+/// Returns a random number from the operating system.
 ///
 /// # Panics
 ///
-/// Where the operating system has no randomness to give, as the standard library's maps do.
+/// If the operating system has no randomness, like the maps of the standard library.
 pub(crate) fn u64() -> u64 {
     getrandom::u64().expect("invariant: the operating system gives random bytes")
 }
 
-/// Many random numbers from one seed, for what nobody gains by guessing (SplitMix64).
+/// Many random numbers from one seed, where guessing them gains nothing (SplitMix64).
 pub(crate) struct SplitMix64(u64);
 
 impl SplitMix64 {
@@ -25,7 +25,7 @@ impl SplitMix64 {
         mixed ^ (mixed >> 31)
     }
 
-    /// From 0 up to 1, without it.
+    /// Returns a number from 0 up to 1, exclusive.
     pub(crate) fn next_f64(&mut self) -> f64 {
         (self.next_u64() >> 11) as f64 / (1_u64 << 53) as f64
     }

@@ -1,10 +1,10 @@
-//! How often something may happen: `Rate` says it, `Bucket` counts it for one connection or channel. Pure: the
-//! time is an argument, in milliseconds of any clock; nothing waits, nothing is allocated. Used by `dispatch::admission`;
-//! what is left when the connection or the channel is gone is kept by `spent`.
+//! Rate limits: `Rate` is the option, `Bucket` counts it for one connection or channel. Pure: the time is an
+//! argument, in milliseconds of any clock; nothing waits, nothing is allocated. `dispatch::admission` uses
+//! it; `used_limits` keeps what is left when the connection or the channel is gone.
 
 use std::time::Duration;
 
-/// How often something may happen: so many in a time on average, and so many at once.
+/// How often something may happen: a number per time on average, and a number at once.
 ///
 /// # Examples
 ///
@@ -20,32 +20,32 @@ use std::time::Duration;
 #[must_use]
 pub struct Rate {
     count: u32,
-    /// Milliseconds.
+    /// The time of `count`, in milliseconds.
     per: u32,
     burst: u32,
 }
 
 impl Rate {
-    /// At most `count` in `time` on average, and `count` at once. `count` is at least 1; `time` is between
-    /// 1 ms and a day.
+    /// Creates a rate of `count` per `time` on average, and `count` at once. `count` is at least 1; `time` is
+    /// between 1 ms and a day.
     pub fn new(count: u32, time: Duration) -> Self {
         let per = u32::try_from(time.as_millis()).unwrap_or(u32::MAX).clamp(1, DAY_MS);
         Self { count: count.max(1), per, burst: count.max(1) }
     }
 
-    /// At most `count` each second on average, and `count` at once. `count` is at least 1.
+    /// Creates a rate of `count` per second on average, and `count` at once. `count` is at least 1.
     pub fn per_second(count: u32) -> Self {
         Self::new(count, Duration::from_secs(1))
     }
 
-    /// Sets how many there may be at once, after a time without any. At least 1. Default: as many as in the
+    /// Sets how many there may be at once, after a time without any. At least 1. Default: the number for the
     /// whole time of the rate.
     pub fn burst(mut self, burst: u32) -> Self {
         self.burst = burst.max(1);
         self
     }
 
-    /// The same rate of something that is counted in parts.
+    /// Returns the same rate for something that is counted in units smaller than one.
     pub(crate) fn in_units(self, parts: u32) -> Self {
         Self {
             count: self.count.saturating_mul(parts),
@@ -55,14 +55,14 @@ impl Rate {
     }
 }
 
-/// What is left of a [`Rate`], as of a moment.
+/// A token bucket: what is left of a [`Rate`] at a moment.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Bucket {
-    /// In parts of one, as many as the rate's time has milliseconds, so that no refill is rounded. Below zero
-    /// after something larger than the whole bucket.
+    /// Level in fractions of one, as many as the rate's time has milliseconds, so that no refill is rounded.
+    /// Below zero after something larger than the whole bucket.
     level: i64,
     at: u64,
-    /// The latest moment at which somebody was told to try again.
+    /// The latest moment for which a retry was promised.
     latest_promise: u64,
 }
 
@@ -71,15 +71,15 @@ impl Bucket {
         Self { level: rate.capacity(), at: now, latest_promise: 0 }
     }
 
-    /// Takes `cost` out, or tells how long to wait for it. What costs more than the bucket holds is taken from
-    /// a full one, and owed.
+    /// Takes `cost` out, or returns how long to wait for it. If `cost` is more than the bucket holds, a full
+    /// bucket is enough, and its level becomes negative.
     pub(crate) fn take(&mut self, rate: Rate, cost: u32, now: u64) -> Result<(), Duration> {
         self.check(rate, cost, now)?;
         self.spend(rate, cost);
         Ok(())
     }
 
-    /// Tells how long to wait before `cost` can be taken.
+    /// Returns how long to wait before `cost` can be taken.
     pub(crate) fn check(&mut self, rate: Rate, cost: u32, now: u64) -> Result<(), Duration> {
         self.refill(rate, now);
         match rate.refill_time(rate.scaled(cost).min(rate.capacity()) - self.level) {
@@ -88,18 +88,18 @@ impl Bucket {
         }
     }
 
-    /// As [`Bucket::check`], but whoever is refused while others wait is told to come after them: requests that were
-    /// refused together do not come back together. For what one client alone can spend.
+    /// Checks like [`Bucket::check`], but a refused request is given a time after those of earlier refusals:
+    /// requests that were refused together do not come back together. For limits that only one client uses.
     pub(crate) fn check_in_turn(&mut self, rate: Rate, cost: u32, now: u64) -> Result<(), Duration> {
         let Err(wait) = self.check(rate, cost, now) else { return Ok(()) };
         let ms = |time: Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
-        let (earliest, own) = (now.saturating_add(ms(wait)), ms(rate.refill_time(rate.scaled(cost))));
-        let latest = earliest.saturating_add(own.saturating_mul(MAX_TURNS_AHEAD));
-        self.latest_promise = self.latest_promise.saturating_add(own).clamp(earliest, latest);
+        let (earliest, turn) = (now.saturating_add(ms(wait)), ms(rate.refill_time(rate.scaled(cost))));
+        let latest = earliest.saturating_add(turn.saturating_mul(MAX_TURNS_AHEAD));
+        self.latest_promise = self.latest_promise.saturating_add(turn).clamp(earliest, latest);
         Err(Duration::from_millis(self.latest_promise - now))
     }
 
-    /// Returns how long it takes to be full again; zero where it is.
+    /// Returns how long it takes to be full again; zero if it is full.
     pub(crate) fn full_after(mut self, rate: Rate, now: u64) -> Duration {
         self.refill(rate, now);
         rate.refill_time(rate.capacity() - self.level)
@@ -109,16 +109,16 @@ impl Bucket {
         let passed = i64::try_from(now.saturating_sub(self.at)).unwrap_or(i64::MAX);
         let gained = passed.saturating_mul(rate.count.into());
         self.level = self.level.saturating_add(gained).min(rate.capacity());
-        // Of two threads one may have looked at the clock first and come second: no time passes twice.
+        // Of two threads the later one may have read the clock first: no time counts twice.
         self.at = self.at.max(now);
     }
 
-    /// Puts `cost` back that was taken out.
+    /// Puts back `cost` that was taken out.
     pub(crate) fn give_back(&mut self, rate: Rate, cost: u32) {
         self.level = self.level.saturating_add(rate.scaled(cost)).min(rate.capacity());
     }
 
-    /// Takes `cost` out after a look that allowed it.
+    /// Takes `cost` out after a check that allowed it.
     pub(crate) fn spend(&mut self, rate: Rate, cost: u32) {
         self.level = self.level.saturating_sub(rate.scaled(cost));
     }
@@ -133,16 +133,16 @@ impl Rate {
         self.scaled(self.burst)
     }
 
-    /// How long it takes to gain what is missing.
+    /// Returns how long it takes to refill what is missing.
     fn refill_time(self, missing: i64) -> Duration {
         let missing = u64::try_from(missing).unwrap_or_default();
         Duration::from_millis(missing.div_ceil(self.count.into()))
     }
 }
 
-/// How many turns ahead a refused request is told to come, at most.
+/// Maximum number of turns ahead for which a refused request is given a time.
 const MAX_TURNS_AHEAD: u64 = 256;
-/// Milliseconds.
+/// A day in milliseconds.
 const DAY_MS: u32 = 24 * 60 * 60 * 1000;
 
 #[cfg(test)]

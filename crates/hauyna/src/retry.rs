@@ -1,17 +1,18 @@
-//! How a client comes back after a loss: `RetryPolicy`, told to clients in `session` and `retry_policy`, and
-//! the measure of how long a lost session may still be waited for. Pure: it neither waits nor connects.
+//! How a client reconnects after a lost connection: `RetryPolicy`, which the server sends in `session` and
+//! `retry_policy`, and the estimate of how long a lost session is worth keeping. Pure: it neither waits nor
+//! connects.
 
 use crate::error::Error;
 use hauyna_protocol::RetryTerms;
 use std::time::Duration;
 
-/// How often and after which delays a client tries to come back.
+/// How often and with which delays a client tries to reconnect.
 ///
-/// The delay before attempt *n* is `base_delay × backoff_multiplier^(n−1)`, at most `max_delay`, made longer or
-/// shorter at random by up to the part `jitter` of it. A policy is set for a hub
+/// The delay before attempt *n* is `base_delay × backoff_multiplier^(n−1)`, at max `max_delay`, lengthened or
+/// shortened at random by up to the fraction `jitter` of it. A policy is set for a hub
 /// ([`HubBuilder::retry_policy`](crate::HubBuilder::retry_policy)), for a handler
 /// ([`Handler::retry_policy`](crate::Handler::retry_policy)) or for one connection
-/// ([`Connection::set_retry_policy`](crate::Connection::set_retry_policy)); there it is checked.
+/// ([`Connection::set_retry_policy`](crate::Connection::set_retry_policy)), which validate it.
 ///
 /// # Examples
 ///
@@ -26,20 +27,21 @@ use std::time::Duration;
 /// ```
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct RetryPolicy {
-    /// Failed attempts in a row after which the client gives up; at least 1. `None`: it never does.
+    /// Failed attempts in a row after which the client gives up; at least 1. `None`: it never gives up.
     pub max_attempts: Option<u32>,
     /// The delay before the first attempt; at least 1 ms.
     pub base_delay: Duration,
-    /// What no delay exceeds; at least `base_delay`, at most 24 hours.
+    /// The longest delay; at least `base_delay`, at max 24 hours.
     pub max_delay: Duration,
     /// The factor between one delay and the next; 1 or more.
     pub backoff_multiplier: f64,
-    /// The part of a delay that is random, 0 to 1, to either side.
+    /// The random fraction of a delay, 0 to 1, to either side.
     pub jitter: f64,
 }
 
 impl RetryPolicy {
-    /// Many quick attempts, for connections that matter: 10 of them, 0.5 s × 1.5 up to 5 s, jitter 0.05.
+    /// Returns many quick attempts, for connections that matter: 10 of them, 0.5 s × 1.5 up to 5 s, jitter
+    /// 0.05.
     pub const fn aggressive() -> Self {
         Self {
             max_attempts: Some(10),
@@ -50,7 +52,7 @@ impl RetryPolicy {
         }
     }
 
-    /// Few attempts far apart, for crowds: 3 of them, 5 s × 3 up to 60 s, jitter 0.2.
+    /// Returns few attempts far apart, for crowds: 3 of them, 5 s × 3 up to 60 s, jitter 0.2.
     pub const fn conservative() -> Self {
         Self {
             max_attempts: Some(3),
@@ -61,16 +63,16 @@ impl RetryPolicy {
         }
     }
 
-    /// The delay before an attempt, the first being 1, with randomness of its own.
+    /// Returns the delay before an attempt, the first being 1, with its own randomness.
     pub fn delay(&self, attempt: u32) -> Duration {
-        // 53 bits are what a double holds.
+        // 53 bits are the precision of a double.
         #[expect(clippy::cast_precision_loss, reason = "53 bits fit")]
         let random = (crate::random::u64() >> 11) as f64 / (1_u64 << 53) as f64;
         self.delay_with(attempt, random)
     }
 
-    /// The delay before an attempt, the first being 1; `random`, 0 to 1, chooses between the shortest and the
-    /// longest. Whatever the numbers, it is at most `max_delay`.
+    /// Returns the delay before an attempt, the first being 1; `random`, 0 to 1, chooses between the shortest
+    /// and the longest. Whatever the numbers, it is at max `max_delay`.
     ///
     /// ```
     /// let policy = hauyna::connection::RetryPolicy::default();
@@ -79,33 +81,34 @@ impl RetryPolicy {
     /// assert_eq!(policy.delay_with(3, 1.0).as_millis(), 4400);
     /// ```
     pub fn delay_with(&self, attempt: u32, random: f64) -> Duration {
-        let most = self.max_delay.as_secs_f64();
+        let max = self.max_delay.as_secs_f64();
         let exponent = f64::from(attempt.saturating_sub(1));
-        let nominal = (self.base_delay.as_secs_f64() * self.backoff_multiplier.powf(exponent)).min(most);
-        // At the longest delay only the shorter side is left, and all of it is used: clients must not meet there.
-        let (shortest, longest) = (nominal * (1.0 - self.jitter), (nominal * (1.0 + self.jitter)).min(most));
+        let nominal = (self.base_delay.as_secs_f64() * self.backoff_multiplier.powf(exponent)).min(max);
+        // At the longest delay only the shorter side is left, and all of it is used, so that clients do not
+        // meet there.
+        let (shortest, longest) = (nominal * (1.0 - self.jitter), (nominal * (1.0 + self.jitter)).min(max));
         let random = if random.is_nan() { 0.5 } else { random.clamp(0.0, 1.0) };
         let seconds = shortest + (longest - shortest) * random;
         Duration::try_from_secs_f64(seconds).unwrap_or(self.max_delay).min(self.max_delay)
     }
 
-    /// The longest time that all attempts may take, [`Duration::MAX`] where they have no end: how long a lost session
-    /// is worth keeping. The attempts themselves take no time here.
+    /// Returns the longest time that all attempts may take, [`Duration::MAX`] if they never end: how long a
+    /// lost session is worth keeping. The attempts themselves count as no time.
     pub fn total(&self) -> Duration {
         let Some(max_attempts) = self.max_attempts else { return Duration::MAX };
         let mut total = Duration::ZERO;
         for attempt in 1..=max_attempts {
             let delay = self.delay_with(attempt, 1.0);
-            let left = max_attempts - attempt;
+            let remaining = max_attempts - attempt;
             if attempt == EXACT_STEPS || delay >= self.max_delay {
-                return total.saturating_add(delay.saturating_mul(left.saturating_add(1)));
+                return total.saturating_add(delay.saturating_mul(remaining.saturating_add(1)));
             }
             total = total.saturating_add(delay);
         }
         total
     }
 
-    /// Sees that the values make sense.
+    /// Checks that all values are in their ranges.
     ///
     /// # Errors
     ///
@@ -142,8 +145,8 @@ impl RetryPolicy {
 }
 
 impl Default for RetryPolicy {
-    /// Attempts without end, 1 s × 2 up to 30 s, jitter 0.1: about 1, 2, 4, 8, 16, 30, 30 … s. An outage of any length
-    /// then ends by itself.
+    /// Returns attempts without end, 1 s × 2 up to 30 s, jitter 0.1: about 1, 2, 4, 8, 16, 30, 30 … s, so
+    /// that clients come back after an outage of any length.
     fn default() -> Self {
         Self {
             max_attempts: None,
@@ -156,7 +159,7 @@ impl Default for RetryPolicy {
 }
 
 const MAX_DELAY: Duration = Duration::from_secs(24 * 60 * 60);
-/// Attempts that [`RetryPolicy::total`] adds up one by one; of those after, each counts as the last one did.
+/// Attempts that [`RetryPolicy::total`] adds up one by one; each later one counts like the last of them.
 const EXACT_STEPS: u32 = 4096;
 
 #[cfg(test)]
@@ -172,7 +175,7 @@ mod tests {
     #[test]
     fn the_presets_have_the_delays_they_promise() {
         assert_eq!(RetryPolicy::default().max_attempts, None);
-        // The last two are the middle of what jitter leaves below 30 s.
+        // The last two are the middle of the range that jitter allows below 30 s.
         assert_eq!(seconds(RetryPolicy::default(), 0.5), [1.0, 2.0, 4.0, 8.0, 16.0, 28.5, 28.5]);
         assert_eq!(seconds(RetryPolicy::conservative(), 0.5), [5.0, 15.0, 45.0]);
         let aggressive = seconds(RetryPolicy::aggressive(), 0.5);
@@ -194,8 +197,8 @@ mod tests {
                 assert!(delay >= nominal * 0.9 - 1e-6 && delay <= (nominal * 1.1).min(30.0), "{delay}");
             }
         }
-        let (least, most) = (policy.delay_with(9, 0.0), policy.delay_with(9, 1.0));
-        assert_eq!((least, most), (Duration::from_secs(27), Duration::from_secs(30)));
+        let (min, max) = (policy.delay_with(9, 0.0), policy.delay_with(9, 1.0));
+        assert_eq!((min, max), (Duration::from_secs(27), Duration::from_secs(30)));
         let distinct: std::collections::HashSet<_> = (0..50).map(|_| policy.delay(1)).collect();
         assert!(distinct.len() > 40, "clients do not come back together");
     }

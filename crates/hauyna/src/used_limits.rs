@@ -1,6 +1,6 @@
-//! What is left of limits whose channel or connection is gone, so that going and coming back does not reset them. Bounded
-//! in number: what is whole again is forgotten, and past the bound what would be whole first. Filled and asked by
-//! `channel` for the rate of a channel, by `dispatch::admission` for what connections may ask.
+//! Rate limits whose channel or connection is gone, so that coming back does not reset them. Bounded in
+//! number: full ones are removed, and beyond the bound those that would be full first. `channel` uses it for
+//! the rate of a channel, `dispatch::admission` for the limits of a connection.
 
 use parking_lot::Mutex;
 use std::collections::{BTreeMap, BTreeSet};
@@ -10,19 +10,19 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 use tokio::time::Instant;
 
-/// The remainders of one kind of limit, by the name that they are of and by who has spent them.
+/// The remainders of one kind of limit, by name and by the connection that used the limit.
 pub(crate) struct UsedLimits<T> {
     remainders: Mutex<Remainders<T>>,
-    /// Number of remainders, for those who only want to know whether there are any.
+    /// Number of remainders, for callers who only want to know whether there are any.
     count: AtomicUsize,
     max: usize,
 }
 
-/// The name, when it is whole again, and who has spent it.
+/// The name, the time when the limit is full again, and the number of the connection that used it.
 type Key = (Arc<str>, Instant, u64);
 
 struct Remainders<T> {
-    /// Within a name the last one is whole last.
+    /// Within a name the last one is full last.
     by_name: BTreeMap<Key, T>,
     by_end: BTreeSet<(Instant, u64, Arc<str>)>,
 }
@@ -39,13 +39,13 @@ impl<T> UsedLimits<T> {
         Self { remainders: Mutex::new(remainders), count: AtomicUsize::new(0), max }
     }
 
-    /// Keeps what `spender` has left under a name, until it is whole again.
-    pub(crate) fn keep(&self, name: &str, spender: u64, left: T, full_after: Duration) {
+    /// Keeps the remainder of `spender` under a name, until it is full again.
+    pub(crate) fn keep(&self, name: &str, spender: u64, remainder: T, full_after: Duration) {
         let now = Instant::now();
-        let (name, whole): (Arc<str>, _) = (name.into(), now + full_after.min(MAX_KEPT));
+        let (name, full_at): (Arc<str>, _) = (name.into(), now + full_after.min(MAX_KEPT));
         let mut remainders = self.remainders.lock();
-        remainders.by_end.insert((whole, spender, name.clone()));
-        remainders.by_name.insert((name.clone(), whole, spender), left);
+        remainders.by_end.insert((full_at, spender, name.clone()));
+        remainders.by_name.insert((name.clone(), full_at, spender), remainder);
         remainders.remove_full(now, self.max);
         let of_name = remainders.of_name(&name, now);
         if of_name.len() > MAX_PER_NAME
@@ -56,12 +56,12 @@ impl<T> UsedLimits<T> {
         self.count.store(remainders.by_end.len(), Ordering::Relaxed);
     }
 
-    /// Whether nobody has spent anything, as far as is known.
+    /// Whether there are no remainders at all.
     pub(crate) fn is_empty(&self) -> bool {
         self.count.load(Ordering::Relaxed) == 0
     }
 
-    /// Takes what is left under a name: by `spender`, else by whoever has the least.
+    /// Takes the remainder under a name: that of `spender`, or else the smallest one.
     pub(crate) fn take(&self, name: &str, spender: u64) -> Option<T> {
         if self.is_empty() {
             return None;
@@ -71,46 +71,46 @@ impl<T> UsedLimits<T> {
         remainders.remove_full(now, self.max);
         let of_name = remainders.of_name(name, now);
         let found = of_name.iter().find(|(.., other)| *other == spender).or_else(|| of_name.last());
-        let left = found.and_then(|key| remainders.remove(key));
+        let remainder = found.and_then(|key| remainders.remove(key));
         self.count.store(remainders.by_end.len(), Ordering::Relaxed);
-        left
+        remainder
     }
 }
 
 impl<T> Remainders<T> {
-    /// The keys of a name that are not whole `now`, the emptiest last.
+    /// Returns the keys of a name that are not full `now`, the emptiest last.
     fn of_name(&self, name: &str, now: Instant) -> Vec<Key> {
         let some = self.by_name.range((Arc::from(name), now, 0)..);
         some.map(|(key, _)| key).take_while(|key| *key.0 == *name).cloned().collect()
     }
 
     fn remove(&mut self, key: &Key) -> Option<T> {
-        let (name, whole, spender) = key;
-        self.by_end.remove(&(*whole, *spender, name.clone()));
+        let (name, full_at, spender) = key;
+        self.by_end.remove(&(*full_at, *spender, name.clone()));
         self.by_name.remove(key)
     }
 
-    /// Forgets what is whole again, and past `max` what would be whole first.
+    /// Removes remainders that are full again, and beyond `max` those that would be full first.
     fn remove_full(&mut self, now: Instant, max: usize) {
-        while let Some((whole, spender, name)) = self.by_end.first().cloned()
-            && (whole <= now || self.by_end.len() > max)
+        while let Some((full_at, spender, name)) = self.by_end.first().cloned()
+            && (full_at <= now || self.by_end.len() > max)
         {
-            self.remove(&(name, whole, spender));
+            self.remove(&(name, full_at, spender));
         }
     }
 }
 
 impl<T> fmt::Debug for UsedLimits<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Spent").field("count", &self.count).finish_non_exhaustive()
+        f.debug_struct("UsedLimits").field("count", &self.count).finish_non_exhaustive()
     }
 }
 
-/// Remainders of one channel pattern or handler.
+/// Maximum number of remainders of one channel pattern or handler.
 const MAX_REMAINDERS: usize = 65_536;
-/// Remainders of one name: whoever has more connections at once has so many limits, too.
+/// Maximum number of remainders of one name: more connections of a user at once have more limits, too.
 const MAX_PER_NAME: usize = 16;
-/// A year.
+/// The longest time that a remainder is kept: a year.
 const MAX_KEPT: Duration = Duration::from_secs(365 * 24 * 60 * 60);
 
 #[cfg(test)]
@@ -122,11 +122,11 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_remainder_is_given_back_once_and_not_after_it_is_whole() {
         let spent = UsedLimits::new(8);
-        spent.keep("a", 1, "left", HOUR);
+        spent.keep("a", 1, "remainder", HOUR);
         assert_eq!(spent.take("b", 1), None);
-        assert_eq!(spent.take("a", 1), Some("left"));
+        assert_eq!(spent.take("a", 1), Some("remainder"));
         assert_eq!(spent.take("a", 1), None);
-        spent.keep("a", 1, "left", HOUR);
+        spent.keep("a", 1, "remainder", HOUR);
         tokio::time::advance(HOUR).await;
         assert_eq!(spent.take("a", 1), None);
         assert_eq!(spent.count.load(Ordering::Relaxed), 0);

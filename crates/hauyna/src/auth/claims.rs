@@ -1,4 +1,4 @@
-//! What a token says of its user, for callbacks.
+//! The claims of a token, for callbacks. Verifiers make them, `Context::claims` reads them.
 
 use crate::error::Error;
 use hauyna_protocol::ErrorType;
@@ -13,7 +13,7 @@ use std::sync::Arc;
 #[derive(Clone)]
 pub struct Claims(Arc<Map<String, Value>>);
 
-/// Bytes that a JSON value owns besides its own, about.
+/// Returns an estimate of the bytes that a JSON value owns on the heap.
 pub(crate) fn weight_of(value: &Value) -> usize {
     match value {
         Value::String(text) => text.capacity(),
@@ -29,24 +29,24 @@ fn weight_of_fields(fields: &Map<String, Value>) -> usize {
     fields.iter().map(|(name, value)| FIELD + name.capacity() + weight_of(value)).sum()
 }
 
-/// Bytes of a field in an object, its name's text aside.
+/// Bytes of a field in an object, without its name's text.
 const FIELD: usize = 96;
 
 impl Claims {
-    /// Bytes of them, about.
+    /// Returns an estimate of the bytes of all claims.
     pub(crate) fn weight(&self) -> usize {
         weight_of_fields(&self.0)
     }
 
-    /// Claims of a verifier of your own: an object.
+    /// Creates claims for a verifier of your own, from a value that serialises to an object.
     ///
     /// # Errors
     ///
-    /// `validation_error` where it is no object.
+    /// `validation_error` if it is not an object.
     pub fn new(claims: impl Serialize) -> Result<Self, Error> {
         match serde_json::to_value(claims)? {
             Value::Object(claims) => Ok(Self(Arc::new(claims))),
-            _ => Err(Error::protocol(ErrorType::ValidationError, "claims are an object")),
+            _ => Err(Error::protocol(ErrorType::ValidationError, "claims must be an object")),
         }
     }
 
@@ -55,29 +55,29 @@ impl Claims {
         Self(Arc::new(claims))
     }
 
-    /// One claim.
+    /// Returns one claim.
     pub fn get(&self, name: &str) -> Option<&Value> {
         self.0.get(name)
     }
 
-    /// One claim that is a text.
+    /// Returns one claim that is a text.
     pub fn text(&self, name: &str) -> Option<&str> {
         self.get(name)?.as_str()
     }
 
-    /// All of them as a type of yours.
+    /// Returns all claims, decoded into `T`.
     ///
     /// # Errors
     ///
-    /// `unauthorized`: the token does not say what the type needs.
+    /// `unauthorized`: the claims do not fit the type.
     pub fn read<T: DeserializeOwned>(&self) -> Result<T, Error> {
         T::deserialize(&*self.0).map_err(|_| {
-            Error::protocol(ErrorType::Unauthorized, "the token does not say what is needed here")
+            Error::protocol(ErrorType::Unauthorized, "the token lacks claims that are needed here")
         })
     }
 }
 
-/// Names alone: what they say is the user's affair.
+/// Prints the names only, because the values are private.
 impl fmt::Debug for Claims {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_set().entries(self.0.keys()).finish()

@@ -1,5 +1,5 @@
-//! JSON web tokens (RFC 7519), verified as RFC 8725 asks: the algorithm is the key's, times are numbers, and
-//! whatever is wrong has one answer. Called through `Verifier`.
+//! JSON web tokens (RFC 7519), verified as RFC 8725 requires: the algorithm is that of the key, times are
+//! numbers, and every failure has the same answer. Called through `Verifier`.
 
 use super::jwt_key::JwtKey;
 use super::{Claims, JwtKeys, Verifier};
@@ -17,9 +17,10 @@ type UserOf = Arc<dyn Fn(&Claims) -> Option<String> + Send + Sync>;
 
 /// A verifier of JSON web tokens.
 ///
-/// A token needs a signature by one of the keys, with that key's algorithm; `exp`, and `nbf` where it is there,
-/// as numbers; the issuer and the audience that are set here; and a user, `sub` unless said otherwise. Everything
-/// it says can be read in callbacks ([`Context::claims`](crate::Context::claims)), and the connection ends with it.
+/// A token needs a signature by one of the keys, with that key's algorithm; `exp`, and `nbf` if present, as
+/// numbers; the issuer and the audience that are set here; and a user, `sub` unless another claim is set.
+/// Callbacks can read all of its claims ([`Context::claims`](crate::Context::claims)), and the connection
+/// ends when it expires.
 ///
 /// # Examples
 ///
@@ -46,12 +47,12 @@ pub struct Jwt {
     audiences: Vec<String>,
     required: Vec<String>,
     leeway: Duration,
-    /// `sub`, where nothing else was said.
+    /// The function that reads the user; `None` for `sub`.
     user: Option<UserOf>,
 }
 
 impl Jwt {
-    /// Verifies with a key, several, or a set that can be exchanged.
+    /// Creates a verifier with one key, several, or a set that can be replaced.
     pub fn new(keys: impl Into<JwtKeys>) -> Self {
         Self {
             keys: keys.into(),
@@ -63,54 +64,56 @@ impl Jwt {
         }
     }
 
-    /// Requires `iss` to be this; of several, one of them.
+    /// Requires `iss` to be this issuer; if called several times, one of them.
     ///
-    /// Issuers of one verifier share its keys: for issuers that do not trust each other make a verifier each.
+    /// Issuers of one verifier share its keys: for issuers that do not trust each other create a verifier
+    /// each.
     pub fn issuer(mut self, issuer: impl Into<String>) -> Self {
         self.issuers.push(issuer.into());
         self
     }
 
-    /// Requires this to be in `aud`; of several, one of them. A token for an audience is refused without this.
+    /// Requires this audience to be in `aud`; if called several times, one of them. Without it, a token with
+    /// `aud` is refused.
     pub fn audience(mut self, audience: impl Into<String>) -> Self {
         self.audiences.push(audience.into());
         self
     }
 
-    /// Requires a claim to be there, whatever it says.
+    /// Requires a claim to be present, whatever its value.
     pub fn require(mut self, claim: impl Into<String>) -> Self {
         self.required.push(claim.into());
         self
     }
 
-    /// Sets by how much clocks may disagree, for `exp` and `nbf`; at most an hour. Default: 0.
+    /// Sets by how much clocks may differ, for `exp` and `nbf`; at most an hour. Default: 0.
     pub fn leeway(mut self, leeway: Duration) -> Self {
         self.leeway = leeway.min(Duration::from_secs(3600));
         self
     }
 
-    /// Takes the user from another claim than `sub`.
+    /// Reads the user from another claim than `sub`.
     ///
     /// # Panics
     ///
-    /// Where an earlier call of it, or of [`Jwt::user`], decides already.
+    /// If it, or [`Jwt::user`], was called before.
     pub fn user_claim(self, name: impl Into<String>) -> Self {
         let name = name.into();
         self.user(move |claims| claims.text(&name).map(str::to_owned))
     }
 
-    /// Takes the user from the claims. `None` refuses the token.
+    /// Reads the user from the claims by a function. `None` refuses the token.
     ///
     /// # Panics
     ///
-    /// Where an earlier call of it, or of [`Jwt::user_claim`], decides already.
+    /// If it, or [`Jwt::user_claim`], was called before.
     pub fn user(mut self, f: impl Fn(&Claims) -> Option<String> + Send + Sync + 'static) -> Self {
-        let fault = "`user` or `user_claim` says already who the user is: call one of the two, once";
+        let fault = "`user` or `user_claim` sets the user already; call only one of them, once";
         set_once::<UserOf>(&mut self.user, Arc::new(f), fault);
         self
     }
 
-    /// The whole judgement.
+    /// Verifies a token completely.
     fn judge(&self, token: &str) -> Result<Identity, Fault> {
         let claims = self.signed(token)?;
         let exp = number(&claims, "exp")?.ok_or(Fault::Bad("no exp"))?;
@@ -126,7 +129,7 @@ impl Jwt {
         }
         let text = |name: &str| claims.get(name).and_then(Value::as_str);
         if !self.issuers.is_empty()
-            && !text("iss").is_some_and(|iss| self.issuers.iter().any(|own| own == iss))
+            && !text("iss").is_some_and(|iss| self.issuers.iter().any(|issuer| issuer == iss))
         {
             return Err(Fault::Bad("another issuer"));
         }
@@ -149,8 +152,9 @@ impl Jwt {
     }
 
     fn is_for_us(&self, audience: Option<&Value>) -> bool {
-        let is_ours =
-            |value: &Value| value.as_str().is_some_and(|text| self.audiences.iter().any(|own| own == text));
+        let is_ours = |value: &Value| {
+            value.as_str().is_some_and(|text| self.audiences.iter().any(|audience| audience == text))
+        };
         match audience {
             Some(Value::Array(several)) => several.iter().any(is_ours),
             Some(one) => is_ours(one),
@@ -158,17 +162,17 @@ impl Jwt {
         }
     }
 
-    /// The claims, where one of the keys has signed them.
+    /// Returns the claims, if one of the keys has signed them.
     fn signed(&self, token: &str) -> Result<Map<String, Value>, Fault> {
         let header = decode_header(token).map_err(|_| Fault::Bad("malformed"))?;
-        // Nothing that is critical to others is known to us (RFC 7515 §4.1.11).
+        // No critical header is supported (RFC 7515 §4.1.11).
         if header.crit.is_some() {
             return Err(Fault::Bad("critical headers"));
         }
         let keys = self.keys.current();
         let named = |key: &&JwtKey| match (&header.kid, &key.kid) {
-            (Some(wanted), Some(own)) => wanted == own,
-            // A key without a name is for every token, a token without one for every key.
+            (Some(wanted), Some(known)) => wanted == known,
+            // A key without a name fits every token, a token without one every key.
             _ => true,
         };
         let mut fault = Fault::Bad("no key for it");
@@ -184,7 +188,7 @@ impl Jwt {
 
     fn validation(&self, key: &JwtKey) -> Validation {
         let mut validation = Validation::new(key.algorithm);
-        // In whole seconds, which is too coarse: `judge` does both.
+        // The library counts whole seconds, which is too coarse: `judge` checks both.
         validation.validate_exp = false;
         validation.validate_nbf = false;
         if !self.audiences.is_empty() {
@@ -199,7 +203,7 @@ impl Verifier for Jwt {
         self.judge(token).map_err(|fault| match fault {
             Fault::Expired => Reject::expired("the token has expired"),
             Fault::Bad(why) => {
-                // Which check it failed is for the log: a forger need not know.
+                // Only the log says which check failed: a forger must not learn it.
                 tracing::debug!(target: "hauyna::auth", why, "a token was refused");
                 Reject::unauthorized("the token is not valid")
             }
@@ -213,11 +217,11 @@ enum Fault {
     Bad(&'static str),
 }
 
-/// A moment in seconds; none where it is not there.
+/// Returns a moment in seconds; `None` if the claim is absent.
 fn number(claims: &Map<String, Value>, name: &str) -> Result<Option<f64>, Fault> {
     let Some(value) = claims.get(name) else { return Ok(None) };
     let seconds = value.as_f64().filter(|seconds| (0.0..=LATEST).contains(seconds));
-    seconds.map(Some).ok_or(Fault::Bad("a moment that is none"))
+    seconds.map(Some).ok_or(Fault::Bad("not a moment"))
 }
 
 impl fmt::Debug for Jwt {

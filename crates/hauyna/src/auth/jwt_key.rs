@@ -1,5 +1,5 @@
-//! The keys that sign JSON web tokens, each with the one algorithm it is for: what a token says of its algorithm
-//! never decides how its signature is read. Looked up by `jwt`.
+//! The keys that sign JSON web tokens, each with the one algorithm it is for: the algorithm that a token
+//! names never decides how its signature is checked. `jwt` looks them up.
 
 use crate::error::Error;
 use jsonwebtoken::jwk::{AlgorithmParameters, Jwk, KeyAlgorithm, PublicKeyUse};
@@ -11,7 +11,7 @@ use serde_json::Value;
 use std::fmt;
 use std::sync::Arc;
 
-/// How a token is signed.
+/// A signature algorithm.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum JwtAlgorithm {
@@ -74,7 +74,7 @@ impl JwtAlgorithm {
         }
     }
 
-    /// Bytes that a secret must have (RFC 7518 §3.2), where this takes a secret.
+    /// Returns the bytes that a secret must have (RFC 7518 §3.2), if the algorithm uses a secret.
     fn secret(self) -> Option<usize> {
         match self {
             Self::Hs256 => Some(32),
@@ -84,7 +84,7 @@ impl JwtAlgorithm {
         }
     }
 
-    /// The object identifier of the public key, and of its curve.
+    /// Returns the object identifier of the public key, or of its curve.
     fn identifier(self) -> Option<&'static [u8]> {
         match self {
             Self::Hs256 | Self::Hs384 | Self::Hs512 => None,
@@ -105,16 +105,16 @@ pub struct JwtKey {
 }
 
 impl JwtKey {
-    /// A secret that both sides know.
+    /// Creates a key from a secret that both sides know.
     ///
     /// # Errors
     ///
-    /// The algorithm is not one with a secret, or the secret is too short, or it is a public key.
+    /// The algorithm does not use a secret, the secret is too short, or it is a public key.
     pub fn secret(algorithm: JwtAlgorithm, secret: impl AsRef<[u8]>) -> Result<Self, Error> {
         let secret = secret.as_ref();
-        let least = algorithm.secret().ok_or_else(|| mismatch(algorithm, "a secret"))?;
-        if secret.len() < least {
-            return Err(Error::config(format!("a secret for {algorithm:?} has at least {least} bytes")));
+        let min = algorithm.secret().ok_or_else(|| mismatch(algorithm, "a secret"))?;
+        if secret.len() < min {
+            return Err(Error::config(format!("a secret for {algorithm:?} needs at least {min} bytes")));
         }
         if secret.trim_ascii_start().starts_with(b"-----BEGIN") {
             return Err(mismatch(algorithm, "a key in PEM"));
@@ -122,16 +122,16 @@ impl JwtKey {
         Ok(Self { algorithm: algorithm.theirs(), key: DecodingKey::from_secret(secret), kid: None })
     }
 
-    /// A public key in PEM: `-----BEGIN PUBLIC KEY-----`.
+    /// Creates a key from a public key in PEM: `-----BEGIN PUBLIC KEY-----`.
     ///
     /// # Errors
     ///
-    /// It is none, or not of the kind that the algorithm needs.
+    /// It is not a public key, or not of the kind that the algorithm needs.
     pub fn pem(algorithm: JwtAlgorithm, pem: impl AsRef<[u8]>) -> Result<Self, Error> {
         let identifier = algorithm.identifier().ok_or_else(|| mismatch(algorithm, "a public key"))?;
         let der = SubjectPublicKeyInfoDer::from_pem_slice(pem.as_ref())
-            .map_err(|_| Error::config("no public key in PEM (`BEGIN PUBLIC KEY`)"))?;
-        // Both identifiers stand at the beginning (RFC 5280 §4.1): lengths, then the algorithm.
+            .map_err(|_| Error::config("not a public key in PEM (`BEGIN PUBLIC KEY`)"))?;
+        // Both identifiers are at the beginning (RFC 5280 §4.1): lengths, then the algorithm.
         let head = &der[..der.len().min(HEAD)];
         if !head.windows(identifier.len()).any(|window| window == identifier) {
             return Err(mismatch(algorithm, "this kind of public key"));
@@ -144,11 +144,11 @@ impl JwtKey {
         Ok(Self { algorithm: algorithm.theirs(), key, kid: None })
     }
 
-    /// A public key as a JSON web key, which must name its algorithm (`alg`).
+    /// Creates a key from a public JSON web key, which must name its algorithm (`alg`).
     ///
     /// # Errors
     ///
-    /// It is none, is a secret, or names no algorithm that we know and that fits it.
+    /// It is not a key, is a secret, or its algorithm is missing, unknown or does not fit.
     pub fn jwk(jwk: &Value) -> Result<Self, Error> {
         let bad = |what: &str| Error::config(format!("JSON web key: {what}"));
         let jwk: Jwk = serde_json::from_value(jwk.clone()).map_err(|_| bad("malformed"))?;
@@ -173,28 +173,29 @@ fn mismatch(algorithm: JwtAlgorithm, what: &str) -> Error {
     Error::config(format!("{algorithm:?} does not work with {what}"))
 }
 
-/// Keys that can be exchanged while they are in use. A cheap handle on one set.
+/// Keys that can be replaced while they are in use. A handle that is cheap to clone; all clones share one
+/// set.
 ///
-/// Fetching a set is the application's: it knows the address, which must never come from a token. Fetch it now
-/// and then, with a timeout, and [`replace`](JwtKeys::replace) what is here.
+/// Fetching a set is up to the application: it knows the address, which must never come from a token. Fetch
+/// it periodically, with a timeout, and [`replace`](JwtKeys::replace) the keys.
 #[derive(Clone)]
 pub struct JwtKeys(Arc<RwLock<Arc<[JwtKey]>>>);
 
 impl JwtKeys {
-    /// A set of keys.
+    /// Creates a set of keys.
     pub fn new(keys: impl IntoIterator<Item = JwtKey>) -> Self {
         Self(Arc::new(RwLock::new(keys.into_iter().collect())))
     }
 
-    /// The keys of a JSON web key set that sign: those for encryption are left out, and those of algorithms that
-    /// we do not know.
+    /// Returns the signing keys of a JSON web key set: keys for encryption and those of unknown algorithms
+    /// are left out.
     ///
     /// # Errors
     ///
-    /// It is no set, or no key in it can be used.
+    /// It is not a set, or no key in it can be used.
     pub fn jwks(json: &str) -> Result<Vec<JwtKey>, Error> {
-        let set: Value = serde_json::from_str(json).map_err(|_| Error::config("no JSON web key set"))?;
-        let keys = set["keys"].as_array().ok_or_else(|| Error::config("no JSON web key set"))?;
+        let set: Value = serde_json::from_str(json).map_err(|_| Error::config("not a JSON web key set"))?;
+        let keys = set["keys"].as_array().ok_or_else(|| Error::config("not a JSON web key set"))?;
         let is_signing = |key: &&Value| {
             let public_use = serde_json::from_value::<PublicKeyUse>(key["use"].clone());
             public_use.is_ok_and(|public_use| public_use == PublicKeyUse::Signature)
@@ -204,7 +205,7 @@ impl JwtKeys {
         if keys.is_empty() { Err(Error::config("no key of this set can be used")) } else { Ok(keys) }
     }
 
-    /// Exchanges all keys: tokens are verified with these from now on.
+    /// Replaces all keys: later tokens are verified with the new ones.
     pub fn replace(&self, keys: impl IntoIterator<Item = JwtKey>) {
         *self.0.write() = keys.into_iter().collect();
     }
@@ -247,5 +248,5 @@ impl fmt::Debug for JwtKeys {
     }
 }
 
-/// Bytes of a public key in which its algorithm is named.
+/// Bytes at the start of a public key that contain its algorithm.
 const HEAD: usize = 32;

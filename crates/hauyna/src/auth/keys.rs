@@ -1,4 +1,4 @@
-//! Fixed secrets for programs that connect: each stands for one user.
+//! API keys: fixed secrets for programs that connect, each for one user. Called through `Verifier`.
 
 use super::Verifier;
 use crate::channel::UserId;
@@ -7,7 +7,7 @@ use crate::handler::Identity;
 use std::fmt;
 use subtle::{Choice, ConstantTimeEq};
 
-/// Secret keys of services, which do not end. They are compared in constant time.
+/// Secret keys of services, which do not expire. They are compared in constant time.
 ///
 /// # Examples
 ///
@@ -30,7 +30,7 @@ struct Key {
 }
 
 impl ApiKeys {
-    /// No key yet, so nobody comes in.
+    /// Creates an empty set, which refuses every client.
     pub fn new() -> Self {
         Self::default()
     }
@@ -39,37 +39,39 @@ impl ApiKeys {
     ///
     /// # Panics
     ///
-    /// Where it is shorter than 16 bytes, and so could be guessed, or was added before, or where the user's name is none.
+    /// If the key is shorter than 16 bytes, and so could be guessed, or was added before, or if the user's
+    /// name is invalid.
     pub fn key(self, key: &str, user: impl Into<String>) -> Self {
         self.add(key, user.into(), None)
     }
 
-    /// Adds a key with an identifier, by which it can be revoked: [`Revocation::token`](crate::auth::Revocation::token).
+    /// Adds a key with an identifier, by which it can be revoked:
+    /// [`Revocation::token`](crate::auth::Revocation::token).
     ///
     /// # Panics
     ///
-    /// As [`ApiKeys::key`].
+    /// The panics of [`ApiKeys::key`].
     pub fn named(self, id: impl Into<Box<str>>, key: &str, user: impl Into<String>) -> Self {
         self.add(key, user.into(), Some(id.into()))
     }
 
     fn add(mut self, key: &str, user: String, id: Option<Box<str>>) -> Self {
-        assert!(key.len() >= 16, "an API key has at least 16 bytes");
+        assert!(key.len() >= 16, "an API key needs at least 16 bytes");
         if let Err(fault) = UserId::new(&user) {
-            panic!("an API key is for a user: {fault}");
+            panic!("an API key needs a valid user: {fault}");
         }
-        assert!(self.find(key).is_none(), "an API key is for one user, and this one is added twice");
+        assert!(self.find(key).is_none(), "this API key is added twice, but can be for one user only");
         self.0.push(Key { key: key.as_bytes().into(), user, id });
         self
     }
 
-    /// Looks at every key whatever it has found, so that the time tells nothing but lengths.
+    /// Finds a key. It compares every key even after a match, so that the time reveals nothing but lengths.
     fn find(&self, token: &str) -> Option<&Key> {
         let mut found = None;
-        for own in &self.0 {
-            let is_same: Choice = own.key.ct_eq(token.as_bytes());
+        for candidate in &self.0 {
+            let is_same: Choice = candidate.key.ct_eq(token.as_bytes());
             if bool::from(is_same) {
-                found = Some(own);
+                found = Some(candidate);
             }
         }
         found
@@ -78,9 +80,9 @@ impl ApiKeys {
 
 impl Verifier for ApiKeys {
     async fn verify(&self, token: &str) -> Result<Identity, Reject> {
-        let own = self.find(token).ok_or(Reject::unauthorized("the key is not valid"))?;
-        let mut identity = Identity::new(&own.user);
-        identity.token = own.id.clone();
+        let key = self.find(token).ok_or(Reject::unauthorized("the key is not valid"))?;
+        let mut identity = Identity::new(&key.user);
+        identity.token = key.id.clone();
         Ok(identity)
     }
 }
@@ -98,7 +100,7 @@ mod tests {
     #[test]
     fn row_46_keys_are_compared_whole_and_in_constant_time() {
         let keys = ApiKeys::new().key("0123456789abcdef", "one").key("0123456789abcdeX", "two");
-        let user = |token: &str| keys.find(token).map(|own| own.user.as_str());
+        let user = |token: &str| keys.find(token).map(|key| key.user.as_str());
         assert_eq!(user("0123456789abcdef"), Some("one"));
         assert_eq!(user("0123456789abcdeX"), Some("two"));
         for wrong in ["", "0123456789abcde", "0123456789abcdeff", "0123456789ABCDEF", "\0"] {

@@ -1,5 +1,6 @@
-//! Who is behind a token: `Verifier` is the question, `Jwt` and `ApiKeys` are answers, `Claims` is what a token
-//! says, `Revocation` takes it back. Asked through `Handler::authenticate`, at the handshake and at a `refresh`. Never logs a token.
+//! Authentication by tokens: `Verifier` is the trait, `Jwt` and `ApiKeys` implement it, `Claims` is the
+//! content of a token, `Revocation` revokes it. `Handler::authenticate` calls a verifier at the handshake and
+//! at a `refresh`. This folder never logs a token.
 
 mod claims;
 #[cfg(feature = "jwt")]
@@ -23,7 +24,7 @@ use crate::error::Reject;
 use crate::handler::Identity;
 use std::future::Future;
 
-/// Says whom a token belongs to; see [`Handler::authenticate`](crate::Handler::authenticate).
+/// Finds out whom a token belongs to; see [`Handler::authenticate`](crate::Handler::authenticate).
 ///
 /// # Examples
 ///
@@ -48,6 +49,6 @@ pub trait Verifier: Send + Sync + 'static {
     ///
     /// # Errors
     ///
-    /// [`Reject::unauthorized`] for a bad one, [`Reject::expired`] for one whose time is over.
+    /// [`Reject::unauthorized`] for an invalid token, [`Reject::expired`] for an expired one.
     fn verify(&self, token: &str) -> impl Future<Output = Result<Identity, Reject>> + Send;
 }

@@ -1,12 +1,12 @@
-//! Credentials that are taken away before their end: the verb, and the bounded list of what is refused and for how
-//! long. Filled by `Hub::revoke`; asked at the handshake, at the opening of a connection and at a `refresh`.
+//! Revoked credentials: the `Revocation`, and the bounded list of refused users and tokens. `Hub::revoke`
+//! adds to it; it is checked at the handshake, at the opening of a connection and at a `refresh`.
 
 use parking_lot::Mutex;
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-/// Whose rights are taken away, for [`Hub::revoke`](crate::Hub::revoke).
+/// The user or token to revoke, for [`Hub::revoke`](crate::Hub::revoke).
 ///
 /// # Examples
 ///
@@ -17,8 +17,9 @@ use std::time::Duration;
 ///
 /// let hub = Hub::new();
 /// hub.revoke(Revocation::token("jti-7")); // a stolen token: closed, and refused from now on
-/// hub.revoke(Revocation::user("ada")); // every device of a user has to sign in anew
-/// hub.revoke(Revocation::user("eve").lasting(Duration::from_secs(3600))); // and nobody comes in as this one
+/// hub.revoke(Revocation::user("ada")); // every device of a user has to sign in again
+/// // And this user is refused for an hour:
+/// hub.revoke(Revocation::user("eve").lasting(Duration::from_secs(3600)));
 /// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[must_use = "nothing is revoked before `Hub::revoke`"]
@@ -34,51 +35,53 @@ pub(crate) enum Whose {
 }
 
 impl Revocation {
-    /// Of a user: all connections and sessions end, whatever token they came with. Whoever has good credentials may
-    /// come in anew at once, unless [`Revocation::lasting`] says for how long nobody does.
+    /// Revokes a user: all connections and sessions end, whatever their token. A client with valid
+    /// credentials may connect again at once, unless [`Revocation::lasting`] sets for how long the user is
+    /// refused.
     pub fn user(name: impl Into<Box<str>>) -> Self {
         Self { whose: Whose::User(name.into()), lasting: Duration::ZERO }
     }
 
-    /// Of one token, by its identifier: `jti` of a JSON web token, what [`ApiKeys::named`](crate::auth::ApiKeys::named) was
-    /// given, or what [`Identity::token_id`](crate::Identity::token_id) says. Its connections and their sessions end, and it is
+    /// Revokes one token, by its identifier: `jti` of a JSON web token, the `id` of
+    /// [`ApiKeys::named`](crate::auth::ApiKeys::named), or that of
+    /// [`Identity::token_id`](crate::Identity::token_id). Its connections and their sessions end, and it is
     /// refused for a day, or for as long as [`Revocation::lasting`] says.
     pub fn token(id: impl Into<Box<str>>) -> Self {
         Self { whose: Whose::Token(id.into()), lasting: Duration::from_secs(24 * 60 * 60) }
     }
 
-    /// Sets for how long nobody is let in as this user or with this token: for a token, what is left of its life.
+    /// Sets for how long this user or token is refused. For a token, use the rest of its lifetime.
     pub fn lasting(mut self, time: Duration) -> Self {
         self.lasting = time;
         self
     }
 }
 
-/// What was revoked, as far as anybody still has to know.
+/// The revocations that still have an effect.
 #[derive(Debug, Default)]
 pub(crate) struct Revocations {
     entries: Mutex<HashMap<Whose, Entry>>,
-    /// How many there have been.
+    /// Number of revocations so far.
     made: AtomicU64,
 }
 
 #[derive(Debug, Clone, Copy)]
 struct Entry {
-    /// Which revocation it was; whoever was identified before it is refused.
+    /// The number of the revocation; credentials that were checked before it are refused.
     number: u64,
-    /// On the hub's clock. Until then everybody is refused.
+    /// Until when all credentials are refused, on the hub's clock.
     barred: u64,
-    /// When it may be forgotten.
+    /// When the entry may be removed.
     kept: u64,
 }
 
 impl Revocations {
-    /// How many there have been: to be read before anybody is identified.
+    /// Returns the number of revocations so far; to be read before a client is identified.
     pub(crate) fn made(&self) -> u64 {
         self.made.load(Ordering::Acquire)
     }
 
-    /// From now on it is refused.
+    /// Adds a revocation, which has effect from now on.
     pub(crate) fn add(&self, revocation: &Revocation, now: u64) {
         let lasting = u64::try_from(revocation.lasting.as_millis()).unwrap_or(u64::MAX);
         let barred = now.saturating_add(lasting);
@@ -94,8 +97,9 @@ impl Revocations {
         self.made.store(number, Ordering::Release);
     }
 
-    /// Whether credentials were revoked after the moment at which so many `made` revocations had been, or are barred.
-    pub(crate) fn refuses(&self, (user, token): (&str, Option<&str>), made: u64, now: u64) -> bool {
+    /// Whether credentials are refused: they were revoked after the moment at which there had been `made`
+    /// revocations, or the user or token is refused for a time.
+    pub(crate) fn refuses(&self, user: &str, token: Option<&str>, made: u64, now: u64) -> bool {
         if self.made() == 0 {
             return false;
         }
@@ -106,7 +110,7 @@ impl Revocations {
     }
 }
 
-/// Forgets what is over, and where that is not enough what would be over first.
+/// Removes entries without effect, and if that is not enough, the one that would end first.
 fn make_room(entries: &mut HashMap<Whose, Entry>, now: u64) {
     entries.retain(|_, entry| entry.kept > now);
     if entries.len() < MAX_REVOCATIONS {
@@ -121,9 +125,9 @@ fn make_room(entries: &mut HashMap<Whose, Entry>, now: u64) {
     }
 }
 
-/// Revocations that are kept.
+/// Maximum number of revocations kept.
 const MAX_REVOCATIONS: usize = 65_536;
-/// Milliseconds from the identification of a client to the opening of its connection, at most.
+/// Maximum time from the identification of a client to the opening of its connection, in milliseconds.
 const HANDSHAKE: u64 = 60_000;
 
 #[cfg(test)]
@@ -133,18 +137,17 @@ mod tests {
     #[test]
     fn who_was_identified_before_a_revocation_is_refused_and_who_came_after_is_not() {
         let revocations = Revocations::default();
-        let (ada, token) = (("ada", None), ("eve", Some("t")));
         let before = revocations.made();
-        assert!(!revocations.refuses(ada, before, 0));
+        assert!(!revocations.refuses("ada", None, before, 0));
         revocations.add(&Revocation::user("ada"), 0);
-        assert!(revocations.refuses(ada, before, 0));
-        assert!(!revocations.refuses(ada, revocations.made(), 0));
+        assert!(revocations.refuses("ada", None, before, 0));
+        assert!(!revocations.refuses("ada", None, revocations.made(), 0));
         revocations.add(&Revocation::token("t").lasting(Duration::from_millis(10)), 100);
         for (now, is_refused) in [(100, true), (109, true), (110, false)] {
-            assert_eq!(revocations.refuses(token, revocations.made(), now), is_refused, "{now}");
+            assert_eq!(revocations.refuses("eve", Some("t"), revocations.made(), now), is_refused, "{now}");
         }
-        assert!(!revocations.refuses(("eve", Some("other")), revocations.made(), 100));
-        assert!(!revocations.refuses(("t", None), revocations.made(), 100), "a user is no token");
+        assert!(!revocations.refuses("eve", Some("other"), revocations.made(), 100));
+        assert!(!revocations.refuses("t", None, revocations.made(), 100), "a user is no token");
     }
 
     #[test]
@@ -152,7 +155,7 @@ mod tests {
         let revocations = Revocations::default();
         revocations.add(&Revocation::user("ada").lasting(Duration::from_secs(10)), 0);
         revocations.add(&Revocation::user("ada"), 0);
-        assert!(revocations.refuses(("ada", None), revocations.made(), 9_999));
+        assert!(revocations.refuses("ada", None, revocations.made(), 9_999));
     }
 
     #[test]
@@ -165,7 +168,7 @@ mod tests {
         for number in 0..MAX_REVOCATIONS - 2 {
             revocations.add(&lasting(3_600)(Revocation::token(format!("t{number}"))), 0);
         }
-        let is_refused = |user: &str| revocations.refuses((user, None), revocations.made(), 1);
+        let is_refused = |user: &str| revocations.refuses(user, None, revocations.made(), 1);
         revocations.add(&lasting(3_600)(Revocation::token("t7")), 0);
         assert!(is_refused("shortest"), "what is revoked again needs no room");
         revocations.add(&lasting(3_600)(Revocation::token("new")), 0);
@@ -181,7 +184,7 @@ mod tests {
             revocations.add(&Revocation::token(id).lasting(Duration::from_secs(3600 + number as u64)), 0);
         }
         assert_eq!(revocations.entries.lock().len(), MAX_REVOCATIONS);
-        let is_refused = |id: &str| revocations.refuses(("ada", Some(id)), revocations.made(), 1);
+        let is_refused = |id: &str| revocations.refuses("ada", Some(id), revocations.made(), 1);
         assert!(is_refused("long") && is_refused(&format!("t{}", MAX_REVOCATIONS + 9)));
         assert!(!is_refused("t0"));
     }

@@ -1,5 +1,5 @@
-//! The idempotency keys of one part of the local broker, in the order in which they came. Pure data, owned by
-//! `part`; it takes the time as an argument.
+//! The idempotency keys of one stripe of the local broker, in the order in which they came. Pure data, owned
+//! by `streams`; it takes the time as an argument.
 
 use super::streams::Stamp;
 use hauyna_protocol::Position;
@@ -14,19 +14,19 @@ pub(super) struct Keys {
 }
 
 impl Keys {
-    /// What a key was published as, where it is known.
+    /// Returns the position of the publication with this key, if the key is known.
     pub(super) fn get(&self, key: &str) -> Option<Option<Position>> {
         self.known.get(key).copied()
     }
 
-    /// Remembers a key that is not known.
+    /// Adds a key that is not known.
     pub(super) fn insert(&mut self, key: Arc<str>, position: Option<Position>, now: Stamp) {
         self.bytes += key.len();
         self.known.insert(key.clone(), position);
         self.order.push_back((now, key));
     }
 
-    /// Forgets the keys that are older than `age`, in microseconds.
+    /// Removes the keys that are older than `age`, in microseconds.
     pub(super) fn expire(&mut self, now: Stamp, age: u64) {
         while self.oldest().is_some_and(|at| now.saturating_sub(at) > age) {
             self.drop_oldest();
@@ -40,7 +40,7 @@ impl Keys {
         }
     }
 
-    /// When the oldest one came.
+    /// Returns when the oldest key came.
     pub(super) fn oldest(&self) -> Option<Stamp> {
         self.order.front().map(|(at, _)| *at)
     }
@@ -49,12 +49,12 @@ impl Keys {
         self.order.len()
     }
 
-    /// Bytes of all keys.
+    /// Returns the bytes of all keys.
     pub(super) fn bytes(&self) -> usize {
         self.bytes
     }
 
-    /// About how many bytes it holds.
+    /// Returns an estimate of the memory it holds, in bytes.
     pub(super) fn memory(&self) -> usize {
         self.len() * (2 * size_of::<(Arc<str>, Option<Position>)>() + 16) + self.bytes
     }

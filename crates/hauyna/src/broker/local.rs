@@ -1,7 +1,7 @@
-//! The broker of one process: streams in memory, bounded by count and age per channel and by bytes in
-//! total. Publishing numbers, stores and relays under one lock, in line, so that the order of offsets is
-//! the order of delivery. It never waits and never fails. The bounds are those of all parts together; whatever
-//! is past them goes oldest first, whichever part has it, and no two locks are ever held at once.
+//! The broker of one process: streams in memory, bounded by count and age per channel and by bytes in total.
+//! Publishing numbers, stores and relays under one lock, in line, so that the order of offsets is the order
+//! of delivery. It never waits and never fails. The bounds apply to all stripes together; beyond them the
+//! oldest entry of any stripe is dropped, and no two locks are ever held at once.
 
 use super::stream::micros;
 use super::streams::{Amounts, Stamp, Streams};
@@ -19,7 +19,7 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 use tokio::time::Instant;
 
-/// The default broker: everything in this process.
+/// The default broker, which keeps everything in this process.
 pub struct LocalBroker {
     options: LocalBrokerOptions,
     start: Instant,
@@ -64,23 +64,24 @@ impl LocalBrokerOptions {
         }
     }
 
-    /// Sets how many bytes all histories take at most, with the frames that were encoded of them. Beyond it the oldest
+    /// Sets the maximum number of bytes of all histories, including the encoded frames. Beyond it the oldest
     /// publications are dropped. Default: 256 MiB.
     pub const fn max_history_bytes(mut self, bytes: usize) -> Self {
         self.max_history_bytes = bytes;
         self
     }
 
-    /// Sets how long a channel's position is remembered at least, after its last publication or after its last
-    /// subscriber left. A channel with subscribers is never forgotten. Default: 1 hour.
+    /// Sets how long a channel's position is remembered at least, after its last publication or after its
+    /// last subscriber left. The position of a channel with subscribers is always kept. Default: 1 hour.
     pub const fn position_age(mut self, age: Duration) -> Self {
         self.position_age = age;
         self
     }
 
-    /// Sets how many channels are remembered at most, so that names which clients make up are bounded too. Beyond it the
-    /// least recently used ones are forgotten, history and position. Channels with subscribers count but are never
-    /// forgotten; [`HubBuilder::max_channels`](crate::HubBuilder::max_channels) bounds them. Default: 262,144.
+    /// Sets the maximum number of remembered channels, so that names invented by clients are bounded too.
+    /// Beyond it the least recently used channels are removed, with history and position. Channels with
+    /// subscribers count but are never removed; [`HubBuilder::max_channels`](crate::HubBuilder::max_channels)
+    /// bounds them. Default: 262,144.
     pub const fn max_channels(mut self, channels: usize) -> Self {
         self.max_channels = channels;
         self
@@ -92,15 +93,15 @@ impl LocalBrokerOptions {
         self
     }
 
-    /// Sets how many idempotency keys of all channels are remembered at most. Beyond it the oldest are forgotten.
+    /// Sets the maximum number of idempotency keys over all channels. Beyond it the oldest are dropped.
     /// Default: 262,144.
     pub const fn max_keys(mut self, keys: usize) -> Self {
         self.max_keys = keys;
         self
     }
 
-    /// Sets how many bytes idempotency keys take at most, with the names of their channels and users. Beyond it the
-    /// oldest are forgotten. Default: 32 MiB.
+    /// Sets the maximum number of bytes of idempotency keys, including the names of their channels and users.
+    /// Beyond it the oldest are dropped. Default: 32 MiB.
     pub const fn max_key_bytes(mut self, bytes: usize) -> Self {
         self.max_key_bytes = bytes;
         self
@@ -113,15 +114,15 @@ impl Default for LocalBrokerOptions {
     }
 }
 
-/// A part of the streams and keys, those whose channels' names hash to it.
+/// One stripe: the streams and keys of the channels whose names hash to it.
 #[derive(Debug)]
 struct Stripe {
     streams: Mutex<Streams>,
-    /// Of each [`BoundKind`], when the oldest in the part came; [`NO_TIME`] where there is none.
+    /// For each [`BoundKind`], when the oldest entry of the stripe came; [`NO_TIME`] if there is none.
     oldest: [AtomicU64; 3],
 }
 
-/// What may be too much, and goes oldest first.
+/// The kinds of entries that are bounded and dropped oldest first.
 #[derive(Debug, Clone, Copy)]
 enum BoundKind {
     Publications,
@@ -129,7 +130,7 @@ enum BoundKind {
     Keys,
 }
 
-/// What all parts hold together.
+/// The totals over all stripes.
 #[derive(Debug, Default)]
 struct Totals {
     history_bytes: AtomicUsize,
@@ -138,23 +139,23 @@ struct Totals {
     key_bytes: AtomicUsize,
 }
 
-/// A part that is worked on. What that changed is counted when it is let go of.
+/// A locked stripe. Its changes are added to the totals when the lock is released.
 struct Locked<'a> {
     broker: &'a LocalBroker,
-    place: &'a Stripe,
-    part: MutexGuard<'a, Streams>,
+    stripe: &'a Stripe,
+    streams: MutexGuard<'a, Streams>,
     before: Amounts,
 }
 
 impl LocalBroker {
-    /// A broker with bounds of one's own.
+    /// Creates a broker with these bounds.
     pub fn new(options: LocalBrokerOptions) -> Self {
-        let places = (0..STRIPES).map(|_| Stripe::new()).collect();
+        let stripes = (0..STRIPES).map(|_| Stripe::new()).collect();
         Self {
             options,
             start: Instant::now(),
             hasher: RandomState::new(),
-            stripes: places,
+            stripes,
             totals: Totals::default(),
             relay: OnceLock::new(),
         }
@@ -164,17 +165,17 @@ impl LocalBroker {
         micros(Instant::now().saturating_duration_since(self.start))
     }
 
-    /// The index of the part that has a channel, and the channel's hash in it.
+    /// Returns the index of the stripe that holds a channel, and the hash of the channel.
     fn stripe_of(&self, channel: &ChannelName) -> (usize, u64) {
         let hash = self.hasher.hash_one(channel);
-        // Bits that the table inside the part does not use.
+        // Bits that the table inside the stripe does not use.
         ((hash >> 48) as usize % STRIPES, hash)
     }
 
     fn lock(&self, index: usize) -> Locked<'_> {
-        let place = &self.stripes[index];
-        let part = place.streams.lock();
-        Locked { broker: self, place, before: part.amounts(), part }
+        let stripe = &self.stripes[index];
+        let streams = stripe.streams.lock();
+        Locked { broker: self, stripe, before: streams.amounts(), streams }
     }
 
     fn relay(&self, publication: &Arc<Publication>) {
@@ -183,15 +184,15 @@ impl LocalBroker {
         }
     }
 
-    /// Has all parts together keep to a bound again. Called without a lock.
+    /// Drops entries until all stripes together keep a bound. Called without a lock.
     fn enforce_bound(&self, kind: BoundKind) {
         if !self.totals.exceeds(&self.options, kind, 0) {
             return;
         }
         let mut oldest: [Stamp; STRIPES] = array::from_fn(|index| self.stripes[index].oldest(kind));
-        // Many streams may have been used since they were listed: the next who comes goes on.
+        // Many streams may have been used since they were listed: the next caller continues.
         let mut steps = if matches!(kind, BoundKind::Streams) { MAX_STREAMS_CHECKED } else { usize::MAX };
-        // A little more than must be, so that the parts are not compared for each publication.
+        // A little more than needed, so that the stripes are not compared for each publication.
         while steps > 0 && self.totals.exceeds(&self.options, kind, SLACK) {
             steps -= 1;
             let Some((index, at)) = oldest.iter().copied().enumerate().min_by_key(|(_, at)| *at) else {
@@ -200,13 +201,13 @@ impl LocalBroker {
             if at == NO_TIME {
                 return;
             }
-            let mut part = self.lock(index);
+            let mut streams = self.lock(index);
             match kind {
-                BoundKind::Publications => part.drop_oldest_publication(),
-                BoundKind::Streams => part.remove_oldest_stream(),
-                BoundKind::Keys => part.keys.drop_oldest(),
+                BoundKind::Publications => streams.drop_oldest_publication(),
+                BoundKind::Streams => streams.remove_oldest_stream(),
+                BoundKind::Keys => streams.keys.drop_oldest(),
             }
-            drop(part);
+            drop(streams);
             oldest[index] = self.stripes[index].oldest(kind);
         }
     }
@@ -220,34 +221,34 @@ impl Default for LocalBroker {
 
 impl Broker for LocalBroker {
     fn start(&self, relay: Relay) {
-        // A second hub on one local broker would get nothing; the first one keeps it.
+        // A second hub on the same local broker would get nothing; the first one keeps it.
         let _ = self.relay.set(relay);
     }
 
     fn publish(&self, publish: Publish) -> Answer<Result<Published, BrokerError>> {
         let Publish { draft, retention, key } = publish;
         let (now, (index, hash)) = (self.now(), self.stripe_of(draft.channel()));
-        let mut part = self.lock(index);
+        let mut streams = self.lock(index);
         let key = key.map(|key| scoped(draft.channel(), &key));
         if let Some(key) = &key {
-            part.keys.expire(now, micros(self.options.key_age));
-            if let Some(position) = part.keys.get(key) {
+            streams.keys.expire(now, micros(self.options.key_age));
+            if let Some(position) = streams.keys.get(key) {
                 return Answer::now(Ok(Published { position, repeat: Repeat::Yes }));
             }
         }
         let (position, publication) = match retention.filter(|retention| retention.messages > 0) {
             Some(retention) => {
-                let (position, publication) = part.append(draft, hash, retention, now);
+                let (position, publication) = streams.append(draft, hash, retention, now);
                 (Some(position), publication)
             }
             None => (None, Arc::new(draft.publication(None))),
         };
         let is_keyed = key.is_some();
         if let Some(key) = key {
-            part.keys.insert(key, position, now);
+            streams.keys.insert(key, position, now);
         }
         self.relay(&publication);
-        drop(part);
+        drop(streams);
         if position.is_some() {
             self.enforce_bound(BoundKind::Publications);
             self.enforce_bound(BoundKind::Streams);
@@ -290,7 +291,7 @@ impl Broker for LocalBroker {
     }
 
     fn memory(&self) -> usize {
-        self.stripes.iter().map(|place| place.streams.lock().memory()).sum()
+        self.stripes.iter().map(|stripe| stripe.streams.lock().memory()).sum()
     }
 }
 
@@ -312,10 +313,10 @@ impl Stripe {
 }
 
 impl Totals {
-    /// Whether there is more of a kind than there may be, or comes closer to it than a part in `slack`.
+    /// Whether a total is over its bound, or, with a `slack`, within one part in `slack` below it.
     fn exceeds(&self, options: &LocalBrokerOptions, kind: BoundKind, slack: usize) -> bool {
-        let most = |bound: usize| bound - bound.checked_div(slack).unwrap_or(0);
-        let exceeds = |total: &AtomicUsize, bound| total.load(Ordering::Relaxed) > most(bound);
+        let max = |bound: usize| bound - bound.checked_div(slack).unwrap_or(0);
+        let exceeds = |total: &AtomicUsize, bound| total.load(Ordering::Relaxed) > max(bound);
         match kind {
             BoundKind::Publications => exceeds(&self.history_bytes, options.max_history_bytes),
             BoundKind::Streams => exceeds(&self.streams, options.max_channels),
@@ -330,49 +331,49 @@ impl Deref for Locked<'_> {
     type Target = Streams;
 
     fn deref(&self) -> &Streams {
-        &self.part
+        &self.streams
     }
 }
 
 impl DerefMut for Locked<'_> {
     fn deref_mut(&mut self) -> &mut Streams {
-        &mut self.part
+        &mut self.streams
     }
 }
 
 impl Drop for Locked<'_> {
     fn drop(&mut self) {
-        let (before, after, totals) = (self.before, self.part.amounts(), &self.broker.totals);
+        let (before, after, totals) = (self.before, self.streams.amounts(), &self.broker.totals);
         change(&totals.history_bytes, before.history_bytes, after.history_bytes);
         change(&totals.streams, before.streams, after.streams);
         change(&totals.keys, before.keys, after.keys);
         change(&totals.key_bytes, before.key_bytes, after.key_bytes);
-        self.place.set_oldest(BoundKind::Publications, self.part.oldest_publication());
-        self.place.set_oldest(BoundKind::Streams, self.part.oldest_stream());
-        self.place.set_oldest(BoundKind::Keys, self.part.keys.oldest());
+        self.stripe.set_oldest(BoundKind::Publications, self.streams.oldest_publication());
+        self.stripe.set_oldest(BoundKind::Streams, self.streams.oldest_stream());
+        self.stripe.set_oldest(BoundKind::Keys, self.streams.keys.oldest());
     }
 }
 
-/// Counts a part's change in the total. Most publications change nothing but `history_bytes`, and that only until as
-/// many go as come.
+/// Adds a stripe's change to a total. Most publications change only `history_bytes`, and not even that once
+/// as many are dropped as are added.
 fn change(total: &AtomicUsize, before: usize, after: usize) {
     if after != before {
         total.fetch_add(after.wrapping_sub(before), Ordering::Relaxed);
     }
 }
 
-/// Keys are per channel: the same key elsewhere is another publication.
+/// Scopes a key to its channel: the same key in another channel is another publication.
 fn scoped(channel: &ChannelName, key: &str) -> Arc<str> {
     format!("{}\0{key}", channel.as_str()).into()
 }
 
-/// Locks over the streams. Many, so that two publishers rarely meet.
+/// Number of locks over the streams. Many, so that two publishers rarely wait for each other.
 const STRIPES: usize = 64;
-/// No time at which anything came.
+/// Stands for no time, where a stripe has no entry.
 const NO_TIME: Stamp = Stamp::MAX;
-/// Past a bound, one part in so many more is freed than must be.
+/// Past a bound, one part in this many more is freed than needed.
 const SLACK: usize = 1024;
-/// Streams that one caller looks at, at most, to forget some.
+/// Maximum number of streams that one caller checks to remove some.
 const MAX_STREAMS_CHECKED: usize = 256;
 
 #[cfg(test)]

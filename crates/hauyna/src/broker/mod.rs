@@ -1,6 +1,6 @@
-//! The broker numbers publications, keeps their history, and hands each to every node that has
-//! subscribers. This file is the contract; `local` keeps everything in this process. Called by
-//! `channel`; calls back only through [`Relay`].
+//! The broker numbers publications, keeps their history, and passes each to every node that has subscribers.
+//! This file is the contract; `local` keeps everything in this process. `channel` calls it, through
+//! `hub::broker_calls`; it calls back only through [`Relay`].
 
 mod keys;
 mod local;
@@ -23,56 +23,58 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-/// What stands under the hub: memory of this process, or a service that many nodes share.
+/// The storage and distribution under the hub: memory of this process, or a service that many nodes share.
 ///
 /// # Contract
 ///
 /// - **Order.** For one channel, [`Relay::relay`] is called in the order of offsets and never twice for one
-///   offset; offsets start at 1 and grow by one. Calls for one channel never overlap. Where offsets between two
+///   offset; offsets start at 1 and grow by one. Calls for one channel never overlap. If offsets between two
 ///   relayed ones were left out, [`Relay::turned`] was called in between.
 /// - **History first.** A publication is in the history before `publish` answers and before it is relayed,
-///   so that whoever reads the history after a relay finds it there.
-/// - **Epoch.** A stream keeps its epoch for as long as its numbering is known to have gone on without a loss, at
-///   least while it has subscribers. When its memory was lost, it starts again at 1 under another epoch. Where that
-///   cannot be known, it goes on at the next offset under another epoch; a position of the earlier epoch that is not
-///   behind its end is then continued whole.
+///   so that a reader of the history finds it there after a relay.
+/// - **Epoch.** A stream keeps its epoch as long as its numbering is known to have continued without a
+///   loss, at least while it has subscribers. If its memory was lost, it starts again at 1 under another
+///   epoch. If that cannot be known, it continues at the next offset under another epoch; a position of the
+///   earlier epoch that is not behind its end is then continued without a loss.
 /// - **Keys.** Two publications with the same [`Publish::key`] on one channel within the window are one: the
 ///   second answers with the first one's position and `Repeat::Yes`, and is not relayed.
-/// - **Names of the hub's own**, which begin with `@`, are relayed on every node without a subscription.
-/// - **Failure.** An error means that nothing is known to have been published; asking again with the same key
-///   is safe. [`BrokerError::unknown`] says that it may have been.
-/// - **Waiting.** The hub waits for an answer for [`HubBuilder::broker_timeout`](crate::HubBuilder::broker_timeout) at
-///   most, and may drop it at any moment. `subscribe` and `unsubscribe` of one channel are called in the order in which
-///   they hold, also where a `subscribe` has not answered yet, has failed or was dropped: the last one counts.
+/// - **Names of the hub**, which begin with `@`, are relayed on every node without a subscription.
+/// - **Failure.** An error means that nothing is known to have been published; publishing again with the
+///   same key is safe. [`BrokerError::unknown`] means that it may have been published.
+/// - **Waiting.** The hub waits for an answer for at most
+///   [`HubBuilder::broker_timeout`](crate::HubBuilder::broker_timeout), and may drop it at any moment.
+///   `subscribe` and `unsubscribe` of one channel are called in the order in which they apply, also if a
+///   `subscribe` has not answered yet, has failed or was dropped: the last one counts.
 ///
 /// `hauyna-test` has the suite that every broker must pass.
 pub trait Broker: fmt::Debug + Send + Sync + 'static {
-    /// Called once, before anything else: where incoming publications go.
+    /// Starts the broker with the relay for incoming publications. Called once, before anything else.
     fn start(&self, relay: Relay);
 
     /// Numbers, stores and relays one publication.
     fn publish(&self, publish: Publish) -> Answer<Result<Published, BrokerError>>;
 
-    /// This node has its first subscriber of the channel: from the answer on, publications are relayed.
+    /// Subscribes this node, which has its first subscriber of the channel: after the answer, publications
+    /// are relayed.
     fn subscribe(&self, channel: &ChannelName) -> Answer<Result<(), BrokerError>>;
 
-    /// This node has lost its last subscriber of the channel. A broker may wait before it acts.
+    /// Unsubscribes this node, which has lost its last subscriber of the channel. A broker may delay this.
     fn unsubscribe(&self, channel: &ChannelName);
 
-    /// Reads the history and the position of its top, as one consistent view.
+    /// Returns a page of the history and the position of its top, as one consistent view.
     fn history(&self, channel: &ChannelName, range: HistoryRange)
     -> Answer<Result<HistoryPage, BrokerError>>;
 
-    /// Called about once a second: drop what is too old. In-memory brokers need it, others do not.
+    /// Drops what is too old. Called about once a second; in-memory brokers need it, others do not.
     fn sweep(&self) {}
 
-    /// About how many bytes of this process it holds for histories, positions and keys: an estimate, for
+    /// Returns an estimate of the bytes of this process that it holds for histories, positions and keys, for
     /// [`Hub::stats`](crate::Hub::stats).
     fn memory(&self) -> usize {
         0
     }
 
-    /// Whether publishing would work now; `/ready` asks this.
+    /// Whether publishing would work now; `/ready` reports this.
     fn is_ready(&self) -> bool {
         true
     }
@@ -81,9 +83,9 @@ pub trait Broker: fmt::Debug + Send + Sync + 'static {
 /// One publication on its way to the broker.
 #[derive(Debug)]
 pub struct Publish {
-    /// What is published, not yet numbered.
+    /// The publication, not yet numbered.
     pub draft: Draft,
-    /// How much history the channel keeps; `None` for a publication that gets no offset.
+    /// The history that the channel keeps; `None` for a publication that gets no offset.
     pub retention: Option<Retention>,
     /// The idempotency key, already scoped to its user.
     pub key: Option<Box<str>>,
@@ -92,7 +94,7 @@ pub struct Publish {
 /// The answer to a publication.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Published {
-    /// Where it stands in the channel's stream, where the channel keeps history.
+    /// The position in the channel's stream, if the channel keeps history.
     pub position: Option<Position>,
     /// Whether the same key had been published before.
     pub repeat: Repeat,
@@ -110,21 +112,22 @@ pub enum Repeat {
 /// How much history a channel keeps.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Retention {
-    /// At most this many publications.
+    /// Maximum number of publications.
     pub messages: u32,
-    /// None older than this.
+    /// Maximum age of a publication.
     pub age: Duration,
 }
 
-/// Which part of a channel's history is asked for.
+/// A part of a channel's history to read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct HistoryRange {
-    /// Where the page starts; this position itself is not in it. Forward the page has what came after it, in reverse
-    /// what came before it. `None` starts at the oldest publication that is kept, in reverse at the newest.
+    /// The position at which the page starts, which is not in it itself. Forward the page has the
+    /// publications after it, in reverse those before it. `None` starts at the oldest publication that is
+    /// kept, in reverse at the newest.
     pub since: Option<Position>,
-    /// At most so many publications.
+    /// Maximum number of publications.
     pub limit: u32,
-    /// In which direction the page is read from `since`, and in which order it stands.
+    /// The direction in which the page is read from `since`, and the order of its publications.
     pub order: Order,
 }
 
@@ -138,32 +141,33 @@ pub enum Order {
 }
 
 impl HistoryRange {
-    /// All that is kept, oldest first, as far as the hub's recovery limit goes.
+    /// Returns the range of all publications that are kept, oldest first, up to the hub's recovery limit.
     pub fn all() -> Self {
         Self { since: None, limit: u32::MAX, order: Order::Forward }
     }
 
-    /// Nothing but the position of the top.
+    /// Returns a range without publications, for the position of the top alone.
     pub fn top() -> Self {
         Self { since: None, limit: 0, order: Order::Forward }
     }
 
-    /// What came after a position, oldest first.
+    /// Returns the range of publications after a position, oldest first.
     pub fn after(position: Position) -> Self {
         Self { since: Some(position), ..Self::all() }
     }
 
-    /// What came before a position, newest first: the page that a reader sees next who scrolls back.
+    /// Returns the range of publications before a position, newest first: the next page for a reader who
+    /// scrolls back.
     pub fn before(position: Position) -> Self {
         Self { since: Some(position), limit: u32::MAX, order: Order::Reverse }
     }
 
-    /// The newest publications, newest first.
+    /// Returns the range of the newest publications, newest first.
     pub fn newest() -> Self {
         Self { since: None, limit: u32::MAX, order: Order::Reverse }
     }
 
-    /// Sets how many publications the page has at most.
+    /// Sets the maximum number of publications in the page.
     #[must_use]
     pub fn limit(self, limit: u32) -> Self {
         Self { limit, ..self }
@@ -173,14 +177,14 @@ impl HistoryRange {
 /// A part of a channel's history.
 #[derive(Clone)]
 pub struct HistoryPage {
-    /// The position of the newest publication, offset 0 where there was none yet.
+    /// The position of the newest publication, with offset 0 if there has been none.
     pub top: Position,
-    /// The offset of the oldest publication that is kept, or the one after the top where none is. Who reads back has
-    /// come to the beginning when it has this one; where it is not 1, older ones are gone.
+    /// The offset of the oldest publication that is kept, or the one after the top if none is. A reader who
+    /// reads back has reached the beginning at this offset; if it is not 1, older ones have been dropped.
     pub oldest: u64,
-    /// What was asked for.
+    /// The publications of the requested range.
     pub publications: Vec<Arc<Publication>>,
-    /// Whether `since` could be honoured: if not, something between it and the page is gone.
+    /// Whether the page continues `since` without a gap: if not, some publications between them are gone.
     pub continuity: Continuity,
 }
 
@@ -198,17 +202,19 @@ impl fmt::Debug for HistoryPage {
 /// Whether a page of history connects to the position it was asked from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Continuity {
-    /// Everything after `since` is in the page, in reverse everything before it that is kept; or `since` was not given.
+    /// Everything after `since` is in the page, in reverse everything before it that is kept; or there is no
+    /// `since`.
     Whole,
     /// The stream lost its memory since then.
     EpochChanged,
-    /// Some of what came after `since` is no longer kept. Not said in reverse: what is gone is older than the page.
+    /// Some publications after `since` are no longer kept. Not used in reverse, where those are older than
+    /// the page.
     TooOld,
-    /// There is more than `limit`.
+    /// There are more publications than `limit`.
     TooMany,
 }
 
-/// A value that is there at once, or later: the local broker answers in line, without a task switch.
+/// A value that is ready now, or later: the local broker answers in line, without a task switch.
 pub struct Answer<T>(State<T>);
 
 enum State<T> {
@@ -219,12 +225,12 @@ enum State<T> {
 pub(crate) type BoxFuture<T> = Pin<Box<dyn Future<Output = T> + Send>>;
 
 impl<T> Answer<T> {
-    /// The value is here.
+    /// Creates an answer that is ready.
     pub fn now(value: T) -> Self {
         Self(State::Now(Some(value)))
     }
 
-    /// The value will come.
+    /// Creates an answer that a future will give.
     pub fn later(future: impl Future<Output = T> + Send + 'static) -> Self {
         Self(State::Later(Box::pin(future)))
     }
@@ -254,7 +260,7 @@ impl<T> fmt::Debug for Answer<T> {
 }
 
 impl<T> Answer<T> {
-    /// The value, or the future that will give it.
+    /// Returns the value, or the future that will give it.
     pub(crate) fn into_now(self) -> Result<T, BoxFuture<T>> {
         match self.0 {
             State::Now(value) => Ok(value.expect("invariant: not polled before")),

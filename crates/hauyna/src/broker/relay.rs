@@ -1,4 +1,4 @@
-//! The way back from a broker into this node: a weak handle on the hub, given to the broker at start.
+//! The way from a broker back into this node: a weak handle on the hub, passed to the broker at its start.
 
 use super::Continuity;
 use crate::channel::{ChannelName, Publication};
@@ -7,7 +7,7 @@ use hauyna_protocol::Position;
 use std::fmt;
 use std::sync::{Arc, Weak};
 
-/// Where a broker hands in what was published, on this node or on another.
+/// The receiver to which a broker relays publications of this node and of others.
 #[derive(Clone)]
 pub struct Relay(Receiver);
 
@@ -25,12 +25,13 @@ impl Relay {
         Self(Receiver::Hub(hub))
     }
 
-    /// A relay into a function instead of a hub: for the tests of brokers.
+    /// Creates a relay into a function instead of a hub, for tests of brokers.
     pub fn to(receive: impl Fn(&Arc<Publication>) + Send + Sync + 'static) -> Self {
         Self(Receiver::Functions { receive: Arc::new(receive), turned: Arc::new(|_, _, _| {}) })
     }
 
-    /// Has a relay into a function give [`Relay::turned`] to another one. A relay into a hub stays as it is.
+    /// Sets the function that gets [`Relay::turned`], for a relay into a function. A relay into a hub is not
+    /// changed.
     #[must_use]
     pub fn on_turn(
         self,
@@ -44,8 +45,8 @@ impl Relay {
         }
     }
 
-    /// Gives the publication to this node's subscribers. In the order of offsets for one channel; see
-    /// [`Broker`](super::Broker). Returns at once.
+    /// Delivers the publication to this node's subscribers. A broker calls it in the order of offsets for one
+    /// channel; see [`Broker`](super::Broker). Returns at once.
     pub fn relay(&self, publication: &Arc<Publication>) {
         match &self.0 {
             Receiver::Hub(hub) => {
@@ -57,15 +58,17 @@ impl Relay {
         }
     }
 
-    /// Tells this node's subscribers that the channel's stream goes on behind `to`, under another epoch or after a
-    /// loss: the next publication that is relayed has the offset after `to`. Called in one order with
-    /// [`Relay::relay`]. Returns at once.
+    /// Notifies this node's subscribers that the channel's stream continues after `to`, under another epoch
+    /// or after a loss: the next publication that is relayed has the offset after `to`. A broker calls it in
+    /// one order with [`Relay::relay`]. Returns at once.
     ///
-    /// [`Continuity::Whole`] says that nothing was lost: `to` is then the last publication that was relayed, under
-    /// its new epoch. Any other value says why something is missing; the subscribers load their state anew.
+    /// [`Continuity::Whole`] means that nothing was lost: `to` is then the last publication that was relayed,
+    /// under its new epoch. Any other value says why something is missing; the subscribers load their state
+    /// again.
     ///
-    /// A publication of another epoch that comes without this call is understood as well: where its offset is the
-    /// next one, the numbering has gone on and nothing is missing; otherwise the memory of the stream was lost.
+    /// A publication of another epoch that comes without this call is handled as well: if its offset is the
+    /// next one, the numbering has continued and nothing is missing; otherwise the memory of the stream was
+    /// lost.
     pub fn turned(&self, channel: &ChannelName, to: Position, continuity: Continuity) {
         match &self.0 {
             Receiver::Hub(hub) => {

@@ -1,5 +1,5 @@
 //! One channel's stream in memory: its epoch, the top offset and the publications still kept. Pure data,
-//! owned by `part`; it takes the time as an argument and does no I/O.
+//! owned by `streams`; it takes the time as an argument and does no I/O.
 
 use super::streams::Stamp;
 use super::{Continuity, HistoryPage, HistoryRange, Order, Retention};
@@ -14,7 +14,7 @@ pub(super) struct Stream {
     epoch: Epoch,
     top: u64,
     kept: VecDeque<KeptPublication>,
-    /// How old a publication may be, in microseconds.
+    /// Maximum age of a publication, in microseconds.
     age: u64,
     last_used: Stamp,
 }
@@ -38,12 +38,12 @@ impl Stream {
         Position { epoch: self.epoch, offset: self.top }
     }
 
-    /// The offset of the oldest publication kept, or the next one's where none is.
+    /// Returns the offset of the oldest publication kept, or the next offset if none is.
     pub(super) fn first(&self) -> u64 {
         self.top + 1 - self.kept.len() as u64
     }
 
-    /// When something was published, or the last subscriber left.
+    /// Returns when the last publication was added or the last subscriber left.
     pub(super) fn last_used(&self) -> Stamp {
         self.last_used
     }
@@ -56,12 +56,12 @@ impl Stream {
         self.kept.is_empty()
     }
 
-    /// How many publications are kept.
+    /// Returns the number of publications kept.
     pub(super) fn len(&self) -> usize {
         self.kept.len()
     }
 
-    /// Stores the next publication; returns the bytes that came and the bytes that went.
+    /// Stores the next publication; returns the bytes added and the bytes evicted.
     pub(super) fn append(
         &mut self,
         publication: Arc<Publication>,
@@ -71,31 +71,31 @@ impl Stream {
         self.top += 1;
         self.age = micros(retention.age);
         self.note_use(now);
-        let came = publication.weight();
+        let added = publication.weight();
         self.kept.push_back(KeptPublication { at: now, publication });
-        let mut went = self.expire(now);
+        let mut evicted = self.expire(now);
         while self.kept.len() > retention.messages as usize {
-            went += self.drop_oldest();
+            evicted += self.drop_oldest();
         }
-        (came, went)
+        (added, evicted)
     }
 
-    /// Drops what is older than the channel keeps; returns its bytes.
+    /// Drops publications that are too old; returns their bytes.
     pub(super) fn expire(&mut self, now: Stamp) -> usize {
-        let mut went = 0;
+        let mut evicted = 0;
         while self.kept.front().is_some_and(|kept| now.saturating_sub(kept.at) > self.age) {
-            went += self.drop_oldest();
+            evicted += self.drop_oldest();
         }
-        went
+        evicted
     }
 
     /// Drops the oldest publication; returns its bytes.
     pub(super) fn drop_oldest(&mut self) -> usize {
-        let went = self.kept.pop_front().map_or(0, |kept| kept.publication.weight());
+        let evicted = self.kept.pop_front().map_or(0, |kept| kept.publication.weight());
         if self.kept.capacity() > 8 * (self.kept.len() + 4) {
             self.kept.shrink_to(2 * self.kept.len());
         }
-        went
+        evicted
     }
 
     /// Drops all publications; returns their bytes.
@@ -111,7 +111,7 @@ impl Stream {
         HistoryPage { top: self.top(), oldest: self.first(), publications, continuity }
     }
 
-    /// What came after a position, oldest first.
+    /// Returns the publications after a position, oldest first.
     fn after(&self, since: Option<Position>, limit: usize) -> (Vec<Arc<Publication>>, Continuity) {
         let after = match since {
             None => 0,
@@ -127,7 +127,7 @@ impl Stream {
         (kept.map(|kept| kept.publication.clone()).collect(), continuity(since, wanted, limit))
     }
 
-    /// What came before a position, newest first.
+    /// Returns the publications before a position, newest first.
     fn before(&self, since: Option<Position>, limit: usize) -> (Vec<Arc<Publication>>, Continuity) {
         let end = self.top + 1;
         let before = match since {
@@ -150,7 +150,7 @@ fn continuity(since: Option<Position>, wanted: usize, limit: usize) -> Continuit
     }
 }
 
-/// A duration in microseconds; one that is longer than these can count never ends.
+/// Returns a duration in microseconds, at most the largest `u64`.
 pub(super) fn micros(duration: Duration) -> u64 {
     u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
 }

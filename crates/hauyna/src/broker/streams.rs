@@ -1,6 +1,6 @@
-//! One part of the local broker, under one lock: the streams whose names hash to it, their publications in the
-//! order in which they came, and their idempotency keys. It knows its oldest entry of each kind, so that `local`
-//! finds the oldest of all parts. Pure data; it takes the time as an argument.
+//! One stripe of the local broker, under one lock: the streams whose names hash to it, their publications in
+//! the order in which they came, and their idempotency keys. It knows its oldest entry of each kind, so that
+//! `local` finds the oldest of all stripes. Pure data; it takes the time as an argument.
 
 use super::keys::Keys;
 use super::stream::Stream;
@@ -13,31 +13,32 @@ use std::cmp::Reverse;
 use std::collections::{BinaryHeap, VecDeque};
 use std::sync::Arc;
 
-/// Microseconds since the broker was made.
+/// Microseconds since the broker was created.
 pub(super) type Stamp = u64;
 
 #[derive(Debug)]
 pub(super) struct Streams {
-    /// The epoch of streams that are not there; changes when one that had it is forgotten.
+    /// The epoch of streams that do not exist; it changes when a stream with this epoch is removed.
     epoch: Epoch,
-    /// Numbers of streams, by their names' hash.
+    /// Numbers of streams, by the hash of their names.
     index: HashTable<usize>,
     streams: Slab<NamedStream>,
-    /// Bytes of all publications that are kept.
+    /// Bytes of all publications kept.
     bytes: usize,
-    /// Every kept publication in the order it came, and some that are gone: the next victims.
+    /// The kept publications in the order they came, and some that are gone; the first is dropped next.
     oldest: VecDeque<KeptEntry>,
-    /// How many publications are kept.
+    /// Number of publications kept.
     kept_count: usize,
-    /// Streams without subscribers by when they were used, as far as that is known: each is looked at again before
-    /// it is forgotten.
+    /// Streams without subscribers by the time of their last use, which may be outdated: each is checked
+    /// again before it is removed.
     idle: BinaryHeap<Reverse<(Stamp, StreamId)>>,
-    /// Of the next stream.
+    /// The serial of the next stream.
     serial: u32,
     pub(super) keys: Keys,
 }
 
-/// Which stream an entry of a list is about; its number is another's once it is forgotten.
+/// The stream of a list's entry. Its number is reused once the stream is removed; the serial tells them
+/// apart.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 struct StreamId {
     number: u32,
@@ -50,9 +51,9 @@ struct NamedStream {
     hash: u64,
     serial: u32,
     stream: Stream,
-    /// It has subscribers, and so is not forgotten.
+    /// Whether it has subscribers, and so is not removed.
     has_subscribers: bool,
-    /// It stands in `idle`.
+    /// Whether it is listed in `idle`.
     is_listed: bool,
 }
 
@@ -63,7 +64,7 @@ struct KeptEntry {
     offset: u64,
 }
 
-/// What a part holds of what all parts together may hold so much of.
+/// What a stripe holds of the totals that are bounded.
 #[derive(Debug, Default, Clone, Copy)]
 pub(super) struct Amounts {
     pub(super) history_bytes: usize,
@@ -96,12 +97,12 @@ impl Streams {
         }
     }
 
-    /// About how many bytes it holds.
+    /// Returns an estimate of the memory it holds, in bytes.
     pub(super) fn memory(&self) -> usize {
         let streams = self.streams.capacity() * size_of::<NamedStream>() + self.index.capacity() * 9;
-        let victims = self.oldest.capacity() * size_of::<KeptEntry>()
+        let lists = self.oldest.capacity() * size_of::<KeptEntry>()
             + self.idle.capacity() * size_of::<Reverse<(Stamp, StreamId)>>();
-        self.bytes + streams + victims + self.keys.memory()
+        self.bytes + streams + lists + self.keys.memory()
     }
 
     fn find(&self, channel: &ChannelName, hash: u64) -> Option<usize> {
@@ -145,9 +146,9 @@ impl Streams {
         let position = stream.next();
         let publication = Arc::new(draft.publication(Some(position)));
         let before = stream.len();
-        let (came, went) = stream.append(publication.clone(), retention, now);
+        let (added, evicted) = stream.append(publication.clone(), retention, now);
         let after = stream.len();
-        self.bytes = self.bytes + came - went;
+        self.bytes = self.bytes + added - evicted;
         self.kept_count = self.kept_count + after - before;
         self.oldest.push_back(KeptEntry { at: now, stream: self.id(number), offset: position.offset });
         self.drop_dead_entries();
@@ -167,7 +168,7 @@ impl Streams {
         self.streams[number].stream.page(range)
     }
 
-    /// Drops what a channel does not keep any more because of its age.
+    /// Drops publications of a channel that are too old.
     fn expire(&mut self, number: usize, now: Stamp) {
         let stream = &mut self.streams[number].stream;
         let before = stream.len();
@@ -175,7 +176,7 @@ impl Streams {
         self.kept_count -= before - stream.len();
     }
 
-    /// When the oldest publication came that is kept.
+    /// Returns when the oldest publication came that is kept.
     pub(super) fn oldest_publication(&self) -> Option<Stamp> {
         self.oldest.front().map(|entry| entry.at)
     }
@@ -190,7 +191,8 @@ impl Streams {
         self.drop_dead_entries();
     }
 
-    /// Has the list begin with a publication that is kept, and not be much longer than there are such.
+    /// Removes entries of publications that are gone, so that the list begins with a kept one and stays
+    /// short.
     fn drop_dead_entries(&mut self) {
         while self.oldest.front().is_some_and(|entry| !self.is_kept(entry)) {
             self.oldest.pop_front();
@@ -211,13 +213,14 @@ impl Streams {
 
     // Streams.
 
-    /// From now on the stream is not forgotten.
+    /// Marks a channel as subscribed, so that its stream is not removed.
     pub(super) fn subscribe(&mut self, channel: &ChannelName, hash: u64, now: Stamp) {
         let number = self.find_or_insert(channel, hash, now);
         self.streams[number].has_subscribers = true;
     }
 
-    /// Its subscribers may come back: it is remembered as if it had been published in now.
+    /// Marks a channel as unsubscribed. Its subscribers may return, so it is kept as long as after a
+    /// publication.
     pub(super) fn unsubscribe(&mut self, channel: &ChannelName, hash: u64, now: Stamp) {
         let Some(number) = self.find(channel, hash) else { return };
         let named = &mut self.streams[number];
@@ -240,12 +243,14 @@ impl Streams {
         }
     }
 
-    /// When the stream without subscribers that was used longest ago was used, or earlier.
+    /// Returns a lower bound of the time at which the least recently used stream without subscribers was
+    /// used.
     pub(super) fn oldest_stream(&self) -> Option<Stamp> {
         self.idle.peek().map(|Reverse((at, _))| *at)
     }
 
-    /// Forgets the stream without subscribers that was used longest ago, or learns that another one is that.
+    /// Removes the least recently used stream without subscribers, or corrects the list if the entry was
+    /// outdated.
     pub(super) fn remove_oldest_stream(&mut self) {
         let Some(Reverse((at, id))) = self.idle.pop() else { return };
         if self.get(id).is_none() {
@@ -269,20 +274,20 @@ impl Streams {
     /// Drops keys, publications and positions that are too old; ages in microseconds.
     pub(super) fn sweep(&mut self, now: Stamp, key_age: u64, position_age: u64) {
         self.keys.expire(now, key_age);
-        let mut forgotten = Vec::new();
+        let mut expired = Vec::new();
         for (number, NamedStream { stream, has_subscribers, .. }) in &mut self.streams {
             let before = stream.len();
             self.bytes -= stream.expire(now);
             self.kept_count -= before - stream.len();
             let unused = now.saturating_sub(stream.last_used());
             if stream.is_empty() && !*has_subscribers && unused >= position_age {
-                forgotten.push(number);
+                expired.push(number);
             }
         }
-        for number in &forgotten {
+        for number in &expired {
             self.remove_stream(*number);
         }
-        if !forgotten.is_empty() {
+        if !expired.is_empty() {
             let mut idle = std::mem::take(&mut self.idle);
             idle.retain(|Reverse((_, id))| self.get(*id).is_some());
             idle.shrink_to(2 * idle.len());
@@ -291,7 +296,7 @@ impl Streams {
         self.drop_dead_entries();
     }
 
-    /// Forgets an empty stream; its offsets count again only under another epoch.
+    /// Removes an empty stream; its offsets may be used again only under another epoch.
     fn remove_stream(&mut self, number: usize) {
         if self.streams[number].stream.top().epoch == self.epoch {
             self.epoch = new_epoch();
@@ -313,7 +318,7 @@ impl Streams {
 
 #[cfg(test)]
 impl Streams {
-    /// Counts everything anew, and compares it with the accounts.
+    /// Counts everything again, to compare it with the totals.
     pub(super) fn audit(&self) -> Amounts {
         let streams = || self.streams.iter().map(|(_, named)| &named.stream);
         assert_eq!(self.kept_count, streams().map(Stream::len).sum::<usize>());
@@ -331,7 +336,7 @@ impl Streams {
     }
 }
 
-/// An epoch that no stream has had.
+/// Returns an epoch that no stream has had.
 fn new_epoch() -> Epoch {
     loop {
         let epoch = Epoch::new(crate::random::u64());

@@ -93,7 +93,7 @@ pub(super) fn presence(core: &Core, subscription: &Subscription) -> Verdict {
     channel_verdict(core, Action::Presence, subscription, rule)
 }
 
-/// Metadata of a subscriber is decided about by the rule that saw it when the client subscribed.
+/// Decides about new metadata of a subscriber, by the rule that saw it when the client subscribed.
 pub(super) fn update_presence(core: &Core, subscription: &Subscription, metadata: &Arc<str>) -> Verdict {
     let Some(rule) = &subscription.channel.options.rules.subscribe else { return Verdict::Allowed };
     if core.endpoint().authorizer(Action::Subscribe).is_some() {

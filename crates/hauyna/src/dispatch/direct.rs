@@ -32,10 +32,11 @@ pub(super) fn group(
 ) -> Next {
     let publication = publication(core, ChannelName::of_group(room), PublicationKind::Group, raw, key);
     let verdict = handler_verdict(core, Action::Group, room).unwrap_or_else(|| {
-        match core.hub().groups.can(core.user(), room, group::SEND) {
-            true => Verdict::Allowed,
+        if core.hub().groups.can(core.user(), room, group::SEND) {
+            Verdict::Allowed
+        } else {
             // The same for groups that do not exist, so that names cannot be probed.
-            false => Verdict::Refused(permission_denied("you may not send to this group")),
+            Verdict::Refused(permission_denied("you may not send to this group"))
         }
     });
     publish_if(verdict, core, id, publication)

@@ -32,7 +32,7 @@ pub(crate) fn with_recovery(core: &Core, attempt: impl FnOnce() -> Attempt, pend
     run_with_recovery(core, pending.id, attempt(), Next::Later(pending.future))
 }
 
-/// Like [`with_recovery`], for `on_open`.
+/// Lets `on_error` decide about `on_open`, like [`with_recovery`].
 pub(crate) fn open_with_recovery(
     core: &Core,
     future: BoxFuture<Result<(), Error>>,

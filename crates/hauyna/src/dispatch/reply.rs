@@ -40,7 +40,7 @@ pub(crate) struct Reply {
 enum Data {
     /// The answer has been sent already.
     Sent,
-    /// An error that the client is not told.
+    /// An error that is not sent to the client.
     Ignored(ErrorType),
     /// A close of the connection instead of an answer.
     Close(CloseCode, Cow<'static, str>),

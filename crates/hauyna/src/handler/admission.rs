@@ -82,7 +82,7 @@ impl Handler {
         self
     }
 
-    /// Also accepts a token in this query parameter, for clients that can send it no other way.
+    /// Accepts a token in this query parameter, too, for clients that can send it no other way.
     ///
     /// This is the last resort: a URL is written into the access logs of proxies, into histories and
     /// referrers. The server never logs the token, and drops it after the handshake.
@@ -131,7 +131,8 @@ impl Handler {
             let f = f.clone();
             Box::pin(async move { f(cx, token).await.map(IntoIdentity::into_identity) }) as _
         });
-        let fault = "new credentials are verified by `on_refresh` or `authenticate` already; call only one of them, once";
+        let fault =
+            "`on_refresh` or `authenticate` verifies new credentials already; call only one of them, once";
         set_once(&mut self.endpoint.refresh, f, fault);
         self
     }

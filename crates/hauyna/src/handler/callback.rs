@@ -66,7 +66,7 @@ where
     start_callback(f, |_| Ok(()))
 }
 
-/// Like [`decode_event`], for input that also validates itself.
+/// Makes a handler like [`decode_event`], for input that also validates itself.
 pub(super) fn decode_valid<T, F, Fut, R>(f: F) -> EventTask
 where
     T: Validate + DeserializeOwned + Send + 'static,

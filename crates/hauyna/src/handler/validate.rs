@@ -27,7 +27,7 @@ impl Handler {
         self
     }
 
-    /// Like [`Handler::validate`], for every event of this handler, including those of
+    /// Checks every event of this handler like [`Handler::validate`], including those of
     /// [`Handler::on_message`]. The protocol's own requests are not events; see
     /// [`ChannelOptions::validate`](crate::ChannelOptions::validate) for publications.
     pub fn validate_all(mut self, validator: impl Validator) -> Self {
@@ -36,7 +36,7 @@ impl Handler {
         self
     }
 
-    /// Like [`Handler::on`], for input that validates itself after decoding.
+    /// Handles an event like [`Handler::on`], for input that validates itself after decoding.
     ///
     /// # Panics
     ///

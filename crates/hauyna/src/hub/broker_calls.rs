@@ -21,7 +21,8 @@ impl HubCore {
         self.with_broker_or(ask, BrokerError::new)
     }
 
-    /// Like [`HubCore::with_broker`], for calls that may have had an effect although there is no answer.
+    /// Asks the broker like [`HubCore::with_broker`], for calls that may have had an effect although there is
+    /// no answer.
     pub(crate) fn with_broker_uncertain<T: Send + 'static>(
         &self,
         ask: impl FnOnce(&dyn Broker) -> Answer<Result<T, BrokerError>>,

@@ -12,7 +12,7 @@ impl HubBuilder {
     /// Runs a callback when the state of a connection has changed, with the old and the new state: one change
     /// after the other, in their order, beside the connections' own work. An error or a panic is logged and
     /// affects nothing else. May be called several times; the callback is a listener like those of
-    /// [`Hub::events`].
+    /// [`Hub::events`](crate::Hub::events).
     pub fn on_state_change<F, Fut>(mut self, f: F) -> Self
     where
         F: Fn(Connection, ConnectionState, ConnectionState) -> Fut + Send + Sync + 'static,
@@ -36,7 +36,7 @@ impl HubBuilder {
 
     /// Runs a callback when the first connection of a user opens; a lost connection counts as open until the
     /// [grace time](HubBuilder::presence_grace) is over. It runs beside the connections' own work, in order
-    /// with [`HubBuilder::on_user_offline`], as a listener like those of [`Hub::events`].
+    /// with [`HubBuilder::on_user_offline`], as a listener like those of [`Hub::events`](crate::Hub::events).
     ///
     /// ```
     /// use hauyna::Hub;

@@ -199,7 +199,7 @@ impl Limits {
 }
 
 impl Limit {
-    /// The method of the builder that sets the limit.
+    /// Returns the method of the builder that sets the limit.
     fn method(self) -> &'static str {
         match self {
             Self::Total => "max_connections",

@@ -232,7 +232,7 @@ impl HubCore {
     /// `unauthorized`: these credentials were revoked, before or since they were checked.
     pub(crate) fn check_revoked(&self, user: &str, credentials: &Credentials) -> Result<(), Reject> {
         let Credentials { token, revocations, .. } = credentials;
-        if self.revocations.refuses((user, token.as_deref()), *revocations, self.clock.millis()) {
+        if self.revocations.refuses(user, token.as_deref(), *revocations, self.clock.millis()) {
             return Err(Reject::unauthorized("the credentials were revoked"));
         }
         Ok(())

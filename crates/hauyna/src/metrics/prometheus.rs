@@ -1,6 +1,7 @@
-//! A hub's counters in the text format of OpenMetrics, which Prometheus reads. Labels come from the configuration
-//! alone (route, channel pattern) or from fixed tables (reason, error type): never a channel, a user or an
-//! address, so the number of lines is settled when the hub is built. Reads; changes nothing.
+//! A hub's counters in the text format of OpenMetrics, which Prometheus reads. Labels come only from the
+//! configuration (route, channel pattern) or from fixed tables (reason, error type), never from a channel, a
+//! user or an address, so the number of lines is fixed when the hub is built. Only reads counters; the
+//! application calls it.
 
 use super::Durations;
 use crate::connection::CloseReason;
@@ -27,9 +28,9 @@ use tower_service::Service;
 /// The media type of [`text`].
 pub const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
-/// Adds a hub's metrics to a registry of the application's, beside its own. All names begin with `hauyna_`.
+/// Adds a hub's metrics to a registry of the application, beside its own. All names begin with `hauyna_`.
 ///
-/// The registry does not keep the hub alive; once it is gone, nothing of it is written.
+/// The registry does not keep the hub alive; once the hub is gone, its metrics are no longer written.
 ///
 /// # Examples
 ///
@@ -46,23 +47,23 @@ pub fn register(hub: &Hub, registry: &mut Registry) {
     registry.register_collector(Box::new(HubMetrics(Arc::downgrade(&hub.0))));
 }
 
-/// A hub's metrics as text of the type [`CONTENT_TYPE`].
+/// Returns a hub's metrics as text of the type [`CONTENT_TYPE`].
 ///
 /// # Panics
 ///
-/// Never: a `String` takes everything that is written to it.
+/// Never: writing to a `String` does not fail.
 pub fn text(hub: &Hub) -> String {
     let mut registry = Registry::default();
     register(hub, &mut registry);
     let mut text = String::with_capacity(8 * 1024);
     prometheus_client::encoding::text::encode(&mut text, &registry)
-        .expect("invariant: strings take all text");
+        .expect("invariant: writing to a string does not fail");
     text
 }
 
-/// A tower service that answers every GET with the metrics of a hub.
+/// Returns a tower service that answers every GET with the metrics of a hub.
 ///
-/// Mount it where no stranger reaches it: the numbers tell much about an application.
+/// Mount it where strangers cannot reach it: the numbers reveal much about an application.
 ///
 /// # Examples
 ///
@@ -77,7 +78,7 @@ pub fn service(hub: &Hub) -> MetricsService {
     MetricsService(hub.clone())
 }
 
-/// Answers with the metrics of a hub; made by [`service`].
+/// A tower service that answers with the metrics of a hub; [`service`] creates it.
 #[derive(Debug, Clone)]
 pub struct MetricsService(Hub);
 
@@ -91,15 +92,15 @@ impl<B> Service<Request<B>> for MetricsService {
     }
 
     fn call(&mut self, request: Request<B>) -> Self::Future {
-        let is_asked = matches!(*request.method(), Method::GET | Method::HEAD);
-        let body = if is_asked { text(&self.0) } else { String::new() };
+        let is_read = matches!(*request.method(), Method::GET | Method::HEAD);
+        let body = if is_read { text(&self.0) } else { String::new() };
         let mut response =
             Response::new(Full::new(Bytes::from(body)).map_err(|never| match never {}).boxed_unsync());
         let headers = response.headers_mut();
         headers.insert(CONTENT_TYPE_HEADER, HeaderValue::from_static(CONTENT_TYPE));
         headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
         headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
-        if !is_asked {
+        if !is_read {
             headers.insert(ALLOW, HeaderValue::from_static("GET, HEAD"));
             *response.status_mut() = StatusCode::METHOD_NOT_ALLOWED;
         }
@@ -123,48 +124,56 @@ impl Collector for HubMetrics {
 
 fn connections(core: &HubCore, stats: &Stats, page: &mut Page<'_>) -> fmt::Result {
     let states = stats.states.iter().map(|(state, count)| (state.name().to_owned(), count as u64)).collect();
-    page.gauges(("hauyna_connections", "Live connections, by their state"), "state", &states)?;
+    page.gauges("hauyna_connections", "Live connections, by their state", "state", &states)?;
     let mut routes = Tally::new();
     for endpoint in core.routes.lock().iter().filter_map(Weak::upgrade) {
         *routes.entry(endpoint.route.clone()).or_default() += endpoint.connections.value();
     }
-    let about = ("hauyna_route_connections", "Live connections, by the pattern of their route");
-    page.gauges(about, "route", &routes)?;
-    page.gauge(("hauyna_sessions", "Sessions of lost connections that wait"), stats.sessions as u64)?;
-    page.counter(("hauyna_sessions_resumed", "Clients that came back with their session"), stats.resumed)?;
-    let about = ("hauyna_sessions_ended", "Sessions whose clients did not come back");
-    page.counter(about, stats.sessions_ended)?;
-    let about = ("hauyna_sessions_evicted", "Sessions that ended early to make room");
-    page.counter(about, stats.sessions_evicted)?;
-    page.counter(("hauyna_connections_opened", "Connections opened"), stats.opened)?;
+    page.gauges(
+        "hauyna_route_connections",
+        "Live connections, by the pattern of their route",
+        "route",
+        &routes,
+    )?;
+    page.gauge("hauyna_sessions", "Sessions of lost connections that wait", stats.sessions as u64)?;
+    page.counter("hauyna_sessions_resumed", "Clients that came back with their session", stats.resumed)?;
+    page.counter("hauyna_sessions_ended", "Sessions whose clients did not come back", stats.sessions_ended)?;
+    page.counter(
+        "hauyna_sessions_evicted",
+        "Sessions that ended early to make room",
+        stats.sessions_evicted,
+    )?;
+    page.counter("hauyna_connections_opened", "Connections opened", stats.opened)?;
     let reasons = CloseReason::NAMES.iter().zip(&core.metrics.closed);
     let reasons = reasons.map(|(name, count)| ((*name).to_owned(), count.value())).collect();
-    let about = ("hauyna_connections_closed", "Connections that ended, by the reason");
-    page.counters(about, "reason", &reasons)?;
-    page.counter(("hauyna_handshakes_refused", "Upgrades refused"), stats.handshakes_refused)?;
-    let about = "Time from a connection, or its request, to the upgrade; the application's decision included";
-    page.histogram(("hauyna_handshake_seconds", about), &core.metrics.handshakes)?;
-    let about = ("hauyna_accept_errors", "Times that accepting a connection failed");
-    page.counter(about, stats.accept_errors)
+    page.counters("hauyna_connections_closed", "Connections that ended, by the reason", "reason", &reasons)?;
+    page.counter("hauyna_handshakes_refused", "Upgrades refused", stats.handshakes_refused)?;
+    page.histogram(
+        "hauyna_handshake_seconds",
+        "Time from a connection, or its request, to the upgrade; the application's decision included",
+        &core.metrics.handshakes,
+    )?;
+    page.counter("hauyna_accept_errors", "Times that accepting a connection failed", stats.accept_errors)
 }
 
 fn messages(core: &HubCore, stats: &Stats, page: &mut Page<'_>) -> fmt::Result {
-    page.counter(("hauyna_received_bytes", "Bytes of frames received"), stats.bytes_received)?;
-    page.counter(("hauyna_sent_bytes", "Bytes of frames sent"), stats.bytes_sent)?;
-    page.counter(("hauyna_messages_received", "Messages received from clients"), stats.requests)?;
-    page.counter(("hauyna_messages_published", "Publications handed to the broker"), stats.published)?;
-    page.counter(("hauyna_messages_delivered", "Messages given to receivers"), stats.delivered)?;
-    let about = ("hauyna_events_dropped", "System events that no listener was told");
-    page.counter(about, stats.events_dropped)?;
-    page.counter(("hauyna_messages_dropped", "Publications dropped for slow consumers"), stats.dropped)?;
-    page.counter(("hauyna_client_events", "Client events admitted"), stats.client_events)?;
-    let about = ("hauyna_client_events_dropped", "Client events not written to one of their receivers");
-    page.counter(about, stats.client_events_dropped)?;
+    page.counter("hauyna_received_bytes", "Bytes of frames received", stats.bytes_received)?;
+    page.counter("hauyna_sent_bytes", "Bytes of frames sent", stats.bytes_sent)?;
+    page.counter("hauyna_messages_received", "Messages received from clients", stats.requests)?;
+    page.counter("hauyna_messages_published", "Publications handed to the broker", stats.published)?;
+    page.counter("hauyna_messages_delivered", "Messages given to receivers", stats.delivered)?;
+    page.counter("hauyna_events_dropped", "System events that no listener was told", stats.events_dropped)?;
+    page.counter("hauyna_messages_dropped", "Publications dropped for slow consumers", stats.dropped)?;
+    page.counter("hauyna_client_events", "Client events admitted", stats.client_events)?;
+    page.counter(
+        "hauyna_client_events_dropped",
+        "Client events not written to one of their receivers",
+        stats.client_events_dropped,
+    )?;
     let types = ErrorType::ALL.iter().zip(&core.metrics.refused);
     let types = types.map(|(kind, count)| (kind.as_str().to_owned(), count.value())).collect();
-    let about = ("hauyna_errors", "Requests answered with an error, by its type");
-    page.counters(about, "error_type", &types)?;
-    page.counter(("hauyna_callback_panics", "Panics of the application's callbacks"), stats.panics)?;
+    page.counters("hauyna_errors", "Requests answered with an error, by its type", "error_type", &types)?;
+    page.counter("hauyna_callback_panics", "Panics of the application's callbacks", stats.panics)?;
     let parts = [
         ("connections", stats.memory.connections),
         ("sessions", stats.memory.sessions),
@@ -173,7 +182,7 @@ fn messages(core: &HubCore, stats: &Stats, page: &mut Page<'_>) -> fmt::Result {
         ("outboxes", stats.memory.outboxes),
     ];
     let parts = parts.map(|(part, bytes)| (part.to_owned(), bytes as u64)).into();
-    page.gauges(("hauyna_memory_bytes", "Estimate of the memory taken, by what takes it"), "part", &parts)
+    page.gauges("hauyna_memory_bytes", "Estimate of the memory taken, by what takes it", "part", &parts)
 }
 
 fn channels(core: &HubCore, page: &mut Page<'_>) -> fmt::Result {
@@ -183,50 +192,56 @@ fn channels(core: &HubCore, page: &mut Page<'_>) -> fmt::Result {
         *channels.entry(pattern.to_owned()).or_default() += usage.channels.value();
         *subscriptions.entry(pattern.to_owned()).or_default() += usage.subscriptions.value();
     }
-    let about = ("hauyna_channels", "Channels with subscribers, by the pattern they are declared with");
-    page.gauges(about, "pattern", &channels)?;
-    let about = ("hauyna_subscriptions", "Subscriptions, by the pattern of their channel");
-    page.gauges(about, "pattern", &subscriptions)?;
-    page.gauge(("hauyna_broker_up", "Whether the broker can publish"), u64::from(core.broker.is_ready()))
+    page.gauges(
+        "hauyna_channels",
+        "Channels with subscribers, by the pattern they are declared with",
+        "pattern",
+        &channels,
+    )?;
+    page.gauges(
+        "hauyna_subscriptions",
+        "Subscriptions, by the pattern of their channel",
+        "pattern",
+        &subscriptions,
+    )?;
+    page.gauge("hauyna_broker_up", "Whether the broker can publish", u64::from(core.broker.is_ready()))
 }
 
 /// Values by label, each label once.
 type Tally = BTreeMap<String, u64>;
 
-/// The page that is being written. `about` is a metric's name and what it is.
+/// The page that is being written.
 struct Page<'a>(DescriptorEncoder<'a>);
 
-type About<'a> = (&'a str, &'a str);
-
 impl Page<'_> {
-    fn gauge(&mut self, (name, help): About<'_>, value: u64) -> fmt::Result {
+    fn gauge(&mut self, name: &str, help: &str, value: u64) -> fmt::Result {
         self.0.encode_descriptor(name, help, None, MetricType::Gauge)?.encode_gauge(&signed(value))
     }
 
-    fn gauges(&mut self, (name, help): About<'_>, label: &str, values: &Tally) -> fmt::Result {
+    fn gauges(&mut self, name: &str, help: &str, label: &str, values: &Tally) -> fmt::Result {
         let mut metric = self.0.encode_descriptor(name, help, None, MetricType::Gauge)?;
-        for (of, value) in values {
-            metric.encode_family(&[(label, &*escaped(of))])?.encode_gauge(&signed(*value))?;
+        for (label_value, value) in values {
+            metric.encode_family(&[(label, &*escaped(label_value))])?.encode_gauge(&signed(*value))?;
         }
         Ok(())
     }
 
-    /// A counter's name gets `_total` behind it.
-    fn counter(&mut self, (name, help): About<'_>, value: u64) -> fmt::Result {
+    /// Writes a counter, whose name gets the suffix `_total`.
+    fn counter(&mut self, name: &str, help: &str, value: u64) -> fmt::Result {
         let mut metric = self.0.encode_descriptor(name, help, None, MetricType::Counter)?;
         metric.encode_counter::<NoLabelSet, _, f64>(&value, None)
     }
 
-    fn counters(&mut self, (name, help): About<'_>, label: &str, values: &Tally) -> fmt::Result {
+    fn counters(&mut self, name: &str, help: &str, label: &str, values: &Tally) -> fmt::Result {
         let mut metric = self.0.encode_descriptor(name, help, None, MetricType::Counter)?;
-        for (of, value) in values {
-            let labels = [(label, &*escaped(of))];
+        for (label_value, value) in values {
+            let labels = [(label, &*escaped(label_value))];
             metric.encode_family(&labels)?.encode_counter::<NoLabelSet, _, f64>(value, None)?;
         }
         Ok(())
     }
 
-    fn histogram(&mut self, (name, help): About<'_>, durations: &Durations) -> fmt::Result {
+    fn histogram(&mut self, name: &str, help: &str, durations: &Durations) -> fmt::Result {
         let (sum, buckets) = durations.buckets();
         let count = buckets.iter().map(|(_, count)| count).sum();
         let mut metric = self.0.encode_descriptor(name, help, None, MetricType::Histogram)?;
@@ -238,7 +253,7 @@ fn signed(value: u64) -> i64 {
     i64::try_from(value).unwrap_or(i64::MAX)
 }
 
-/// A label's value as the format wants it, which the encoder leaves to us.
+/// Escapes a label's value for the format, because the encoder does not.
 fn escaped(value: &str) -> Cow<'_, str> {
     if !value.contains(['\\', '"', '\n']) {
         return Cow::Borrowed(value);

@@ -1,5 +1,6 @@
-//! One accepted TCP connection up to its end or its upgrade: TLS is begun, where it is wanted, and the head is
-//! read, under a single deadline that no trickle extends; upgrades are answered here, every other request goes to hyper with what was read.
+//! One accepted TCP connection until its end or its upgrade: the TLS handshake, if the server has TLS, and
+//! reading the head, under one deadline that slow bytes do not extend. Upgrades are answered here; every
+//! other request goes to hyper with the bytes read so far. `serve` calls this.
 
 use super::admit::admit;
 use super::{ConnectRequest, RouterService};
@@ -18,9 +19,9 @@ use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::time::Instant;
 
-/// A fresh connection's bytes.
+/// The byte stream of a new connection.
 trait Stream: AsyncRead + AsyncWrite + Unpin + Send + 'static {
-    /// The connection as it is used from then on.
+    /// Converts the stream into the transport of an upgraded connection.
     fn link(self, early: Vec<u8>) -> Link;
 }
 
@@ -37,35 +38,33 @@ impl Stream for tokio_rustls::server::TlsStream<TcpStream> {
     }
 }
 
-/// How far a fresh connection has come when its deadline no longer counts.
+/// How far a new connection has come when its deadline no longer applies.
 enum Outcome<S> {
     /// It was upgraded, or refused and closed.
     Done,
-    /// An ordinary HTTP request, or one that has to pass layers.
+    /// It is an ordinary HTTP request, or one that has to pass layers.
     Http(S, Bytes),
 }
 
-/// Serves a fresh connection; `patience` is for the head and the decision together.
-pub(super) async fn accepted(
-    service: RouterService,
-    (stream, peer): (TcpStream, SocketAddr),
-    timeout: Duration,
-) {
-    serve(service, (stream, peer), Deadline::after(timeout)).await;
+/// Serves a new connection; `timeout` is for the head and the decision together.
+pub(super) async fn accepted(service: RouterService, stream: TcpStream, peer: SocketAddr, timeout: Duration) {
+    serve(service, stream, peer, Deadline::after(timeout)).await;
 }
 
-/// As [`accepted`], with TLS: `patience` is for its handshake, too.
+/// Serves a new connection with TLS, like [`accepted`]: `timeout` includes the TLS handshake.
 #[cfg(feature = "tls")]
 pub(super) async fn accepted_tls(
-    (service, acceptor): (RouterService, tokio_rustls::TlsAcceptor),
-    (stream, peer): (TcpStream, SocketAddr),
-    patience: Duration,
+    service: RouterService,
+    acceptor: tokio_rustls::TlsAcceptor,
+    stream: TcpStream,
+    peer: SocketAddr,
+    timeout: Duration,
 ) {
-    let deadline = Deadline::after(patience);
+    let deadline = Deadline::after(timeout);
     match tokio::time::timeout_at(deadline.at, acceptor.accept(stream)).await {
-        Ok(Ok(stream)) => serve(service, (stream, peer), deadline).await,
+        Ok(Ok(stream)) => serve(service, stream, peer, deadline).await,
         Ok(Err(error)) => log_lost_connection(&service, &error.to_string()),
-        Err(_) => log_lost_connection(&service, "too slow for the handshake of TLS"),
+        Err(_) => log_lost_connection(&service, "the TLS handshake took too long"),
     }
 }
 
@@ -75,27 +74,27 @@ fn log_lost_connection(service: &RouterService, why: &str) {
     tracing::debug!(target: "hauyna::server", why = %why.escape_debug(), "no TLS");
 }
 
-/// Until when a handshake must be over, and how long other things may take.
+/// When a handshake must be over, and the timeout for what follows.
 #[derive(Clone, Copy)]
 struct Deadline {
     at: Instant,
-    patience: Duration,
+    timeout: Duration,
 }
 
 impl Deadline {
-    fn after(patience: Duration) -> Self {
-        Self { at: crate::clock::after(patience), patience }
+    fn after(timeout: Duration) -> Self {
+        Self { at: crate::clock::after(timeout), timeout }
     }
 }
 
-async fn serve<S: Stream>(service: RouterService, (stream, peer): (S, SocketAddr), deadline: Deadline) {
-    let Deadline { at, patience } = deadline;
+async fn serve<S: Stream>(service: RouterService, stream: S, peer: SocketAddr, deadline: Deadline) {
+    let Deadline { at, timeout } = deadline;
     let routes = service.routes.clone();
     match tokio::time::timeout_at(at, arrive(&service, stream, peer)).await {
         Ok(Ok(Outcome::Http(stream, read))) => {
-            let service = service.for_peer(peer).with_timeout(patience);
-            // On the heap: almost nobody needs it, and everybody's task would be the larger for it.
-            Box::pin(http(service, Rewound::new(read, stream, patience), patience)).await;
+            let service = service.for_peer(peer).with_timeout(timeout);
+            // On the heap: few connections need it, and it would make the task of every connection larger.
+            Box::pin(http(service, Rewound::new(read, stream, timeout), timeout)).await;
         }
         Ok(Ok(Outcome::Done)) => {}
         Ok(Err(error)) => tracing::debug!(target: "hauyna::server", %error, "lost before its upgrade"),
@@ -111,7 +110,7 @@ async fn arrive<S: Stream>(
     mut stream: S,
     peer: SocketAddr,
 ) -> io::Result<Outcome<S>> {
-    let (routes, began) = (&service.routes, Instant::now());
+    let (routes, start) = (&service.routes, Instant::now());
     let head = match read_head(&mut stream).await? {
         Ok(head) => head,
         Err(refusal) => {
@@ -132,11 +131,12 @@ async fn arrive<S: Stream>(
         Ok(admission) => {
             let mut answer = Vec::with_capacity(256);
             admission.upgrade.write_response(admission.protocol(), admission.extensions(), &mut answer);
-            // Before its client can know: where the answer cannot be written, this takes it back.
+            // Registered before the client can know; if the answer cannot be written, dropping it takes it
+            // back.
             let connection = admission.register(routes);
             stream.write_all(&answer).await?;
             connection.start(stream.link(bytes[head_len..].to_vec()));
-            routes.hub.0.metrics.handshakes.observe(began.elapsed());
+            routes.hub.0.metrics.handshakes.observe(start.elapsed());
             Ok(Outcome::Done)
         }
         Err(refused) => {
@@ -172,13 +172,13 @@ async fn read_head<S: Stream>(stream: &mut S) -> io::Result<Result<Head, Refusal
     .await
 }
 
-/// Sends a refusal and closes, without resetting the connection under an answer that is not read yet.
+/// Sends a refusal and closes, without a reset that could discard the answer before the client has read it.
 async fn refuse<S: Stream>(mut stream: S, answer: &[u8]) -> io::Result<Outcome<S>> {
     stream.write_all(answer).await?;
     stream.shutdown().await?;
     let drain = async {
-        let mut left = MAX_DRAINED_BYTES;
-        while left > 0 {
+        let mut remaining = MAX_DRAINED_BYTES;
+        while remaining > 0 {
             let read = poll_fn(|cx| {
                 with_scratch(|scratch| {
                     let mut buffer = ReadBuf::new(scratch);
@@ -188,7 +188,7 @@ async fn refuse<S: Stream>(mut stream: S, answer: &[u8]) -> io::Result<Outcome<S
             });
             match read.await {
                 Ok(0) | Err(_) => return,
-                Ok(read) => left = left.saturating_sub(read),
+                Ok(read) => remaining = remaining.saturating_sub(read),
             }
         }
     };
@@ -196,13 +196,13 @@ async fn refuse<S: Stream>(mut stream: S, answer: &[u8]) -> io::Result<Outcome<S
     Ok(Outcome::Done)
 }
 
-/// An ordinary HTTP/1.1 connection, the head of its first request read already.
-async fn http<S: Stream>(service: RouterService, io: Rewound<S>, patience: Duration) {
+/// Serves an ordinary HTTP/1.1 connection whose first head has been read already.
+async fn http<S: Stream>(service: RouterService, io: Rewound<S>, timeout: Duration) {
     let hub = service.routes.hub.clone();
     let service = TowerToHyperService::new(service);
     let connection = hyper::server::conn::http1::Builder::new()
         .timer(TokioTimer::new())
-        .header_read_timeout(patience)
+        .header_read_timeout(timeout)
         .max_buf_size(16 * 1024)
         .max_headers(100)
         .serve_connection(TokioIo::new(io), service)
@@ -212,10 +212,10 @@ async fn http<S: Stream>(service: RouterService, io: Rewound<S>, patience: Durat
         _ = connection.as_mut() => {}
         () = hub.0.lifecycle.until_stopped() => {
             connection.as_mut().graceful_shutdown();
-            let _ = crate::clock::timeout(patience, connection).await;
+            let _ = crate::clock::timeout(timeout, connection).await;
         }
     }
 }
 
-/// Bytes that are read and dropped after a refusal.
+/// Maximum number of bytes read and dropped after a refusal.
 const MAX_DRAINED_BYTES: usize = 256 * 1024;

@@ -1,5 +1,5 @@
-//! Decides about one upgrade: the rules of RFC 6455, the page's origin, the limits, who the client is. What
-//! comes out is a connection ready to be opened, or an HTTP refusal.
+//! Decides about one upgrade: the rules of RFC 6455, the page's origin, the limits, who the client is. The
+//! result is a connection ready to be opened, or an HTTP refusal. `accept` and `service` call this.
 
 use super::origin::log_refused;
 use super::request::{check_utf8, without_tokens};
@@ -28,16 +28,16 @@ use std::sync::Arc;
 use std::task::Poll;
 use tracing::Instrument;
 
-/// An upgrade that may go on.
+/// An upgrade that was admitted.
 pub(crate) struct Admission {
     endpoint: Arc<Endpoint>,
     user: UserId,
     arrival: ConnectInfo,
     place: Place,
     credentials: Credentials,
-    /// The session that it goes on with.
+    /// The session that the connection resumes.
     claim: Option<Claim>,
-    /// What was attached to the request, and by `identify`.
+    /// Values attached to the request, and by `identify`.
     attached: DetachedExtensions,
     session_key: Option<Box<str>>,
     pub(crate) upgrade: Upgrade,
@@ -45,13 +45,13 @@ pub(crate) struct Admission {
     negotiated: Option<Negotiated>,
 }
 
-/// Why an upgrade may not go on.
+/// Why an upgrade was refused.
 pub(crate) enum AdmissionError {
     Handshake(Refusal),
     Reject(Reject),
 }
 
-/// Decides about a request for a route.
+/// Decides about an upgrade for a route.
 pub(crate) async fn admit(
     routes: &Arc<Routes>,
     endpoint: &Arc<Endpoint>,
@@ -77,7 +77,7 @@ async fn admit_request(
     check_utf8(request.uri())?;
     if !endpoint.origins.allow(request.headers()) {
         log_refused(endpoint.route.as_str(), request.headers());
-        return Err(Reject::denied("this page may not connect").into());
+        return Err(Reject::denied("pages of this origin may not connect").into());
     }
     let hub = &routes.hub.0;
     if routes.hub.is_stopping() {
@@ -105,12 +105,12 @@ async fn admit_request(
     let token = encoding.and_then(|_| request.resume_token()).map(Cow::into_owned);
     let scope = session_key.as_deref().unwrap_or(arrival.path());
     let attached = DetachedExtensions::new(hub, request.into_extensions(), attached);
-    // Before the place is taken: the connection that was lost may still have it.
+    // Before the place is taken: the lost connection may still hold it.
     let claim = match token {
         Some(token) => {
-            let shown =
+            let presented =
                 PresentedToken { token: &token, endpoint, scope, expiry: OwnExpiry::of(&credentials) };
-            hub.sessions.claim(hub, &user, shown).await
+            hub.sessions.claim(hub, &user, presented).await
         }
         None => None,
     };
@@ -131,7 +131,8 @@ async fn admit_request(
     })
 }
 
-/// What the last middleware comes to: who is it, and may they have one connection more?
+/// Runs after the last middleware: identifies the client and checks that one more connection is within the
+/// limits.
 pub(super) async fn check_identity(
     routes: &Routes,
     endpoint: &Arc<Endpoint>,
@@ -156,8 +157,8 @@ pub(super) async fn check_identity(
             let scope = session_key.as_deref().unwrap_or(request.uri().path());
             let token = request.resume_token();
             let expiry = OwnExpiry::of(&credentials);
-            let shown = token.as_deref().map(|token| PresentedToken { token, endpoint, scope, expiry });
-            anonymous(hub, &mut credentials, shown.as_ref())?
+            let presented = token.as_deref().map(|token| PresentedToken { token, endpoint, scope, expiry });
+            anonymous(hub, &mut credentials, presented.as_ref())?
         }
     };
     if let Some(expiry) = &credentials.expiry {
@@ -171,19 +172,20 @@ pub(super) async fn check_identity(
     Ok(Admitted { request, user, credentials, is_generated, session_key, attached: identity.attached })
 }
 
-/// Whether it takes the place of a connection that still seems to live, so that it needs none of its own.
+/// Whether it resumes the session of a connection that still seems alive, so that it needs no place of its
+/// own.
 fn is_resuming(hub: &HubCore, request: &ConnectRequest) -> bool {
     request.resume_token().is_some_and(|token| hub.sessions.is_live(hub, &token))
 }
 
-/// The name of a client that has none: that of the session it goes on with, else a new one. With the name come the
-/// credentials that the session had, where the request has none of its own.
+/// Returns the name for a client without one: that of the session it resumes, else a new one. With the name
+/// come the credentials of the session, if the request has none of its own.
 fn anonymous(
     hub: &HubCore,
     credentials: &mut Credentials,
-    shown: Option<&PresentedToken<'_>>,
+    presented: Option<&PresentedToken<'_>>,
 ) -> Result<UserId, Reject> {
-    let known = shown.and_then(|shown| hub.sessions.identity_of_session(hub, shown));
+    let known = presented.and_then(|presented| hub.sessions.identity_of_session(hub, presented));
     let Some(RestoredIdentity { user, credentials: of_session }) = known else {
         let name = format!("anonymous_{:016x}", crate::random::u64());
         return UserId::new(&name).map_err(|error| Reject::invalid(error.to_string()));
@@ -193,7 +195,7 @@ fn anonymous(
     Ok(user)
 }
 
-/// Runs the application's decision; where it panics, this client alone is refused.
+/// Runs a decision of the application; if it panics, only this client is refused.
 async fn contain_panic<T>(
     hub: &HubCore,
     decision: impl Future<Output = Result<T, Reject>>,
@@ -227,7 +229,8 @@ impl Admission {
     pub(crate) fn register(self, routes: &Routes) -> UnopenedConnection {
         let hub = routes.hub.0.clone();
         let id = self.place.id();
-        // A peer with a smaller window than ours gets plain frames, which is always allowed (RFC 7692 §6).
+        // A peer with a smaller window than the server's gets plain frames, which is always allowed (RFC 7692
+        // §6).
         let deflate = self.negotiated.as_ref().is_some_and(|negotiated| negotiated.window.fits(usize::MAX));
         let particulars = ConnectionParts {
             id,
@@ -263,7 +266,7 @@ impl AdmissionError {
         }
     }
 
-    /// The whole answer: a fixed or the application's own text as JSON, never anything of the request.
+    /// Returns the whole answer: a fixed text or the application's own as JSON, and nothing from the request.
     pub(crate) fn response(&self) -> Response<String> {
         let reject = match self {
             Self::Handshake(refusal) => return refusal.response().map(str::to_owned),
@@ -283,7 +286,7 @@ impl AdmissionError {
         headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
         headers.insert(CONNECTION, HeaderValue::from_static("close"));
         if reject.status == StatusCode::UNAUTHORIZED {
-            // RFC 9110 §11.6.1 wants a challenge.
+            // RFC 9110 §11.6.1 requires a challenge.
             headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
         }
         if reject.status == StatusCode::SERVICE_UNAVAILABLE {

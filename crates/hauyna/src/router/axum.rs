@@ -1,4 +1,4 @@
-//! The way into an axum application: the routes as an axum router, to be merged with others.
+//! The integration with axum: the routes as an axum router, to be merged with others.
 
 use super::Router;
 use super::path::spellings;
@@ -8,16 +8,18 @@ use std::borrow::Cow;
 use std::net::SocketAddr;
 
 impl Router {
-    /// The WebSocket routes as an axum router, to be merged into an application beside its own routes. The
-    /// peer's address is known where the application is served with connect info
-    /// (`app.into_make_service_with_connect_info::<SocketAddr>()`), which limits for each address need. A [`fallback`](Router::fallback) is
-    /// that of the axum router; an application that is merged with it can have no other.
+    /// Returns the WebSocket routes as an axum router, to be merged into an application beside its own
+    /// routes. The peer's address is known if the application is served with connect info
+    /// (`app.into_make_service_with_connect_info::<SocketAddr>()`), which limits per address need. A
+    /// [`fallback`](Router::fallback) becomes that of the axum router; an application merged with it can have
+    /// no other.
     ///
-    /// Where the router is nested, its routes and [`param`](crate::ConnectRequest::param) see the path without the
-    /// prefix, as everything in axum does. Sessions are bound to the whole path.
+    /// If the router is nested, its routes and [`param`](crate::ConnectRequest::param) see the path without
+    /// the prefix, as everything in axum does. Sessions are bound to the whole path.
     ///
-    /// axum compares paths undecoded. A route with letters beyond ASCII is mounted as browsers escape it
-    /// (`/caf%C3%A9`), with lower-case digits, and unescaped; a client that escapes ASCII letters too gets 404.
+    /// axum compares paths undecoded. A route with letters beyond ASCII is mounted in three spellings: as
+    /// browsers escape it (`/caf%C3%A9`), with lower-case digits, and unescaped; a client that escapes ASCII
+    /// letters too gets 404.
     ///
     /// ```
     /// use axum::routing::get;
@@ -41,12 +43,13 @@ impl Router {
     }
 }
 
-/// The path that the client has asked for, where axum has cut off the prefix that the router is nested under.
+/// Returns the path that the client requested, if axum has cut off the prefix that the router is nested
+/// under.
 pub(super) fn whole_path(extensions: &http::Extensions) -> Option<&str> {
     extensions.get::<OriginalUri>().map(|original| original.path())
 }
 
-/// Takes tokens out of the target that axum attaches to a request: the connection keeps it.
+/// Removes tokens from the target that axum attaches to a request, because the connection keeps it.
 pub(super) fn forget_tokens(extensions: &mut http::Extensions, parameter: Option<&str>) {
     let Some(OriginalUri(uri)) = extensions.get::<OriginalUri>() else { return };
     let Some(target) = uri.path_and_query() else { return };
@@ -58,12 +61,12 @@ pub(super) fn forget_tokens(extensions: &mut http::Extensions, parameter: Option
     }
 }
 
-/// The address that axum was told.
+/// Returns the peer's address that axum attached.
 pub(super) fn take_peer(extensions: &mut http::Extensions) -> Option<SocketAddr> {
     extensions.remove::<ConnectInfo<SocketAddr>>().map(|info| info.0)
 }
 
-/// Bytes of the target that axum attaches to a request.
+/// Returns the bytes of the target that axum attaches to a request.
 pub(crate) fn weight_of_target(extensions: &http::Extensions) -> usize {
     let target = extensions.get::<OriginalUri>().and_then(|uri| uri.path_and_query());
     target.map_or(0, |target| target.as_str().len())

@@ -1,5 +1,5 @@
-//! Tower services with their types taken away: the fallback, and what layers have put around the routes. The
-//! part of the router's builder that adds middleware is here, too. Called by `service`.
+//! Tower services with their types erased: the fallback, and the layers around the routes. Also the part of
+//! the router's builder that adds middleware and layers. `service` calls the erased services.
 
 use super::middleware::erase_middleware;
 use super::{Admitted, Body, ConnectRequest, Next, Router, RouterService};
@@ -15,7 +15,7 @@ use tower_service::Service;
 
 pub(super) type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
-/// A service of any type, called with a request of its own each time.
+/// A service of any type; every call gets its own clone.
 pub(super) type ErasedService =
     Arc<dyn Fn(Request<Body>) -> BoxFuture<Result<Response<Body>, BoxError>> + Send + Sync>;
 
@@ -36,8 +36,8 @@ where
     })
 }
 
-/// The call itself, its types gone before anything waits for it: the compiler cannot see otherwise that the
-/// future is `Send`.
+/// Calls the service and boxes the future before anything awaits it: otherwise the compiler cannot prove that
+/// the future is `Send`.
 fn called<S, B>(service: &mut S, request: Request<Body>) -> BoxFuture<Result<Response<Body>, BoxError>>
 where
     S: Service<Request<Body>, Response = Response<B>> + 'static,
@@ -50,7 +50,7 @@ where
     Box::pin(async move { future.await.map(|response| response.map(boxed)).map_err(Into::into) })
 }
 
-/// A body of any type as the one that all services here take.
+/// Boxes a body of any type as the one body type of all services here.
 pub(super) fn boxed<B>(body: B) -> Body
 where
     B: hyper::body::Body<Data = Bytes> + Send + 'static,
@@ -60,8 +60,8 @@ where
 }
 
 impl Router {
-    /// Adds a middleware for all routes: it runs before `identify`, those added first before those added later,
-    /// and all of them before a handler's own. See [`Handler::middleware`](crate::Handler::middleware).
+    /// Adds a middleware for all routes: it runs before `identify`, in the order in which they were added,
+    /// and before a handler's own. See [`Handler::middleware`](crate::Handler::middleware).
     pub fn middleware<F, Fut>(mut self, f: F) -> Self
     where
         F: Fn(ConnectRequest, Next) -> Fut + Send + Sync + 'static,
@@ -71,15 +71,15 @@ impl Router {
         self
     }
 
-    /// Puts a tower layer around everything: every request passes it before its route is looked for, the
-    /// fallback's too. The layer added last is the outermost.
+    /// Puts a tower layer around everything: every request passes it before its route is looked up, including
+    /// those for the fallback. The layer added last is the outermost.
     ///
-    /// What a layer attaches to the request can be read in `identify` and in callbacks. The address of the peer
-    /// is attached as a `SocketAddr`, where the server knows it. Upgrades, layers included, have the handshake's
-    /// deadline. An error of a layer is answered with 500.
+    /// Values that a layer attaches to the request can be read in `identify` and in callbacks. The address of
+    /// the peer is attached as a `SocketAddr`, if the server knows it. Upgrades, layers included, have to
+    /// finish within the handshake's deadline. An error of a layer is answered with 500.
     ///
-    /// With a layer the stand-alone server reads its requests through hyper; a connection costs as much as
-    /// without, its handshake about twice as much.
+    /// With a layer the stand-alone server reads its requests through hyper; an open connection costs the
+    /// same as without, its handshake about twice as much.
     ///
     /// # Examples
     ///

@@ -1,5 +1,5 @@
-//! What stands between an upgrade and its admission: the middleware of the router, then that of the handler,
-//! then `identify`. Run by `admit`, within the handshake's deadline; nothing here outlives the handshake.
+//! What runs between an upgrade and its admission: the middleware of the router, then that of the handler,
+//! then `identify`. `admit` runs it within the handshake's deadline; nothing here outlives the handshake.
 
 use super::{ConnectRequest, Routes, admit};
 use crate::broker::BoxFuture;
@@ -28,11 +28,11 @@ where
     })
 }
 
-/// What comes after a middleware: the next one, and in the end `identify`.
+/// The rest of the chain after a middleware: the next one, and in the end `identify`.
 pub struct Next {
     routes: Arc<Routes>,
     endpoint: Arc<Endpoint>,
-    /// How many have had their turn.
+    /// Number of middleware that have run.
     position: usize,
 }
 
@@ -41,12 +41,12 @@ impl Next {
         Self { routes, endpoint, position: 0 }
     }
 
-    /// Goes on with a request, as it is or with something attached. The answer says whether it was admitted;
+    /// Passes a request on, unchanged or with something attached. The result says whether it was admitted;
     /// only then is the connection opened.
     ///
     /// # Errors
     ///
-    /// A later middleware, `identify` or a limit refused the request.
+    /// The refusal by a later middleware, by `identify` or by a limit.
     pub async fn run(mut self, request: ConnectRequest) -> Result<Admitted, Reject> {
         let all = self.routes.middleware.iter().chain(&self.endpoint.middleware);
         let Some(middleware) = all.clone().nth(self.position).cloned() else {
@@ -62,21 +62,21 @@ pub struct Admitted {
     pub(super) request: ConnectRequest,
     pub(super) user: UserId,
     pub(super) credentials: Credentials,
-    /// Whether the hub made up the user's name.
+    /// Whether the hub generated the user's name.
     pub(super) is_generated: bool,
-    /// What a session is bound to, where the handler says so.
+    /// The key that a session is bound to, if the handler sets one.
     pub(super) session_key: Option<Box<str>>,
-    /// What `identify` attached.
+    /// Values that `identify` attached.
     pub(super) attached: http::Extensions,
 }
 
 impl Admitted {
-    /// The user it was admitted as.
+    /// Returns the user that it was admitted as.
     pub fn user(&self) -> &UserId {
         &self.user
     }
 
-    /// When its credentials expire, where they do.
+    /// Returns when its credentials expire, if they do.
     pub fn expires_at(&self) -> Option<SystemTime> {
         self.credentials.expiry.map(|expiry| expiry.at)
     }

@@ -1,6 +1,7 @@
 //! From paths to handlers. `Router` is the builder; `admit` decides about one upgrade; `serve` is the
-//! stand-alone server, `service` the tower service, `axum` the way into an axum application; `middleware` and
-//! `layer` stand before the decision, `params` reads parameters, `path` spells paths.
+//! stand-alone server, `service` the tower service, `axum` the integration with axum; `middleware` and
+//! `layer` run before the decision, `params` reads parameters, `path` normalises paths, `origin` checks
+//! pages.
 
 mod accept;
 mod admit;
@@ -63,7 +64,7 @@ pub struct Router {
     fallback: Option<ErasedService>,
 }
 
-/// What serving needs of a router, shared by all connections.
+/// The parts of a router that serving needs, shared by all connections.
 pub(crate) struct Routes {
     pub(crate) hub: Hub,
     routes: matchit::Router<Arc<Endpoint>>,
@@ -71,11 +72,11 @@ pub(crate) struct Routes {
     fallback: Option<ErasedService>,
 }
 
-/// A tower layer, not yet around anything.
+/// A tower layer that has not been applied yet.
 type Wrap = Box<dyn FnOnce(RouterService) -> RouterService + Send + Sync>;
 
 impl Router {
-    /// A router without routes.
+    /// Creates a router without routes.
     pub fn new(hub: Hub) -> Self {
         Self {
             hub,
@@ -87,14 +88,15 @@ impl Router {
         }
     }
 
-    /// Mounts a handler. `path` may have parameters, `{name}` for one whole segment and `{*name}` for the rest.
+    /// Mounts a handler. `path` may have parameters, `{name}` for one whole segment and `{*name}` for the
+    /// rest.
     ///
-    /// Paths are compared after they are decoded: `/café/{name}` takes `/caf%C3%A9/ada`, and may itself be written in
-    /// either way. An escaped slash (`%2F`) separates no segments.
+    /// Paths are compared after they are decoded: `/café/{name}` matches `/caf%C3%A9/ada`, and may itself be
+    /// written in either way. An escaped slash (`%2F`) separates no segments.
     ///
     /// # Panics
     ///
-    /// Where the path can never match (`chat`, `/:id`, `/room-{id}`, `/a/../b`) or is already taken.
+    /// If the path can never match (`chat`, `/:id`, `/room-{id}`, `/a/../b`) or is already mounted.
     pub fn websocket(mut self, path: &str, handler: Handler) -> Self {
         let mut endpoint = handler.into_endpoint();
         path.clone_into(&mut endpoint.route);
@@ -110,11 +112,11 @@ impl Router {
         self
     }
 
-    /// Answers every other HTTP request with a tower service, such as an axum router. Without one they get 404.
+    /// Sets a tower service, such as an axum router, for all other HTTP requests. Without one they get 404.
     ///
     /// # Panics
     ///
-    /// Where it is called twice.
+    /// If it is called twice.
     pub fn fallback<S, B>(mut self, service: S) -> Self
     where
         S: tower_service::Service<http::Request<Body>, Response = http::Response<B>>
@@ -140,13 +142,13 @@ impl Router {
         self.into_server().serve(address).await
     }
 
-    /// The stand-alone server, to set its options first.
+    /// Returns the stand-alone server, to set its options first.
     pub fn into_server(self) -> Server {
         Server::new(self.into_service())
     }
 
-    /// A tower service for `http::Request`s. Requests that are no upgrade of one of the routes go to the fallback.
-    /// A handshake has 10 s.
+    /// Returns a tower service for `http::Request`s. Requests that are no upgrade of one of the routes go to
+    /// the fallback. A handshake has 10 s.
     pub fn into_service(self) -> RouterService {
         let Self { hub, routes, middleware, layers, fallback, .. } = self;
         let inner = RouterService::new(Arc::new(Routes { hub, routes, middleware, fallback }));

@@ -1,5 +1,5 @@
-//! Which web pages may connect. A browser sends the page's `Origin`; a program that is no browser sends
-//! none and is not asked. This is what keeps a foreign page from using a visitor's cookies.
+//! Which web pages may connect. A browser sends the page's `Origin`; a program that is no browser sends none
+//! and is not checked. This keeps a foreign page from using a visitor's cookies. `admit` checks it.
 
 use crate::error::{Error, Result};
 use crate::log;
@@ -16,27 +16,35 @@ pub enum Origins {
     SameOrigin,
     /// Pages of the same origin, and those of a list.
     Listed(Vec<AllowedOrigin>),
-    /// Every page. Only where authentication is neither by cookie nor by the network.
+    /// Every page. Use it only if authentication relies neither on cookies nor on the network.
     Any,
 }
 
 /// One entry of a list of [`Origins`], read from a text by [`str::parse`].
 ///
-/// The text is an origin as a browser sends it: `scheme://host` or `scheme://host:port`. The scheme is any, such as
-/// `https`, `capacitor` or `chrome-extension`; without a port, that of `http` and `ws` is 80 and that of `https` and
-/// `wss` is 443. A host beyond ASCII is written as browsers send it, `xn--…`. More than one origin is allowed by
+/// The text is an origin as a browser sends it: `scheme://host` or `scheme://host:port`. The scheme can be
+/// any, such as `https`, `capacitor` or `chrome-extension`; without a port, that of `http` and `ws` is 80 and
+/// that of `https` and `wss` is 443. A host beyond ASCII is written as browsers send it, `xn--…`. These forms
+/// allow several origins:
 ///
 /// - `*.` before the host: any number of labels, at least one;
 /// - `*` as the port: every port;
-/// - `null`: every page whose origin a browser keeps to itself, such as a local file or a sandboxed frame. Any web site
-///   can make such a frame, so it is as wide as [`Origins::Any`].
+/// - `null`: every page whose origin a browser hides, such as a local file or a sandboxed frame. Any web
+///   site can make such a frame, so it is as wide as [`Origins::Any`].
 ///
 /// # Examples
 ///
 /// ```
 /// use hauyna::server::AllowedOrigin;
 ///
-/// for text in ["https://example.com", "https://*.example.org:8443", "http://localhost:*", "capacitor://localhost", "null"] {
+/// let texts = [
+///     "https://example.com",
+///     "https://*.example.org:8443",
+///     "http://localhost:*",
+///     "capacitor://localhost",
+///     "null",
+/// ];
+/// for text in texts {
 ///     assert!(text.parse::<AllowedOrigin>().is_ok());
 /// }
 /// assert!("https://example.com/chat".parse::<AllowedOrigin>().is_err());
@@ -69,22 +77,23 @@ enum Ports {
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Origin {
-    /// In lower case.
+    /// The scheme, in lower case.
     scheme: String,
-    /// In lower case; an IPv6 address in its shortest form. Empty only with the scheme `file`.
+    /// The host, in lower case; an IPv6 address in its shortest form. Empty only with the scheme `file`.
     host: String,
-    /// None where the scheme has no default port and the origin names none.
+    /// The port; `None` if the scheme has no default port and the origin names none.
     port: Option<u16>,
 }
 
 impl Origins {
-    /// A list such as `["https://example.com", "https://*.example.org:8443", "capacitor://localhost"]`; see
-    /// [`AllowedOrigin`] for what an entry may be.
+    /// Creates a list such as
+    /// `["https://example.com", "https://*.example.org:8443", "capacitor://localhost"]`; see
+    /// [`AllowedOrigin`] for the form of an entry.
     ///
     /// # Panics
     ///
-    /// Where an entry is no origin. Entries that are not known when the program is written are better parsed into
-    /// [`AllowedOrigin`]s, which gives an error, and collected into [`Origins::Listed`].
+    /// If an entry is no origin. Entries that are not known when the program is written are better parsed
+    /// into [`AllowedOrigin`]s, which returns an error, and collected into [`Origins::Listed`].
     pub fn listed<'a>(origins: impl IntoIterator<Item = &'a str>) -> Self {
         let entry = |text: &str| text.parse().unwrap_or_else(|error| panic!("{error}"));
         Self::Listed(origins.into_iter().map(entry).collect())
@@ -128,11 +137,11 @@ impl FromStr for AllowedOrigin {
             Some(plain) => (plain, Ports::All),
             None => (plain.as_str(), Ports::This),
         };
-        // A second `:` would be the port of an origin that has all of them.
+        // A second `:` would be a port beside the wildcard for all ports.
         let origin = Origin::parse(plain).filter(|_| ports == Ports::This || !has_port(plain));
         let origin = origin.ok_or_else(|| {
             Error::config(format!(
-                "`{text}` is no origin: write scheme://host or scheme://host:port, without a path, or null"
+                "`{text}` is not an origin: write scheme://host or scheme://host:port, without a path, or null"
             ))
         })?;
         Ok(Self(Entry::Exact { origin, hosts, ports }))
@@ -144,15 +153,17 @@ impl AllowedOrigin {
         let Entry::Exact { origin, hosts, ports } = &self.0 else { return false };
         let is_host = match hosts {
             Hosts::This => page.host == origin.host,
-            Hosts::Below => {
-                page.host.strip_suffix(&origin.host).is_some_and(|left| left.len() > 1 && left.ends_with('.'))
-            }
+            Hosts::Below => page
+                .host
+                .strip_suffix(&origin.host)
+                .is_some_and(|prefix| prefix.len() > 1 && prefix.ends_with('.')),
         };
         is_host && page.scheme == origin.scheme && (*ports == Ports::All || page.port == origin.port)
     }
 }
 
-/// Logs that a page was refused, with the origin that would have to be allowed. What is no origin is not worth a line.
+/// Logs that a page was refused, with the origin that would have to be allowed. A text that is no origin is
+/// not logged.
 pub(crate) fn log_refused(route: &str, headers: &HeaderMap) {
     let SingleHeader::One(origin) = single(headers, &header::ORIGIN) else { return };
     if origin != OPAQUE && Origin::parse(origin).is_none() {
@@ -170,7 +181,7 @@ pub(crate) fn log_refused(route: &str, headers: &HeaderMap) {
 }
 
 impl Origin {
-    /// Reads `scheme://host[:port]` and nothing else; `null` is no origin.
+    /// Parses `scheme://host[:port]` and nothing else; `null` is no origin.
     fn parse(text: &str) -> Option<Self> {
         let (scheme, rest) = text.split_once("://")?;
         if !is_scheme(scheme) {
@@ -185,9 +196,9 @@ impl Origin {
         Some(Self { scheme, host, port })
     }
 
-    /// Whether a page of this origin was loaded from this `Host`. Behind a proxy that ends TLS we cannot see
-    /// the scheme, so the port that is left out is taken as the origin's own default. Pages of other schemes come from
-    /// no web server.
+    /// Whether a page of this origin was loaded from this `Host`. Behind a proxy that ends TLS the server
+    /// cannot see the scheme, so a port that is left out counts as the origin's own default. Pages of other
+    /// schemes come from no web server.
     fn is_of(&self, host: &str) -> bool {
         let default = default_port(&self.scheme);
         default.is_some()
@@ -195,7 +206,7 @@ impl Origin {
     }
 }
 
-/// RFC 3986 §3.1.
+/// Whether the text is a scheme (RFC 3986 §3.1).
 fn is_scheme(text: &str) -> bool {
     text.starts_with(|first: char| first.is_ascii_alphabetic())
         && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"+-.".contains(&byte))
@@ -214,7 +225,7 @@ fn has_port(origin: &str) -> bool {
     split_port(host).is_none_or(|(_, port)| port.is_some())
 }
 
-/// Host, in lower case, and port; none where anything else stands there too.
+/// Splits host, in lower case, and port; `None` if there is anything else.
 fn split_port(text: &str) -> Option<(String, Option<u16>)> {
     let (host, port) = match text.rfind(':').filter(|at| !text[*at..].contains(']')) {
         None => (text, None),
@@ -232,7 +243,7 @@ fn split_port(text: &str) -> Option<(String, Option<u16>)> {
     is_fine.then(|| (host.to_ascii_lowercase(), port))
 }
 
-/// What a browser sends for a page whose origin it keeps to itself.
+/// The origin that a browser sends for a page whose origin it hides.
 const OPAQUE: &str = "null";
 
 enum SingleHeader<'a> {

@@ -1,5 +1,5 @@
-//! Path and query parameters into types of the application: texts, read as what the type asks for. A fault is
-//! a `Reject` that names the parameter and nothing of Rust. Used by `request`.
+//! Deserialises path and query parameters into types of the application: each text is read as the type that
+//! is requested. An error is a `Reject` that names the parameter and nothing of Rust. `request` calls it.
 
 use crate::error::Reject;
 use serde::de::value::StrDeserializer;
@@ -11,12 +11,12 @@ use std::fmt;
 /// Decoded names and values, in their order.
 pub(super) type Pairs<'a> = Vec<(Cow<'a, str>, Cow<'a, str>)>;
 
-/// Reads parameters; those of one name must stand together.
+/// Reads parameters; those of the same name must follow each other.
 pub(super) fn read<T: DeserializeOwned>(pairs: &Pairs<'_>) -> Result<T, Reject> {
     T::deserialize(Parameters(pairs)).map_err(ParamError::reject)
 }
 
-/// Why parameters do not fit.
+/// Why parameters do not fit the type.
 #[derive(Debug)]
 struct ParamError {
     path: String,
@@ -27,7 +27,7 @@ struct ParamError {
 enum ParamErrorKind {
     Missing,
     Unknown,
-    /// The type's own verdict, whose words are not for the peer.
+    /// The error of the type itself, whose text is not for the peer.
     Invalid,
     Expected(Cow<'static, str>),
 }
@@ -87,7 +87,7 @@ impl fmt::Display for ParamError {
 
 impl std::error::Error for ParamError {}
 
-/// All parameters: a struct or map of them, a tuple in their order, or the only one there is.
+/// All parameters: a struct or map of them, a tuple in their order, or a plain value if there is only one.
 struct Parameters<'a>(&'a [(Cow<'a, str>, Cow<'a, str>)]);
 
 impl<'a> Parameters<'a> {
@@ -164,7 +164,7 @@ impl<'de> de::Deserializer<'de> for Parameters<'_> {
     forward_to_deserialize_any! { bytes byte_buf option unit_struct map struct identifier ignored_any }
 }
 
-/// The fields of a struct: one for each name, with all values that were given under it.
+/// The fields of a struct: one for each name, with all values of that name.
 struct Fields<'a> {
     rest: &'a [(Cow<'a, str>, Cow<'a, str>)],
     values: Option<Values<'a>>,
@@ -265,7 +265,7 @@ impl<'de> de::Deserializer<'de> for Values<'_> {
     }
 }
 
-/// Values one by one: of a repeated name, or of a path.
+/// An iterator over values: of a repeated name, or of a path.
 struct Items<'a>(&'a [(Cow<'a, str>, Cow<'a, str>)]);
 
 impl<'de> de::SeqAccess<'de> for Items<'_> {
@@ -282,7 +282,7 @@ impl<'de> de::SeqAccess<'de> for Items<'_> {
     }
 }
 
-/// A variant without content, by its name.
+/// An enum variant without content, by its name.
 struct Variant<'a>(&'a str);
 
 impl<'de> EnumAccess<'de> for Variant<'_> {

@@ -1,6 +1,6 @@
-//! Paths of routes and of requests in one spelling, so that a route matches however a client escapes its path. Each
-//! segment is decoded once; `/`, `%` and braces stay escaped, so that `%2F` separates nothing. Called by `Router` when
-//! a route is mounted, and by `Routes` for each request whose path has an escape.
+//! Normalises the paths of routes and requests, so that a route matches however a client escapes its path.
+//! Each segment is decoded once; `/`, `%` and braces stay escaped, so that `%2F` separates nothing. `Router`
+//! calls it when a route is mounted, and `Routes` for each request whose path has an escape.
 
 use percent_encoding::percent_decode_str;
 #[cfg(feature = "axum")]
@@ -12,7 +12,8 @@ use std::collections::HashSet;
 ///
 /// # Errors
 ///
-/// The pattern can never match, or a parameter of it can never be read: what is wrong, and what would be right.
+/// The pattern can never match, or one of its parameters can never be read: what is wrong, and what would be
+/// right.
 pub(super) fn canonical_route(pattern: &str) -> Result<String, String> {
     let Some(segments) = pattern.strip_prefix('/') else {
         return Err(format!("a route begins with `/`: write `/{pattern}`"));
@@ -28,10 +29,10 @@ pub(super) fn canonical_route(pattern: &str) -> Result<String, String> {
         match parameter(segment)? {
             None => canonical.push_str(&literal(segment)?),
             Some(Parameter { name, .. }) if !names.insert(name) => {
-                return Err(format!("the parameter `{name}` stands in it twice"));
+                return Err(format!("the parameter `{name}` appears twice"));
             }
             Some(Parameter { name, kind: ParameterKind::RestOfPath }) if segments.peek().is_some() => {
-                return Err(format!("nothing may follow `{{*{name}}}`, which takes the rest of the path"));
+                return Err(format!("nothing may follow `{{*{name}}}`, which matches the rest of the path"));
             }
             Some(_) => canonical.push_str(segment),
         }
@@ -52,7 +53,7 @@ enum ParameterKind {
     RestOfPath,
 }
 
-/// The parameter that a segment of a pattern is; `None` for literal text.
+/// Returns the parameter that a segment of a pattern declares; `None` for literal text.
 fn parameter(segment: &str) -> Result<Option<Parameter<'_>>, String> {
     if let Some(name) = segment.strip_prefix(':') {
         return Err(format!("`{segment}` is literal text: a parameter is written `{{{name}}}`"));
@@ -63,27 +64,27 @@ fn parameter(segment: &str) -> Result<Option<Parameter<'_>>, String> {
     }
     let Some(inner) = segment.strip_prefix('{').and_then(|rest| rest.strip_suffix('}')) else {
         if segment.contains(['{', '}']) {
-            return Err(format!("`{segment}`: a parameter takes a whole segment, as in `/room/{{id}}`"));
+            return Err(format!("`{segment}`: a parameter has to be a whole segment, as in `/room/{{id}}`"));
         }
         return Ok(None);
     };
-    let (name, takes) = match inner.strip_prefix('*') {
+    let (name, kind) = match inner.strip_prefix('*') {
         Some(name) => (name, ParameterKind::RestOfPath),
         None => (inner, ParameterKind::Segment),
     };
     let is_name = |c: char| c.is_alphanumeric() || matches!(c, '_' | '-' | '.');
     if name.is_empty() || !name.chars().all(is_name) {
         return Err(format!(
-            "`{segment}`: the name of a parameter has letters, digits, `_`, `-` and `.` alone"
+            "`{segment}`: the name of a parameter may only have letters, digits, `_`, `-` and `.`"
         ));
     }
-    Ok(Some(Parameter { name, kind: takes }))
+    Ok(Some(Parameter { name, kind }))
 }
 
 fn literal(segment: &str) -> Result<String, String> {
     match percent_decode_str(segment).decode_utf8() {
         Ok(text) if text == "." || text == ".." => Err(format!(
-            "`{segment}` is taken out of every path before it is sent (WHATWG URL, dot segments)"
+            "`{segment}` is removed from every path before it is sent (WHATWG URL, dot segments)"
         )),
         Ok(text) => Ok(escaped(&text)),
         Err(_) => {
@@ -92,7 +93,7 @@ fn literal(segment: &str) -> Result<String, String> {
     }
 }
 
-/// A decoded segment in its canonical spelling.
+/// Returns a decoded segment in its canonical spelling.
 fn escaped(segment: &str) -> String {
     let mut out = String::with_capacity(segment.len());
     for character in segment.chars() {
@@ -107,8 +108,8 @@ fn escaped(segment: &str) -> String {
     out
 }
 
-/// The canonical spelling of a request's path. Segments that are not UTF-8 stay as they are: the request is refused
-/// once its route is known.
+/// Returns the canonical spelling of a request's path. Segments that are not UTF-8 stay unchanged: the
+/// request is refused once its route is known.
 pub(super) fn canonical(path: &str) -> Cow<'_, str> {
     if !path.contains(['%', '{', '}']) {
         return Cow::Borrowed(path);
@@ -120,8 +121,8 @@ pub(super) fn canonical(path: &str) -> Cow<'_, str> {
     Cow::Owned(segments.collect::<Vec<String>>().join("/"))
 }
 
-/// How a route has to be spelled for a router that compares paths as they are on the wire, such as axum's: as browsers
-/// escape it, with lower-case digits, and unescaped.
+/// Returns the spellings of a route for a router that compares paths as they are on the wire, such as axum's:
+/// as browsers escape it, with lower-case digits, and unescaped.
 #[cfg(feature = "axum")]
 pub(super) fn spellings(pattern: &str) -> Vec<String> {
     let spell = |escape: &dyn Fn(&str) -> String| -> String {
@@ -149,7 +150,8 @@ pub(super) fn spellings(pattern: &str) -> Vec<String> {
     all
 }
 
-/// What browsers escape in a path (WHATWG URL, the path percent-encode set), beside what is not ASCII.
+/// Characters that browsers escape in a path (WHATWG URL, the path percent-encode set), beside those beyond
+/// ASCII.
 #[cfg(feature = "axum")]
 const ENCODED_CHARACTERS: &AsciiSet = &CONTROLS
     .add(b' ')
@@ -204,12 +206,12 @@ mod tests {
             ("/rooms/:id/x", "written `{id}`"),
             ("/files/*", "written `{*rest}`"),
             ("/files/*path", "written `{*path}`"),
-            ("/room-{id}", "takes a whole segment"),
-            ("/{id}.json", "takes a whole segment"),
+            ("/room-{id}", "has to be a whole segment"),
+            ("/{id}.json", "has to be a whole segment"),
             ("/{a}{b}", "letters, digits"),
             ("/{a}-{b}", "letters, digits"),
-            ("/{", "takes a whole segment"),
-            ("/x}", "takes a whole segment"),
+            ("/{", "has to be a whole segment"),
+            ("/x}", "has to be a whole segment"),
             ("/{{id}}", "letters, digits"),
             ("/{}", "letters, digits"),
             ("/{*}", "letters, digits"),
@@ -217,7 +219,7 @@ mod tests {
             ("/{id?}", "without a query"),
             ("/chat?user={id}", "without a query"),
             ("/chat#top", "without a query"),
-            ("/{id}/x/{id}", "stands in it twice"),
+            ("/{id}/x/{id}", "appears twice"),
             ("/{*rest}/x", "nothing may follow"),
             ("/%FF/{id}", "not UTF-8"),
             ("/a/../b", "dot segments"),

@@ -1,4 +1,5 @@
 //! The HTTP request of an upgrade, as the application sees it, and the parsing of its query and path.
+//! `admit`, middleware and `Context` read it.
 
 use super::params::{self, Pairs};
 use crate::error::Reject;
@@ -12,7 +13,7 @@ use std::fmt;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-/// The request that wants to become a connection. A cheap handle.
+/// The request of a client that wants to connect. A handle that is cheap to clone.
 #[derive(Clone)]
 pub struct ConnectRequest(Arc<Inner>);
 
@@ -32,31 +33,31 @@ impl ConnectRequest {
         &self.0.parts
     }
 
-    /// Path and query.
+    /// Returns path and query.
     pub fn uri(&self) -> &Uri {
         &self.0.parts.uri
     }
 
-    /// All headers.
+    /// Returns all headers.
     pub fn headers(&self) -> &HeaderMap {
         &self.0.parts.headers
     }
 
-    /// One header, where it is UTF-8; the first line, where it is sent several times. For lists see
+    /// Returns one header, if it is UTF-8; the first line, if it is sent several times. For lists see
     /// [`header_list`](Self::header_list).
     pub fn header(&self, name: &str) -> Option<&str> {
         std::str::from_utf8(self.0.parts.headers.get(name)?.as_bytes()).ok()
     }
 
-    /// The elements of a header that is a list, such as `X-Forwarded-For`, in their order: over all lines of it, without
-    /// empty elements (RFC 9110 §5.6.1) and without those that are not UTF-8. A proxy adds its own at the end, so what
-    /// stands before that is what the client says of itself.
+    /// Returns the elements of a header that is a list, such as `X-Forwarded-For`, in their order: over all
+    /// of its lines, without empty elements (RFC 9110 §5.6.1) and without those that are not UTF-8. A proxy
+    /// adds its element at the end, so the elements before it are claims of the client.
     ///
     /// ```
     /// use hauyna::{ConnectRequest, Hub};
     ///
     /// let hub = Hub::builder().client_address(|request: &ConnectRequest| {
-    ///     request.header_list("x-forwarded-for").last()?.parse().ok() // behind one proxy of ours
+    ///     request.header_list("x-forwarded-for").last()?.parse().ok() // behind one trusted proxy
     /// });
     /// # drop(hub);
     /// ```
@@ -68,18 +69,19 @@ impl ConnectRequest {
             .filter(|element| !element.is_empty())
     }
 
-    /// What tower layers and middleware have attached to the request. The connection keeps it, for its
-    /// callbacks; see [`Context::extension`](crate::Context::extension).
+    /// Returns the values that tower layers and middleware have attached to the request. The connection keeps
+    /// them, for its callbacks; see [`Context::extension`](crate::Context::extension).
     pub fn extensions(&self) -> &Extensions {
         &self.0.parts.extensions
     }
 
-    /// What is attached, to add to it or take from it. Other handles on this request do not see the change.
+    /// Returns the attached values, to add or remove some. Other handles on this request do not see the
+    /// change.
     pub fn extensions_mut(&mut self) -> &mut Extensions {
         &mut Arc::make_mut(&mut self.0).parts.extensions
     }
 
-    /// Takes what is attached, at the end of the handshake, without tokens.
+    /// Takes the attached values at the end of the handshake, without tokens.
     pub(super) fn into_extensions(mut self) -> Extensions {
         let extensions = match Arc::get_mut(&mut self.0) {
             Some(inner) => std::mem::take(&mut inner.parts.extensions),
@@ -94,7 +96,7 @@ impl ConnectRequest {
         extensions
     }
 
-    /// The path that the client has asked for, where a router around this one has cut off a part of it.
+    /// Returns the path that the client requested, if a router around this one has cut off a part of it.
     pub(super) fn whole_path(&self) -> Option<&str> {
         #[cfg(feature = "axum")]
         let whole = super::axum::whole_path(&self.0.parts.extensions);
@@ -103,23 +105,23 @@ impl ConnectRequest {
         whole.filter(|whole| *whole != self.0.parts.uri.path())
     }
 
-    /// The address at the other end of the socket, where the server knows it.
+    /// Returns the address at the other end of the socket, if the server knows it.
     pub fn peer(&self) -> Option<SocketAddr> {
         self.0.peer
     }
 
-    /// A query parameter, decoded; the first, where it is given several times.
+    /// Returns a query parameter, decoded; the first, if it is given several times.
     pub fn query(&self, name: &str) -> Option<String> {
         query(self.0.parts.uri.path_and_query()?.as_str(), name)
     }
 
-    /// A path parameter of the route, decoded.
+    /// Returns a path parameter of the route, decoded.
     pub fn param(&self, name: &str) -> Option<String> {
         path_param(&self.0.endpoint.route, self.0.parts.uri.path(), name)
     }
 
-    /// All query parameters as a type of yours: a struct or a map. What is repeated may be a `Vec`; anything else
-    /// takes the first.
+    /// Returns all query parameters, decoded into `T`: a struct or a map. A repeated parameter may be a
+    /// `Vec`; any other type takes the first value.
     ///
     /// # Errors
     ///
@@ -133,7 +135,8 @@ impl ConnectRequest {
     /// struct Hello { name: String, age: Option<u8> }
     ///
     /// let handler = Handler::new().identify(|request: ConnectRequest| -> Result<String, Reject> {
-    ///     let hello: Hello = request.query_as()?; // `?name=ada&age=many` is refused: `age` is not an integer
+    ///     // `?name=ada&age=many` is refused: `age` is not an integer
+    ///     let hello: Hello = request.query_as()?;
     ///     Ok(hello.name)
     /// });
     /// # drop(handler);
@@ -142,8 +145,8 @@ impl ConnectRequest {
         query_as(self.0.parts.uri.path_and_query().map_or("", |target| target.as_str()))
     }
 
-    /// All path parameters of the route as a type of yours: a struct or a map by their names, a tuple in their
-    /// order, or a plain value where there is one parameter.
+    /// Returns all path parameters of the route, decoded into `T`: a struct or a map by their names, a tuple
+    /// in their order, or a plain value if there is one parameter.
     ///
     /// # Errors
     ///
@@ -163,25 +166,25 @@ impl ConnectRequest {
         path_as(&self.0.endpoint.route, self.0.parts.uri.path())
     }
 
-    /// A cookie's value as it was sent, where it is UTF-8; the first, where it is sent several times.
+    /// Returns a cookie's value as it was sent, if it is UTF-8; the first, if it is sent several times.
     pub fn cookie(&self, name: &str) -> Option<&str> {
         let cookies = self.0.parts.headers.get_all(header::COOKIE).into_iter();
-        // Bytes: one cookie that is not text takes none of the others with it.
+        // Bytes: a cookie that is not text does not hide the others.
         cookies
             .flat_map(|header| header.as_bytes().split(|byte| *byte == b';'))
             .find_map(|pair| pair.trim_ascii().strip_prefix(name.as_bytes())?.strip_prefix(b"="))
             .and_then(|value| std::str::from_utf8(value).ok())
     }
 
-    /// The token that says who it is: [`bearer`](Self::bearer), else the query parameter that
+    /// Returns the token that identifies the client: [`bearer`](Self::bearer), else the query parameter that
     /// [`Handler::token_in_query`](crate::Handler::token_in_query) names.
     pub fn token(&self) -> Option<Cow<'_, str>> {
         let bearer = self.bearer().map(Cow::Borrowed);
         bearer.or_else(|| self.query(self.0.endpoint.token_parameter.as_deref()?).map(Cow::Owned))
     }
 
-    /// A bearer token: from `Authorization`, or from the sub-protocol item `hauyna.bearer.<token>`, which is
-    /// the way for browsers.
+    /// Returns a bearer token: from `Authorization`, or from the sub-protocol item `hauyna.bearer.<token>`,
+    /// which is the way for browsers.
     pub fn bearer(&self) -> Option<&str> {
         let headers = &self.0.parts.headers;
         let authorization = headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
@@ -193,13 +196,13 @@ impl ConnectRequest {
         self.offered(hauyna_protocol::BEARER_PREFIX)
     }
 
-    /// The token of the session that it wants to go on with.
+    /// Returns the token of the session that the client wants to resume.
     pub(super) fn resume_token(&self) -> Option<Cow<'_, str>> {
         let offered = self.offered(hauyna_protocol::RESUME_PREFIX).map(Cow::Borrowed);
         offered.or_else(|| self.query(RESUME_PARAMETER).map(Cow::Owned))
     }
 
-    /// What follows a prefix among the sub-protocols.
+    /// Returns the rest of the first sub-protocol with this prefix.
     fn offered(&self, prefix: &str) -> Option<&str> {
         self.header_list(header::SEC_WEBSOCKET_PROTOCOL.as_str()).find_map(|item| item.strip_prefix(prefix))
     }
@@ -208,7 +211,7 @@ impl ConnectRequest {
 /// The query parameter with the token of a session.
 pub(crate) const RESUME_PARAMETER: &str = "resume";
 
-/// Path and query without the parameters that hold tokens: the target is kept as long as the connection.
+/// Returns path and query without the parameters that hold tokens, because the connection keeps the target.
 pub(super) fn without_tokens<'a>(target: &'a str, parameter: Option<&str>) -> Cow<'a, str> {
     let Some((path, text)) = target.split_once('?') else { return target.into() };
     let is_token = |name: &str| name == RESUME_PARAMETER || Some(name) == parameter;
@@ -221,7 +224,7 @@ pub(super) fn without_tokens<'a>(target: &'a str, parameter: Option<&str>) -> Co
     if query.is_empty() { path.into() } else { format!("{path}?{query}").into() }
 }
 
-/// Says where, and not who: headers and query may hold credentials.
+/// Prints path and peer only: headers and query may hold credentials.
 impl fmt::Debug for ConnectRequest {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Inner { parts, peer, .. } = &*self.0;
@@ -232,13 +235,13 @@ impl fmt::Debug for ConnectRequest {
     }
 }
 
-/// A parameter from the query of `target`, decoded.
+/// Returns a parameter from the query of `target`, decoded.
 pub(crate) fn query(target: &str, name: &str) -> Option<String> {
     let (_, query) = target.split_once('?')?;
     form_urlencoded::parse(query.as_bytes()).find(|(key, _)| key == name).map(|(_, value)| value.into_owned())
 }
 
-/// All parameters from the query of `target`.
+/// Returns all parameters from the query of `target`.
 pub(crate) fn query_as<T: DeserializeOwned>(target: &str) -> Result<T, Reject> {
     let query = target.split_once('?').map_or("", |(_, query)| query);
     let mut pairs: Pairs<'_> = form_urlencoded::parse(query.as_bytes()).collect();
@@ -246,19 +249,19 @@ pub(crate) fn query_as<T: DeserializeOwned>(target: &str) -> Result<T, Reject> {
     params::read(&pairs)
 }
 
-/// A parameter of the pattern `route` from the path of `target`, decoded.
+/// Returns a parameter of the pattern `route` from the path of `target`, decoded.
 pub(crate) fn path_param(route: &str, target: &str, name: &str) -> Option<String> {
     let (_, value) = path_params(route, target).find(|(key, _)| *key == name)?;
     Some(decode(value)?.into_owned())
 }
 
-/// All parameters of the pattern `route` from the path of `target`.
+/// Returns all parameters of the pattern `route` from the path of `target`.
 pub(crate) fn path_as<T: DeserializeOwned>(route: &str, target: &str) -> Result<T, Reject> {
     let pairs = path_params(route, target).map(|(name, value)| Some((name.into(), decode(value)?)));
     params::read(&pairs.collect::<Option<Pairs<'_>>>().ok_or_else(not_utf8)?)
 }
 
-/// Names and values of the pattern's parameters, as they were sent.
+/// Returns names and values of the pattern's parameters, as they were sent.
 fn path_params<'a>(route: &'a str, target: &'a str) -> impl Iterator<Item = (&'a str, &'a str)> {
     let path = target.split('?').next().unwrap_or_default();
     let mut offset = 0;
@@ -270,19 +273,19 @@ fn path_params<'a>(route: &'a str, target: &'a str) -> impl Iterator<Item = (&'a
     })
 }
 
-/// Decodes a segment of a path, in which `+` is itself. `None` where it is not UTF-8.
+/// Decodes a segment of a path, in which `+` means itself. `None` if it is not UTF-8.
 fn decode(text: &str) -> Option<Cow<'_, str>> {
     percent_decode_str(text).decode_utf8().ok()
 }
 
-/// Refuses a target whose path or query is not UTF-8 once it is decoded: read with replacement characters, two names
-/// would become one.
+/// Refuses a target whose path or query is not UTF-8 once it is decoded: with replacement characters, two
+/// different names would become one.
 ///
 /// # Errors
 ///
 /// [`Reject::invalid`], 400.
 pub(super) fn check_utf8(uri: &Uri) -> Result<(), Reject> {
-    // No escape within a name or a value can be completed by what stands behind it: separators are ASCII.
+    // No escape within a name or a value can be completed by what follows it: separators are ASCII.
     let is_utf8 = |text: &str| percent_decode_str(text).decode_utf8().is_ok();
     if is_utf8(uri.path()) && uri.query().is_none_or(is_utf8) { Ok(()) } else { Err(not_utf8()) }
 }

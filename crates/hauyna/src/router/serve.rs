@@ -1,5 +1,5 @@
-//! The stand-alone server: listeners, the accept loop and what it does when descriptors run out, and
-//! optionally one single-threaded runtime per core.
+//! The stand-alone server: listeners, the accept loop and its reaction when file descriptors run out, and
+//! optionally one single-threaded runtime per core. `accept` serves each connection.
 
 use super::accept::accepted;
 #[cfg(feature = "tls")]
@@ -39,18 +39,19 @@ impl Server {
         }
     }
 
-    /// Sets how long a client may take from its TCP connection to its upgrade, middleware and `identify` included; also
-    /// how long an HTTP connection may rest between requests, or take nothing of an answer. Default: 10 s.
+    /// Sets how long a client may take from its TCP connection to its upgrade, including middleware and
+    /// `identify`; also how long an HTTP connection may be idle between requests, or accept nothing of an
+    /// answer. Default: 10 s.
     pub fn handshake_timeout(mut self, timeout: Duration) -> Self {
-        // hyper adds it to an instant.
+        // hyper adds it to an instant, which must not overflow.
         self.handshake_timeout = timeout.min(MAX_TIME);
         self
     }
 
-    /// Sets how many connections may be before their upgrade, or speak ordinary HTTP, at once; further ones
+    /// Sets how many connections may be in the handshake, or use ordinary HTTP, at one time; further ones
     /// are closed. Default: 16,384.
     pub fn max_handshakes(mut self, handshakes: usize) -> Self {
-        // tokio's semaphore counts no further.
+        // The maximum of tokio's semaphore.
         self.handshakes = handshakes.min(Semaphore::MAX_PERMITS);
         self
     }
@@ -79,7 +80,7 @@ impl Server {
     }
 
     async fn serve_socket(self, listener: StdListener, delay: NoDelay) -> Result {
-        // tokio panics where the runtime has no I/O, and where it has no timers once somebody connects.
+        // tokio panics if the runtime has no I/O, and at the first connection if it has no timers.
         let listener = contain::call_uncounted(|| TcpListener::from_std(listener));
         let listener = listener.map_err(|Panicked| Error::no_runtime())??;
         crate::clock::timers()?;
@@ -87,9 +88,9 @@ impl Server {
         Ok(())
     }
 
-    /// Listens with one single-threaded runtime per worker, each with a shard and a socket of its own, so
-    /// that a connection stays on one core. Blocks until the hub is shut down. `ready` is called with the
-    /// address once connections are accepted.
+    /// Listens with one single-threaded runtime per worker, each with its own shard and socket, so that a
+    /// connection stays on one core. Blocks until the hub is shut down. `ready` is called with the address
+    /// once connections are accepted.
     ///
     /// The hub should have as many shards as there are workers.
     ///
@@ -157,7 +158,7 @@ impl Server {
             };
             match accepted_now {
                 Ok((stream, peer)) => {
-                    // It could not be opened again while there were none.
+                    // It could not be opened again while no descriptors were free.
                     spare = spare.or_else(|| File::open("/dev/null").ok());
                     let Ok(slot) = slots.clone().try_acquire_owned() else {
                         hub.0.metrics.handshakes_refused.increment();
@@ -166,18 +167,18 @@ impl Server {
                     if delay == NoDelay::On || !cfg!(target_os = "linux") {
                         let _ = stream.set_nodelay(true); // an error means it is closed
                     }
-                    let (service, patience) = (self.service.clone(), self.handshake_timeout);
+                    let (service, timeout) = (self.service.clone(), self.handshake_timeout);
                     #[cfg(feature = "tls")]
                     if let Some(tls) = &self.tls {
-                        let service = (service, tls.acceptor());
+                        let (service, acceptor) = (service, tls.acceptor());
                         tokio::spawn(async move {
-                            accepted_tls(service, (stream, peer), patience).await;
+                            accepted_tls(service, acceptor, stream, peer, timeout).await;
                             drop(slot);
                         });
                         continue;
                     }
                     tokio::spawn(async move {
-                        accepted(service, (stream, peer), patience).await;
+                        accepted(service, stream, peer, timeout).await;
                         drop(slot);
                     });
                 }
@@ -187,7 +188,8 @@ impl Server {
                     crate::log::limited("accept", || {
                         tracing::warn!(target: "hauyna::server", %error, "cannot accept connections");
                     });
-                    // No descriptors: one is kept for closing the next in line, so that it knows.
+                    // No descriptors: a spare one is freed to accept and close the next connection, so that
+                    // its client notices.
                     drop(spare.take());
                     if let Ok(Ok((refused, _))) =
                         tokio::time::timeout(Duration::from_millis(1), listener.accept()).await
@@ -214,27 +216,27 @@ enum Sharing {
     Further,
 }
 
-/// Whether small messages on what a listener accepts would wait for acknowledgements (Nagle).
+/// Whether a listener sets `TCP_NODELAY`, without which small messages wait for acknowledgements (Nagle).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum NoDelay {
     On,
-    /// Linux hands the option of a listener on to its connections, which spares each of them a system call.
+    /// Linux passes the option of a listener on to its connections, which saves each of them a system call.
     OffByListener,
 }
 
-/// A listening socket whose address several workers may share.
+/// Opens a listening socket whose address several workers may share.
 fn listen(address: SocketAddr, sharing: Sharing) -> Result<StdListener> {
     let named =
         |error: io::Error| io::Error::new(error.kind(), format!("cannot listen on {address}: {error}"));
     if sharing == Sharing::First {
-        // With `SO_REUSEPORT` a second server would share the port without a word: see that it is free.
+        // With `SO_REUSEPORT` a second server would silently share the port, so check first that it is free.
         socket(address)?.bind(&address.into()).map_err(named)?;
     }
     let socket = socket(address)?;
     #[cfg(unix)]
     socket.set_reuse_port(true)?;
     socket.bind(&address.into()).map_err(named)?;
-    // Before it listens: what connects until then does not inherit it, and is delayed for as long as it lives.
+    // Before it listens: connections that arrive earlier do not inherit the option, and stay delayed.
     socket.set_tcp_nodelay(true)?;
     socket.listen(BACKLOG).map_err(named)?;
     Ok(socket.into())
@@ -248,7 +250,7 @@ fn socket(address: SocketAddr) -> io::Result<socket2::Socket> {
     Ok(socket)
 }
 
-/// The errors of a connection that ended before it was accepted.
+/// Whether the error is that of a connection which ended before it was accepted.
 fn is_client_fault(error: &io::Error) -> bool {
     matches!(
         error.kind(),
@@ -256,10 +258,10 @@ fn is_client_fault(error: &io::Error) -> bool {
     )
 }
 
-/// Turns of tasks between two looks at the sockets. Tokio's 61 turns of connections that flood and shards that are busy
-/// are tens of milliseconds, which everybody else would wait.
+/// Number of tasks that run between two checks of the sockets. Tokio's default of 61 means tens of
+/// milliseconds with connections that flood and busy shards, during which all other connections wait.
 const EVENT_INTERVAL: u32 = 8;
-/// Connections that wait for `accept`; a reconnect storm comes all at once.
+/// Connections that may wait for `accept`; in a reconnect storm all arrive at once.
 const BACKLOG: i32 = 4096;
 
 #[cfg(test)]

@@ -1,5 +1,5 @@
-//! The router as a tower service: upgrades of its routes, everything else to the fallback, layers around both.
-//! Used by the stand-alone server behind hyper, and mounted into other applications.
+//! The router as a tower service: upgrades of its routes, everything else to the fallback, layers around
+//! both. The stand-alone server uses it behind hyper, and applications mount it.
 
 use super::admit::admit;
 use super::layer::{BoxError, ErasedService, boxed};
@@ -30,9 +30,9 @@ pub type Body = UnsyncBoxBody<Bytes, BoxError>;
 pub struct RouterService {
     pub(super) routes: Arc<Routes>,
     layered: Option<ErasedService>,
-    /// Where one service serves one socket.
+    /// The peer's address, if this service serves one socket.
     peer: Option<SocketAddr>,
-    /// For a handshake; none inside of layers, which share the time with what they are around.
+    /// Timeout for a handshake; `None` inside of layers, which share the time with the service around them.
     timeout: Option<Duration>,
 }
 
@@ -49,8 +49,8 @@ impl RouterService {
         self.layered.is_some()
     }
 
-    pub(super) fn with_timeout(mut self, patience: Duration) -> Self {
-        self.timeout = Some(patience);
+    pub(super) fn with_timeout(mut self, timeout: Duration) -> Self {
+        self.timeout = Some(timeout);
         self
     }
 
@@ -95,12 +95,12 @@ where
         let is_upgrade = wants_websocket(&parts);
         let mut request = Request::from_parts(parts, boxed(body));
         Box::pin(async move {
-            let (routes, patience) = (this.routes.clone(), this.timeout.filter(|_| is_upgrade));
-            let Some(patience) = patience else { return Ok(this.answer(request).await) };
-            let handshake = Handshake { patience, refused: Arc::default() };
+            let (routes, timeout) = (this.routes.clone(), this.timeout.filter(|_| is_upgrade));
+            let Some(timeout) = timeout else { return Ok(this.answer(request).await) };
+            let handshake = Handshake { timeout, refused: Arc::default() };
             let refused = handshake.refused.clone();
             request.extensions_mut().insert(handshake);
-            let answered = crate::clock::timeout(patience, this.answer(request)).await;
+            let answered = crate::clock::timeout(timeout, this.answer(request)).await;
             if answered.as_ref().map_or(true, |answer| answer.status() != StatusCode::SWITCHING_PROTOCOLS) {
                 refused.notify_one();
             }
@@ -123,10 +123,10 @@ async fn answer(routes: Arc<Routes>, mut request: Request<Body>) -> Response<Bod
     let Some(endpoint) = routes.find(request.uri().path()).cloned() else {
         return fall_back(&routes, request).await;
     };
-    let began = Instant::now();
+    let start = Instant::now();
     let upgrade = on_upgrade(&mut request);
     let (mut parts, _) = request.into_parts();
-    let Handshake { patience, refused } = parts.extensions.remove().unwrap_or_default();
+    let Handshake { timeout, refused } = parts.extensions.remove().unwrap_or_default();
     let peer = take_peer(&mut parts.extensions);
     let request = ConnectRequest::new(parts, peer, endpoint.clone());
     let admission = match admit(&routes, &endpoint, request).await {
@@ -140,19 +140,19 @@ async fn answer(routes: Arc<Routes>, mut request: Request<Body>) -> Response<Bod
         return plain(StatusCode::NOT_IMPLEMENTED, "connections need a Tokio runtime");
     };
     let response = admission.upgrade.response(admission.protocol(), admission.extensions());
-    // Before its client can know: where the answer is lost on its way, this takes it back.
+    // Registered before the client can know; if the answer is lost on its way, dropping it takes it back.
     let connection = admission.register(&routes);
     runtime.spawn(async move {
-        // The server behind a layer that answers otherwise hands the socket over all the same.
+        // The server hands the socket over even if a layer has replaced the answer.
         let upgraded = tokio::select! {
             biased;
             () = refused.notified() => return,
-            upgraded = crate::clock::timeout(patience, upgraded(upgrade)) => upgraded,
+            upgraded = crate::clock::timeout(timeout, upgraded(upgrade)) => upgraded,
         };
         match upgraded {
             Ok(Ok(link)) => {
                 connection.start(link);
-                routes.hub.0.metrics.handshakes.observe(began.elapsed());
+                routes.hub.0.metrics.handshakes.observe(start.elapsed());
             }
             Ok(Err(error)) => tracing::debug!(target: "hauyna::server", %error, "lost before its upgrade"),
             Err(_) => tracing::debug!(target: "hauyna::server", "the answer was not sent in time"),
@@ -161,18 +161,18 @@ async fn answer(routes: Arc<Routes>, mut request: Request<Body>) -> Response<Bod
     response.map(|()| full(Bytes::new()))
 }
 
-/// What becomes of one handshake; attached to its request on the way through layers.
+/// The state of one handshake; attached to its request on the way through layers.
 #[derive(Debug, Clone)]
 struct Handshake {
     /// How long layers and the server may take to send the answer.
-    patience: Duration,
-    /// Notified when the client is told something else than to upgrade.
+    timeout: Duration,
+    /// Notified when the client gets an answer other than the upgrade.
     refused: Arc<Notify>,
 }
 
 impl Default for Handshake {
     fn default() -> Self {
-        Self { patience: HANDSHAKE_TIMEOUT, refused: Arc::default() }
+        Self { timeout: HANDSHAKE_TIMEOUT, refused: Arc::default() }
     }
 }
 
@@ -189,7 +189,7 @@ async fn fall_back(routes: &Routes, request: Request<Body>) -> Response<Body> {
     })
 }
 
-/// The peer's address; it is not kept among what layers have attached.
+/// Takes the peer's address out of the values that layers have attached.
 fn take_peer(extensions: &mut http::Extensions) -> Option<SocketAddr> {
     let peer = extensions.remove::<SocketAddr>();
     #[cfg(feature = "axum")]

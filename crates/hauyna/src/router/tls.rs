@@ -1,5 +1,5 @@
-//! TLS for the stand-alone server, by rustls: certificates and keys, and how they are exchanged while it runs. The
-//! handshake itself is in `accept`, within the deadline of every handshake.
+//! TLS for the stand-alone server, by rustls: certificates and keys, and their replacement while the server
+//! runs. The handshake itself is in `accept`, within the deadline of every handshake.
 
 use super::Server;
 use crate::error::Error;
@@ -14,8 +14,8 @@ use std::path::Path;
 use std::sync::Arc;
 use tokio_rustls::TlsAcceptor;
 
-/// Certificates and keys for [`Server::tls`]. A cheap handle: what is [replaced](TlsConfig::replace) in one counts
-/// in all.
+/// Certificates and keys for [`Server::tls`]. A handle that is cheap to clone:
+/// [replacing](TlsConfig::replace) the certificates of one handle replaces them in all clones.
 ///
 /// # Examples
 ///
@@ -32,7 +32,8 @@ use tokio_rustls::TlsAcceptor;
 pub struct TlsConfig(Arc<RwLock<Arc<ServerConfig>>>);
 
 impl TlsConfig {
-    /// A chain of certificates, the server's own first, and its key, both in PEM. TLS 1.2 and 1.3.
+    /// Creates a configuration from a chain of certificates, the server's own first, and its key, both in
+    /// PEM. TLS 1.2 and 1.3.
     ///
     /// # Errors
     ///
@@ -55,11 +56,11 @@ impl TlsConfig {
         Ok(Self::from_rustls(config))
     }
 
-    /// As [`TlsConfig::from_pem`], from files.
+    /// Creates a configuration from files, like [`TlsConfig::from_pem`].
     ///
     /// # Errors
     ///
-    /// A file cannot be read; and as [`TlsConfig::from_pem`].
+    /// A file cannot be read; and the errors of [`TlsConfig::from_pem`].
     pub fn from_files(certificates: impl AsRef<Path>, key: impl AsRef<Path>) -> Result<Self, Error> {
         let read = |path: &Path| {
             std::fs::read(path).map_err(|error| Error::config(format!("{}: {error}", path.display())))
@@ -67,13 +68,14 @@ impl TlsConfig {
         Self::from_pem(read(certificates.as_ref())?, read(key.as_ref())?)
     }
 
-    /// What rustls can do besides: client certificates, several names. Of protocols (ALPN) only `http/1.1` is spoken.
+    /// Creates a configuration from one of rustls, for client certificates or several names. Of the protocols
+    /// (ALPN) only `http/1.1` is supported.
     pub fn from_rustls(config: impl Into<Arc<ServerConfig>>) -> Self {
         Self(Arc::new(RwLock::new(config.into())))
     }
 
-    /// Takes another's certificates and key for the handshakes from now on, such as renewed ones. Connections that
-    /// are there stay.
+    /// Uses the certificates and key of `other` for all later handshakes, such as renewed ones. Open
+    /// connections are not affected.
     pub fn replace(&self, other: &Self) {
         let new = other.0.read().clone();
         *self.0.write() = new;
@@ -85,12 +87,12 @@ impl TlsConfig {
 }
 
 impl Server {
-    /// Serves TLS alone: `https://` and `wss://`. Its handshake has part in the
+    /// Serves TLS only: `https://` and `wss://`. The TLS handshake counts towards the
     /// [handshake's deadline](Server::handshake_timeout).
     ///
     /// # Panics
     ///
-    /// Where it is called twice: certificates for several names are in one [`TlsConfig::from_rustls`].
+    /// If it is called twice: certificates for several names are in one [`TlsConfig::from_rustls`].
     pub fn tls(mut self, config: TlsConfig) -> Self {
         call_once(&mut self.tls, config, "tls");
         self

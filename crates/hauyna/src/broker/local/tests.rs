@@ -1,4 +1,4 @@
-//! The bounds of the local broker, on paused time. Its promises to everybody are in the contract suite.
+//! Tests of the local broker's bounds, on paused time. The contract suite tests what every broker promises.
 
 use super::*;
 use crate::broker::{Continuity, Retention};
@@ -30,7 +30,7 @@ fn name(text: &str) -> ChannelName {
     ChannelName::new(text).unwrap()
 }
 
-/// Names that share a lock, and with it the epoch of channels that are not there.
+/// Returns names that share a lock, and with it the epoch of channels that do not exist.
 fn neighbours(broker: &LocalBroker, count: usize) -> Vec<ChannelName> {
     let first = name("n0");
     let names = (0..).map(|number| name(&format!("n{number}")));
@@ -41,7 +41,7 @@ fn names(count: usize) -> Vec<ChannelName> {
     (0..count).map(|number| name(&format!("n{number}"))).collect()
 }
 
-/// What a publication of so many bytes weighs.
+/// Returns the weight of a publication of this size.
 fn weight(bytes: usize) -> usize {
     Draft::new(name("x"), &"x".repeat(bytes)).unwrap().publication(None).weight()
 }
@@ -50,21 +50,21 @@ async fn tick() {
     tokio::time::advance(Duration::from_millis(1)).await;
 }
 
-/// What the accounts say must be what is there.
+/// Checks that the totals match what the stripes hold.
 fn audit(broker: &LocalBroker) {
     let mut sum = Amounts::default();
-    for place in &broker.stripes {
-        let part = place.streams.lock();
-        let amounts = part.audit();
+    for stripe in &broker.stripes {
+        let streams = stripe.streams.lock();
+        let amounts = streams.audit();
         sum.history_bytes += amounts.history_bytes;
         sum.streams += amounts.streams;
         sum.keys += amounts.keys;
         sum.key_bytes += amounts.key_bytes;
-        let oldest = [part.oldest_publication(), part.oldest_stream(), part.keys.oldest()];
+        let oldest = [streams.oldest_publication(), streams.oldest_stream(), streams.keys.oldest()];
         for (kind, at) in
             [BoundKind::Publications, BoundKind::Streams, BoundKind::Keys].into_iter().zip(oldest)
         {
-            assert_eq!(place.oldest(kind), at.unwrap_or(NO_TIME), "{kind:?}");
+            assert_eq!(stripe.oldest(kind), at.unwrap_or(NO_TIME), "{kind:?}");
         }
     }
     let totals = &broker.totals;
@@ -84,7 +84,7 @@ async fn total_bytes_evict_the_oldest_first_whatever_its_channel() {
             assert_eq!(publish(&broker, channel, 1000).await.offset, round + 1);
         }
     }
-    // Of 150 about 100 fit: the two rounds that came first are gone, or nearly.
+    // Of 150 about 100 fit: the first two rounds are gone, or almost.
     for (index, channel) in names.iter().enumerate() {
         let expected: &[u64] = if index < 20 { &[3, 4, 5] } else { &[2, 3, 4, 5] };
         assert_eq!(kept(&broker, channel).await, expected, "{channel}");
@@ -249,7 +249,7 @@ async fn keys_are_remembered_for_their_age() {
     tokio::time::advance(Duration::from_secs(299)).await;
     broker.sweep();
     assert_eq!(keyed(&broker, &name("x"), 1, Some("k")).await, Published { repeat: Repeat::Yes, ..first });
-    // Nobody sweeps a hub that nobody has connected to.
+    // A hub without connections is not swept.
     tokio::time::advance(Duration::from_secs(2)).await;
     assert_eq!(keyed(&broker, &name("x"), 1, Some("k")).await.repeat, Repeat::No);
 }
@@ -257,7 +257,7 @@ async fn keys_are_remembered_for_their_age() {
 #[tokio::test(start_paused = true)]
 async fn so_many_keys_are_remembered_and_the_oldest_go_first() {
     let by_number = LocalBrokerOptions::new().max_keys(30);
-    // The channel's name and a NUL belong to the key.
+    // The key includes the channel's name and a NUL.
     let by_bytes = LocalBrokerOptions::new().max_key_bytes(30 * 5);
     for options in [by_number, by_bytes] {
         let broker = broker(options);
