@@ -1,5 +1,5 @@
-// What the example of each binding is held to: the same chat, built by Vite, on the program, behind Vite's proxy. Built
-// for development, for then React mounts everything twice.
+// What the example of each binding is held to: the same chat, built by Vite, on the program, behind Vite's
+// proxy. Built for development, for then React mounts everything twice.
 
 import assert from "node:assert/strict";
 import { readFileSync, readdirSync, rmSync } from "node:fs";

@@ -1,5 +1,6 @@
-// The TypeScript client in a real browser: cut wires, a page without a network, a tab that sleeps, a server that was
-// started anew. What people see is the chat page; where that does not show enough, a page of the client's alone.
+// The TypeScript client in a real browser: cut wires, a page without a network, a tab that sleeps, a server
+// that was started anew. What people see is the chat page; where that does not show enough, a page of the
+// client's alone.
 
 import assert from "node:assert/strict";
 import { after, before, test } from "node:test";

@@ -1,5 +1,5 @@
-// Every page of the program and of the examples, on a desk and on a phone, in the light and in the dark: axe-core finds
-// nothing, nothing reaches over the edge, the code that matters is shown.
+// Every page of the program and of the examples, on a desk and on a phone, in the light and in the dark:
+// axe-core finds nothing, nothing reaches over the edge, the code that matters is shown.
 
 import assert from "node:assert/strict";
 import { after, before, test } from "node:test";

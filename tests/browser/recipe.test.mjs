@@ -1,4 +1,5 @@
-// Playwright stands between the page and the server: it sees each frame, and ends the connection when it is told to.
+// Playwright stands between the page and the server: it sees each frame, and ends the connection when it is
+// told to.
 
 import assert from "node:assert/strict";
 import { after, before, test } from "node:test";

@@ -1,5 +1,5 @@
-// Pages that share one socket by a shared worker, in a real browser against the program: what one sees, all see; what a
-// page leaves behind when it is gone is given up.
+// Pages that share one socket by a shared worker, in a real browser against the program: what one sees, all
+// see; what a page leaves behind when it is gone is given up.
 
 import assert from "node:assert/strict";
 import { existsSync, readFileSync } from "node:fs";

@@ -1,5 +1,6 @@
-// What the contract of the tests in Rust gives: the module and its values go through the TypeScript compiler, the
-// AsyncAPI document through its official schema. The values marked as wrong must be errors, or the compiler fails.
+// What the contract of the tests in Rust gives: the module and its values go through the TypeScript compiler,
+// the AsyncAPI document through its official schema. The values marked as wrong must be errors, or the
+// compiler fails.
 
 import assert from "node:assert/strict";
 import { execFileSync } from "node:child_process";
