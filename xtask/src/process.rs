@@ -1,5 +1,5 @@
-//! Runs a child process with a deadline, its output in a log file, and ends it with all that it started.
-//! Every step goes through here, so that none can hang and none leaves a process behind.
+//! Runs a child process with a deadline and a log file for its output, and ends it with all its descendants.
+//! Every step uses it, so that no step can hang or leave a process behind.
 
 use crate::workspace::Workspace;
 use anyhow::{Context, Result, bail};
@@ -13,8 +13,8 @@ use std::time::{Duration, Instant};
 ///
 /// # Errors
 ///
-/// The command cannot be started, does not end in time, or ends with a failure; the error carries its last
-/// lines.
+/// Returns an error with the last lines of output if the command cannot be started, does not end in time, or
+/// fails.
 pub(crate) fn run(
     workspace: &Workspace,
     name: &str,
@@ -47,8 +47,8 @@ fn run_into(command: &mut Command, log: &Path, limit: Duration) -> Result<Option
     guard.wait(limit)
 }
 
-/// A child that does not outlive its owner: dropped while it runs, it is asked to end (SIGTERM), and after
-/// two seconds it is killed together with its descendants.
+/// A child that does not outlive its owner. Dropping it sends SIGTERM, and after two seconds kills it
+/// together with its descendants.
 pub(crate) struct Guard(pub(crate) Child);
 
 impl Guard {

@@ -1,5 +1,5 @@
-//! The step `ratchet`: which module of the library may name which. `xtask/modules.txt` has a line for each
-//! module with those that it names; the list only ever shrinks, so that lower modules never come to depend on
+//! The step `ratchet`: which module of the library may import which. `xtask/modules.txt` has a line for each
+//! module with the modules that it imports; the list only shrinks, so that lower modules never depend on
 //! higher ones.
 
 use crate::source;

@@ -1,5 +1,5 @@
-//! What is measured side by side: the rows A to J, as words for the load generator and as the figure that
-//! counts.
+//! The rows A to J of the comparison: the arguments of the load generator and the compared figure.
+//! `side_by_side` uses them.
 
 use serde_json::Value;
 

@@ -1,5 +1,5 @@
-//! The rules of CONTRIBUTING.md that no lint knows: sizes, headers, depth, who may name what, what is not
-//! left behind. Reads the source as text; each broken rule is one line `file:line: what`.
+//! The rules of CONTRIBUTING.md that no lint checks: sizes, headers, depth, allowed names, leftovers. Reads
+//! the source as text; each violation is one line `file:line: what`. `check` lists it.
 
 use crate::source::{self, Line};
 use crate::steps::Outcome;

@@ -19,8 +19,7 @@ pub(crate) struct Server {
 }
 
 impl Server {
-    /// Starts the release program on a free port with further `options` of `serve`, and waits until it
-    /// listens.
+    /// Starts the release program on a free port with more `options` of `serve`, and waits until it listens.
     ///
     /// # Errors
     ///

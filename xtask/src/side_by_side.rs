@@ -1,6 +1,6 @@
-//! `cargo xtask bench --side-by-side`: the program beside the floor server, and beside the peers that are
-//! asked for. All are measured by the load generator that lies beside the workspace, in interleaved rounds;
-//! medians are printed.
+//! `cargo xtask bench --side-by-side`: compares the program with the floor server and the requested peers.
+//! The load generator, which lies beside the workspace, measures all of them in interleaved rounds; the table
+//! shows medians.
 
 use crate::bench::MEASURED;
 use crate::contender::Contender;

@@ -1,5 +1,5 @@
-//! Finds the project's own files and takes Rust source apart into code and comments, line by line, so that a
-//! rule about code is not tripped by a sentence or a string.
+//! Finds the files of the project, and splits Rust source into code and comments, line by line, so that a
+//! rule about code does not match a comment or a string. The checks use it.
 
 use anyhow::Result;
 use std::path::{Path, PathBuf};

@@ -1,5 +1,5 @@
-//! A list of named steps, run one after the other, each with a line and its time; the failures are told in
-//! full at the end. `check` and `test` are such lists.
+//! Lists of named steps. Runs them one after the other, prints a line with the time of each, and all failures
+//! at the end. `check` and `test` are such lists.
 
 use crate::workspace::Workspace;
 use anyhow::{Result, bail};

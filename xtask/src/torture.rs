@@ -1,5 +1,5 @@
 //! `cargo xtask torture`, and its short form in `cargo xtask test`: builds `tests/torture` and the TypeScript
-//! client, and runs them. What is measured and what is a violation is said there.
+//! client, and runs them. `tests/torture` defines what is measured and what counts as a violation.
 
 use crate::browser::install_packages;
 use crate::process;

@@ -1,5 +1,5 @@
 //! The suite of the TypeScript client: its types, its build, its tests against the program, its package and
-//! its size. And that the file which the pages load is what the build gives.
+//! its size, and a check that the pages load the current build. `test` and `check` list it.
 
 use crate::browser::install_packages;
 use crate::process;

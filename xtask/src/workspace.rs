@@ -1,5 +1,5 @@
-//! Where things are (workspace, build folder, the folder shared with other projects) and what was asked for
-//! on the command line. Every task gets it; it changes nothing.
+//! The folders (workspace, build folder, the folder shared with other projects) and the options of the
+//! command line. All tasks get it.
 
 use anyhow::{Context, Result, bail};
 use std::path::{Path, PathBuf};
@@ -103,8 +103,7 @@ impl Workspace {
         std::fs::canonicalize(shared.join(path)).ok()
     }
 
-    /// The program to test and measure: as `cargo build --release` leaves it, or the one that `HAUYNA_BIN`
-    /// names.
+    /// Returns the program to test and measure: the release build, or the program that `HAUYNA_BIN` names.
     pub(crate) fn program(&self) -> PathBuf {
         other_program().unwrap_or_else(|| self.target.join("release/hauyna"))
     }

@@ -1,5 +1,5 @@
-//! The README's chat, as it stands there. `cargo run --package hauyna-example-chat`, then connect with
-//! anything that speaks WebSocket to `ws://127.0.0.1:8080/chat?user_id=ann`.
+//! The chat of the README. `cargo run --package hauyna-example-chat`, then connect with any WebSocket client
+//! to `ws://127.0.0.1:8080/chat?user_id=ann`.
 #![cfg_attr(rustfmt, rustfmt_skip)] // the lines are the README's
 
 use hauyna::{json, Context, Handler, Heartbeat, Hub, Reject, Router};
