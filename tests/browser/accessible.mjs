@@ -1,11 +1,11 @@
-// What axe-core finds in a page.
+// The violations that axe-core finds in a page.
 
 import assert from "node:assert/strict";
 import axe from "axe-core";
 
-/** Each rule that the page breaks, with the elements that break it; `where` goes before it. */
+/** Returns each violated rule with its elements; `where` precedes it. */
 export async function violations(person, where) {
-  // Evaluated by the devtools, which no Content-Security-Policy keeps out.
+  // The devtools evaluate it, which a Content-Security-Policy does not block.
   const found = await person.page.evaluate(`${axe.source}; axe.run(document, { preload: false })`);
   assert.ok(found.passes.length > 10, "axe-core has looked at the page");
   return found.violations.map(({ id, nodes }) => {

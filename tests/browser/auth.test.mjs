@@ -1,4 +1,4 @@
-// The auth example: a login, what the token says, a renewal on the same connection, and its end.
+// The auth example: a login, the data of the token, a renewal on the same connection, and the expiry.
 
 import assert from "node:assert/strict";
 import { after, before, test } from "node:test";

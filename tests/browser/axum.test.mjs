@@ -1,4 +1,4 @@
-// The axum example: what is posted over HTTP appears on every open page.
+// The axum example: orders that are posted over HTTP appear on every open page.
 
 import assert from "node:assert/strict";
 import { after, before, test } from "node:test";

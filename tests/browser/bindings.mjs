@@ -1,5 +1,5 @@
-// What the example of each binding is held to: the same chat, built by Vite, on the program, behind Vite's proxy. Built
-// for development, for then React mounts everything twice.
+// The tests for the example of each binding: the same chat, built by Vite, with the program behind Vite's
+// proxy. It is built for development, because React then mounts everything twice.
 
 import assert from "node:assert/strict";
 import { readFileSync, readdirSync, rmSync } from "node:fs";
@@ -14,7 +14,7 @@ import { violations } from "./accessible.mjs";
 import { PHONE, Person, fits, startBrowser, startServer } from "./support.mjs";
 import { Wire } from "./wire.mjs";
 
-/** An example's own Vite, and the settings with which its page is served. */
+/** Returns an example's own Vite, and the settings that serve its page. */
 async function viteOf(example, settings) {
   const root = fileURLToPath(new URL(`../../examples/${example}/`, import.meta.url));
   process.env.NODE_ENV = "development";
@@ -22,7 +22,7 @@ async function viteOf(example, settings) {
   return { vite, common: { root, mode: "development", logLevel: "error", ...settings } };
 }
 
-/** Builds an example, and serves it with its proxy to this address. `settings` are further ones of Vite. */
+/** Builds an example, and serves it with its proxy to this address. `settings` are more settings of Vite. */
 export async function serve(example, target, settings = {}) {
   const { vite, common } = await viteOf(example, settings);
   const outDir = await mkdtemp(join(tmpdir(), `hauyna-${example}-`));
@@ -39,14 +39,14 @@ function listening(target) {
   return { port: 0, host: "127.0.0.1", proxy: { "/chat": { target, ws: true } } };
 }
 
-/** What stands in the room, in its order: name, text, state. */
+/** Returns the messages in the room, in order: name, text, state. */
 function transcript({ page }) {
   return page.$$eval("[data-testid=message]", (items) =>
     items.map((item) => `${item.dataset.user}: ${item.querySelector("[data-testid=text]").textContent} (${item.dataset.state})`),
   );
 }
 
-/** Waits until this is what stands in the room. */
+/** Waits until the room shows these messages. */
 async function reads(person, expected) {
   const last = person.page.getByTestId("message").nth(expected.length - 1);
   await last.waitFor().catch(() => {});
@@ -57,7 +57,7 @@ async function reads(person, expected) {
   assert.deepEqual(await transcript(person), expected);
 }
 
-/** Counts the sockets of a page to the program, and what is asked on them. */
+/** Counts the sockets of a page to the program, and the requests on them. */
 function overhear(page) {
   const heard = { sockets: 0, asked: [] };
   page.on("websocket", (socket) => {
@@ -68,7 +68,7 @@ function overhear(page) {
   return heard;
 }
 
-/** A hot reload of the components in development leaves the socket and the subscription, and what was said. */
+/** Tests that a hot reload of the components keeps the socket, the subscription and the messages. */
 export function testHotReload(example, extension) {
   test(`${example}: a hot reload opens no second socket and asks for nothing again`, { timeout: 90_000 }, async () => {
     const server = await startServer();
@@ -80,7 +80,7 @@ export function testHotReload(example, extension) {
       const page = await browser.newPage();
       const heard = overhear(page);
       const person = new Person(page, "Ann");
-      // The first visit may be loaded anew, when Vite has found what it has to prepare.
+      // Vite may reload the first visit after it has found the dependencies that it has to prepare.
       await page.goto(`${dev.resolvedUrls.local[0]}?name=Ann`);
       await person.is("connected");
       await page.reload();
@@ -90,7 +90,7 @@ export function testHotReload(example, extension) {
       const before = { sockets: heard.sockets, subscriptions: heard.asked.filter((type) => type.includes("subscribe")).length };
       for (const component of ["Room", "App", "Room"]) {
         const file = join(common.root, "src", `${component}.${extension}`);
-        // Not the text of it, which the page shows.
+        // Change something else than the text, which the page shows.
         const module = [...dev.moduleGraph.getModulesByFile(file)].find(({ url }) => !url.includes("raw"));
         const updated = page.waitForEvent("console", (line) => line.text().includes("hot updated"));
         await dev.reloadModule(module);
@@ -197,7 +197,7 @@ function testOlder(title, world) {
     await writer.at("older").click();
     await writer.page.getByText("number 6", { exact: true }).waitFor();
     assert.equal((await transcript(writer)).length, 20);
-    // Fast routes, back and forth.
+    // Switch routes quickly, back and forth.
     for (const room of ["tea", "general", "tea", "general", "tea"]) await writer.page.getByRole("button", { name: room }).click();
     await writer.page.getByText("you are missed").waitFor();
     assert.equal((await transcript(writer)).length, 2);
@@ -211,7 +211,7 @@ function testOlder(title, world) {
   });
 }
 
-/** The page shows lines that its own files have. */
+/** Checks that the code on the page exists in its files. */
 async function showsCode(person, example) {
   const code = await person.at("code").locator("pre").textContent();
   const folder = fileURLToPath(new URL(`../../examples/${example}/src/`, import.meta.url));

@@ -1,4 +1,4 @@
-// Many messages at once: the chat page draws them once a frame, and keeps what it shows in bounds.
+// Many messages at once: the chat page draws them once per frame, and limits the number of shown messages.
 
 import assert from "node:assert/strict";
 import { after, before, test } from "node:test";
@@ -41,7 +41,7 @@ test("three thousand messages are drawn in few frames, and the last of them is o
   assert.deepEqual(ann.faults, []);
 });
 
-/** In the page: how often the list changes, how long the whole takes, and how long the page is busy at most. */
+/** Runs in the page: counts changes of the list, the total time, and the longest time that the page is busy. */
 function watchDrawing() {
   const drawing = { drawings: 0, took: 0, longest: 0 };
   globalThis.drawing = drawing;
@@ -56,14 +56,14 @@ function watchDrawing() {
   }).observe({ entryTypes: ["longtask"] });
 }
 
-/** A page of the same origin with a bare socket, which does not draw what it hears. */
+/** Opens a page of the same origin with a bare socket, which does not draw messages. */
 async function startSender(browser, url) {
   const page = await browser.newPage();
   await page.goto(`${url}/live`);
   return page;
 }
 
-/** In the page: publishes without waiting for answers. */
+/** Runs in the page: publishes without waiting for answers. */
 function sendBurst(count) {
   const socket = new WebSocket(`${location.origin.replace("http", "ws")}/chat?user_id=Bob`);
   return new Promise((sent) => {

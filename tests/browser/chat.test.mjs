@@ -133,7 +133,7 @@ test("a page of another origin is refused unless the server was told to let it i
   await chat.stop();
 });
 
-/** Runs in the page: no library, no sub-protocol, no `id`; what it would print is in `lines`. */
+/** Runs in the page: no library, no sub-protocol, no `id`; `lines` holds what it would print. */
 function plainPage(url) {
   window.lines = [];
   window.socket = new WebSocket(url);

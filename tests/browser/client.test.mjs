@@ -1,5 +1,5 @@
-// The TypeScript client in a real browser: cut wires, a page without a network, a tab that sleeps, a server that was
-// started anew. What people see is the chat page; where that does not show enough, a page of the client's alone.
+// The TypeScript client in a real browser: cut sockets, a page without a network, a sleeping tab, a restarted
+// server. The tests use the chat page, or a page with only the client if the chat page does not show enough.
 
 import assert from "node:assert/strict";
 import { after, before, test } from "node:test";
@@ -19,7 +19,7 @@ after(async () => {
   assert.equal(await server?.stop(), 0, "the server ends cleanly on SIGTERM");
 });
 
-/** What the others were told about comings and goings. */
+/** Returns the joins and leaves that the others received. */
 async function goings(person) {
   const notes = await person.at("note").allTextContents();
   return notes.filter((note) => / (left|came in)$/.test(note));
@@ -42,7 +42,7 @@ test("cutting the wire again and again shows nobody leaving, and every message c
     await bob.is("connected");
     await bob.sees(texts[2]);
   }
-  // Longer than the 5 s for which those stay who have no session.
+  // Longer than the 5 s for which users without a session stay present.
   wire.isDown = true;
   wire.cut();
   await bob.is("waiting");
@@ -113,7 +113,7 @@ test("a tab that slept while its connection was lost is back when somebody looks
   wire.close();
 });
 
-/** The page is put into the background, or looked at again. */
+/** Puts the page into the background or the foreground. */
 function appears(person, how) {
   return person.page.evaluate((how) => {
     Object.defineProperty(document, "visibilityState", { configurable: true, get: () => how });
@@ -130,10 +130,10 @@ test("a server that was started anew is told as one: a gap with its reason, and 
     const { Client } = await import("/hauyna.js");
     const client = new Client("/chat?user_id=gil", { retry: { baseDelay: 100, maxDelay: 500, backoffMultiplier: 2 } });
     const room = client.channel("room:anew");
-    globalThis.told = { gaps: [], heard: [], states: [] };
-    client.onState(({ name }) => told.states.push(name));
-    client.onGap((gap) => told.gaps.push(gap));
-    room.on("message", ({ content }) => told.heard.push(content));
+    globalThis.received = { gaps: [], heard: [], states: [] };
+    client.onState(({ name }) => received.states.push(name));
+    client.onGap((gap) => received.gaps.push(gap));
+    room.on("message", ({ content }) => received.heard.push(content));
     await client.connect();
     await room.subscribe();
     await room.publish("before");
@@ -148,13 +148,13 @@ test("a server that was started anew is told as one: a gap with its reason, and 
   const second = await startServer(first.port);
   const position = await page.evaluate(() => unsent);
   assert.equal(position.offset, 1, "it is the first of a new stream");
-  await page.waitForFunction(() => told.heard.length === 2);
-  const told = await page.evaluate(() => globalThis.told);
-  assert.deepEqual(told.heard, ["before", "meanwhile"]);
-  assert.equal(told.gaps.length, 1, JSON.stringify(told.gaps));
-  assert.deepEqual([told.gaps[0].channel, told.gaps[0].reason], ["room:anew", "epoch_changed"]);
-  assert.equal(told.gaps[0].to.epoch, position.epoch);
-  assert.equal(told.states.at(-1), "connected");
+  await page.waitForFunction(() => received.heard.length === 2);
+  const received = await page.evaluate(() => globalThis.received);
+  assert.deepEqual(received.heard, ["before", "meanwhile"]);
+  assert.equal(received.gaps.length, 1, JSON.stringify(received.gaps));
+  assert.deepEqual([received.gaps[0].channel, received.gaps[0].reason], ["room:anew", "epoch_changed"]);
+  assert.equal(received.gaps[0].to.epoch, position.epoch);
+  assert.equal(received.states.at(-1), "connected");
   await context.close();
   await second.stop();
 });

@@ -1,4 +1,4 @@
-// The dashboard example: two pages, some noise, and the counts of it.
+// The dashboard example: two pages, some messages, and their counts.
 
 import assert from "node:assert/strict";
 import { after, before, test } from "node:test";

@@ -1,4 +1,4 @@
-// The first page of the program: two people side by side, of whom one is cut off and misses nothing.
+// The first page of the program: two users side by side, of whom one is cut off and misses nothing.
 
 import assert from "node:assert/strict";
 import { after, before, test } from "node:test";
@@ -17,7 +17,7 @@ after(async () => {
   await server?.stop();
 });
 
-/** Opens the page, and waits until the two have greeted each other. */
+/** Opens the page, and waits until both users have greeted each other. */
 async function open(options = {}) {
   const context = await browser.newContext({ viewport: { width: 1280, height: 800 }, ...options });
   const visitor = new Person(await context.newPage(), "visitor");

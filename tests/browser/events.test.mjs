@@ -1,4 +1,4 @@
-// The events example: listeners by priority, and a question from the server that the page answers.
+// The events example: listeners by priority, and a client request that the page answers.
 
 import assert from "node:assert/strict";
 import { after, before, test } from "node:test";

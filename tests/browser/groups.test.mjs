@@ -1,4 +1,5 @@
-// The groups example: an administrator and a member, a promotion, and a membership that outlives its connection.
+// The groups example: an administrator and a member, a promotion, and a membership that outlives its
+// connection.
 
 import assert from "node:assert/strict";
 import { after, before, test } from "node:test";

@@ -1,4 +1,4 @@
-// The notifications example: sent over HTTP, heard by one user, and still there after a reload.
+// The notifications example: sent over HTTP, received by one user, and still there after a reload.
 
 import assert from "node:assert/strict";
 import { after, before, test } from "node:test";
@@ -17,7 +17,7 @@ after(async () => {
   await example?.stop();
 });
 
-/** What curl would do. */
+/** Sends the same request as curl. */
 async function notify(to, text) {
   const headers = { "content-type": "application/json" };
   const answer = await fetch(`${example.url}/notifications`, { method: "POST", headers, body: JSON.stringify({ to, text }) });

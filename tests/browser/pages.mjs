@@ -1,11 +1,11 @@
-// The pages that there are, and how each comes to show something.
+// All pages, and how to fill each with content.
 
 import { Person } from "./support.mjs";
 
-/** The index of the examples is opened as a file. */
+/** The index of the examples, which is opened as a file. */
 const INDEX = new URL("../../examples/index.html", import.meta.url).href;
 
-/** `fill` does on the page what its visitors do, so that there is something to be seen. */
+/** All pages. `fill` does what visitors do, so that the page shows content. */
 export const PAGES = [
   { name: "index", file: INDEX, fill: (ann) => ann.page.evaluate(loadPictures) },
   { name: "demo", path: "/", hasCode: true, fill: showRecovery },
@@ -25,7 +25,7 @@ export const PAGES = [
   { name: "axum", example: "axum", fill: orderTea },
 ].map((page) => (page.example ? { path: "/?name=Ann", hasCode: true, ...page } : page));
 
-/** Opens one of them and does what `fill` says. */
+/** Opens a page and calls its `fill`. */
 export async function openPage(browser, url, page, options = {}) {
   const context = await browser.newContext(options);
   const person = new Person(await context.newPage(), "Ann");
@@ -35,7 +35,7 @@ export async function openPage(browser, url, page, options = {}) {
   return person;
 }
 
-/** In the page: each picture is there. */
+/** Runs in the page: whether all pictures are loaded. */
 async function loadPictures() {
   for (const picture of document.images) {
     picture.loading = "eager";

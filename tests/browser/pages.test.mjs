@@ -1,5 +1,5 @@
-// Every page of the program and of the examples, on a desk and on a phone, in the light and in the dark: axe-core finds
-// nothing, nothing reaches over the edge, the code that matters is shown.
+// All pages of the program and of the examples, on desktop and phone, in light and dark mode: axe-core finds
+// nothing, nothing overflows the edge, and the relevant code is shown.
 
 import assert from "node:assert/strict";
 import { after, before, test } from "node:test";
@@ -38,7 +38,7 @@ for (const page of PAGES) {
   });
 }
 
-/** Each figure shows the code that its file has. */
+/** Checks that each figure shows code of its file. */
 async function showsCode(person, page) {
   const texts = await person.at("code").locator("pre").allTextContents();
   assert.equal(texts.length, page.hasCode ? 1 : 0, `figures of code in ${page.name}`);

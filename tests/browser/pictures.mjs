@@ -1,5 +1,5 @@
-// Makes the pictures of the index of examples from their pages: HAUYNA_BIN=… HAUYNA_EXAMPLES=… node pictures.mjs
-// They are committed; make them anew when the look changes.
+// Makes the pictures for the index of the examples from their pages: HAUYNA_BIN=… HAUYNA_EXAMPLES=… node
+// pictures.mjs. They are committed; run it again when the style changes.
 
 import { mkdirSync, writeFileSync } from "node:fs";
 import { fileURLToPath } from "node:url";

@@ -1,4 +1,4 @@
-// Playwright stands between the page and the server: it sees each frame, and ends the connection when it is told to.
+// Playwright between the page and the server: it sees each frame, and closes the connection on request.
 
 import assert from "node:assert/strict";
 import { after, before, test } from "node:test";

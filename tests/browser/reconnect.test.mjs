@@ -1,4 +1,4 @@
-// The reconnect example: whoever cuts the socket, no number is lost and none comes twice.
+// The reconnect example: whichever side cuts the socket, no number is lost and none arrives twice.
 
 import assert from "node:assert/strict";
 import { after, before, test } from "node:test";

@@ -1,4 +1,4 @@
-// The rooms example: two people walk in, talk, and one is cut off meanwhile.
+// The rooms example: two users join and talk, and one is cut off meanwhile.
 
 import assert from "node:assert/strict";
 import { after, before, test } from "node:test";

@@ -1,5 +1,5 @@
-// Pages that share one socket by a shared worker, in a real browser against the program: what one sees, all see; what a
-// page leaves behind when it is gone is given up.
+// Pages that share one socket through a shared worker, in a real browser with the program: all pages see the
+// same, and the subscriptions of a closed page end.
 
 import assert from "node:assert/strict";
 import { existsSync, readFileSync } from "node:fs";
@@ -17,7 +17,7 @@ let server, browser, files, origin, insecure;
 before(async () => {
   if (!isBuilt) return;
   browser = await startBrowser(["--host-resolver-rules=MAP pages.test 127.0.0.1"]);
-  // Workers have no import map: the name of the package is replaced, as a bundler does.
+  // Workers have no import map, so replace the name of the package, as a bundler does.
   const script = (name) => readFileSync(`${BUILT}${name}`, "utf8").replace(/from "hauyna"/g, 'from "/index.js"');
   files = createServer(({ url }, response) => {
     const [path] = url.split("?");
@@ -38,7 +38,7 @@ after(async () => {
   await server?.stop();
 });
 
-/** A page with a shared client of this user, connected; `globalThis.open(name)` subscribes to a channel. */
+/** Opens a page with a connected shared client; `globalThis.open(name)` subscribes to a channel. */
 async function enter(context, url, user, { worker = "/worker.js", hasWorkers = true, from = origin, name = user } = {}) {
   const page = await context.newPage();
   page.on("pageerror", (error) => assert.fail(error));
@@ -70,7 +70,7 @@ const open = (page, name) => page.evaluate((name) => open(name).then(({ position
 const say = (page, name, text, options) => page.evaluate(([n, t, o]) => client.channel(n).publish(t, o), [name, text, options]);
 const heard = (page, name) => page.evaluate((name) => heard[name] ?? [], name);
 const hears = (page, name, count) => page.waitForFunction(([name, count]) => (heard[name] ?? []).length >= count, [name, count]);
-/** How many connections a user has to a channel, as this page sees it. */
+/** Returns the number of a user's connections in a channel, as this page sees it. */
 const connections = (page, name, user) => page.evaluate(([n, u]) => client.channel(n).presence.users.get(u)?.connections ?? 0, [name, user]);
 const sees = (page, name, user, count) =>
   page.waitForFunction(([n, u, count]) => (client.channel(n).presence.users.get(u)?.connections ?? 0) === count, [name, user, count]);
@@ -88,10 +88,10 @@ test("pages share one socket, and each has its own subscriptions", { skip: !isBu
   await open(two, "room:both");
   await open(two, "room:two");
   await sees(bob, "room:both", "ana", 1);
-  assert.equal(await connections(two, "room:both", "bob"), 1, "the second page is told who is present, too");
+  assert.equal(await connections(two, "room:both", "bob"), 1, "the second page knows who is present, too");
   assert.equal(await one.evaluate(() => client.user), "ana");
 
-  // What one publishes, all get; without an echo, all others.
+  // All pages receive what one publishes; without an echo, all others do.
   await say(one, "room:both", "from one");
   await say(two, "room:both", "quietly from two", { echo: false });
   await say(bob, "room:both", "from bob");
@@ -103,7 +103,7 @@ test("pages share one socket, and each has its own subscriptions", { skip: !isBu
   const page = await two.evaluate(() => client.channel("room:both").history().then(({ messages }) => messages.length));
   assert.equal(page, 4);
 
-  // The network fails: both see it, and miss nothing.
+  // When the network fails, both pages notice it and miss nothing.
   wire.isDown = true;
   wire.cut();
   for (const page of [one, two]) await page.waitForFunction(() => client.state.name === "reconnecting");
@@ -117,7 +117,7 @@ test("pages share one socket, and each has its own subscriptions", { skip: !isBu
   assert.deepEqual((await heard(two, "room:both")).slice(2), ["missed", "unsent"]);
   for (const page of [one, two]) assert.deepEqual(await page.evaluate(() => gaps), []);
 
-  // A page that is gone without a word: its own subscription ends, the shared one stays.
+  // When a page closes without notice, its own subscription ends and the shared one stays.
   await sees(bob, "room:two", "ana", 1);
   await two.close();
   await sees(bob, "room:two", "ana", 0);
@@ -168,7 +168,7 @@ for (const kind of ["secure", "insecure"]) {
       await sees(bob, name, "ana", 1);
     }
     assert.equal(await pages[0].evaluate(() => isSecureContext && navigator.locks !== undefined), kind === "secure");
-    // Without locks a crash is told by silence alone.
+    // Without locks only silence reveals a crash.
     if (kind === "secure") {
       void pages[1].goto("chrome://crash").catch(() => {});
       await sees(bob, "room:crashes", "ana", 0);

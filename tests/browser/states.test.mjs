@@ -1,4 +1,5 @@
-// The states example: idle by silence, busy by wish, sent away and back by the retry policy; another page sees it all.
+// The states example: idle after silence, busy on request, disconnected and back by the retry policy; another
+// page sees all changes.
 
 import assert from "node:assert/strict";
 import { after, before, test } from "node:test";

@@ -1,4 +1,4 @@
-// What the browser tests stand on: programs on free ports, Chromium, and pages that somebody looks at.
+// Shared helpers of the browser tests: programs on free ports, Chromium, and pages with their users.
 
 import assert from "node:assert/strict";
 import { spawn } from "node:child_process";
@@ -10,14 +10,14 @@ import { chromium } from "playwright-core";
 
 const SHOTS = fileURLToPath(new URL("../../test-results/", import.meta.url));
 
-/** Starts the program named by HAUYNA_BIN, on any free port unless one is named; `stop` ends it by its process. */
+/** Starts the program of HAUYNA_BIN, on any free port unless one is given; `stop` ends its process. */
 export function startServer(port = 0, options = []) {
   const program = process.env.HAUYNA_BIN;
   if (!program) throw new Error("HAUYNA_BIN must name the program `hauyna`");
   return start(program, ["serve", "--log", "warn", "--listen", `127.0.0.1:${port}`, ...options]);
 }
 
-/** Starts one of the examples from the folder named by HAUYNA_EXAMPLES. */
+/** Starts an example from the folder of HAUYNA_EXAMPLES. */
 export function startExample(name) {
   const folder = process.env.HAUYNA_EXAMPLES;
   if (!folder) throw new Error("HAUYNA_EXAMPLES must name the folder of the examples' programs");
@@ -32,7 +32,7 @@ async function start(program, args) {
     setTimeout(failed, 20_000, new Error(`${program} printed no address`)).unref();
     createInterface(child.stdout).on("line", (line) => found(line.match(/127\.0\.0\.1:\d+/)?.[0] ?? found));
   });
-  // A test that fails before it stops the program must not keep its file from ending.
+  // A test that fails before it stops the program must not keep the test file running.
   process.once("exit", () => child.kill());
   child.unref();
   child.stdout.unref();
@@ -63,7 +63,7 @@ export function startBrowser(args = [], ignoreDefaultArgs = []) {
   });
 }
 
-/** A person with a window of their own. */
+/** A user with a browser window. */
 export class Person {
   constructor(page, name) {
     this.page = page;
@@ -74,7 +74,7 @@ export class Person {
     page.on("console", (line) => line.type() === "error" && this.faults.push(line.text()));
   }
 
-  /** Enters the chat of the program. */
+  /** Opens the chat of the program. */
   static async enter(browser, url, name, options = {}) {
     const context = await browser.newContext({ viewport: { width: 1180, height: 760 }, ...options });
     const person = new Person(await context.newPage(), name);
@@ -106,25 +106,25 @@ export class Person {
     }
   }
 
-  /** The connection is in this state, or gets there. */
+  /** Waits until the connection is in this state. */
   async is(state) {
     await this.page.locator(`[data-testid=state][data-state=${state}]`).waitFor();
   }
 
-  /** This text stands in the channel on show, taken by the server. */
+  /** Waits until the shown channel has this text, accepted by the server. */
   async sees(text) {
     const message = this.page.locator("[data-testid=message][data-state=sent]", { hasText: text });
     await message.filter({ visible: true }).first().waitFor();
   }
 
-  /** What stands in the channel on show, in its order: name, text, state. */
+  /** Returns the messages of the shown channel, in order: name, text, state. */
   async transcript() {
     return this.page.$$eval("[data-testid=log]:not([hidden]) [data-testid=message]", (items) =>
       items.map((item) => `${item.dataset.user}: ${item.querySelector("[data-testid=text]").textContent}`),
     );
   }
 
-  /** Element `id` shows this text, or comes to show it. */
+  /** Waits until element `id` shows this text. */
   async shows(id, text) {
     await this.at(id).filter({ hasText: text }).first().waitFor();
   }
@@ -137,7 +137,7 @@ export class Person {
 
 export const PHONE = { viewport: { width: 360, height: 720 }, deviceScaleFactor: 2, hasTouch: true, isMobile: true };
 
-/** Nothing that can be seen reaches over the right edge, but for code, which scrolls. */
+/** Checks that nothing visible overflows the right edge, except code, which scrolls. */
 export async function fits(person, what) {
   const { beyond, width } = await person.page.evaluate(() => {
     const width = document.documentElement.clientWidth;

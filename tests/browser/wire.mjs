@@ -1,4 +1,4 @@
-// A port that passes everything on to another, until it is cut: a network between a page and the program.
+// A port that forwards everything to another port until it is cut: a network between a page and the program.
 
 import { once } from "node:events";
 import { connect, createServer } from "node:net";
@@ -7,7 +7,7 @@ export class Wire {
   #server = createServer();
   #sockets = new Set();
   #port;
-  /** New connections are refused. */
+  /** Refuses new connections. */
   isDown = false;
 
   static async to(port) {

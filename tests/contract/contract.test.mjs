@@ -1,5 +1,6 @@
-// What the contract of the tests in Rust gives: the module and its values go through the TypeScript compiler, the
-// AsyncAPI document through its official schema. The values marked as wrong must be errors, or the compiler fails.
+// The output of the contract in the Rust tests: the TypeScript compiler checks the module and its values, and
+// the official schema checks the AsyncAPI document. The values marked as wrong must be errors, or the
+// compiler fails.
 
 import assert from "node:assert/strict";
 import { execFileSync } from "node:child_process";
@@ -20,7 +21,7 @@ test("the compiler takes every value that serde takes or writes, and refuses the
 });
 
 test("the AsyncAPI document keeps to the official schema of 3.0.0, which refuses a broken one", () => {
-  // The schema brings its own copy of draft 7 along, which ajv must not add a second time.
+  // The schema contains its own copy of draft 7, which ajv must not add a second time.
   const ajv = new Ajv({ strict: false, validateFormats: false, meta: false, validateSchema: false });
   const isValid = ajv.compile(json(resolve("@asyncapi/specs/schemas/3.0.0.json")));
   const document = json(`${here}zoo.async-api.json`);

@@ -1,5 +1,5 @@
-// The page of examples/typed: it compiles against the generated types, a wrong field does not, and the file that is
-// served is the one that the compiler makes of it. `HAUYNA_BLESS=1` writes that file anew.
+// The page of examples/typed: it compiles against the generated types, a wrong field does not, and the served
+// file is the compiler's output. `HAUYNA_BLESS=1` writes that file again.
 
 import assert from "node:assert/strict";
 import { execFileSync } from "node:child_process";

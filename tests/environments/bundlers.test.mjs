@@ -1,5 +1,6 @@
-// Bundles for pages, by each bundler with its defaults. A bundle has nothing of Node in it, and runs where there is
-// nothing but what a page has: in a context with a location, timers and URL, and in Chromium where there is one.
+// Bundles for pages, by each bundler with its defaults. A bundle has nothing of Node in it, and runs where
+// there is nothing but what a page has: in a context with a location, timers and URL, and in Chromium where
+// there is one.
 
 import assert from "node:assert/strict";
 import { mkdirSync, readFileSync, readdirSync, rmSync } from "node:fs";

@@ -1,5 +1,5 @@
-// Nuxt: an application whose plugin makes a client with a relative address is built, rendered by the server, and goes on in
-// the browser.
+// Nuxt: an application whose plugin makes a client with a relative address is built, rendered by the server,
+// and goes on in the browser.
 
 import assert from "node:assert/strict";
 import { rmSync } from "node:fs";

@@ -1,5 +1,6 @@
-// React Native, without a device: the packed client in a context that has what its runtime has, with React Native's own
-// URL class, taken from its package. No crypto, no document, no location; a TextDecoder without options, or none.
+// React Native, without a device: the packed client in a context that has what its runtime has, with React
+// Native's own URL class, taken from its package. No crypto, no document, no location; a TextDecoder without
+// options, or none.
 
 import assert from "node:assert/strict";
 import { execFileSync } from "node:child_process";

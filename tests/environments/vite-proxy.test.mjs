@@ -1,5 +1,5 @@
-// Development with Vite, as docs/vite.md says: the page comes from Vite's server, and its WebSocket goes through Vite's
-// proxy to the program, which takes connections of its own origin only.
+// Development with Vite, as docs/vite.md says: the page comes from Vite's server, and its WebSocket goes
+// through Vite's proxy to the program, which takes connections of its own origin only.
 
 import assert from "node:assert/strict";
 import { spawn } from "node:child_process";

@@ -1,5 +1,5 @@
 // The TypeScript clients of the torture run, in one process of Node: connects, publishes, and logs what each
-// application was told, in the form of src/log.rs. It is told what to do next by lines on its standard input.
+// application receives, in the format of src/log.rs. It gets its orders as lines on its standard input.
 
 import { createWriteStream } from "node:fs";
 import { createInterface } from "node:readline";
@@ -14,11 +14,11 @@ const { values } = parseArgs({
 const [count, channelCount, rate] = [values.clients, values.channels, values.rate].map(Number);
 const log = createWriteStream(values.log);
 let isOver = false;
-let lastWord = Date.now();
+let lastActivity = Date.now();
 let unanswered = 0;
 let random = Number(values.seed) >>> 0;
 
-/** A number below `bound` (mulberry32). */
+/** Returns a number below `bound` (mulberry32). */
 function below(bound) {
   random = (random + 0x6d2b79f5) >>> 0;
   let value = Math.imul(random ^ (random >>> 15), random | 1);
@@ -40,7 +40,7 @@ class Player {
       logger: { debug() {}, info() {}, warn: console.warn, error: console.error },
     });
     this.client.onState((state) => {
-      lastWord = Date.now();
+      lastActivity = Date.now();
       const resumed = state.name === "connected" && state.session.resumed === true;
       write(this.name, "state", { state: state.name, resumed, reason: state.reason ?? "" });
     });
@@ -51,11 +51,11 @@ class Player {
 
   listen(channel) {
     channel.on("message", ({ content, offset }) => {
-      lastWord = Date.now();
+      lastActivity = Date.now();
       write(this.name, "got", { channel: channel.name, id: content.id, offset });
     });
     channel.onGap(({ reason, from, to }) => {
-      lastWord = Date.now();
+      lastActivity = Date.now();
       write(this.name, "gap", { channel: channel.name, reason, from: from ?? null, to: to ?? null });
     });
     for (const change of ["join", "leave"]) {
@@ -89,7 +89,7 @@ class Player {
       )
       .finally(() => {
         unanswered -= 1;
-        lastWord = Date.now();
+        lastActivity = Date.now();
       });
   }
 }
@@ -111,7 +111,7 @@ for await (const order of createInterface({ input: process.stdin })) {
     clearInterval(publishing);
     const settled = setInterval(() => {
       const isConnected = players.every(({ client }) => client.state.name === "connected");
-      if (unanswered > 0 || !isConnected || Date.now() - lastWord < 3000) return;
+      if (unanswered > 0 || !isConnected || Date.now() - lastActivity < 3000) return;
       clearInterval(settled);
       console.log("stopped");
     }, 100);

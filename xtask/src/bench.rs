@@ -1,5 +1,5 @@
-//! `cargo xtask bench`: the program's own load tool against a fresh release server on one core, in one table.
-//! `--side-by-side` measures beside the physical limit instead.
+//! `cargo xtask bench`: runs the load tool `hauyna bench` against a new release server on one core, and
+//! prints one table. `--side-by-side` compares with the physical limit instead.
 
 use crate::process;
 use crate::server::Server;
@@ -11,10 +11,10 @@ use anyhow::{Context, Result};
 use serde_json::Value;
 use std::time::Duration;
 
-/// How long one measurement lasts, in seconds, where nothing else is asked for.
+/// Default length of one measurement, in seconds.
 pub(crate) const MEASURED: u64 = 5;
 
-/// Measures and prints; `true` unless a row failed.
+/// Measures and prints. Returns whether no row failed.
 pub(crate) fn run(workspace: &Workspace) -> Result<bool> {
     println!("building the release program");
     release_build(workspace)?;
@@ -42,7 +42,7 @@ pub(crate) fn run(workspace: &Workspace) -> Result<bool> {
 struct Row {
     name: &'static str,
     path: &'static str,
-    /// Words for the load tool; its workload comes first.
+    /// Arguments of the load tool; the workload comes first.
     options: &'static str,
 }
 
@@ -53,7 +53,7 @@ const ROWS: [Row; 8] = [
     Row { name: "idle", path: "/chat", options: "idle --conns 5000 --pid {pid}" },
     Row { name: "churn", path: "/chat", options: "churn --conns 50" },
     Row { name: "storm", path: "/chat", options: "storm --conns 10000 --pid {pid}" },
-    // It ends a server of its own.
+    // This workload starts and ends its own server.
     Row { name: "drain", path: "/chat", options: "drain --conns 10000 --window 10s" },
     Row { name: "slow", path: "/chat", options: "slow --conns 200 --stalled 20 --size 8192 --rate 100" },
 ];
@@ -77,7 +77,7 @@ fn cells(row: &Row, report: &Value) -> Vec<String> {
     cells
 }
 
-/// What the table calls a figure, and what the load tool calls it.
+/// Heading of each figure and its key in the load tool's report.
 const FIGURES: [(&str, &str); 8] = [
     ("per second", "throughput_per_s"),
     ("p50 µs", "p50_us"),

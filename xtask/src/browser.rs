@@ -1,5 +1,5 @@
-//! The suite in a real browser: `tests/browser`, playwright-core on Debian's Chromium, against the release
-//! program and the examples.
+//! The suite in a real browser: runs `tests/browser`, with playwright-core and Debian's Chromium, against the
+//! release program and the examples. `test` lists it.
 
 use crate::process;
 use crate::steps::Outcome;
@@ -11,7 +11,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-/// Two people chat, one is cut off, and misses nothing; the pages of the examples do what they say.
+/// Runs the suite: two users chat, one is cut off and misses nothing, and the pages of the examples work.
 pub(crate) fn run(workspace: &Workspace) -> Result<Outcome> {
     let node =
         on_path(&["node"]).context("needs Node.js 20 or later with npm: apt-get install nodejs npm")?;
@@ -36,8 +36,8 @@ pub(crate) fn run(workspace: &Workspace) -> Result<Outcome> {
     Ok(Outcome::Passed(format!("{passed} tests, screenshots in test-results")))
 }
 
-/// What the tests of the bindings build their pages from: the client, and the packages of each example, whose types are
-/// checked here, for Vite looks at none.
+/// Prepares the pages for the tests of the bindings: builds the client, installs the packages of each
+/// example, and checks its types, which Vite does not check.
 fn prepare_bindings(workspace: &Workspace, folder: &Path) -> Result<()> {
     typescript::build(workspace)?;
     for example in ["react", "vue", "svelte"] {
@@ -83,10 +83,10 @@ fn find_or_install_chromium(workspace: &Workspace) -> Result<PathBuf> {
         apt.arg("--quiet").args(words).env("DEBIAN_FRONTEND", "noninteractive");
         process::run(workspace, "browser-apt", &mut apt, Duration::from_secs(600))?;
     }
-    on_path(&CHROMIUM).context("apt-get installed no chromium")
+    on_path(&CHROMIUM).context("apt-get did not install Chromium")
 }
 
-/// `npm ci`, unless what it would install is there.
+/// Runs `npm ci` unless the packages are already installed.
 pub(crate) fn install_packages(workspace: &Workspace, folder: &Path) -> Result<()> {
     let modified = |file: &str| std::fs::metadata(folder.join(file)).and_then(|data| data.modified()).ok();
     if modified("node_modules/.package-lock.json") >= modified("package-lock.json") {

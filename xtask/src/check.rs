@@ -1,4 +1,4 @@
-//! `cargo xtask check`: everything that can be said about the tree without running it.
+//! `cargo xtask check`: all checks of the source tree that do not run it.
 
 use crate::process;
 use crate::steps::{Outcome, Step, run_all};
@@ -8,7 +8,7 @@ use anyhow::Result;
 use std::process::Command;
 use std::time::Duration;
 
-/// Runs the checks; `true` when all passed.
+/// Runs the checks. Returns whether all passed.
 pub(crate) fn run(workspace: &Workspace) -> Result<bool> {
     let tally = run_all(workspace, &STEPS)?;
     println!("\n{} passed, {} failed", tally.passed, tally.failed);
@@ -32,13 +32,13 @@ const STEPS: [Step; 14] = [
     Step { name: "deny", run: deny::run },
 ];
 
-/// `Cargo.lock` is what the manifests ask for.
+/// Checks that `Cargo.lock` matches the manifests.
 fn lock(workspace: &Workspace) -> Result<Outcome> {
     passes(workspace, "lock", &mut workspace.cargo(&["metadata", "--locked", "--format-version", "1"]))
 }
 
 fn fmt(workspace: &Workspace) -> Result<Outcome> {
-    // Names only: what to do about them is `cargo fmt`.
+    // List only the names of the files; `cargo fmt` corrects them.
     passes(workspace, "fmt", &mut workspace.cargo(&["fmt", "--all", "--check", "--", "--files-with-diff"]))?;
     if workspace.root.join("fuzz/Cargo.toml").is_file() {
         let mut fuzz = workspace.cargo(&["fmt", "--manifest-path", "fuzz/Cargo.toml", "--check"]);
@@ -75,5 +75,5 @@ fn passes(workspace: &Workspace, name: &str, command: &mut Command) -> Result<Ou
     Ok(Outcome::passed())
 }
 
-/// A clean build of all dependencies on two slow cores.
+/// Maximum time of a step: a clean build of all dependencies on two slow cores.
 const LIMIT: Duration = Duration::from_secs(20 * 60);

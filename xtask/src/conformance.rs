@@ -1,5 +1,5 @@
-//! The suites of Autobahn|Testsuite, the WebSocket conformance suite, against the release program's echo endpoint.
-//! Its installer lives beside the workspace; where it does not, the suites are skipped.
+//! Runs Autobahn|Testsuite, the WebSocket conformance suite, against the release program's echo endpoint. Its
+//! installer lies beside the workspace; without it the suites are skipped. `test` lists them.
 
 use crate::process;
 use crate::server::Server;
@@ -9,7 +9,7 @@ use crate::workspace::Workspace;
 use anyhow::{Result, bail};
 use std::time::Duration;
 
-/// Framing, pings, fragments, UTF-8, close handshake.
+/// Runs the cases for framing, pings, fragments, UTF-8 and the close handshake.
 pub(crate) fn core(workspace: &Workspace) -> Result<Outcome> {
     run(
         workspace,
@@ -17,7 +17,7 @@ pub(crate) fn core(workspace: &Workspace) -> Result<Outcome> {
     )
 }
 
-/// Compression at several sizes.
+/// Runs the cases for compression at several sizes.
 pub(crate) fn deflate(workspace: &Workspace) -> Result<Outcome> {
     run(
         workspace,
@@ -40,11 +40,11 @@ fn run(workspace: &Workspace, sections: &Sections) -> Result<Outcome> {
     let options = [&["--echo", "/echo", "--log", "error"], sections.options].concat();
     let server = Server::start(workspace, &options)?;
     let mut command = workspace.command("bash");
-    // STRICT: a NON-STRICT case or a wrong close code is a failure too.
+    // With STRICT, a NON-STRICT case or a wrong close code is a failure, too.
     command.arg(suite).arg(format!("ws://{}/echo", server.address)).arg(sections.cases).env("STRICT", "1");
     let output = process::run(workspace, sections.name, &mut command, Duration::from_secs(900))?;
     server.stop()?;
-    // A server that dies midway leaves fewer results, not failed ones.
+    // If the server dies midway, there are fewer results instead of failed ones.
     if !output.contains(&format!(": {} cases", sections.count)) {
         bail!("not all {} cases ran\n{output}", sections.count);
     }

@@ -1,5 +1,5 @@
-//! The servers that are measured side by side: built where they lie beside the workspace, started one at a time on
-//! the first core, ended by their process.
+//! The servers that are compared: their sources lie beside the workspace. Builds them, and starts one at a
+//! time on the first core. `side_by_side` uses it.
 
 use crate::process::{self, Guard};
 use crate::rows::{Row, Traffic};
@@ -11,33 +11,33 @@ use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
-/// A server of some make.
+/// A server to compare.
 pub(crate) enum Contender {
-    /// The physical limit: C programs that do nothing but send.
+    /// The physical limit: C programs that only send.
     Floor { each: PathBuf, joined: PathBuf },
-    /// Ours.
+    /// The program of this workspace.
     Hauyna,
-    /// Another build of ours.
+    /// Another build of the program.
     Build { name: String, program: PathBuf },
-    /// Another make: its name, its program, what comes before the port, and what it speaks.
+    /// Another server: its name, program, argument before the port, and protocol.
     Peer { name: String, program: PathBuf, script: Option<PathBuf>, protocol: &'static str },
 }
 
-/// A started one, ended when dropped.
+/// A running server. Dropping it ends the process.
 pub(crate) struct Running {
-    /// Held for its `Drop`.
+    /// Process, held for its `Drop`.
     _process: Held,
     pub(crate) port: u16,
     pub(crate) id: u32,
 }
 
 enum Held {
-    Ours(#[expect(dead_code, reason = "held for its Drop")] Server),
+    Program(#[expect(dead_code, reason = "held for its Drop")] Server),
     Other(#[expect(dead_code, reason = "held for its Drop")] Guard),
 }
 
 impl Contender {
-    /// Compiles the floor, fetching Debian's liburing where that is possible.
+    /// Compiles the floor. Installs Debian's liburing if it is missing and that is possible.
     pub(crate) fn floor(workspace: &Workspace, source: &Path) -> Result<Contender> {
         Ok(Contender::Floor {
             each: compile(workspace, source, "floor")?,
@@ -45,7 +45,7 @@ impl Contender {
         })
     }
 
-    /// Builds the peer of this name. The path of a program stands for another build of ours.
+    /// Builds the peer with this name. The path of a program means another build of the program.
     pub(crate) fn peer(workspace: &Workspace, source: &Path, name: &str) -> Result<Contender> {
         if let Ok(program) = std::fs::canonicalize(name)
             && program.is_file()
@@ -59,7 +59,7 @@ impl Contender {
             "fastwebsockets" => ("fastws", "raw"),
             "socketioxide" => ("sio", "socketio"),
             _ => bail!(
-                "the peers are: bun axum tokio-websockets fastwebsockets socketioxide, or a program; not {name}"
+                "unknown peer {name}: use bun, axum, tokio-websockets, fastwebsockets, socketioxide, or the path of a program"
             ),
         };
         let target = workspace.scratch.join("peers");
@@ -79,7 +79,7 @@ impl Contender {
         }
     }
 
-    /// What the load generator has to speak with it in this row.
+    /// Returns the protocol for the load generator in this row.
     pub(crate) fn protocol(&self, row: &Row) -> &'static str {
         match self {
             Contender::Floor { .. } => "raw",
@@ -89,11 +89,11 @@ impl Contender {
         }
     }
 
-    /// Starts it and waits until it listens.
+    /// Starts the server and waits until it listens.
     pub(crate) fn start(&self, workspace: &Workspace, row: &Row) -> Result<Running> {
         let (program, script) = match self {
-            Contender::Hauyna => return ours(workspace, &workspace.program()),
-            Contender::Build { program, .. } => return ours(workspace, program),
+            Contender::Hauyna => return start_program(workspace, &workspace.program()),
+            Contender::Build { program, .. } => return start_program(workspace, program),
             Contender::Floor { joined, .. } if row.joined => (joined, None),
             Contender::Floor { each, .. } => (each, None),
             Contender::Peer { program, script, .. } => (program, script.as_ref()),
@@ -112,10 +112,10 @@ impl Contender {
     }
 }
 
-fn ours(workspace: &Workspace, program: &Path) -> Result<Running> {
+fn start_program(workspace: &Workspace, program: &Path) -> Result<Running> {
     let server = Server::start_pinned(workspace, program, &["--echo", "/echo", "--log", "error"])?;
     let (port, id) = (server.address.port(), server.id());
-    Ok(Running { _process: Held::Ours(server), port, id })
+    Ok(Running { _process: Held::Program(server), port, id })
 }
 
 fn bun(workspace: &Workspace, source: &Path) -> Result<Contender> {

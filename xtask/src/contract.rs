@@ -1,5 +1,5 @@
-//! The suite of the typed contract: `tests/contract`, where the TypeScript compiler and the official schema of
-//! AsyncAPI look at what the tests in Rust have made.
+//! The suite of the typed contract: runs `tests/contract`, where the TypeScript compiler and the official
+//! schema of AsyncAPI check the files that the tests in Rust generated. `test` lists it.
 
 use crate::browser::install_packages;
 use crate::process;
@@ -8,7 +8,7 @@ use crate::workspace::{Workspace, on_path};
 use anyhow::{Context, Result};
 use std::time::Duration;
 
-/// Generated types take what serde takes, and nothing else.
+/// Runs the suite: generated types accept exactly what serde accepts.
 pub(crate) fn run(workspace: &Workspace) -> Result<Outcome> {
     let node =
         on_path(&["node"]).context("needs Node.js 20 or later with npm: apt-get install nodejs npm")?;

@@ -1,5 +1,5 @@
-//! Licences, duplicates and sources of the dependencies, by cargo-deny and `deny.toml`. Installs the tool into
-//! the build folder where it is missing, because no two machines have it.
+//! Checks licences, duplicates and sources of the dependencies with cargo-deny and `deny.toml`. Installs the
+//! tool into the build folder if it is missing. `check` lists it.
 
 use crate::process;
 use crate::steps::Outcome;
@@ -8,18 +8,18 @@ use anyhow::{Context, Result};
 use std::path::PathBuf;
 use std::time::Duration;
 
-/// Runs cargo-deny. Advisories are left out: their database cannot be fetched from everywhere.
+/// Runs cargo-deny without advisories, since their database cannot be fetched from everywhere.
 pub(crate) fn run(workspace: &Workspace) -> Result<Outcome> {
     let tool = find_or_install(workspace)?;
     let mut command = workspace.command(&tool.to_string_lossy());
     command.args(["--log-level", "error", "check", "--hide-inclusion-graph", "bans", "licenses", "sources"]);
     process::run(workspace, "deny", &mut command, Duration::from_secs(300))?;
-    Ok(Outcome::Passed("advisories not asked for".into()))
+    Ok(Outcome::Passed("advisories not checked".into()))
 }
 
 fn find_or_install(workspace: &Workspace) -> Result<PathBuf> {
-    let own = workspace.scratch.join("bin/cargo-deny");
-    if let Some(tool) = on_path(&["cargo-deny"]).or_else(|| own.is_file().then(|| own.clone())) {
+    let installed = workspace.scratch.join("bin/cargo-deny");
+    if let Some(tool) = on_path(&["cargo-deny"]).or_else(|| installed.is_file().then(|| installed.clone())) {
         return Ok(tool);
     }
     let mut install =
@@ -31,7 +31,7 @@ fn find_or_install(workspace: &Workspace) -> Result<PathBuf> {
     process::run(workspace, "deny-install", &mut install, Duration::from_secs(20 * 60)).context(
         "cargo-deny is missing and could not be installed; try: cargo install cargo-deny --locked",
     )?;
-    Ok(own)
+    Ok(installed)
 }
 
 const VERSION: &str = "0.20.2";

@@ -1,5 +1,5 @@
-//! The environments that users of the TypeScript client have: `tests/environments` runs the packed package in test
-//! runners, frameworks, bundlers, runtimes and versions of TypeScript, each pinned in a folder of its own.
+//! The environments of the TypeScript client's users: `tests/environments` runs the package in test runners,
+//! frameworks, bundlers, runtimes and versions of TypeScript, each pinned in its own folder.
 
 use crate::browser::install_packages;
 use crate::process;
@@ -9,8 +9,8 @@ use crate::workspace::{Workspace, on_path};
 use anyhow::{Context, Result};
 use std::time::Duration;
 
-/// Builds the package, then runs every environment. Each installs what its folder pins, once; bundles run in Chromium
-/// by the driver of `tests/browser`, where there is a Chromium.
+/// Builds the package, then runs all environments. Each installs the pinned packages of its folder once.
+/// Bundles run in Chromium through the driver of `tests/browser`, if Chromium is installed.
 pub(crate) fn run(workspace: &Workspace) -> Result<Outcome> {
     on_path(&["npm"]).context("needs Node.js 20 or later with npm: apt-get install nodejs npm")?;
     let package = workspace.root.join("clients/typescript");
@@ -30,7 +30,7 @@ pub(crate) fn run(workspace: &Workspace) -> Result<Outcome> {
     Ok(Outcome::Passed(summary(&output)))
 }
 
-/// How many environments passed, and the reason of each that could not be tried.
+/// Returns how many environments passed, and the reason of each skipped one.
 fn summary(output: &str) -> String {
     let count = |word: &str| {
         output
@@ -47,7 +47,7 @@ fn summary(output: &str) -> String {
     note
 }
 
-/// Two minutes on two idle cores, and as long again to install everything for the first time.
+/// Maximum time. A run takes two minutes on two idle cores, and twice that with the first installation.
 const LIMIT: Duration = Duration::from_secs(20 * 60);
 
 #[cfg(test)]

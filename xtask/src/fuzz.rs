@@ -1,5 +1,5 @@
-//! A short run of each fuzz target, where cargo-fuzz is there. Elsewhere the committed corpora are still replayed:
-//! by the ordinary tests of the crates.
+//! Runs each fuzz target for a short time if cargo-fuzz is installed. The ordinary tests of the crates replay
+//! the committed corpora in any case.
 
 use crate::process;
 use crate::steps::Outcome;
@@ -7,14 +7,14 @@ use crate::workspace::{Workspace, on_path};
 use anyhow::Result;
 use std::time::Duration;
 
-/// Fuzzes each target for a while, starting from its committed corpus, which stays as it is.
+/// Fuzzes each target for a while, starting from its committed corpus, which stays unchanged.
 pub(crate) fn run(workspace: &Workspace) -> Result<Outcome> {
     let targets = targets(workspace);
     if targets.is_empty() {
         return Ok(Outcome::Skipped("no targets".into()));
     }
     if on_path(&["cargo-fuzz"]).is_none() {
-        return Ok(Outcome::Skipped("no cargo-fuzz here; the tests replay the corpora".into()));
+        return Ok(Outcome::Skipped("cargo-fuzz is not installed; the tests replay the corpora".into()));
     }
     for target in &targets {
         let found = workspace.target.join("fuzz-corpus").join(target);
@@ -26,7 +26,7 @@ pub(crate) fn run(workspace: &Workspace) -> Result<Outcome> {
             command.arg(committed);
         }
         command.args(["--", &format!("-max_total_time={SECONDS}"), "-timeout=10"]);
-        // A stable compiler fuzzes too, without sanitizers: nothing here is unsafe.
+        // The stable compiler can fuzz without sanitizers, and there is no unsafe code.
         command.env("RUSTC_BOOTSTRAP", "1");
         process::run(workspace, &format!("fuzz-{target}"), &mut command, Duration::from_secs(900))?;
     }

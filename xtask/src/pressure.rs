@@ -1,5 +1,5 @@
-//! `cargo xtask pressure`, and its short form in `cargo xtask test`: builds `tests/pressure` and runs it. What is
-//! measured and what is a violation is said there.
+//! `cargo xtask pressure`, and its short form in `cargo xtask test`: builds and runs `tests/pressure`, which
+//! defines what is measured and what counts as a violation.
 
 use crate::process;
 use crate::steps::Outcome;
@@ -8,7 +8,7 @@ use anyhow::Result;
 use std::process::Command;
 use std::time::Duration;
 
-/// Runs the full form and prints its table; `true` where no required count is broken.
+/// Runs the full form and prints its table. Returns whether no required count is violated.
 pub(crate) fn run(workspace: &Workspace) -> Result<bool> {
     println!("building");
     let mut command = program(workspace)?;
@@ -28,17 +28,17 @@ pub(crate) fn run(workspace: &Workspace) -> Result<bool> {
     Ok(true)
 }
 
-/// Each scenario with each policy once, with fewer messages. Optimised: readers that are slower than the server lag in
-/// earnest, and cannot tell.
+/// Runs each scenario with each policy once, with fewer messages. The build is optimised, since readers that
+/// are slower than the server would really lag without noticing it.
 pub(crate) fn short(workspace: &Workspace) -> Result<Outcome> {
     let mut command = program(workspace)?;
     command.arg("--short");
     let table = process::run(workspace, "pressure", &mut command, FULL)?;
-    let sum = table.lines().find(|line| line.ends_with("rows are broken")).unwrap_or_default();
+    let sum = table.lines().find(|line| line.ends_with("rows are violated")).unwrap_or_default();
     Ok(Outcome::Passed(sum.trim().to_owned()))
 }
 
-/// Builds it; gives the command of a run.
+/// Builds the program and returns the command of a run.
 fn program(workspace: &Workspace) -> Result<Command> {
     let mut build = workspace.cargo(&["build", "--profile", PROFILE, "--package", "hauyna-pressure"]);
     process::run(workspace, "pressure-build", &mut build, Duration::from_secs(30 * 60))?;
@@ -49,5 +49,5 @@ fn program(workspace: &Workspace) -> Result<Command> {
 }
 
 const PROFILE: &str = "torture";
-/// Each scenario has a limit of its own, which is met long before.
+/// Maximum time of a run. Each scenario has its own, much shorter limit.
 const FULL: Duration = Duration::from_secs(60 * 60);

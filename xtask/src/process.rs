@@ -1,5 +1,5 @@
-//! Runs a child process with a deadline, its output in a log file, and ends it with all that it started. Every
-//! step goes through here, so that none can hang and none leaves a process behind.
+//! Runs a child process with a deadline and a log file for its output, and ends it with all its descendants.
+//! Every step uses it, so that no step can hang or leave a process behind.
 
 use crate::workspace::Workspace;
 use anyhow::{Context, Result, bail};
@@ -9,11 +9,12 @@ use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
-/// Runs `command` and returns what it wrote to either stream. The log is `target/xtask/NAME.log`.
+/// Runs `command` and returns its output of both streams. The log is `target/xtask/NAME.log`.
 ///
 /// # Errors
 ///
-/// The command cannot be started, does not end in time, or ends with a failure; the error carries its last lines.
+/// Returns an error with the last lines of output if the command cannot be started, does not end in time, or
+/// fails.
 pub(crate) fn run(
     workspace: &Workspace,
     name: &str,
@@ -29,7 +30,7 @@ pub(crate) fn run(
     match status {
         Some(status) if status.success() => Ok(output),
         Some(status) => bail!("{status}\n{}", last_lines(&output)),
-        None => bail!("not done within {} s\n{}", limit.as_secs(), last_lines(&output)),
+        None => bail!("took longer than {} s\n{}", limit.as_secs(), last_lines(&output)),
     }
 }
 
@@ -46,12 +47,12 @@ fn run_into(command: &mut Command, log: &Path, limit: Duration) -> Result<Option
     guard.wait(limit)
 }
 
-/// A child that does not outlive its owner: dropped while it runs, it is asked to end (SIGTERM), and after two
-/// seconds it is killed together with its descendants.
+/// A child that does not outlive its owner. Dropping it sends SIGTERM, and after two seconds kills it
+/// together with its descendants.
 pub(crate) struct Guard(pub(crate) Child);
 
 impl Guard {
-    /// Waits until the child ends or `limit` has passed (none).
+    /// Waits until the child ends. Returns `None` if `limit` has passed.
     pub(crate) fn wait(&mut self, limit: Duration) -> Result<Option<ExitStatus>> {
         let deadline = Instant::now() + limit;
         loop {
@@ -65,20 +66,20 @@ impl Guard {
         }
     }
 
-    /// Asks the child to end and waits for it. Returns its status, or none where it had to be killed.
-    pub(crate) fn stop(&mut self, patience: Duration) -> Result<Option<ExitStatus>> {
+    /// Sends SIGTERM and waits for the child. Returns its status, or `None` if it had to be killed.
+    pub(crate) fn stop(&mut self, limit: Duration) -> Result<Option<ExitStatus>> {
         if let Some(status) = self.0.try_wait()? {
             return Ok(Some(status));
         }
         let family = descendants(self.0.id());
         signal("-TERM", &[self.0.id()]);
-        let status = self.wait(patience)?;
+        let status = self.wait(limit)?;
         if status.is_none() {
             self.0.kill()?;
             self.0.wait()?;
         }
-        let left = family.into_iter().filter(|member| Process::look(member.id).as_ref() == Some(member));
-        signal("-KILL", &left.map(|member| member.id).collect::<Vec<_>>());
+        let survivors = family.into_iter().filter(|member| Process::read(member.id).as_ref() == Some(member));
+        signal("-KILL", &survivors.map(|member| member.id).collect::<Vec<_>>());
         Ok(status)
     }
 }
@@ -98,11 +99,11 @@ fn signal(which: &str, ids: &[u32]) {
     let sent =
         Command::new("kill").arg(which).args(ids.iter().map(u32::to_string)).stderr(Stdio::null()).status();
     if let Err(problem) = sent {
-        eprintln!("kill cannot be run: {problem}");
+        eprintln!("cannot run kill: {problem}");
     }
 }
 
-/// A process, told apart from a later one with the same id by when it started.
+/// A process. Its start time distinguishes it from a later one with the same id.
 #[derive(Clone, Copy)]
 struct Process {
     id: u32,
@@ -111,10 +112,11 @@ struct Process {
 }
 
 impl Process {
-    fn look(id: u32) -> Option<Process> {
+    fn read(id: u32) -> Option<Process> {
         let stat = std::fs::read_to_string(format!("/proc/{id}/stat")).ok()?;
         let fields: Vec<&str> = stat.rsplit_once(')')?.1.split_whitespace().collect();
-        // proc(5): state is field 3, parent 4, start time 22; the first two are cut off. A zombie has ended.
+        // proc(5): state is field 3, parent 4, start time 22; the first two fields are cut off. A zombie has
+        // ended.
         if fields.first() == Some(&"Z") {
             return None;
         }
@@ -128,11 +130,11 @@ impl PartialEq for Process {
     }
 }
 
-/// The children of a process, their children, and so on.
+/// Returns the descendants of a process.
 fn descendants(root: u32) -> Vec<Process> {
     let entries = std::fs::read_dir("/proc").into_iter().flatten().flatten();
     let ids = entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
-    let all: Vec<Process> = ids.filter_map(Process::look).collect();
+    let all: Vec<Process> = ids.filter_map(Process::read).collect();
     let mut found: Vec<Process> = all.iter().filter(|process| process.parent == root).copied().collect();
     let mut next = 0;
     while let Some(member) = found.get(next).copied() {
@@ -163,7 +165,7 @@ mod tests {
         await_that(|| descendants(id).len() == 2);
         let family = descendants(id);
         drop(guard);
-        await_that(|| family.iter().all(|member| Process::look(member.id).as_ref() != Some(member)));
+        await_that(|| family.iter().all(|member| Process::read(member.id).as_ref() != Some(member)));
     }
 
     fn await_that(condition: impl Fn() -> bool) {

@@ -1,5 +1,6 @@
-//! The step `ratchet`: which module of the library may name which. `xtask/modules.txt` has a line for each module with
-//! those that it names; the list only ever shrinks, so that lower modules never come to depend on higher ones.
+//! The step `ratchet`: which module of the library may import which. `xtask/modules.txt` has a line for each
+//! module with the modules that it imports; the list only shrinks, so that lower modules never depend on
+//! higher ones.
 
 use crate::source;
 use crate::steps::Outcome;
@@ -10,7 +11,7 @@ use std::path::Path;
 
 type Imports = BTreeMap<String, BTreeSet<String>>;
 
-/// Compares what the modules name with what they may.
+/// Compares the imports of the modules with the list.
 pub(crate) fn run(workspace: &Workspace) -> Result<Outcome> {
     let list = workspace.root.join("xtask/modules.txt");
     let text = std::fs::read_to_string(&list).with_context(|| list.display().to_string())?;
@@ -19,13 +20,13 @@ pub(crate) fn run(workspace: &Workspace) -> Result<Outcome> {
     let mut faults = Vec::new();
     for (module, named) in &found {
         let may = allowed.get(module).cloned().unwrap_or_default();
-        faults.extend(named.difference(&may).map(|other| format!("`{module}` may not name `{other}`")));
+        faults.extend(named.difference(&may).map(|other| format!("`{module}` must not import `{other}`")));
     }
     for (module, may) in &allowed {
         let named = found.get(module).cloned().unwrap_or_default();
         let unused = may.difference(&named);
         faults.extend(unused.map(|other| {
-            format!("`{module}` does not name `{other}` any more: take it out of xtask/modules.txt")
+            format!("`{module}` no longer imports `{other}`: remove it from xtask/modules.txt")
         }));
     }
     if !faults.is_empty() {
@@ -35,7 +36,7 @@ pub(crate) fn run(workspace: &Workspace) -> Result<Outcome> {
     Ok(Outcome::Passed(format!("{} modules, {arrows} arrows", found.len())))
 }
 
-/// Reads lines such as `channel: broker hub`. What follows `#` is for people.
+/// Reads lines such as `channel: broker hub`. `#` starts a comment.
 fn read_list(text: &str) -> Imports {
     text.lines()
         .filter_map(|line| line.split('#').next()?.split_once(':'))
@@ -45,7 +46,8 @@ fn read_list(text: &str) -> Imports {
         .collect()
 }
 
-/// The modules of a crate, each with those that its code names by `crate::`; tests aside.
+/// Returns the modules of a crate, each with the modules that its code names through `crate::`, without
+/// tests.
 fn imports(root: &Path) -> Result<Imports> {
     let mut found = Imports::new();
     for path in source::files(root, &["rs"])? {
@@ -68,7 +70,7 @@ fn imports(root: &Path) -> Result<Imports> {
     Ok(found)
 }
 
-/// The first part of every path that begins with `crate::`, also of those in braces.
+/// Returns the first segment of every path after `crate::`, also of paths in braces.
 fn named_modules(code: &str) -> BTreeSet<String> {
     let mut named = BTreeSet::new();
     for (at, word) in code.match_indices("crate::") {
@@ -82,7 +84,7 @@ fn named_modules(code: &str) -> BTreeSet<String> {
     named
 }
 
-/// The first part of each path of a group, up to its closing brace.
+/// Returns the first segment of each path of a group, up to its closing brace.
 fn heads(group: &str) -> Vec<String> {
     let mut found = Vec::new();
     let mut depth = 0;

@@ -1,23 +1,24 @@
-//! What is measured side by side: the rows A to J, as words for the load generator and as the figure that counts.
+//! The rows A to J of the comparison: the arguments of the load generator and the compared figure.
+//! `side_by_side` uses them.
 
 use serde_json::Value;
 
-/// One line of the table.
+/// One row of the table.
 pub(crate) struct Row {
     pub(crate) name: &'static str,
     pub(crate) what: &'static str,
-    /// Words for the load generator; `{}` is the time a measurement lasts.
+    /// Arguments of the load generator; `{}` is the length of a measurement.
     pub(crate) options: &'static str,
-    /// The size of a message, also where only our protocol is spoken.
+    /// Size of a message in bytes, also for rows that use only our protocol.
     pub(crate) size: u32,
     pub(crate) traffic: Traffic,
-    /// The floor joins the messages of one turn into one `send`.
+    /// Whether the floor joins the messages of one turn into one `send`.
     pub(crate) joined: bool,
     pub(crate) unit: &'static str,
     figure: Figure,
 }
 
-/// What our server is asked in a row.
+/// The traffic to our server in a row.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Traffic {
     /// The protocol `hauyna.v1`.
@@ -27,16 +28,16 @@ pub(crate) enum Traffic {
 }
 
 enum Figure {
-    /// Microseconds of server time for one of these.
+    /// Microseconds of server time per event.
     Time(&'static str),
     /// One key of the report.
     Key(&'static str),
-    /// How far the slow answers are from the usual ones.
+    /// Ratio of the slow answers to the typical ones.
     Spread,
 }
 
 impl Row {
-    /// The figure that is compared.
+    /// Returns the compared figure.
     pub(crate) fn total(&self, report: &Value) -> Option<f64> {
         let number = |key: &str| report.get(key)?.as_f64();
         match self.figure {
@@ -46,7 +47,7 @@ impl Row {
         }
     }
 
-    /// The part of it that is user space.
+    /// Returns the part of the figure that is user space.
     pub(crate) fn user(&self, report: &Value) -> Option<f64> {
         match self.figure {
             Figure::Time(event) => report.get(format!("server_user_us_per_{event}"))?.as_f64(),

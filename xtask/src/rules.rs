@@ -1,5 +1,5 @@
-//! The rules of CONTRIBUTING.md that no lint knows: sizes, headers, depth, who may name what, what is not left
-//! behind. Reads the source as text; each broken rule is one line `file:line: what`.
+//! The rules of CONTRIBUTING.md that no lint checks: sizes, headers, depth, allowed names, leftovers. Reads
+//! the source as text; each violation is one line `file:line: what`. `check` lists it.
 
 use crate::source::{self, Line};
 use crate::steps::Outcome;
@@ -7,7 +7,7 @@ use crate::workspace::Workspace;
 use anyhow::{Result, bail};
 use std::path::Path;
 
-/// Checks every Rust file of the project and the few rules about the whole.
+/// Checks all Rust files of the project, and the rules about the whole project.
 pub(crate) fn run(workspace: &Workspace) -> Result<Outcome> {
     let mut faults = Vec::new();
     let mut deliver = Vec::new();
@@ -21,7 +21,7 @@ pub(crate) fn run(workspace: &Workspace) -> Result<Outcome> {
     }
     if deliver.len() != 1 {
         faults.push(format!(
-            "the library has {} `fn deliver`, not one: {}",
+            "the library must have one `fn deliver`, but has {}: {}",
             deliver.len(),
             deliver.join(" ")
         ));
@@ -35,7 +35,7 @@ pub(crate) fn run(workspace: &Workspace) -> Result<Outcome> {
     bail!("{}", faults.join("\n"))
 }
 
-/// Every JSON file is JSON.
+/// Checks that every JSON file is valid.
 pub(crate) fn fixtures(workspace: &Workspace) -> Result<Outcome> {
     let files = source::files(&workspace.root, &["json"])?;
     let mut faults = Vec::new();
@@ -55,7 +55,7 @@ struct File<'a> {
     text: &'a str,
     lines: &'a [Line],
     is_test: bool,
-    /// Lines above the tests at the file's end.
+    /// Number of lines above the tests at the end of the file.
     above_tests: usize,
 }
 
@@ -101,7 +101,7 @@ impl<'a> File<'a> {
         let header = self.text.lines().take_while(|line| line.starts_with("//!")).count();
         let is_root = self.path.ends_with("/lib.rs") || self.path.ends_with("/main.rs");
         if header == 0 {
-            faults.push(format!("{}:1: does not open with `//!`: what it owns, who calls it", self.path));
+            faults.push(format!("{}:1: must open with `//!`: what it owns and who calls it", self.path));
         } else if header > HEADER_LINES && !is_root {
             faults.push(format!("{}:1: a header of {header} lines, {HEADER_LINES} are allowed", self.path));
         }
@@ -128,9 +128,9 @@ impl<'a> File<'a> {
         forbid(has_word(code, "unsafe"), "`unsafe` is forbidden in every crate");
         forbid(
             in_test && calls(code, "sleep"),
-            "a test waits for the event or turns the clock, it does not sleep",
+            "a test must wait for an event or advance the clock instead of sleeping",
         );
-        forbid(code.contains("#[ignore"), "a test that does not run");
+        forbid(code.contains("#[ignore"), "a test must not be ignored");
         forbid(LEFT_IN_CODE.iter().any(|word| code.contains(word)), "left open in the code");
         forbid(LEFT_IN_WORDS.iter().any(|word| has_word(&line.comment, word)), "left open in a comment");
         forbid(
@@ -156,19 +156,19 @@ impl<'a> File<'a> {
     }
 }
 
-/// Each member of the workspace takes its lints.
+/// Checks that each member of the workspace uses the workspace's lints.
 fn manifests(workspace: &Workspace, faults: &mut Vec<String>) -> Result<()> {
     for path in source::files(&workspace.root, &["toml"])? {
         let text = std::fs::read_to_string(&path)?;
         let is_member = path.ends_with("Cargo.toml") && !text.contains("[workspace]");
         if is_member && !text.contains("[lints]\nworkspace = true") {
-            faults.push(format!("{}: does not take the workspace's lints", path.display()));
+            faults.push(format!("{}: must use the workspace's lints", path.display()));
         }
     }
     Ok(())
 }
 
-/// The README's program is compiled by a doc test.
+/// Checks that a doc test compiles the README's program.
 fn readme(workspace: &Workspace, files: &[std::path::PathBuf], faults: &mut Vec<String>) -> Result<()> {
     let readme = std::fs::read_to_string(workspace.root.join("README.md")).unwrap_or_default();
     let mut included = false;
@@ -176,12 +176,12 @@ fn readme(workspace: &Workspace, files: &[std::path::PathBuf], faults: &mut Vec<
         included |= std::fs::read_to_string(path)?.contains("README.md\")");
     }
     if readme.contains("```rust") && !included {
-        faults.push("README.md: its Rust is compiled by no doc test".into());
+        faults.push("README.md: no doc test compiles its Rust code".into());
     }
     Ok(())
 }
 
-/// Nothing is left open in pages, scripts and tests outside of Rust either.
+/// Checks that nothing is left open in pages, scripts and tests outside of Rust.
 fn leftovers_elsewhere(workspace: &Workspace, faults: &mut Vec<String>) -> Result<()> {
     for path in source::files(&workspace.root, &["js", "mjs", "ts", "css", "html", "sh", "toml"])? {
         let text = std::fs::read_to_string(&path)?;
@@ -205,7 +205,7 @@ fn calls(code: &str, function: &str) -> bool {
     has_word(code, function) && code.contains(&format!("{function}("))
 }
 
-/// Whether a path begins with this crate; `super::axum::` is a module of ours.
+/// Whether a path begins with this crate; `super::axum::` is a module of the library.
 fn names_crate(code: &str, name: &str) -> bool {
     code.match_indices(&format!("{name}::")).any(|(at, _)| {
         let before = &code[..at];
@@ -221,7 +221,7 @@ const MODULE_DEPTH: usize = 2;
 const LIBRARY: &str = "crates/hauyna/src/";
 const TRANSPORT: &str = "crates/hauyna/src/transport/";
 const AXUM: &str = "crates/hauyna/src/router/axum.rs";
-// In two halves, so that a search for them does not find this file.
+// Each word is split, so that a search for it does not find this file.
 const LEFT_IN_CODE: [&str; 3] = [concat!("to", "do!("), concat!("un", "implemented!("), concat!("db", "g!(")];
 const LEFT_IN_WORDS: [&str; 3] = [concat!("TO", "DO"), concat!("FIX", "ME"), concat!("XX", "X")];
 

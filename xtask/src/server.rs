@@ -1,5 +1,5 @@
-//! The program under test as a child process: started on a free port, its address read from its first lines,
-//! asked to end when dropped. Tests and benchmarks start it only through here.
+//! The program under test as a child process: starts it on a free port, reads its address from its first
+//! lines, and ends it when dropped. All tests and benchmarks of xtask use it.
 
 use crate::process::Guard;
 use crate::workspace::{Workspace, on_path};
@@ -19,20 +19,20 @@ pub(crate) struct Server {
 }
 
 impl Server {
-    /// Starts the release program on a free port with further `options` of `serve`, and waits until it listens.
+    /// Starts the release program on a free port with more `options` of `serve`, and waits until it listens.
     ///
     /// # Errors
     ///
-    /// The program cannot be started, or does not print an address in time.
+    /// Returns an error if the program cannot be started, or does not print an address in time.
     pub(crate) fn start(workspace: &Workspace, options: &[&str]) -> Result<Server> {
         Server::spawn(workspace, workspace.command(&workspace.program().to_string_lossy()), options)
     }
 
-    /// Starts a program of ours in the same way, on the first core only.
+    /// Starts a build of the program in the same way, pinned to the first core.
     ///
     /// # Errors
     ///
-    /// As [`start`](Server::start).
+    /// Returns the same errors as [`start`](Server::start).
     pub(crate) fn start_pinned(workspace: &Workspace, program: &Path, options: &[&str]) -> Result<Server> {
         Server::spawn(workspace, pinned(workspace, &program.to_string_lossy()), options)
     }
@@ -56,7 +56,7 @@ impl Server {
         }
     }
 
-    /// The process id.
+    /// Returns the process id.
     pub(crate) fn id(&self) -> u32 {
         self.guard.0.id()
     }
@@ -65,7 +65,7 @@ impl Server {
     ///
     /// # Errors
     ///
-    /// It does not end in time, or not with success.
+    /// Returns an error if it does not end in time, or fails.
     pub(crate) fn stop(mut self) -> Result<()> {
         match self.guard.stop(END)? {
             Some(status) if status.success() => Ok(()),
@@ -75,7 +75,7 @@ impl Server {
     }
 }
 
-/// A command on the first core, where `taskset` is there.
+/// Returns a command that runs on the first core, if `taskset` is installed.
 pub(crate) fn pinned(workspace: &Workspace, program: &str) -> Command {
     match on_path(&["taskset"]) {
         Some(taskset) => {
@@ -87,13 +87,13 @@ pub(crate) fn pinned(workspace: &Workspace, program: &str) -> Command {
     }
 }
 
-/// Reads the output to its end, so that the server never waits for us, and passes the first address on.
+/// Reads the output to its end, so that the server never blocks on it, and passes on the first address.
 fn addresses_in(output: ChildStdout) -> Receiver<SocketAddr> {
     let (sender, receiver) = sync_channel(1);
     std::thread::spawn(move || {
         for line in BufReader::new(output).lines().map_while(Result::ok) {
             if let Some(address) = address_in(&line) {
-                // A second address has nobody waiting for it.
+                // Nobody waits for a second address.
                 let _ = sender.try_send(address);
             }
         }
@@ -109,7 +109,7 @@ fn address_in(line: &str) -> Option<SocketAddr> {
 }
 
 const START: Duration = Duration::from_secs(20);
-/// The program gives its connections ten seconds to take what is queued for them.
+/// Maximum time for the program to end; it drains its connections for up to ten seconds.
 const END: Duration = Duration::from_secs(15);
 
 #[cfg(test)]

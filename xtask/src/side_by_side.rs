@@ -1,5 +1,6 @@
-//! `cargo xtask bench --side-by-side`: the program beside the floor server, and beside the peers that are asked for.
-//! All are measured by the load generator that lies beside the workspace, in interleaved rounds; medians are printed.
+//! `cargo xtask bench --side-by-side`: compares the program with the floor server and the requested peers.
+//! The load generator, which lies beside the workspace, measures all of them in interleaved rounds; the table
+//! shows medians.
 
 use crate::bench::MEASURED;
 use crate::contender::Contender;
@@ -12,9 +13,10 @@ use serde_json::Value;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-/// Measures every row; `true` unless one failed.
+/// Measures all rows. Returns whether none failed.
 pub(crate) fn run(workspace: &Workspace) -> Result<bool> {
-    let source = workspace.shared("wsload").context("there is no wsload beside the workspace")?;
+    let source =
+        workspace.shared("wsload").context("the load generator wsload is missing beside the workspace")?;
     println!("building the load generator and the other servers");
     let load = load_generator(workspace, &source)?;
     let mut contenders = vec![Contender::floor(workspace, &source)?, Contender::Hauyna];
@@ -42,10 +44,10 @@ pub(crate) fn run(workspace: &Workspace) -> Result<bool> {
         table.row(cells(row, &reports));
     }
     println!(
-        "\n{table}\nMedians of {} rounds. Server time, in brackets what of it is user space.",
+        "\n{table}\nMedians of {} rounds. Server time, with the user space part in brackets.",
         workspace.rounds
     );
-    println!("p50 to wrong are hauyna's; busy: share of its core; wrong: lost + doubled + reordered.");
+    println!("p50 to wrong are those of hauyna; busy: share of its core; wrong: lost + doubled + reordered.");
     for (row, name, problem) in &failures {
         println!("row {row}, {name}: {problem:#}");
     }
@@ -82,13 +84,14 @@ fn cells(row: &Row, reports: &[Vec<Value>]) -> Vec<String> {
         Some(user) => format!("{} ({})", figure(total(at)), figure(Some(user))),
         None => figure(total(at)),
     };
-    let of_ours = |key: &str| median(reports[1].iter().map(|report| report.get(key)?.as_f64()));
-    let ratio = total(0).zip(total(1)).filter(|(floor, _)| *floor > 0.0).map(|(floor, ours)| ours / floor);
+    let of_hauyna = |key: &str| median(reports[1].iter().map(|report| report.get(key)?.as_f64()));
+    let ratio =
+        total(0).zip(total(1)).filter(|(floor, _)| *floor > 0.0).map(|(floor, hauyna)| hauyna / floor);
     let wrong =
-        ["lost", "duplicated", "reordered"].map(of_ours).into_iter().flatten().reduce(|sum, n| sum + n);
+        ["lost", "duplicated", "reordered"].map(of_hauyna).into_iter().flatten().reduce(|sum, n| sum + n);
     let mut cells = vec![format!("{:<3}{}", row.name, row.what), row.unit.to_owned(), both(0), both(1)];
     cells.extend(
-        [ratio, of_ours("p50_us"), of_ours("p99_us"), of_ours("server_cpu_share"), wrong].map(figure),
+        [ratio, of_hauyna("p50_us"), of_hauyna("p99_us"), of_hauyna("server_cpu_share"), wrong].map(figure),
     );
     cells.extend((2..reports.len()).map(both));
     cells

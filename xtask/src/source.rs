@@ -1,10 +1,10 @@
-//! Finds the project's own files and takes Rust source apart into code and comments, line by line, so that a rule
-//! about code is not tripped by a sentence or a string.
+//! Finds the files of the project, and splits Rust source into code and comments, line by line, so that a
+//! rule about code does not match a comment or a string. The checks use it.
 
 use anyhow::Result;
 use std::path::{Path, PathBuf};
 
-/// Every file below `folder` with one of these extensions, without what is built, fetched or generated.
+/// Returns all files below `folder` with one of these extensions, without built, fetched or generated ones.
 pub(crate) fn files(folder: &Path, extensions: &[&str]) -> Result<Vec<PathBuf>> {
     let mut found = Vec::new();
     let mut folders = vec![folder.to_path_buf()];
@@ -25,14 +25,14 @@ pub(crate) fn files(folder: &Path, extensions: &[&str]) -> Result<Vec<PathBuf>> 
     Ok(found)
 }
 
-/// One line of a Rust file: what the compiler reads, and what it does not. Strings are in neither.
+/// One line of a Rust file, split into code and comment. Strings are in neither.
 #[derive(Default)]
 pub(crate) struct Line {
     pub(crate) code: String,
     pub(crate) comment: String,
 }
 
-/// Takes a file apart. Knows nested comments, raw strings and the difference of a lifetime and a character.
+/// Splits a file into lines. Handles nested comments, raw strings, and lifetimes as opposed to characters.
 pub(crate) fn lines(text: &str) -> Vec<Line> {
     let mut lines = vec![Line::default()];
     let mut rest = text;
@@ -62,7 +62,7 @@ enum Kind {
     Text,
 }
 
-/// What stands at the beginning of `rest`, and how many bytes of it.
+/// Returns the kind of the piece at the beginning of `rest`, and its length in bytes.
 fn next_piece(rest: &str) -> (Kind, usize) {
     if rest.starts_with("//") {
         return (Kind::Comment, rest.find('\n').unwrap_or(rest.len()));

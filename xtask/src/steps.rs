@@ -1,4 +1,4 @@
-//! A list of named steps, run one after the other, each with a line and its time; the failures are told in full
+//! Lists of named steps. Runs them one after the other, prints a line with the time of each, and all failures
 //! at the end. `check` and `test` are such lists.
 
 use crate::workspace::Workspace;
@@ -6,38 +6,38 @@ use anyhow::{Result, bail};
 use std::io::Write;
 use std::time::Instant;
 
-/// One thing to do. An error is its failure.
+/// A named step. An error means that it failed.
 pub(crate) struct Step {
     pub(crate) name: &'static str,
     pub(crate) run: fn(&Workspace) -> Result<Outcome>,
 }
 
-/// How a step ended that did not fail.
+/// How a step ended without a failure.
 pub(crate) enum Outcome {
-    /// It passed; the note is shown behind it.
+    /// It passed; the note is printed after it.
     Passed(String),
-    /// It could not be done here, and why.
+    /// It could not run here, with the reason.
     Skipped(String),
 }
 
 impl Outcome {
-    /// Passed, with nothing to add.
+    /// Returns `Passed` without a note.
     pub(crate) fn passed() -> Outcome {
         Outcome::Passed(String::new())
     }
 }
 
-/// How many steps ended how.
+/// Number of passed and failed steps.
 pub(crate) struct Tally {
     pub(crate) passed: usize,
     pub(crate) failed: usize,
 }
 
-/// Runs the steps that were asked for.
+/// Runs the selected steps.
 ///
 /// # Errors
 ///
-/// `--only` names a step that does not exist.
+/// Returns an error if `--only` names a step that does not exist.
 pub(crate) fn run_all(workspace: &Workspace, steps: &[Step]) -> Result<Tally> {
     let names: Vec<&str> = steps.iter().map(|step| step.name).collect();
     if let Some(unknown) = workspace.only.iter().find(|name| !names.contains(&name.as_str())) {

@@ -1,4 +1,5 @@
-//! A table in text: columns as wide as they need to be, the first to the left, numbers to the right.
+//! A text table: columns as wide as necessary, the first one left-aligned, the others right-aligned. The
+//! benchmarks print it.
 
 /// Rows of cells below a heading.
 pub(crate) struct Table {
@@ -6,7 +7,7 @@ pub(crate) struct Table {
 }
 
 impl Table {
-    /// A table with these columns.
+    /// Creates a table with these columns.
     pub(crate) fn new(heading: &[&str]) -> Table {
         Table { rows: vec![heading.iter().map(ToString::to_string).collect()] }
     }
@@ -43,7 +44,7 @@ impl std::fmt::Display for Table {
     }
 }
 
-/// A figure with as many digits as mean something; a dash where there is none.
+/// Formats a figure with its significant digits, or a dash if there is none.
 pub(crate) fn figure(value: Option<f64>) -> String {
     match value {
         None => "–".into(),

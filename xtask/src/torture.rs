@@ -1,5 +1,5 @@
-//! `cargo xtask torture`, and its short form in `cargo xtask test`: builds `tests/torture` and the TypeScript client,
-//! and runs them. What is measured and what is a violation is said there.
+//! `cargo xtask torture`, and its short form in `cargo xtask test`: builds `tests/torture` and the TypeScript
+//! client, and runs them. `tests/torture` defines what is measured and what counts as a violation.
 
 use crate::browser::install_packages;
 use crate::process;
@@ -10,20 +10,20 @@ use std::path::PathBuf;
 use std::process::Command;
 use std::time::Duration;
 
-/// Runs it at length and prints its table; `true` where every target was met.
+/// Runs the full form and prints its table. Returns whether all targets were met.
 pub(crate) fn run(workspace: &Workspace) -> Result<bool> {
     println!("building");
     let node = driver(workspace)?;
     if node.is_none() {
-        println!("without TypeScript clients: there is no Node.js");
+        println!("without TypeScript clients: Node.js is not installed");
     }
     let seconds = workspace.seconds.unwrap_or(60);
-    println!("{seconds} s of it, and what follows");
+    println!("running for {seconds} s, and the time to settle");
     let mut command = program(workspace, "torture", node)?;
     for language in &workspace.only {
         command.args(["--only", language]);
     }
-    match torture(workspace, command, [seconds, workspace.clients, workspace.rate]) {
+    match torture(workspace, command, Load { seconds, clients: workspace.clients, rate: workspace.rate }) {
         Ok(table) => println!("\n{table}"),
         Err(violated) => {
             println!("\n{violated:#}");
@@ -33,9 +33,10 @@ pub(crate) fn run(workspace: &Workspace) -> Result<bool> {
     Ok(true)
 }
 
-/// Ten seconds of it with few clients.
+/// Runs the short form: ten seconds with few clients.
 pub(crate) fn short(workspace: &Workspace) -> Result<Outcome> {
-    let table = torture(workspace, program(workspace, "dev", driver(workspace)?)?, [10, 20, 100])?;
+    let load = Load { seconds: 10, clients: 20, rate: 100 };
+    let table = torture(workspace, program(workspace, "dev", driver(workspace)?)?, load)?;
     let figure = |name: &str| {
         let line = table.lines().find(|line| line.starts_with(name)).unwrap_or_default();
         line.split_whitespace().last().unwrap_or_default().to_owned()
@@ -44,7 +45,7 @@ pub(crate) fn short(workspace: &Workspace) -> Result<Outcome> {
     Ok(Outcome::Passed(format!("{delivered} delivered, {reconnects} reconnects, nothing lost silently")))
 }
 
-/// Builds it; gives the command without its figures.
+/// Builds the program and returns its command without the load.
 fn program(workspace: &Workspace, profile: &str, node: Option<PathBuf>) -> Result<Command> {
     let mut build = workspace.cargo(&["build", "--profile", profile, "--package", "hauyna-torture"]);
     process::run(workspace, "torture-build", &mut build, Duration::from_secs(30 * 60))?;
@@ -58,21 +59,28 @@ fn program(workspace: &Workspace, profile: &str, node: Option<PathBuf>) -> Resul
     Ok(command)
 }
 
-fn torture(
-    workspace: &Workspace,
-    mut command: Command,
-    [seconds, clients, rate]: [u64; 3],
-) -> Result<String> {
+/// The load of a run.
+struct Load {
+    /// How long the clients publish.
+    seconds: u64,
+    /// Number of clients of each language.
+    clients: u64,
+    /// Publications per second.
+    rate: u64,
+}
+
+fn torture(workspace: &Workspace, mut command: Command, load: Load) -> Result<String> {
+    let Load { seconds, clients, rate } = load;
     let options =
         [("--seconds", seconds), ("--clients", clients), ("--rate", rate), ("--seed", workspace.seed)];
     for (option, number) in options {
         command.args([option, &number.to_string()]);
     }
-    // Starting, settling and checking come on top.
+    // Add the time for starting, settling and checking.
     process::run(workspace, "torture", &mut command, Duration::from_secs(seconds + 400))
 }
 
-/// The driver of the TypeScript clients, with what it needs built; none where there is no Node.js.
+/// Builds the TypeScript client and returns the path of its driver, or `None` without Node.js.
 fn driver(workspace: &Workspace) -> Result<Option<PathBuf>> {
     if on_path(&["node"]).is_none() || on_path(&["npm"]).is_none() {
         return Ok(None);

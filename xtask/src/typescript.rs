@@ -1,5 +1,5 @@
-//! The suite of the TypeScript client: its types, its build, its tests against the program, its package and its
-//! size. And that the file which the pages load is what the build gives.
+//! The suite of the TypeScript client: its types, its build, its tests against the program, its package and
+//! its size, and a check that the pages load the current build. `test` and `check` list it.
 
 use crate::browser::install_packages;
 use crate::process;
@@ -10,7 +10,7 @@ use anyhow::{Context, Result};
 use std::path::PathBuf;
 use std::time::Duration;
 
-/// Installs what it needs, then types, build, tests, package, size, one after the other.
+/// Installs the packages, then runs types, build, tests, package and size, one after the other.
 pub(crate) fn run(workspace: &Workspace) -> Result<Outcome> {
     let folder = install(workspace)?;
     release_build(workspace)?;
@@ -26,14 +26,14 @@ pub(crate) fn run(workspace: &Workspace) -> Result<Outcome> {
     Ok(Outcome::Passed(format!("{}; {}", line(&tests, "Tests "), line(&size, "gzip"))))
 }
 
-/// The package as the bindings' examples take it.
+/// Builds the package for the examples of the bindings.
 pub(crate) fn build(workspace: &Workspace) -> Result<()> {
     let folder = install(workspace)?;
     npm(workspace, "build", &folder)?;
     Ok(())
 }
 
-/// The types alone, where the client's tools are installed: they take seconds.
+/// Checks only the types, if the client's tools are installed; it takes seconds.
 pub(crate) fn types(workspace: &Workspace) -> Result<Outcome> {
     let folder = folder(workspace);
     if !folder.join("node_modules/.bin/tsc").is_file() {
@@ -56,7 +56,7 @@ fn folder(workspace: &Workspace) -> PathBuf {
     workspace.root.join("clients/typescript")
 }
 
-/// A script of the package in this folder.
+/// Runs a script of the package in this folder.
 pub(crate) fn npm(workspace: &Workspace, script: &str, folder: &std::path::Path) -> Result<String> {
     let mut command = workspace.command("npm");
     command

@@ -1,5 +1,5 @@
-//! Where things are (workspace, build folder, the folder shared with other projects) and what was asked for on
-//! the command line. Every task gets it; it changes nothing.
+//! The folders (workspace, build folder, the folder shared with other projects) and the options of the
+//! command line. All tasks get it.
 
 use anyhow::{Context, Result, bail};
 use std::path::{Path, PathBuf};
@@ -7,31 +7,31 @@ use std::process::Command;
 
 /// The workspace and the options of this run.
 pub(crate) struct Workspace {
-    /// The workspace's folder.
+    /// Folder of the workspace.
     pub(crate) root: PathBuf,
-    /// Cargo's build folder.
+    /// Build folder of Cargo.
     pub(crate) target: PathBuf,
-    /// Where logs, tools and reports of these tasks go.
+    /// Folder for logs, tools and reports of the tasks.
     pub(crate) scratch: PathBuf,
-    /// Names given by `--only`; none means all.
+    /// Names given by `--only`; an empty list means all.
     pub(crate) only: Vec<String>,
-    /// `test`: leave out what needs more than Rust. `pressure`: send less. `release`: compile no package.
+    /// `test`: whether to skip what needs more than Rust. `pressure`: whether to send less.
     pub(crate) quick: bool,
-    /// `release`: upload nothing.
-    pub(crate) dry_run: bool,
-    /// Show the output of each step while it runs.
+    /// Whether to print the output of each step.
     pub(crate) verbose: bool,
-    /// `bench`: beside the floor server instead of on its own.
+    /// `bench`: whether to compare with the floor server.
     pub(crate) side_by_side: bool,
-    /// `bench`: beside which other servers.
+    /// `bench`: other servers to compare with.
     pub(crate) peers: Vec<String>,
-    /// `bench`: how often each row is measured.
+    /// `bench`: number of measurements of each row.
     pub(crate) rounds: usize,
-    /// `bench`: how long one measurement lasts; `torture`: how long the clients publish.
+    /// `bench`: length of one measurement; `torture`: how long the clients publish. In seconds.
     pub(crate) seconds: Option<u64>,
-    /// `torture`: clients of each language, publications per second, and the seed of the faults.
+    /// `torture`: number of clients of each language.
     pub(crate) clients: u64,
+    /// `torture`: publications per second.
     pub(crate) rate: u64,
+    /// `torture`: seed of the faults.
     pub(crate) seed: u64,
 }
 
@@ -83,40 +83,40 @@ impl Workspace {
         Ok(())
     }
 
-    /// A cargo command in the workspace.
+    /// Returns a cargo command in the workspace.
     pub(crate) fn cargo(&self, words: &[&str]) -> Command {
         let mut command = self.command(&std::env::var("CARGO").unwrap_or_else(|_| "cargo".into()));
         command.args(words);
         command
     }
 
-    /// Any command in the workspace.
+    /// Returns a command in the workspace.
     pub(crate) fn command(&self, program: &str) -> Command {
         let mut command = Command::new(program);
         command.current_dir(&self.root);
         command
     }
 
-    /// A folder or file of what lies beside the workspace and is shared by several projects (load generator,
-    /// conformance suite), if it is there. `HAUYNA_SHARED` names another place.
+    /// Returns a file or folder beside the workspace that several projects share (load generator, conformance
+    /// suite), if it exists. `HAUYNA_SHARED` sets another folder.
     pub(crate) fn shared(&self, path: &str) -> Option<PathBuf> {
         let shared =
             std::env::var_os("HAUYNA_SHARED").map_or_else(|| self.root.join("../shared"), PathBuf::from);
         std::fs::canonicalize(shared.join(path)).ok()
     }
 
-    /// The program to test and measure: as `cargo build --release` leaves it, or the one that `HAUYNA_BIN` names.
+    /// Returns the program to test and measure: the release build, or the program that `HAUYNA_BIN` names.
     pub(crate) fn program(&self) -> PathBuf {
         other_program().unwrap_or_else(|| self.target.join("release/hauyna"))
     }
 }
 
-/// A program built elsewhere, to be tested or measured instead of ours.
+/// Returns a program that was built elsewhere, to be tested or measured instead.
 pub(crate) fn other_program() -> Option<PathBuf> {
     std::env::var_os("HAUYNA_BIN").map(PathBuf::from)
 }
 
-/// The first of these programs that is on the `PATH`.
+/// Returns the first of these programs that is on the `PATH`.
 pub(crate) fn on_path(names: &[&str]) -> Option<PathBuf> {
     let path = std::env::var_os("PATH")?;
     names.iter().find_map(|name| {

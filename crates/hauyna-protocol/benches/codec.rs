@@ -42,7 +42,7 @@ fn encode_application() {
     });
 }
 
-/// What is hostile has to be dealt with quickly, whatever its size.
+/// Measures hostile input, which must be refused quickly, whatever its size.
 fn decode_hostile() {
     let levels = 1_000_000;
     let payload = |inner: String| format!(r#"{{"type":"broadcast","message":{inner}}}"#).into_bytes();

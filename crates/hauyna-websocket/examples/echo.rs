@@ -1,6 +1,6 @@
-//! An echo server over blocking sockets, a thread a connection: what the crate leaves to its caller, in one
-//! file. It accepts compression and answers with it, so that it can be held against conformance suites:
-//! `cargo run --release -p hauyna-websocket --example echo -- 127.0.0.1:9002`.
+//! An echo server over blocking sockets, with one thread per connection. It shows what the crate leaves to
+//! its caller, and accepts compression and answers with it, so that conformance suites can test it: `cargo
+//! run --release -p hauyna-websocket --example echo -- 127.0.0.1:9002`.
 
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::{TcpListener, TcpStream};
@@ -20,7 +20,7 @@ fn main() -> io::Result<()> {
     });
     for stream in TcpListener::bind(address)?.incoming() {
         let (stream, deflate) = (stream?, deflate.clone());
-        // A connection that breaks off is the peer's affair.
+        // A connection that breaks is no error of the server.
         std::thread::spawn(move || serve(stream, &deflate).ok());
     }
     Ok(())
@@ -94,7 +94,7 @@ fn refuse(refusal: Refusal, out: &mut Vec<u8>) -> Option<Upgraded> {
     None
 }
 
-/// Echoes what was received; `deflate_for` gives the compression for a payload, if the peer takes it.
+/// Echoes what was received. `deflate_for` returns the compression for a payload, if the peer accepts it.
 fn answer<'d>(
     decoder: &mut Decoder,
     received: &mut [u8],

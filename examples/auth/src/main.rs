@@ -1,7 +1,9 @@
-//! Log in, get a short-lived token, connect with it, renew it while connected, and be sent away when it has ended;
-//! a middleware in front, and a channel for those whose token says so.
+//! Logs users in with a short-lived token, with which they connect. They renew it while connected, and are
+//! disconnected when it expires. A middleware runs first, and one channel is only for users whose token
+//! allows it.
 //!
-//! `cargo run --package hauyna-example-auth`, then open <http://127.0.0.1:3007> as ann (apple) or bob (banana).
+//! `cargo run --package hauyna-example-auth`, then open <http://127.0.0.1:3007> as ann (apple) or bob
+//! (banana).
 
 use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode, header};
@@ -16,7 +18,7 @@ use serde::de::IgnoredAny;
 use serde::{Deserialize, Serialize};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-/// In earnest: a table of people and hashes of their passwords.
+/// Users, passwords and roles. A real application has a table of users and password hashes.
 const PEOPLE: [(&str, &str, &str); 2] = [("ann", "apple", "staff"), ("bob", "banana", "guest")];
 
 #[derive(Deserialize)]
@@ -25,7 +27,7 @@ struct Login {
     password: String,
 }
 
-/// What our tokens say.
+/// The claims of the tokens.
 #[derive(Serialize, Deserialize)]
 struct Said {
     sub: String,
@@ -34,7 +36,7 @@ struct Said {
     exp: u64,
 }
 
-/// Makes tokens, and verifies them.
+/// The keys that sign and verify tokens.
 #[derive(Clone)]
 struct Tokens {
     signing: EncodingKey,
@@ -63,7 +65,7 @@ async fn login(State(tokens): State<Tokens>, Json(login): Json<Login>) -> Result
     if known { tokens.issue(&login.name) } else { Err(StatusCode::UNAUTHORIZED) }
 }
 
-/// A new token for one that has not ended.
+/// Returns a new token for one that has not expired.
 async fn renew(State(tokens): State<Tokens>, headers: HeaderMap) -> Result<String, StatusCode> {
     let sent = headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
     let token = sent.and_then(|value| value.strip_prefix("Bearer ")).ok_or(StatusCode::UNAUTHORIZED)?;
@@ -71,7 +73,7 @@ async fn renew(State(tokens): State<Tokens>, headers: HeaderMap) -> Result<Strin
     tokens.issue(identity.user().ok_or(StatusCode::UNAUTHORIZED)?)
 }
 
-/// What the middleware found out, for callbacks to read.
+/// What the middleware found, for callbacks to read.
 #[derive(Clone)]
 struct Browser(String);
 
@@ -88,7 +90,7 @@ async fn who_am_i(cx: Context, _: IgnoredAny) -> hauyna::Result<hauyna::Value> {
     Ok(json!({ "user": cx.user(), "role": said.role, "browser": browser }))
 }
 
-/// Page, login and WebSocket in one application.
+/// Returns one application with page, login and WebSocket.
 fn application(tokens: Tokens) -> Router {
     let staff = ChannelOptions::new()
         .private()

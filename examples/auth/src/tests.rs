@@ -1,4 +1,4 @@
-//! Login, refresh and expiry over real sockets, and what the token and the middleware let callbacks know.
+//! Login, refresh and expiry over real sockets, and the data of token and middleware in callbacks.
 
 use super::{Tokens, application};
 use axum::http::StatusCode;
@@ -75,16 +75,16 @@ async fn a_token_is_renewed_while_connected_and_its_end_is_the_end_of_the_connec
     let address = start(Duration::from_secs(2)).await;
     let token = login(address, "ann", "apple").await.unwrap();
     let mut kept = client(address, &token).connect().await;
-    let mut left = client(address, &token).connect().await;
+    let mut expiring = client(address, &token).connect().await;
     let first = kept.expect("session").await["expires_at"].as_u64().unwrap();
     let mut renewed = 0;
     while renewed <= first {
-        // The moment is in whole seconds: ask until it is a later one.
+        // The expiry is in whole seconds: ask until it is later.
         let token = post(address, "/renew", &token, "").await.unwrap();
         let answer = kept.request(json!({ "type": "refresh", "token": token })).await.unwrap();
         renewed = answer["expires_at"].as_u64().unwrap();
     }
-    assert_eq!(left.expect_close().await.0, 3005);
+    assert_eq!(expiring.expect_close().await.0, 3005);
     kept.expect_nothing().await;
     assert_eq!(client(address, &token).try_connect().await.unwrap_err().status, 401);
 }

@@ -1,5 +1,5 @@
-//! Orders, live: an axum application with ordinary routes and a WebSocket route, sharing one hub. What is
-//! posted over HTTP appears on every open page.
+//! Live orders: an axum application with ordinary routes and a WebSocket route that share one hub. Orders
+//! that are posted over HTTP appear on every open page.
 //!
 //! `cargo run --package hauyna-example-axum`, then open <http://127.0.0.1:3000> and press the button; or
 //! `curl -X POST http://127.0.0.1:3000/orders -H 'content-type: application/json' -d '{"item":"tea"}'`.
@@ -17,7 +17,7 @@ struct Order {
     item: String,
 }
 
-/// An ordinary handler that publishes: the hub is in axum's state.
+/// Publishes an order from an ordinary handler; the hub is in axum's state.
 async fn place(State(hub): State<Hub>, Json(order): Json<Order>) -> Result<StatusCode, StatusCode> {
     let orders = hub.channel("orders");
     match orders.broadcast(json!({ "type": "order", "item": order.item })).await {
@@ -26,12 +26,12 @@ async fn place(State(hub): State<Hub>, Json(order): Json<Order>) -> Result<Statu
     }
 }
 
-/// Every page is subscribed as soon as it connects.
+/// Subscribes every page as soon as it connects.
 async fn welcome(cx: Context) -> hauyna::Result {
     cx.subscribe("orders", ()).await
 }
 
-/// The application: ordinary routes, and the WebSocket beside them.
+/// Returns the application: ordinary routes and the WebSocket.
 fn application() -> Router {
     let hub =
         Hub::builder().channels("orders", ChannelOptions::new().publishers(Publishers::Application)).build();

@@ -1,4 +1,4 @@
-//! The program is the README's, and two people can talk through its callbacks.
+//! The program equals that of the README, and two users can talk through its callbacks.
 
 use super::{say, welcome};
 use hauyna::{Handler, Hub, Reject, json};

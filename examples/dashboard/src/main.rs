@@ -1,4 +1,4 @@
-//! A dashboard: what the hub counts, once a second on every open page, and as `/metrics` for Prometheus.
+//! A dashboard: shows the hub's counts once a second on every open page, and as `/metrics` for Prometheus.
 //!
 //! `cargo run --package hauyna-example-dashboard`, then open <http://127.0.0.1:3009> and make some noise; or
 //! `curl http://127.0.0.1:3009/metrics`.
@@ -13,7 +13,7 @@ struct Noise {
     messages: u32,
 }
 
-/// Whoever is slow gets the latest counts, not all of them.
+/// Returns the hub. A slow page gets only the latest counts.
 fn hub() -> Hub {
     let latest = ChannelOptions::new()
         .publishers(Publishers::Application)
@@ -32,7 +32,7 @@ fn handler() -> Handler {
         .on("noise", noise)
 }
 
-/// Something to count: messages to everybody.
+/// Sends messages to everybody, so that there is something to count.
 async fn noise(cx: Context, Noise { messages }: Noise) -> hauyna::Result {
     if messages > 1000 {
         return Err(Reject::invalid("at most 1,000 at once").into());
@@ -43,7 +43,7 @@ async fn noise(cx: Context, Noise { messages }: Noise) -> hauyna::Result {
     Ok(())
 }
 
-/// Asking for the counts costs some microseconds, whatever the number of connections.
+/// Publishes the counts regularly. Reading them costs some microseconds, whatever the number of connections.
 async fn measure(hub: Hub, every: Duration) -> hauyna::Result {
     let mut ticks = tokio::time::interval(every);
     loop {
@@ -58,7 +58,7 @@ async fn measure(hub: Hub, every: Duration) -> hauyna::Result {
 async fn main() -> hauyna::Result {
     let listener = hauyna_example_page::listen(3009)?;
     let hub = hub();
-    // In earnest on a listener of their own: the numbers tell much about an application.
+    // A real application serves them on a separate listener, since the numbers reveal much about it.
     let pages = PAGE.router().route_service("/metrics", hauyna::metrics::service(&hub));
     let router = Router::new(hub.clone()).websocket("/live", handler()).fallback(pages);
     tokio::select! {

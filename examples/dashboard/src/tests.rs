@@ -1,4 +1,4 @@
-//! The dashboard over real sockets: what is published is what was counted.
+//! The dashboard over real sockets: it publishes the hub's counts.
 
 use super::{handler, hub, measure};
 use hauyna::json;

@@ -1,5 +1,5 @@
-//! Events inside the server: listeners with priorities that may ask the client back, stop those after them, or fail
-//! without harm; and listeners for what happens in the hub itself.
+//! Events inside the server: listeners with priorities that may send a request to the client, stop later
+//! listeners, or fail without harm; and listeners for events of the hub itself.
 //!
 //! `cargo run --package hauyna-example-events`, then open <http://127.0.0.1:3008> and order something.
 
@@ -15,12 +15,13 @@ struct Order {
     cups: u32,
 }
 
-/// Listeners are registered where the hub is made: the highest priority first, each knows nothing of the others.
-fn hub(patience: Duration) -> Hub {
+/// Builds the hub and registers the listeners. The highest priority runs first, and no listener knows the
+/// others.
+fn hub(timeout: Duration) -> Hub {
     let hub = Hub::new();
     let events = hub.events();
     events.priority(20).on("order_placed", check);
-    events.priority(10).on("order_placed", move |event, order| confirm(event, order, patience));
+    events.priority(10).on("order_placed", move |event, order| confirm(event, order, timeout));
     events.on("order_placed", brew);
     events.on("order_placed", |event: Event, _: Order| async move {
         tell(&event, "count", "the till is out of paper: this listener fails, the next one runs")?;
@@ -31,7 +32,7 @@ fn hub(patience: Duration) -> Hub {
     hub
 }
 
-/// Nobody else sees an order that makes no sense.
+/// Stops invalid orders before other listeners see them.
 async fn check(event: Event, order: Order) -> hauyna::Result<Flow> {
     if (1..=12).contains(&order.cups) && order.item.len() <= 100 {
         tell(&event, "check", "one to twelve cups: fine")?;
@@ -41,11 +42,11 @@ async fn check(event: Event, order: Order) -> hauyna::Result<Flow> {
     Ok(Flow::Stop)
 }
 
-/// Asks the person who ordered, and waits for the answer. No answer in time is no.
-async fn confirm(event: Event, order: Order, patience: Duration) -> hauyna::Result<Flow> {
+/// Asks the user who ordered and waits for the answer. No answer in time means no.
+async fn confirm(event: Event, order: Order, timeout: Duration) -> hauyna::Result<Flow> {
     let Some(connection) = event.connection().filter(|_| order.cups > 3) else { return Ok(Flow::Continue) };
     let question = json!({ "text": format!("{} cups of {}: really?", order.cups, order.item) });
-    let answer = connection.request::<bool>("confirm", question).timeout(patience).await;
+    let answer = connection.request::<bool>("confirm", question).timeout(timeout).await;
     let (text, flow) = match answer {
         Ok(true) => ("you are sure".to_owned(), Flow::Continue),
         Ok(false) => ("you are not sure: stopped".to_owned(), Flow::Stop),
@@ -59,7 +60,7 @@ async fn brew(event: Event, order: Order) -> hauyna::Result {
     tell(&event, "brew", &format!("{} × {}", order.cups, order.item))
 }
 
-/// The only one that others hear of.
+/// Announces the order to everybody.
 async fn announce(event: Event, order: Order) -> hauyna::Result {
     let who = event.connection().map(|connection| connection.user().to_string());
     let news = json!({ "type": "ordered", "user": who, "item": order.item, "cups": order.cups });
@@ -67,9 +68,9 @@ async fn announce(event: Event, order: Order) -> hauyna::Result {
     tell(&event, "announce", "everybody knows")
 }
 
-/// What the hub tells of itself.
-async fn greet(event: Event, told: SystemEvent) -> hauyna::Result {
-    let (who, what) = match &told {
+/// Greets users by events of the hub.
+async fn greet(event: Event, occurrence: SystemEvent) -> hauyna::Result {
+    let (who, what) = match &occurrence {
         SystemEvent::Opened { connection } => (connection.user(), "came in"),
         SystemEvent::Closed { connection, .. } => (connection.user(), "left"),
         _ => return Ok(()),
@@ -79,7 +80,7 @@ async fn greet(event: Event, told: SystemEvent) -> hauyna::Result {
     Ok(())
 }
 
-/// Lets the person who ordered look on.
+/// Reports the steps to the user who ordered.
 fn tell(event: &Event, listener: &str, text: &str) -> hauyna::Result {
     match event.connection() {
         Some(connection) => connection.send(json!({ "type": "step", "listener": listener, "text": text })),
@@ -97,7 +98,7 @@ fn handler() -> Handler {
         .on("order", order)
 }
 
-/// Decoding has validated the order; what is done with it is the listeners' affair.
+/// Emits the order to the listeners. Decoding has already validated it.
 async fn order(cx: Context, order: Order) -> hauyna::Result<hauyna::Value> {
     let outcome = cx.hub().events().trigger("order_placed", Some(&cx.connection()), order).await?;
     Ok(json!({ "ran": outcome.ran, "stopped": outcome.stopped, "failed": outcome.failures.len() }))

@@ -1,4 +1,5 @@
-//! Orders over real sockets: the listeners run by priority, ask back, stop, and fail without harm.
+//! Orders over real sockets: the listeners run by priority, ask the client, stop others, and fail without
+//! harm.
 
 use super::{handler, hub};
 use hauyna::json;
@@ -16,8 +17,8 @@ async fn order(client: &mut Client, cups: u32) {
     client.send(json!({ "type": "order", "id": "o-1", "item": "mate", "cups": cups })).await;
 }
 
-/// The answer to the order, and the names of `count` listeners that told something, before it or after: answers do
-/// not wait behind messages. A question is answered with `word`, if there is one.
+/// Returns the names of `count` listeners that reported something, before or after the answer (answers do not
+/// wait behind messages), and the answer to the order. Answers a client request with `word`, if there is one.
 async fn steps(client: &mut Client, count: usize, word: Option<bool>) -> (Vec<String>, Value) {
     let (mut names, mut answer) = (Vec::new(), None);
     loop {

@@ -1,5 +1,5 @@
-//! A team with roles: administrators may announce, promote and remove; members may not. Membership is the
-//! user's, so that it is still there when a connection comes back.
+//! A team with roles: administrators may announce, promote and remove; members may not. Membership belongs to
+//! the user, so it is still there after a reconnect.
 //!
 //! `cargo run --package hauyna-example-groups`, then open <http://127.0.0.1:3005> twice.
 
@@ -29,14 +29,15 @@ enum Role {
     Member,
 }
 
-/// `send` is the permission that the protocol's own request `group` needs; the others are words of ours.
+/// Returns the hub. The protocol's request `group` needs the permission `send`; the application defines the
+/// others.
 fn hub() -> Hub {
     let roles = Roles::new()
         .define("admin", ["send", "promote", "remove"])
         .define("member", [] as [&str; 0])
         .default_role("member");
     let hub = Hub::builder().roles(TEAM, roles).build();
-    // Members whose connection is lost are away at once, though their sessions wait for them.
+    // Members who lose their connection are shown as away at once, though their sessions are kept.
     hub.events().on_system([SystemKind::Closed, SystemKind::Resumed], async |event: Event, _| {
         tell(event.hub()).await
     });
@@ -59,7 +60,7 @@ fn handler() -> Handler {
         .on("remove", remove)
 }
 
-/// The first to join is an administrator.
+/// Adds the user to the team. The first member is an administrator.
 async fn join(cx: Context, _: IgnoredAny) -> hauyna::Result {
     match cx.groups().count(TEAM) {
         0 => cx.groups().add_with_role(cx.user(), TEAM, "admin")?,
@@ -90,7 +91,8 @@ async fn remove(cx: Context, Member { user }: Member) -> hauyna::Result {
     tell(&cx.hub()).await
 }
 
-/// Whether this user may do something to a member. Nobody does it to themselves, so that an administrator is left.
+/// Checks that this user may do something to a member. Users may not do it to themselves, so that an
+/// administrator remains.
 fn allowed(cx: &Context, user: &str, permission: &str) -> hauyna::Result {
     if !cx.groups().can(cx.user(), TEAM, permission) || cx.user() == user {
         return Err(Reject::denied(format!("you may not {permission} {user}")).into());
@@ -101,7 +103,7 @@ fn allowed(cx: &Context, user: &str, permission: &str) -> hauyna::Result {
     Ok(())
 }
 
-/// Tells every page who is in the team, as what, and whether they are there.
+/// Publishes the roster to every page: the members, their roles, and whether they are connected.
 async fn tell(hub: &Hub) -> hauyna::Result {
     let groups = hub.groups();
     let mut users = groups.members(TEAM);
@@ -126,9 +128,9 @@ const PAGE: Page = Page {
     program: include_str!("main.rs"),
 };
 const TEAM: &str = "team";
-/// A channel that clients cannot subscribe to by themselves: no pattern declares it.
+/// A channel that clients cannot subscribe to themselves, because no pattern declares it.
 const ROSTER: &str = "roster";
-/// Members of the team.
+/// Maximum number of members.
 const MAX_MEMBERS: usize = 50;
 
 #[cfg(test)]

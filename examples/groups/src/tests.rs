@@ -1,4 +1,4 @@
-//! The team over real sockets: what each role may, and that a membership outlives its connection.
+//! The team over real sockets: the permissions of each role, and a membership that outlives its connection.
 
 use super::{handler, hub};
 use hauyna::json;
@@ -21,7 +21,7 @@ fn announcement() -> Value {
     json!({ "type": "group", "room": "team", "message": { "text": "lunch" } })
 }
 
-/// Waits until the roster says so of a user.
+/// Waits until the roster shows this entry of a user.
 async fn until(client: &mut Client, user: &str, wanted: &Value) {
     loop {
         let roster = client.wait_for("roster").await;

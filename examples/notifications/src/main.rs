@@ -1,8 +1,8 @@
 //! Notifications to one user from an HTTP handler: an axum application with a private channel per user that
-//! remembers a day, so that what came while nobody was looking is there later.
+//! keeps its history for a day, so that missed notifications appear later.
 //!
-//! `cargo run --package hauyna-example-notifications`, then open <http://127.0.0.1:3001/?name=ann>; or
-//! `curl http://127.0.0.1:3001/notifications -H 'content-type: application/json' -d '{"to":"ann","text":"hi"}'`.
+//! `cargo run --package hauyna-example-notifications`, then open <http://127.0.0.1:3001/?name=ann>; or `curl
+//! http://127.0.0.1:3001/notifications -H 'content-type: application/json' -d '{"to":"ann","text":"hi"}'`.
 
 use axum::extract::State;
 use axum::http::StatusCode;
@@ -21,15 +21,15 @@ struct Notification {
 
 fn hub() -> Hub {
     let day = Duration::from_secs(86_400);
-    let own = ChannelOptions::new()
+    let notifications = ChannelOptions::new()
         .private()
         .authorize(|who, params| who.user() == params["user"])
         .publishers(Publishers::Application)
         .history(500, day);
-    Hub::builder().channels("notifications:{user}", own).build()
+    Hub::builder().channels("notifications:{user}", notifications).build()
 }
 
-/// In earnest `identify` would look at a session or a token: here everybody is who they say.
+/// Returns the handler. A real `identify` checks a session or a token; here users choose their names.
 fn handler() -> Handler {
     Handler::new().identify(|request| match request.query("user_id") {
         Some(name) if !name.trim().is_empty() => Ok(name),
@@ -37,7 +37,8 @@ fn handler() -> Handler {
     })
 }
 
-/// An ordinary handler: the hub is in axum's state. The user need not be there.
+/// Publishes a notification from an ordinary handler; the hub is in axum's state. The user need not be
+/// connected.
 async fn notify(State(hub): State<Hub>, Json(notification): Json<Notification>) -> (StatusCode, String) {
     let Notification { to, text } = notification;
     if to.trim().is_empty() || text.trim().is_empty() || text.len() > MAX_TEXT_BYTES {
@@ -53,7 +54,7 @@ async fn notify(State(hub): State<Hub>, Json(notification): Json<Notification>) 
     }
 }
 
-/// The application: its page, its own route, and the WebSocket beside them.
+/// Returns the application: its page, its HTTP route and the WebSocket.
 fn application(hub: Hub) -> Router {
     let realtime = hauyna::Router::new(hub.clone()).websocket("/live", handler());
     Router::new()
@@ -75,7 +76,7 @@ const PAGE: Page = Page {
     script: include_str!("../page/page.js"),
     program: include_str!("main.rs"),
 };
-/// Bytes of one text.
+/// Maximum bytes of one text.
 const MAX_TEXT_BYTES: usize = 1000;
 
 #[cfg(test)]

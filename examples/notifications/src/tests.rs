@@ -15,7 +15,7 @@ async fn start() -> SocketAddr {
     address
 }
 
-/// What `curl` does.
+/// Sends the same request as `curl`.
 async fn post(address: SocketAddr, body: &str) -> StatusCode {
     let mut socket = TcpStream::connect(address).await.unwrap();
     let head = format!(
@@ -37,8 +37,8 @@ async fn connect(address: SocketAddr, user: &str) -> Client {
 async fn a_notification_reaches_its_user_at_once_and_another_after_a_reload() {
     let address = start().await;
     let mut ann = connect(address, "ann").await;
-    let own = json!({ "type": "subscribe_channel", "channel": "notifications:ann" });
-    let start = ann.request(own).await.unwrap();
+    let subscribe = json!({ "type": "subscribe_channel", "channel": "notifications:ann" });
+    let start = ann.request(subscribe).await.unwrap();
     assert_eq!(post(address, r#"{"to":"ann","text":"one"}"#).await, StatusCode::CREATED);
     assert_eq!(ann.expect("notification").await["text"], "one");
     ann.vanish();
@@ -59,8 +59,8 @@ async fn nobody_reads_or_writes_the_notifications_of_another() {
         let refused = eve.request(json!({ "type": kind, "channel": "notifications:ann" })).await;
         assert_eq!(refused.unwrap_err()["error_type"], error);
     }
-    let own = json!({ "type": "subscribe_channel", "channel": "notifications:eve" });
-    eve.request(own).await.unwrap();
+    let subscribe = json!({ "type": "subscribe_channel", "channel": "notifications:eve" });
+    eve.request(subscribe).await.unwrap();
     let forged = json!({ "type": "channel_message", "channel": "notifications:eve", "content": "forged" });
     assert_eq!(eve.request(forged).await.unwrap_err()["error_type"], "permission_denied");
 }

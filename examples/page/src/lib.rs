@@ -1,5 +1,5 @@
-//! What the pages of all examples share: the headers they are served with, the look, the frame with the
-//! state of the connection, and the address an example listens on. Knows nothing of any application.
+//! What the pages of all examples share: headers, style, the frame with the state of the connection, and the
+//! address on which an example listens. All examples use it.
 
 use axum::Router;
 use axum::http::{HeaderName, header};
@@ -11,19 +11,19 @@ use std::net::{Ipv4Addr, TcpListener};
 /// The files of one example.
 #[derive(Debug, Clone, Copy)]
 pub struct Page {
-    /// What `/` shows.
+    /// Content of `/`.
     pub html: &'static str,
-    /// `/page.css`, beside the look that all pages share.
+    /// Content of `/page.css`, in addition to the shared style.
     pub style: &'static str,
-    /// `/page.js`, a module that may import `/hauyna.js` (the TypeScript client, built), `/frame.js`,
-    /// `/network.js` and `/elements.js`.
+    /// Content of `/page.js`, a module that may import `/hauyna.js` (the built TypeScript client),
+    /// `/frame.js`, `/network.js` and `/elements.js`.
     pub script: &'static str,
-    /// `/main.rs`, the program of the example, of which its page shows what matters.
+    /// Content of `/main.rs`, the program of the example, of which the page shows the relevant parts.
     pub program: &'static str,
 }
 
 impl Page {
-    /// Returns the routes of the page, to be merged into an axum application or to be the fallback of a
+    /// Returns the routes of the page, for an axum application or as the fallback of a
     /// [`hauyna::Router`](https://docs.rs/hauyna).
     pub fn router<S: Clone + Send + Sync + 'static>(self) -> Router<S> {
         Router::new()
@@ -43,12 +43,12 @@ impl Page {
     }
 }
 
-/// Listens on this machine: on the port that the first argument or `PORT` names, or else on `port`; 0 takes a
+/// Listens on this machine, on the port in the first argument or in `PORT`, otherwise on `port`; 0 selects a
 /// free one. Prints the address.
 ///
 /// # Errors
 ///
-/// What was given is no port, or the port is taken.
+/// Returns an error if the port is invalid or in use.
 pub fn listen(port: u16) -> io::Result<TcpListener> {
     let wanted = std::env::args().nth(1).or_else(|| std::env::var("PORT").ok());
     let port = wanted
@@ -56,7 +56,7 @@ pub fn listen(port: u16) -> io::Result<TcpListener> {
         .map_err(|_| io::Error::new(io::ErrorKind::InvalidInput, "the port is a number from 0 to 65535"))?;
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, port))?;
     listener.set_nonblocking(true)?;
-    // An application runs whether anybody reads this or not.
+    // The application also runs if nobody reads this.
     let _ = writeln!(io::stdout(), "open http://{}", listener.local_addr()?);
     Ok(listener)
 }
@@ -72,13 +72,13 @@ async fn file(text: &'static str, kind: &'static str) -> impl IntoResponse {
     (headers, text)
 }
 
-/// Nothing from elsewhere, and no script or style within a page.
+/// Content security policy: nothing from other origins, and no inline scripts or styles.
 const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; \
     connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
 const STYLE: &str = "text/css; charset=utf-8";
 const SCRIPT: &str = "text/javascript; charset=utf-8";
 
-// The look and the client are those of the program's own chat page.
+// The style and the client are those of the program's chat page.
 const LOOK: &str = include_str!("../../../crates/hauyna-server/assets/look.css");
 const CODE: &str = include_str!("../../../crates/hauyna-server/assets/code.js");
 const ELEMENTS: &str = include_str!("../../../crates/hauyna-server/assets/elements.js");

@@ -1,4 +1,5 @@
-//! A presence board: who is online, away or gone, on which devices, doing what, and who is typing.
+//! A presence board: which users are online, away or offline, on which devices, with which activity, and who
+//! is typing.
 //!
 //! `cargo run --package hauyna-example-presence`, then open <http://127.0.0.1:3004> in several windows; or
 //! `curl 'http://127.0.0.1:3004/present?status=away'`.
@@ -24,8 +25,8 @@ struct Wanted {
     activity: Option<String>,
 }
 
-/// Whoever subscribes to `office` is present there, with what their pages say of themselves: `update_status` is the
-/// protocol's own. A lost connection keeps its place for the grace time.
+/// Returns the hub. Subscribers of `office` are present there, with the status that their pages send by the
+/// protocol's `update_status`. A lost connection stays present for the grace time.
 fn hub(grace: Duration) -> Hub {
     let office =
         ChannelOptions::new().presence(Presence::each()).publishers(Publishers::Application).no_history();
@@ -48,7 +49,7 @@ fn handler() -> Handler {
         .on("typing", typing)
 }
 
-/// Told to those who are there now, and kept nowhere.
+/// Publishes that a user is typing to the current subscribers, without history.
 async fn typing(cx: Context, Typing { typing }: Typing) -> hauyna::Result {
     let (office, connection) = (cx.channel(OFFICE), cx.connection());
     if !office.is_subscribed(&connection) {
@@ -59,13 +60,13 @@ async fn typing(cx: Context, Typing { typing }: Typing) -> hauyna::Result {
     Ok(())
 }
 
-/// The last connection of a user is gone: those who come later shall know, too.
+/// Stores when the last connection of a user ended, so that later users see it, too.
 async fn remember(event: Event, user: UserId) -> hauyna::Result {
     event.hub().channel(SEEN).broadcast(json!({ "type": "seen", "user": user })).await?;
     Ok(())
 }
 
-/// Asks the server's own side who is present.
+/// Returns the criteria of a presence query on the server.
 fn criteria(wanted: Wanted) -> Criteria {
     let mut criteria = Criteria::new().in_channel(OFFICE);
     if let Some(status) = wanted.status {
@@ -96,7 +97,7 @@ const PAGE: Page = Page {
     program: include_str!("main.rs"),
 };
 const OFFICE: &str = "office";
-/// When who was last seen.
+/// Channel with the times when users were last seen.
 const SEEN: &str = "seen";
 
 #[cfg(test)]

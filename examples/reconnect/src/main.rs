@@ -1,5 +1,5 @@
-//! A reconnection that loses nothing: numbers are published all the time, and a page whose socket is cut
-//! gets those that it missed, in order and once, because it says up to where it has read.
+//! A reconnect that loses nothing: numbers are published all the time, and a page whose socket is cut gets
+//! the missed numbers, in order and once, because it sends its last position.
 //!
 //! `cargo run --package hauyna-example-reconnect`, then open <http://127.0.0.1:3003> and cut the socket.
 
@@ -9,7 +9,7 @@ use hauyna_example_page::Page;
 use serde::de::IgnoredAny;
 use std::time::Duration;
 
-/// Ten minutes are remembered, which is more than one recovery replays at once (1,000 numbers, 200 s).
+/// Returns the hub. It keeps ten minutes, which is more than one recovery replays (1,000 numbers, 200 s).
 fn hub() -> Hub {
     let numbers =
         ChannelOptions::new().history(3_000, Duration::from_secs(600)).publishers(Publishers::Application);
@@ -21,13 +21,13 @@ fn handler() -> Handler {
     Handler::new().retry_policy(retry).on("cut_me_off", cut_off)
 }
 
-/// Ends the connection from this side, with a code that says to come back.
+/// Closes the connection with a code after which the client reconnects.
 async fn cut_off(cx: Context, _: IgnoredAny) -> hauyna::Result {
     cx.connection().close(CloseCode::FORCED_RECONNECT, "as you wished");
     Ok(())
 }
 
-/// Publishes 1, 2, 3 and so on, whether anybody is there or not.
+/// Publishes 1, 2, 3 and so on, with or without subscribers.
 async fn count(hub: Hub, every: Duration) -> hauyna::Result {
     let mut ticks = tokio::time::interval(every);
     let numbers = hub.channel("numbers");

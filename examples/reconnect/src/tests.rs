@@ -1,4 +1,4 @@
-//! Numbers over a real socket that is cut again and again: each arrives once and in order.
+//! Numbers over a real socket that is cut repeatedly: each arrives once and in order.
 
 use super::{count, handler, hub};
 use hauyna::json;

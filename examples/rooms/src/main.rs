@@ -1,5 +1,5 @@
-//! Chat rooms: who is in, what was said before one came, and two ways in. A page subscribes with the protocol's
-//! own `subscribe_channel`, which recovers after a lost connection; a client of a few lines sends `join_room`.
+//! Chat rooms with members, history and two ways to join. A page subscribes with the protocol's
+//! `subscribe_channel`, which recovers after a lost connection; a client of a few lines sends `join_room`.
 //!
 //! `cargo run --package hauyna-example-rooms`, then open <http://127.0.0.1:3002> twice.
 
@@ -18,18 +18,18 @@ struct Room {
 struct RoomMessage {
     room: String,
     content: String,
-    /// Says the same once, however often it is sent.
+    /// Idempotency key: a repeated message is published once.
     key: Option<String>,
 }
 
-/// Who is in a room, each with the number of their devices.
+/// The members of a room, each with the number of their devices.
 #[derive(Serialize)]
 struct People {
     room: String,
     people: BTreeMap<String, usize>,
 }
 
-/// Any room may be entered. What is said in it goes through `room_message` alone.
+/// Returns the hub. Clients may enter any room, but messages go only through `room_message`.
 fn hub() -> Hub {
     let room = ChannelOptions::new()
         .history(200, Duration::from_secs(3600))
@@ -84,7 +84,7 @@ async fn people(cx: Context, Room { room }: Room) -> hauyna::Result<People> {
     Ok(People { room, people })
 }
 
-/// The channel of a room, for those who are in it.
+/// Returns the channel of a room if the connection has entered it.
 fn entered(cx: &Context, room: &str) -> hauyna::Result<Channel> {
     let channel = cx.channel(channel_of(room)?);
     if channel.is_subscribed(&cx.connection()) {
@@ -111,9 +111,9 @@ const PAGE: Page = Page {
     script: include_str!("../page/page.js"),
     program: include_str!("main.rs"),
 };
-/// Bytes of one message.
+/// Maximum bytes of one message.
 const MAX_TEXT_BYTES: usize = 4000;
-/// Connections of a room that are listed.
+/// Maximum number of listed connections of a room.
 const MAX_LISTED: usize = 1000;
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! The rooms over real sockets: the two ways in meet, and who is not in hears and says nothing.
+//! The rooms over real sockets: users of both ways to join meet, and others receive and send nothing.
 
 use super::{handler, hub};
 use hauyna::json;

@@ -1,5 +1,5 @@
-//! A chat in the terminal, on the typed client: what is written goes into a channel, what others write comes out. Cut its
-//! connection, or stop the server and start it again, and see what it says.
+//! A chat in the terminal, on the typed client: sends the user's lines into a channel and prints those of
+//! others. Cut its connection, or stop the server and start it again, and see what it prints.
 //!
 //! `cargo run --package hauyna-example-rust-client -- ana` beside `cargo run`, whose page takes part.
 
@@ -22,7 +22,7 @@ async fn main() -> Result<()> {
     Ok(())
 }
 
-/// Chats until the lines end.
+/// Chats until the input ends.
 async fn chat(
     client: &Client,
     channel: &str,
@@ -31,7 +31,7 @@ async fn chat(
 ) -> Result<()> {
     let room = client.channel::<String>(channel);
     let (mut messages, mut states) = (room.messages(), client.states());
-    // Others say that they are writing with every key, by an event that nothing keeps. One line is enough of it.
+    // Others send an event with every key, which no history keeps. Print one line for it.
     let (mut typing, mut writers) = (room.client_events::<IgnoredAny>("typing"), BTreeSet::new());
     let mut lines = lines.lines();
     let _subscription = room.subscribe().await?;
@@ -56,7 +56,7 @@ async fn chat(
             }
             state = states.next() => {
                 if let Some(Ok(state)) = state {
-                    say(&mut out, &told(&state)).await?;
+                    say(&mut out, &description(&state)).await?;
                     if let State::Closed(_) = state {
                         return Ok(());
                     }
@@ -66,7 +66,8 @@ async fn chat(
                 let Some(line) = line?.filter(|line| !line.is_empty()) else {
                     return drain(&mut messages, &mut out).await;
                 };
-                // It waits for a connection, and is published once however often that is lost.
+                // It waits for a connection, and is published once even if the connection is lost several
+                // times.
                 let publishing = room.publish(&line).into_future();
                 let notice = client.state() != State::Connected;
                 if notice {
@@ -80,7 +81,7 @@ async fn chat(
     }
 }
 
-/// Shows what has come already.
+/// Prints what has already arrived.
 async fn drain(
     messages: &mut Stream<Publication<String>>,
     out: &mut (impl AsyncWrite + Unpin),
@@ -102,7 +103,7 @@ fn shown(message: Result<Publication<String>, StreamError>) -> String {
     }
 }
 
-fn told(state: &State) -> String {
+fn description(state: &State) -> String {
     match state {
         State::Connected => "* connected".to_owned(),
         State::Reconnecting { attempt } => format!("* connection lost, attempt {attempt}"),
@@ -112,7 +113,7 @@ fn told(state: &State) -> String {
 }
 
 async fn say(out: &mut (impl AsyncWrite + Unpin), line: &str) -> Result<()> {
-    // What others have written must not steer the terminal.
+    // Messages of others must not control the terminal.
     let line: String = line.chars().filter(|character| !character.is_control()).collect();
     out.write_all(format!("{line}\n").as_bytes()).await?;
     out.flush().await?;

@@ -14,7 +14,7 @@ struct Terminal {
 }
 
 impl Terminal {
-    /// Somebody sits down at a terminal.
+    /// Starts a user's chat.
     fn open(url: &str) -> Self {
         let (keys, lines) = duplex(1024);
         let (screen, out) = duplex(1 << 16);
@@ -27,7 +27,7 @@ impl Terminal {
         self.keys.write_all(format!("{line}\n").as_bytes()).await.unwrap();
     }
 
-    /// Waits for a line that begins so.
+    /// Waits for a line with this beginning.
     async fn see(&mut self, start: &str) -> String {
         loop {
             let line = tokio::time::timeout(Duration::from_secs(20), self.screen.next_line()).await;

@@ -1,5 +1,5 @@
-//! Connection states, retry policies and hooks: what state each connection is in, how it comes back after a loss,
-//! and what the application does when a state changes. `/states` counts the connections by their state.
+//! Connection states, retry policies and hooks: the state of each connection, how it reconnects after a loss,
+//! and what the application does when a state changes. `/states` counts the connections by state.
 //!
 //! `cargo run --package hauyna-example-states`, then open <http://127.0.0.1:3006> twice.
 
@@ -15,7 +15,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-/// A state of our own. Who is busy does not become idle: the table does not let them.
+/// A custom state. The table does not allow a change from busy to idle.
 const BUSY: ConnectionState = ConnectionState::Custom("busy");
 
 #[derive(Deserialize)]
@@ -23,7 +23,7 @@ struct SetStateRequest {
     state: String,
 }
 
-/// Users that find the door closed, and until when.
+/// Users who are refused, and until when.
 type Door = Arc<Mutex<HashMap<String, Instant>>>;
 
 fn hub() -> Hub {
@@ -62,14 +62,14 @@ fn handler(idle_after: Duration, closed_for: Duration) -> Handler {
         })
 }
 
-/// What the table does not allow is refused, and the client is told why.
-async fn set_state(cx: Context, wish: SetStateRequest) -> hauyna::Result {
-    let known = ConnectionState::ALL.into_iter().chain([BUSY]).find(|state| state.name() == wish.state);
+/// Sets the state. A transition that the table does not allow is refused with the reason.
+async fn set_state(cx: Context, request: SetStateRequest) -> hauyna::Result {
+    let known = ConnectionState::ALL.into_iter().chain([BUSY]).find(|state| state.name() == request.state);
     let state = known.ok_or(Reject::invalid("there is no such state"))?;
     cx.connection().set_state(state).map_err(|error| Reject::denied(error.to_string()).into())
 }
 
-/// The hook: an idle page need not hurry back, one that is in use should.
+/// Sets the retry policy in a hook: an idle page may reconnect slowly, one in use should do it fast.
 async fn hurry_or_not(connection: Connection, _: ConnectionState, new: ConnectionState) -> hauyna::Result {
     let policy = match new {
         ConnectionState::Connected => RetryPolicy::default(),
@@ -80,10 +80,10 @@ async fn hurry_or_not(connection: Connection, _: ConnectionState, new: Connectio
     connection.set_retry_policy(policy)
 }
 
-/// A listener for what happens in the hub: all pages see who changes, and how many are in which state.
-async fn tell(event: Event, told: SystemEvent) -> hauyna::Result {
+/// Publishes each change of a state, and the number of connections in each state, to all pages.
+async fn tell(event: Event, occurrence: SystemEvent) -> hauyna::Result {
     let board = event.hub().channel(BOARD);
-    if let SystemEvent::StateChanged { connection, old, new } = told {
+    if let SystemEvent::StateChanged { connection, old, new } = occurrence {
         board
             .broadcast(json!({ "type": "changed", "user": connection.user(), "old": old, "new": new }))
             .await?;
@@ -109,7 +109,7 @@ const PAGE: Page = Page {
     script: include_str!("../page/page.js"),
     program: include_str!("main.rs"),
 };
-/// A channel that clients cannot subscribe to by themselves: no pattern declares it.
+/// A channel that clients cannot subscribe to themselves, because no pattern declares it.
 const BOARD: &str = "board";
 
 #[cfg(test)]

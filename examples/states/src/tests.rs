@@ -1,4 +1,5 @@
-//! States over real sockets: idleness comes and goes, what the table forbids is refused, and a closed door opens.
+//! States over real sockets: connections become idle and active, forbidden transitions are refused, and a
+//! refused user can connect later.
 
 use super::{handler, hub};
 use hauyna::json;

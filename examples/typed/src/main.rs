@@ -1,7 +1,7 @@
-//! A board whose page is checked by the TypeScript compiler: the types below are what the page is compiled against.
+//! A board whose page the TypeScript compiler checks against the types below.
 //!
-//! `cargo run --package hauyna-example-typed`, then open <http://127.0.0.1:3010>. After a change of the types, give
-//! `--types examples/typed/page/contract.ts` to have them written.
+//! `cargo run --package hauyna-example-typed`, then open <http://127.0.0.1:3010>. After a change of the
+//! types, pass `--types examples/typed/page/contract.ts` to write them.
 
 use hauyna::contract::{ChannelContract, ClientRequestType, Contract};
 use hauyna::{ChannelOptions, Context, Handler, Hub, Reject, Router};
@@ -63,10 +63,10 @@ struct Confirm {
     card: Card,
 }
 
-/// Asked of whoever wants a card of somebody else's removed.
+/// The client request to a user who removes another user's card.
 const CONFIRM: ClientRequestType<Confirm, bool> = ClientRequestType::new("confirm");
 
-/// Everything that the page and this program say to each other.
+/// Returns the contract between the page and this program.
 fn contract() -> Contract {
     Contract::new("Board", env!("CARGO_PKG_VERSION"))
         .event::<ListCards, Vec<Card>>("list_cards")

@@ -1,4 +1,4 @@
-//! The board over real sockets, and the files of the page that are made of the contract.
+//! The board over real sockets, and the files of the page that are generated from the contract.
 
 use super::{contract, handler, hub};
 use hauyna::{Value, json};

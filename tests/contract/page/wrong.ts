@@ -1,4 +1,4 @@
-// What the page of examples/typed must not get away with: each marked line is an error, or the compiler fails.
+// Mistakes in the page of examples/typed: each marked line must be an error, or the compiler fails.
 
 import { Client } from "/hauyna.js";
 import type { BoardChannel, Contract } from "../../../examples/typed/page/contract.js";
@@ -22,7 +22,7 @@ await client.request("add_card", { title: "Write", colour: "pink" });
 // @ts-expect-error the reply has no such field
 export const owner = card.owner;
 
-// Messages of a channel, by its name and by its type.
+// Messages of a channel, by the name and the type of the channel.
 for (const board of [client.channel("board:main"), client.channel<BoardChannel>("any")]) {
   board.on("card_added", ({ card, timestamp }) => card.number + timestamp);
   // @ts-expect-error there is no such message
@@ -36,7 +36,7 @@ for (const board of [client.channel("board:main"), client.channel<BoardChannel>(
   await board.publish("well done");
 }
 
-// Questions: what comes with them, what answers them.
+// Client requests: their data and their answers.
 client.onRequest("confirm", ({ card }) => card.title === "Write");
 // @ts-expect-error the answer is true or false
 client.onRequest("confirm", () => "yes");

@@ -1,5 +1,6 @@
-// Bundles the same page with each client, minified by esbuild for current browsers, and prints a table of sizes with
-// gzip -9. The versions are pinned in package.json beside this file: npm run sizes in tests/environments.
+// Bundles the same page with each client, minified by esbuild for current browsers, and prints a table of
+// sizes with gzip -9. The versions are pinned in package.json beside this file: npm run sizes in
+// tests/environments.
 
 import { readFileSync } from "node:fs";
 import { createRequire } from "node:module";

@@ -1,5 +1,5 @@
-// Each client with one channel and one listener on a socket that the benchmark holds, and how its server writes a frame.
-// The last row is no client: it is what JSON.parse alone takes.
+// Each client with one channel and one listener on a socket that the benchmark holds, and how its server
+// writes a frame. The last row is no client: it is what JSON.parse alone takes.
 
 /** A class of sockets; `answer(socket, frame)` is what the server does with what the client sends. */
 function socketClass(opened, answer) {

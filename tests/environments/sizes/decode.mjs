@@ -1,6 +1,7 @@
-// Measures the time from a frame that a socket delivers to the application's listener: for this client with JSON and
-// MessagePack, for phoenix and for socket.io-client, all in one run on the same content. The rounds take turns, and the
-// fastest round of each counts, so that another program on the machine disturbs all of them alike.
+// Measures the time from a frame that a socket delivers to the application's listener: for this client with
+// JSON and MessagePack, for phoenix and for socket.io-client, all in one run on the same content. The rounds
+// take turns, and the fastest round of each counts, so that another program on the machine disturbs all of
+// them alike.
 //
 // npm run decode in tests/environments; --rounds N (default 9), --frames N (default 50,000 a round).
 

@@ -1,5 +1,5 @@
-// The same page with each client: connect, subscribe to one channel, listen, publish. Each entry is what the client's own
-// documentation shows for that; nothing of it runs here.
+// The same page with each client: connect, subscribe to one channel, listen, publish. Each entry is what the
+// client's own documentation shows for that; nothing of it runs here.
 
 export const ENTRIES = {
   hauyna: `

@@ -1,4 +1,5 @@
-// A page of Chromium for scripts that bundlers made: through the driver of tests/browser, where both are installed.
+// A page of Chromium for scripts that bundlers made: through the driver of tests/browser, where both are
+// installed.
 
 import { existsSync } from "node:fs";
 import { createRequire } from "node:module";

@@ -1,4 +1,5 @@
-// What the tests share: installing an environment's packages, giving it the packed client, running its programs.
+// What the tests share: installing an environment's packages, giving it the packed client, running its
+// programs.
 
 import { execFile, execFileSync } from "node:child_process";
 import { cpSync, existsSync, mkdirSync, rmSync, statSync } from "node:fs";

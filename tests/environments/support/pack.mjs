@@ -1,4 +1,5 @@
-// Packs the built client as `npm publish` would, and unpacks it to build/hauyna. Every environment gets this copy.
+// Packs the built client as `npm publish` would, and unpacks it to build/hauyna. Every environment gets this
+// copy.
 
 import { execFileSync } from "node:child_process";
 import { existsSync, mkdirSync, renameSync, rmSync } from "node:fs";

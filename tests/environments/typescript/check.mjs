@@ -1,5 +1,5 @@
-// Compiles consumer.ts and entries.ts with one TypeScript. Takes the package's name and the names of the settings, by default all; prints
-// what fails.
+// Compiles consumer.ts and entries.ts with one TypeScript. Takes the package's name and the names of the
+// settings, by default all; prints what fails.
 
 import { createRequire } from "node:module";
 import { join } from "node:path";

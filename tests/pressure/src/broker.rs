@@ -1,5 +1,5 @@
-//! A broker that is slow where a channel's name says so: the history of `slow:…` takes three seconds, a subscription to
-//! `hang:…` never ends. Everything else is the local broker's.
+//! A broker that is slow by the name of a channel: the history of `slow:…` takes three seconds, and a
+//! subscription to `hang:…` never completes. The local broker does everything else. `server` uses it.
 
 use hauyna::broker::{
     Answer, Broker, BrokerError, HistoryPage, LocalBroker, LocalBrokerOptions, Publish, Published, Relay,
@@ -62,7 +62,7 @@ impl Broker for SlowBroker {
     }
 }
 
-/// How long a history takes.
+/// Time that a history takes.
 pub(crate) const LATENCY: Duration = Duration::from_secs(3);
-/// Bytes of all histories together: more than any scenario publishes at once.
+/// Maximum bytes of all histories together: more than any scenario publishes at once.
 pub(crate) const HISTORIES: usize = 2 << 30;

@@ -1,5 +1,6 @@
-//! Connections that have nothing to do with the pressure: each pings, and publishes in a channel of its own, one
-//! request after the other on a thread of its own, and measures how long each answer takes.
+//! Connections that do not take part in the pressure. Each runs on its own thread, sends pings and publishes
+//! in its own channel, one request after the other, and measures the latency of each answer. `stage` uses
+//! them.
 
 use anyhow::{Context, Result, bail};
 use hauyna_websocket::handshake::ClientRequest;
@@ -12,14 +13,14 @@ use std::sync::atomic::{AtomicU8, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-/// Two bystanders on their threads.
+/// The bystanders and their threads.
 #[derive(Debug)]
 pub(crate) struct Bystanders {
     phase: Arc<AtomicU8>,
     threads: Vec<JoinHandle<Result<Measured>>>,
 }
 
-/// Latencies of answers.
+/// Latencies of answers, without and with pressure.
 #[derive(Debug, Default)]
 pub(crate) struct Measured {
     pub(crate) alone: Vec<Duration>,
@@ -27,7 +28,7 @@ pub(crate) struct Measured {
 }
 
 impl Bystanders {
-    /// Connects them; until [`Bystanders::begin_pressure`] they are alone.
+    /// Connects the bystanders. Until [`Bystanders::begin_pressure`] there is no pressure.
     pub(crate) fn start(address: SocketAddr) -> Self {
         let phase = Arc::new(AtomicU8::new(ALONE));
         let thread = |number| {
@@ -37,12 +38,12 @@ impl Bystanders {
         Self { threads: (0..BYSTANDERS).map(thread).collect(), phase }
     }
 
-    /// From now on there is pressure.
+    /// Records that the pressure begins.
     pub(crate) fn begin_pressure(&self) {
         self.phase.store(BESIDE, Ordering::Relaxed);
     }
 
-    /// Ends them and gives what they measured, and what went wrong with them.
+    /// Ends the bystanders and returns their latencies and failures.
     pub(crate) fn end(self) -> (Measured, Vec<String>) {
         self.phase.store(OVER, Ordering::Relaxed);
         let (mut all, mut failures) = (Measured::default(), Vec::new());
@@ -60,7 +61,7 @@ impl Bystanders {
     }
 }
 
-/// The latency that 99 of 100 do not exceed.
+/// Returns the 99th percentile of latencies.
 pub(crate) fn p99(latencies: &[Duration]) -> Duration {
     let mut sorted = latencies.to_vec();
     sorted.sort_unstable();
@@ -92,11 +93,11 @@ fn measure(address: SocketAddr, number: u64, phase: &AtomicU8) -> Result<Measure
     }
 }
 
-/// A connection that blocks.
+/// A blocking connection.
 struct Line {
     stream: TcpStream,
     decoder: Decoder,
-    /// Types of the messages that have come.
+    /// Types of the messages that arrived.
     arrived: VecDeque<String>,
 }
 
@@ -113,7 +114,7 @@ impl Line {
             let read = stream.read(&mut buffer).context("no answer to the handshake")?;
             anyhow::ensure!(read > 0, "the connection ended within the handshake");
             if let Some(accepted) = answer.push(&buffer[..read])? {
-                anyhow::ensure!(accepted.rest.is_empty(), "a plain client is told nothing at first");
+                anyhow::ensure!(accepted.rest.is_empty(), "a plain client gets no first message");
                 let decoder = Decoder::new(Role::Client, Limits::default());
                 return Ok(Self { stream, decoder, arrived: VecDeque::new() });
             }
@@ -124,7 +125,7 @@ impl Line {
         Ok(self.stream.write_all(&crate::client::frames([text.to_owned()]))?)
     }
 
-    /// Reads up to the next message of a type; other messages (what was broadcast to everybody) are dropped.
+    /// Reads until the next message of a type, and drops others (broadcasts to everybody).
     fn await_type(&mut self, kind: &str) -> Result<()> {
         let mut buffer = [0; 16 * 1024];
         loop {
@@ -134,7 +135,8 @@ impl Line {
                     return Ok(());
                 }
             }
-            let read = self.stream.read(&mut buffer).with_context(|| format!("no {kind} in {TIMEOUT:?}"))?;
+            let read =
+                self.stream.read(&mut buffer).with_context(|| format!("no {kind} within {TIMEOUT:?}"))?;
             anyhow::ensure!(read > 0, "the connection ended without a close frame");
             let mut events = self.decoder.feed(&mut buffer[..read]);
             while let Some(event) = events.next()? {
@@ -155,9 +157,9 @@ const BYSTANDERS: u64 = 2;
 const ALONE: u8 = 0;
 const BESIDE: u8 = 1;
 const OVER: u8 = 2;
-/// Between two measurements.
+/// Pause between two measurements.
 const PAUSE: Duration = Duration::from_millis(5);
-/// A bystander that waits longer for an answer has failed.
+/// Maximum time that a bystander waits for an answer.
 const TIMEOUT: Duration = Duration::from_secs(20);
 
 #[cfg(test)]

@@ -1,4 +1,5 @@
-//! The server process: orders into its standard input, reports out of its standard output. It is killed with its owner.
+//! The server process. It gets orders on its standard input and writes reports to its standard output. It is
+//! killed when its owner ends. `stage` uses it.
 
 use crate::order::Order;
 use crate::server::Options;
@@ -25,7 +26,7 @@ impl ServerProcess {
     ///
     /// # Errors
     ///
-    /// It does not start.
+    /// Returns an error if it does not start.
     pub(crate) async fn start(options: Options) -> Result<Self> {
         let mut command = Command::new(std::env::current_exe()?);
         command.arg("server").args([
@@ -44,47 +45,47 @@ impl ServerProcess {
         Ok(server)
     }
 
-    /// The identifier of the process.
+    /// Returns the identifier of the process.
     ///
     /// # Errors
     ///
-    /// It has ended.
+    /// Returns an error if the server has ended.
     pub(crate) fn id(&self) -> Result<u32> {
         self.process.id().context("the server has ended")
     }
 
-    /// Tells it what to do.
+    /// Sends an order.
     ///
     /// # Errors
     ///
-    /// It has ended.
+    /// Returns an error if the server has ended.
     pub(crate) async fn order(&mut self, order: &Order) -> Result<()> {
         let line = serde_json::to_string(order)? + "\n";
         self.orders.write_all(line.as_bytes()).await.context("the server has ended")
     }
 
-    /// Waits for a report that begins with `word`, and gives the rest of it.
+    /// Waits for a report that begins with `word`, and returns the rest of it.
     ///
     /// # Errors
     ///
-    /// It does not come in time, or the server ends.
-    pub(crate) async fn report(&mut self, word: &str, patience: Duration) -> Result<String> {
+    /// Returns an error if the report does not arrive in time, or the server ends.
+    pub(crate) async fn report(&mut self, word: &str, wait: Duration) -> Result<String> {
         let awaited = async {
             while let Some(line) = self.reports.next_line().await? {
                 if let Some(rest) = line.strip_prefix(word) {
                     return Ok(rest.trim().to_owned());
                 }
             }
-            anyhow::bail!("the server ended before it said `{word}`")
+            anyhow::bail!("the server ended before it reported `{word}`")
         };
-        timeout(patience, awaited)
+        timeout(wait, awaited)
             .await
-            .with_context(|| format!("the server did not say `{word}` in {patience:?}"))?
+            .with_context(|| format!("the server did not report `{word}` within {wait:?}"))?
     }
 
     /// Ends the process.
     pub(crate) async fn kill(mut self) {
-        // One that has ended already needs no killing.
+        // An error means that the process has already ended.
         let _ = self.process.kill().await;
     }
 }

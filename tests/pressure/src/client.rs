@@ -1,5 +1,5 @@
-//! A client that reads as fast as it can, at a pace, or not at all, and keeps the tally of what came. It parses no more
-//! of a message than it must, so that it is cheaper than the server.
+//! A client that reads as fast as it can, at a pace, or not at all, and keeps the tally of received messages.
+//! It parses as little of a message as possible, so that it is cheaper than the server.
 
 use crate::tally::Tally;
 use anyhow::{Context, Result, bail};
@@ -28,7 +28,7 @@ pub(crate) struct Client {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Pace {
     Fast,
-    /// So many bytes in 50 ms.
+    /// This many bytes every 50 ms.
     Slow(usize),
     Stalled,
 }
@@ -39,17 +39,17 @@ struct Shared {
     changed: Notify,
 }
 
-/// What a client has seen.
+/// What a client has received.
 #[derive(Debug, Default)]
 pub(crate) struct State {
     pub(crate) tally: Tally,
-    /// Bytes read since the socket was last seen empty.
+    /// Number of bytes read since the socket was last empty.
     backlog: usize,
-    /// Bytes read since the backlog was last one that a full socket can have; none where it never was.
+    /// Number of bytes read since the backlog was last that of a full socket; `None` if it never was.
     since_full: Option<usize>,
-    /// The greatest backlog so far.
+    /// Greatest backlog so far, in bytes.
     pub(crate) greatest_backlog: usize,
-    /// Gaps that came while the backlog was too small for a full socket.
+    /// Number of gaps that arrived while the backlog was too small for a full socket.
     pub(crate) needless_gaps: u64,
     pub(crate) answers: u64,
     awaited: Option<Awaited>,
@@ -58,7 +58,7 @@ pub(crate) struct State {
     pub(crate) end: Option<End>,
 }
 
-/// A source that a reader gets from the middle on.
+/// A source whose first expected number is known from the next answer.
 #[derive(Debug, Clone, Copy)]
 struct Awaited {
     source: u64,
@@ -69,16 +69,16 @@ struct Awaited {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct End {
     pub(crate) code: u16,
-    /// Whether its socket was full, as far as the reader can tell.
+    /// Whether the socket was full, as far as the reader can tell.
     pub(crate) was_lagging: bool,
 }
 
 impl Client {
-    /// Connects as a plain client (JSON, no session). One that will be slow has a small receive buffer.
+    /// Connects as a plain client (JSON, no session). A slow client has a small receive buffer.
     ///
     /// # Errors
     ///
-    /// The server does not answer with 101.
+    /// Returns an error if the server does not answer with 101.
     pub(crate) async fn connect(address: SocketAddr, user: &str, pace: Pace) -> Result<Self> {
         let socket = TcpSocket::new_v4()?;
         if pace != Pace::Fast {
@@ -114,22 +114,22 @@ impl Client {
         Ok(Self { socket, shared, pace: sender, is_slow: pace != Pace::Fast })
     }
 
-    /// Looks at what it has seen, or changes it.
+    /// Calls `look` with the state, which it may change.
     pub(crate) fn state<T>(&self, look: impl FnOnce(&mut State) -> T) -> T {
         look(&mut self.shared.state.lock())
     }
 
-    /// It must get the numbers of a source behind the offset that its next answer names, up to `count`.
+    /// Expects the numbers of a source after the offset in the next answer, up to `count`.
     pub(crate) fn expect_from_answer(&self, source: u64, count: u64) {
         self.state(|state| state.awaited = Some(Awaited { source, count }));
     }
 
-    /// Whether it was made to be slow.
+    /// Whether the client was connected as a slow one.
     pub(crate) fn is_slow(&self) -> bool {
         self.is_slow
     }
 
-    /// Reads as fast as it can from now on.
+    /// Makes the client read as fast as it can from now on.
     pub(crate) fn release(&self) {
         self.pace.send_replace(Pace::Fast);
     }
@@ -138,25 +138,25 @@ impl Client {
     ///
     /// # Errors
     ///
-    /// The server takes nothing for a long time, or the connection has ended.
+    /// Returns an error if the server accepts nothing for a long time, or the connection has ended.
     pub(crate) async fn send(&self, text: &str) -> Result<()> {
         self.send_frames(&frames([text.to_owned()])).await
     }
 
-    /// Writes bytes as they are: frames of [`frames`].
+    /// Writes encoded frames, which [`frames`] returns.
     ///
     /// # Errors
     ///
-    /// As [`Client::send`].
+    /// Returns the same errors as [`Client::send`].
     pub(crate) async fn send_frames(&self, frames: &[u8]) -> Result<()> {
         write(&self.socket, frames).await
     }
 
-    /// Sends a request and waits for its answer, the first that comes.
+    /// Sends a request and waits for the next answer.
     ///
     /// # Errors
     ///
-    /// The server refuses, or does not answer.
+    /// Returns an error if the server refuses or does not answer.
     pub(crate) async fn request(&self, text: &str) -> Result<String> {
         let (answers, errors) = self.state(|state| (state.answers, state.errors.len()));
         self.send(text).await?;
@@ -184,13 +184,13 @@ impl Client {
     ///
     /// # Errors
     ///
-    /// As [`Client::request`].
+    /// Returns the same errors as [`Client::request`].
     pub(crate) async fn subscribe(&self, channel: &str) -> Result<String> {
         self.request(&format!("{{\"type\":\"subscribe_channel\",\"id\":1,\"channel\":\"{channel}\"}}")).await
     }
 }
 
-/// Client frames, one after the other.
+/// Returns client frames, one after the other.
 pub(crate) fn frames(texts: impl IntoIterator<Item = String>) -> Vec<u8> {
     let mut out = Vec::new();
     for text in texts {
@@ -201,7 +201,7 @@ pub(crate) fn frames(texts: impl IntoIterator<Item = String>) -> Vec<u8> {
 
 async fn write(socket: &TcpStream, mut bytes: &[u8]) -> Result<()> {
     while !bytes.is_empty() {
-        timeout(TIMEOUT, socket.writable()).await.context("the server takes nothing")??;
+        timeout(TIMEOUT, socket.writable()).await.context("the server accepts nothing")??;
         match socket.try_write(bytes) {
             Ok(written) => bytes = &bytes[written..],
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
@@ -223,16 +223,16 @@ impl Reader {
     async fn run(mut self) {
         let mut buffer = vec![0; BUFFER];
         loop {
-            let Some(most) = self.await_turn().await else { return };
+            let Some(max) = self.await_turn().await else { return };
             if self.socket.readable().await.is_err() {
                 return self.end(1006);
             }
-            match self.socket.try_read(&mut buffer[..most]) {
+            match self.socket.try_read(&mut buffer[..max]) {
                 Ok(0) => return self.end(1006),
                 Ok(read) => {
                     self.count(read);
                     self.feed(&mut buffer[..read]);
-                    if read < most {
+                    if read < max {
                         self.shared.state.lock().backlog = 0;
                     }
                     self.shared.changed.notify_waiters();
@@ -248,7 +248,7 @@ impl Reader {
         }
     }
 
-    /// Waits until it may read; gives how many bytes. `None` where its owner has gone.
+    /// Waits until it may read, and returns how many bytes. `None` if the client was dropped.
     async fn await_turn(&mut self) -> Option<usize> {
         loop {
             let pace = *self.pace.borrow_and_update();
@@ -293,7 +293,7 @@ impl Reader {
                 Ok(Some(Event::Ping(payload))) => {
                     let mut pong = Vec::new();
                     encode_into(&mut pong, OpCode::Pong, payload, Some([1, 2, 3, 4]));
-                    // Where the socket takes nothing, the next ping is answered.
+                    // If the socket accepts nothing, the client answers the next ping.
                     let _ = self.socket.try_write(&pong);
                 }
                 Ok(Some(Event::Close(close))) => {
@@ -311,7 +311,8 @@ impl Reader {
 }
 
 impl State {
-    /// Whether the socket was full when the server queued what comes now: what waited in the outbox then is between.
+    /// Whether the socket was full when the server queued the current message. The content of the outbox at
+    /// that time arrives before it.
     fn is_lagging(&self) -> bool {
         self.since_full.is_some_and(|since| since <= QUEUED)
     }
@@ -351,7 +352,7 @@ impl State {
         }
     }
 
-    /// The same change is told in every channel: each is a sequence of its own.
+    /// Records a presence change. The same change arrives in every channel, and each channel is a sequence.
     fn take_update(&mut self, text: &str) {
         let room = number_after(text, "\"channel\":\"room:");
         if let (Some((source, number)), Some(room)) = (sequence(text), room) {
@@ -360,7 +361,7 @@ impl State {
     }
 }
 
-/// Source and number of a message.
+/// Returns source and number of a message.
 fn sequence(text: &str) -> Option<(u64, u64)> {
     let at = memmem::find(text.as_bytes(), SEQUENCE)? + SEQUENCE.len();
     let (source, rest) = text[at..].split_once(',')?;
@@ -374,18 +375,18 @@ pub(crate) fn number_after(text: &str, label: &str) -> Option<u64> {
     text[at..at + digits].parse().ok()
 }
 
-/// What stands before source and number in every content.
+/// Text before source and number in every content.
 const SEQUENCE: &[u8] = b"\"seq\":[";
-/// Bytes of one read.
+/// Maximum bytes of one read.
 const BUFFER: usize = 64 * 1024;
-/// The kernel's receive buffer of a slow reader.
+/// Size of the kernel's receive buffer of a slow reader.
 const SMALL_BUFFER: u32 = 8 * 1024;
-/// How often a slow reader reads.
+/// Interval of a slow reader's reads.
 pub(crate) const TICK: Duration = Duration::from_millis(50);
-/// A reader lags from so many unread bytes on. A loopback socket that takes nothing more holds several times as much
-/// (the send buffer alone begins at 2.5 MB), so a reader whose backlog was smaller had a socket that took more.
+/// Number of unread bytes from which a reader lags. A full loopback socket holds several times as much (the
+/// send buffer alone begins at 2.5 MB), so the socket of a reader with a smaller backlog was not full.
 pub(crate) const LAG: usize = 512 * 1024;
-/// Bytes that may come between a full socket and the gap or close that followed from it: an outbox, and one read.
+/// Maximum bytes between a full socket and the gap or close that follows from it: an outbox, and one read.
 const QUEUED: usize = 256 * 1024 + 2 * BUFFER;
 const TIMEOUT: Duration = Duration::from_secs(30);
 const KEPT_ERRORS: usize = 8;

@@ -1,9 +1,10 @@
-//! The pressure suite: bursts, floods, readers that stall or trickle, large recoveries and a slow broker, against a
-//! server in a process of its own. `cargo xtask pressure` runs it.
+//! The pressure suite: bursts, floods, stalled and slow readers, large recoveries and a slow broker, against
+//! a server in its own process. `cargo xtask pressure` runs it.
 //!
-//! A run prints one row for each scenario, slow-consumer policy and kind of runtime. Readers that lag nowhere must not
-//! be closed and must lose nothing, everybody must see one order, and the memory of the server must stay within the
-//! sum of the configured bounds; otherwise the exit code is 1. Latencies are printed, never judged.
+//! A run prints one row for each scenario, slow-consumer policy and kind of runtime. Readers that do not lag
+//! must not be closed and must lose nothing, all readers must see one order, and the memory of the server
+//! must stay within the sum of the configured bounds; otherwise the exit code is 1. Latencies are only
+//! printed.
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "a command-line tool speaks to its terminal")]
 
 mod broker;
@@ -24,16 +25,16 @@ use clap::Parser;
 use std::process::ExitCode;
 use tokio::runtime::Builder;
 
-// The allocator of the program `hauyna`, so that the memory measured is the memory that users see.
+// The allocator of the program `hauyna`, so that the measured memory is that of real servers.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
-/// What this process is.
+/// The role of this process.
 #[derive(Debug, Parser)]
 enum Command {
-    /// The whole run; exit code 1 where a required count is broken
+    /// The whole run; exit code 1 if a required count is violated
     Run(run::Options),
-    /// The server of one scenario, which obeys the orders on its standard input and ends with it
+    /// The server of one scenario, which follows the orders on its standard input and ends with it
     Server(server::Options),
 }
 

@@ -1,5 +1,5 @@
-//! What the server process is told to do, as one line of JSON each, and the contents that it publishes: the same for
-//! clients, so that a reader finds source and number in whatever message carries them.
+//! The orders to the server process, each one line of JSON, and the contents of publications. Clients publish
+//! the same contents, so that a reader finds source and number in any message.
 
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
@@ -8,19 +8,20 @@ use serde_json::value::RawValue;
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct Order {
     pub(crate) verb: Verb,
-    /// A channel, user or group.
+    /// Name of a channel, user or group.
     pub(crate) target: String,
-    /// More than 0: as many channels, whose names are the target and a number; each message goes into all of them.
+    /// If not 0, the number of channels, whose names are the target and a number. Each message goes into all
+    /// of them.
     pub(crate) channels: u64,
-    /// Messages, one after the other.
+    /// Number of messages, one after the other.
     pub(crate) count: u64,
-    /// Length of one message.
+    /// Length of one message in bytes.
     pub(crate) bytes: usize,
-    /// The source that the messages name. That of a numbered channel is so much higher.
+    /// Source that the messages name. A numbered channel adds its number.
     pub(crate) source: u64,
 }
 
-/// What is done, `count` times.
+/// The call that is made, `count` times.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum Verb {
     /// `Channel::broadcast`
@@ -35,7 +36,7 @@ pub(crate) enum Verb {
     Send,
     /// All of the above in turn, numbered as one sequence: user, channel and group have the name `target`
     Mixed,
-    /// `Connection::set_state` to and fro, of each connection of the user
+    /// `Connection::set_state` between two states, for each connection of the user
     State,
     /// `Groups::add_with_role`: the user `target` becomes a speaker of the group of the same name
     Join,
@@ -50,20 +51,20 @@ impl Order {
         Self { verb, target: target.to_owned(), channels: 0, count, bytes, source: 0 }
     }
 
-    /// Publishes in so many channels in turn.
+    /// Publishes in this many channels in turn.
     pub(crate) fn across(self, channels: u64) -> Self {
         Self { channels, ..self }
     }
 }
 
-/// A message of about `bytes` bytes that names its source and its number there.
+/// Returns a message of about `bytes` bytes with its source and its number.
 pub(crate) fn content(source: u64, number: u64, bytes: usize) -> String {
     let head = format!("{{\"type\":\"n\",\"seq\":[{source},{number}],\"pad\":\"");
     let pad = bytes.saturating_sub(head.len() + 2);
     format!("{head}{}\"}}", "x".repeat(pad))
 }
 
-/// The same for `broadcast` and `send` of the application.
+/// Returns the same for `broadcast` and `send` of the application.
 pub(crate) fn raw_content(source: u64, number: u64, bytes: usize) -> Box<RawValue> {
     RawValue::from_string(content(source, number, bytes)).expect("invariant: it is JSON")
 }

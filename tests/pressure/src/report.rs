@@ -1,4 +1,4 @@
-//! The table: a row for each scenario, and the sums.
+//! The table: a row for each scenario, and the sums. `run` prints it.
 
 use crate::server::{Options, Policy, Runtime};
 use crate::stage::Outcome;
@@ -72,12 +72,12 @@ pub(crate) fn print_row(name: &str, server: Options, outcome: &Outcome) {
     }
 }
 
-/// What must be 0 stands first in each line.
+/// Prints the sums. Each line begins with a figure; most of them must be 0.
 pub(crate) fn print_sum(rows: &[Outcome]) {
     let sum = |count: fn(&Outcome) -> u64| rows.iter().map(count).sum::<u64>();
-    let most = |ratio: fn(&Outcome) -> f64| rows.iter().map(ratio).fold(0.0, f64::max);
+    let max = |ratio: fn(&Outcome) -> f64| rows.iter().map(ratio).fold(0.0, f64::max);
     println!();
-    println!("{:>8}  of {} rows are broken", sum(|row| row.is_violated().into()), rows.len());
+    println!("{:>8}  of {} rows are violated", sum(|row| row.is_violated().into()), rows.len());
     println!("{:>8}  of them are in doubt", sum(|row| row.is_in_doubt().into()));
     println!("{:>8}  readers closed that did not lag", sum(|row| row.closed as u64));
     println!("{:>8}  readers that did not lag and lost messages with a gap", sum(|row| row.dropped as u64));
@@ -88,13 +88,13 @@ pub(crate) fn print_sum(rows: &[Outcome]) {
     println!("{:>8}  other failures", sum(|row| row.failures.len() as u64));
     println!(
         "{:>8.2}  greatest peak memory over what is allowed (at most 1.2)",
-        most(|row| row.memory.ratio())
+        max(|row| row.memory.ratio())
     );
     println!(
         "{:>8.2}  greatest p99 of bystanders over it alone (aim: at most 2)",
-        most(|row| row.latency.ratio())
+        max(|row| row.latency.ratio())
     );
 }
 
-/// Characters of a failure that are shown.
+/// Maximum of characters of a printed failure.
 const SHOWN: usize = 160;

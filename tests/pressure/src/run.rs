@@ -1,4 +1,5 @@
-//! The run: every scenario with each of its policies, on each kind of runtime, one after the other.
+//! The run: each scenario with each of its policies, on each kind of runtime, one after the other. `main`
+//! calls it.
 
 use crate::report;
 use crate::scenarios::{SCENARIOS, Scenario};
@@ -8,39 +9,39 @@ use anyhow::Result;
 use std::time::Duration;
 use tokio::time::timeout;
 
-/// What is run.
+/// The options of a run.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Options {
     /// Fewer messages, and the kinds of runtime in turn instead of each scenario on all of them
     #[arg(long)]
     short: bool,
-    /// These scenarios alone
+    /// Run only these scenarios
     #[arg(long)]
     only: Vec<String>,
-    /// One policy alone
+    /// Run only this policy
     #[arg(long, value_enum)]
     policy: Option<Policy>,
-    /// One kind of runtime alone
+    /// Run only this kind of runtime
     #[arg(long, value_enum)]
     runtime: Option<Runtime>,
 }
 
-/// How much is sent.
+/// Number of messages of the scenarios.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Scale {
     Short,
     Full,
 }
 
-/// Runs what was asked for; true where no required count is broken.
+/// Runs the selected scenarios. Returns whether no required count is violated.
 ///
 /// # Errors
 ///
-/// There is no such scenario, or a server does not start.
+/// Returns an error if a scenario does not exist, or a server does not start.
 pub(crate) async fn run(options: &Options) -> Result<bool> {
     for name in &options.only {
         let is_known = SCENARIOS.iter().any(|scenario| scenario.name == name);
-        anyhow::ensure!(is_known, "there is no scenario {name}");
+        anyhow::ensure!(is_known, "unknown scenario {name}");
     }
     report::print_head();
     let (mut rows, mut turn) = (Vec::new(), 0);
@@ -84,11 +85,12 @@ fn runtimes(options: &Options, turn: usize) -> Vec<Runtime> {
 async fn perform(scenario: &Scenario, server: ServerOptions, scale: Scale) -> Result<Outcome> {
     let mut stage = Stage::open(server, scale).await?;
     let end = timeout(LIMIT, (scenario.run)(&mut stage)).await;
-    let end = end.unwrap_or_else(|_| Err(anyhow::anyhow!("not over in {LIMIT:?}")));
+    let end = end.unwrap_or_else(|_| Err(anyhow::anyhow!("the scenario took longer than {LIMIT:?}")));
     Ok(stage.finish(end).await)
 }
 
-/// Rows that may be in doubt in the short form, which runs on machines of every speed: faults of the server break dozens.
+/// Number of rows that may be in doubt in the short run, since it runs on machines of any speed. Faults of
+/// the server violate dozens of rows.
 const DOUBTFUL: usize = 3;
-/// How long one scenario may take.
+/// Maximum time of one scenario.
 const LIMIT: Duration = Duration::from_secs(150);

@@ -1,5 +1,5 @@
-//! The server process: a hub whose channels are named after what they keep, and an application that publishes as it is
-//! ordered. It ends with its standard input.
+//! The server process: a hub whose channel names stand for their options, and an application that follows
+//! orders. It ends with its standard input. `child` starts it.
 
 use crate::broker::SlowBroker;
 use crate::order::{Order, Verb, raw_content};
@@ -18,7 +18,7 @@ use std::time::{Duration, Instant};
 use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::runtime::Builder;
 
-/// How the server of one scenario is made.
+/// Options of the server of one scenario.
 #[derive(Debug, Clone, Copy, clap::Args)]
 pub(crate) struct Options {
     #[arg(long, value_enum)]
@@ -27,14 +27,14 @@ pub(crate) struct Options {
     pub(crate) policy: Policy,
 }
 
-/// What the connections run on.
+/// The runtime of the connections.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Runtime {
     /// One runtime with several threads
     Multi,
     /// `Server::serve_per_core`
     PerCore,
-    /// As `multi`, over streams that only their own tasks can write, as those of TLS are
+    /// Like `multi`, over streams that only their own tasks can write to, like those of TLS
     Streams,
 }
 
@@ -58,11 +58,11 @@ impl Policy {
     }
 }
 
-/// Serves on a free port, which it prints, and does what it is told until its standard input ends.
+/// Serves on a free port, which it prints, and follows orders until its standard input ends.
 ///
 /// # Errors
 ///
-/// No port is free, or no runtime can be made.
+/// Returns an error if no port is free, or no runtime can be built.
 pub(crate) fn serve(options: &Options) -> Result<()> {
     let hub = hub(options.policy).build();
     let server = Router::new(hub.clone()).websocket("/", handler()).into_server();
@@ -71,22 +71,22 @@ pub(crate) fn serve(options: &Options) -> Result<()> {
             let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
             println!("listening {}", listener.local_addr()?);
             tokio::spawn(server.serve_listener(listener));
-            obey(hub).await
+            follow_orders(hub).await
         }),
         Runtime::Streams => Builder::new_multi_thread().enable_all().build()?.block_on(async {
             let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
             println!("listening {}", listener.local_addr()?);
             tokio::spawn(streams::accept(hub.clone(), handler().share(), listener));
-            obey(hub).await
+            follow_orders(hub).await
         }),
         Runtime::PerCore => {
             let workers = std::thread::available_parallelism().map_or(1, usize::from);
             let address = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
-            // The thread ends with the process, as the order to end is the end of the input.
+            // The thread ends with the process, which ends with its input.
             std::thread::spawn(move || {
                 server.serve_per_core(address, workers, |address| println!("listening {address}"))
             });
-            Builder::new_multi_thread().worker_threads(1).enable_all().build()?.block_on(obey(hub))
+            Builder::new_multi_thread().worker_threads(1).enable_all().build()?.block_on(follow_orders(hub))
         }
     }
 }
@@ -117,10 +117,10 @@ fn handler() -> Handler {
         .on("mixed", mixed_callback)
         .on("flood", flood_callback)
         .on("track", async |cx: Context, _: Value| cx.presence().track(json!({})).await)
-        .write_timeout(Duration::from_secs(60)) // longer than a scenario: a slow reader is the policy's affair
+        .write_timeout(Duration::from_secs(60)) // longer than a scenario, so that only the policy closes slow readers
 }
 
-/// Sends by every verb to its own client, then answers with the next number.
+/// Sends by every verb to the callback's own client, then answers with the next number.
 async fn mixed_callback(cx: Context, message: Value) -> hauyna::Result<Box<RawValue>> {
     let (source, number) = (message["source"].as_u64().unwrap_or(0), message["number"].as_u64().unwrap_or(0));
     let user = cx.user().to_string();
@@ -130,7 +130,7 @@ async fn mixed_callback(cx: Context, message: Value) -> hauyna::Result<Box<RawVa
     Ok(raw_content(source, number + MIXED, 64))
 }
 
-/// Publishes in a loop, as its client asks.
+/// Publishes in a loop, as the client asks.
 async fn flood_callback(cx: Context, message: Value) -> hauyna::Result {
     let (source, count) = (message["source"].as_u64().unwrap_or(0), message["count"].as_u64().unwrap_or(0));
     let channel = cx.channel("plain:1");
@@ -140,7 +140,7 @@ async fn flood_callback(cx: Context, message: Value) -> hauyna::Result {
     Ok(())
 }
 
-/// Sends a message by the verb whose turn it is.
+/// Sends a message by the next verb in turn.
 async fn send_mixed(hub: &Hub, name: &str, source: u64, number: u64) -> hauyna::Result {
     let message = raw_content(source, number, 64);
     match number % MIXED {
@@ -153,7 +153,7 @@ async fn send_mixed(hub: &Hub, name: &str, source: u64, number: u64) -> hauyna::
     Ok(())
 }
 
-async fn obey(hub: Hub) -> Result<()> {
+async fn follow_orders(hub: Hub) -> Result<()> {
     let mut lines = BufReader::new(tokio::io::stdin()).lines();
     while let Some(line) = lines.next_line().await? {
         let order: Order = serde_json::from_str(&line)?;
@@ -215,7 +215,7 @@ async fn publish(hub: &Hub, verb: Verb, target: &str, message: &RawValue) -> hau
     Ok(())
 }
 
-/// What fails because the connection has ended in between is not what is measured here.
+/// Changes states until the connection ends; a failure because it has ended is not measured here.
 fn change_states(hub: &Hub, user: &str, count: u64) {
     for number in 0..count {
         let state = if number % 2 == 0 { BUSY } else { ConnectionState::Connected };
@@ -228,7 +228,7 @@ fn change_states(hub: &Hub, user: &str, count: u64) {
 }
 
 const BUSY: ConnectionState = ConnectionState::Custom("busy");
-/// Publications that `long:…` and `slow:…` keep.
+/// Number of publications that `long:…` and `slow:…` keep.
 pub(crate) const HISTORY: u32 = 1000;
-/// Verbs that take turns in [`Verb::Mixed`].
+/// Number of verbs that alternate in [`Verb::Mixed`].
 pub(crate) const MIXED: u64 = 5;

@@ -1,4 +1,5 @@
-//! One scenario on its way: the server, the clients, what is expected of them, and at the end the outcome.
+//! One running scenario: the server, the clients, the expected messages, and at the end the outcome. `run`
+//! opens it, and the scenarios use it.
 
 use crate::bystander::{Bystanders, p99};
 use crate::child::ServerProcess;
@@ -14,7 +15,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::{Instant, sleep};
 
-/// A scenario that runs.
+/// A running scenario.
 #[derive(Debug)]
 pub(crate) struct Stage {
     pub(crate) scale: Scale,
@@ -30,36 +31,37 @@ pub(crate) struct Stage {
     failures: Vec<String>,
 }
 
-/// What came of a scenario.
+/// The outcome of a scenario.
 #[derive(Debug, Default)]
 pub(crate) struct Outcome {
     pub(crate) readers: usize,
-    /// Readers that lagged.
+    /// Number of readers that lagged.
     pub(crate) lagging: usize,
-    /// Those among them that were closed, as they may be.
+    /// Number of lagging readers that were closed, which is allowed.
     pub(crate) closed_lagging: usize,
-    /// Readers closed that did not lag, with the first close code.
+    /// Number of closed readers that did not lag.
     pub(crate) closed: usize,
+    /// First close code of these readers.
     pub(crate) code: Option<u16>,
-    /// Readers that did not lag and were told of a gap.
+    /// Number of readers that did not lag and got a gap.
     pub(crate) dropped: usize,
     pub(crate) difference: Difference,
     pub(crate) memory: Memory,
     pub(crate) latency: Latency,
-    /// What else went wrong.
+    /// Other failures.
     pub(crate) failures: Vec<String>,
 }
 
-/// Bytes of the server process.
+/// Memory of the server process, in bytes.
 #[derive(Debug, Default, Clone, Copy)]
 pub(crate) struct Memory {
     pub(crate) base: u64,
     pub(crate) peak: u64,
-    /// Base and bounds.
+    /// Sum of base and bounds.
     pub(crate) allowed: u64,
 }
 
-/// The bystanders' p99.
+/// The bystanders' 99th percentile, without and with pressure.
 #[derive(Debug, Default, Clone, Copy)]
 pub(crate) struct Latency {
     pub(crate) alone: Duration,
@@ -71,7 +73,7 @@ impl Stage {
     ///
     /// # Errors
     ///
-    /// It does not start.
+    /// Returns an error if it does not start.
     pub(crate) async fn open(options: Options, scale: Scale) -> Result<Self> {
         Ok(Self {
             scale,
@@ -87,16 +89,16 @@ impl Stage {
         })
     }
 
-    /// A number for the short run and one for the full run.
+    /// Returns the number for the short or the full run.
     pub(crate) fn choose(&self, short: u64, full: u64) -> u64 {
         if self.scale == Scale::Short { short } else { full }
     }
 
-    /// Connects readers, each subscribed to the same channels. Their users are called after `name`: `name0`, …
+    /// Connects readers, each subscribed to the same channels. Their users are called `name0`, `name1`, …
     ///
     /// # Errors
     ///
-    /// The server refuses.
+    /// Returns an error if the server refuses.
     pub(crate) async fn readers(
         &mut self,
         name: &str,
@@ -114,18 +116,18 @@ impl Stage {
         Ok(first..self.clients.len())
     }
 
-    /// Connects one client that reads as slowly as `pace` says.
+    /// Connects one client that reads at `pace`.
     ///
     /// # Errors
     ///
-    /// The server refuses.
+    /// Returns an error if the server refuses.
     pub(crate) async fn slow_reader(&mut self, user: &str, pace: Pace) -> Result<usize> {
         let client = Client::connect(self.server.address, user, pace).await?;
         self.clients.push(Arc::new(client));
         Ok(self.clients.len() - 1)
     }
 
-    /// The readers get the numbers 1 to `count` of a source.
+    /// Expects that the readers get the numbers 1 to `count` of a source.
     pub(crate) fn expect(&self, readers: Range<usize>, source: u64, count: u64) {
         for client in &self.clients[readers] {
             client.state(|state| state.tally.expect(source, count));
@@ -137,26 +139,27 @@ impl Stage {
         self.writers.push((client, source));
     }
 
-    /// Whoever published was ended before its time: the readers get as much as the first of them did.
-    fn expect_what_came(&self, source: u64) {
+    /// Reduces the expected numbers of a source whose writer was closed: all readers must get as much as one
+    /// of them got.
+    fn limit_to_received(&self, source: u64) {
         let last = |client: &Arc<Client>| client.state(|state| state.tally.last(source));
-        let most = self.clients.iter().map(last).max().unwrap_or(0);
+        let max = self.clients.iter().map(last).max().unwrap_or(0);
         for client in &self.clients {
-            client.state(|state| state.tally.limit(source, most));
+            client.state(|state| state.tally.limit(source, max));
         }
     }
 
-    /// A source that nobody has used, with room for 999 numbered channels.
+    /// Returns an unused source, with room for 999 numbered channels.
     pub(crate) fn source(&mut self) -> u64 {
         self.next_source += 1000;
         self.next_source
     }
 
-    /// Everything is connected: measures the memory, and the bystanders alone.
+    /// Measures the memory and the bystanders without pressure, after everything is connected.
     ///
     /// # Errors
     ///
-    /// The server has ended.
+    /// Returns an error if the server has ended.
     pub(crate) async fn begin(&mut self) -> Result<()> {
         let bystanders = Bystanders::start(self.server.address);
         sleep(Duration::from_millis(self.choose(150, 1500))).await;
@@ -166,11 +169,11 @@ impl Stage {
         Ok(())
     }
 
-    /// Gives the application something to do; returns the source of its messages.
+    /// Sends an order to the application. Returns the source of its messages.
     ///
     /// # Errors
     ///
-    /// The server has ended.
+    /// Returns an error if the server has ended.
     pub(crate) async fn order(&mut self, mut order: Order) -> Result<u64> {
         order.source = self.source();
         self.bounds.message = self.bounds.message.max(order.bytes as u64);
@@ -180,11 +183,11 @@ impl Stage {
         Ok(order.source)
     }
 
-    /// Waits until the application has done everything that it was ordered; what failed is a failure.
+    /// Waits until the application has completed all orders, and records failed ones.
     ///
     /// # Errors
     ///
-    /// It is not done in time.
+    /// Returns an error if an order is not completed in time.
     pub(crate) async fn await_orders(&mut self) -> Result<()> {
         while self.open_orders > 0 {
             let report = self.server.report("done", ORDER).await?;
@@ -200,13 +203,13 @@ impl Stage {
     ///
     /// # Errors
     ///
-    /// As [`Stage::await_orders`].
+    /// Returns the same errors as [`Stage::await_orders`].
     pub(crate) async fn join_group(&mut self, name: &str) -> Result<()> {
         self.order(Order::new(Verb::Join, name, 1, 0)).await?;
         self.await_orders().await
     }
 
-    /// Waits until readers have everything, or nothing has come for some seconds.
+    /// Waits until all readers have everything, or nothing has arrived for some seconds.
     pub(crate) async fn settle(&self) {
         let received =
             || self.clients.iter().map(|client| client.state(|state| state.tally.received())).sum::<u64>();
@@ -226,7 +229,7 @@ impl Stage {
         }
     }
 
-    /// Waits a moment for one message.
+    /// Waits for one message for at most `QUIET`.
     pub(crate) async fn settle_on(&self, reader: usize, source: u64, number: u64) {
         let deadline = Instant::now() + QUIET;
         let is_there =
@@ -236,17 +239,17 @@ impl Stage {
         }
     }
 
-    /// Lets the server go on for a while.
+    /// Waits while the server continues.
     pub(crate) async fn pause(&self, milliseconds: u64) {
         sleep(Duration::from_millis(milliseconds)).await;
     }
 
-    /// Does not wait for the last order.
+    /// Stops waiting for the last order.
     pub(crate) fn forget_order(&mut self) {
         self.open_orders -= 1;
     }
 
-    /// This reader, though slow, must have been neither closed nor told of a gap.
+    /// Requires that this slow reader was not closed and got no gap.
     pub(crate) fn require_whole(&mut self, reader: usize) {
         let failure = self.clients[reader].state(|state| {
             let received = state.tally.received();
@@ -254,22 +257,23 @@ impl Stage {
                 Some(end) => {
                     Some(format!("a slow link was closed with {} after {received} messages", end.code))
                 }
-                None if state.tally.told() > 0 => {
-                    Some(format!("{} messages were dropped", state.tally.told()))
+                None if state.tally.reported_missing() > 0 => {
+                    Some(format!("{} messages were dropped", state.tally.reported_missing()))
                 }
-                None if !state.tally.is_complete() => Some(format!("only {received} messages came")),
+                None if !state.tally.is_complete() => Some(format!("only {received} messages arrived")),
                 None => None,
             }
         });
         self.failures.extend(failure);
     }
 
-    /// Notes something that should not be.
+    /// Records a failure.
     pub(crate) fn fail(&mut self, failure: impl Into<String>) {
         self.failures.push(failure.into());
     }
 
-    /// Compares what came with what was expected, and ends the server. `end` is how the scenario itself ended.
+    /// Compares received with expected messages, and ends the server. `end` is the result of the scenario
+    /// itself.
     pub(crate) async fn finish(mut self, end: Result<()>) -> Outcome {
         if let Err(problem) = end {
             self.failures.push(format!("{problem:#}"));
@@ -277,7 +281,7 @@ impl Stage {
         self.settle().await;
         for (writer, source) in &self.writers {
             if self.clients[*writer].state(|state| state.end.is_some()) {
-                self.expect_what_came(*source);
+                self.limit_to_received(*source);
             }
         }
         let mut outcome = Outcome { readers: self.clients.len(), ..Outcome::default() };
@@ -329,25 +333,26 @@ impl Outcome {
         });
     }
 
-    /// Whether nothing is broken but what readers that seemed not to lag got. A reader takes its socket for empty when a
-    /// read gives less than it asked for, although the kernel may hold more on its way; so such a row is run once more.
+    /// Whether the only violations are closes and gaps of readers that seemed not to lag. A reader considers
+    /// its socket empty when a read returns less than requested, although the kernel may hold more in
+    /// transit; so such a row is run once more.
     pub(crate) fn is_in_doubt(&self) -> bool {
         let certain = Self { closed: 0, dropped: 0, failures: self.failures.clone(), ..*self };
         self.is_violated() && !certain.is_violated()
     }
 
-    /// Whether a required count is broken.
+    /// Whether a required count is violated.
     pub(crate) fn is_violated(&self) -> bool {
         self.closed > 0
             || self.dropped > 0
             || self.difference != Difference::default()
-            || self.memory.ratio() > MOST_MEMORY
+            || self.memory.ratio() > MAX_MEMORY_RATIO
             || !self.failures.is_empty()
     }
 }
 
 impl Memory {
-    /// The peak as a part of what is allowed.
+    /// Returns the peak divided by the allowed memory.
     #[expect(clippy::cast_precision_loss, reason = "two digits are shown")]
     pub(crate) fn ratio(&self) -> f64 {
         if self.allowed == 0 { 0.0 } else { self.peak as f64 / self.allowed as f64 }
@@ -355,20 +360,20 @@ impl Memory {
 }
 
 impl Latency {
-    /// How much longer answers take beside the pressure.
+    /// Returns the factor by which answers take longer under pressure.
     pub(crate) fn ratio(&self) -> f64 {
         if self.alone.is_zero() { 0.0 } else { self.beside.as_secs_f64() / self.alone.as_secs_f64() }
     }
 }
 
-/// What the peak of the memory may be, as a part of base and bounds.
-const MOST_MEMORY: f64 = 1.2;
-/// How long the application may take for one order.
+/// Maximum ratio of the peak memory to the sum of base and bounds.
+const MAX_MEMORY_RATIO: f64 = 1.2;
+/// Maximum time of the application for one order.
 const ORDER: Duration = Duration::from_secs(90);
-/// How long readers may take for what is on its way when everything is published.
+/// Maximum time for readers to receive everything after it was published.
 const SETTLING: Duration = Duration::from_secs(60);
-/// Readers that have got nothing for so long get nothing more.
+/// Silence after which readers get nothing more.
 const QUIET: Duration = Duration::from_secs(4);
 const LOOK: Duration = Duration::from_millis(5);
-/// Failures of clients that are shown.
+/// Maximum of client failures that are shown.
 const SHOWN: usize = 2;

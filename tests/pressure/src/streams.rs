@@ -1,5 +1,5 @@
-//! A listener whose connections are streams of an unknown kind to the hub, as those of TLS are: their own task writes
-//! them, the shard cannot. The handshake is answered by hand.
+//! A listener whose connections are opaque streams to the hub, like those of TLS: the connection's own task
+//! writes to them, since the shard cannot. It answers the handshake itself. `server` uses it.
 
 use anyhow::{Context, Result};
 use hauyna::Hub;
@@ -16,7 +16,7 @@ pub(crate) async fn accept(hub: Hub, handler: SharedHandler, listener: std::net:
     loop {
         let (stream, _) = listener.accept().await?;
         let (hub, handler) = (hub.clone(), handler.clone());
-        // What fails is seen by the client.
+        // The client sees any failure.
         tokio::spawn(async move { register(&hub, &handler, stream).await });
     }
 }
@@ -32,7 +32,12 @@ async fn register(hub: &Hub, handler: &SharedHandler, mut stream: TcpStream) -> 
         }
     };
     let (parts, ()) = head.request.into_parts();
-    let user = parts.uri.query().and_then(|query| query.strip_prefix("user=")).context("no user")?.to_owned();
+    let user = parts
+        .uri
+        .query()
+        .and_then(|query| query.strip_prefix("user="))
+        .context("the query has no user")?
+        .to_owned();
     let mut answer = Vec::new();
     let upgrade = check(&parts).map_err(|refusal| anyhow::anyhow!("{refusal:?}"))?;
     upgrade.write_response(None, None, &mut answer);

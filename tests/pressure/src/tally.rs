@@ -1,18 +1,18 @@
-//! What one reader got: per source the numbers that came, those that were left out, and how many it was told it had
-//! missed. Pure data; `client` fills it.
+//! What one reader received: for each source the numbers that arrived and those that are missing, and the sum
+//! of the reported gaps. Pure data; `client` fills it.
 
 use std::collections::BTreeMap;
 
-/// Everything that one reader got.
+/// Everything that one reader received.
 #[derive(Debug, Default)]
 pub(crate) struct Tally {
     sources: BTreeMap<u64, Sequence>,
-    /// The highest number of each source of client events.
+    /// Highest number of each source of client events.
     events: BTreeMap<u64, u64>,
-    /// Client events that came late or twice.
+    /// Client events that arrived late or twice.
     misplaced: Difference,
-    /// Sum of `missed` over the gaps that came.
-    told: u64,
+    /// Sum of `missed` over the received gaps.
+    reported_missing: u64,
 }
 
 /// The messages of one source, numbered from 1.
@@ -21,39 +21,39 @@ struct Sequence {
     expected: u64,
     last: u64,
     received: u64,
-    /// Numbers that were jumped over: first to last.
+    /// Skipped numbers: first to last of each hole.
     holes: BTreeMap<u64, u64>,
     disorder: u64,
     duplicates: u64,
 }
 
-/// How a tally differs from what was expected.
+/// Differences between a tally and the expected messages.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Difference {
-    /// Messages that are missing without a gap.
+    /// Number of messages that are missing without a gap.
     pub(crate) lost: u64,
-    /// Messages that came after a later one.
+    /// Number of messages that arrived after a later one.
     pub(crate) disorder: u64,
-    /// Messages that came twice.
+    /// Number of messages that arrived twice.
     pub(crate) duplicates: u64,
-    /// Messages that gaps count, and that came all the same or never were.
+    /// Number of messages that gaps count although they arrived or never existed.
     pub(crate) overcounted: u64,
 }
 
 impl Tally {
-    /// The reader must get the numbers 1 to `count` of a source.
+    /// Expects the numbers 1 to `count` of a source.
     pub(crate) fn expect(&mut self, source: u64, count: u64) {
         self.sources.entry(source).or_default().expected = count;
     }
 
-    /// The reader must get the numbers of a source behind `before`, up to `count`.
+    /// Expects the numbers of a source after `before`, up to `count`.
     pub(crate) fn expect_after(&mut self, source: u64, before: u64, count: u64) {
         let received = before;
         let sequence = Sequence { expected: count, last: before, received, ..Sequence::default() };
         self.sources.insert(source, sequence);
     }
 
-    /// The reader must get no more than the numbers 1 to `count` of a source.
+    /// Reduces the expected numbers of a source to at most 1 to `count`.
     pub(crate) fn limit(&mut self, source: u64, count: u64) {
         if let Some(sequence) = self.sources.get_mut(&source) {
             sequence.expected = sequence.expected.min(count);
@@ -64,7 +64,7 @@ impl Tally {
         self.sources.entry(source).or_default().note(number);
     }
 
-    /// A client event: any may be left out, but they keep their order.
+    /// Records a client event. Any may be missing, but they must keep their order.
     pub(crate) fn note_event(&mut self, source: u64, number: u64) {
         let last = self.events.entry(source).or_default();
         self.misplaced.disorder += u64::from(number < *last);
@@ -73,43 +73,43 @@ impl Tally {
     }
 
     pub(crate) fn note_gap(&mut self, missed: u64) {
-        self.told += missed;
+        self.reported_missing += missed;
     }
 
     pub(crate) fn received(&self) -> u64 {
         self.sources.values().map(|sequence| sequence.received).sum()
     }
 
-    /// Sum of `missed` over the gaps that came.
-    pub(crate) fn told(&self) -> u64 {
-        self.told
+    /// Returns the sum of `missed` over the received gaps.
+    pub(crate) fn reported_missing(&self) -> u64 {
+        self.reported_missing
     }
 
-    /// The highest number of a source.
+    /// Returns the highest number of a source.
     pub(crate) fn last(&self, source: u64) -> u64 {
         self.sources.get(&source).map_or(0, |sequence| sequence.last)
     }
 
-    /// Whether everything that is expected has come or was told to be missing.
+    /// Whether everything expected has arrived or was reported as missing.
     pub(crate) fn is_complete(&self) -> bool {
-        self.missing() <= self.told
+        self.missing() <= self.reported_missing
     }
 
     fn missing(&self) -> u64 {
         self.sources.values().map(|sequence| sequence.missing(sequence.expected)).sum()
     }
 
-    /// Compares, for a reader that is still connected, or for one that was closed and so must have everything up to
+    /// Returns the difference for a connected reader, or for a closed one, which must have everything up to
     /// some point.
     pub(crate) fn difference(&self, is_closed: bool) -> Difference {
         let missing: u64 = match is_closed {
             true => self.sources.values().map(|sequence| sequence.missing(sequence.last)).sum(),
             false => self.missing(),
         };
-        // What a closed reader was told of may lie beyond the last message that it got.
-        let overcounted = if is_closed { 0 } else { self.told.saturating_sub(missing) };
+        // The gaps of a closed reader may lie beyond its last message.
+        let overcounted = if is_closed { 0 } else { self.reported_missing.saturating_sub(missing) };
         Difference {
-            lost: missing.saturating_sub(self.told),
+            lost: missing.saturating_sub(self.reported_missing),
             disorder: self.sources.values().map(|one| one.disorder).sum::<u64>() + self.misplaced.disorder,
             duplicates: self.sources.values().map(|one| one.duplicates).sum::<u64>()
                 + self.misplaced.duplicates,
@@ -145,7 +145,7 @@ impl Sequence {
         }
     }
 
-    /// How many of the first `count` numbers have not come.
+    /// Returns how many of the first `count` numbers have not arrived.
     fn missing(&self, count: u64) -> u64 {
         count.max(self.last).saturating_sub(self.received)
     }

@@ -1,5 +1,6 @@
-//! Holds the logs of all clients against each other: what was acknowledged must have reached every subscriber, once
-//! and in order, or its application was told of a gap. Pure: lines in, figures out.
+//! Compares the logs of all clients: each acknowledged publication must have reached every subscriber, once
+//! and in order, or the subscriber's application was told of a gap. Pure: lines in, figures out. `run` calls
+//! it.
 
 mod journey;
 #[cfg(test)]
@@ -9,17 +10,17 @@ use crate::log::{Event, Line};
 use journey::Journey;
 use std::collections::{BTreeMap, HashMap};
 
-/// What happened to all clients from outside.
+/// External events of the run that affect all clients.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct Circumstances {
-    /// When the server was drained and its successor had taken over, in ms since the Unix epoch. A local broker
-    /// does not outlive it: gaps and leaves are right then.
+    /// When the server was drained and its successor had taken over, in ms since the Unix epoch. The local
+    /// broker ends with the server, so gaps and leaves are correct in this time.
     pub(crate) restart: Option<(u64, u64)>,
-    /// How long, in ms, the server shows users who are away as present.
+    /// How long, in ms, the server shows absent users as present.
     pub(crate) grace: u64,
 }
 
-/// What the clients of one language saw.
+/// Figures of the clients of one language.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Figures {
     pub(crate) clients: u64,
@@ -27,31 +28,33 @@ pub(crate) struct Figures {
     pub(crate) acked: u64,
     pub(crate) got: u64,
     // Violations.
-    /// Acknowledged publications that a subscriber neither got nor was told a gap over.
+    /// Acknowledged publications that a subscriber did not receive and that no gap covers.
     pub(crate) losses: u64,
     pub(crate) duplicates: u64,
     pub(crate) reorderings: u64,
-    /// Leaves that were told of users who were away for less than the grace time.
+    /// Leaves of users who were absent for less than the grace time.
     pub(crate) flaps: u64,
-    /// Publications of which the application never heard again.
+    /// Publications whose outcome the application never learned.
     pub(crate) unanswered: u64,
-    // Told.
-    /// Publications that failed, by error, in the time of the restart and outside of it.
+    // Reported to the application.
+    /// Number of failed publications by error, at any time.
     pub(crate) failed: BTreeMap<String, u64>,
+    /// Number of failed publications outside the time of the restart.
     pub(crate) failed_elsewhere: u64,
-    /// Gaps by reason, in the time of the restart and outside of it.
+    /// Number of gaps by reason, at any time.
     pub(crate) gaps: BTreeMap<String, u64>,
+    /// Number of gaps outside the time of the restart.
     pub(crate) gaps_elsewhere: u64,
-    /// Clients that gave up.
+    /// Number of clients that gave up.
     pub(crate) closed: u64,
-    /// Connections after the first, and how many of them resumed the session.
+    /// Number of connections after the first, and how many of them resumed the session.
     pub(crate) reconnects: u64,
     pub(crate) resumed: u64,
-    /// How long each took, in ms, sorted.
+    /// Length of each absence in ms, sorted.
     pub(crate) recoveries: Vec<u64>,
 }
 
-/// What is wrong, and the first few cases of it.
+/// The result of the check, with the first examples of violations.
 #[derive(Debug, Default)]
 pub(crate) struct Verdict {
     pub(crate) languages: BTreeMap<String, Figures>,
@@ -59,7 +62,7 @@ pub(crate) struct Verdict {
 }
 
 impl Verdict {
-    /// The figures of all languages together.
+    /// Returns the figures of all languages together.
     pub(crate) fn together(&self) -> Figures {
         let mut sum = Figures::default();
         for figures in self.languages.values() {
@@ -100,7 +103,7 @@ impl Figures {
     }
 }
 
-/// Checks the logs: each is in the order in which it was written, that of each client in it.
+/// Checks the logs. The lines of each client must be in the order in which they were written.
 pub(crate) fn check(logs: &[Vec<Line>], circumstances: Circumstances) -> Verdict {
     let mut clients: BTreeMap<&str, Vec<&Line>> = BTreeMap::new();
     for line in logs.iter().flatten() {
@@ -124,12 +127,12 @@ pub(crate) fn check(logs: &[Vec<Line>], circumstances: Circumstances) -> Verdict
     verdict
 }
 
-/// The acknowledged publications of every channel, in the order of the channel.
+/// The acknowledged publications of all channels, in the order of each channel.
 struct Truth<'a> {
     channels: HashMap<&'a str, Vec<Publication<'a>>>,
-    /// Where a publication stands in its channel.
-    places: HashMap<&'a str, usize>,
-    /// When the first client was closed by its driver.
+    /// Index of each publication in its channel.
+    indices: HashMap<&'a str, usize>,
+    /// When the first driver closed its clients.
     end: u64,
 }
 
@@ -156,16 +159,16 @@ impl<'a> Truth<'a> {
                 _ => {}
             }
         }
-        let mut places = HashMap::new();
+        let mut indices = HashMap::new();
         for (channel, publications) in &mut channels {
             publications.sort_by_key(|one| (epochs.get(&(*channel, one.epoch)).copied(), one.offset));
-            places.extend(publications.iter().enumerate().map(|(place, one)| (one.id, place)));
+            indices.extend(publications.iter().enumerate().map(|(index, one)| (one.id, index)));
         }
-        Self { channels, places, end }
+        Self { channels, indices, end }
     }
 }
 
-/// One client's part of the check.
+/// The check of one client.
 struct Case<'a> {
     client: &'a str,
     truth: &'a Truth<'a>,
@@ -186,7 +189,7 @@ impl Case<'_> {
         self.circumstances.restart.is_some_and(|(began, ended)| (began..=ended).contains(&at))
     }
 
-    /// Everything but the messages.
+    /// Counts everything but the messages.
     fn count(&mut self, lines: &[&Line], journeys: &BTreeMap<&str, Journey>) {
         self.figures.clients += 1;
         let mut open: HashMap<&str, u64> = HashMap::new();
@@ -216,7 +219,7 @@ impl Case<'_> {
                         || away.is_some_and(|away| away >= self.circumstances.grace);
                     if !is_right {
                         self.figures.flaps += 1;
-                        self.example(|| format!("was told at {} that {user} left {channel}", line.at));
+                        self.example(|| format!("learned at {} that {user} left {channel}", line.at));
                     }
                 }
                 _ => {}
@@ -224,7 +227,7 @@ impl Case<'_> {
         }
         self.figures.unanswered += open.len() as u64;
         if let Some((id, at)) = open.iter().next() {
-            self.example(|| format!("never heard of {id} again, sent at {at}"));
+            self.example(|| format!("{id} has no outcome, sent at {at}"));
         }
         if let Some(journey) = journeys.get(self.client) {
             self.figures.closed += journey.closed;
@@ -234,7 +237,7 @@ impl Case<'_> {
         }
     }
 
-    /// The messages of each channel.
+    /// Checks the messages of each channel.
     fn follow(&mut self, lines: &[&Line]) {
         let mut readings: BTreeMap<&str, Reading<'_>> = BTreeMap::new();
         for line in lines {
@@ -262,7 +265,7 @@ impl Case<'_> {
                         reading.cover(&from.epoch, from.offset, to.offset);
                     }
                 }
-                // Who was told that it is over knows that nothing more comes.
+                // An application whose client has closed knows that nothing more arrives.
                 Event::State { state, .. } if state == "closed" => {
                     for reading in readings.values_mut() {
                         reading.gap_since.get_or_insert(reading.next);
@@ -290,16 +293,16 @@ enum Fault {
     Reordered,
 }
 
-/// What one client has seen of one channel.
+/// The messages that one client received in one channel.
 struct Reading<'a> {
     publications: &'a [Publication<'a>],
-    /// Of each, whether it was got, or told to be missing.
+    /// Whether each publication was received or is covered by a gap.
     known: Vec<bool>,
-    /// Behind the last that was got.
+    /// Index after the last received publication.
     next: usize,
-    /// A gap was told when this one was next; it reaches up to the next message.
+    /// Value of `next` when a gap was reported; the gap reaches up to the next message.
     gap_since: Option<usize>,
-    /// By publisher: the numbers that came, the highest last.
+    /// Received numbers by publisher, the highest last.
     publishers: HashMap<String, Vec<u64>>,
 }
 
@@ -318,17 +321,17 @@ impl<'a> Reading<'a> {
             return Some(Fault::Duplicate);
         }
         let follows = numbers.last().is_none_or(|last| *last < number);
-        let place = if follows { numbers.len() } else { 0 };
-        numbers.insert(place, number);
-        // One that was never acknowledged has no place.
-        let place = truth.places.get(id).copied();
-        let is_ahead = place.is_none_or(|place| place >= self.next);
-        if let Some(place) = place {
+        let index = if follows { numbers.len() } else { 0 };
+        numbers.insert(index, number);
+        // A publication that was never acknowledged has no index.
+        let index = truth.indices.get(id).copied();
+        let is_ahead = index.is_none_or(|index| index >= self.next);
+        if let Some(index) = index {
             if let Some(since) = self.gap_since.take().filter(|_| is_ahead) {
-                self.known[since..place].fill(true);
+                self.known[since..index].fill(true);
             }
-            self.known[place] = true;
-            self.next = self.next.max(place + 1);
+            self.known[index] = true;
+            self.next = self.next.max(index + 1);
         }
         (!follows || !is_ahead).then_some(Fault::Reordered)
     }

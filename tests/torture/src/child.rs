@@ -1,5 +1,5 @@
-//! A child process that is spoken to in lines: orders into its standard input, reports out of its standard output. It is
-//! killed with its owner.
+//! A child process that gets orders as lines on its standard input and writes reports as lines to its
+//! standard output. It is killed when its owner ends. `run` uses it for servers and drivers.
 
 use anyhow::{Context, Result, bail};
 use std::path::Path;
@@ -19,11 +19,11 @@ pub(crate) struct Child {
 }
 
 impl Child {
-    /// Starts a program; what it complains of goes into `log`.
+    /// Starts a program whose standard error goes into `log`.
     ///
     /// # Errors
     ///
-    /// It cannot be started.
+    /// Returns an error if it cannot be started.
     pub(crate) fn start(name: &'static str, mut command: Command, log: &Path) -> Result<Self> {
         let complaints = std::fs::File::create(log)?;
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(complaints).kill_on_drop(true);
@@ -33,50 +33,50 @@ impl Child {
         Ok(Self { name, process, orders, reports: BufReader::new(reports).lines() })
     }
 
-    /// Tells it what to do next.
+    /// Sends an order.
     ///
     /// # Errors
     ///
-    /// It has ended.
+    /// Returns an error if the child has ended.
     pub(crate) async fn order(&mut self, order: &str) -> Result<()> {
-        let orders = self.orders.as_mut().context("it was told to end")?;
+        let orders = self.orders.as_mut().context("the child was already asked to end")?;
         let sent = orders.write_all(format!("{order}\n").as_bytes()).await;
         sent.with_context(|| format!("the {} is gone", self.name))
     }
 
-    /// Waits for a report that begins with `word`, and gives the rest of it.
+    /// Waits for a report that begins with `word`, and returns the rest of it.
     ///
     /// # Errors
     ///
-    /// It does not come in time, or the child ends.
-    pub(crate) async fn report(&mut self, word: &str, patience: Duration) -> Result<String> {
+    /// Returns an error if the report does not arrive in time, or the child ends.
+    pub(crate) async fn report(&mut self, word: &str, wait: Duration) -> Result<String> {
         let awaited = async {
             while let Some(line) = self.reports.next_line().await? {
                 if let Some(rest) = line.strip_prefix(word) {
                     return Ok(rest.trim().to_owned());
                 }
             }
-            bail!("the {} ended before it said `{word}`", self.name)
+            bail!("the {} ended before it reported `{word}`", self.name)
         };
-        let report = timeout(patience, awaited).await;
-        report.with_context(|| format!("the {} did not say `{word}` in {patience:?}", self.name))?
+        let report = timeout(wait, awaited).await;
+        report.with_context(|| format!("the {} did not report `{word}` within {wait:?}", self.name))?
     }
 
-    /// Lets it end, and sees that it ends well.
+    /// Closes its input and checks that it ends successfully.
     ///
     /// # Errors
     ///
-    /// It fails, or does not end in time.
-    pub(crate) async fn end(mut self, patience: Duration) -> Result<()> {
+    /// Returns an error if it fails, or does not end in time.
+    pub(crate) async fn end(mut self, wait: Duration) -> Result<()> {
         drop(self.orders.take());
-        let ended = timeout(patience, self.process.wait()).await;
-        let status = ended.with_context(|| format!("the {} did not end in {patience:?}", self.name))??;
+        let ended = timeout(wait, self.process.wait()).await;
+        let status = ended.with_context(|| format!("the {} did not end in {wait:?}", self.name))??;
         anyhow::ensure!(status.success(), "the {} ended with {status}", self.name);
         Ok(())
     }
 }
 
-/// The orders that this process is given. They end with who gives them.
+/// Returns the orders to this process. The channel closes when the standard input ends.
 pub(crate) fn orders() -> mpsc::Receiver<String> {
     let (sender, receiver) = mpsc::channel(16);
     tokio::spawn(async move {
@@ -90,11 +90,11 @@ pub(crate) fn orders() -> mpsc::Receiver<String> {
     receiver
 }
 
-/// How long this process has been at work, on all cores; 0 where the system does not tell.
+/// Returns the processor time of this process on all cores, in seconds; 0 if the system does not provide it.
 pub(crate) fn cpu_seconds() -> f64 {
     let stat = std::fs::read_to_string("/proc/self/stat").unwrap_or_default();
     let fields: Vec<&str> = stat.rsplit_once(')').map_or("", |(_, rest)| rest).split_whitespace().collect();
-    // proc(5): user time is field 14, system time 15, in ticks of 10 ms; the first two are cut off.
+    // proc(5): user time is field 14, system time 15, in ticks of 10 ms; the first two fields are cut off.
     let ticks =
         |field: usize| fields.get(field).and_then(|ticks| ticks.parse::<f64>().ok()).unwrap_or_default();
     (ticks(11) + ticks(12)) / 100.0

@@ -1,5 +1,5 @@
-//! The Rust clients, in one process of one thread: connects, publishes, and logs what each application was told. It is
-//! told what to do next by lines on its standard input, as `driver.mjs` is.
+//! The Rust clients, in one process with one thread: connects, publishes, and logs what each application
+//! receives. Like `driver.mjs`, it gets its orders as lines on its standard input.
 
 use crate::child::{self, orders};
 use crate::log::{Event, Line, Place};
@@ -19,7 +19,7 @@ use std::time::Duration;
 use tokio::task::JoinHandle;
 use tokio::time::{MissedTickBehavior, interval};
 
-/// As every driver has them.
+/// The options of every driver.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Options {
     #[arg(long)]
@@ -38,26 +38,26 @@ pub(crate) struct Options {
     log: PathBuf,
 }
 
-/// What is published.
+/// Content of a publication.
 #[derive(Debug, Serialize, Deserialize)]
 struct Content {
     id: String,
     text: String,
 }
 
-/// Does what it is told.
+/// Starts the clients and follows orders.
 ///
 /// # Errors
 ///
-/// The log cannot be written, or a client cannot connect.
+/// Returns an error if the log cannot be written, or a client cannot connect.
 pub(crate) async fn drive(options: Options) -> Result<()> {
-    let diary = Arc::new(Diary::new(&options.log)?);
+    let journal = Arc::new(Journal::new(&options.log)?);
     let mut players = Vec::new();
     for number in 0..options.clients {
-        players.push(Player::new(number, &options, &diary)?);
+        players.push(Player::new(number, &options, &journal)?);
     }
     for player in &players {
-        player.begin(&diary).await?;
+        player.begin(&journal).await?;
     }
     let players = Arc::new(players);
     println!("ready");
@@ -66,21 +66,21 @@ pub(crate) async fn drive(options: Options) -> Result<()> {
     while let Some(order) = orders.recv().await {
         match order.as_str() {
             "go" => {
-                let (players, diary) = (Arc::clone(&players), Arc::clone(&diary));
-                publishing = Some(tokio::spawn(publish(players, diary, (options.rate, options.seed))));
+                let (players, journal) = (Arc::clone(&players), Arc::clone(&journal));
+                publishing = Some(tokio::spawn(publish(players, journal, options.rate, options.seed)));
             }
             "stop" => {
                 if let Some(publishing) = publishing.take() {
                     publishing.abort();
                 }
-                settle(&players, &diary).await;
+                settle(&players, &journal).await;
                 println!("stopped");
             }
             "end" => {
                 for player in players.iter() {
-                    diary.write(&player.name, Event::Closing);
+                    journal.write(&player.name, Event::Closing);
                 }
-                diary.close()?;
+                journal.close()?;
                 for player in players.iter() {
                     player.client.close().await;
                 }
@@ -101,7 +101,7 @@ struct Player {
 }
 
 impl Player {
-    fn new(number: u32, options: &Options, diary: &Arc<Diary>) -> Result<Self> {
+    fn new(number: u32, options: &Options, journal: &Arc<Journal>) -> Result<Self> {
         let name: Arc<str> = format!("{}-{number}", options.language).into();
         let builder = Client::builder(&format!("{}?user={name}", options.url));
         let client = if number.is_multiple_of(2) { builder } else { builder.message_pack() }.connect()?;
@@ -109,13 +109,13 @@ impl Player {
         let numbers = BTreeSet::from([number % options.channels, second]);
         let channels = numbers.iter().map(|number| client.channel(&format!("room:{number}"))).collect();
         let player = Self { name, client, channels, sent: Mutex::new(0) };
-        player.listen(diary);
+        player.listen(journal);
         Ok(player)
     }
 
-    /// Logs what the application is told, each stream in its order.
-    fn listen(&self, diary: &Arc<Diary>) {
-        let (client, name, log) = (self.client.clone(), self.name.clone(), diary.clone());
+    /// Logs what the application receives, each stream in its order.
+    fn listen(&self, journal: &Arc<Journal>) {
+        let (client, name, log) = (self.client.clone(), self.name.clone(), journal.clone());
         let mut states = self.client.states();
         tokio::spawn(async move {
             while let Some(state) = states.next().await {
@@ -132,21 +132,21 @@ impl Player {
             }
         });
         for channel in &self.channels {
-            self.listen_in(channel, diary);
+            self.listen_in(channel, journal);
         }
     }
 
-    fn listen_in(&self, channel: &Channel<Content>, diary: &Arc<Diary>) {
-        let (place, name, log) = (channel.name().to_owned(), self.name.clone(), diary.clone());
+    fn listen_in(&self, channel: &Channel<Content>, journal: &Arc<Journal>) {
+        let (channel_name, name, log) = (channel.name().to_owned(), self.name.clone(), journal.clone());
         let mut messages = channel.messages();
         tokio::spawn(async move {
             while let Some(message) = messages.next().await {
                 log.heard();
-                let channel = place.clone();
-                log.write(&name, told(channel, message));
+                let channel = channel_name.clone();
+                log.write(&name, event_of(channel, message));
             }
         });
-        let (place, name, log) = (channel.name().to_owned(), self.name.clone(), diary.clone());
+        let (channel_name, name, log) = (channel.name().to_owned(), self.name.clone(), journal.clone());
         let mut updates = channel.presence_updates();
         tokio::spawn(async move {
             while let Some(Ok(update)) = updates.next().await {
@@ -155,49 +155,50 @@ impl Player {
                     PresenceKind::Leave => "leave",
                     PresenceKind::Update => continue,
                 };
-                let (channel, change) = (place.clone(), change.to_owned());
+                let (channel, change) = (channel_name.clone(), change.to_owned());
                 log.write(&name, Event::Presence { channel, change, user: update.user });
             }
         });
     }
 
-    async fn begin(&self, diary: &Diary) -> Result<()> {
+    async fn begin(&self, journal: &Journal) -> Result<()> {
         for channel in &self.channels {
             channel.subscribe().await?.keep();
-            diary.write(&self.name, Event::Subscribed { channel: channel.name().to_owned() });
+            journal.write(&self.name, Event::Subscribed { channel: channel.name().to_owned() });
         }
         Ok(())
     }
 
-    fn publish(&self, channel: &Channel<Content>, diary: &Arc<Diary>) {
+    fn publish(&self, channel: &Channel<Content>, journal: &Arc<Journal>) {
         let id = {
             let mut sent = self.sent.lock();
             *sent += 1;
             format!("{}:{sent}", self.name)
         };
-        let (place, name, diary) = (channel.name().to_owned(), self.name.clone(), diary.clone());
-        diary.write(&name, Event::Sent { channel: place.clone(), id: id.clone() });
-        diary.open(1);
+        let (channel_name, name, journal) = (channel.name().to_owned(), self.name.clone(), journal.clone());
+        journal.write(&name, Event::Sent { channel: channel_name.clone(), id: id.clone() });
+        journal.open(1);
         let text = "some words as people write them in a room".to_owned();
         let published = channel.publish(&Content { id: id.clone(), text });
-        // On one thread tasks begin in the order in which they were spawned, so this is the order of sending.
+        // On one thread, tasks start in the order in which they were spawned, so this is the order of
+        // sending.
         tokio::spawn(async move {
             let event = match published.await {
                 Ok(Some(Position { epoch, offset })) => {
-                    Event::Acked { channel: place, id, epoch: epoch.to_string(), offset }
+                    Event::Acked { channel: channel_name, id, epoch: epoch.to_string(), offset }
                 }
-                Ok(None) => Event::Failed { channel: place, id, error: "no position".to_owned() },
-                Err(error) => Event::Failed { channel: place, id, error: kind(&error) },
+                Ok(None) => Event::Failed { channel: channel_name, id, error: "no position".to_owned() },
+                Err(error) => Event::Failed { channel: channel_name, id, error: kind(&error) },
             };
-            diary.write(&name, event);
-            diary.heard();
-            diary.open(-1);
+            journal.write(&name, event);
+            journal.heard();
+            journal.open(-1);
         });
     }
 }
 
-/// Publishes at a rate, each time by another client.
-async fn publish(players: Arc<Vec<Player>>, diary: Arc<Diary>, (rate, seed): (u32, u64)) {
+/// Publishes at a rate, each time through a random client.
+async fn publish(players: Arc<Vec<Player>>, journal: Arc<Journal>, rate: u32, seed: u64) {
     let mut random = Random(seed);
     let mut ticks = interval(Duration::from_secs(1) / rate.max(1));
     ticks.set_missed_tick_behavior(MissedTickBehavior::Burst);
@@ -206,32 +207,32 @@ async fn publish(players: Arc<Vec<Player>>, diary: Arc<Diary>, (rate, seed): (u3
         let mut pick = |count: usize| usize::try_from(random.below(count.max(1) as u64)).unwrap_or_default();
         let Some(player) = players.get(pick(players.len())) else { return };
         let Some(channel) = player.channels.get(pick(player.channels.len())) else { return };
-        player.publish(channel, &diary);
+        player.publish(channel, &journal);
     }
 }
 
-/// Waits until everybody is connected, all publications have an outcome, and nothing more is heard.
-async fn settle(players: &[Player], diary: &Diary) {
+/// Waits until all clients are connected, all publications have an outcome, and nothing more arrives.
+async fn settle(players: &[Player], journal: &Journal) {
     let mut looks = interval(Duration::from_millis(100));
     loop {
         looks.tick().await;
         let is_connected = players.iter().all(|player| player.client.state() == State::Connected);
-        if is_connected && diary.is_quiet() {
+        if is_connected && journal.is_quiet() {
             return;
         }
     }
 }
 
-fn told(channel: String, message: Result<hauyna_client::Publication<Content>, StreamError>) -> Event {
+fn event_of(channel: String, message: Result<hauyna_client::Publication<Content>, StreamError>) -> Event {
     let gap = |reason: String| Event::Gap { channel: channel.clone(), reason, from: None, to: None };
     match message {
         Ok(message) => {
             Event::Got { channel, id: message.content.id, offset: message.offset.unwrap_or_default() }
         }
         Err(StreamError::Gap(Gap { reason, from, to, .. })) => {
-            let place =
+            let position =
                 |position: Position| Place { epoch: position.epoch.to_string(), offset: position.offset };
-            let (from, to) = (from.map(place), to.map(place));
+            let (from, to) = (from.map(position), to.map(position));
             Event::Gap { channel, reason: reason.as_str().to_owned(), from, to }
         }
         Err(StreamError::Missed(_)) => gap("read too slowly".to_owned()),
@@ -250,13 +251,13 @@ fn kind(error: &Error) -> String {
     }
 }
 
-/// The log of all clients, and how much is going on.
-struct Diary {
+/// The log of all clients, and their activity.
+struct Journal {
     file: Mutex<Option<BufWriter<File>>>,
     activity: Mutex<(u64, i64)>,
 }
 
-impl Diary {
+impl Journal {
     fn new(path: &std::path::Path) -> Result<Self> {
         let file = BufWriter::with_capacity(1 << 20, File::create(path)?);
         Ok(Self { file: Mutex::new(Some(file)), activity: Mutex::new((now(), 0)) })
@@ -272,12 +273,12 @@ impl Diary {
         }
     }
 
-    /// Something was heard.
+    /// Records that something arrived.
     fn heard(&self) {
         self.activity.lock().0 = now();
     }
 
-    /// So many more publications wait for their outcome.
+    /// Adds to the number of publications that wait for their outcome.
     fn open(&self, more: i64) {
         self.activity.lock().1 += more;
     }
@@ -295,5 +296,5 @@ impl Diary {
     }
 }
 
-/// In ms: longer than what is late by a fault that has ended.
+/// Silence in ms after which nothing more arrives: longer than the delay of a fault that has ended.
 const QUIET: u64 = 3000;

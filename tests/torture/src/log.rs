@@ -1,4 +1,5 @@
-//! What a client logs: one JSON object a line, the same from every language. Drivers write it, the checker reads it.
+//! The log of the clients: one JSON object per line, the same in every language. Drivers write it, the
+//! checker reads it.
 
 use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize};
@@ -8,31 +9,32 @@ use std::path::Path;
 /// One line.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Line {
-    /// Milliseconds since the Unix epoch.
+    /// Time in milliseconds since the Unix epoch.
     pub(crate) at: u64,
-    /// `LANGUAGE-NUMBER`, which is its user's name, too.
+    /// Name of the client and its user, `LANGUAGE-NUMBER`.
     pub(crate) client: String,
     #[serde(flatten)]
     pub(crate) event: Event,
 }
 
-/// What a client's application did or was told.
+/// What a client's application did or received.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "event", rename_all = "snake_case")]
 pub(crate) enum Event {
-    /// Subscribed, before anything was published.
+    /// The application subscribed, before anything was published.
     Subscribed { channel: String },
-    /// Gave a publication to the client; `id` is `CLIENT:NUMBER`, and its content.
+    /// The application passed a publication to the client. `id` is `CLIENT:NUMBER`, and also part of its
+    /// content.
     Sent { channel: String, id: String },
     /// The publication was acknowledged.
     Acked { channel: String, id: String, epoch: String, offset: u64 },
-    /// The publication failed, and the application was told why.
+    /// The publication failed, and the application learned why.
     Failed { channel: String, id: String, error: String },
     /// A message was delivered to the application.
     Got { channel: String, id: String, offset: u64 },
-    /// The application was told that messages may be missing here.
+    /// The client reported a gap: messages may be missing.
     Gap { channel: String, reason: String, from: Option<Place>, to: Option<Place> },
-    /// The client is in another state; `resumed` with `connected`.
+    /// The client changed its state. `resumed` belongs to `connected`.
     State {
         state: String,
         #[serde(default)]
@@ -40,7 +42,7 @@ pub(crate) enum Event {
         #[serde(default)]
         reason: String,
     },
-    /// The application was told that a user joined, left or changed.
+    /// A user joined, left or changed.
     Presence { channel: String, change: String, user: String },
     /// The run is over; nothing is logged after it.
     Closing,
@@ -57,7 +59,7 @@ pub(crate) struct Place {
 ///
 /// # Errors
 ///
-/// It cannot be read, or a line is none.
+/// Returns an error if it cannot be read, or a line is invalid.
 pub(crate) fn read(path: &Path) -> Result<Vec<Line>> {
     let file = std::fs::File::open(path).with_context(|| format!("cannot read {}", path.display()))?;
     let lines = BufReader::new(file).lines().enumerate();

@@ -1,8 +1,8 @@
-//! The torture run: hundreds of clients of every language behind a network that fails, a server that is drained and
-//! exchanged under them, and a checker that finds out who lost what without being told. `cargo xtask torture` runs it.
+//! The torture run: hundreds of clients in each language behind a faulty network, a server that is drained
+//! and replaced meanwhile, and a checker that finds silent losses. `cargo xtask torture` runs it.
 //!
-//! `run` is the whole; `server` and `clients` are its child processes, as is `driver.mjs` for TypeScript. They are told by
-//! lines on their standard input what to do next, and end when it ends.
+//! `run` is the main process; `server`, `clients` and, for TypeScript, `driver.mjs` are its child processes.
+//! They get orders as lines on their standard input, and end with it.
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "a command-line tool speaks to its terminal")]
 
 mod checker;
@@ -17,12 +17,12 @@ use clap::Parser;
 use std::process::ExitCode;
 use tokio::runtime::Builder;
 
-/// How hard, how long and with what.
+/// The torture run and its child processes.
 #[derive(Debug, Parser)]
 enum Command {
-    /// The whole run; exit code 1 where a target was missed
+    /// The whole run; exit code 1 if a target was missed
     Run(run::Options),
-    /// A server, until it is told to drain
+    /// A server, which runs until the order to drain
     Server,
     /// The Rust clients
     Clients(clients::Options),
@@ -32,7 +32,7 @@ fn main() -> ExitCode {
     let done = match Command::parse() {
         Command::Run(options) => on(&mut Builder::new_multi_thread(), run::run(&options)),
         Command::Server => on(&mut Builder::new_multi_thread(), server::serve()).map(|()| true),
-        // One thread, as Node has; and tasks begin in their order.
+        // One thread, as in Node, so that tasks start in their order.
         Command::Clients(options) => {
             on(&mut Builder::new_current_thread(), clients::drive(options)).map(|()| true)
         }

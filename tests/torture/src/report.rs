@@ -1,4 +1,5 @@
-//! One table of figures, a column for each language, and the first cases of what is wrong.
+//! One table of figures with a column for each language, and the first examples of violations. `run` prints
+//! it.
 
 use crate::checker::{Figures, Verdict};
 use hauyna_test::Faults;
@@ -6,21 +7,21 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::time::Duration;
 
-/// What a run has shown.
+/// The results of a run.
 pub(crate) struct Report {
     pub(crate) verdict: Verdict,
     pub(crate) faults: Faults,
-    /// Seconds at work, by language.
+    /// Processor time in seconds, by language.
     pub(crate) cpu: BTreeMap<String, f64>,
     pub(crate) scale: Scale,
 }
 
-/// What was run.
+/// Parameters and cost of the run.
 pub(crate) struct Scale {
     pub(crate) seed: u64,
     pub(crate) seconds: u64,
     pub(crate) took: Duration,
-    /// Seconds at work, of both servers.
+    /// Processor time of both servers, in seconds.
     pub(crate) server_cpu: f64,
 }
 
@@ -47,12 +48,12 @@ impl fmt::Display for Report {
         line("presence flaps (0)", &|figures| figures.flaps.to_string())?;
         line("publications without outcome (0)", &|figures| figures.unanswered.to_string())?;
         for error in together.failed.keys() {
-            let name = format!("failed, told: {error}");
+            let name = format!("failed: {error}");
             line(&name, &|figures| figures.failed.get(error).copied().unwrap_or_default().to_string())?;
         }
         line("failed outside of the restart", &|figures| figures.failed_elsewhere.to_string())?;
         for reason in together.gaps.keys() {
-            let name = format!("gaps, told: {reason}");
+            let name = format!("gaps: {reason}");
             line(&name, &|figures| figures.gaps.get(reason).copied().unwrap_or_default().to_string())?;
         }
         line("gaps outside of the restart", &|figures| figures.gaps_elsewhere.to_string())?;
@@ -89,10 +90,10 @@ fn share(part: u64, whole: u64) -> String {
     (part * 100).checked_div(whole).map_or_else(|| "–".to_owned(), |share| format!("{share} %"))
 }
 
-/// Of sorted values.
+/// Returns a percentile of sorted values.
 fn percentile(values: &[u64], part: usize) -> String {
-    let place = (values.len() * part).div_ceil(100).max(1) - 1;
-    values.get(place).map_or_else(|| "–".to_owned(), u64::to_string)
+    let index = (values.len() * part).div_ceil(100).max(1) - 1;
+    values.get(index).map_or_else(|| "–".to_owned(), u64::to_string)
 }
 
 #[cfg(test)]

@@ -1,5 +1,5 @@
-//! The run from its beginning to the verdict: starts server and drivers, lets the proxy strike, cuts everybody off for
-//! a moment, exchanges the server halfway, waits until everybody is quiet, and has the logs checked.
+//! The whole run: starts the server and the drivers, injects faults through the proxy, cuts all clients off
+//! for a moment, replaces the server halfway, waits until nothing more arrives, and checks the logs.
 
 use crate::checker::{Circumstances, check};
 use crate::child::Child;
@@ -14,7 +14,7 @@ use std::time::{Duration, SystemTime};
 use tokio::process::Command;
 use tokio::time::sleep;
 
-/// How hard and how long.
+/// The options of a run.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Options {
     /// How long the clients publish
@@ -38,19 +38,19 @@ pub(crate) struct Options {
     /// The driver of the TypeScript clients, for Node; without one there are none
     #[arg(long)]
     node: Option<PathBuf>,
-    /// The clients of one language alone: rust or ts
+    /// Run only the clients of one language: rust or ts
     #[arg(long)]
     only: Option<String>,
-    /// Where the logs go
+    /// Directory for the logs
     #[arg(long, default_value = "target/torture")]
     logs: PathBuf,
 }
 
-/// Runs it; true where every target was met.
+/// Performs the run. Returns whether all targets were met.
 ///
 /// # Errors
 ///
-/// A process could not be started, or did not do what it was told in time.
+/// Returns an error if a process cannot be started, or does not follow an order in time.
 pub(crate) async fn run(options: &Options) -> Result<bool> {
     std::fs::create_dir_all(&options.logs)?;
     let began = SystemTime::now();
@@ -68,7 +68,7 @@ pub(crate) async fn run(options: &Options) -> Result<bool> {
     proxy.follow(Schedule::new(options.seed).every(every).duration(STALL));
     let half = Duration::from_secs(options.seconds) / 2;
     sleep(half / 2).await;
-    // Everybody is lost at once, and nobody gets through for a moment.
+    // All connections are lost at once, and no client can connect for a moment.
     proxy.refuse();
     proxy.cut_all(Cut::Reset);
     sleep(BLACKOUT).await;
@@ -81,7 +81,7 @@ pub(crate) async fn run(options: &Options) -> Result<bool> {
     first.order("drain").await?;
     let mut server_cpu: f64 = first.report("cpu", TIMEOUT).await?.parse()?;
     first.end(TIMEOUT).await?;
-    // Who was stalled meanwhile comes a little later.
+    // Clients that were stalled meanwhile reconnect a little later.
     let restart = (drained, now() + u64::try_from((STALL + AFTERWARDS).as_millis())?);
     sleep(half.saturating_sub(Duration::from_millis(now() - drained))).await;
 
@@ -122,7 +122,7 @@ async fn start_server(options: &Options, name: &str) -> Result<(Child, SocketAdd
     Ok((server, address.parse().context("the server's address")?))
 }
 
-/// A process for each language.
+/// Starts one process for each language.
 fn start_drivers(options: &Options, proxy: SocketAddr) -> Result<BTreeMap<&'static str, Child>> {
     let mut commands = BTreeMap::new();
     let mut rust = Command::new(std::env::current_exe()?);
@@ -158,19 +158,19 @@ fn log_of(options: &Options, language: &str) -> PathBuf {
     Path::new(&options.logs).join(format!("{language}.jsonl"))
 }
 
-/// Milliseconds since the Unix epoch.
+/// Returns the milliseconds since the Unix epoch.
 pub(crate) fn now() -> u64 {
     let since = SystemTime::UNIX_EPOCH.elapsed().unwrap_or_default();
     u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
 }
 
-/// How long a child may take to do what it is told.
+/// Maximum time for a child to follow an order.
 const TIMEOUT: Duration = Duration::from_secs(60);
-/// How long everybody may take to come back and to hear of the last publication.
+/// Maximum time until all clients are back and have received the last publication.
 const SETTLING: Duration = Duration::from_secs(120);
-/// How long nobody gets through.
+/// How long no client can connect.
 const BLACKOUT: Duration = Duration::from_secs(1);
-/// How long a stall lasts at most: longer than what is taken for a loss.
+/// Maximum length of a stall: longer than the heartbeat timeout.
 const STALL: Duration = Duration::from_secs(8);
-/// How long after a stall a client may take to be back: the silence that it notices, and an attempt.
+/// Maximum time after a stall until a client is back: the heartbeat timeout and one attempt.
 const AFTERWARDS: Duration = Duration::from_secs(7);

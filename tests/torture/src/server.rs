@@ -1,5 +1,5 @@
-//! The server under torture: rooms with history and presence on a local broker. `drain` on its standard input drains
-//! it, the end of that input ends it.
+//! The server of the torture run: rooms with history and presence on a local broker. `drain` on its standard
+//! input drains it, and the end of that input ends it.
 
 use crate::child::{self, orders};
 use anyhow::Result;
@@ -8,16 +8,16 @@ use hauyna::{ChannelOptions, Drain, Handler, Heartbeat, Hub, Presence, Router};
 use std::net::{Ipv4Addr, TcpListener};
 use std::time::Duration;
 
-/// How long who is away is shown as present.
+/// How long absent users are shown as present.
 pub(crate) const GRACE: Duration = Duration::from_secs(10);
-/// How long a drain takes.
+/// Length of a drain.
 pub(crate) const WINDOW: Duration = Duration::from_secs(4);
 
 /// Serves on a free port, which it prints.
 ///
 /// # Errors
 ///
-/// No port is free.
+/// Returns an error if no port is free.
 pub(crate) async fn serve() -> Result<()> {
     let rooms = ChannelOptions::new().history(20_000, Duration::from_secs(300)).presence(Presence::each());
     let retry = RetryPolicy {
@@ -29,7 +29,7 @@ pub(crate) async fn serve() -> Result<()> {
     };
     let hub =
         Hub::builder().channels("room:{number}", rooms).presence_grace(GRACE).retry_policy(retry).build();
-    // What hangs is noticed within five seconds.
+    // A dead connection is noticed within five seconds.
     let heartbeat = Heartbeat::every(Duration::from_secs(2)).timeout(Duration::from_secs(3));
     let handler = Handler::new().identify(|request| Ok(request.query("user"))).heartbeat(heartbeat);
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;

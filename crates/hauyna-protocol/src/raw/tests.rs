@@ -1,4 +1,4 @@
-//! Tests of reading an application's types, with the place of what did not fit.
+//! Tests of reading an application's types, and of the location of a mismatch.
 
 use super::*;
 use serde::Deserialize;
@@ -73,7 +73,7 @@ fn a_message_that_ends_like_white_space_keeps_its_last_byte() {
     assert_eq!(body.as_json(), r#"{"type":"x","n":32}"#);
 }
 
-/// The names of these types and of their variants are nobody's business.
+/// A type whose name, like those of its variants, must not appear in a fault.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 #[allow(dead_code, reason = "only that it can be read matters")]

@@ -1,4 +1,4 @@
-//! The fixtures as data, and the requests, faults and tables among them. Messages: `messages.rs`.
+//! The fixtures as data, and tests of its requests, faults and tables. `messages.rs` tests the messages.
 
 use hauyna_protocol::{
     Direction, Encoding, ErrorType, Fault, Incoming, Limits, Position, Request, RequestId,
@@ -101,7 +101,7 @@ fn check_fault(fault: &Fault, fixture: &FaultFixture) {
     assert_eq!(fault.error.as_str(), error.error_type, "{name}: {fault}");
     assert_eq!(fault.id.as_ref().map(id_value), error.id, "{name}");
     if let Some(message) = &error.message {
-        // What a parser has to say about broken text differs from parser to parser.
+        // The error texts for broken input differ from parser to parser.
         assert!(fault.error == ErrorType::ParseError || fault.message == *message, "{name}: {fault}");
     }
     if let Some(details) = &error.details {
@@ -129,7 +129,7 @@ fn close_codes_are_the_table_of_the_fixtures() {
     }
 }
 
-/// Writes a request in the words of the wire, without what was left out or ignored.
+/// Returns a request as on the wire, without fields that were left out or ignored.
 fn normal(incoming: &Incoming<'_>) -> Value {
     let (kind, fields) = describe(&incoming.request);
     let mut object = Map::new();

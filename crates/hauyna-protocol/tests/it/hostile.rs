@@ -1,5 +1,5 @@
-//! What a hostile client sends: nesting, claims, sizes, numbers and broken text, at each limit and one past
-//! it.
+//! Input of hostile clients: nesting, claimed lengths, sizes, numbers and broken text, at each limit and one
+//! beyond it.
 
 use hauyna_protocol::{Encoding, ErrorType, Fault, Limits, Raw, Request, Shape, decode};
 use proptest::prelude::*;
@@ -12,7 +12,7 @@ fn packed(bytes: &[u8]) -> Result<hauyna_protocol::Incoming<'_>, Fault> {
     decode(Encoding::MessagePack, bytes, &Limits::default())
 }
 
-/// Wraps `1` in so many levels of arrays, or of objects.
+/// Wraps `1` in this many levels of arrays, or of objects.
 fn nested_json(levels: usize, open: &str, close: &str) -> String {
     format!("{}1{}", open.repeat(levels), close.repeat(levels))
 }
@@ -78,7 +78,7 @@ fn json_depth_limit_of_the_deployment_is_kept_even_above_what_serde_allows() {
 
 #[test]
 fn json_depth_bomb_that_was_let_in_is_still_walked_without_a_stack() {
-    // What `assume_valid` takes on trust must not end the process either.
+    // Unchecked input of `assume_valid` must not end the process either.
     let bomb = nested_json(1_000_000, "[", "]");
     let raw = Raw::assume_valid(Encoding::Json, bomb.as_bytes());
     assert!(raw.decode::<serde_json::Value>().is_err());
@@ -89,7 +89,7 @@ fn json_depth_bomb_that_was_let_in_is_still_walked_without_a_stack() {
     assert_eq!(Raw::assume_valid(Encoding::MessagePack, &deep).as_json(), bomb);
 }
 
-/// An event whose `body` is `1` in so many levels of arrays, or of maps.
+/// Returns an event whose `body` is `1` in this many levels of arrays, or of maps.
 fn nested_pack(levels: usize, open: &[u8]) -> Vec<u8> {
     let mut bytes = b"\x83\xa4type\xa1x\xa2id\x01\xa4body".to_vec();
     for _ in 0..levels {
@@ -252,7 +252,7 @@ fn ten_thousand_malformed_messages_harm_nobody() {
     assert!(decode(Encoding::Json, good, &Limits::default()).is_ok());
 }
 
-/// Bytes that look like JSON more often than chance would have it.
+/// Returns a strategy for bytes that resemble JSON more often than random bytes.
 fn almost_json() -> impl Strategy<Value = Vec<u8>> {
     let piece = prop_oneof![
         Just(r#"{"type":"#),

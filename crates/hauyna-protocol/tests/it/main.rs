@@ -1,5 +1,5 @@
-//! What the crate promises from outside: the fixtures other languages read too, the examples of
-//! `PROTOCOL.md`, hostile input, and round trips between the encodings.
+//! Tests of the public API: the fixtures that other languages read, too, the examples of `PROTOCOL.md`,
+//! hostile input, and round trips between the encodings.
 
 #![allow(clippy::unwrap_used, reason = "helpers of tests may panic as tests do")]
 

@@ -1,4 +1,4 @@
-//! Every message fixture is what the encoder writes, byte for byte, in both encodings.
+//! The encoder writes every message fixture, byte for byte, in both encodings.
 
 use crate::fixtures::{APPLICATION, MESSAGES, hex, read, unhex};
 use hauyna_protocol::{
@@ -32,7 +32,7 @@ struct ApplicationFixture {
     msgpack: String,
 }
 
-/// Compares what the encoder writes with the fixtures, and at the end that none was forgotten.
+/// Compares the encoder's output with the fixtures, and checks at the end that none is left over.
 struct Checker {
     fixtures: BTreeMap<String, MessageFixture>,
 }
@@ -199,7 +199,7 @@ fn check_answers(checker: &mut Checker) {
     checker.check("pong", &Message::Pong { id: None });
     checker.check("pong with an id", &Message::Pong { id: Some(&RequestId::Number(14)) });
 
-    // A history holds messages of one encoding; the other one has a test of its own.
+    // A history holds messages of one encoding; another test covers the other encoding.
     let history = checker.fixtures.remove("ack of a history").unwrap();
     let (mut first, mut second, mut out) = (Vec::new(), Vec::new(), Vec::new());
     first_publication().encode(Encoding::Json, &mut first);

@@ -4,7 +4,7 @@ use hauyna_protocol::{Encoding, Limits, Raw};
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
-/// Any JSON value, a few levels deep.
+/// Returns a strategy for any JSON value, a few levels deep.
 fn any_value() -> impl Strategy<Value = Value> {
     let leaf = prop_oneof![
         Just(Value::Null),

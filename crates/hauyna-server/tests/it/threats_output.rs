@@ -1,5 +1,5 @@
-//! The program with a terminal, a log or a pipe behind it that is closed, full or stuck, and every signal
-//! that somebody may send it.
+//! The program with an output that is closed, full or stuck (terminal, log or pipe), and with every signal
+//! that it may receive.
 
 use crate::common::{Answer, CLOSE, Client, Server, TIMEOUT, eventually, frame};
 use rustix::process::{Pid, Signal, kill_process};

@@ -1,5 +1,5 @@
-//! The seed corpora of the fuzz targets are the golden tables, so that each fuzzer starts from every fault we
-//! know. `HAUYNA_WRITE_CORPUS=1 cargo test -p hauyna-websocket corpus` writes them anew.
+//! The seed corpora of the fuzz targets are the golden tables, so that each fuzzer starts from all known
+//! faults. `HAUYNA_WRITE_CORPUS=1 cargo test -p hauyna-websocket corpus` writes them again.
 
 use std::fs;
 use std::path::Path;

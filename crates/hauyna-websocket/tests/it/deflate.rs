@@ -1,4 +1,4 @@
-//! permessage-deflate: negotiation tables, bombs, pools that do not leak, and what compression gives.
+//! permessage-deflate: negotiation tables, bombs, pools that do not leak, and compression ratios.
 
 use hauyna_websocket::{
     Compression, Decoder, Deflate, DeflateConfig, Fragment, FrameHead, Inflate, Limits, OpCode,
@@ -214,7 +214,7 @@ fn a_small_peer_window_takes_frames_that_cannot_reach_beyond_it() {
     assert!(small.fits(512) && !small.fits(513));
     let eight = window("permessage-deflate; server_max_window_bits=8");
     assert!(eight.fits(256) && !eight.fits(257));
-    // The claim behind it: a strict window of 512 bytes inflates 512 bytes compressed with a window of 32
+    // The reason: a strict window of 512 bytes inflates 512 bytes that were compressed with a window of 32
     // KiB.
     let payload: Vec<u8> =
         (0..256u16).map(|n| (n * 7) as u8).chain((0..256u16).map(|n| (n * 7) as u8)).collect();
@@ -261,11 +261,11 @@ fn undici_cve_2026_1526_a_bomb_stops_at_the_limit() {
         decode(&mut decoder, [&masked(0xc2, &bomb)[..]]),
         (vec![], Some(ProtocolError::MessageTooBig))
     );
-    // A message of just the limit passes, at the highest ratio there is.
+    // A message of exactly the limit passes, at the highest possible ratio.
     let mut decoder = Decoder::new(Role::Server, limits).with_inflate(inflate(&shared, "permessage-deflate"));
     let (events, error) = decode(&mut decoder, [&masked(0xc2, &zlib(&vec![0; 1 << 20]))[..]]);
     assert!(matches!(&events[..], [Owned::Binary(bytes)] if bytes.len() == 1 << 20), "{error:?}");
-    // A ratio limit cuts it off earlier, for those who set one.
+    // A ratio limit refuses it earlier.
     let ratio = Deflate::new(DeflateConfig { ratio_limit: Some(100), ..DeflateConfig::default() });
     let mut decoder = Decoder::new(Role::Server, limits).with_inflate(inflate(&ratio, "permessage-deflate"));
     let outcome = decode(&mut decoder, [&masked(0xc2, &zlib(&vec![0; 1 << 20]))[..]]);
@@ -339,7 +339,8 @@ fn nats_2026_05_two_connections_on_one_pool_never_see_each_others_bytes() {
             assert_eq!(decode(decoder, [&masked(0xc2, &deflated)[..]]).0, [Owned::Binary(secret.clone())]);
         }
     }
-    // A stranger that asks for what the window held before gets nothing: distances into an empty window.
+    // Another peer that refers to earlier content of the window gets an error: the distances reach into an
+    // empty window.
     for distance in [1u32, 2, 100, 1000, 16_000, 32_768] {
         let mut stranger = Decoder::new(Role::Server, Limits::default())
             .with_inflate(inflate(&shared, "permessage-deflate"));
@@ -349,7 +350,7 @@ fn nats_2026_05_two_connections_on_one_pool_never_see_each_others_bytes() {
     }
 }
 
-/// A fixed-code block that copies 258 bytes from so far back, then ends.
+/// Returns a fixed-code block that copies 258 bytes from this distance, then ends.
 fn reference(distance: u32) -> Vec<u8> {
     let (mut bits, mut count) = (0u64, 0);
     let mut push = |value: u64, width: u32| {

@@ -1,11 +1,11 @@
-//! Byte streams with their one right outcome, hostile ones above all; each is tried at every split point.
+//! Byte streams with their expected outcome, most of them hostile; each is tried at every split point.
 
 use hauyna_websocket::{Decoder, Deflate, DeflateConfig, Limits, ProtocolError, Role, Takeover};
 use http::{HeaderMap, HeaderValue};
 
 use crate::owned::{Outcome, Owned, decode};
 
-/// One stream.
+/// One byte stream and its outcome.
 pub(crate) struct Golden {
     pub(crate) name: &'static str,
     pub(crate) role: Role,
@@ -17,7 +17,7 @@ pub(crate) struct Golden {
 /// Small limits, so that the table stays small: messages of 1,000 bytes, frames of 600, 3 empty fragments.
 pub(crate) const LIMITS: Limits = Limits { message: 1000, frame: 600, empty_fragments: 3 };
 
-/// A decoder for a stream of the table.
+/// Returns a decoder for a stream of the table.
 pub(crate) fn decoder(role: Role, deflate: bool) -> Decoder {
     let decoder = Decoder::new(role, LIMITS);
     if !deflate {
@@ -29,12 +29,12 @@ pub(crate) fn decoder(role: Role, deflate: bool) -> Decoder {
     decoder.with_inflate(Deflate::new(config).negotiate(&offer).unwrap().inflate)
 }
 
-/// A frame with the given first byte, masked with a fixed key.
+/// Returns a frame with the given first byte, masked with a fixed key.
 pub(crate) fn masked(first: u8, payload: &[u8]) -> Vec<u8> {
     frame(first, payload, Some([0x37, 0xfa, 0x21, 0x3d]))
 }
 
-/// A frame with the given first byte and the shortest length.
+/// Returns a frame with the given first byte and the shortest form of its length.
 pub(crate) fn frame(first: u8, payload: &[u8], mask: Option<[u8; 4]>) -> Vec<u8> {
     let mut out = vec![first];
     let bit = if mask.is_some() { 0x80 } else { 0 };
@@ -59,7 +59,7 @@ fn text(text: &str) -> Owned {
     Owned::Text(text.to_owned())
 }
 
-/// All streams.
+/// Returns all streams.
 pub(crate) fn table() -> Vec<Golden> {
     let mut all = good();
     all.extend(bad());
@@ -286,12 +286,12 @@ fn compressed() -> Vec<Golden> {
     ]
 }
 
-/// A payload compressed by itself.
+/// Returns a self-contained compressed payload.
 pub(crate) fn zlib(payload: &[u8]) -> Vec<u8> {
     Deflate::new(DeflateConfig { level: 6, threshold: 0, ..DeflateConfig::default() })
         .compress(payload)
         .unwrap_or_else(|| {
-            // What does not shrink goes as one stored block (RFC 1951 §3.2.4).
+            // A payload that does not shrink becomes one stored block (RFC 1951 §3.2.4).
             let length = (payload.len() as u16).to_le_bytes();
             [&[0][..], &length, &length.map(|byte| !byte), payload, &[0]].concat()
         })

@@ -1,4 +1,4 @@
-//! Handshakes: tables of good and malformed requests and answers, cut anywhere, and what refusals may say.
+//! Handshakes: tables of valid and malformed requests and answers, cut anywhere, and the texts of refusals.
 
 use hauyna_websocket::handshake::{
     AnswerError, ClientRequest, Head, HeadReader, Refusal, Upgrade, check, check_extended_connect,
@@ -7,7 +7,7 @@ use hauyna_websocket::handshake::{
 use hauyna_websocket::{Deflate, OpCode, encode};
 use http::{HeaderName, HeaderValue, Method, Request, StatusCode, Version};
 
-/// The request of RFC 6455 §1.3.
+/// Returns the request of RFC 6455 §1.3.
 const GOOD: &str = "GET /chat HTTP/1.1\r\nHost: server.example.com\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
     Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nOrigin: http://example.com\r\n\
     Sec-WebSocket-Protocol: chat, superchat\r\nSec-WebSocket-Version: 13\r\n\r\n";
@@ -185,7 +185,7 @@ fn cve_2023_43669_a_head_without_end_is_refused_at_16_kib() {
     };
     assert_eq!(refusal, Refusal::HeadTooLarge);
     assert_eq!(pushed, (16 << 10) - 1);
-    // A head that ends beyond the limit is too large as well when it comes in one read with a megabyte behind
+    // A head that ends beyond the limit is too large also when it arrives in one read with a megabyte behind
     // it.
     let late = format!("GET / HTTP/1.1\r\nx: {}\r\n\r\n", "y".repeat(1 << 20));
     assert_eq!(head(&late).map(|_| ()), Err(Refusal::HeadTooLarge));

@@ -11,7 +11,7 @@ use crate::owned::{Owned, decode};
 
 const LIMITS: Limits = Limits { message: 1500, frame: 1000, empty_fragments: 64 };
 
-/// Compares both on one stream, which ours gets in chunks of `size` bytes. They may differ in this:
+/// Compares both on one stream, which ours gets in chunks of `size` bytes. These differences are allowed:
 ///
 /// | ours | tungstenite 0.30 | why |
 /// |---|---|---|
@@ -23,7 +23,7 @@ const LIMITS: Limits = Limits { message: 1500, frame: 1000, empty_fragments: 64 
 ///
 /// # Panics
 ///
-/// They differ in a way that is not in the table.
+/// Panics if they differ in a way that is not in the table.
 pub(crate) fn compare(role: Role, size: usize, stream: &[u8]) {
     let mut decoder = Decoder::new(role, LIMITS);
     let (ours, error) = decode(&mut decoder, stream.chunks(size.max(1)));
@@ -34,8 +34,7 @@ pub(crate) fn compare(role: Role, size: usize, stream: &[u8]) {
         }
         (None, Verdict::Open) | (Some(_), Verdict::Failed) => assert_eq!(ours, theirs, "{error:?}"),
         (None, Verdict::Closed) => {
-            // The codes are compared by the golden table: tungstenite replaces some that IANA has registered
-            // since.
+            // The golden table compares the codes: tungstenite replaces some that IANA has registered since.
             assert!(matches!(ours.last(), Some(Owned::Close(_))), "{ours:?}, theirs {theirs:?}");
             assert_eq!(ours[..ours.len() - 1], theirs[..theirs.len() - 1]);
         }
@@ -43,7 +42,7 @@ pub(crate) fn compare(role: Role, size: usize, stream: &[u8]) {
             assert_eq!(ours[..], theirs[..theirs.len() - 1]);
         }
         (Some(error), Verdict::Open) => {
-            // Let the unfinished frame become whole: the fault has to be one for tungstenite as well.
+            // Complete the unfinished frame: the fault must be one for tungstenite as well.
             let padded = [stream, &[1; 2000]].concat();
             let (theirs, verdict) = tungstenite(role, &padded);
             assert_eq!(verdict, Verdict::Failed, "only ours fails: {error:?}");
@@ -53,7 +52,7 @@ pub(crate) fn compare(role: Role, size: usize, stream: &[u8]) {
     }
 }
 
-/// How tungstenite stands when its input is used up.
+/// State of tungstenite when its input is consumed.
 #[derive(Debug, PartialEq, Eq)]
 enum Verdict {
     Open,
@@ -91,7 +90,7 @@ fn tungstenite(role: Role, stream: &[u8]) -> (Vec<Owned>, Verdict) {
     }
 }
 
-/// A socket with a given input that blocks at its end and swallows what is written.
+/// A socket with a given input. It blocks at the end of the input and drops what is written.
 struct Wire<'a> {
     input: &'a [u8],
 }

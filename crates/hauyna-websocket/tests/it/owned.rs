@@ -1,8 +1,8 @@
-//! Events that own their payload, and a decoder run over chunks: what all tests compare with.
+//! Events that own their payload, and a decoder run over chunks. The other test modules compare with them.
 
 use hauyna_websocket::{Decoder, Event, ProtocolError};
 
-/// An [`Event`] that can be kept.
+/// An [`Event`] that owns its payload.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Owned {
     Text(String),
@@ -24,7 +24,7 @@ impl From<Event<'_>> for Owned {
     }
 }
 
-/// The events of a stream, and the fault that ended it.
+/// Events of a stream, and the fault that ended it.
 pub(crate) type Outcome = (Vec<Owned>, Option<ProtocolError>);
 
 /// Feeds the chunks one after another.

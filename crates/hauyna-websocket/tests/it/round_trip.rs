@@ -30,7 +30,7 @@ fn messages() -> impl Strategy<Value = Vec<Sent>> {
     vec(sent.prop_map(|(message, deflated, cuts)| Sent { message, deflated, cuts }), 0..6)
 }
 
-/// Encodes the messages as one stream and lists what should come out of it.
+/// Encodes the messages as one stream and lists the expected events.
 fn stream(sent: &[Sent], mask: Option<[u8; 4]>, deflate: Option<&Deflate>) -> (Vec<u8>, Vec<Owned>) {
     let (mut out, mut expected) = (Vec::new(), Vec::new());
     for Sent { message, deflated, cuts } in sent {
@@ -76,8 +76,8 @@ fn chunks<'s>(stream: &'s [u8], sizes: &'s [usize]) -> impl Iterator<Item = &'s 
     let mut sizes = sizes.iter().copied().cycle();
     std::iter::from_fn(move || {
         let size = sizes.next().unwrap_or(usize::MAX).min(rest.len());
-        let (chunk, left) = rest.split_at(size);
-        rest = left;
+        let (chunk, tail) = rest.split_at(size);
+        rest = tail;
         (!chunk.is_empty()).then_some(chunk)
     })
 }

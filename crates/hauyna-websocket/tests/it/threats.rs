@@ -1,4 +1,4 @@
-//! Regression tests named after the attacks they are for.
+//! Regression tests, named after the attacks that they cover.
 
 use hauyna_websocket::{Decoder, Limits, OpCode, ProtocolError, Role};
 
@@ -59,7 +59,7 @@ fn nats_cve_2026_27889_lengths_that_overflow_a_sum_are_refused() {
     let limits = Limits { message: usize::MAX, frame: usize::MAX, ..Limits::default() };
     let mut decoder = Decoder::new(Role::Server, limits);
     let huge = [0x80, 0xff, 0x7f, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0, 0, 0, 0];
-    // The sum stays below 2^64 with one such fragment and one byte; the limit is a true limit all the same.
+    // With one such fragment and one byte the sum stays below 2^64; the limit must hold nevertheless.
     let outcome = decode(&mut decoder, [&masked(0x02, b"x")[..], &huge[..]]);
     assert_eq!(outcome, (vec![], None));
     let mut decoder = Decoder::new(Role::Server, Limits { message: (1 << 62) + 1, ..limits });
@@ -74,12 +74,12 @@ fn cve_2026_48779_tiny_fragments_cost_one_buffer_and_linear_work() {
     for _ in 0..65_534 {
         stream.extend(masked(0x00, b"a"));
     }
-    let mut most = 0;
+    let mut peak = 0;
     for chunk in stream.chunks(16 << 10) {
         assert_eq!(decode(&mut decoder, [chunk]), (vec![], None));
-        most = most.max(decoder.buffered());
+        peak = peak.max(decoder.buffered());
     }
-    assert!(most <= 2 * (64 << 10) + 1024, "{most}");
+    assert!(peak <= 2 * (64 << 10) + 1024, "{peak}");
     let end = decode(&mut decoder, [&masked(0x80, b"b")[..]]);
     assert!(matches!(&end.0[..], [Owned::Binary(bytes)] if bytes.len() == 65_536), "{:?}", end.1);
     assert_eq!(decoder.buffered(), 0);

@@ -1,5 +1,5 @@
-//! What the application does with its hub: publishing with options, messages to users, connections and all,
-//! taking clients in and out.
+//! The application's calls of its hub: publishing with options, messages to users, connections and everybody,
+//! subscribing and unsubscribing clients.
 
 use crate::support::{eventually, named, open_hub, registered, serve, subscribe, subscriber};
 use hauyna::broker::{Published, Repeat};

@@ -1,4 +1,4 @@
-//! Credentials on a living connection: when they end, how they are renewed, how they are taken away.
+//! Credentials of a live connection: expiry, renewal and revocation.
 
 use crate::support::{emptied, eventually, open_hub, subscribe};
 use hauyna::auth::{ApiKeys, Claims, Revocation};

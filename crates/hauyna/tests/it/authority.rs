@@ -1,4 +1,4 @@
-//! Who may do what in a channel: functions of a pattern and of a handler, with the token of the request.
+//! Permissions in a channel: functions of a pattern and of a handler, with the token of the request.
 
 use crate::support::{eventually, named, recover, subscribe};
 use hauyna::auth::Revocation;

@@ -1,4 +1,4 @@
-//! Beside the routes of an axum application.
+//! WebSocket routes in an axum application, beside its other routes.
 
 use crate::support::{named, open_hub, subscribe};
 use axum::extract::OriginalUri;

@@ -1,4 +1,4 @@
-//! The local broker against the contract of brokers, and the hub against one that relays late.
+//! The local broker against the contract of brokers, and the hub with a broker that relays late.
 
 use crate::support::{open_hub, recover, serve, subscribe};
 use hauyna::broker::{Answer, Broker, BrokerError, HistoryPage, LocalBroker, Publish, Published, Relay};

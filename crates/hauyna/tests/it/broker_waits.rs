@@ -1,4 +1,4 @@
-//! A broker that hangs or panics: whoever asks it gets an answer in time, and nothing gathers until then.
+//! A broker that hangs or panics: every call gets an answer in time, and nothing accumulates until then.
 
 use crate::support::{named, registered};
 use hauyna::broker::{Answer, Broker, BrokerError, HistoryPage, LocalBroker, Publish, Published, Relay};

@@ -1,4 +1,4 @@
-//! Builders refuse a call that would silently take the place of an earlier one, and keep what adds up.
+//! Builders refuse a call that would silently replace an earlier one, and keep values that add up.
 
 use crate::support::{named, open_hub, registered};
 use hauyna::auth::ApiKeys;

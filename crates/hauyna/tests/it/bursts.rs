@@ -1,4 +1,4 @@
-//! Bursts by every verb: whoever reads everything gets everything, whatever waits for a moment.
+//! Bursts by every verb: clients that read everything receive everything, even if messages wait for a moment.
 
 use crate::support::{eventually, named, registered, registered_as, subscribe, subscriber};
 use hauyna::connection::{ConnectionState, RetryPolicy};

@@ -1,4 +1,4 @@
-//! Client events: who gets them, what is refused, what rates allow, and that no slow consumer is ever harmed by them.
+//! Client events: recipients, refusals, rates, and that they never count against slow consumers.
 
 use crate::sessions::{back, lost};
 use crate::support::{Failing, named, packet, recover, subscribe, subscriber};

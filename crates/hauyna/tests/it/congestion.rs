@@ -1,4 +1,4 @@
-//! Publishers that are faster than their subscribers are served wait; they do not fill the memory of the server.
+//! Publishers that are faster than their subscribers wait, and do not fill the memory of the server.
 
 use crate::support::{eventually, named, registered, subscribe, subscriber};
 use hauyna::connection::RetryPolicy;

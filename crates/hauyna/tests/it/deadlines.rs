@@ -1,5 +1,5 @@
-//! No deadline is early, whenever between two sweeps its time begins, and each is late by half of itself at most, or by
-//! two seconds. Under a turned clock, at moments that no sweep falls on.
+//! No deadline fires early, whatever its start between two sweeps, and none is late by more than half of its
+//! length or two seconds. Runs with a test clock, at moments between sweeps.
 
 use crate::support::{named, registered};
 use hauyna::connection::ConnectionState;

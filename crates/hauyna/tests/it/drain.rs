@@ -1,5 +1,5 @@
-//! The gentle end of a hub: who is told what, when each connection is closed, what still goes on meanwhile, and
-//! that the end comes whatever clients, callbacks and callers do.
+//! The drain of a hub: messages to the clients, the time of each close, what still works meanwhile, and that
+//! the drain ends whatever clients, callbacks and callers do.
 
 use crate::support::{eventually, named, open_hub, registered, serve, subscribe, subscriber};
 use hauyna::events::SystemEvent;

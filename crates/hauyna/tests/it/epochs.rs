@@ -1,5 +1,5 @@
-//! Streams whose epoch turns under live subscribers: each is told, in the order of the channel's messages, whether
-//! something is missing.
+//! Streams whose epoch changes under live subscribers: each subscriber learns, in the order of the channel's
+//! messages, whether something is missing.
 
 use crate::support::{eventually, named, open_hub, recover, subscribe};
 use hauyna::broker::{

@@ -1,5 +1,5 @@
-//! The tables of PROTOCOL.md, §5 and §6: every `error_type` and every close code that the server has a reason for is
-//! provoked over a socket. What is missing here no server sends yet.
+//! The tables of PROTOCOL.md, §5 and §6: provokes every `error_type` and every close code that the server can
+//! send, over a socket. No server sends the missing ones yet.
 
 use crate::support::{Failing, open_hub, subscribe, subscriber};
 use hauyna::connection::{ConnectionState, RetryPolicy};
@@ -195,8 +195,8 @@ async fn every_close_code_that_the_server_has_a_reason_for_is_provoked() {
     stop.await.unwrap().unwrap();
     let (wanted, got): (Vec<u16>, Vec<u16>) = seen.iter().copied().unzip();
     assert_eq!(got, wanted);
-    // The peer's own (1000, 1001), what the application chooses (3011, 3503, 3505), and what comes with sessions,
-    // draining and brokers.
+    // The peer's own (1000, 1001), what the application chooses (3011, 3503, 3505), and what comes with
+    // sessions, draining and brokers.
     let others = [1000, 1001, 3001, 3009, 3010, 3011, 3013, 3500, 3502, 3503, 3505];
     let mut all: Vec<u16> = wanted.into_iter().chain(others).collect();
     all.sort_unstable();

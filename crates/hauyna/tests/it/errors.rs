@@ -1,4 +1,4 @@
-//! What is made of failures: `on_error` with each of its decisions, for each occasion.
+//! The handling of failures: `on_error` with each of its decisions, for each operation.
 
 use crate::support::{Failing, eventually, named, open_hub, subscribe};
 use hauyna::handler::{Failed, Operation, Recovery};

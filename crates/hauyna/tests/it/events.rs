@@ -1,4 +1,4 @@
-//! Events: listeners of the application's own, in order and contained, and what the hub tells of itself.
+//! Events: listeners of the application, ordered and contained, and events of the hub.
 
 use crate::support::{emptied, eventually, named, open_hub, subscribe, subscriber};
 use hauyna::broker::{Answer, Broker, BrokerError, HistoryPage, LocalBroker, Publish, Published, Relay};

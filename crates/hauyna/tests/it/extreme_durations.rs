@@ -1,5 +1,5 @@
-//! Every duration that an application may choose, at its extremes. A long one is a time that does
-//! not come, a short one is over at once; neither overflows, and neither harms the other connections of the shard.
+//! Every duration of the application's options, at its extremes. A very long one never ends and a very short
+//! one ends at once; neither overflows nor affects the other connections of the shard.
 
 use crate::support::{emptied, named, registered};
 use hauyna::auth::Revocation;
@@ -18,7 +18,8 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::sync::mpsc;
 
-/// Durations that no clock reaches: past `u32` and `u64` milliseconds, past what an `Instant` holds, and the longest.
+/// Durations that no clock reaches: past `u32` and `u64` milliseconds, past what an `Instant` holds, and the
+/// longest.
 const ENDLESS: [Duration; 6] = [
     Duration::from_millis(1 << 32),
     Duration::from_millis(u64::MAX),

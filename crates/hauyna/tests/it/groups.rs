@@ -1,5 +1,5 @@
-//! Groups over real sockets: who gets what is sent to one, who may send, and what becomes of members that come
-//! and go.
+//! Groups over real sockets: the recipients of a message, the permission to send, and members that disconnect
+//! and reconnect.
 
 use crate::support::{emptied, eventually, named, open_hub, serve, subscribe};
 use hauyna::events::{GroupChange, SystemEvent, SystemKind};

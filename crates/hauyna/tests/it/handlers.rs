@@ -1,4 +1,5 @@
-//! What the application decides: every callback, its results, its failures, and whom they cost something.
+//! The decisions of the application: every callback, its results, its failures, and which connections these
+//! affect.
 
 use crate::support::{emptied, eventually, named, open_hub, subscribe, subscriber};
 use hauyna::{CloseCode, CloseReason, Context, Handler, Hub, Reject, SessionOptions, json};

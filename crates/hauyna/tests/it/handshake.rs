@@ -1,4 +1,4 @@
-//! What comes before a connection: refusals over HTTP, origins, limits, and requests that come along.
+//! Before the connection: refusals over HTTP, origins, limits, and requests that arrive with the handshake.
 
 use crate::support::{named, open_hub, serve, subscribe};
 use hauyna::{Hub, Origins, Router, json};

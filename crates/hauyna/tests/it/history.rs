@@ -1,4 +1,4 @@
-//! Scrolling back through a channel's history, from the wire and from the application.
+//! Reading back through a channel's history, by clients and by the application.
 
 use crate::support::{open_hub, recover, serve, subscribe};
 use hauyna::broker::{Continuity, LocalBroker, LocalBrokerOptions};
@@ -155,7 +155,8 @@ async fn a_channel_keeps_as_many_messages_as_it_declares() {
     assert_eq!(recover(&mut server.connect("/").await, "x", &start).await["reason"], "too_many");
 }
 
-/// How many publications of 1,000 bytes are kept in 1 MiB while clients of so many wire variants are connected.
+/// How many publications of 1,000 bytes are kept in 1 MiB while clients of so many wire variants are
+/// connected.
 async fn kept_in_a_mebibyte(variants: usize) -> usize {
     let options = LocalBrokerOptions::new().max_history_bytes(1 << 20);
     let channels = ChannelOptions::new().history(u32::MAX, Duration::from_secs(600));

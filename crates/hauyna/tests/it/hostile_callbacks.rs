@@ -1,6 +1,6 @@
-//! Code of the application that panics where nobody would look for it: in destructors, in `Serialize`, in the texts of
-//! errors, in listeners, in closures of options. It costs the call, or the connection that it is about, and is counted;
-//! limits, presence, sessions and everybody else's deliveries are as they were.
+//! Application code that panics in unexpected places: destructors, `Serialize`, texts of errors, listeners,
+//! closures of options. Each panic affects only its call or its connection, and is counted; limits, presence,
+//! sessions and deliveries to others stay correct.
 
 use crate::support::{emptied, eventually, named, registered};
 use hauyna::events::{Event, SystemKind};

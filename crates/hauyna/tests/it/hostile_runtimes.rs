@@ -1,6 +1,6 @@
-//! One hub and several runtimes: one after the other, as with a hub in a static, and two at once of which one ends. What
-//! the hub has to do belongs to the hub: it goes on with the next runtime, and nothing of it is lost. Also calls from
-//! where there is no runtime at all.
+//! One hub and several runtimes: one after the other, as with a hub in a static, and two at once of which one
+//! ends. The work of the hub continues in the next runtime, and nothing is lost. Also calls without any
+//! runtime.
 
 use crate::support::{eventually, named, registered};
 use hauyna::error::ErrorKind;

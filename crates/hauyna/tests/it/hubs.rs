@@ -1,4 +1,4 @@
-//! Several hubs in one program: what belongs to one of them is refused by the others, and harms neither.
+//! Several hubs in one program: handles of one hub are refused by the others, without harm to either.
 
 use crate::support::{eventually, named, open_hub};
 use hauyna::error::ErrorKind;

@@ -1,5 +1,5 @@
-//! Runtimes that live and are driven by nobody, as between two calls of `block_on`, and runtimes without timers: what the
-//! hub does beside its connections goes on in another runtime that connections came with.
+//! Runtimes that exist but are not driven, as between two calls of `block_on`, and runtimes without timers:
+//! the background work of the hub continues in another runtime with connections.
 
 use crate::support::{eventually, named, open_hub, subscriber};
 use hauyna::broker::{Answer, Broker, BrokerError, HistoryPage, LocalBroker, Publish, Published, Relay};

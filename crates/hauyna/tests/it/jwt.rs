@@ -1,4 +1,4 @@
-//! JSON web tokens: what is accepted, what every forgery is answered with, and their end on a living connection.
+//! JSON web tokens: accepted tokens, the answer to each forgery, and expiry on a live connection.
 
 use crate::support::open_hub;
 use base64::Engine as _;

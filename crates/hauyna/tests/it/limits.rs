@@ -1,4 +1,4 @@
-//! How many connections there may be, who goes when there are too many, and sockets that were made elsewhere.
+//! Limits of connections, eviction above them, and sockets that were made elsewhere.
 
 use crate::support::{emptied, eventually, named, open_hub, registered, serve, subscribe};
 use hauyna::limits::{AtLimit, Limit};

@@ -1,4 +1,4 @@
-//! Deadlines: heartbeats, the close handshake, unfinished messages, handshakes that take too long.
+//! Deadlines: heartbeats, the close handshake, unfinished messages, slow handshakes.
 
 use crate::support::{eventually, named, open_hub, subscribe};
 use hauyna::{CloseCode, CloseReason, Handler, Heartbeat, Hub, Router, json};

@@ -1,4 +1,4 @@
-//! What is logged: targets, levels, fields and their names, which do not change; and what never is.
+//! The log: stable targets, levels, fields and their names, and what must never be logged.
 
 use crate::support::{eventually, named, open_hub, subscribe};
 use hauyna::{ChannelOptions, Context, Handler, Hub, json};

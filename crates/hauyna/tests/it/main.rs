@@ -1,4 +1,5 @@
-//! The engine through its public API, over real sockets: one file a theme.
+//! The engine through its public API, over real sockets: one file per theme. The modules carry
+//! `#[cfg(test)]`, since clippy's `allow-unwrap-in-tests` applies only below that attribute.
 
 #[cfg(test)]
 mod application;
@@ -35,7 +36,8 @@ mod events;
 #[cfg(test)]
 mod extreme_durations;
 #[cfg(test)]
-mod formatting;
+mod faulty_callbacks;
+#[cfg(test)]
 mod groups;
 #[cfg(test)]
 mod handlers;
@@ -43,6 +45,7 @@ mod handlers;
 mod handshake;
 #[cfg(test)]
 mod history;
+#[cfg(test)]
 mod hostile_callbacks;
 #[cfg(test)]
 mod hostile_runtimes;
@@ -50,6 +53,10 @@ mod hostile_runtimes;
 mod hubs;
 #[cfg(test)]
 mod idle_runtimes;
+#[cfg(test)]
+mod interleavings;
+#[cfg(test)]
+mod interrupted_resumes;
 #[cfg(feature = "jwt")]
 #[cfg(test)]
 mod jwt;
@@ -64,8 +71,6 @@ mod metrics;
 #[cfg(test)]
 mod middleware;
 #[cfg(test)]
-mod misbehaving;
-#[cfg(test)]
 mod model;
 #[cfg(test)]
 mod model_all;
@@ -73,6 +78,8 @@ mod model_all;
 mod model_runtimes;
 #[cfg(test)]
 mod model_slow;
+#[cfg(test)]
+mod observability;
 #[cfg(test)]
 mod opening;
 #[cfg(test)]
@@ -102,13 +109,7 @@ mod resume_faults;
 #[cfg(test)]
 mod retry;
 #[cfg(test)]
-mod returns;
-#[cfg(test)]
 mod routing;
-#[cfg(test)]
-mod scattered;
-#[cfg(test)]
-mod schedules;
 #[cfg(test)]
 mod server_requests;
 #[cfg(test)]
@@ -126,6 +127,7 @@ mod support;
 #[cfg(feature = "tls")]
 #[cfg(test)]
 mod tls;
+#[cfg(test)]
 mod tracking;
 #[cfg(test)]
 mod transports;
@@ -134,6 +136,6 @@ mod turned_replays;
 #[cfg(test)]
 mod turning;
 #[cfg(test)]
-mod validation;
+mod unreliable_broker;
 #[cfg(test)]
-mod watching;
+mod validation;

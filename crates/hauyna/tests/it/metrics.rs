@@ -1,4 +1,4 @@
-//! The metrics that Prometheus reads: their names and labels, which do not change, and that they count.
+//! The metrics for Prometheus: stable names and labels, and correct counts.
 
 use crate::support::{emptied, named, open_hub, subscriber};
 use hauyna::{ChannelOptions, Hub, json, metrics};

@@ -1,4 +1,5 @@
-//! What stands before `identify`: middleware of the router and of a handler, and tower layers, by every way in.
+//! Code in front of `identify`: middleware of the router and of a handler, and tower layers, on every
+//! transport.
 
 use crate::support::{emptied, eventually, named, open_hub, subscribe};
 use hauyna::middleware::{Admitted, Next};

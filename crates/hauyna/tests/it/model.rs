@@ -1,5 +1,5 @@
-//! Random operations by several clients, against a hub as simple as can be. The seed is printed where a
-//! sequence goes wrong; running that seed alone repeats it.
+//! Random operations by several clients, against a minimal hub. A failing sequence prints its seed; running
+//! only that seed repeats it.
 
 use crate::support::{Random, emptied, open_hub, serve};
 use hauyna::json;

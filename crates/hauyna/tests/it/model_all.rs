@@ -1,5 +1,5 @@
-//! Random sequences of all verbs by several devices of several users, against the naive hub of `reference`.
-//! `HAUYNA_SEED` repeats one sequence; `HAUYNA_SEQUENCES` says how many there are in all.
+//! Random sequences of all verbs by several devices of several users, against the minimal hub of `reference`.
+//! `HAUYNA_SEED` repeats one sequence; `HAUYNA_SEQUENCES` sets the number of sequences.
 
 mod checks;
 mod sessions;
@@ -483,7 +483,8 @@ async fn sequence(seed: u64, world: World) {
     run.finish().await;
 }
 
-/// One part of the sequences, several at a time where that can be, because they wait for what is told now and then.
+/// One part of the sequences, several at a time where that can be, because they wait for what is told now and
+/// then.
 async fn part((number, parts): (usize, usize), (world, sequences, at_once): (World, u64, usize)) {
     let variable = |name| std::env::var(name).ok().and_then(|value| value.parse().ok());
     let sequences = variable("HAUYNA_SEQUENCES").unwrap_or(sequences);

@@ -1,5 +1,5 @@
-//! Random sequences in which runtimes begin and end under one hub: the clients of those that go on get everything, in
-//! order, and nothing of a channel that they are not subscribed to. `HAUYNA_SEED` repeats one sequence.
+//! Random sequences in which runtimes begin and end under one hub: the remaining clients receive everything,
+//! in order, and nothing of channels to which they are not subscribed. `HAUYNA_SEED` repeats one sequence.
 
 use crate::hostile_runtimes::Beside;
 use crate::support::{Random, named};

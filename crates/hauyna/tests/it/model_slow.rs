@@ -1,6 +1,6 @@
-//! Random sequences with clients that stop reading, bursts by every verb, epochs that turn, rates and retry policies,
-//! against a model that knows what every client must get or be told to miss. `HAUYNA_SEED` repeats one sequence;
-//! `HAUYNA_SEQUENCES` says how many there are in all.
+//! Random sequences with clients that stop reading, bursts by every verb, changing epochs, rates and retry
+//! policies, against a model that knows what every client must receive or miss with a gap. `HAUYNA_SEED`
+//! repeats one sequence; `HAUYNA_SEQUENCES` sets the number of sequences.
 
 mod checks;
 mod clients;

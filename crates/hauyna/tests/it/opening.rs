@@ -1,4 +1,5 @@
-//! Clients that come back, or go, while `on_open` or `on_reconnect` is at work: what these decide is not skipped.
+//! Clients that reconnect or disconnect while `on_open` or `on_reconnect` runs: the decisions of these
+//! callbacks are not skipped.
 
 use crate::sessions::hub;
 use crate::support::named;

@@ -1,4 +1,4 @@
-//! What one task sends to one connection arrives in the order in which the calls returned, by whatever verb.
+//! Messages from one task to one connection arrive in the order in which the calls returned, by any verb.
 
 use crate::support::{eventually, named, open_hub, subscribe};
 use hauyna::{Context, Handler, Hub, Rate, json};
@@ -130,8 +130,8 @@ fn frame(message: &Value) -> Vec<u8> {
     bytes
 }
 
-/// Sends a request whose callback sends something and these bytes in one packet; gives the types and ids of what comes
-/// until the connection is closed.
+/// Sends a request whose callback sends something and these bytes in one packet; gives the types and ids of
+/// what comes until the connection is closed.
 async fn answers_before_the_end(then: &[u8]) -> Vec<(String, Value)> {
     let handler = Handler::new().on("work", |cx: Context, _: Value| async move {
         cx.hub().connections().broadcast(json!({ "n": 1 })).await.map(drop)

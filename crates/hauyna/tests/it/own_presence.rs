@@ -1,5 +1,5 @@
-//! What one connection says about itself in one channel, changed by its client (`update_presence`): who is told and how,
-//! what is refused, and that it outlives the socket.
+//! The metadata of one connection in one channel, changed by its client (`update_presence`): notifications,
+//! refusals, and that it survives a lost socket.
 
 use crate::sessions::{back, lost};
 use crate::support::{named, subscribe};

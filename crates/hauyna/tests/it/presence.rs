@@ -1,5 +1,5 @@
-//! Presence over real sockets: lists and changes in channels, several devices, grace time, metadata, the queries
-//! and what listeners hear.
+//! Presence over real sockets: lists and changes in channels, several devices, grace time, metadata, queries
+//! and listeners.
 
 use crate::support::{Failing, eventually, named, subscribe};
 use hauyna::events::{Event, SystemEvent, SystemKind};

@@ -1,5 +1,5 @@
-//! Many at once: subscriptions that race with the end of their connection, names by the hundred thousand,
-//! and crowds that leave together.
+//! Races and crowds: subscriptions that race with the end of their connection, names by the hundred thousand,
+//! and many clients that leave at once.
 
 use crate::support::{Random, emptied, eventually, named, open_hub, subscribe, subscriber};
 use hauyna::events::{SystemEvent, SystemKind};

@@ -1,5 +1,5 @@
-//! How much a client may ask and do wrong: what is over a limit is refused and not done, whoever goes on is
-//! closed, and nobody else notices.
+//! Rate and error limits of clients: excess requests are refused, clients that continue are disconnected, and
+//! others are not affected.
 
 use crate::support::{eventually, named, open_hub, registered, subscribe, subscriber};
 use hauyna::handler::RateLimit;

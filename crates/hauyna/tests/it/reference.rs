@@ -1,5 +1,5 @@
-//! A hub as simple as can be, for `model_all`: what every client must be sent, in which order, and what every
-//! question to the server must give. It knows no sockets, no locks and no time. `View` is a client's own part.
+//! A minimal hub for `model_all`: what every client must be sent, in which order, and the result of every
+//! query. It has no sockets, locks or time. `View` is the part of one client.
 
 mod beside;
 mod sessions;
@@ -113,7 +113,8 @@ pub(crate) struct Reference {
     pub(crate) most: usize,
     pub(crate) opened: u64,
     pub(crate) closed: u64,
-    /// Sessions that waited, that were gone on with, that ended, and those among the last that had to go for others.
+    /// Sessions that waited, that were gone on with, that ended, and those among the last that had to go for
+    /// others.
     pub(crate) losses: u64,
     pub(crate) resumed: u64,
     pub(crate) ended: u64,

@@ -1,4 +1,4 @@
-//! What a request is refused with, in both encodings, and which faults end the connection.
+//! Refusals of requests, in both encodings, and the faults that end the connection.
 
 use crate::support::{named, open_hub, serve, subscribe, subscriber};
 use hauyna::{Hub, json};

@@ -1,4 +1,5 @@
-//! A client that has seen the answer to its handshake is there, by every way in; one that has not leaves nothing.
+//! A client that has received the answer to its handshake is registered, on every transport; one that has not
+//! leaves nothing behind.
 
 use crate::sessions::{begin, enter, hub, lost};
 use crate::support::{eventually, named};
@@ -80,7 +81,8 @@ fn losing(router: Router, is_losing: &Arc<AtomicBool>) -> Router {
     router.layer(layer_fn(move |inner| Losing { inner, is_losing: is_losing.clone() }))
 }
 
-/// Shakes hands by hand, on a thread of its own, and says whether the hub knows the user in the moment of the answer.
+/// Shakes hands by hand, on a thread of its own, and says whether the hub knows the user in the moment of the
+/// answer.
 fn is_found(hub: &Hub, address: SocketAddr, user: &str) -> bool {
     let mut stream = TcpStream::connect(address).unwrap();
     let request = format!(

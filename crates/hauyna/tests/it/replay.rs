@@ -1,4 +1,4 @@
-//! Recoveries of large histories: read page by page as the socket takes them, and never taken for lagging.
+//! Recoveries of large histories: read page by page as the socket accepts them, and never counted as lag.
 
 use crate::support::{eventually, named, open_hub, recover, subscribe};
 use hauyna::broker::{LocalBroker, LocalBrokerOptions};

@@ -1,5 +1,5 @@
-//! Sessions of which something cannot go on, or not now: a subscription that cannot costs itself, and what fails before
-//! the connection has the session costs the connection.
+//! Sessions that cannot be resumed in part or for now: a subscription that fails affects only itself, and a
+//! failure before the connection has its session closes the connection.
 
 use crate::sessions::{back, begin, enter, expect_numbers, hub, lost, position, publish};
 use crate::support::{eventually, named, subscribe};

@@ -1,4 +1,4 @@
-//! How clients are told to come back: by the hub's policy, their handler's, or their own.
+//! The retry policy that clients receive: from the hub, their handler or their own connection.
 
 use crate::support::{named, retry_terms};
 use hauyna::connection::RetryPolicy;

@@ -1,5 +1,5 @@
-//! From a request to what the application reads of it: parameters, cookies, headers, and the status of what is no
-//! handshake, by every way in.
+//! What the application reads of a request: parameters, cookies, headers, and the status of requests that are
+//! no handshake, on every transport.
 
 use crate::support::{named, open_hub};
 use hauyna::{ConnectRequest, Context, ErrorType, Handler, Hub, Reject, Router, Value, json};

@@ -1,5 +1,5 @@
-//! Questions of the server to one client: from callbacks of the same connection and from elsewhere, their
-//! answers, refusals, time-outs and ends, and what the client sends meanwhile.
+//! Client requests: from callbacks of the same connection and from elsewhere, their answers, refusals,
+//! timeouts and ends, and what the client sends meanwhile.
 
 use crate::support::{emptied, eventually, named};
 use hauyna::error::ErrorKind;

@@ -1,5 +1,5 @@
-//! Sessions that the application ends, or parts of them, wherever they are just then: with a connection that is leaving,
-//! waiting, claimed by a client that has not said where it stands, or being restored.
+//! Sessions that the application ends, completely or in part, in every state: with a connection that is
+//! closing, waiting, claimed by a client that has not sent its positions, or being restored.
 
 use crate::sessions::{begin, enter, hub, lost};
 use crate::support::{eventually, named, subscribe};

@@ -1,5 +1,5 @@
-//! What the token of a session proves: that its client is the one that was lost, on the route and path where that was,
-//! and nothing about who a user is.
+//! What the token of a session proves: that its client is the lost one, on the same route and path, and
+//! nothing about who the user is.
 
 use crate::sessions::{begin, enter, hub, lost};
 use crate::support::{eventually, named, subscribe};

@@ -1,5 +1,5 @@
-//! Sessions over real sockets: what a client that was lost finds again, what the others see meanwhile, and what
-//! happens where it does not come back.
+//! Sessions over real sockets: what a lost client finds after a resume, what others see meanwhile, and what
+//! happens if it does not reconnect.
 
 use crate::support::{eventually, named, subscribe};
 use hauyna::auth::Revocation;

@@ -1,4 +1,5 @@
-//! Clients that do not read: what each policy does, what they are told, and that nobody else notices.
+//! Clients that do not read: the effect of each policy, the messages about it, and that others are not
+//! affected.
 
 use crate::support::{eventually, named, subscribe, subscriber};
 use hauyna::events::{SystemEvent, SystemKind};

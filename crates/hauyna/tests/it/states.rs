@@ -1,5 +1,5 @@
-//! States of connections: what the hub makes of silence, failure and the end, what an application makes of them,
-//! and who hears of it in which order.
+//! States of connections: how silence, failure and the end change them, how an application changes them, and
+//! who is notified in which order.
 
 use crate::support::{emptied, eventually, named, registered};
 use hauyna::connection::ConnectionState::{self, Connected, Custom, Disconnected, Error, Idle, Reconnecting};

@@ -1,4 +1,4 @@
-//! What several themes need: hubs, subscribed clients, and waiting for a state of the hub.
+//! Shared helpers of the test modules: hubs, subscribed clients, and waiting for a state of the hub.
 
 use hauyna::broker::{Answer, Broker, BrokerError, HistoryPage, LocalBroker, Publish, Published, Relay};
 use hauyna::connection::RetryPolicy;
@@ -14,12 +14,12 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, DuplexStream};
 
-/// Every channel is open, with a long history.
+/// Returns a builder whose channels are all open, with a long history.
 pub(crate) fn open_hub() -> HubBuilder {
     Hub::builder().channels("{*any}", ChannelOptions::new().history(100_000, Duration::from_secs(600)))
 }
 
-/// Users by the query parameter `user`, `anybody` without.
+/// Returns a handler that identifies users by the query parameter `user`, or as `anybody` without it.
 pub(crate) fn named() -> Handler {
     Handler::new().identify(|request| Ok(request.query("user").unwrap_or_else(|| "anybody".to_owned())))
 }
@@ -28,7 +28,7 @@ pub(crate) fn serve(hub: &Hub) -> TestServer {
     TestServer::start(hub.clone(), named())
 }
 
-/// Subscribes; gives the data of the answer.
+/// Subscribes and returns the data of the answer.
 pub(crate) async fn subscribe(client: &mut Client, channel: &str) -> Value {
     let request = json!({ "type": "subscribe_channel", "channel": channel });
     client.request(request).await.unwrap_or_else(|error| panic!("{channel}: {error}"))
@@ -41,7 +41,7 @@ pub(crate) async fn recover(client: &mut Client, channel: &str, position: &Value
     client.request(request).await.unwrap_or_else(|error| panic!("{channel}: {error}"))
 }
 
-/// A client of `hauyna.v1.json` that is subscribed.
+/// Connects a client of `hauyna.v1.json` and subscribes it.
 pub(crate) async fn subscriber(server: &TestServer, user: &str, channel: &str) -> Client {
     let mut client = server.json(&format!("/?user={user}")).await;
     client.expect("session").await;
@@ -49,7 +49,7 @@ pub(crate) async fn subscriber(server: &TestServer, user: &str, channel: &str) -
     client
 }
 
-/// A retry policy as `session` and `retry_policy` tell it.
+/// Returns a retry policy as `session` and `retry_policy` contain it.
 pub(crate) fn retry_terms(policy: RetryPolicy) -> Value {
     let mut terms = json!({
         "base_delay": policy.base_delay.as_millis() as u64,
@@ -63,7 +63,7 @@ pub(crate) fn retry_terms(policy: RetryPolicy) -> Value {
     terms
 }
 
-/// Text frames of a client, one behind the other, to be sent as one packet.
+/// Returns text frames of a client, one after the other, to be sent as one packet.
 pub(crate) fn packet(texts: impl IntoIterator<Item = String>) -> Vec<u8> {
     let mut packet = Vec::new();
     for text in texts {
@@ -72,7 +72,7 @@ pub(crate) fn packet(texts: impl IntoIterator<Item = String>) -> Vec<u8> {
     packet
 }
 
-/// Polls until something of the hub is so. There is no event for it, so it looks again after a moment.
+/// Polls until a condition of the hub holds, since there is no event for it.
 pub(crate) async fn eventually(what: &str, is_so: impl Fn() -> bool) {
     let deadline = tokio::time::Instant::now() + Duration::from_secs(10);
     let mut looks = tokio::time::interval(Duration::from_millis(2));
@@ -82,7 +82,7 @@ pub(crate) async fn eventually(what: &str, is_so: impl Fn() -> bool) {
     }
 }
 
-/// Nothing is left of any connection.
+/// Waits until nothing is left of any connection.
 pub(crate) async fn emptied(hub: &Hub) {
     eventually("the hub is empty", || {
         let stats = hub.stats();
@@ -94,7 +94,7 @@ pub(crate) async fn emptied(hub: &Hub) {
     .await;
 }
 
-/// The local broker, which cannot be reached while it is `down`.
+/// The local broker, which is unreachable while it is `down`.
 #[derive(Debug, Default)]
 pub(crate) struct Failing {
     local: LocalBroker,
@@ -139,12 +139,12 @@ impl Broker for Failing {
     }
 }
 
-/// A client whose socket was made elsewhere: in memory, its handshake answered by hand.
+/// Registers a client whose socket was made elsewhere: in memory, with its handshake already answered.
 pub(crate) async fn registered(hub: &Hub, user: &str, handler: &SharedHandler) -> (Client, Connection) {
     registered_as(hub, user, handler, |socket| socket).await
 }
 
-/// As [`registered`], with a server's end of the application's own.
+/// Registers a client as [`registered`] does, with the application's end of the stream.
 pub(crate) async fn registered_as<S>(
     hub: &Hub,
     user: &str,

@@ -1,4 +1,5 @@
-//! TLS in the stand-alone server: the whole protocol over it, its part of the handshake's deadline, its certificates.
+//! TLS in the stand-alone server: the whole protocol over it, its part of the handshake's deadline, its
+//! certificates.
 
 use crate::client_events::{expect_one_of_each_kind, many_kinds, one_of_each_kind, subscribe_to_many};
 use crate::support::{emptied, named, open_hub, recover, serve, subscribe, subscriber};

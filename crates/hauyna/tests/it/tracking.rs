@@ -1,4 +1,4 @@
-//! What the application says of present users from outside of a callback: for all of their connections, lost ones
+//! Presence changes by the application outside of a callback: for all connections of a user, lost ones
 //! included, and from several tasks at once.
 
 use crate::support::{eventually, named, subscribe};

@@ -1,4 +1,5 @@
-//! Other ways in than the fast path: hyper's upgrade over any byte stream, a keep-alive connection, deflate.
+//! Other transports than the fast path: hyper's upgrade over any byte stream, a keep-alive connection,
+//! deflate.
 
 use crate::support::{named, open_hub, recover, serve, subscribe, subscriber};
 use hauyna::{Handler, Heartbeat, Hub, Router, SlowConsumer, json};

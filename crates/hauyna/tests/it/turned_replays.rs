@@ -1,5 +1,5 @@
-//! Clients that catch up on a stream whose epoch turns: where the numbering has gone on nothing is missing, and nobody is
-//! told of it after the subscription has ended.
+//! Clients that catch up on a stream whose epoch changes: nothing is missing where the numbering continued,
+//! and nobody is notified after the subscription has ended.
 
 use crate::support::{named, recover, subscribe};
 use crate::turning::{Engine, Latency, Turning};

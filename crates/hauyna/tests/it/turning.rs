@@ -1,4 +1,5 @@
-//! A broker whose epochs turn when the test says so. It keeps every publication of an epoch, in this process.
+//! A broker whose epochs change when the test says so. It keeps all publications of an epoch, in this
+//! process.
 
 use hauyna::broker::{
     Answer, Broker, BrokerError, Continuity, Epoch, HistoryPage, LocalBroker, Order, Publish, Published,

@@ -1,4 +1,4 @@
-//! Validation over real sockets: what does not fit is answered with all its paths and reaches nobody.
+//! Validation over real sockets: invalid input is answered with all its paths and reaches no handler.
 
 use crate::support::{named, open_hub, serve, subscribe, subscriber};
 use hauyna::validate::{Invalid, Validate};

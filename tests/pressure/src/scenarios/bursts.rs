@@ -1,14 +1,15 @@
-//! Bursts by every verb, towards readers that read everything at once: nobody lags, so nobody may be closed or lose.
+//! Bursts by every verb, to readers that read at once: no reader lags, so none may be closed or lose
+//! messages.
 
 use crate::client::frames;
 use crate::order::{Order, Verb, content};
 use crate::stage::Stage;
 use anyhow::Result;
 
-/// Requests that one write carries.
+/// Number of requests in one write.
 const BURST: u64 = 1300;
 
-/// One user sends many `private` requests to another in one write.
+/// Sends many `private` requests from one user to another in one write.
 pub(crate) async fn private(stage: &mut Stage) -> Result<()> {
     request_burst(stage, "live:1", |number, source| {
         format!("{{\"type\":\"private\",\"to\":\"reader0\",\"message\":{}}}", content(source, number, 32))
@@ -16,7 +17,7 @@ pub(crate) async fn private(stage: &mut Stage) -> Result<()> {
     .await
 }
 
-/// The same to a group.
+/// Sends the same burst to a group.
 pub(crate) async fn group(stage: &mut Stage) -> Result<()> {
     stage.join_group("reader0").await?;
     stage.join_group("writer0").await?;
@@ -31,7 +32,7 @@ pub(crate) async fn group(stage: &mut Stage) -> Result<()> {
     stage.clients[writer.start].send_frames(&frames(requests)).await
 }
 
-/// The same to everybody.
+/// Sends the same burst to everybody.
 pub(crate) async fn broadcast(stage: &mut Stage) -> Result<()> {
     request_burst(stage, "live:1", |number, source| {
         format!("{{\"type\":\"broadcast\",\"message\":{}}}", content(source, number, 32))
@@ -39,7 +40,7 @@ pub(crate) async fn broadcast(stage: &mut Stage) -> Result<()> {
     .await
 }
 
-/// The same in a channel.
+/// Publishes the same burst in a channel.
 pub(crate) async fn channel(stage: &mut Stage) -> Result<()> {
     request_burst(stage, "live:1", |number, source| {
         let content = content(source, number, 32);
@@ -58,31 +59,31 @@ async fn request_burst(stage: &mut Stage, channel: &str, request: impl Fn(u64, u
     stage.clients[writer.start].send_frames(&burst).await
 }
 
-/// `connections().broadcast` of 60 kB in a row.
+/// Calls `connections().broadcast` with 60 kB in a loop.
 pub(crate) async fn everybody_large(stage: &mut Stage) -> Result<()> {
     let count = stage.choose(8, 40);
     application_burst(stage, Order::new(Verb::Everybody, "", count, 60_000), 20).await
 }
 
-/// `connections().broadcast` of a few bytes in a row.
+/// Calls `connections().broadcast` with a few bytes in a loop.
 pub(crate) async fn everybody_small(stage: &mut Stage) -> Result<()> {
     let count = stage.choose(2200, 10_000);
     application_burst(stage, Order::new(Verb::Everybody, "", count, 10), 20).await
 }
 
-/// `User::send` in a loop.
+/// Calls `User::send` in a loop.
 pub(crate) async fn user_send(stage: &mut Stage) -> Result<()> {
     stage.readers("reader", 1, &[]).await?;
     application_burst(stage, Order::new(Verb::User, "reader0", 5000, 100), 1).await
 }
 
-/// `Groups::send` in a loop.
+/// Calls `Groups::send` in a loop.
 pub(crate) async fn group_send(stage: &mut Stage) -> Result<()> {
     stage.join_group("reader0").await?;
     application_burst(stage, Order::new(Verb::Group, "reader0", 5000, 100), 1).await
 }
 
-/// `Connection::send` in a loop. It never waits, so no more is sent than an idle socket takes.
+/// Calls `Connection::send` in a loop. It never waits, so the loop sends no more than an idle socket accepts.
 pub(crate) async fn connection_send(stage: &mut Stage) -> Result<()> {
     application_burst(stage, Order::new(Verb::Send, "reader0", 4000, 100), 1).await
 }
@@ -96,7 +97,7 @@ async fn application_burst(stage: &mut Stage, order: Order, readers: u64) -> Res
     stage.await_orders().await
 }
 
-/// `update_status` by a user who shares 100 channels with presence with others.
+/// Sends `update_status` from a user who shares 100 presence channels with others.
 pub(crate) async fn status(stage: &mut Stage) -> Result<()> {
     let readers = stage.choose(10, 50);
     let rooms: Vec<_> = (0..100).map(|room| format!("room:{room}")).collect();
@@ -118,7 +119,7 @@ pub(crate) async fn status(stage: &mut Stage) -> Result<()> {
     Ok(())
 }
 
-/// One message in each of a connection's 128 channels.
+/// Publishes in each of a connection's 128 channels.
 pub(crate) async fn many_channels(stage: &mut Stage) -> Result<()> {
     let channels: Vec<_> = (0..128).map(|channel| format!("plain:{channel}")).collect();
     let channels: Vec<_> = channels.iter().map(String::as_str).collect();
@@ -132,7 +133,7 @@ pub(crate) async fn many_channels(stage: &mut Stage) -> Result<()> {
     stage.await_orders().await
 }
 
-/// Small messages in two channels in turn, to subscribers of both.
+/// Publishes small messages in two channels in turn, to subscribers of both.
 pub(crate) async fn two_channels(stage: &mut Stage) -> Result<()> {
     let readers = stage.readers("reader", 5, &["live:0", "live:1"]).await?;
     stage.begin().await?;

@@ -1,4 +1,4 @@
-//! What is not a publication counts too: changes of state, presence lists and answers that a client does not read.
+//! Control messages that a client does not read: state changes, presence lists and answers.
 
 use crate::client::{Pace, frames};
 use crate::order::{Order, Verb};
@@ -7,7 +7,7 @@ use anyhow::Result;
 use std::time::Duration;
 use tokio::time::timeout;
 
-/// `Connection::set_state` in a loop, on a connection that reads nothing.
+/// Calls `Connection::set_state` in a loop, for a connection that reads nothing.
 pub(crate) async fn states(stage: &mut Stage) -> Result<()> {
     stage.slow_reader("stalled", Pace::Stalled).await?;
     stage.begin().await?;
@@ -16,7 +16,7 @@ pub(crate) async fn states(stage: &mut Stage) -> Result<()> {
     stage.await_orders().await
 }
 
-/// A connection that reads nothing subscribes to 128 channels with presence lists, in one packet.
+/// Subscribes a connection that reads nothing to 128 channels with presence lists, in one packet.
 pub(crate) async fn presence_lists(stage: &mut Stage) -> Result<()> {
     let rooms: Vec<_> = (0..128).map(|room| format!("room:{room}")).collect();
     let names: Vec<_> = rooms.iter().map(String::as_str).collect();
@@ -40,7 +40,7 @@ pub(crate) async fn presence_lists(stage: &mut Stage) -> Result<()> {
     Ok(())
 }
 
-/// A connection that reads nothing asks for the history of a channel again and again.
+/// Requests the history of a channel repeatedly on a connection that reads nothing.
 pub(crate) async fn answers(stage: &mut Stage) -> Result<()> {
     stage.order(Order::new(Verb::Channel, "long:1", 1000, 1000)).await?;
     stage.await_orders().await?;
@@ -49,7 +49,7 @@ pub(crate) async fn answers(stage: &mut Stage) -> Result<()> {
     stage.begin().await?;
     let request = "{\"type\":\"history\",\"id\":1,\"channel\":\"long:1\"}".to_owned();
     let requests = frames(std::iter::repeat_n(request, 20_000));
-    // That the server stops reading is what it should do.
+    // The server should stop reading, so a timeout is expected.
     let _ = timeout(Duration::from_secs(2), stage.clients[slow].send_frames(&requests)).await;
     Ok(())
 }

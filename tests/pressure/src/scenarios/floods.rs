@@ -1,4 +1,5 @@
-//! Publishers faster than their subscribers: whoever publishes waits, readers lose nothing, memory stays bounded.
+//! Publishers that are faster than their subscribers: the publishers wait, readers lose nothing, memory stays
+//! bounded.
 
 use crate::client::{Client, frames};
 use crate::order::{Order, Verb, content};
@@ -11,7 +12,7 @@ use tokio::runtime::Builder;
 use tokio::sync::oneshot;
 use tokio::task::{LocalSet, spawn_local};
 
-/// The application publishes in a loop.
+/// Lets the application publish in a loop.
 pub(crate) async fn application(stage: &mut Stage) -> Result<()> {
     let readers = stage.choose(8, 100);
     let readers = stage.readers("reader", readers, &["plain:1"]).await?;
@@ -22,7 +23,7 @@ pub(crate) async fn application(stage: &mut Stage) -> Result<()> {
     stage.await_orders().await
 }
 
-/// Clients publish as fast as the server takes it.
+/// Lets clients publish as fast as the server accepts it.
 pub(crate) async fn clients(stage: &mut Stage) -> Result<()> {
     let readers = stage.choose(8, 300);
     stage.readers("reader", readers, &["plain:1"]).await?;
@@ -36,7 +37,7 @@ pub(crate) async fn clients(stage: &mut Stage) -> Result<()> {
     .await
 }
 
-/// Callbacks publish in a loop, each on the task of a connection that gets the messages itself.
+/// Lets callbacks publish in a loop, each on the task of a connection that also receives the messages.
 pub(crate) async fn callbacks(stage: &mut Stage) -> Result<()> {
     let readers = stage.choose(8, 50);
     let readers = stage.readers("reader", readers, &["plain:1"]).await?;
@@ -54,7 +55,7 @@ pub(crate) async fn callbacks(stage: &mut Stage) -> Result<()> {
     Ok(())
 }
 
-/// Readers subscribe while the application publishes: each gets everything behind the position that it is told.
+/// Subscribes readers while the application publishes: each gets everything after the position in its answer.
 pub(crate) async fn arrivals(stage: &mut Stage) -> Result<()> {
     stage.begin().await?;
     let count = stage.choose(30_000, 100_000);
@@ -69,7 +70,7 @@ pub(crate) async fn arrivals(stage: &mut Stage) -> Result<()> {
     stage.await_orders().await
 }
 
-/// Clients write to one user as fast as the server takes it.
+/// Lets clients write to one user as fast as the server accepts it.
 pub(crate) async fn private(stage: &mut Stage) -> Result<()> {
     let reader = stage.readers("reader", 1, &[]).await?;
     let writers = stage.readers("writer", 2, &[]).await?;
@@ -85,7 +86,7 @@ pub(crate) async fn private(stage: &mut Stage) -> Result<()> {
     .await
 }
 
-/// The application sends to users in a loop.
+/// Lets the application send to a user in a loop.
 pub(crate) async fn send(stage: &mut Stage) -> Result<()> {
     let reader = stage.readers("reader", 1, &[]).await?;
     stage.begin().await?;
@@ -108,8 +109,8 @@ async fn flood(
     write_all(stage, writers, sources, count, request).await
 }
 
-/// Each writer sends its requests as fast as the server takes them, on a thread with a low priority, so that readers
-/// and bystanders are not starved by those who press.
+/// Sends each writer's requests as fast as the server accepts them, on a thread with low priority, so that
+/// the writers do not starve readers and bystanders.
 async fn write_all(
     stage: &mut Stage,
     writers: Range<usize>,
@@ -122,7 +123,7 @@ async fn write_all(
     let sinks: Vec<Arc<Client>> = stage.clients[writers.clone()].to_vec();
     let (sender, done) = oneshot::channel();
     std::thread::spawn(move || {
-        // Whether the system allows it is no matter of this scenario.
+        // The scenario also works if the system does not allow it.
         let _ = rustix::process::nice(NICE);
         let runtime = Builder::new_current_thread().enable_all().build();
         let written = runtime.map_err(anyhow::Error::from).and_then(|runtime| {
@@ -130,11 +131,11 @@ async fn write_all(
                 sinks.into_iter().zip(sources).map(|(sink, source)| write(sink, source, count, request));
             runtime.block_on(write_together(writing.collect()))
         });
-        // The scenario may have run out of time.
+        // The receiver is gone if the scenario timed out.
         let _ = sender.send(written);
     });
     let written = done.await?;
-    // A writer that lags may be closed like any reader, and then what it has yet to write is refused.
+    // A writer that lags may be closed like any reader; the rest of its writes then fails.
     let is_ended = |writer: usize| stage.clients[writer].state(|state| state.end.is_some());
     if writers.into_iter().any(is_ended) { Ok(()) } else { written }
 }
@@ -154,14 +155,14 @@ async fn write_together<F: Future<Output = Result<()>> + 'static>(writing: Vec<F
 async fn write(sink: Arc<Client>, source: u64, count: u64, request: fn(u64, u64) -> String) -> Result<()> {
     let mut number = 1;
     while number <= count {
-        let some = (number..=count).take(WRITTEN);
-        sink.send_frames(&frames(some.map(|number| request(source, number)))).await?;
-        number += WRITTEN as u64;
+        let batch = (number..=count).take(BATCH);
+        sink.send_frames(&frames(batch.map(|number| request(source, number)))).await?;
+        number += BATCH as u64;
     }
     Ok(())
 }
 
-/// Requests in one write.
-const WRITTEN: usize = 100;
-/// Added to the niceness of the thread that presses.
+/// Number of requests in one write.
+const BATCH: usize = 100;
+/// Value added to the niceness of the writing thread.
 const NICE: i32 = 10;

@@ -1,5 +1,5 @@
-//! The scenarios, by what they press on. Each sets its clients up, calls `Stage::begin`, presses, and says what every
-//! reader must have got; the stage judges.
+//! The scenarios, by kind of pressure. Each sets up its clients, calls `Stage::begin`, applies the pressure,
+//! and declares what every reader must receive. The stage checks it.
 
 mod bursts;
 mod control;
@@ -16,9 +16,9 @@ use std::pin::Pin;
 /// One kind of pressure.
 pub(crate) struct Scenario {
     pub(crate) name: &'static str,
-    /// The policies with which it is run.
+    /// Policies with which it is run.
     pub(crate) policies: &'static [Policy],
-    /// Whether the short run has it.
+    /// Whether the short run includes it.
     pub(crate) in_short: bool,
     pub(crate) run: for<'a> fn(&'a mut Stage) -> Running<'a>,
 }
@@ -33,7 +33,7 @@ const fn scenario(
     Scenario { name, policies, in_short: true, run }
 }
 
-/// One that takes its time whatever is sent.
+/// Creates a scenario that takes long even with few messages.
 const fn long_scenario(
     name: &'static str,
     policies: &'static [Policy],
@@ -45,13 +45,13 @@ const fn long_scenario(
 const ALL: &[Policy] = &[Policy::Disconnect, Policy::DropOldest, Policy::DropNewest, Policy::Conflate];
 const ONE: &[Policy] = &[Policy::Disconnect];
 
-/// With one that closes a slow reader, and one that leaves it what waits.
+/// One policy that closes a slow reader, and one that keeps its waiting messages.
 const STAYING: &[Policy] = &[Policy::Disconnect, Policy::DropNewest];
 
-/// Those that leave gaps.
+/// The policies that leave gaps.
 const DROPPING: &[Policy] = &[Policy::DropOldest, Policy::DropNewest, Policy::Conflate];
 
-/// In the order of the run.
+/// All scenarios, in the order of the run.
 pub(crate) const SCENARIOS: &[Scenario] = &[
     scenario("private-burst", ONE, |stage| Box::pin(bursts::private(stage))),
     scenario("group-burst", ONE, |stage| Box::pin(bursts::group(stage))),

@@ -1,11 +1,12 @@
-//! What one task sends to one connection, by whatever verbs, arrives in the order in which the calls returned.
+//! Messages from one task to one connection arrive in the order in which the calls returned, whatever the
+//! verbs.
 
 use crate::order::{Order, Verb};
 use crate::server::MIXED;
 use crate::stage::Stage;
 use anyhow::Result;
 
-/// A task of the application takes all verbs in turn.
+/// Sends by all verbs in turn from a task of the application.
 pub(crate) async fn mixed(stage: &mut Stage) -> Result<()> {
     stage.join_group("reader0").await?;
     let reader = stage.readers("reader", 1, &["reader0"]).await?;
@@ -16,7 +17,7 @@ pub(crate) async fn mixed(stage: &mut Stage) -> Result<()> {
     stage.await_orders().await
 }
 
-/// A callback sends to its own client by all verbs; its answer comes last.
+/// Sends by all verbs from a callback to its own client; its answer arrives last.
 pub(crate) async fn callback(stage: &mut Stage) -> Result<()> {
     stage.join_group("reader0").await?;
     let reader = stage.readers("reader", 1, &["reader0"]).await?;
@@ -27,7 +28,8 @@ pub(crate) async fn callback(stage: &mut Stage) -> Result<()> {
         let number = call * (MIXED + 1) + 1;
         let request = format!("{{\"type\":\"mixed\",\"id\":1,\"source\":{source},\"number\":{number}}}");
         stage.clients[reader.start].request(&request).await?;
-        // The messages that an answer overtook are on their way: the next call is not to mix with them.
+        // Messages that an answer overtook may still arrive; wait, so that the next call does not mix with
+        // them.
         stage.settle_on(reader.start, source, number + MIXED).await;
     }
     Ok(())

@@ -1,4 +1,5 @@
-//! Large histories towards slow links, and a broker that is slow: a replay is not lag, and what it needs is bounded.
+//! Large histories over slow links, and a slow broker: a replay does not count as lag, and its memory is
+//! bounded.
 
 use crate::broker::LATENCY;
 use crate::client::{Pace, frames};
@@ -8,7 +9,7 @@ use crate::stage::Stage;
 use anyhow::{Context, Result};
 use std::time::Duration;
 
-/// A client recovers 800 × 6 kB over a slow link while others publish a little more than nothing.
+/// Recovers 800 × 6 kB over a slow link while others publish a little.
 pub(crate) async fn slow_link(stage: &mut Stage) -> Result<()> {
     let witness = stage.readers("witness", 1, &[]).await?;
     let position = stage.clients[witness.start].subscribe("long:1").await?;
@@ -29,25 +30,25 @@ pub(crate) async fn slow_link(stage: &mut Stage) -> Result<()> {
     Ok(())
 }
 
-/// Readers of 18 kB a second recover a history that is then replaced, one after the other.
+/// Lets readers of 18 kB a second recover a history that is then replaced, one after the other.
 pub(crate) async fn trickling(stage: &mut Stage) -> Result<()> {
     outlived(stage, Pace::Slow(900), &["long:0"], Stock { messages: HISTORY.into(), bytes: 10_000 }).await
 }
 
-/// Readers that read nothing recover 128 channels in one packet, whose histories are then replaced.
+/// Lets readers that read nothing recover 128 channels in one packet, whose histories are then replaced.
 pub(crate) async fn many_channels(stage: &mut Stage) -> Result<()> {
     let channels: Vec<_> = (0..128).map(|channel| format!("live:{channel}")).collect();
     let channels: Vec<_> = channels.iter().map(String::as_str).collect();
     outlived(stage, Pace::Stalled, &channels, Stock { messages: 64, bytes: 2000 }).await
 }
 
-/// What the history of one channel holds.
+/// Contents of one channel's history.
 struct Stock {
     messages: u64,
     bytes: usize,
 }
 
-/// Each round replaces the histories while the readers of the rounds before still hold what they recovered.
+/// Replaces the histories in each round while the readers of earlier rounds still hold what they recovered.
 async fn outlived(stage: &mut Stage, pace: Pace, channels: &[&str], stock: Stock) -> Result<()> {
     let Stock { messages, bytes } = stock;
     let witness = stage.readers("witness", 1, &[]).await?;
@@ -66,7 +67,7 @@ async fn outlived(stage: &mut Stage, pace: Pace, channels: &[&str], stock: Stock
         }
         stage.await_orders().await?;
         stage.settle_on(witness.start, source, messages).await;
-        // The witness has read all of it: inboxes hold no more than one round.
+        // The witness has read everything, so inboxes hold at most one round.
         stage.bounds.published = messages * channels.len() as u64;
         let slow = stage.slow_reader(&format!("slow{round}"), pace).await?;
         let requests: Vec<_> = channels
@@ -80,17 +81,17 @@ async fn outlived(stage: &mut Stage, pace: Pace, channels: &[&str], stock: Stock
     Ok(())
 }
 
-/// A subscription waits three seconds for its history while much is published.
+/// Publishes much while a subscription waits three seconds for its history.
 pub(crate) async fn slow_broker(stage: &mut Stage) -> Result<()> {
     let reader = stage.readers("reader", 1, &[]).await?;
     stage.begin().await?;
     stage.clients[reader.start]
         .send("{\"type\":\"subscribe_channel\",\"id\":1,\"channel\":\"slow:1\"}")
         .await?;
-    stage.pause(300).await; // it waits for its history
+    stage.pause(300).await; // the subscription waits for its history
     stage.order(Order::new(Verb::Channel, "slow:1", 6000, 20_000)).await?;
     stage.bounds.kept = HISTORY.into();
-    // Nobody is subscribed yet, so nothing goes to a shard.
+    // No reader is subscribed yet, so nothing goes to a shard.
     stage.bounds.published = 0;
     stage.await_orders().await?;
     stage.pause(u64::try_from(LATENCY.as_millis())? + 500).await;
@@ -101,7 +102,7 @@ pub(crate) async fn slow_broker(stage: &mut Stage) -> Result<()> {
     Ok(())
 }
 
-/// The application subscribes a connection, and the broker never answers: the call must end.
+/// Lets the application subscribe a connection while the broker never answers: the call must end.
 pub(crate) async fn hanging_broker(stage: &mut Stage) -> Result<()> {
     stage.readers("reader", 1, &[]).await?;
     stage.begin().await?;
@@ -114,7 +115,7 @@ fn recover(position: &str, channel: &str) -> Result<String> {
     recover_from(position, channel, 0)
 }
 
-/// A subscription from an offset in the epoch that an earlier answer names.
+/// Returns a subscription from an offset in the epoch of an earlier answer.
 fn recover_from(position: &str, channel: &str, offset: u64) -> Result<String> {
     let answer: serde_json::Value = serde_json::from_str(position)?;
     let epoch = answer["data"]["epoch"].as_str().context("an answer with an epoch")?;

@@ -1,22 +1,23 @@
-//! Readers that stall or trickle beside healthy ones: the policy concerns the slow one alone, and what waits for it is
-//! bounded. When it reads again, it has everything or was told what it missed.
+//! Stalled and slow readers beside healthy ones: the policy affects only the slow reader, and the messages
+//! that wait for it are bounded. When it reads again, it gets everything or a gap.
 
 use crate::client::{Pace, frames};
 use crate::order::{Order, Verb, content};
 use crate::stage::Stage;
 use anyhow::Result;
 
-/// A reader that reads nothing until everything is published.
+/// Runs a reader that reads nothing until everything is published.
 pub(crate) async fn stalled(stage: &mut Stage) -> Result<()> {
     beside_slow(stage, Pace::Stalled).await
 }
 
-/// A reader of 40 kB a second.
+/// Runs a reader of 40 kB a second.
 pub(crate) async fn trickling(stage: &mut Stage) -> Result<()> {
     beside_slow(stage, Pace::Slow(2000)).await
 }
 
-/// A reader that reads nothing in a channel where people change their status meanwhile: a gap counts publications.
+/// Runs a reader that reads nothing in a channel where users change their status meanwhile: a gap counts
+/// publications.
 pub(crate) async fn with_presence(stage: &mut Stage) -> Result<()> {
     let people = stage.readers("person", 3, &["room:1"]).await?;
     let slow = stage.slow_reader("slow", Pace::Stalled).await?;
@@ -38,7 +39,8 @@ pub(crate) async fn with_presence(stage: &mut Stage) -> Result<()> {
     Ok(())
 }
 
-/// A reader that reads nothing while others send client events: no policy concerns these, so it gets every publication.
+/// Runs a reader that reads nothing while others send client events. No policy affects these, so it gets
+/// every publication.
 pub(crate) async fn beside_client_events(stage: &mut Stage) -> Result<()> {
     let people = stage.readers("person", 8, &["event:1"]).await?;
     let slow = stage.slow_reader("slow", Pace::Stalled).await?;
@@ -59,7 +61,7 @@ pub(crate) async fn beside_client_events(stage: &mut Stage) -> Result<()> {
         stage.bounds.published += 10 * people.len() as u64;
         stage.pause(50).await;
     }
-    // As many as the outbox holds.
+    // As many publications as the outbox holds.
     let source = stage.order(Order::new(Verb::Channel, "event:1", 200, 500)).await?;
     stage.expect(people.start..slow + 1, source, 200);
     stage.await_orders().await?;
@@ -72,7 +74,7 @@ pub(crate) async fn beside_client_events(stage: &mut Stage) -> Result<()> {
 async fn beside_slow(stage: &mut Stage, pace: Pace) -> Result<()> {
     let readers = stage.readers("reader", 5, &["plain:1", "live:1"]).await?;
     let slow = stage.slow_reader("slow", pace).await?;
-    // It still reads the answers: the socket is empty.
+    // The reader still gets the answers, since the socket is empty.
     for channel in ["plain:1", "live:1"] {
         let request = format!("{{\"type\":\"subscribe_channel\",\"channel\":\"{channel}\"}}");
         stage.clients[slow].send(&request).await?;

@@ -1,13 +1,13 @@
-//! When one client was connected and when it was away.
+//! When one client was connected and when it was absent. `checker` builds one for each client.
 
 use crate::log::{Event, Line};
 
-/// The life of one client.
+/// The connections and absences of one client.
 #[derive(Debug, Default)]
 pub(crate) struct Journey {
-    /// From when to when it was away, in ms since the Unix epoch; the last may not have ended.
+    /// Start and end of each absence, in ms since the Unix epoch. The last may not have ended.
     absences: Vec<(u64, Option<u64>)>,
-    /// How long the absences took that ended.
+    /// Lengths of the absences that ended, in ms.
     pub(crate) recoveries: Vec<u64>,
     pub(crate) reconnects: u64,
     pub(crate) resumed: u64,
@@ -39,11 +39,11 @@ impl Journey {
         journey
     }
 
-    /// For how long it was away, if it was at this moment, in ms. The socket may have been dead for a while before
-    /// the client noticed, and a leave be told late; both are within a second here.
+    /// Returns how long, in ms, it was absent at this moment, if it was. The client may notice a dead socket
+    /// late, and the leave may arrive late; both stay within a second here.
     pub(crate) fn away_at(&self, at: u64) -> Option<u64> {
-        let here = self.absences.iter().rev().find(|(since, _)| *since <= at + NOTICE)?;
-        match here {
+        let absence = self.absences.iter().rev().find(|(since, _)| *since <= at + NOTICE)?;
+        match absence {
             (since, None) => Some(at.saturating_sub(*since)),
             (since, Some(until)) => (at <= until + NOTICE).then(|| until - since),
         }

@@ -1,9 +1,9 @@
-//! The checker must see what is wrong, and only that: each test feeds it a log with one fault.
+//! The checker must find all violations and nothing else: each test feeds it a log with one fault.
 
 use super::{Circumstances, Figures, check};
 use crate::log::{Event, Line, Place};
 
-/// A log that grows by a millisecond a line.
+/// A log in which each line is a millisecond later.
 #[derive(Default)]
 struct Log(Vec<Line>);
 
@@ -14,7 +14,7 @@ impl Log {
         self
     }
 
-    /// Two subscribers, and five publications of the first.
+    /// Returns a log of two subscribers, and five publications of the first.
     fn usual() -> Self {
         let mut log = Self::default();
         for client in ["ts-1", "ts-2"] {
@@ -41,8 +41,8 @@ impl Log {
     }
 
     fn gap(&mut self, client: &str, range: Option<(u64, u64)>) -> &mut Self {
-        let place = |offset| Place { epoch: "e".into(), offset };
-        let (from, to) = range.map(|(from, to)| (place(from), place(to))).unzip();
+        let position = |offset| Place { epoch: "e".into(), offset };
+        let (from, to) = range.map(|(from, to)| (position(from), position(to))).unzip();
         self.add(client, Event::Gap { channel: "c".into(), reason: "too_old".into(), from, to })
     }
 
@@ -92,7 +92,7 @@ fn what_a_gap_was_told_over_is_not_a_silent_loss_but_what_lies_beside_it_is() {
     let mut log = Log::usual();
     log.got("ts-1", &[1, 2, 3, 4, 5]).got("ts-2", &[1]).gap("ts-2", None).got("ts-2", &[4, 5]);
     assert_eq!((log.figures().losses, log.figures().gaps["too_old"]), (0, 1));
-    // Told before the first, for what was missed after it.
+    // The gap was reported before the first message, but the loss was after it.
     let mut log = Log::usual();
     log.got("ts-1", &[1, 2, 3, 4, 5]).gap("ts-2", None).got("ts-2", &[1, 4, 5]);
     assert_eq!(log.figures().losses, 2);
@@ -209,7 +209,7 @@ fn recoveries_and_resumed_sessions_are_counted_from_the_states() {
         "connected",
         true,
     );
-    // The socket was exchanged without an absence, as a drain may have it.
+    // The socket was replaced without an absence, as a drain may do.
     log.state("ts-1", "connected", true).state("ts-1", "reconnecting", false);
     log.state("ts-1", "connected", false).state("ts-1", "closed", false);
     let figures = log.figures();

@@ -1,4 +1,4 @@
-//! What clients must have got, and what the server must say of itself, after the verbs of `model_all`.
+//! What clients must have received, and what the server must report, after the verbs of `model_all`.
 
 use super::{GROUPS, Grace, Run, USERS, settled};
 use crate::reference::{BUSY, CROWD, PLAIN, ROOMS, lane_of_events, told};

@@ -1,5 +1,6 @@
-//! Clients with sessions in the model: they are lost, and come back in time, too late, with a wrong token, or while
-//! their old sockets still live. In memory, so that time can be turned; over sockets, where none passes.
+//! Clients with sessions in the model: they lose their connection and reconnect in time, too late, with a
+//! wrong token, or while their old sockets still live. Runs in memory, where time can be advanced, and over
+//! sockets, where no time passes.
 
 use super::{Peer, Run, USERS, VANISH, handler, part, settled};
 use crate::reference::{Asked, CROWD, CROWD_LISTED, PLAIN, REPLAYED, ROOMS, View, Waiting, kept_of};

@@ -1,4 +1,4 @@
-//! Requests and their answers, and what clients and the counters of the hub must show.
+//! Requests and their answers, and the expected state of clients and of the hub's counters.
 
 use super::clients::Received;
 use super::world::{self, Line, RATED};
@@ -7,7 +7,8 @@ use crate::support::{emptied, eventually};
 use serde_json::Value;
 
 impl Run {
-    /// Asks something; `None` where it is refused because of the client's rate, or the connection is closed as it may be.
+    /// Asks something; `None` where it is refused because of the client's rate, or the connection is closed
+    /// as it may be.
     pub(super) async fn ask(&mut self, device: u64, mut request: Value) -> Option<Result<Value, Value>> {
         self.steps.push(format!("{device} asks {request}"));
         let peer = self.clients.get_mut(&device).unwrap();
@@ -75,8 +76,8 @@ impl Run {
         }
     }
 
-    /// Everything that the model has for this client comes, or is told to be missing, and nothing else does. Returns
-    /// whether it is still connected.
+    /// Everything that the model has for this client comes, or is told to be missing, and nothing else does.
+    /// Returns whether it is still connected.
     pub(super) async fn check(&mut self, device: u64) -> bool {
         while !self.clients[&device].is_complete() {
             let peer = self.clients.get_mut(&device).unwrap();

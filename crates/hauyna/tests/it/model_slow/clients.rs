@@ -1,4 +1,4 @@
-//! One client of a sequence: what it must get, what it may miss, and what it makes of each message.
+//! One client of a sequence: what it must receive, what it may miss, and how it processes each message.
 
 use super::log::{Entry, Log, Sender, position};
 use super::world::{self, Line, ROOM_BYTES, ROOM_FRAMES};

@@ -1,5 +1,5 @@
-//! What one client must get of one channel, in order, and the matching of what it does get. What was dropped is
-//! counted by exactly one gap, which stands where the first dropped message was.
+//! The messages of one channel that one client must receive, in order, compared with those received. Exactly
+//! one gap counts each dropped message, and stands where the first dropped message was.
 
 use hauyna::Position;
 use hauyna::broker::Epoch;
@@ -96,7 +96,8 @@ impl Log {
         sender
     }
 
-    /// Takes a gap: exactly what follows its position is missing, and what earlier gaps counted lies before it.
+    /// Takes a gap: exactly what follows its position is missing, and what earlier gaps counted lies before
+    /// it.
     pub(super) fn gap(&mut self, message: &Value) {
         let missed = message["missed"].as_u64().unwrap();
         assert!(missed > 0, "{message}");

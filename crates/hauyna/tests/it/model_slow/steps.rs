@@ -1,4 +1,4 @@
-//! What clients and the application do at random.
+//! Random steps of clients and the application.
 
 use super::log::position;
 use super::world::{self, CALM, CHANNELS, GROUP, Line, NUMBERED, RATED, user};

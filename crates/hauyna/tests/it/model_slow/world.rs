@@ -1,5 +1,6 @@
-//! The hub of a sequence: its channels with their policies, its handlers, and the two ways to it. On the wide way the
-//! kernel takes every burst; on the narrow one it takes little, and who does not read is soon a slow consumer.
+//! The hub of a sequence: its channels with their policies, its handlers, and the two kinds of sockets. On a
+//! wide socket the kernel accepts every burst; on a narrow one it accepts little, so that a client that does
+//! not read soon is a slow consumer.
 
 use crate::support::named;
 use crate::turning::{Engine, Latency};

@@ -1,4 +1,5 @@
-//! What clients send beside publications in the reference: client events, and what one connection says about itself.
+//! What clients send outside publications in the reference: client events, and the metadata of one
+//! connection.
 
 use super::{Device, Holder, PLAIN, Reference};
 use hauyna::json;

@@ -1,4 +1,4 @@
-//! What a lost connection leaves behind in the reference, until its client is back or it ends.
+//! The session of a lost connection in the reference, until its client is back or the session ends.
 
 use super::{Device, Holder, PLAIN, REPLAYED, Reference, kept_of};
 use hauyna::connection::ConnectionState::{self, Connected, Custom};

@@ -1,4 +1,4 @@
-//! A client's own part: who is present in a channel, after what it was told.
+//! The view of one client: which users are present in a channel, by the messages that it received.
 
 use super::{CROWD, CROWD_LISTED, Reference};
 use serde_json::Value;

@@ -1,5 +1,5 @@
-//! Rows 49 and 50 of `SECURITY.md`: what the application's code does wrong, slow or panicking, costs the connection it
-//! was called for and nobody else.
+//! Rows 49 and 50 of `SECURITY.md`: wrong, slow or panicking code of the application affects only the
+//! connection for which it was called.
 
 use crate::support::{Random, emptied, eventually, named, subscribe, subscriber};
 use hauyna::broker::{Answer, Broker, BrokerError, HistoryPage, LocalBroker, Publish, Published, Relay};

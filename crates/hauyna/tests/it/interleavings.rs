@@ -1,8 +1,8 @@
-//! Rows 35 and 57 to 59 of `SECURITY.md`: what may happen in any order does, on one thread whose clock is the test's.
-//! The schedules come from `HAUYNA_SEED` (a number); `HAUYNA_SCHEDULES` multiplies how many there are.
+//! Rows 35 and 57 to 59 of `SECURITY.md`: concurrent steps in random order, on one thread with a test clock.
+//! `HAUYNA_SEED` (a number) selects the schedules; `HAUYNA_SCHEDULES` multiplies their number.
 
-use crate::scattered::{Network, Scattered, turns};
 use crate::support::{Random, emptied, named, open_hub, registered};
+use crate::unreliable_broker::{Network, UnreliableBroker, turns};
 use hauyna::auth::Revocation;
 use hauyna::events::{SystemEvent, SystemKind};
 use hauyna::handler::SharedHandler;
@@ -79,7 +79,8 @@ async fn row_35_joins_that_wait_for_permission_race_with_leaving_and_disconnects
     });
     let handler = handler.share();
     let options = ChannelOptions::new().announce_subscribers().presence(Presence::each());
-    let hub = Hub::builder().channels("{*any}", options).broker(Scattered::new(seed, Network::Slow)).build();
+    let hub =
+        Hub::builder().channels("{*any}", options).broker(UnreliableBroker::new(seed, Network::Slow)).build();
     let balance = Balance::of(&hub);
     for batch in 0..rounds / AT_ONCE {
         let racing = (0..AT_ONCE).map(|number| {
@@ -188,7 +189,7 @@ impl Follower {
 async fn come_and_go(stays: u64, recovers: impl Fn(&mut Random) -> bool + Copy + Send + 'static) {
     const FOLLOWERS: u64 = 4;
     let seed = seed();
-    let hub = open_hub().broker(Scattered::new(seed, Network::Slow)).shards(2).build();
+    let hub = open_hub().broker(UnreliableBroker::new(seed, Network::Slow)).shards(2).build();
     let handler = named().share();
     let publishing = hub.clone();
     let publisher = tokio::spawn(async move {
@@ -248,7 +249,7 @@ async fn insist(client: &mut Client, number: u64, unknown: &mut u64) -> u64 {
 async fn row_57_what_is_acknowledged_is_in_the_history_whatever_the_broker_loses() {
     const PUBLISHERS: u64 = 4;
     let (seed, each) = (seed(), schedules(250));
-    let broker = Scattered::new(seed, Network::Lossy);
+    let broker = UnreliableBroker::new(seed, Network::Lossy);
     let hub = open_hub().recovery_limit(1_000_000).broker(broker.clone()).build();
     let handler = named().callback_timeout(Duration::from_secs(1)).share();
     let publishers = (0..PUBLISHERS).map(|own| {

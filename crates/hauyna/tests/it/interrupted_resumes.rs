@@ -1,5 +1,5 @@
-//! Returns that go wrong, or that something else happens in the midst of: sockets that die again, that only seem to
-//! live, or whose client goes for good.
+//! Resumes that fail or are interrupted: sockets that break again, sockets that only seem to live, and
+//! clients that close for good.
 
 use crate::sessions::{back, begin, enter, expect_numbers, hub, lost, position, publish};
 use crate::support::{eventually, named, subscribe};

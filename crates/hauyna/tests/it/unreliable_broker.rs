@@ -1,5 +1,5 @@
-//! A broker whose every answer comes at a random moment, and whose answers may be lost: the local one behind a bad
-//! network. Its relays are in order and late. Used by the tests of schedules, on a runtime of one thread.
+//! A broker whose answers arrive at random moments or get lost: the local broker behind a bad network. Its
+//! relays arrive in order and late. `interleavings` uses it, on a runtime with one thread.
 
 use crate::support::Random;
 use hauyna::broker::{Answer, Broker, BrokerError, HistoryPage, LocalBroker, Publish, Published, Relay};
@@ -18,7 +18,7 @@ pub(crate) enum Network {
 }
 
 #[derive(Debug, Clone)]
-pub(crate) struct Scattered(Arc<Inner>);
+pub(crate) struct UnreliableBroker(Arc<Inner>);
 
 #[derive(Debug)]
 struct Inner {
@@ -31,7 +31,7 @@ struct Inner {
     waiting: Arc<Mutex<VecDeque<Arc<Publication>>>>,
 }
 
-impl Scattered {
+impl UnreliableBroker {
     pub(crate) fn new(seed: u64, network: Network) -> Self {
         Self(Arc::new(Inner {
             local: LocalBroker::default(),
@@ -78,7 +78,7 @@ impl Scattered {
     }
 }
 
-impl Broker for Scattered {
+impl Broker for UnreliableBroker {
     fn start(&self, relay: Relay) {
         self.0.relay.set(relay).unwrap();
         let waiting = self.0.waiting.clone();

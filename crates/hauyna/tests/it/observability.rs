@@ -1,4 +1,5 @@
-//! What operators see: counts, the memory estimate, snapshots of one user, channel or connection, metrics, log.
+//! What operators see: counts, the memory estimate, snapshots of one user, channel or connection, metrics,
+//! log.
 
 use crate::support::{eventually, named, open_hub, subscribe, subscriber};
 use hauyna::{ChannelOptions, Context, Handler, Hub, SlowConsumer, json};
