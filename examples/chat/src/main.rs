@@ -1,6 +1,7 @@
-//! The chat of the README. `cargo run --package hauyna-example-chat`, then connect with any WebSocket client
-//! to `ws://127.0.0.1:8080/chat?user_id=ann`.
-#![cfg_attr(rustfmt, rustfmt_skip)] // the lines are the README's
+//! The chat of the README, line by line. Run `cargo run --package hauyna-example-chat`, then connect with any
+//! WebSocket client to `ws://localhost:8080/chat?user_id=ann`.
+#![cfg_attr(rustfmt, rustfmt_skip)] // the lines are those of the README
+#![allow(clippy::print_stdout, reason = "the program prints where it listens")]
 
 use hauyna::{json, Context, Handler, Heartbeat, Hub, Reject, Router};
 use serde::Deserialize;

@@ -38,6 +38,8 @@ mod extreme_durations;
 #[cfg(test)]
 mod faulty_callbacks;
 #[cfg(test)]
+mod formatting;
+#[cfg(test)]
 mod groups;
 #[cfg(test)]
 mod handlers;
