@@ -68,7 +68,7 @@ async fn middleware_sees_that_a_limit_refused() {
     let server = TestServer::start(hub, named().middleware(noting(&log, "it")));
     let _one = server.connect("/?user=ada").await;
     assert_eq!(server.client("/?user=ada").try_connect().await.unwrap_err().status.as_u16(), 429);
-    assert!(log.lock().last().unwrap().starts_with("it sees this user has"));
+    assert!(log.lock().last().unwrap().starts_with("it sees connection limit reached for this user"));
 }
 
 #[tokio::test]
