@@ -17,7 +17,7 @@ after(async () => {
   await example?.stop();
 });
 
-test("an order appears on every page, whoever posted it", { timeout: 60_000 }, async () => {
+test("an order appears on every page, by any client", { timeout: 60_000 }, async () => {
   const ann = await Person.visit(browser, example.url, "Ann");
   const bob = await Person.visit(browser, example.url, "Bob", { ...PHONE, colorScheme: "dark" });
   await bob.at("item").fill("<b>Tea</b>");

@@ -121,7 +121,7 @@ function appears(person, how) {
   }, how);
 }
 
-test("a server that was started anew is told as one: a gap with its reason, and what was unsent is sent", { timeout: 60_000 }, async () => {
+test("a server that was restarted is reported as one: a gap with its reason, and what was unsent is sent", { timeout: 60_000 }, async () => {
   const first = await startServer();
   const context = await browser.newContext();
   const page = await context.newPage();
@@ -129,7 +129,7 @@ test("a server that was started anew is told as one: a gap with its reason, and 
   await page.evaluate(async () => {
     const { Client } = await import("/hauyna.js");
     const client = new Client("/chat?user_id=gil", { retry: { baseDelay: 100, maxDelay: 500, backoffMultiplier: 2 } });
-    const room = client.channel("room:anew");
+    const room = client.channel("room:restart");
     globalThis.received = { gaps: [], heard: [], states: [] };
     client.onState(({ name }) => received.states.push(name));
     client.onGap((gap) => received.gaps.push(gap));
@@ -152,7 +152,7 @@ test("a server that was started anew is told as one: a gap with its reason, and 
   const received = await page.evaluate(() => globalThis.received);
   assert.deepEqual(received.heard, ["before", "meanwhile"]);
   assert.equal(received.gaps.length, 1, JSON.stringify(received.gaps));
-  assert.deepEqual([received.gaps[0].channel, received.gaps[0].reason], ["room:anew", "epoch_changed"]);
+  assert.deepEqual([received.gaps[0].channel, received.gaps[0].reason], ["room:restart", "epoch_changed"]);
   assert.equal(received.gaps[0].to.epoch, position.epoch);
   assert.equal(received.states.at(-1), "connected");
   await context.close();

@@ -110,7 +110,7 @@ fn application(tokens: Tokens) -> Router {
 
 #[tokio::main]
 async fn main() -> hauyna::Result {
-    let mut secret = [0; 32]; // made anew: tokens end with the program
+    let mut secret = [0; 32]; // new in each run, so tokens end with the program
     getrandom::fill(&mut secret).map_err(|error| hauyna::Error::other(error.to_string()))?;
     let listener = tokio::net::TcpListener::from_std(hauyna_example_page::listen(3007)?)?;
     axum::serve(listener, application(Tokens::new(secret, Duration::from_secs(15))?)).await?;

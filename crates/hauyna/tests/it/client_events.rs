@@ -522,10 +522,10 @@ async fn publication_without_echo_reaches_everybody_else_and_the_history() {
     assert_eq!(back.expect("session").await["resumed"], true);
     assert_eq!(back.expect("message").await["offset"], 2);
     back.expect_nothing().await;
-    let mut anew = server.json("/?user=ann").await;
-    anew.expect("session").await;
-    recover(&mut anew, "room:7", &position).await;
+    let mut second = server.json("/?user=ann").await;
+    second.expect("session").await;
+    recover(&mut second, "room:7", &position).await;
     for offset in 1..=3 {
-        assert_eq!(anew.expect("message").await["offset"], offset);
+        assert_eq!(second.expect("message").await["offset"], offset);
     }
 }

@@ -13,7 +13,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 use tokio::sync::Semaphore;
 
-/// Every hook waits here, of whoever is called `slow…`.
+/// A gate at which every hook of users whose names start with `slow` waits.
 #[derive(Clone)]
 struct Gate(Arc<Semaphore>);
 

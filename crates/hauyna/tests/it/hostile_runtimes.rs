@@ -192,7 +192,7 @@ fn a_runtime_that_ends_in_the_middle_of_a_fan_out_costs_the_others_nothing() {
             }
             (server, clients)
         });
-        // Published from nowhere: what is posted waits for the shard's task, whoever runs it.
+        // Published outside of a runtime: it waits in the inbox until a runtime drives the shard.
         for _ in 0..200 {
             assert!(poll_once(pin!(hub.channel("public").broadcast(sent))).is_ready());
             sent += 1;

@@ -1,5 +1,5 @@
 //! Resumes that fail or are interrupted: sockets that break again, sockets that only seem to live, and
-//! clients that close for good.
+//! clients that close permanently.
 
 use crate::sessions::{back, begin, enter, expect_numbers, hub, lost, position, publish};
 use crate::support::{eventually, named, subscribe};

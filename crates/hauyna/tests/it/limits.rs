@@ -27,7 +27,7 @@ async fn status(server: &TestServer, target: &str) -> u16 {
     }
 }
 
-/// A connection that is there for good.
+/// Connects permanently.
 async fn stay(server: &TestServer, target: &str) -> Client {
     let mut client = server.connect(target).await;
     client.expect_nothing().await;
@@ -50,7 +50,7 @@ async fn a_limit_holds_exactly_however_many_shake_hands_at_once() {
             let client = server.client(&target);
             tokio::spawn(async move {
                 let mut client = client.try_connect().await.ok()?;
-                client.expect_nothing().await; // whoever is let in is not sent away again
+                client.expect_nothing().await; // an admitted connection is not closed again
                 Some(client)
             })
         });

@@ -106,8 +106,8 @@ async fn nobody_gets_past_on_reconnect_by_coming_back_in_the_middle_of_it() {
     first.subscribe("news").await;
     let (mut second, resumed) = come_back(&server, &session).await;
     assert_eq!(resumed["resumed"], true);
-    let (_third, anew) = come_back(&server, &resumed).await;
-    assert_eq!(anew["resumed"], false);
+    let (_third, session) = come_back(&server, &resumed).await;
+    assert_eq!(session["resumed"], false);
     assert_eq!(second.expect("error").await["message"], "not any more");
     assert_eq!(second.expect_close().await.0, 3507);
     second.vanish();

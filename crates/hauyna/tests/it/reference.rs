@@ -166,7 +166,7 @@ impl Reference {
         self.settle(gone.user);
     }
 
-    /// One of the user's connections is gone for good: it may have been the last.
+    /// Notes that one of the user's connections is gone permanently; it may have been the last.
     fn note_offline(&mut self, user: &'static str) {
         let lost = self.lost.get(user).map_or(0, |lost| lost.watched);
         if lost + self.of(user).count() + self.waiting_of(user).count() == 0 {

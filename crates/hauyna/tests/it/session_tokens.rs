@@ -119,7 +119,7 @@ async fn nobody_who_was_sent_away_is_vouched_for_while_the_connection_closes() {
     }
 }
 
-/// Guests of a minute, known by the parameter `guest`; without it whoever comes has no credentials.
+/// Returns a handler of guests for a minute, by the parameter `guest`; others have no credentials.
 fn guests() -> Handler {
     Handler::new().identify(|request: ConnectRequest| {
         let guest = request.query("guest").map(|guest| {
@@ -168,7 +168,7 @@ async fn an_end_that_the_application_set_holds_for_the_session() {
         let mut client = server.json(&format!("/?user=ann&resume={}", token(&session))).await;
         client.send(json!({ "type": "resume" })).await;
         let told = client.expect("session").await;
-        assert_eq!(told["resumed"], !is_late, "who comes late comes anew");
+        assert_eq!(told["resumed"], !is_late, "a late client gets a new session");
         assert_eq!(told["expires_at"].is_u64(), !is_late);
         advance(Duration::from_secs(if is_late { 50 } else { 61 })).await;
         if is_late {

@@ -63,7 +63,7 @@ impl Log {
         self.entries[from..to].iter().any(|entry| matches!(entry, Entry::Turn { .. }))
     }
 
-    /// Begins anew behind what is complete.
+    /// Restarts after what is complete.
     pub(super) fn settle(&mut self) {
         assert!(self.is_complete());
         self.entries.clear();

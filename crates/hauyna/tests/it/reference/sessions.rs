@@ -14,7 +14,7 @@ pub(crate) struct Waiting {
     state: ConnectionState,
     channels: BTreeMap<&'static str, Value>,
     line: u64,
-    /// When it ends, in the time of whoever says so.
+    /// When the session ends, in the time of the model that sets it.
     pub(crate) ends: u64,
     /// Its place among those that go for others.
     order: u64,
