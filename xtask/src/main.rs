@@ -1,5 +1,5 @@
-//! `cargo xtask check|test|bench|torture|pressure|site|record-demo`: what people run by hand and `.ci/run` runs, in one place.
-//! Prints one line per step and never touches what it did not start.
+//! `cargo xtask check|test|bench|torture|pressure|site|record-demo`: what people run by hand and `.ci/run`
+//! runs, in one place. Prints one line per step and never touches what it did not start.
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "a command-line tool speaks to its terminal")]
 
 mod bench;

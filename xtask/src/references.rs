@@ -1,5 +1,6 @@
-//! The step `references`: what the documents and the headers of files name exists. A path to a Rust file is looked
-//! up among the files, and a module with an item among the definitions, so that a rename cannot leave a text behind.
+//! The step `references`: what the documents and the headers of files name exists. A path to a Rust file is
+//! looked up among the files, and a module with an item among the definitions, so that a rename cannot leave
+//! a text behind.
 
 use crate::source;
 use crate::steps::Outcome;
@@ -62,8 +63,8 @@ impl Known {
         self.files.push((path.to_owned(), names));
     }
 
-    /// What is wrong with a reference; `None` where it is found, or is none. A path is found where one file has all of
-    /// its names, in its own path or in its code.
+    /// What is wrong with a reference; `None` where it is found, or is none. A path is found where one file
+    /// has all of its names, in its own path or in its code.
     fn fault(&self, reference: &str) -> Option<String> {
         if !is_reference(reference) {
             return None;

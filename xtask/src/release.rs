@@ -1,5 +1,6 @@
-//! `cargo xtask release --dry-run`: everything of a release except the uploads. One version everywhere, a section in
-//! the changelog, packages of the crates and of the npm client, and their checksums in `target/xtask/release`.
+//! `cargo xtask release --dry-run`: everything of a release except the uploads. One version everywhere, a
+//! section in the changelog, packages of the crates and of the npm client, and their checksums in
+//! `target/xtask/release`.
 
 use crate::process;
 use crate::workspace::{Workspace, on_path};

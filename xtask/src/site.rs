@@ -1,5 +1,5 @@
-//! The documentation site: `site` makes pages of the repository's markdown with VitePress. The build refuses links to
-//! pages that are not there; `links.mjs` looks up files and headings, also of what is no page.
+//! The documentation site: `site` makes pages of the repository's markdown with VitePress. The build refuses
+//! links to pages that are not there; `links.mjs` looks up files and headings, also of what is no page.
 
 use crate::browser::install_packages;
 use crate::process;

@@ -1,4 +1,5 @@
-//! `cargo xtask test`: every suite there is. What a suite needs beyond Rust it fetches, or says what to install.
+//! `cargo xtask test`: every suite there is. What a suite needs beyond Rust it fetches, or says what to
+//! install.
 
 use crate::process;
 use crate::steps::{Outcome, Step, run_all};
@@ -74,7 +75,8 @@ fn tests_in(output: &str) -> String {
     format!("{sum} tests")
 }
 
-/// What features add is tested only where they are on. That it builds without them is for `cargo xtask check`.
+/// What features add is tested only where they are on. That it builds without them is for `cargo xtask
+/// check`.
 const EVERYTHING: [&str; 3] = ["--workspace", "--all-features", "--no-fail-fast"];
 /// A clean build of everything on two slow cores, then the tests.
 const BUILD_AND_TEST: Duration = Duration::from_secs(30 * 60);

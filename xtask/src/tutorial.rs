@@ -1,5 +1,5 @@
-//! The program of `docs/tutorial.md`, as its reader has it at the end: built from the text of the tutorial in a package
-//! of its own, so that the browser suite can follow what the tutorial says that one sees.
+//! The program of `docs/tutorial.md`, as its reader has it at the end: built from the text of the tutorial in
+//! a package of its own, so that the browser suite can follow what the tutorial says that one sees.
 
 use crate::process;
 use crate::workspace::Workspace;
@@ -8,8 +8,8 @@ use std::fs;
 use std::path::PathBuf;
 use std::time::Duration;
 
-/// Builds the program and returns the folder in which it is started, with the page and the client. The program
-/// takes the address to listen on as its argument instead of the one in the tutorial.
+/// Builds the program and returns the folder in which it is started, with the page and the client. The
+/// program takes the address to listen on as its argument instead of the one in the tutorial.
 pub(crate) fn build(workspace: &Workspace) -> Result<PathBuf> {
     let text = fs::read_to_string(workspace.root.join("docs/tutorial.md"))?;
     let dependencies = blocks(&text, "toml").join("");

@@ -15,8 +15,8 @@ pub(crate) struct Workspace {
     pub(crate) scratch: PathBuf,
     /// Names given by `--only`; an empty list means all.
     pub(crate) only: Vec<String>,
-    /// `test`: whether to skip what needs more than Rust. `pressure`: whether to send less. `release`: whether to
-    /// skip the compilation of the packages.
+    /// `test`: whether to skip what needs more than Rust. `pressure`: whether to send less. `release`:
+    /// whether to skip the compilation of the packages.
     pub(crate) quick: bool,
     /// `release`: whether to upload nothing.
     pub(crate) dry_run: bool,

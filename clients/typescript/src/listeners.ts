@@ -7,7 +7,7 @@ export type Off = () => void;
 
 /** The event that a message of this type is; the client's own events have names without quotes. */
 export function on(type: string): string {
-  // Mostly the same: a string that is made anew has to be hashed anew.
+  // Mostly the same: a string that is made again has to be hashed again.
   if (type !== lastType) lastEvent = `"${(lastType = type)}"`;
   return lastEvent;
 }

@@ -44,7 +44,7 @@ export interface Presence {
   readonly count: number;
   /** The users are known, and not only their number. */
   readonly isListed: boolean;
-  /** Asks for the list anew, as where somebody's `devices` are not known. Needs a subscription. */
+  /** Asks for the list again, as where somebody's `devices` are not known. Needs a subscription. */
   refresh(): Promise<void>;
   /** Replaces what this connection says about itself in this channel, and will say when it is subscribed again. */
   update(metadata: Readonly<Record<string, unknown>>): Promise<void>;
@@ -141,7 +141,7 @@ export class Roster implements Presence {
     this.count = count;
   }
 
-  /** Asks for the list anew, for something may have been missed. */
+  /** Asks for the list again, for something may have been missed. */
   async refresh(): Promise<void> {
     if (!this.isListed || this.#kept) return;
     const kept: ServerMessage[] = [];

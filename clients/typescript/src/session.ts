@@ -66,7 +66,7 @@ export class Session {
     return { token: this.#token, message: { type: "resume", positions: Object.fromEntries(positions) } };
   }
 
-  /** The next socket begins anew: each subscription recovers by itself. */
+  /** The next socket begins again: each subscription recovers by itself. */
   forget(): void {
     this.#token = undefined;
   }
@@ -76,7 +76,7 @@ export class Session {
     const turn = ++this.#turn;
     this.#token = session.resume?.token;
     this.#outbox.begin(this.#host.send);
-    // A session that begins anew knows nothing of what was sent before, but for what the recovery of a channel proves.
+    // A session that begins again knows nothing of what was sent before, but for what the recovery of a channel proves.
     if (session.resumed !== true) {
       this.#outbox.forget((name) => name !== undefined && this.#channels.get(name)?.isWanted === true);
       for (const channel of this.#channels.values()) channel.isUnjudged = true;

@@ -84,7 +84,7 @@ export class Hub {
     hurry(client);
   }
 
-  /** The page's client is told to connect anew, or closed: somebody else may have signed in there. */
+  /** The page's client is told to connect again, or closed: somebody else may have signed in there. */
   #doubt(tab: Tab): void {
     tab.doubt();
     if (this.#offer.tab === tab) this.#offer.tab = undefined;

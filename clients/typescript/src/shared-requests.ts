@@ -280,7 +280,7 @@ export class Requests {
       release();
       const isRefused = error instanceof ServerError;
       const isLate = error instanceof HauynaError && error.kind === "timeout";
-      // Else the connection is lost, and the page will ask anew; or it may not see who is there.
+      // Else the connection is lost, and the page will ask again; or it may not see who is there.
       if (!isLate && !(isRefused && error.temporary)) return;
       const again = () => void (flow !== undefined && tab.flow(name) === flow && this.#present(client, tab, name, type));
       this.#after(Math.max((isRefused && error.retryAfter) || 0, AGAIN), again);

@@ -18,7 +18,7 @@ export type Clock = Pick<Environment, "after">;
 
 /**
  * Makes a store. `start` begins the work with the first listener, and returns what ends it. The work outlives the last
- * listener for a moment: a component that is mounted anew (StrictMode, a route, a hot reload) finds it running.
+ * listener for a moment: a component that is mounted again (StrictMode, a route, a hot reload) finds it running.
  */
 export function createStore<T>(get: () => T, start: (changed: () => void) => Off, initial: T = get(), clock: Clock = PROCESS): Store<T> {
   const listeners = new Set<() => void>();
@@ -49,7 +49,7 @@ export function createStore<T>(get: () => T, start: (changed: () => void) => Off
       return () => {
         if (!listeners.delete(own) || listeners.size > 0) return;
         keep = clock.after(0, () => {
-          // Whoever is told that it ends may listen anew.
+          // Whoever is told that it ends may listen again.
           const end = stop;
           stop = undefined;
           end?.();

@@ -29,7 +29,7 @@ export class Subscription extends Listening {
   isThere = false;
   /** How often the server has been asked to end it, and has not answered: what it says of a subscription is about that one. */
   endings = 0;
-  /** A session began anew: whether it knows what was sent here before is not known yet. Outlives connections. */
+  /** A session began again: whether it knows what was sent here before is not known yet. Outlives connections. */
   isUnjudged = false;
   /** Another object with each subscription. */
   #options: { -readonly [Name in keyof SubscribeOptions]: SubscribeOptions[Name] } = {};
@@ -226,7 +226,7 @@ export class Subscription extends Listening {
       this.endings--;
     }
     if (this.isGivenUp && !this.endings && this.#isLeftBehind && this.isThere) return this.giveUp(); // the earlier end was refused
-    if (this.isGivenUp && !this.endings) this.isGivenUp = this.#isLeftBehind = false; // the server may subscribe this client anew
+    if (this.isGivenUp && !this.endings) this.isGivenUp = this.#isLeftBehind = false; // the server may subscribe this client again
     this.#review();
   }
 

@@ -16,7 +16,7 @@ export class Timeline {
   rows: Row[] = [];
   /** The numbering of the stream. */
   #epoch: string | undefined;
-  /** How often it has begun anew: offsets of different epochs are not compared. */
+  /** How often it has begun again: offsets of different epochs are not compared. */
   #era = 0;
 
   /** Where a message stands; one without an offset comes last. Without an epoch it is the one that is known. */

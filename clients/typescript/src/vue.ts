@@ -233,7 +233,7 @@ function useStore<Source, T, S extends Store<T>>(
 }
 
 /**
- * Begins with the value of the source, and anew with each other one, in the current scope: once the component is mounted, or
+ * Begins with the value of the source, and again with each other one, in the current scope: once the component is mounted, or
  * at once where there is none that will be. What is read meanwhile is not watched.
  */
 function begin<Source>(source: (() => Source) | ComputedRef<Source>, run: (of: Source) => (() => void) | undefined): void {

@@ -244,7 +244,7 @@ for (const [when, before] of [["at once", undefined], ["later", 100]] as const) 
   });
 }
 
-test("what was sent in a channel is judged anew with each session, also where its subscription comes late", async () => {
+test("what was sent in a channel is judged again with each session, also where its subscription comes late", async () => {
   const world = new World();
   const client = await world.connected({}, { resume: { token: "a" } });
   const room = client.channel("room");
@@ -501,7 +501,7 @@ test("where the server ended its own subscription, that which the client has ask
   expect([room.state.name, world.socket.all("unsubscribe_channel").length]).toEqual(["unsubscribed", 1]);
 });
 
-test.each([true, false])("a subscription whose end was refused for now begins anew where it is wanted again", async (isAtOnce) => {
+test.each([true, false])("a subscription whose end was refused for now begins again where it is wanted again", async (isAtOnce) => {
   const { client, room, world } = await subscriber();
   void room.unsubscribe();
   if (isAtOnce) void room.subscribe();

@@ -1,5 +1,5 @@
 // @vitest-environment happy-dom
-// What an adversary has tried with the React bindings: options made anew, boundaries, suspense, several clients.
+// What an adversary has tried with the React bindings: options made again, boundaries, suspense, several clients.
 
 import { Activity, Component, type ReactNode, StrictMode, Suspense, act, createElement as h, startTransition, use, useState } from "react";
 import { type Root, createRoot } from "react-dom/client";
@@ -56,7 +56,7 @@ test("the first thing that is shown is no closed connection", async () => {
   expect(new Set(shown)).toEqual(new Set(["connecting", "connected"]));
 });
 
-test("options that are made anew with each render ask for nothing again, and a signal ends the share", async () => {
+test("options that are made again with each render ask for nothing again, and a signal ends the share", async () => {
   const chat = new Chat();
   const abort = new AbortController();
   const options = () => ({ signal: abort.signal, getToken: () => "t" });

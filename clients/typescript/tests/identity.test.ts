@@ -3,7 +3,7 @@
 import { expect, test } from "vitest";
 import { World, fate, settle } from "./world.js";
 
-/** Waits while `before` is the token, is connected anew with `after`, and gives what became of it. */
+/** Waits while `before` is the token, is connected again with `after`, and gives what became of it. */
 async function signedIn(before: string | undefined, after: string | undefined, user: string) {
   const world = new World();
   let token = before;

@@ -172,10 +172,10 @@ test("a wire on which nothing passes is noticed soon after the machine wakes up"
   await wire.close();
 });
 
-test("a server that was started anew is told, and everything goes on", async () => {
+test("a server that was started again is told, and everything goes on", async () => {
   const first = await startServer();
-  const client = await join("anew", {}, first.port);
-  const room = client.channel<{ message: string }>("room:anew");
+  const client = await join("again", {}, first.port);
+  const room = client.channel<{ message: string }>("room:again");
   const gaps: Gap[] = [];
   const heard: string[] = [];
   client.onGap((gap) => gaps.push(gap));
@@ -191,7 +191,7 @@ test("a server that was started anew is told, and everything goes on", async () 
   const after = await unsent;
   expect(after?.epoch).not.toBe(before?.epoch);
   await expect.poll(() => heard).toEqual(["before", "meanwhile"]);
-  expect(gaps).toMatchObject([{ channel: "room:anew", reason: "epoch_changed", from: before }]);
+  expect(gaps).toMatchObject([{ channel: "room:again", reason: "epoch_changed", from: before }]);
 }, 60_000);
 
 test("a hundred channels come back under a rate limit, on one connection", async () => {

@@ -171,18 +171,18 @@ test("what was missed during a loss is recovered into the list without a gap", a
   expect(chat.socket.all("history")).toEqual([]);
 });
 
-test("where the stream began anew stands a gap, and what is new comes behind it", async () => {
+test("where the stream began again stands a gap, and what is new comes behind it", async () => {
   const { chat, list, shown } = await listed(3);
   await chat.lose(() => {
     chat.epoch = "F";
     chat.kept = [];
-    chat.keep("anew");
+    chat.keep("again");
   });
-  expect(shown()).toEqual(["#1", "#2", "#3", "gap: epoch_changed", "anew"]);
+  expect(shown()).toEqual(["#1", "#2", "#3", "gap: epoch_changed", "again"]);
   await chat.say("live");
   void list.publish("mine");
   await chat.turn();
-  expect(shown()).toEqual(["#1", "#2", "#3", "gap: epoch_changed", "anew", "live", "mine"]);
+  expect(shown()).toEqual(["#1", "#2", "#3", "gap: epoch_changed", "again", "live", "mine"]);
   expect(list.get().hasOlder).toBe(false);
 });
 

@@ -92,7 +92,7 @@ export class Model {
     return { type: "message", channel: "room", content, timestamp: 1, offset };
   }
 
-  /** The streams begin anew, or go on under another epoch. */
+  /** The streams begin again, or go on under another epoch. */
   turn(how: "kept" | "lost" | "silent"): void {
     trace("TURN", how);
     const next = `E${this.published.length}-${this.dice.below(1e6)}`;

@@ -190,7 +190,7 @@ test.each([
 test.each([
   ["the channel had answered", true],
   ["the channel had not answered", false],
-])("a session that began anew and was resumed before the verdict, when %s, repeats nothing", async (_, hasAnswered) => {
+])("a session that began again and was resumed before the verdict, when %s, repeats nothing", async (_, hasAnswered) => {
   const world = new World();
   const client = await subscribed(world, resumable);
   const room = client.channel("room:1");
@@ -202,12 +202,12 @@ test.each([
   // Another one keeps the verdict waiting.
   void fate(client.channel("room:2").subscribe());
   await world.lose({ ...resumable, resumed: false });
-  const anew = { channel: "room:1", epoch: "F", offset: 3, recoverable: true };
+  const again = { channel: "room:1", epoch: "F", offset: 3, recoverable: true };
   const [first] = world.socket.all("subscribe_channel");
   expect(first).toMatchObject({ channel: "room:1" });
-  const answer = { ...anew, recovered: false, reason: "epoch_changed" };
+  const answer = { ...again, recovered: false, reason: "epoch_changed" };
   if (hasAnswered) await world.socket.say({ type: "ack", id: first?.["id"], data: answer });
-  const entry = hasAnswered ? { ...anew, recovered: true } : answer;
+  const entry = hasAnswered ? { ...again, recovered: true } : answer;
   await world.lose({ ...resumable, resumed: true, subscriptions: [entry] });
   await world.socket.ack("subscribe_channel", { channel: "room:2", recoverable: false });
   expect([lost.now, direct.now, event.now]).toEqual(["outcome_unknown", "outcome_unknown", "pending"]);

@@ -64,7 +64,7 @@ test("in StrictMode there is one socket, one subscription and one question for t
   expect(text()).toBe("connected subscribed loaded one two three");
 });
 
-test("a component that is mounted anew, or another one of the same channel, asks for no second subscription", async () => {
+test("a component that is mounted again, or another one of the same channel, asks for no second subscription", async () => {
   const chat = new Chat();
   await render(chat, h(Room, { key: 1 }));
   await render(chat, h(Room, { key: 2 }));
@@ -99,7 +99,7 @@ test("the client is closed when the provider is gone, and connects again with th
   expect(chat.world.sockets).toHaveLength(2);
 });
 
-test("handlers are the newest, without listening anew", async () => {
+test("handlers are the newest, without listening again", async () => {
   const chat = new Chat();
   const heard: string[] = [];
   let rename: (name: string) => void = () => {};

@@ -190,7 +190,7 @@ test("what the server's own subscription missed of another stream is told", asyn
   expect(gaps).toMatchObject([{ reason: "epoch_changed", from: start, to: { epoch: "F", offset: 2 } }]);
 });
 
-test("a stream that begins anew while the history of the old one is asked is heard from there on", async () => {
+test("a stream that begins again while the history of the old one is asked is heard from there on", async () => {
   const { world, heard, gaps } = await subscriber();
   await world.socket.say({ type: "gap", channel: "room", epoch: "E", offset: 10, missed: 2 });
   const asked = world.socket.last("history")["id"];
@@ -278,7 +278,7 @@ test("a recovery under another epoch keeps the offset", async () => {
   expect(gaps).toEqual([]);
 });
 
-test.each(["epoch_changed", undefined])("a stream that begins anew without a word is told as a gap and heard: %s", async (reason) => {
+test.each(["epoch_changed", undefined])("a stream that begins again without a word is told as a gap and heard: %s", async (reason) => {
   for (const before of [[], [11, 12]]) {
     const { world, heard, gaps } = await subscriber();
     for (const n of [...before, 1, 2]) await world.socket.say(message(n));

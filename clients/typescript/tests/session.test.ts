@@ -164,7 +164,7 @@ test("a move that fails leaves the old connection as it was, and what waited is 
   expect(client.state).toMatchObject({ name: "reconnecting", attempt: 1, code: 3001 });
 });
 
-test("moving to a node that does not know the session ends it on the old one, and subscribes anew", async () => {
+test("moving to a node that does not know the session ends it on the old one, and subscribes again", async () => {
   const world = new World();
   await subscribed(world);
   await world.socket.say({ type: "reconnect", after: [0, 0], reason: "drain" });
@@ -431,7 +431,7 @@ test("what the old socket brought during a move is replayed without a question",
   expect(world.socket.all("history")).toEqual([]);
 });
 
-test("where the server takes no `resume` of this size, the next connection begins anew", async () => {
+test("where the server takes no `resume` of this size, the next connection begins again", async () => {
   const world = new World();
   const client = await world.connected({}, { resume: { token: "tok-1" } });
   void client.channel("room:1").subscribe();

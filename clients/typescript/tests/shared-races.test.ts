@@ -89,7 +89,7 @@ test("a worker that ends before it has said its lock is replaced, also while the
   expect([page.client.state.name, browser.started]).toEqual(["connected", 2]);
 });
 
-test("a page that connects anew by itself is not seen to leave", async () => {
+test("a page that connects again by itself is not seen to leave", async () => {
   const server = new FakeServer();
   const browser = new Browser(server);
   const page = await browser.connected();

@@ -127,7 +127,7 @@ test("a page whose credentials were seen to be another user's is asked again whe
   await two.freeze();
   user = "bob";
   await server.drop(1006);
-  // Its turn comes behind that of the page that is frozen, which goes on when everything begins anew.
+  // Its turn comes behind that of the page that is frozen, which goes on when everything begins again.
   while (!shown.includes("bob-1")) await browser.pass(100);
   await two.thaw();
   await browser.pass(60_000);

@@ -223,7 +223,7 @@ test("a channel without a history has none, and a recovery without its session h
   expect(heard).toEqual([1, "quiet"]);
 });
 
-test("a session is kept for its window: then others hear that the user has left, and the client begins anew", async () => {
+test("a session is kept for its window: then others hear that the user has left, and the client begins again", async () => {
   const server = new FakeServer<Chat>();
   const { client, heard } = await inRoom(server);
   const { client: bob } = await inRoom(server, "bob");

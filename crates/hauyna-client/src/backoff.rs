@@ -1,5 +1,5 @@
-//! When the next attempt is made: full jitter over a delay that grows, forgotten after a stable while. Pure: instants and
-//! randomness are given. The task asks it after every loss.
+//! When the next attempt is made: full jitter over a delay that grows, forgotten after a stable while. Pure:
+//! instants and randomness are given. The task asks it after every loss.
 
 use hauyna_protocol::RetryTerms;
 use std::time::Duration;
@@ -48,8 +48,8 @@ impl Backoff {
         self.failures = 0;
     }
 
-    /// Notes the end of a connection. The delay starts over only if the connection was stable, or a server that accepts
-    /// and drops would be asked without any pause.
+    /// Notes the end of a connection. The delay starts over only if the connection was stable, or a server
+    /// that accepts and drops would be asked without any pause.
     pub(crate) fn note_lost(&mut self, now: Instant) {
         if self.connected_at.take().is_some_and(|since| now.duration_since(since) >= STABLE_AFTER) {
             self.attempts = 0;
@@ -66,7 +66,8 @@ impl Backoff {
         self.attempts
     }
 
-    /// Counts an attempt and gives the pause before it; `None` when there have been enough. `random` is in [0, 1).
+    /// Counts an attempt and gives the pause before it; `None` when there have been enough. `random` is in
+    /// [0, 1).
     pub(crate) fn next(&mut self, random: f64) -> Option<Duration> {
         if self.terms.max_attempts.is_some_and(|most| self.failures >= most) {
             return None;
@@ -89,8 +90,8 @@ impl Backoff {
         self.moved_at = Some(now);
     }
 
-    /// The earliest moment of the next move, whatever a server says: at once after a stable while, else after pauses that
-    /// grow from one second to the time after which a connection is stable.
+    /// The earliest moment of the next move, whatever a server says: at once after a stable while, else after
+    /// pauses that grow from one second to the time after which a connection is stable.
     pub(crate) fn next_move(&self, now: Instant) -> Instant {
         let pause = Duration::from_secs(1 << self.moves.min(5)).min(STABLE_AFTER);
         self.moved_at.map_or(now, |last| last + pause)

@@ -4,7 +4,7 @@ use crate::client::{Client, State, TokenSource, boxed_error};
 use crate::connector::{Connector, Endpoint, Network};
 use crate::error::InvalidUrl;
 use crate::random::Random;
-use crate::run::{ClientTask, WakeUps};
+use crate::run::{ClientTask, Target, WakeUps};
 use crate::shared::{Channels, Shared};
 use crate::stream::{Broadcaster, BufferBounds};
 use hauyna_protocol::{Encoding, RetryTerms};
@@ -76,8 +76,9 @@ impl Builder {
         }
     }
 
-    /// Asks for a token before every attempt, and before the credentials end. It goes out as a sub-protocol, which no access
-    /// log records, so it has to consist of the characters of an HTTP token; a JWT does. An error is a failed attempt.
+    /// Asks for a token before every attempt, and before the credentials end. It goes out as a sub-protocol,
+    /// which no access log records, so it has to consist of the characters of an HTTP token; a JWT does. An
+    /// error is a failed attempt.
     ///
     /// # Panics
     ///
@@ -143,8 +144,8 @@ impl Builder {
         self
     }
 
-    /// Sets how long a request may wait to be sent. Default: as long as the server keeps a session that was lost, at least 30 s;
-    /// 120 s before the first session.
+    /// Sets how long a request may wait to be sent. Default: as long as the server keeps a session that was
+    /// lost, at least 30 s; 120 s before the first session.
     pub fn ttl(mut self, ttl: Duration) -> Self {
         self.ttl = Some(ttl);
         self
@@ -162,8 +163,8 @@ impl Builder {
         self
     }
 
-    /// Bounds a message of the server's, in bytes. Default: 16 MiB. A larger one ends the connection; where it comes on the next one
-    /// again, each channel tells a gap.
+    /// Bounds a message of the server's, in bytes. Default: 16 MiB. A larger one ends the connection; where
+    /// it comes on the next one again, each channel tells a gap.
     pub fn max_message(mut self, bytes: usize) -> Self {
         self.options.max_message = bytes;
         self
@@ -175,9 +176,9 @@ impl Builder {
         self
     }
 
-    /// Sets how to come back, whatever the server's policy says. Default: the server's policy, and until it is known 1 s,
-    /// doubled up to 30 s, without end. The client waits a random part of each delay, from nothing to all; it ignores
-    /// `jitter`. `max_attempts` counts failed attempts since the last session.
+    /// Sets how to come back, whatever the server's policy says. Default: the server's policy, and until it
+    /// is known 1 s, doubled up to 30 s, without end. The client waits a random part of each delay, from
+    /// nothing to all; it ignores `jitter`. `max_attempts` counts failed attempts since the last session.
     pub fn retry(mut self, terms: RetryTerms) -> Self {
         self.options.retry = Some(terms);
         self
@@ -194,8 +195,8 @@ impl Builder {
         self
     }
 
-    /// Makes chance repeatable: delays, and the keys of publications, so no two clients of a user may share a seed. For
-    /// simulations.
+    /// Makes chance repeatable: delays, and the keys of publications, so no two clients of a user may share a
+    /// seed. For simulations.
     pub fn seed(mut self, seed: u64) -> Self {
         self.seed = Some(seed);
         self
@@ -208,8 +209,9 @@ impl Builder {
         self
     }
 
-    /// Starts the client. It connects by itself; [`Client::connected`] waits for that, and requests do not need to. In a runtime
-    /// without a timer it ends at once, with [`Closed::TaskEnded`](crate::Closed::TaskEnded).
+    /// Starts the client. It connects by itself; [`Client::connected`] waits for that, and requests do not
+    /// need to. In a runtime without a timer it ends at once, with
+    /// [`Closed::TaskEnded`](crate::Closed::TaskEnded).
     ///
     /// # Errors
     ///
@@ -242,7 +244,8 @@ impl Builder {
         });
         let connector = self.connector.unwrap_or_else(|| Arc::new(self.network));
         let (commands, incoming) = mpsc::channel(COMMAND_CAPACITY);
-        let run = ClientTask::new(self.options, (endpoint, connector), shared.clone(), incoming, random);
+        let run =
+            ClientTask::new(self.options, Target { endpoint, connector }, shared.clone(), incoming, random);
         tokio::spawn(run.run());
         Ok(Client::new(commands, shared))
     }
@@ -254,7 +257,8 @@ impl fmt::Debug for Builder {
     }
 }
 
-/// How long a request waits for a connection before a session has told its window: that of a server by default.
+/// How long a request waits for a connection before a session has told its window: that of a server by
+/// default.
 const DEFAULT_STREAM_BYTES: Duration = Duration::from_secs(120);
 /// Commands that may wait for the task; whoever has more to say waits too.
 const COMMAND_CAPACITY: usize = 256;

@@ -57,8 +57,8 @@ impl<T> Call<T> {
         self
     }
 
-    /// Makes it fail at once where there is no connection, with [`Error::NotConnected`]. It is sent on no later one: where it is lost
-    /// with the connection, the error is that or [`Error::OutcomeUnknown`].
+    /// Makes it fail at once where there is no connection, with [`Error::NotConnected`]. It is sent on no
+    /// later one: where it is lost with the connection, the error is that or [`Error::OutcomeUnknown`].
     pub fn volatile(mut self) -> Self {
         self.wait_policy = WaitPolicy::Volatile;
         self
@@ -78,10 +78,10 @@ impl<T> Call<T> {
         self
     }
 
-    /// Says whether this connection gets its own publication live; by default it does. With `false` whoever shows it at once needs
-    /// not recognise it: its position is in the answer, and the history has it. What is recovered after a loss has it only where
-    /// others published just before and their publications were lost on the way.
-    /// Requests other than publications into a channel have none.
+    /// Says whether this connection gets its own publication live; by default it does. With `false` whoever
+    /// shows it at once needs not recognise it: its position is in the answer, and the history has it. What
+    /// is recovered after a loss has it only where others published just before and their publications were
+    /// lost on the way. Requests other than publications into a channel have none.
     pub fn echo(mut self, wanted: bool) -> Self {
         if let Ok(Draft::Publish { echo, .. }) = &mut self.draft {
             *echo = wanted;
@@ -89,7 +89,8 @@ impl<T> Call<T> {
         self
     }
 
-    /// Says that an event may be done twice: it is sent again where its answer was lost. Publications always are.
+    /// Says that an event may be done twice: it is sent again where its answer was lost. Publications always
+    /// are.
     pub fn repeatable(mut self) -> Self {
         if let Ok(Draft::Event { repeat, .. }) = &mut self.draft {
             *repeat = Repeat::Harmless;

@@ -1,5 +1,5 @@
-//! A channel as the application sees it: subscribe, publish, streams of what happens in it, who is there. Handles are cheap;
-//! all of one name share one subscription. The work is the task's.
+//! A channel as the application sees it: subscribe, publish, streams of what happens in it, who is there.
+//! Handles are cheap; all of one name share one subscription. The work is the task's.
 
 use crate::call::Call;
 use crate::client::Client;
@@ -42,7 +42,8 @@ impl<M> Channel<M> {
         &self.shared.name
     }
 
-    /// Subscribes, now and after every reconnect, until [`unsubscribe`](Self::unsubscribe). Await what it returns.
+    /// Subscribes, now and after every reconnect, until [`unsubscribe`](Self::unsubscribe). Await what it
+    /// returns.
     ///
     /// What the server subscribes this client to is there without it.
     pub fn subscribe(&self) -> SubscribeBuilder {
@@ -51,8 +52,8 @@ impl<M> Channel<M> {
         SubscribeBuilder::new(self.client.clone(), wish)
     }
 
-    /// Ends the subscription, also one that the session would bring back after a reconnect. What was received waits in the
-    /// streams still.
+    /// Ends the subscription, also one that the session would bring back after a reconnect. What was received
+    /// waits in the streams still.
     ///
     /// # Errors
     ///
@@ -64,14 +65,16 @@ impl<M> Channel<M> {
         self.client.answer(answer).await.map(|_| ())
     }
 
-    /// Returns where this client stands: the last publication it has received, which may wait in the streams still. What the
-    /// application has dealt with, and goes on from in another life, is told by [`Publication::position`].
+    /// Returns where this client stands: the last publication it has received, which may wait in the streams
+    /// still. What the application has dealt with, and goes on from in another life, is told by
+    /// [`Publication::position`].
     #[must_use]
     pub fn position(&self) -> Option<Position> {
         *self.shared.position.lock()
     }
 
-    /// Returns who is present, as far as the server has told: a snapshot, and the way to change what this connection shows.
+    /// Returns who is present, as far as the server has told: a snapshot, and the way to change what this
+    /// connection shows.
     #[must_use]
     pub fn presence(&self) -> ChannelPresence {
         let snapshot = self.shared.roster.lock().presence();
@@ -93,11 +96,11 @@ impl<M> Channel<M> {
         self.reader(Filter::Events(kind.into()), read_event)
     }
 
-    /// Sends a client event to the other subscribers: something that is outdated a moment later, such as a cursor. It has no
-    /// answer and no place in the history, and does not come back to this connection.
+    /// Sends a client event to the other subscribers: something that is outdated a moment later, such as a
+    /// cursor. It has no answer and no place in the history, and does not come back to this connection.
     ///
-    /// Without a subscription or a connection it is dropped. It is sent no more often than the channel allows; of each kind only
-    /// the latest waits for its turn, so the last one is always sent.
+    /// Without a subscription or a connection it is dropped. It is sent no more often than the channel
+    /// allows; of each kind only the latest waits for its turn, so the last one is always sent.
     ///
     /// # Errors
     ///
@@ -138,7 +141,8 @@ impl<M> Channel<M> {
         Ok(())
     }
 
-    /// Streams the client events of one kind that other subscribers [`send`](Self::send), their data read into `T`.
+    /// Streams the client events of one kind that other subscribers [`send`](Self::send), their data read
+    /// into `T`.
     #[must_use]
     pub fn client_events<T: DeserializeOwned>(&self, event: &str) -> Stream<ClientEvent<T>> {
         self.reader(Filter::ClientEvents(event.into()), ClientEvent::read)
@@ -153,7 +157,8 @@ impl<M> Channel<M> {
         })
     }
 
-    /// Streams the places where messages of this channel may be missing. [`messages`](Self::messages) has them too.
+    /// Streams the places where messages of this channel may be missing. [`messages`](Self::messages) has
+    /// them too.
     #[must_use]
     pub fn gaps(&self) -> Stream<Gap> {
         self.reader(Filter::Gaps, read_gap)
@@ -165,8 +170,8 @@ impl<M> Channel<M> {
 }
 
 impl<M: DeserializeOwned> Channel<M> {
-    /// Streams the publications from now on, each once and in order; a [`StreamError::Gap`] stands where that cannot be
-    /// proved.
+    /// Streams the publications from now on, each once and in order; a [`StreamError::Gap`] stands where that
+    /// cannot be proved.
     #[must_use]
     pub fn messages(&self) -> Stream<Publication<M>> {
         self.reader(Filter::Messages, |note| match note {
@@ -181,8 +186,8 @@ impl<M: DeserializeOwned> Channel<M> {
         HistoryRequest::new(self.client.clone(), self.shared.name.clone())
     }
 
-    /// Streams the publications of the past, newest first, to the beginning: what a reader sees who scrolls back. It asks the
-    /// server for a page whenever the last one is used up.
+    /// Streams the publications of the past, newest first, to the beginning: what a reader sees who scrolls
+    /// back. It asks the server for a page whenever the last one is used up.
     ///
     /// ```
     /// use hauyna::{ChannelOptions, Handler, Hub};
@@ -214,10 +219,11 @@ impl<M: DeserializeOwned> Channel<M> {
 }
 
 impl<M: Serialize> Channel<M> {
-    /// Publishes. Await what it returns: the position, or `None` where the channel does not number its publications.
+    /// Publishes. Await what it returns: the position, or `None` where the channel does not number its
+    /// publications.
     ///
-    /// It is done once, however often the connection is lost meanwhile; where that cannot be known, the error is
-    /// [`Error::OutcomeUnknown`].
+    /// It is done once, however often the connection is lost meanwhile; where that cannot be known, the error
+    /// is [`Error::OutcomeUnknown`].
     pub fn publish(&self, content: &M) -> Call<Option<Position>> {
         let channel = self.shared.name.clone();
         let key = self.client.key();

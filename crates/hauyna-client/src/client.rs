@@ -1,4 +1,5 @@
-//! The public face: the handle on a client, its states, and its verbs. The work is done by the client's one task.
+//! The public face: the handle on a client, its states, and its verbs. The work is done by the client's one
+//! task.
 
 use crate::builder::Builder;
 use crate::call::Call;
@@ -25,8 +26,8 @@ use tokio::time::Instant;
 
 /// A connection to a hauyna server that comes back by itself.
 ///
-/// Clones are handles on the same client. When the last one is gone – channels hold one each, streams do not – the client
-/// closes.
+/// Clones are handles on the same client. When the last one is gone – channels hold one each, streams do not
+/// – the client closes.
 ///
 /// ```
 /// use hauyna::{ChannelOptions, Handler, Hub};
@@ -117,13 +118,15 @@ impl Client {
     ///
     /// # Errors
     ///
-    /// The client is closed, with the reason: the server answered with a status that another attempt will not change, such as 401
-    /// without a source of tokens, 403 or 404; it closed with a code that means to stay away; or the attempts are used up.
+    /// The client is closed, with the reason: the server answered with a status that another attempt will not
+    /// change, such as 401 without a source of tokens, 403 or 404; it closed with a code that means to stay
+    /// away; or the attempts are used up.
     ///
     /// # Cancel safety
     ///
-    /// Dropping it changes nothing: the client goes on to connect. So a time-out around it is how long you wait, and
-    /// [`last_failure`](Self::last_failure) says what stood in the way; [`close`](Self::close) ends the attempts.
+    /// Dropping it changes nothing: the client goes on to connect. So a time-out around it is how long you
+    /// wait, and [`last_failure`](Self::last_failure) says what stood in the way; [`close`](Self::close) ends
+    /// the attempts.
     ///
     /// ```
     /// use hauyna_client::{Client, Endpoint};
@@ -170,8 +173,8 @@ impl Client {
         self.shared.last_failure.lock().clone()
     }
 
-    /// Returns when the next attempt to connect is made; `None` while one is under way, without a network, and where none is
-    /// planned. It is known when the state changes to [`State::Reconnecting`].
+    /// Returns when the next attempt to connect is made; `None` while one is under way, without a network,
+    /// and where none is planned. It is known when the state changes to [`State::Reconnecting`].
     #[must_use]
     pub fn retry_at(&self) -> Option<Instant> {
         *self.shared.retry_at.lock()
@@ -197,9 +200,11 @@ impl Client {
         Channel::new(self.clone(), shared)
     }
 
-    /// Asks the application: sends the event `name` with the fields of `data`, an object, and gives what its handler returns.
+    /// Asks the application: sends the event `name` with the fields of `data`, an object, and gives what its
+    /// handler returns.
     ///
-    /// Without [`repeatable`](Call::repeatable), one whose answer was lost fails with [`Error::OutcomeUnknown`].
+    /// Without [`repeatable`](Call::repeatable), one whose answer was lost fails with
+    /// [`Error::OutcomeUnknown`].
     pub fn request<R: DeserializeOwned>(&self, name: &str, data: &(impl Serialize + ?Sized)) -> Call<R> {
         let draft =
             object(data).map(|body| Draft::Event { name: name.to_owned(), body, repeat: Repeat::Never });
@@ -244,8 +249,8 @@ impl Client {
         self.reader(Filter::Directs, Direct::read)
     }
 
-    /// Streams the messages of one `type` that the protocol itself does not know, through whatever channel they come, as
-    /// whole objects. `connection_state` is among them.
+    /// Streams the messages of one `type` that the protocol itself does not know, through whatever channel
+    /// they come, as whole objects. `connection_state` is among them.
     #[must_use]
     pub fn events<T: DeserializeOwned>(&self, kind: &str) -> Stream<T> {
         self.reader(Filter::Events(kind.into()), read_event)
@@ -266,8 +271,8 @@ impl Client {
         })
     }
 
-    /// Says that the network is back, or that there is reason to doubt the connection: one that lives has five seconds to show
-    /// it, and one that does not is attempted at once, after giving up too.
+    /// Says that the network is back, or that there is reason to doubt the connection: one that lives has
+    /// five seconds to show it, and one that does not is attempted at once, after giving up too.
     ///
     /// # Errors
     ///
@@ -276,8 +281,8 @@ impl Client {
         self.command_done(Command::Reconnect).await
     }
 
-    /// Says that there is no network: no attempts are made, nor counted, until [`reconnect`](Self::reconnect). A connection that
-    /// is there stays until it is lost.
+    /// Says that there is no network: no attempts are made, nor counted, until
+    /// [`reconnect`](Self::reconnect). A connection that is there stays until it is lost.
     ///
     /// # Errors
     ///
@@ -293,7 +298,8 @@ impl Client {
         obeyed.await.map_err(|_| self.closed())
     }
 
-    /// Ends the connection, the session and the client. What was not answered fails; streams end behind what waits in them.
+    /// Ends the connection, the session and the client. What was not answered fails; streams end behind what
+    /// waits in them.
     pub async fn close(&self) {
         let (reply, done) = oneshot::channel();
         if self.commands.send(Command::Close(reply)).await.is_ok() {

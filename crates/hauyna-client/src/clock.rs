@@ -1,4 +1,5 @@
-//! Moments, with arithmetic that no duration of a user's can break. Everything of this crate that waits computes by it.
+//! Moments, with arithmetic that no duration of a user's can break. Everything of this crate that waits
+//! computes by it.
 
 use std::time::{Duration, SystemTime};
 use tokio::time::Instant;

@@ -1,5 +1,5 @@
-//! What can go wrong with a request, a connection and a stream, each by its own type. No text of the peer's is trusted to
-//! be short.
+//! What can go wrong with a request, a connection and a stream, each by its own type. No text of the peer's
+//! is trusted to be short.
 
 use crate::gap::Gap;
 use hauyna_protocol::ErrorType;
@@ -22,8 +22,8 @@ pub enum Error {
     /// It was sent, and no answer came in time. It may have been done.
     #[error("no answer in time")]
     Timeout,
-    /// It was sent, the connection was lost before the answer, and a repetition might do it twice, or was refused. It may have been
-    /// done.
+    /// It was sent, the connection was lost before the answer, and a repetition might do it twice, or was
+    /// refused. It may have been done.
     #[error("the connection was lost before the answer")]
     OutcomeUnknown,
     /// It was `volatile`, and there is no connection: nothing has happened.
@@ -36,13 +36,14 @@ pub enum Error {
     #[error("the client is closed: {0}")]
     Closed(Closed),
     /// The attempts that the retry policy grants are used up: nothing has happened.
-    /// [`Client::reconnect`](crate::Client::reconnect) begins anew.
+    /// [`Client::reconnect`](crate::Client::reconnect) begins again.
     #[error("the attempts to connect are used up")]
     GaveUp,
     /// The application has ended the subscription before it was there.
     #[error("unsubscribed meanwhile")]
     Unsubscribed,
-    /// What was to be sent cannot be JSON, is not the object that it has to be, or is larger than the whole outbox.
+    /// What was to be sent cannot be JSON, is not the object that it has to be, or is larger than the whole
+    /// outbox.
     #[error("cannot be sent: {0}")]
     Unsendable(String),
     /// The answer is not of the type that was asked for.
@@ -61,7 +62,8 @@ impl Error {
         }
     }
 
-    /// Returns the word for this kind of error, which is the same in the client in TypeScript (`HauynaError.kind`).
+    /// Returns the word for this kind of error, which is the same in the client in TypeScript
+    /// (`HauynaError.kind`).
     #[must_use]
     pub const fn kind(&self) -> &'static str {
         match self {
@@ -113,7 +115,8 @@ pub struct Refusal {
 }
 
 impl Refusal {
-    /// Returns how long to wait before a request that is `rate_limited` is made again, where the server says so.
+    /// Returns how long to wait before a request that is `rate_limited` is made again, where the server says
+    /// so.
     #[must_use]
     pub fn retry_after(&self) -> Option<Duration> {
         #[derive(serde::Deserialize)]
@@ -167,7 +170,8 @@ pub enum Closed {
         /// The HTTP status.
         status: u16,
     },
-    /// The handshake cannot be written, because the token or the address has characters that HTTP does not allow there.
+    /// The handshake cannot be written, because the token or the address has characters that HTTP does not
+    /// allow there.
     InvalidRequest,
     /// Every attempt that the retry policy grants has failed.
     GaveUp,

@@ -1,5 +1,6 @@
-//! Client events: what is outdated a moment later, such as a cursor or who is typing. The queue of those that wait to be sent,
-//! one for each channel, and the ones of others as the application reads them. Pure; the task sends from it.
+//! Client events: what is outdated a moment later, such as a cursor or who is typing. The queue of those that
+//! wait to be sent, one for each channel, and the ones of others as the application reads them. Pure; the
+//! task sends from it.
 
 use crate::error::StreamError;
 use crate::stream::Notification;
@@ -32,7 +33,8 @@ impl<T: DeserializeOwned> ClientEvent<T> {
     }
 }
 
-/// The events of this client that wait to be sent into one channel: of each kind the latest, no more often than the channel allows.
+/// The events of this client that wait to be sent into one channel: of each kind the latest, no more often
+/// than the channel allows.
 #[derive(Debug, Default)]
 pub(crate) struct EventQueue {
     /// The kinds that the channel allows; `None` without a subscription on a connection.
@@ -67,7 +69,8 @@ pub(crate) enum PutResult {
 }
 
 impl EventQueue {
-    /// A subscription is live, and allows these kinds, each so many times a second. What waits goes on waiting.
+    /// A subscription is live, and allows these kinds, each so many times a second. What waits goes on
+    /// waiting.
     pub(crate) fn open(&mut self, rates: &BTreeMap<String, u32>) {
         let mut old = self.kinds.take().unwrap_or_default();
         let kinds = rates.iter().map(|(name, per_second)| {

@@ -1,4 +1,5 @@
-//! Where messages of a channel may be missing, and why. The session finds gaps, the task tells them, streams carry them.
+//! Where messages of a channel may be missing, and why. The session finds gaps, the task tells them, streams
+//! carry them.
 
 use crate::error::StreamError;
 use crate::stream::Notification;

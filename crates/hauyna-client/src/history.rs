@@ -1,5 +1,5 @@
-//! Publications of the past: a page of them, or all of them from a place to the beginning. Made by `Channel::history` and
-//! `Channel::older`.
+//! Publications of the past: a page of them, or all of them from a place to the beginning. Made by
+//! `Channel::history` and `Channel::older`.
 
 use crate::call::Call;
 use crate::client::Client;
@@ -83,8 +83,8 @@ pub struct HistoryMessages<M> {
     pub messages: Vec<Publication<M>>,
     /// The end of the stream.
     pub position: Position,
-    /// The offset of the oldest publication that the server keeps, or the one after the end where it keeps none. Where it
-    /// is not 1, older ones are gone.
+    /// The offset of the oldest publication that the server keeps, or the one after the end where it keeps
+    /// none. Where it is not 1, older ones are gone.
     pub oldest: u64,
     /// The position of the last message of the page, also where that is left out: the next page starts there.
     pub last: Option<Position>,
@@ -143,9 +143,10 @@ fn has_older(before: Option<Position>, last: Option<Position>) -> bool {
 
 /// Publications of the past, newest first; see [`Channel::older`](crate::Channel::older).
 ///
-/// It is a [`futures_core::Stream`]; [`next`](Self::next) needs no further crate. A content of another type is
-/// [`Error::Unreadable`] in its place, and the stream goes on. It ends with the oldest publication that the server keeps, or with
-/// another error: a new one that begins [`before`](Self::before) the last publication goes on.
+/// It is a [`futures_core::Stream`]; [`next`](Self::next) needs no further crate. A content of another type
+/// is [`Error::Unreadable`] in its place, and the stream goes on. It ends with the oldest publication that
+/// the server keeps, or with another error: a new one that begins [`before`](Self::before) the last
+/// publication goes on.
 #[must_use = "nothing is asked before it is read"]
 pub struct OlderPages<M> {
     client: Client,
@@ -167,7 +168,8 @@ impl<M> OlderPages<M> {
         Self { client, channel, before: None, limit: None, pending_page: asked, page, is_over: false }
     }
 
-    /// Begins before a position, such as that of the oldest publication that is shown. Default: with the newest.
+    /// Begins before a position, such as that of the oldest publication that is shown. Default: with the
+    /// newest.
     pub fn before(mut self, position: Position) -> Self {
         self.before = Some(position);
         self

@@ -1,8 +1,10 @@
-//! The Rust client of [hauyna](https://github.com/hauyna/hauyna): channels, presence and requests over a connection that comes back by itself.
+//! The Rust client of [hauyna](https://github.com/hauyna/hauyna): channels, presence and requests over a
+//! connection that comes back by itself.
 //!
-//! [`Client`] is the handle, [`Channel`] a channel of it, [`Stream`] what happens in either, [`Call`] a request that is about
-//! to be made. One task does the work: it connects (`socket`, `backoff`, `liveness`), keeps what survives a socket
-//! (`session`, `outbox`, `presence`: pure data), and hands out what it hears (`stream`).
+//! [`Client`] is the handle, [`Channel`] a channel of it, [`Stream`] what happens in either, [`Call`] a
+//! request that is about to be made. One task does the work: it connects (`socket`, `backoff`, `liveness`),
+//! keeps what survives a socket (`session`, `outbox`, `presence`: pure data), and hands out what it hears
+//! (`stream`).
 
 #![doc = include_str!("../README.md")]
 

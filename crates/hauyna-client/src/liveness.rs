@@ -1,5 +1,5 @@
-//! Whether the server is still there: a ping after silence, and the end after too much of it. Pure: instants are given.
-//! The task asks it whenever its timer fires.
+//! Whether the server is still there: a ping after silence, and the end after too much of it. Pure: instants
+//! are given. The task asks it whenever its timer fires.
 
 use hauyna_protocol::HeartbeatTerms;
 use std::time::Duration;

@@ -1,5 +1,5 @@
-//! What the client tells the log, by `tracing`: the target is `hauyna_client`, and no line holds a payload, a token, or a
-//! text of the peer's that is not escaped.
+//! What the client tells the log, by `tracing`: the target is `hauyna_client`, and no line holds a payload, a
+//! token, or a text of the peer's that is not escaped.
 
 use crate::connector::Endpoint;
 use crate::error::Closed;
@@ -9,8 +9,9 @@ use std::collections::BTreeSet;
 use std::fmt;
 use std::time::Duration;
 
-/// Logs what may come in series. Of failed attempts the first, and the one that ends the client, is a warning, and the connection
-/// that ends the series is information. Everything else about attempts is for those who debug.
+/// Logs what may come in series. Of failed attempts the first, and the one that ends the client, is a
+/// warning, and the connection that ends the series is information. Everything else about attempts is for
+/// those who debug.
 #[derive(Debug)]
 pub(crate) struct FailureLog {
     /// The address without what may be secret in it.
@@ -59,8 +60,8 @@ impl FailureLog {
         }
     }
 
-    /// Logs an error that answers nothing: each kind once a connection as a warning, for a client event that is refused may be
-    /// one of many.
+    /// Logs an error that answers nothing: each kind once a connection as a warning, for a client event that
+    /// is refused may be one of many.
     pub(crate) fn log_unasked_answer(&mut self, error_type: &str) {
         // What a peer calls an error is not trusted to be short, nor to be one of a few.
         let error_type: String = error_type.chars().take(MAX_TEXT_CHARS).collect();
@@ -72,7 +73,8 @@ impl FailureLog {
         }
     }
 
-    /// Logs what is no message: the first on a connection as a warning, for an application may send such all the time.
+    /// Logs what is no message: the first on a connection as a warning, for an application may send such all
+    /// the time.
     pub(crate) fn log_unreadable(&mut self, fault: &hauyna_protocol::Fault) {
         if std::mem::replace(&mut self.was_unreadable, true) {
             tracing::debug!(target: TARGET, error = %fault, "the server sent what is no message");
@@ -115,8 +117,8 @@ pub(crate) fn log_dropped(channel: &str) {
     tracing::debug!(target: TARGET, ?channel, "a share of a subscription is dropped, and ends");
 }
 
-/// Logs a message by its head, for those who debug: nothing is read of it otherwise. What an application puts there is no longer than
-/// a name.
+/// Logs a message by its head, for those who debug: nothing is read of it otherwise. What an application puts
+/// there is no longer than a name.
 pub(crate) fn log_message(direction: Direction, encoding: Encoding, payload: &[u8]) {
     #[derive(Default, serde::Deserialize)]
     struct Head {

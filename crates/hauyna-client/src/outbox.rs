@@ -1,5 +1,6 @@
-//! The requests of the application that have no answer yet: in their order, bounded in number and bytes, each with its life
-//! time, and what becomes of each when the connection is lost. Pure: instants are given. The task sends from it.
+//! The requests of the application that have no answer yet: in their order, bounded in number and bytes, each
+//! with its life time, and what becomes of each when the connection is lost. Pure: instants are given. The
+//! task sends from it.
 
 mod draft;
 
@@ -147,7 +148,8 @@ impl Outbox {
         self.queue.iter().any(|queued| matches!(queued.phase, Phase::Sent(_)))
     }
 
-    /// Gives the first request that is to be sent, and takes it as sent. Those about a channel that is held stay in their place.
+    /// Gives the first request that is to be sent, and takes it as sent. Those about a channel that is held
+    /// stay in their place.
     pub(crate) fn next(&mut self, now: Moment, is_held: impl Fn(&str) -> bool) -> Option<(u64, &Draft)> {
         let at = loop {
             let is_next = |queued: &Queued| {
@@ -249,8 +251,9 @@ impl Outbox {
         });
     }
 
-    /// The next connection is there. What was sent and needs the server's memory – of one channel, or, asked for `None`, of
-    /// everything – fails, unless that has lived on. Returns whether that is not known yet of some.
+    /// The next connection is there. What was sent and needs the server's memory – of one channel, or, asked
+    /// for `None`, of everything – fails, unless that has lived on. Returns whether that is not known yet of
+    /// some.
     pub(crate) fn session_restored(&mut self, memory: impl Fn(Option<&str>) -> ServerMemory) -> bool {
         let memory = |queued: &Queued| match queued.entry.draft.after_loss() {
             AfterLoss::WhileRemembered(channel) if queued.phase == Phase::Interrupted => memory(channel),

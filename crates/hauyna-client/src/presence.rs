@@ -1,5 +1,5 @@
-//! Who is present in one channel, as the server's messages tell it, by their numbers. Pure. A new list is compared with the
-//! old one, so that a reconnect is no flood of joins.
+//! Who is present in one channel, as the server's messages tell it, by their numbers. Pure. A new list is
+//! compared with the old one, so that a reconnect is no flood of joins.
 
 use crate::call::Call;
 use crate::channel::{PresenceUpdate, object};
@@ -31,8 +31,9 @@ pub struct Member {
     pub metadata: Value,
     /// How many connections the user has in the channel.
     pub connections: u64,
-    /// Those of them that the server has told, by their id. Where one went and others stay, the server does not tell which: it is
-    /// empty then, until it tells all of them, as where it is asked to ([`ChannelPresence::refresh`]).
+    /// Those of them that the server has told, by their id. Where one went and others stay, the server does
+    /// not tell which: it is empty then, until it tells all of them, as where it is asked to
+    /// ([`ChannelPresence::refresh`]).
     pub devices: BTreeMap<String, Device>,
 }
 
@@ -46,8 +47,8 @@ pub struct Device {
     pub joined_at: u64,
 }
 
-/// Who is present in a channel: a snapshot, which later changes leave alone. A clone costs nothing, and two snapshots between
-/// which nothing has changed share their members.
+/// Who is present in a channel: a snapshot, which later changes leave alone. A clone costs nothing, and two
+/// snapshots between which nothing has changed share their members.
 #[derive(Clone, Debug, Default, PartialEq)]
 #[non_exhaustive]
 pub struct Presence {
@@ -73,8 +74,9 @@ impl ChannelPresence {
         Self { client, channel, snapshot }
     }
 
-    /// Replaces the metadata of this connection in the channel by the fields of `metadata`, an object; a later subscription
-    /// of the same user begins with it. Await what it returns. Others are told by an update of their presence.
+    /// Replaces the metadata of this connection in the channel by the fields of `metadata`, an object; a
+    /// later subscription of the same user begins with it. Await what it returns. Others are told by an
+    /// update of their presence.
     ///
     /// It fails with `not_subscribed` without a subscription, and where the channel shows no presence.
     ///
@@ -89,9 +91,10 @@ impl ChannelPresence {
         Call::new(self.client.clone(), draft, |_| Ok(()))
     }
 
-    /// Asks for the list anew, as where somebody's `devices` are not known, and returns when it is there or will not come. What it
-    /// changes is told by [`Channel::presence_updates`](crate::Channel::presence_updates), and in the snapshots of later. Without a
-    /// list it does nothing.
+    /// Asks for the list again, as where somebody's `devices` are not known, and returns when it is there or
+    /// will not come. What it changes is told by
+    /// [`Channel::presence_updates`](crate::Channel::presence_updates), and in the snapshots of later.
+    /// Without a list it does nothing.
     ///
     /// # Errors
     ///
@@ -160,7 +163,7 @@ enum BufferedChange {
 pub(crate) enum PageResult {
     /// Nothing: the list is whole, or is not wanted any more.
     Whole,
-    /// The list is whole, and a number was skipped since: it has to be asked for anew.
+    /// The list is whole, and a number was skipped since: it has to be asked for again.
     Skipped,
     /// The page after this user.
     More(String),
@@ -276,7 +279,8 @@ impl Roster {
         is_new
     }
 
-    /// Takes a page of the list that was asked for, or that there is none; tells what that changed, and what follows.
+    /// Takes a page of the list that was asked for, or that there is none; tells what that changed, and what
+    /// follows.
     pub(crate) fn page(&mut self, page: Option<PresencePage>) -> (Vec<PresenceUpdate>, PageResult) {
         // A list that the server told meanwhile is newer.
         let Some(mut listing) = self.listing.take() else { return (Vec::new(), PageResult::Whole) };

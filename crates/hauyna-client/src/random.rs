@@ -1,14 +1,16 @@
-//! Where the client's chance comes from: delays, masks and keys. Of a seed where there is one, so that a simulation can be
-//! repeated; else of the system.
+//! Where the client's chance comes from: delays, masks and keys. Of a seed where there is one, so that a
+//! simulation can be repeated; else of the system.
 
-/// A stream of random numbers (SplitMix64), for all that need not resist an attacker, and masks, which should.
+/// A stream of random numbers (SplitMix64), for all that need not resist an attacker, and masks, which
+/// should.
 #[derive(Debug)]
 pub(crate) struct Random {
     state: u64,
     masks: MaskSource,
 }
 
-/// A mask must not be guessed by whoever chooses what is masked (RFC 6455 §5.3); a simulation has nobody to fear.
+/// A mask must not be guessed by whoever chooses what is masked (RFC 6455 §5.3); a simulation has nobody to
+/// fear.
 #[derive(Debug)]
 enum MaskSource {
     Seeded,

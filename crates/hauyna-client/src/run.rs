@@ -1,5 +1,6 @@
-//! The client's one task: it waits for whatever happens next – a command, bytes, a moment – and hands it to `travel` (coming
-//! and going), `hear` (what the server says) or `ask` (what goes out). Nothing else touches the sockets.
+//! The client's one task: it waits for whatever happens next – a command, bytes, a moment – and hands it to
+//! `travel` (coming and going), `hear` (what the server says) or `ask` (what goes out). Nothing else touches
+//! the sockets.
 
 mod catch_up;
 mod deadlines;
@@ -72,7 +73,8 @@ pub(crate) struct ClientTask {
     /// Whether the attempt under way carries the token of the session.
     is_resuming: bool,
     session: Session,
-    /// Whether a session began anew since what was sent and cut was last judged: one that was resumed vouches for it.
+    /// Whether a session began again since what was sent and cut was last judged: one that was resumed
+    /// vouches for it.
     needs_judgement: bool,
     /// Whether the last connection was lost for a message that could not be read.
     was_unreadable: bool,
@@ -91,11 +93,12 @@ pub(crate) struct ClientTask {
     subscribe_queue: SubscribeQueue,
     /// The channels in which client events wait, with the moment at which the next one may be sent.
     events: BTreeMap<String, Instant>,
-    /// Channels that were unsubscribed from, until the server has said that it knows, with the number of the last such call.
-    /// Outlives connections.
+    /// Channels that were unsubscribed from, until the server has said that it knows, with the number of the
+    /// last such call. Outlives connections.
     given_up_requests: BTreeMap<String, u64>,
-    /// Channels to which the server has a subscription of this client, as far as it has said, or may have one whose end it has
-    /// refused. With those that it was asked for on a connection that was lost, they stay until the next session begins.
+    /// Channels to which the server has a subscription of this client, as far as it has said, or may have one
+    /// whose end it has refused. With those that it was asked for on a connection that was lost, they stay
+    /// until the next session begins.
     server_subscriptions: BTreeSet<String>,
     catching_up: BTreeMap<String, HeldMessages>,
     ids: u64,
@@ -125,20 +128,26 @@ enum Input {
     Time,
 }
 
+/// Where the client connects to, and by which network.
+pub(crate) struct Target {
+    pub(crate) endpoint: Endpoint,
+    pub(crate) connector: Arc<dyn Connector>,
+}
+
 impl ClientTask {
     pub(crate) fn new(
         options: Options,
-        (endpoint, connector): (Endpoint, Arc<dyn Connector>),
+        target: Target,
         shared: Arc<Shared>,
         commands: mpsc::Receiver<Command>,
         random: Random,
     ) -> Self {
         let (most, most_bytes) = options.outbox;
-        let (backoff, failure_log) = (Backoff::new(options.retry), FailureLog::new(&endpoint));
+        let (backoff, failure_log) = (Backoff::new(options.retry), FailureLog::new(&target.endpoint));
         Self {
             options,
-            endpoint,
-            connector,
+            endpoint: target.endpoint,
+            connector: target.connector,
             shared,
             commands,
             random,
@@ -370,5 +379,6 @@ fn poll_next(next: &mut Next, cx: &mut Context<'_>, random: &mut Random) -> Poll
 const INPUT_SOURCES: usize = 7;
 /// How late a timer is of a process that slept.
 const LONG_SLEEP: Duration = Duration::from_millis(100);
-/// How often the socket is read before a time-out counts: enough for 1 MiB, and not so often that time-outs never do.
+/// How often the socket is read before a time-out counts: enough for 1 MiB, and not so often that time-outs
+/// never do.
 const MAX_READS: usize = 64;

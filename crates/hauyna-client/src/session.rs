@@ -1,5 +1,5 @@
-//! What survives a socket: the token, the subscriptions and where each stands. It decides what is a duplicate, what a gap,
-//! and what a recovery proves. Pure; the task feeds it with what was received.
+//! What survives a socket: the token, the subscriptions and where each stands. It decides what is a
+//! duplicate, what a gap, and what a recovery proves. Pure; the task feeds it with what was received.
 
 mod place;
 
@@ -95,7 +95,8 @@ impl Session {
         }
     }
 
-    /// Whether the server has said that a subscription is there. What comes of a channel without is left of an earlier one.
+    /// Whether the server has said that a subscription is there. What comes of a channel without is left of
+    /// an earlier one.
     pub(crate) fn is_live(&self, channel: &str) -> bool {
         self.places.get(channel).is_some_and(|place| place.state == SubscriptionState::Live)
     }
@@ -187,8 +188,8 @@ impl Session {
         Verdict::Deliver
     }
 
-    /// A publication of this client's, which it does not get live, stands here. It is seen where it is the next one: nothing that
-    /// was not lies before it.
+    /// A publication of this client's, which it does not get live, stands here. It is seen where it is the
+    /// next one: nothing that was not lies before it.
     pub(crate) fn publishes(&mut self, channel: &str, at: Position) -> bool {
         let Some(place) = self.live_place(channel).filter(|place| !place.catching_up_to) else {
             return false;
@@ -231,8 +232,8 @@ impl Session {
         MissedMessages::InHistory
     }
 
-    /// More is to be fetched, after the own position or, where that is lost, after the one that the server has named. `false`
-    /// where neither is known.
+    /// More is to be fetched, after the own position or, where that is lost, after the one that the server
+    /// has named. `false` where neither is known.
     pub(crate) fn catch_up_again(
         &mut self,
         channel: &str,
@@ -246,7 +247,8 @@ impl Session {
         place.catching_up_to
     }
 
-    /// Nothing is known any more of where a subscription stands: everything is delivered until the server says so anew.
+    /// Nothing is known any more of where a subscription stands: everything is delivered until the server
+    /// says so again.
     pub(crate) fn lose_position(&mut self, channel: &str) {
         if let Some(place) = self.places.get_mut(channel) {
             (place.position, place.needs_judgement) = (None, false);
@@ -259,8 +261,8 @@ impl Session {
         self.places.values_mut().for_each(|place| place.position = None);
     }
 
-    /// A page of the history is there; `false` if it ends before the own position, and so is of another numbering.
-    /// Under another epoch the numbering has gone on.
+    /// A page of the history is there; `false` if it ends before the own position, and so is of another
+    /// numbering. Under another epoch the numbering has gone on.
     pub(crate) fn take_page(&mut self, channel: &str, end: Position) -> bool {
         let Some(place) = self.places.get_mut(channel) else { return true };
         let Some(position) = &mut place.position else { return true };

@@ -1,4 +1,5 @@
-//! What the handles on a client and its task share: the state, the streams, and the channels that anybody has to do with.
+//! What the handles on a client and its task share: the state, the streams, and the channels that anybody has
+//! to do with.
 
 use crate::client::{SessionInfo, State};
 use crate::events::EventQueue;
@@ -34,7 +35,8 @@ pub(crate) struct Shared {
     /// Makes keys differ from those of other clients of the same user.
     pub(crate) key_prefix: u64,
     pub(crate) keys: AtomicU64,
-    /// The number of the first call that was made after the token source had given the credentials of the last attempt.
+    /// The number of the first call that was made after the token source had given the credentials of the
+    /// last attempt.
     pub(crate) first_after_token: AtomicU64,
 }
 
@@ -90,7 +92,8 @@ impl Channels {
         channels.values().for_each(|shared| shared.feed.close());
     }
 
-    /// Forgets a channel where the caller has the last handle on it, nobody reads, and there is no subscription.
+    /// Forgets a channel where the caller has the last handle on it, nobody reads, and there is no
+    /// subscription.
     pub(crate) fn release(&self, shared: &Arc<ChannelShared>) {
         // The list holds one, and the caller another.
         const LAST_HANDLE: usize = 2;

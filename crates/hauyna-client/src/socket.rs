@@ -1,7 +1,8 @@
-//! One attempt, and the socket that comes of it: token, stream, handshake, then frames in both directions. It answers pings
-//! and closes; what messages mean is not its business. Only the client's task touches it.
+//! One attempt, and the socket that comes of it: token, stream, handshake, then frames in both directions. It
+//! answers pings and closes; what messages mean is not its business. Only the client's task touches it.
 
 use crate::client::TokenSource;
+use crate::codec::Encoded;
 use crate::connector::{Connector, Endpoint, Transport};
 use crate::logger::{self, Direction};
 use crate::random::Random;
@@ -190,12 +191,13 @@ impl Socket {
     }
 
     /// Queues a message; it is written by [`poll`](Self::poll).
-    pub(crate) fn send(&mut self, (opcode, payload): (OpCode, Vec<u8>), random: &mut Random) {
-        logger::log_message(Direction::Sent, self.encoding(), &payload);
-        encode_into(&mut self.write_buffer, opcode, &payload, Some(random.mask()));
+    pub(crate) fn send(&mut self, message: &Encoded, random: &mut Random) {
+        logger::log_message(Direction::Sent, self.encoding(), &message.payload);
+        encode_into(&mut self.write_buffer, message.opcode, &message.payload, Some(random.mask()));
     }
 
-    /// Whether little enough waits to be written that more is welcome. The rest stays in the outbox, which is bounded.
+    /// Whether little enough waits to be written that more is welcome. The rest stays in the outbox, which is
+    /// bounded.
     pub(crate) fn has_room(&self) -> bool {
         self.write_buffer.len() - self.written < MAX_WRITE_BYTES
     }
@@ -344,5 +346,6 @@ impl fmt::Debug for Socket {
 const READ_BYTES: usize = 16 << 10;
 /// Bytes that may wait for the socket before the outbox keeps the rest.
 const MAX_WRITE_BYTES: usize = 64 << 10;
-/// Bytes that may wait for the socket before nothing more is read: more than the answers that may be open at once.
+/// Bytes that may wait for the socket before nothing more is read: more than the answers that may be open at
+/// once.
 const MAX_MESSAGES: usize = 8 << 20;

@@ -1,5 +1,6 @@
-//! Bounded streams: what the client's task puts into them waits in a queue of each reader, which drops its oldest past the
-//! bounds and says how many. The task never waits for a reader, and never runs the application's code.
+//! Bounded streams: what the client's task puts into them waits in a queue of each reader, which drops its
+//! oldest past the bounds and says how many. The task never waits for a reader, and never runs the
+//! application's code.
 
 use crate::channel::PresenceUpdate;
 use crate::client::State;
@@ -14,10 +15,11 @@ use std::pin::Pin;
 use std::sync::{Arc, Weak};
 use std::task::{Context, Poll, Waker};
 
-/// What happens one after another, for as long as the client lives; the item is an error where something is missing.
+/// What happens one after another, for as long as the client lives; the item is an error where something is
+/// missing.
 ///
-/// It is a [`futures_core::Stream`]; [`next`](Self::next) needs no further crate. A reader that is too slow loses
-/// the oldest items and is told so by [`StreamError::Missed`].
+/// It is a [`futures_core::Stream`]; [`next`](Self::next) needs no further crate. A reader that is too slow
+/// loses the oldest items and is told so by [`StreamError::Missed`].
 pub struct Stream<T> {
     queue: Arc<Queue>,
     read: fn(Notification) -> Result<T, StreamError>,

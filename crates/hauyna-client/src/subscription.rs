@@ -80,10 +80,11 @@ impl fmt::Debug for SubscribeBuilder {
     }
 }
 
-/// A subscription that is live: one share of it. Whoever subscribes gets one, and the client is subscribed until the last is
-/// gone, so two parts of a program may use one channel and know nothing of each other.
+/// A subscription that is live: one share of it. Whoever subscribes gets one, and the client is subscribed
+/// until the last is gone, so two parts of a program may use one channel and know nothing of each other.
 ///
-/// The share ends with [`unsubscribe`](Self::unsubscribe), or when the handle is dropped. [`keep`](Self::keep) lets it last.
+/// The share ends with [`unsubscribe`](Self::unsubscribe), or when the handle is dropped.
+/// [`keep`](Self::keep) lets it last.
 ///
 /// ```
 /// use hauyna::{ChannelOptions, Handler, Hub};
@@ -102,8 +103,8 @@ impl fmt::Debug for SubscribeBuilder {
 /// # Ok(()) }
 /// ```
 ///
-/// Keep the handle in a variable that lives as long as you want messages: `_subscription` does, `_` does not. What is asked of a handle
-/// that is dropped at once does not compile:
+/// Keep the handle in a variable that lives as long as you want messages: `_subscription` does, `_` does not.
+/// What is asked of a handle that is dropped at once does not compile:
 ///
 /// ```compile_fail,E0716
 /// # async fn run(room: hauyna_client::Channel) -> Result<(), hauyna_client::Error> {
@@ -119,8 +120,8 @@ pub struct Subscription {
 }
 
 impl Subscription {
-    /// Returns where it stood when it began; `None` where the channel does not number its publications. It is borrowed, so that
-    /// the handle outlives it.
+    /// Returns where it stood when it began; `None` where the channel does not number its publications. It is
+    /// borrowed, so that the handle outlives it.
     #[must_use]
     pub const fn position(&self) -> Option<&Position> {
         self.position.as_ref()
@@ -147,7 +148,8 @@ impl Subscription {
         self.share.client.answer(answer).await
     }
 
-    /// Lets this share last until [`Channel::unsubscribe`](crate::Channel::unsubscribe), or the end of the client.
+    /// Lets this share last until [`Channel::unsubscribe`](crate::Channel::unsubscribe), or the end of the
+    /// client.
     pub fn keep(mut self) {
         if let Some(share) = self.share.number.take() {
             self.share.client.nudge(WakeUp::Kept { channel: self.share.channel.clone(), share });

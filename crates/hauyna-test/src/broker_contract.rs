@@ -57,8 +57,8 @@ pub async fn run<B: Broker>(make: impl AsyncFn() -> B) {
     a_working_broker_is_ready(BrokerFixture::new(make().await)).await;
 }
 
-/// The first publication of a channel has offset 1, and each further one is one higher. Channels count
-/// separately.
+/// Checks that the first publication of a channel has offset 1, and each further one is one higher. Channels
+/// count separately.
 pub async fn offsets_begin_at_1_and_grow_by_one<B: Broker>(fixture: BrokerFixture<B>) {
     let (a, b) = (channel("a"), channel("b"));
     for expected in 1..=20 {
@@ -67,7 +67,8 @@ pub async fn offsets_begin_at_1_and_grow_by_one<B: Broker>(fixture: BrokerFixtur
     assert_eq!(offset(fixture.publish(&b, 0, KEEP).await), 1);
 }
 
-/// Content, channel and position arrive at the relay exactly once, with the position of the answer.
+/// Checks that content, channel and position arrive at the relay exactly once, with the position of the
+/// answer.
 pub async fn what_is_relayed_is_what_was_published<B: Broker>(mut fixture: BrokerFixture<B>) {
     let a = channel("a");
     fixture.subscribe(&a).await;
@@ -81,7 +82,7 @@ pub async fn what_is_relayed_is_what_was_published<B: Broker>(mut fixture: Broke
     assert!(fixture.drain(&a).await.is_empty(), "something was relayed twice");
 }
 
-/// After the answer, and after the relay, the publication is in the history.
+/// Checks that after the answer, and after the relay, the publication is in the history.
 pub async fn a_publication_is_in_the_history_first<B: Broker>(mut fixture: BrokerFixture<B>) {
     let a = channel("a");
     fixture.subscribe(&a).await;
@@ -107,7 +108,8 @@ pub async fn a_publication_is_in_the_history_first<B: Broker>(mut fixture: Broke
     publisher.await.expect("the publisher");
 }
 
-/// All publications of one life of a stream have the epoch of its history, which is not the unknown epoch.
+/// Checks that all publications of one life of a stream have the epoch of its history, which is not the
+/// unknown epoch.
 pub async fn an_epoch_lasts_as_long_as_the_numbering<B: Broker>(fixture: BrokerFixture<B>) {
     let a = channel("a");
     let before = fixture.history(&a, HistoryRange::top()).await.top;
@@ -124,8 +126,8 @@ pub async fn an_epoch_lasts_as_long_as_the_numbering<B: Broker>(fixture: BrokerF
     );
 }
 
-/// A subscriber's position stays valid whatever else is published and dropped, also where nothing was
-/// published, and for a while after the last subscriber has left.
+/// Checks that a subscriber's position stays valid whatever else is published and dropped, also where nothing
+/// was published, and for a while after the last subscriber has left.
 pub async fn a_stream_with_subscribers_keeps_its_epoch<B: Broker>(fixture: BrokerFixture<B>) {
     let (quiet, silent) = (channel("quiet"), channel("silent"));
     for name in [&quiet, &silent] {
@@ -147,7 +149,7 @@ pub async fn a_stream_with_subscribers_keeps_its_epoch<B: Broker>(fixture: Broke
     assert_eq!((numbers(&page), page.continuity), (vec![1], Continuity::Whole));
 }
 
-/// The last call of `subscribe` or `unsubscribe` decides, however often the other was called.
+/// Checks that the last call of `subscribe` or `unsubscribe` decides, however often the other was called.
 pub async fn the_last_word_about_a_subscription_counts<B: Broker>(mut fixture: BrokerFixture<B>) {
     let a = channel("a");
     for count in 1..=10 {
@@ -192,7 +194,8 @@ pub async fn concurrent_publishers_share_one_order<B: Broker>(mut fixture: Broke
     assert_eq!(contents.len(), 8 * EACH as usize);
 }
 
-/// A repeated key publishes nothing: it returns the same position and `Repeat::Yes`, without a relay.
+/// Checks that a repeated key publishes nothing: it returns the same position and `Repeat::Yes`, without a
+/// relay.
 pub async fn a_repeated_key_answers_with_the_first_result<B: Broker>(mut fixture: BrokerFixture<B>) {
     let a = channel("a");
     fixture.subscribe(&a).await;
@@ -210,7 +213,7 @@ pub async fn a_repeated_key_answers_with_the_first_result<B: Broker>(mut fixture
     assert_eq!(numbers(&fixture.history(&a, HistoryRange::all()).await), [1, 2, 4]);
 }
 
-/// The same key in another channel is another publication.
+/// Checks that the same key in another channel is another publication.
 pub async fn a_key_belongs_to_its_channel<B: Broker>(fixture: BrokerFixture<B>) {
     // Many, so that some share a stripe or node of the broker.
     for count in 0..200 {
@@ -219,7 +222,7 @@ pub async fn a_key_belongs_to_its_channel<B: Broker>(fixture: BrokerFixture<B>) 
     }
 }
 
-/// Of eight concurrent publishers with one key, exactly one publishes.
+/// Checks that of eight concurrent publishers with one key, exactly one publishes.
 pub async fn racing_repetitions_of_a_key_publish_once<B: Broker>(mut fixture: BrokerFixture<B>) {
     let a = channel("a");
     fixture.subscribe(&a).await;
@@ -241,7 +244,7 @@ pub async fn racing_repetitions_of_a_key_publish_once<B: Broker>(mut fixture: Br
     assert!(fixture.drain(&a).await.is_empty());
 }
 
-/// No channel name acts as a pattern, a separator or a command of the underlying system.
+/// Checks that no channel name acts as a pattern, a separator or a command of the underlying system.
 pub async fn names_are_taken_literally<B: Broker>(mut fixture: BrokerFixture<B>) {
     let longest = "\u{10ffff}".repeat(63);
     let names = [
@@ -271,7 +274,7 @@ pub async fn names_are_taken_literally<B: Broker>(mut fixture: BrokerFixture<B>)
     }
 }
 
-/// A broker that publishes is ready.
+/// Checks that a broker that publishes is ready.
 pub async fn a_working_broker_is_ready<B: Broker>(fixture: BrokerFixture<B>) {
     fixture.publish(&channel("a"), 1, KEEP).await;
     assert!(fixture.broker.is_ready());

@@ -34,16 +34,17 @@
 //!
 //! # Design
 //!
-//! - **Lending.** [`Decoder::feed`] takes the read buffer by `&mut`, unmasks in it and lends payloads from it. Only
-//!   what is incomplete when the input ends is copied. An idle [`Decoder`] holds no heap memory, so one read
-//!   buffer per thread serves any number of connections.
-//! - **Strict and early.** A fault is reported at the first byte that shows it, limits are applied to the length a
-//!   header claims, and memory follows the bytes that arrive. After a fault or a close frame nothing is parsed.
-//! - **Encode once.** [`encode`], [`FrameBuilder`] and [`Deflate::frame`] give [`bytes::Bytes`], which a broadcast
-//!   shares. Compression never refers to earlier messages, so that holds for compressed frames too; which peers
-//!   take them is the [`PeerWindow`] of each.
-//! - **Pools.** zlib states are borrowed for one message from the endpoint's [`Deflate`] and reset before they are
-//!   given back. Context takeover for the receiving direction is there for those who pay its memory.
+//! - **Lending.** [`Decoder::feed`] takes the read buffer by `&mut`, unmasks in it and lends payloads from
+//!   it. Only what is incomplete when the input ends is copied. An idle [`Decoder`] holds no heap memory, so
+//!   one read buffer per thread serves any number of connections.
+//! - **Strict and early.** A fault is reported at the first byte that shows it, limits are applied to the
+//!   length a header claims, and memory follows the bytes that arrive. After a fault or a close frame nothing
+//!   is parsed.
+//! - **Encode once.** [`encode`], [`FrameBuilder`] and [`Deflate::frame`] give [`bytes::Bytes`], which a
+//!   broadcast shares. Compression never refers to earlier messages, so that holds for compressed frames too;
+//!   which peers take them is the [`PeerWindow`] of each.
+//! - **Pools.** zlib states are borrowed for one message from the endpoint's [`Deflate`] and reset before
+//!   they are given back. Context takeover for the receiving direction is there for those who pay its memory.
 //! - **Not here.** Deadlines (see [`Decoder::is_mid_message`]), answering pings, Origin and authorisation.
 
 mod close;

@@ -69,8 +69,8 @@ impl Default for HubConfig {
 /// How dead peers are detected. Part of a [`Handler`](crate::Handler).
 ///
 /// With `Heartbeat::every(30 s).timeout(60 s)` a client that falls silent is pinged after 30 and 60 s, is
-/// [idle](crate::connection::ConnectionState::Idle) after 60 s (twice the interval), and closed after 90 s: the timeout
-/// counts from the first unanswered ping. Anything that the client sends answers all pings.
+/// [idle](crate::connection::ConnectionState::Idle) after 60 s (twice the interval), and closed after 90 s:
+/// the timeout counts from the first unanswered ping. Anything that the client sends answers all pings.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Heartbeat {
     pub(crate) interval: Duration,

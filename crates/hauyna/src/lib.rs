@@ -1,9 +1,9 @@
 //! Real-time channels over WebSocket, for Rust.
 //!
 //! A [`Hub`] is the centre: it holds the live [`Connection`]s, the [`Channel`]s they subscribe to and the
-//! users behind them. A [`Router`] takes WebSocket upgrades by their path to a [`Handler`], which says who
-//! a client is and what its messages do. Publications are numbered and kept by a [`Broker`](broker::Broker), so that a
-//! client which lost its connection recovers what it missed: nothing is lost silently.
+//! users behind them. A [`Router`] takes WebSocket upgrades by their path to a [`Handler`], which says who a
+//! client is and what its messages do. Publications are numbered and kept by a [`Broker`](broker::Broker), so
+//! that a client which lost its connection recovers what it missed: nothing is lost silently.
 //!
 //! ```text
 //! socket ─▶ frame ─▶ request ─▶ may it? ─▶ publish ─▶ broker: number, keep ─▶ deliver ─▶ shard ─▶ outbox ─▶ socket
@@ -47,9 +47,9 @@
 //!
 //! # Where things are
 //!
-//! The root holds what most programs need. The rest lives in modules by concept: [`auth`], [`broker`], [`channel`],
-//! [`connection`], [`error`], [`events`], [`groups`], [`handler`], [`inspect`], [`limits`], [`middleware`],
-//! [`presence`], [`server`], [`validate`], and with their features `contract` and `metrics`.
+//! The root holds what most programs need. The rest lives in modules by concept: [`auth`], [`broker`],
+//! [`channel`], [`connection`], [`error`], [`events`], [`groups`], [`handler`], [`inspect`], [`limits`],
+//! [`middleware`], [`presence`], [`server`], [`validate`], and with their features `contract` and `metrics`.
 //!
 //! # Features
 //!

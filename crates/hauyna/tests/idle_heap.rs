@@ -1,5 +1,5 @@
-//! What an idle connection costs, and a session that waits. A binary of its own: it counts every allocation of the
-//! process. The clients are bare sockets of the standard library, which hold nothing on the heap.
+//! What an idle connection costs, and a session that waits. A binary of its own: it counts every allocation
+//! of the process. The clients are bare sockets of the standard library, which hold nothing on the heap.
 
 use hauyna::{ChannelOptions, Context, Handler, Hub, Presence, json};
 use hauyna_test::TestServer;
@@ -69,7 +69,8 @@ async fn heap_per_idle_subscribed_connection_is_small() {
     drop((warm, crowd));
 }
 
-/// Connects by hand as a client that has a session, sends requests, and returns when the last one is answered.
+/// Connects by hand as a client that has a session, sends requests, and returns when the last one is
+/// answered.
 fn with_session(address: SocketAddr, user: &str, requests: &[String]) -> io::Result<TcpStream> {
     let mut stream = TcpStream::connect(address)?;
     stream.set_read_timeout(Some(Duration::from_secs(60)))?;
@@ -94,7 +95,8 @@ fn with_session(address: SocketAddr, user: &str, requests: &[String]) -> io::Res
     Ok(stream)
 }
 
-/// The live bytes once they have stayed the same for a while: what an earlier hub still frees must not be counted here.
+/// The live bytes once they have stayed the same for a while: what an earlier hub still frees must not be
+/// counted here.
 async fn settled_bytes() -> usize {
     let mut looks = tokio::time::interval(Duration::from_millis(2));
     let (mut bytes, mut unchanged) = (live_bytes(), 0);
@@ -111,7 +113,8 @@ async fn settled_bytes() -> usize {
     bytes
 }
 
-/// Loses clients that have asked for all of this; returns the bytes that are held for each, and what the hub says of it.
+/// Loses clients that have asked for all of this; returns the bytes that are held for each, and what the hub
+/// says of it.
 async fn heap_of_lost(
     hub: &Hub,
     address: SocketAddr,

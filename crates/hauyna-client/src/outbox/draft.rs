@@ -1,5 +1,5 @@
-//! What the application asks for: the request on the wire, about how large it is, and what becomes of it after a loss. Pure; the outbox
-//! keeps it.
+//! What the application asks for: the request on the wire, about how large it is, and what becomes of it
+//! after a loss. Pure; the outbox keeps it.
 
 use hauyna_protocol::{Direction, Position, Raw, Request};
 use serde_json::value::RawValue;
@@ -105,7 +105,8 @@ impl Draft {
 
 /// What becomes of a request that was on its way when the connection was lost.
 pub(super) enum AfterLoss<'a> {
-    /// Its key makes the repetition safe, if the server's memory of keys has lived on: of this channel, or at all.
+    /// Its key makes the repetition safe, if the server's memory of keys has lived on: of this channel, or at
+    /// all.
     WhileRemembered(Option<&'a str>),
     Always,
     Unknown,

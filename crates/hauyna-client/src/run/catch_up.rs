@@ -1,5 +1,5 @@
-//! Closing a gap in place: the history is asked from the position on, while live messages of the channel wait, and then
-//! both are joined by offset. Part of the task.
+//! Closing a gap in place: the history is asked from the position on, while live messages of the channel
+//! wait, and then both are joined by offset. Part of the task.
 
 use super::ClientTask;
 use super::send::Purpose;
@@ -24,8 +24,8 @@ pub(super) struct HeldMessages {
     asked_behind: usize,
     /// The numbering went back after the history was asked: it is asked once more.
     is_stale: bool,
-    /// The first message whose offset is not higher than that of the one before it: if its epoch is another one, nothing
-    /// is known of the offsets from there on.
+    /// The first message whose offset is not higher than that of the one before it: if its epoch is another
+    /// one, nothing is known of the offsets from there on.
     went_back_at: Option<usize>,
     /// When to ask again after a refusal that may pass.
     pub(super) retry_at: Option<Instant>,
@@ -72,7 +72,8 @@ impl HeldMessages {
         }
     }
 
-    /// The history was read to its end: forgets the gaps that it has closed, and says whether it has to be asked once more.
+    /// The history was read to its end: forgets the gaps that it has closed, and says whether it has to be
+    /// asked once more.
     fn is_stale_at_the_end(&mut self) -> bool {
         let (mut index, closed) = (0, self.asked_behind);
         self.waiting.retain(|waiting| {
@@ -93,7 +94,8 @@ impl HeldMessages {
 }
 
 impl ClientTask {
-    /// The numbering of a channel went back without a word: the history knows whether its epoch is another one.
+    /// The numbering of a channel went back without a word: the history knows whether its epoch is another
+    /// one.
     pub(super) fn doubt(&mut self, channel: &str) {
         match self.catching_up.get_mut(channel) {
             Some(held) => held.is_stale = true,
@@ -170,7 +172,8 @@ impl ClientTask {
         self.session.place_of(channel)?.position
     }
 
-    /// Gives one message of the history to its readers, unless it was seen before. Its offset counts whatever it is.
+    /// Gives one message of the history to its readers, unless it was seen before. Its offset counts whatever
+    /// it is.
     fn replay(&mut self, channel: &str, message: &str) {
         let (offset, note) = match Received::read(message) {
             Ok(Received::Publication(publication)) => {
@@ -214,8 +217,9 @@ impl ClientTask {
         self.catching_up.remove(channel)
     }
 
-    /// Lets the live messages go on, each of them unless the history had it, up to the next gap among them. Where the position is
-    /// lost, the epoch is not known any more: from the message on that went back, offsets say nothing of what was seen.
+    /// Lets the live messages go on, each of them unless the history had it, up to the next gap among them.
+    /// Where the position is lost, the epoch is not known any more: from the message on that went back,
+    /// offsets say nothing of what was seen.
     fn release(&mut self, channel: &str, is_lost: bool) {
         self.session.caught_up(channel);
         let Some(mut held) = self.stop_catching(channel) else { return self.released(channel, is_lost) };

@@ -1,4 +1,5 @@
-//! When the task has something to do without being told, and doing it: time-outs, retries, renewals. Part of the task.
+//! When the task has something to do without being told, and doing it: time-outs, retries, renewals. Part of
+//! the task.
 
 use super::ClientTask;
 use super::catch_up::HeldMessages;

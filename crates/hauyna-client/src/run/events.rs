@@ -1,4 +1,5 @@
-//! Sends client events, as often as each channel allows and as far as the socket takes them. Part of the task.
+//! Sends client events, as often as each channel allows and as far as the socket takes them. Part of the
+//! task.
 
 use super::ClientTask;
 use crate::codec;
@@ -50,11 +51,11 @@ impl ClientTask {
                 data,
             };
             let message = codec::encode(socket.encoding(), None, &request);
-            if message.1.len() > self.max_message {
+            if message.payload.len() > self.max_message {
                 logger::log_too_large_event(&channel.name, &event);
                 continue;
             }
-            socket.send(message, &mut self.random);
+            socket.send(&message, &mut self.random);
         }
         if let Some(at) = queue.deadline() {
             self.events.insert(channel.name.clone(), at);

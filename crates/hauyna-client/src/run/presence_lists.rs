@@ -14,7 +14,7 @@ use std::sync::Arc;
 use tokio::time::Instant;
 
 impl ClientTask {
-    /// Asks for the list of who is present anew, where there is one.
+    /// Asks for the list of who is present again, where there is one.
     pub(super) fn refresh_presence(&mut self, channel: &str) {
         if self.is_listed(channel) {
             self.ask_presence(channel);
@@ -32,7 +32,7 @@ impl ClientTask {
         }
     }
 
-    /// The application wants the list anew. It waits until that is there, or will not come.
+    /// The application wants the list again. It waits until that is there, or will not come.
     pub(super) fn renew_list(&mut self, channel: &str, reply: Reply<()>) {
         let waiter = self.waiter(reply);
         if !self.is_listed(channel) {
@@ -64,8 +64,8 @@ impl ClientTask {
         self.send_request(Purpose::Presence { channel: channel.to_owned(), answer_by }, &request);
     }
 
-    /// A page of a list was answered. Of one that is refused, the next change does not ask at once again: a server that is asked with
-    /// each of them closes the connection for its errors.
+    /// A page of a list was answered. Of one that is refused, the next change does not ask at once again: a
+    /// server that is asked with each of them closes the connection for its errors.
     pub(super) fn take_list_answer(&mut self, channel: &str, answer: Answer) {
         let now = Instant::now();
         let (page, until) = match answer {

@@ -1,4 +1,5 @@
-//! What the server says: publications to the streams, answers to whoever waits, presence to the lists. Part of the task.
+//! What the server says: publications to the streams, answers to whoever waits, presence to the lists. Part
+//! of the task.
 
 use super::ClientTask;
 use super::catch_up::{HeldMessages, mark};
@@ -48,8 +49,9 @@ impl ClientTask {
         }
     }
 
-    /// The old socket of a hand-over may hold answers and direct messages still. What is about a channel is the new one's alone: it
-    /// comes there anew, perhaps in another epoch, or is part of the gap that has been told.
+    /// The old socket of a hand-over may hold answers and direct messages still. What is about a channel is
+    /// the new one's alone: it comes there again, perhaps in another epoch, or is part of the gap that has
+    /// been told.
     pub(super) fn read_former(&mut self) {
         while let Some(Former { socket, is_heard, .. }) = &mut self.former {
             let _ = socket.take_read_time();

@@ -37,7 +37,8 @@ pub(super) struct Former {
     pub(super) socket: Socket,
     /// When it is given up.
     pub(super) until: Instant,
-    /// Whether what comes on it counts: its session has gone on. Else the new connection gets the same by itself.
+    /// Whether what comes on it counts: its session has gone on. Else the new connection gets the same by
+    /// itself.
     pub(super) is_heard: bool,
 }
 
@@ -75,7 +76,7 @@ impl ClientTask {
     fn await_greeting(&mut self, mut socket: Socket, now: Instant) {
         if self.is_resuming {
             let resume = hauyna_protocol::Request::Resume { positions: self.session.positions() };
-            socket.send(codec::encode(socket.encoding(), None, &resume), &mut self.random);
+            socket.send(&codec::encode(socket.encoding(), None, &resume), &mut self.random);
         }
         self.next = Next::Greeting(socket, after(now, self.options.connect_timeout));
     }
@@ -97,7 +98,8 @@ impl ClientTask {
         let Some(loss) = socket.end().cloned() else { return };
         self.next = Next::Idle;
         if loss.code == CloseCode::MESSAGE_TOO_BIG.0 {
-            // Nothing but `resume` was sent: the next attempt begins anew, and each subscription recovers by itself.
+            // Nothing but `resume` was sent: the next attempt begins again, and each subscription recovers by
+            // itself.
             self.session.resume = None;
         }
         if self.current.is_none() && should_reconnect(loss.code) == Reconnect::StayAway {
@@ -245,7 +247,8 @@ impl ClientTask {
         *self.shared.last_failure.lock() = Some(failure.to_string());
         let closed = match (failure.is_permanent(self.options.token.is_some()), failure) {
             (Some(status), _) => Some(Closed::Refused { status }),
-            // It may be the server's own token that cannot be written: without it, the next attempt begins anew.
+            // It may be the server's own token that cannot be written: without it, the next attempt begins
+            // again.
             (None, AttemptFailure::Request(_)) if self.session.resume.take().is_some() => None,
             (None, AttemptFailure::Request(_)) => Some(Closed::InvalidRequest),
             _ => None,
@@ -290,7 +293,8 @@ impl ClientTask {
         }
     }
 
-    /// The node goes away: the next connection is made at a random moment of the window, before this one is given up.
+    /// The node goes away: the next connection is made at a random moment of the window, before this one is
+    /// given up.
     pub(super) fn drain(&mut self, drain: &Drain) {
         let (min, max) = drain.after;
         let part = self.random.fraction();
@@ -343,7 +347,8 @@ impl ClientTask {
         }
     }
 
-    /// Says goodbye on the connection, and on the next one where a move is under way: the session may be with either.
+    /// Says goodbye on the connection, and on the next one where a move is under way: the session may be with
+    /// either.
     pub(super) async fn leave(&mut self) {
         let mut current = self.current.take();
         let mut greeting = match std::mem::replace(&mut self.next, Next::Idle) {
@@ -353,7 +358,8 @@ impl ClientTask {
         for socket in [&mut greeting, &mut current].into_iter().flatten() {
             socket.close_and_drop(hauyna_websocket::CloseCode::NORMAL, &mut self.random);
         }
-        // Not in tasks of their own: where the runtime ends it cancels them, and waiting for a cancelled task may panic.
+        // Not in tasks of their own: where the runtime ends it cancels them, and waiting for a cancelled task
+        // may panic.
         let ended = async |socket: Option<Socket>| {
             if let Some(socket) = socket {
                 socket.ended(CLOSE_TIMEOUT).await;
@@ -362,8 +368,9 @@ impl ClientTask {
         tokio::join!(ended(greeting), ended(current));
     }
 
-    /// Plans the renewal of the credentials, when a tenth of their time is left. `expires_in` is the time left in
-    /// milliseconds as the server counts it; an older server tells only the moment, which the own clock may misjudge.
+    /// Plans the renewal of the credentials, when a tenth of their time is left. `expires_in` is the time
+    /// left in milliseconds as the server counts it; an older server tells only the moment, which the own
+    /// clock may misjudge.
     pub(super) fn set_renewal(&mut self, expires_at: Option<u64>, expires_in: Option<u64>) {
         let by_clock = || {
             let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
@@ -378,8 +385,8 @@ impl ClientTask {
     }
 }
 
-/// How long a hand-over waits for answers on the old socket, and the old socket for its end. Less than the time for which the
-/// server waits for `resume`, 5 s.
+/// How long a hand-over waits for answers on the old socket, and the old socket for its end. Less than the
+/// time for which the server waits for `resume`, 5 s.
 const HANDOVER_TIMEOUT: Duration = Duration::from_secs(2);
 /// The least time that a request may wait for a connection, unless the application says otherwise.
 const MIN_TTL: Duration = Duration::from_secs(30);

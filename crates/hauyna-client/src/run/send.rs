@@ -1,5 +1,5 @@
-//! What goes out: the outbox as far as the socket takes it, and the client's own requests – subscriptions, lists, pings,
-//! renewals – with what is done about their answers. Part of the task.
+//! What goes out: the outbox as far as the socket takes it, and the client's own requests – subscriptions,
+//! lists, pings, renewals – with what is done about their answers. Part of the task.
 
 use super::catch_up::retry_after;
 use super::subscribe_queue::QueuedSubscribe;
@@ -97,10 +97,10 @@ impl ClientTask {
             let is_held = |channel: &str| self.session.is_awaited(channel);
             let Some((id, draft)) = self.outbox.next(now, is_held) else { return };
             let message = codec::encode(socket.encoding(), Some(id), &draft.request());
-            let bytes = message.1.len();
+            let bytes = message.payload.len();
             if bytes <= self.max_message {
                 self.outbox.note_size(bytes);
-                socket.send(message, &mut self.random);
+                socket.send(&message, &mut self.random);
                 continue;
             }
             let may_be_done = self.outbox.may_be_done(id);
@@ -119,7 +119,7 @@ impl ClientTask {
 
     /// Judges what was sent before the loss, and once more what a channel has that is restored later.
     fn judge_session(&mut self) {
-        // A session that is resumed knows what was sent in it, and nothing of one that it began anew after.
+        // A session that is resumed knows what was sent in it, and nothing of one that it began again after.
         let (session, knows_all) = (&self.session, !self.needs_judgement);
         self.needs_judgement = self.outbox.session_restored(|channel| match channel {
             _ if knows_all => ServerMemory::Kept,
@@ -140,16 +140,16 @@ impl ClientTask {
         }
     }
 
-    /// Returns the source of the credentials of an attempt. What the application asked before they are there may not have reached
-    /// the task by then, so calls are numbered where they are made.
+    /// Returns the source of the credentials of an attempt. What the application asked before they are there
+    /// may not have reached the task by then, so calls are numbered where they are made.
     pub(super) fn numbered_token(&self) -> Option<TokenSource> {
         let (source, shared) = (self.options.token.clone()?, self.shared.clone());
         Some(Arc::new(move || {
             let (token, shared) = (source(), shared.clone());
             Box::pin(async move {
                 let token = token.await;
-                // Only now: the source may have waited for whoever signs in next. What was asked before it has seen them has a
-                // lower number.
+                // Only now: the source may have waited for whoever signs in next. What was asked before it
+                // has seen them has a lower number.
                 shared.first_after_token.store(shared.keys.load(Ordering::Relaxed), Ordering::Relaxed);
                 token
             })
@@ -196,21 +196,22 @@ impl ClientTask {
         self.ids
     }
 
-    /// Sends a request of the client's own; without a connection its purpose comes up again with the next one. A request that is
-    /// larger than the server takes is refused here: it would end this connection and each later one.
+    /// Sends a request of the client's own; without a connection its purpose comes up again with the next
+    /// one. A request that is larger than the server takes is refused here: it would end this connection and
+    /// each later one.
     pub(super) fn send_request(&mut self, mut purpose: Purpose, request: &Request<'_>) {
         let id = self.id();
         let Some(socket) = &mut self.current else { return };
         let message = codec::encode(socket.encoding(), Some(id), request);
-        if message.1.len() > self.max_message {
+        if message.payload.len() > self.max_message {
             return self.answer_client_request(purpose, Err(Refusal::too_large(Some(self.max_message))));
         }
         match &mut purpose {
-            Purpose::Subscribe { bytes, .. } => *bytes = message.1.len(),
+            Purpose::Subscribe { bytes, .. } => *bytes = message.payload.len(),
             Purpose::Unsubscribe { channel, .. } => _ = self.server_subscriptions.remove(channel),
             _ => {}
         }
-        socket.send(message, &mut self.random);
+        socket.send(&message, &mut self.random);
         self.open_requests.insert(id, purpose);
     }
 
@@ -258,7 +259,8 @@ impl ClientTask {
                 let (at, left) = data.map_or((None, None), |data| (data.expires_at, data.expires_in));
                 self.set_renewal(at, left);
             }
-            // A renewal that failed: the connection ends with the credentials, and the next one brings fresh ones.
+            // A renewal that failed: the connection ends with the credentials, and the next one brings fresh
+            // ones.
             (Purpose::Refresh | Purpose::Ping, _) => {}
         }
     }
@@ -269,7 +271,8 @@ impl ClientTask {
         self.send_request(Purpose::Ping, &Request::Ping);
     }
 
-    /// Answers a question of the server's, with the application's code in a task of its own: it may wait, or panic.
+    /// Answers a question of the server's, with the application's code in a task of its own: it may wait, or
+    /// panic.
     pub(super) fn call_responder(&mut self, question: Question) {
         let Question { id, event, data, .. } = question;
         let responder =
@@ -288,7 +291,7 @@ impl ClientTask {
 
     fn answer(&mut self, id: &RequestId, answer: &Result<Box<RawValue>, String>) {
         if let Some(socket) = &mut self.current {
-            socket.send(codec::answer(socket.encoding(), id, answer, self.max_message), &mut self.random);
+            socket.send(&codec::answer(socket.encoding(), id, answer, self.max_message), &mut self.random);
         }
     }
 
@@ -347,7 +350,8 @@ impl ClientTask {
         if queued.token.is_some() {
             return self.subscribe_queue.push_front(queued);
         }
-        // It may have one the next time; until then nothing can be said. Unless the server has made the subscription meanwhile.
+        // It may have one the next time; until then nothing can be said. Unless the server has made the
+        // subscription meanwhile.
         let place = self.session.place_of(&queued.channel);
         let Some(place) = place.filter(|place| place.state == SubscriptionState::Asked) else { return };
         place.state = SubscriptionState::Absent;

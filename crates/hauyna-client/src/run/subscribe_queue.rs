@@ -1,5 +1,6 @@
-//! The subscriptions that wait to be asked for. A few are on their way at once, and a refusal for rate pauses them all: a client
-//! with many channels comes back without a burst that its server would refuse. Part of the task.
+//! The subscriptions that wait to be asked for. A few are on their way at once, and a refusal for rate pauses
+//! them all: a client with many channels comes back without a burst that its server would refuse. Part of the
+//! task.
 
 use super::ClientTask;
 use super::catch_up::retry_after;
@@ -59,8 +60,8 @@ impl SubscribeQueue {
         self.paused_until = self.paused_until.max(Some(until));
     }
 
-    /// Takes the next one, unless the queue is paused. Those that need a token wait while enough of these are being fetched, and
-    /// let the others go ahead.
+    /// Takes the next one, unless the queue is paused. Those that need a token wait while enough of these are
+    /// being fetched, and let the others go ahead.
     fn next(&mut self, needs_token: impl Fn(&QueuedSubscribe) -> bool) -> Option<QueuedSubscribe> {
         if self.paused_until.is_some() {
             return None;
@@ -86,12 +87,13 @@ impl ClientTask {
 
     /// Asks for as many of those that wait as may be on their way at once.
     pub(super) fn send_queued(&mut self, now: Instant) {
-        // Also where nothing more may be asked yet: a moment that stays in the past would keep the task awake.
+        // Also where nothing more may be asked yet: a moment that stays in the past would keep the task
+        // awake.
         self.subscribe_queue.paused_until.take_if(|until| now >= *until);
         if self.subscribe_queue.waiting.is_empty() {
             return;
         }
-        // Counted anew each time: one that is refused right here is not on its way.
+        // Counted again each time: one that is refused right here is not on its way.
         while self.in_flight_count() < MAX_IN_FLIGHT {
             let wishes = &self.subscriptions;
             let has_source =
@@ -155,7 +157,8 @@ impl ClientTask {
         }
         if refusal.error_type == ErrorType::AlreadySubscribed.as_str() {
             self.server_subscriptions.insert(channel.to_owned());
-            // The same, and its notice is on its way, unless it is one that was given up and that the server has kept.
+            // The same, and its notice is on its way, unless it is one that was given up and that the server
+            // has kept.
             let missed = place.join_unannounced();
             let subscription =
                 LiveSubscription { position: place.position, recoverable: place.is_recoverable };
@@ -199,15 +202,15 @@ impl ClientTask {
         }
     }
 
-    /// By when a subscription is answered. One that was live is awaited for longer than servers wait for their application: asking for
-    /// it anew on another connection would begin the same wait.
+    /// By when a subscription is answered. One that was live is awaited for longer than servers wait for
+    /// their application: asking for it again on another connection would begin the same wait.
     fn answer_by(&self, was_live: bool) -> Instant {
         let least = if was_live { MAX_UNANSWERED } else { RESTORE_TIMEOUT };
         after(Instant::now(), self.shared.timeout.max(least))
     }
 
-    /// A server decides about one subscription after the other, and may have to wait for each: those that were asked for behind
-    /// one that it has answered have their time anew.
+    /// A server decides about one subscription after the other, and may have to wait for each: those that
+    /// were asked for behind one that it has answered have their time again.
     pub(super) fn extend_subscriptions_behind(&mut self, answered: u64) {
         let (new, owed) = (self.answer_by(false), self.answer_by(true));
         for (_, purpose) in self.open_requests.range_mut(answered..) {
@@ -217,8 +220,8 @@ impl ClientTask {
         }
     }
 
-    /// Gives up the connection where the server owes the answer to a subscription that it ended by losing its memory.
-    /// Another subscription that is not answered in time makes room for the next one.
+    /// Gives up the connection where the server owes the answer to a subscription that it ended by losing its
+    /// memory. Another subscription that is not answered in time makes room for the next one.
     pub(super) fn expire_subscriptions(&mut self, now: Instant) {
         let mut is_owed = false;
         for purpose in self.open_requests.values_mut() {

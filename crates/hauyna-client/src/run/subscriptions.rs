@@ -1,4 +1,5 @@
-//! The channels that the application wants, who waits for them, and those that it has given up. Part of the task.
+//! The channels that the application wants, who waits for them, and those that it has given up. Part of the
+//! task.
 
 use super::ClientTask;
 use super::send::Purpose;
@@ -28,7 +29,8 @@ pub(crate) struct SubscribeRequest {
 /// A wish that the task keeps.
 pub(super) struct WantedChannel {
     pub(super) wish: SubscribeRequest,
-    /// The metadata that the server has taken last, in place of that of the wish. It is of the user who was there.
+    /// The metadata that the server has taken last, in place of that of the wish. It is of the user who was
+    /// there.
     pub(super) updated_metadata: Option<Box<RawValue>>,
     /// Differs from that of an earlier wish for the same channel.
     pub(super) number: u64,
@@ -41,7 +43,8 @@ pub(super) struct WantedChannel {
     pub(super) refusal: Option<Refusal>,
 }
 
-/// The shares of one subscription. Those that last are one: a program that subscribes and keeps again and again takes no more memory.
+/// The shares of one subscription. Those that last are one: a program that subscribes and keeps again and
+/// again takes no more memory.
 #[derive(Debug, Default)]
 struct Shares {
     ending: BTreeSet<u64>,
@@ -63,7 +66,8 @@ impl Shares {
     }
 }
 
-/// A call that is awaited. The task keeps its time: whoever awaits it may have no timer, as outside a runtime.
+/// A call that is awaited. The task keeps its time: whoever awaits it may have no timer, as outside a
+/// runtime.
 #[derive(Debug)]
 pub(super) struct Waiter<T> {
     reply: Reply<T>,
@@ -201,7 +205,8 @@ impl ClientTask {
         }
     }
 
-    /// Whether the server was asked for a channel by the wish that there is, and has not answered. It was told the end of earlier ones.
+    /// Whether the server was asked for a channel by the wish that there is, and has not answered. It was
+    /// told the end of earlier ones.
     fn is_asked(&self, channel: &str) -> bool {
         let Some(number) = self.subscriptions.get(channel).map(|kept| kept.number) else { return false };
         self.open_requests
@@ -209,7 +214,8 @@ impl ClientTask {
             .any(|purpose| matches!(purpose, Purpose::Subscribe { wish, .. } if *wish == number))
     }
 
-    /// Returns the number of the last call that the server was asked to end this channel for, and has not answered.
+    /// Returns the number of the last call that the server was asked to end this channel for, and has not
+    /// answered.
     fn pending_end(&self, channel: &str) -> Option<u64> {
         self.open_requests.values().rev().find_map(|purpose| match purpose {
             Purpose::Unsubscribe { channel: name, number, .. } if name == channel => Some(*number),
@@ -217,8 +223,8 @@ impl ClientTask {
         })
     }
 
-    /// The server has made a subscription that is not wanted any more, unless it has been told so: its application had ended one of
-    /// its own before, and with it the wish.
+    /// The server has made a subscription that is not wanted any more, unless it has been told so: its
+    /// application had ended one of its own before, and with it the wish.
     pub(super) fn remove_subscription(&mut self, channel: &str) {
         if self.session.place_of(channel).is_some() || self.given_up_requests.contains_key(channel) {
             return;

@@ -1,5 +1,5 @@
-//! What handles tell the task without waiting, also from `Drop`. Bounded by what it is about: a channel whose events wait is told
-//! once, and a share of a subscription ends once.
+//! What handles tell the task without waiting, also from `Drop`. Bounded by what it is about: a channel whose
+//! events wait is told once, and a share of a subscription ends once.
 
 use super::subscriptions::Reply;
 use crate::shared::ChannelShared;

@@ -1,5 +1,5 @@
-//! One subscription: where it stands, and what was missed when it begins on a connection or goes on under another epoch. Pure; the
-//! session asks it.
+//! One subscription: where it stands, and what was missed when it begins on a connection or goes on under
+//! another epoch. Pure; the session asks it.
 
 use super::{MissedMessages, SubscriptionState};
 use crate::gap::{Gap, GapReason};
@@ -16,22 +16,23 @@ pub(crate) struct ChannelPlace {
     pub(crate) is_recoverable: bool,
     /// Whether the server has proved since the last connection that its memory of this channel has lived on.
     pub(super) is_same_epoch: bool,
-    /// Whether it was found to have lost its memory, and what was sent before has not been failed yet. Outlives connections.
+    /// Whether it was found to have lost its memory, and what was sent before has not been failed yet.
+    /// Outlives connections.
     pub(super) lost_history: bool,
     /// Whether it was live in this session, so that a return may have missed something.
     pub(super) was_live: bool,
     /// From where history is being fetched: live messages are held back meanwhile.
     pub(super) catching_up_to: bool,
-    /// The position that the server was last told. What it replays begins behind it, whatever has come since on the socket of
-    /// before.
+    /// The position that the server was last told. What it replays begins behind it, whatever has come since
+    /// on the socket of before.
     pub(super) named: Option<Position>,
     /// The position that the last `resume` named. What is asked for on the old socket of a move meanwhile
     /// says nothing of it.
     pub(super) resumed_from: Option<Position>,
     /// The offset of the last message that arrived live. The next one is higher while the epoch is the same.
     pub(super) arrived: Option<u64>,
-    /// Where the history was quicker: the offset of the message that comes live next, and the mark of what it says. One of the same
-    /// offset that says something else is of another epoch.
+    /// Where the history was quicker: the offset of the message that comes live next, and the mark of what it
+    /// says. One of the same offset that says something else is of another epoch.
     pub(super) expected: Option<(u64, String)>,
     /// Whether it was not, and it is being asked whether the epoch is the same still.
     pub(super) needs_judgement: bool,
@@ -82,7 +83,8 @@ impl ChannelPlace {
         let returns = std::mem::replace(&mut self.was_live, true);
         self.lost_history |= returns && !self.is_same_epoch;
         if entry.recovered == Some(true) {
-            // Between the two may lie what the old socket of a move has brought meanwhile: it comes once more.
+            // Between the two may lie what the old socket of a move has brought meanwhile: it comes once
+            // more.
             self.expect_after(self.named);
             return match self.named {
                 None if returns && old.is_some() => self.follows_another(entry),
@@ -121,14 +123,15 @@ impl ChannelPlace {
         MissedMessages::Gap(Gap { channel, reason, from: old, to: entry.position, missed: None })
     }
 
-    /// The server has this subscription, and has not said where it stands: what lies behind the own position is in the history.
+    /// The server has this subscription, and has not said where it stands: what lies behind the own position
+    /// is in the history.
     pub(crate) fn join_unannounced(&mut self) -> MissedMessages {
         self.state = SubscriptionState::Live;
         self.catching_up_to = self.was_live && self.position.is_some();
         if self.catching_up_to { MissedMessages::InHistory } else { MissedMessages::Nothing }
     }
 
-    /// The server says anew where a live subscription stands, in the order of the channel's messages.
+    /// The server says again where a live subscription stands, in the order of the channel's messages.
     pub(super) fn continue_numbering(&mut self, entry: &Subscribed) -> MissedMessages {
         let is_same = same_epoch(self.position, entry.position);
         let is_behind = is_behind(self.position, entry.position);

@@ -311,7 +311,7 @@ async fn silence_is_answered_with_a_ping_and_a_dead_socket_with_the_next_attempt
     assert_eq!(began.elapsed().as_secs(), 25);
     peer.send(json!({ "type": "pong", "id": ping["id"] })).await;
     peer.expect("ping").await;
-    assert_eq!(began.elapsed().as_secs(), 50, "a sign of life begins the silence anew");
+    assert_eq!(began.elapsed().as_secs(), 50, "a sign of life begins the silence again");
     assert!(peer.next().await.is_none(), "nothing was heard for 60 s: the socket is given up");
     assert_eq!(began.elapsed().as_secs(), 85);
     script.accept().await;

@@ -1,4 +1,5 @@
-//! Client events, publications without echo and own presence: over a script, what is sent when, and on a real server.
+//! Client events, publications without echo and own presence: over a script, what is sent when, and on a real
+//! server.
 
 use crate::script::{Peer, Subscribed, script, subscribed};
 use crate::support::{builder, client, content, named, next, quick};

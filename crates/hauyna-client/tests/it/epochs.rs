@@ -1,4 +1,5 @@
-//! A channel goes on under another epoch while it is subscribed to: announced or not, nothing is lost in silence.
+//! A channel goes on under another epoch while it is subscribed to: announced or not, nothing is lost in
+//! silence.
 
 use crate::script::{EPOCH, NEXT_EPOCH, Peer, Subscribed, publication, session, subscribed};
 use crate::support::{content, next};

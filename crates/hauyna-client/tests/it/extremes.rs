@@ -1,5 +1,5 @@
-//! What a user or a server may give that makes no sense: durations without end, none at all, orders in a loop, and messages
-//! of the application that look like orders.
+//! What a user or a server may give that makes no sense: durations without end, none at all, orders in a
+//! loop, and messages of the application that look like orders.
 
 use crate::script::{Script, Subscribed, publication, script, session, subscribed};
 use crate::support::{content, next};

@@ -99,8 +99,8 @@ async fn a_stream_that_begins_anew_while_the_history_of_the_old_one_is_asked_is_
     peer.send(gap(2, 4)).await;
     peer.publication("a", 7).await;
     let history = peer.expect("history").await;
-    let anew = json!({ "type": "subscribed", "channel": "a", "epoch": "AAAAAAAAAAE", "offset": 3, "recoverable": true });
-    peer.send(anew).await;
+    let again = json!({ "type": "subscribed", "channel": "a", "epoch": "AAAAAAAAAAE", "offset": 3, "recoverable": true });
+    peer.send(again).await;
     peer.publication("a", 4).await;
     let mut answer = page([], 4);
     answer["epoch"] = json!("AAAAAAAAAAE");

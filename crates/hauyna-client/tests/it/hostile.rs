@@ -1,5 +1,5 @@
-//! Servers that lie: answers that nobody has asked for, pages that go in circles, names and numbers without measure. None costs
-//! more than what it is about. Scripted, on a paused clock.
+//! Servers that lie: answers that nobody has asked for, pages that go in circles, names and numbers without
+//! measure. None costs more than what it is about. Scripted, on a paused clock.
 
 use crate::log::Log;
 use crate::script::{EPOCH, Peer, Subscribed, publication, script, subscribed};
@@ -198,7 +198,7 @@ async fn an_epoch_that_turns_behind_a_page_of_the_history_is_told() {
     for offset in 1..=3 {
         assert_eq!(content(&mut messages).await, offset);
     }
-    // The stream begins anew without a word.
+    // The stream begins again without a word.
     let mut first = publication("a", 1);
     (first["content"], first["timestamp"]) = (json!(77), json!(9));
     peer.send(first).await;

@@ -1,5 +1,5 @@
-//! What does not come back by itself, and what must not: subscriptions of the server's, tokens that never come, channels that
-//! were given up, streams of a client that has ended.
+//! What does not come back by itself, and what must not: subscriptions of the server's, tokens that never
+//! come, channels that were given up, streams of a client that has ended.
 
 use crate::script::{EPOCH, Subscribed, script, session, subscribed};
 use crate::support::{content, next};

@@ -1,5 +1,5 @@
-//! What is logged of attempts: one warning for a series of failures, one line when the connection is back, and nothing that is
-//! secret. Scripted, on a paused clock.
+//! What is logged of attempts: one warning for a series of failures, one line when the connection is back,
+//! and nothing that is secret. Scripted, on a paused clock.
 
 use crate::script::{Script, script, script_of};
 use crate::support::reach;

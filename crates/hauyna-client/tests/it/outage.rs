@@ -1,5 +1,5 @@
-//! A server that is away for longer than anybody waits at a screen: the client comes back by itself, and says of each request
-//! what became of it. Scripted, on a paused clock.
+//! A server that is away for longer than anybody waits at a screen: the client comes back by itself, and says
+//! of each request what became of it. Scripted, on a paused clock.
 
 use crate::script::{EPOCH, Peer, Script, Subscribed, publication, script, session, subscribed};
 use crate::support::{next, reach};
@@ -16,14 +16,16 @@ type Publishing = JoinHandle<Result<Option<Position>, Error>>;
 struct Outcome {
     /// The publications that the server has taken after it.
     taken: Vec<u64>,
-    /// The calls of all publications, the first of which is of the moment of the loss, and each a second after the last.
+    /// The calls of all publications, the first of which is of the moment of the loss, and each a second
+    /// after the last.
     sent: Vec<Publishing>,
     /// How long the server was away, until the client was back.
     away: Duration,
 }
 
 impl Outcome {
-    /// Checks that each publication of the last `window` was sent, and that each earlier one failed as expired.
+    /// Checks that each publication of the last `window` was sent, and that each earlier one failed as
+    /// expired.
     async fn check(self, window: Duration) {
         let first = self.away.saturating_sub(window).as_secs() + 1;
         let mut accepted = Vec::new();
@@ -106,8 +108,8 @@ fn publish_each_second(room: &Channel<u64>, seconds: u64) -> JoinHandle<Vec<Publ
     })
 }
 
-/// Is away for so long, and then a new server that has forgotten the session, and has the channel with three more publications
-/// than the client has seen.
+/// Is away for so long, and then a new server that has forgotten the session, and has the channel with three
+/// more publications than the client has seen.
 async fn comes_back_after(seconds: u64) -> Outcome {
     let Subscribed { mut script, peer, client, room, mut messages } = subscribed(5).await;
     let mut states = client.states();

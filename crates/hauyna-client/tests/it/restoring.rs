@@ -1,5 +1,5 @@
-//! Coming back with many channels: a few subscriptions are on their way at once, and a rate limit of the server's delays them and
-//! ends nothing.
+//! Coming back with many channels: a few subscriptions are on their way at once, and a rate limit of the
+//! server's delays them and ends nothing.
 
 use crate::script::{EPOCH, Peer, script};
 use crate::support::{builder, content, hub, named};
@@ -146,7 +146,7 @@ async fn a_server_that_decides_slowly_is_not_given_up_while_it_answers() {
     let requests = asked(&mut peer).await;
     assert_eq!(requests.len(), 16);
     for request in &requests {
-        assert!(script.is_idle(Duration::from_secs(2)).await, "another attempt begins everything anew");
+        assert!(script.is_idle(Duration::from_secs(2)).await, "another attempt begins everything again");
         answer(&mut peer, request).await;
     }
     assert!(script.is_idle(Duration::from_secs(20)).await);
@@ -170,7 +170,7 @@ async fn a_server_that_takes_long_for_one_subscription_is_not_given_up() {
     peer.expect("resume").await;
     for request in &asked(&mut peer).await {
         // A server gives its application 30 s by default.
-        assert!(script.is_idle(Duration::from_secs(29)).await, "another attempt begins everything anew");
+        assert!(script.is_idle(Duration::from_secs(29)).await, "another attempt begins everything again");
         answer(&mut peer, request).await;
     }
     assert!(script.is_idle(Duration::from_secs(20)).await);

@@ -42,7 +42,8 @@ async fn a_client_that_comes_back_shows_its_token_and_its_positions_at_once() {
     for offset in [5, 6, 7, 7, 8] {
         peer.publication("a", offset).await;
     }
-    // A server never says a number twice: where one does, the client asks whether the epoch is the same still.
+    // A server never says a number twice: where one does, the client asks whether the epoch is the same
+    // still.
     let history = peer.expect("history").await;
     let messages_of = |offsets: [u64; 3]| offsets.map(|offset| crate::script::publication("a", offset));
     let page = json!({ "channel": "a", "epoch": EPOCH, "offset": 8, "messages": messages_of([6, 7, 8]) });

@@ -1,5 +1,5 @@
-//! A server that says what the test wants, over pipes in memory: real handshakes and frames, and nothing but the test's
-//! own runtime, so that the clock may be paused.
+//! A server that says what the test wants, over pipes in memory: real handshakes and frames, and nothing but
+//! the test's own runtime, so that the clock may be paused.
 
 use hauyna_client::{Builder, Channel, Client, Endpoint, Publication, Stream};
 use hauyna_websocket::handshake::{HeadReader, check};

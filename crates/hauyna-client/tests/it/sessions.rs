@@ -103,7 +103,8 @@ async fn reader(proxy: &FaultProxy) -> (Client, Stream<Publication<(u32, String)
     (client, messages, connection)
 }
 
-/// More than the sockets between hold while the proxy gives the client nothing, so that the server's outbox runs over.
+/// More than the sockets between hold while the proxy gives the client nothing, so that the server's outbox
+/// runs over.
 async fn flood(
     server: &TestServer,
     (proxy, channel): (&FaultProxy, &str),

@@ -1,4 +1,5 @@
-//! Several parts of a program use one channel: each has a share of the subscription, and the last one ends it.
+//! Several parts of a program use one channel: each has a share of the subscription, and the last one ends
+//! it.
 
 use crate::script::{Peer, script};
 use crate::support::{client, content, server};

@@ -1,5 +1,5 @@
-//! A subscription whose question, token or retry is overtaken by what the server does meanwhile, and requests that are asked while it
-//! is being restored. Scripted, on a paused clock.
+//! A subscription whose question, token or retry is overtaken by what the server does meanwhile, and requests
+//! that are asked while it is being restored. Scripted, on a paused clock.
 
 use crate::script::{EPOCH, NEXT_EPOCH, Peer, Subscribed, script, session, subscribed};
 use crate::support::content;
@@ -39,7 +39,8 @@ async fn refuse(peer: &mut Peer, request: &Value, error_type: &str, retry_after:
         .await;
 }
 
-/// Refuses the subscription that the client asks for within some seconds, if it does, because the server has made it.
+/// Refuses the subscription that the client asks for within some seconds, if it does, because the server has
+/// made it.
 async fn refuse_known(peer: &mut Peer) {
     if let Ok(request) = timeout(Duration::from_secs(5), peer.expect("subscribe_channel")).await {
         peer.publication("a", 7).await;
@@ -96,7 +97,8 @@ async fn a_retry_takes_nothing_from_a_subscription_that_the_server_has_made_mean
     }
 }
 
-/// A client that has lost its connection and session, whose subscription the new server refuses for the time being.
+/// A client that has lost its connection and session, whose subscription the new server refuses for the time
+/// being.
 async fn restoring(retry_after: u64) -> Subscribed {
     let Subscribed { mut script, peer, client, room, messages } = subscribed(5).await;
     drop(peer);
@@ -140,8 +142,8 @@ async fn what_is_asked_of_a_channel_waits_for_its_subscription_and_nothing_else_
     updating.await.unwrap().unwrap();
 }
 
-/// A client whose publication was cut off, with the connection of the next session, on which its subscription is refused for twenty
-/// seconds.
+/// A client whose publication was cut off, with the connection of the next session, on which its subscription
+/// is refused for twenty seconds.
 async fn cut_publication() -> (Subscribed, tokio::task::JoinHandle<Result<Option<Position>, Error>>, String) {
     let Subscribed { mut script, mut peer, client, room, messages } = subscribed(5).await;
     let publishing = tokio::spawn(room.publish(&1).into_future());
@@ -185,7 +187,8 @@ async fn a_publication_that_was_cut_off_is_judged_when_its_channel_is_back() {
 #[tokio::test(start_paused = true)]
 async fn a_publication_that_was_cut_off_twice_is_judged_by_the_session_that_began_anew() {
     let (Subscribed { peer, mut script, client: _client, .. }, publishing, _) = cut_publication().await;
-    // The time for the others has passed, and the next connection goes on with the new session, which has nothing of the old one.
+    // The time for the others has passed, and the next connection goes on with the new session, which has
+    // nothing of the old one.
     turned(Duration::from_secs(12)).await;
     drop(peer);
     let mut peer = script.accept().await;
@@ -351,7 +354,7 @@ async fn a_subscription_that_is_answered_when_nobody_wants_it_any_more_is_given_
     let request = timeout(Duration::from_secs(5), peer.expect("unsubscribe_channel")).await.expect("the end");
     peer.ack(&request, Value::Null).await;
     settled().await;
-    // The server's application may subscribe it anew.
+    // The server's application may subscribe it again.
     let mut messages = room.messages();
     subscribe_by_server(&mut peer, 5).await;
     peer.publication("a", 6).await;

@@ -1,5 +1,5 @@
-//! Many threads that share a client: subscriptions come, go, are kept, given up and taken back in the middle, while the network cuts.
-//! What is left is what was wanted.
+//! Many threads that share a client: subscriptions come, go, are kept, given up and taken back in the middle,
+//! while the network cuts. What is left is what was wanted.
 
 use crate::support::{builder, content, hub, named};
 use hauyna_client::{Channel, Client};

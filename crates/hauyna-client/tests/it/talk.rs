@@ -1,4 +1,5 @@
-//! A client that stays connected: publications, requests, questions, direct messages, history, in both encodings.
+//! A client that stays connected: publications, requests, questions, direct messages, history, in both
+//! encodings.
 
 use crate::support::{builder, client, content, hub, named, next, server};
 use hauyna::{Context, Handler, Hub};

@@ -171,6 +171,6 @@ async fn until(is_so: impl Fn() -> bool) {
     }
 }
 
-/// Longer than it takes to notice that a connection is dead, and to come back; and to obey an order to move, which may wait for a
-/// second after the move before it.
+/// Longer than it takes to notice that a connection is dead, and to come back; and to obey an order to move,
+/// which may wait for a second after the move before it.
 const QUIET: Duration = Duration::from_millis(1600);

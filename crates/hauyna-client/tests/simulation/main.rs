@@ -1,6 +1,7 @@
-//! Resume and recovery under every kind of network, in virtual time: the real server and this client on the hosts of a
-//! simulated network that is cut, held, split and slowed, while the server crashes. `HAUYNA_SCHEDULES` says how many,
-//! `HAUYNA_SEED` repeats one. The order of hash maps in the server is not of the seed.
+//! Resume and recovery under every kind of network, in virtual time: the real server and this client on the
+//! hosts of a simulated network that is cut, held, split and slowed, while the server crashes.
+//! `HAUYNA_SCHEDULES` says how many, `HAUYNA_SEED` repeats one. The order of hash maps in the server is not
+//! of the seed.
 
 #[cfg(test)]
 mod client;

@@ -1,4 +1,5 @@
-//! What must be so whatever happened. Pure: it is given what the server has published and what each client was told.
+//! What must be so whatever happened. Pure: it is given what the server has published and what each client
+//! was told.
 
 use crate::client::{Record, Told};
 use crate::server::Entry;
@@ -79,7 +80,8 @@ fn publications(
     faults
 }
 
-/// What a client received: everything after its subscription once and in order, but where it was told of a gap.
+/// What a client received: everything after its subscription once and in order, but where it was told of a
+/// gap.
 fn stream(published: &[Entry], record: &Record, index: &HashMap<&str, usize>) -> Vec<String> {
     let (mut faults, mut seen) = (Vec::new(), HashSet::new());
     // The index of the next publication, once it is known where the client stands.

@@ -1,4 +1,5 @@
-//! What happens in one schedule, drawn from its seed: the network, the channel, and the faults with their moments.
+//! What happens in one schedule, drawn from its seed: the network, the channel, and the faults with their
+//! moments.
 
 use std::time::Duration;
 
@@ -45,7 +46,8 @@ pub(crate) struct Plan {
     pub(crate) calm: Duration,
     /// The longest pause between two publications of a client.
     pub(crate) pause: u64,
-    /// For how long the server is away, where the schedule is about that alone: clients come back by the default policy then.
+    /// For how long the server is away, where the schedule is about that alone: clients come back by the
+    /// default policy then.
     pub(crate) outage: Option<Duration>,
 }
 
@@ -74,7 +76,7 @@ pub(crate) enum Fault {
     /// Without a word to anybody; its memory is gone.
     Crash,
     Restart,
-    /// The channel begins anew under another epoch, while the server lives.
+    /// The channel begins again under another epoch, while the server lives.
     Turn,
 }
 

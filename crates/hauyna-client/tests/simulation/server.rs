@@ -1,5 +1,5 @@
-//! The server's host: the real router behind hyper on a simulated listener, over a broker that notes what it has published.
-//! Each life of it begins with nothing.
+//! The server's host: the real router behind hyper on a simulated listener, over a broker that notes what it
+//! has published. Each life of it begins with nothing.
 
 use crate::plan::{History, Plan};
 use hauyna::broker::{Answer, Broker, BrokerError, HistoryPage, LocalBroker, Publish, Published, Relay};
@@ -41,7 +41,7 @@ impl Chronicle {
         (lives.hub, lives.broker) = (Some(hub.clone()), Some(broker));
     }
 
-    /// The streams begin anew under another epoch, while the server lives and its clients are connected.
+    /// The streams begin again under another epoch, while the server lives and its clients are connected.
     pub(crate) fn turn(&self) {
         if let Some(Noting(broker)) = &self.0.lock().unwrap().broker {
             broker.is_turning.store(true, Ordering::Relaxed);
@@ -77,8 +77,8 @@ impl Chronicle {
     }
 }
 
-/// The broker of one life of the server. Its streams may begin anew under another epoch while the server lives; keys are
-/// remembered longer, to refuse what might be published twice.
+/// The broker of one life of the server. Its streams may begin again under another epoch while the server
+/// lives; keys are remembered longer, to refuse what might be published twice.
 #[derive(Debug, Clone)]
 struct Noting(Arc<Inner>);
 

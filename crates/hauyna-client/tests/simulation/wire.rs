@@ -1,5 +1,6 @@
-//! The client's way to the server: a simulated TCP stream that is sliced, and cut at a random moment, with or without the
-//! server learning of it. Among what the server says it puts the order to move that a node gives which drains.
+//! The client's way to the server: a simulated TCP stream that is sliced, and cut at a random moment, with or
+//! without the server learning of it. Among what the server says it puts the order to move that a node gives
+//! which drains.
 
 use crate::plan::Random;
 use hauyna_client::Endpoint;
@@ -50,7 +51,8 @@ pub(crate) struct Cut {
     end: Option<Pin<Box<Sleep>>>,
     is_silent: bool,
     is_sliced: bool,
-    /// The order to move that is put among what the server says, before the calm: who moves then may miss what no history keeps.
+    /// The order to move that is put among what the server says, before the calm: who moves then may miss
+    /// what no history keeps.
     order: Option<Order>,
     /// Bytes that the client has not taken.
     read: VecDeque<u8>,

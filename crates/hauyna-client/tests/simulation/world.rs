@@ -1,4 +1,5 @@
-//! One schedule from its beginning to its end: the hosts, the faults at their moments, then calm, and the judgement.
+//! One schedule from its beginning to its end: the hosts, the faults at their moments, then calm, and the
+//! judgement.
 
 use crate::client::{Desk, Record, Told};
 use crate::oracle::{Tally, judge};

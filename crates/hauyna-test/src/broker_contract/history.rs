@@ -9,7 +9,7 @@ use hauyna::broker::{Broker, Continuity, Epoch, Order, Retention};
 use hauyna::{HistoryRange, Position};
 use std::time::Duration;
 
-/// The newest `messages` publications are kept, in order.
+/// Checks that the newest `messages` publications are kept, in order.
 pub async fn history_is_kept_up_to_its_count<B: Broker>(fixture: BrokerFixture<B>) {
     let a = channel("a");
     for count in 1..=25 {
@@ -37,8 +37,8 @@ pub async fn history_is_kept_up_to_its_age<B: Broker>(fixture: BrokerFixture<B>)
     assert_eq!(second, Position { epoch: first.epoch, offset: 2 });
 }
 
-/// History is read forward from the oldest or after a position, or in reverse from the newest or before a
-/// position, up to the limit.
+/// Checks that history is read forward from the oldest or after a position, or in reverse from the newest or
+/// before a position, up to the limit.
 pub async fn history_is_read_from_either_end<B: Broker>(fixture: BrokerFixture<B>) {
     let a = channel("a");
     for count in 1..=10 {
@@ -59,8 +59,8 @@ pub async fn history_is_read_from_either_end<B: Broker>(fixture: BrokerFixture<B
     assert!(read(Some(10), 100, Order::Forward).await.is_empty());
 }
 
-/// Reading page by page, newest first, ends at the oldest publication that is kept. Missing older ones are no
-/// failure, and each page names the oldest offset.
+/// Checks that reading page by page, newest first, ends at the oldest publication that is kept. Missing older
+/// ones are no failure, and each page names the oldest offset.
 pub async fn scrolling_back_ends_at_the_oldest_that_is_kept<B: Broker>(fixture: BrokerFixture<B>) {
     let a = channel("a");
     assert_eq!(fixture.history(&a, HistoryRange::newest()).await.oldest, 1);
@@ -91,7 +91,7 @@ pub async fn scrolling_back_ends_at_the_oldest_that_is_kept<B: Broker>(fixture: 
     }
 }
 
-/// Any offset and any limit that a client may ask for is answered.
+/// Checks that any offset and any limit that a client may ask for is answered.
 pub async fn no_range_is_too_large_and_none_too_small<B: Broker>(fixture: BrokerFixture<B>) {
     let a = channel("a");
     for count in 1..=3 {
@@ -112,7 +112,7 @@ pub async fn no_range_is_too_large_and_none_too_small<B: Broker>(fixture: Broker
     }
 }
 
-/// A page after a covered position holds everything after it.
+/// Checks that a page after a covered position holds everything after it.
 pub async fn a_known_position_is_continued_whole<B: Broker>(fixture: BrokerFixture<B>) {
     let a = channel("a");
     let start = fixture.history(&a, HistoryRange::top()).await.top;
@@ -128,7 +128,8 @@ pub async fn a_known_position_is_continued_whole<B: Broker>(fixture: BrokerFixtu
     }
 }
 
-/// Too old, another epoch, beyond the top, more than the limit: each has its own reason and is never `Whole`.
+/// Checks that too old, another epoch, beyond the top, more than the limit: each has its own reason and is
+/// never `Whole`.
 pub async fn a_position_is_refused_with_the_reason<B: Broker>(fixture: BrokerFixture<B>) {
     let a = channel("a");
     for count in 1..=10 {
@@ -147,7 +148,7 @@ pub async fn a_position_is_refused_with_the_reason<B: Broker>(fixture: BrokerFix
     assert_eq!(ask(Position { offset: u64::MAX, ..top }, 100).await, Continuity::EpochChanged);
 }
 
-/// Without retention nothing is numbered or kept, and earlier history stays unchanged.
+/// Checks that without retention nothing is numbered or kept, and earlier history stays unchanged.
 pub async fn without_retention_there_is_no_position_and_no_history<B: Broker>(mut fixture: BrokerFixture<B>) {
     let a = channel("a");
     fixture.subscribe(&a).await;

@@ -169,7 +169,8 @@ impl Channel {
     ///
     /// # Errors
     ///
-    /// `not_subscribed`; also where the connection [belongs to another hub](crate::error::ErrorKind::OtherHub).
+    /// `not_subscribed`; also where the connection [belongs to another
+    /// hub](crate::error::ErrorKind::OtherHub).
     pub fn unsubscribe(&self, connection: &Connection) -> Result<(), Error> {
         let core = self.connection_core(connection)?;
         self.end_waiting_subscriptions(Some(core.id()));

@@ -65,8 +65,8 @@ impl Connections {
     /// # Errors
     ///
     /// `validation_error` for an invalid name; `limit_exceeded` or `unavailable` where a limit refuses the
-    /// connection or the hub is shut down; [`ErrorKind::NoRuntime`](crate::error::ErrorKind::NoRuntime) outside of a
-    /// Tokio runtime. The socket is dropped in each of these cases.
+    /// connection or the hub is shut down; [`ErrorKind::NoRuntime`](crate::error::ErrorKind::NoRuntime)
+    /// outside of a Tokio runtime. The socket is dropped in each of these cases.
     ///
     /// # Examples
     ///

@@ -87,8 +87,8 @@ impl Connection {
     ///
     /// - `timeout`: no answer arrived in time, see [`ClientRequest::timeout`].
     /// - [`ErrorKind::Refused`](crate::error::ErrorKind::Refused): the client answered with `error`.
-    /// - [`ErrorKind::Closed`](crate::error::ErrorKind::Closed): the connection is closed, or was closed before the
-    ///   answer.
+    /// - [`ErrorKind::Closed`](crate::error::ErrorKind::Closed): the connection is closed, or was closed
+    ///   before the answer.
     /// - `validation_error`: the answer does not decode into `T`, or JSON cannot represent `data`.
     /// - `limit_exceeded`: the client has 64 unanswered requests already.
     ///
@@ -155,10 +155,10 @@ impl Connection {
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::Transition`](crate::error::ErrorKind::Transition) if neither the table of [`ConnectionState`]
-    /// nor [`HubBuilder::allow_transition`](crate::HubBuilder::allow_transition) allows it;
-    /// [`ErrorKind::Closed`](crate::error::ErrorKind::Closed) if the connection is closed or closing; `unavailable`
-    /// as for [`Connection::send`]. Nothing is changed in these cases.
+    /// [`ErrorKind::Transition`](crate::error::ErrorKind::Transition) if neither the table of
+    /// [`ConnectionState`] nor [`HubBuilder::allow_transition`](crate::HubBuilder::allow_transition) allows
+    /// it; [`ErrorKind::Closed`](crate::error::ErrorKind::Closed) if the connection is closed or closing;
+    /// `unavailable` as for [`Connection::send`]. Nothing is changed in these cases.
     pub fn set_state(&self, state: ConnectionState) -> Result<(), Error> {
         self.0.set_state(state)?;
         self.0.hub.process_congested_inline();

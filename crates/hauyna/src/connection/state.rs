@@ -161,8 +161,8 @@ impl States {
     }
 }
 
-/// The number of live connections in each state, from [`Stats::states`](crate::inspect::Stats::states). Serializes as
-/// a map from names to numbers.
+/// The number of live connections in each state, from [`Stats::states`](crate::inspect::Stats::states).
+/// Serializes as a map from names to numbers.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StateCounts(Box<[(ConnectionState, usize)]>);
 

@@ -122,8 +122,8 @@ impl Events {
     /// changed again.
     ///
     /// The listener returns `Ok(())` or a [`Flow`]. Up to 16,384 events wait; where listeners are slower than
-    /// that, further events are dropped, counted in [`Stats::events_dropped`](crate::inspect::Stats::events_dropped)
-    /// and logged.
+    /// that, further events are dropped, counted in
+    /// [`Stats::events_dropped`](crate::inspect::Stats::events_dropped) and logged.
     ///
     /// ```
     /// # #[tokio::main(flavor = "current_thread")] async fn main() {
@@ -173,9 +173,9 @@ impl Events {
     /// # Errors
     ///
     /// `validation_error` where the data cannot be represented as JSON;
-    /// [`ErrorKind::OtherHub`](crate::error::ErrorKind::OtherHub) where the connection belongs to another hub;
-    /// [`ErrorKind::NoRuntime`](crate::error::ErrorKind::NoRuntime) outside of a Tokio runtime. In these cases no
-    /// listener has run. The failures of listeners are in the [`Outcome`].
+    /// [`ErrorKind::OtherHub`](crate::error::ErrorKind::OtherHub) where the connection belongs to another
+    /// hub; [`ErrorKind::NoRuntime`](crate::error::ErrorKind::NoRuntime) outside of a Tokio runtime. In these
+    /// cases no listener has run. The failures of listeners are in the [`Outcome`].
     ///
     /// # Cancel safety
     ///

@@ -28,8 +28,8 @@ impl Handler {
         self
     }
 
-    /// Identifies clients by a token: a [`Jwt`](crate::auth::Jwt), an [API key](crate::auth::ApiKeys), or a token that
-    /// your own [`Verifier`] understands. Also answers `refresh`, so it cannot be combined with
+    /// Identifies clients by a token: a [`Jwt`](crate::auth::Jwt), an [API key](crate::auth::ApiKeys), or a
+    /// token that your own [`Verifier`] understands. Also answers `refresh`, so it cannot be combined with
     /// [`Handler::identify`] or [`Handler::on_refresh`].
     ///
     /// The token is a bearer token from the header `Authorization`, or from the sub-protocol item

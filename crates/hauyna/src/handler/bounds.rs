@@ -23,10 +23,10 @@ impl Handler {
         self
     }
 
-    /// Marks a connection as [idle](crate::connection::ConnectionState::Idle) when no message came from it for this time.
-    /// Pings and pongs do not count, so this separates users who are active from those who only have a page
-    /// open. At least 10 ms. Default: a connection is idle when nothing was read from it for twice the
-    /// heartbeat's interval.
+    /// Marks a connection as [idle](crate::connection::ConnectionState::Idle) when no message came from it
+    /// for this time. Pings and pongs do not count, so this separates users who are active from those who
+    /// only have a page open. At least 10 ms. Default: a connection is idle when nothing was read from it for
+    /// twice the heartbeat's interval.
     pub fn idle_after(mut self, timeout: Duration) -> Self {
         self.endpoint.idle_after = Some(timeout.max(Duration::from_millis(10)));
         self

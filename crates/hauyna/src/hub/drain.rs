@@ -88,14 +88,14 @@ impl Hub {
     /// Publishing and ordinary HTTP go on until the end.
     ///
     /// Returns when the last connection is gone and the listeners of system events have run: at most 5 s
-    /// after the window, because connections that are still open are ended then. [`Server`](crate::server::Server)s
-    /// stop listening at that moment. A second call waits for the end of the first one, whatever its options;
-    /// [`Hub::shutdown`] cuts a drain short.
+    /// after the window, because connections that are still open are ended then.
+    /// [`Server`](crate::server::Server)s stop listening at that moment. A second call waits for the end of
+    /// the first one, whatever its options; [`Hub::shutdown`] cuts a drain short.
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::NoRuntime`](crate::error::ErrorKind::NoRuntime) outside of a Tokio runtime; then the drain has
-    /// not begun.
+    /// [`ErrorKind::NoRuntime`](crate::error::ErrorKind::NoRuntime) outside of a Tokio runtime; then the
+    /// drain has not begun.
     ///
     /// # Cancel safety
     ///

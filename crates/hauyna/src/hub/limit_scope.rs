@@ -1,5 +1,5 @@
-//! The places under one limit, counted by user, address or for the whole node. Striped by key, so that handshakes of
-//! different clients rarely wait for each other. `limits` takes and releases the places.
+//! The places under one limit, counted by user, address or for the whole node. Striped by key, so that
+//! handshakes of different clients rarely wait for each other. `limits` takes and releases the places.
 
 use super::limits::{AtLimit, Limit, LimitOptions};
 use crate::channel::UserId;

@@ -153,8 +153,8 @@ impl Hub {
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::NoRuntime`](crate::error::ErrorKind::NoRuntime) outside of a Tokio runtime, or in one without
-    /// timers: all connections are closed then, and the call has not waited for their ends.
+    /// [`ErrorKind::NoRuntime`](crate::error::ErrorKind::NoRuntime) outside of a Tokio runtime, or in one
+    /// without timers: all connections are closed then, and the call has not waited for their ends.
     ///
     /// # Cancel safety
     ///

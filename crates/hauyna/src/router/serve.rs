@@ -72,7 +72,8 @@ impl Server {
     ///
     /// # Errors
     ///
-    /// The socket cannot be used with this runtime, or [`ErrorKind::NoRuntime`](crate::error::ErrorKind::NoRuntime).
+    /// The socket cannot be used with this runtime, or
+    /// [`ErrorKind::NoRuntime`](crate::error::ErrorKind::NoRuntime).
     pub async fn serve_listener(self, listener: StdListener) -> Result {
         crate::clock::runtime()?;
         listener.set_nonblocking(true)?;

@@ -6,8 +6,8 @@ use std::time::Duration;
 /// What a hub keeps for lost connections, from [`HubBuilder::sessions`](crate::HubBuilder::sessions).
 ///
 /// A session is kept for the [`window`](SessionOptions::window), or shorter if its client's
-/// [`RetryPolicy`](crate::connection::RetryPolicy) gives up earlier: after the sum of the delays, and 10 s for each
-/// attempt. Beyond either bound on memory the oldest sessions end early.
+/// [`RetryPolicy`](crate::connection::RetryPolicy) gives up earlier: after the sum of the delays, and 10 s
+/// for each attempt. Beyond either bound on memory the oldest sessions end early.
 ///
 /// # Examples
 ///

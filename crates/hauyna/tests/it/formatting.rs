@@ -1,5 +1,5 @@
-//! What `{:?}` prints of handles and values: names and counts, never what a hub keeps. Whoever logs a handle must not
-//! walk a hub under its locks, nor write contents, tokens or names of other users to the log.
+//! What `{:?}` prints of handles and values: names and counts, never what a hub keeps. Whoever logs a handle
+//! must not walk a hub under its locks, nor write contents, tokens or names of other users to the log.
 
 use crate::support::{named, subscribe};
 use hauyna::auth::{ApiKeys, Revocation};

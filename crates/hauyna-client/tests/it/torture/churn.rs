@@ -1,5 +1,6 @@
-//! Channels that come and go quickly, on a server that refuses some requests for rate and loses connections: at the end it has the
-//! subscriptions that are wanted, and no other, and has hardly been asked to end one that it did not have.
+//! Channels that come and go quickly, on a server that refuses some requests for rate and loses connections:
+//! at the end it has the subscriptions that are wanted, and no other, and has hardly been asked to end one
+//! that it did not have.
 
 use super::model::{Dice, passed, trace};
 use super::{each_seed, terms};

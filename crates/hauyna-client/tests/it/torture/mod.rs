@@ -1,5 +1,6 @@
-//! Losses, moves, gaps, new epochs and unsubscribing in any order, drawn from a seed, against a model of the server: every publication comes
-//! once and in order, or a gap is told where it is missing. `HAUYNA_SCHEDULES` says how many, `HAUYNA_SEED` repeats one.
+//! Losses, moves, gaps, new epochs and unsubscribing in any order, drawn from a seed, against a model of the
+//! server: every publication comes once and in order, or a gap is told where it is missing.
+//! `HAUYNA_SCHEDULES` says how many, `HAUYNA_SEED` repeats one.
 
 mod again;
 mod churn;

@@ -1,5 +1,5 @@
-//! A server with one channel, and with every fault that the protocol allows: sessions that are forgotten, gaps, new epochs, histories
-//! that are short or refused.
+//! A server with one channel, and with every fault that the protocol allows: sessions that are forgotten,
+//! gaps, new epochs, histories that are short or refused.
 
 use crate::script::{Peer, Script};
 use serde_json::{Value, json};
