@@ -60,6 +60,7 @@ fn program(workspace: &Workspace, profile: &str, node: Option<PathBuf>) -> Resul
 }
 
 /// The load of a run.
+#[derive(Clone, Copy)]
 struct Load {
     /// How long the clients publish.
     seconds: u64,

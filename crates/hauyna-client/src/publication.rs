@@ -20,7 +20,7 @@ pub struct Publication<M> {
     /// The number in the channel's stream, where it keeps one.
     pub offset: Option<u64>,
     /// Where it stands, if that is known: whoever has dealt with it goes on from there in another life
-    /// ([`SubscribeBuilder::since`](crate::Subscribing::since)).
+    /// ([`SubscribeBuilder::since`](crate::SubscribeBuilder::since)).
     pub position: Option<Position>,
 }
 

@@ -129,7 +129,7 @@ impl ClientTask {
             }
             Received::Subscribed(entry) => self.subscription_live(&entry),
             Received::Unsubscribed { channel } if self.session.is_live(&channel) => {
-                self.subscription_ended(&channel)
+                self.subscription_ended(&channel);
             }
             Received::Unsubscribed { channel } => _ = self.server_subscriptions.remove(&channel),
             Received::Gap(gap) => {

@@ -37,8 +37,7 @@ pub(super) struct Former {
     pub(super) socket: Socket,
     /// When it is given up.
     pub(super) until: Instant,
-    /// Whether what comes on it counts: its session has gone on. Else the new connection gets the same by
-    /// itself.
+    /// Whether its messages count: it has resumed. If not, the new connection gets the same messages.
     pub(super) is_heard: bool,
 }
 
@@ -286,15 +285,14 @@ impl ClientTask {
         match std::mem::replace(&mut self.next, Next::Idle) {
             Next::At(at) if now >= at => self.attempt(),
             Next::Opened(socket, at) if now >= at || !self.outbox.mark_sent() => {
-                self.await_greeting(socket, now)
+                self.await_greeting(socket, now);
             }
             Next::Greeting(_, at) if now >= at => self.attempt_failed(&AttemptFailure::Timeout),
             waiting => self.next = waiting,
         }
     }
 
-    /// The node goes away: the next connection is made at a random moment of the window, before this one is
-    /// given up.
+    /// Moves to another node at a random moment of the window, before this connection is closed.
     pub(super) fn drain(&mut self, drain: &Drain) {
         let (min, max) = drain.after;
         let part = self.random.fraction();
@@ -347,8 +345,7 @@ impl ClientTask {
         }
     }
 
-    /// Says goodbye on the connection, and on the next one where a move is under way: the session may be with
-    /// either.
+    /// Closes the connection, and the next one during a move: either may have the session.
     pub(super) async fn leave(&mut self) {
         let mut current = self.current.take();
         let mut greeting = match std::mem::replace(&mut self.next, Next::Idle) {

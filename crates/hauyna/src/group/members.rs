@@ -119,10 +119,10 @@ impl GroupMap {
         match (&change, role) {
             (MembershipChange::Nothing, _) | (MembershipChange::Role, None) => {}
             (MembershipChange::Role, Some(role)) => {
-                notify_listeners(hub, &user, group, || GroupChange::RoleChanged(role))
+                notify_listeners(hub, &user, group, || GroupChange::RoleChanged(role));
             }
             (MembershipChange::Added(_), role) => {
-                notify_listeners(hub, &user, group, || GroupChange::Added(role))
+                notify_listeners(hub, &user, group, || GroupChange::Added(role));
             }
         }
         if let MembershipChange::Added(group) = &change {

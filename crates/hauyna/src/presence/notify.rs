@@ -12,6 +12,7 @@ use crate::hub::HubCore;
 use std::sync::Arc;
 
 /// One change of one user in a channel, to notify of.
+#[derive(Clone, Copy)]
 pub(super) struct Notice<'a> {
     pub(super) user: &'a UserId,
     pub(super) step: Option<PresenceChange>,
