@@ -1,6 +1,6 @@
 //! The broker numbers publications, keeps their history, and passes each to every node that has subscribers.
 //! This file is the contract; `local` keeps everything in this process. `channel` calls it, through
-//! `hub::broker_calls`; it calls back only through [`Relay`].
+//! `hub::broker_calls`; it calls back only through `Relay`.
 
 mod keys;
 mod local;
