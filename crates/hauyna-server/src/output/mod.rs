@@ -42,7 +42,7 @@ pub(crate) fn print(text: &str) -> anyhow::Result<()> {
     }
 }
 
-/// Calls [`print`] on a thread of its own, so that the runtime handles signals meanwhile.
+/// Calls [`print()`] on a thread of its own, so that the runtime handles signals meanwhile.
 pub(crate) async fn print_to_stderr(text: String) -> anyhow::Result<()> {
     let (done, printed) = tokio::sync::oneshot::channel();
     // After a signal the receiver is gone.
