@@ -26,6 +26,7 @@ export const sidebar = [
       item("Groups and roles", "/groups"),
       item("Routing, authentication", "/routing"),
       item("Events", "/events"),
+      item("State", "/state"),
       item("Connection states", "/states"),
       item("Validation", "/validation"),
       item("Errors and limits", "/errors"),

@@ -203,6 +203,8 @@ mod guides {
     struct FromTheOriginal;
     #[doc = include_str!("../../../docs/testing.md")]
     struct Testing;
+    #[doc = include_str!("../../../docs/state.md")]
+    struct State;
     #[doc = include_str!("../../../docs/states.md")]
     struct States;
     #[doc = include_str!("../../../docs/sessions.md")]

@@ -119,6 +119,11 @@ impl Identity {
 }
 
 /// A value that can be used as an [`Identity`]: itself, a name, or `None` to have a name generated.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` does not say who a client is",
+    label = "expected a name, `Option<String>` or `Identity`",
+    note = "return `String`, `&'static str`, `Option<String>` (`None` generates a name) or `hauyna::Identity`"
+)]
 pub trait IntoIdentity: Send {
     /// Converts the value.
     fn into_identity(self) -> Identity;
@@ -150,6 +155,12 @@ impl IntoIdentity for Option<String> {
 
 /// A value that `identify` may return: `Result<impl IntoIdentity, Reject>`, or a future of it. The parameter
 /// only distinguishes the two.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` is not what `identify` returns",
+    label = "expected `Result<name, Reject>` or a `Send` future of it",
+    note = "return `Ok(name)` or `Err(Reject::unauthorized(..))`; a future must be `Send + 'static`: \
+            clone what it needs before `async move`"
+)]
 pub trait IntoIdentityFuture<M>: Send {
     /// Converts the value into a future of the identity.
     fn into_identity_future(self) -> BoxFuture<Result<Identity, Reject>>;

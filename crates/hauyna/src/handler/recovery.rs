@@ -70,6 +70,11 @@ pub(crate) type OnError = Box<dyn Fn(Context, Failed) -> BoxFuture<Recovery> + S
 
 /// A value that [`Handler::on_error`] may return: a [`Recovery`], or a future of it. The parameter only
 /// distinguishes the two.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` is not what `on_error` returns",
+    label = "expected `Recovery` or a `Send` future of it",
+    note = "return a `hauyna::handler::Recovery`, such as `Recovery::Reply`"
+)]
 pub trait IntoRecovery<M>: Send {
     /// Converts the value into a future of the decision.
     fn into_recovery(self) -> BoxFuture<Recovery>;

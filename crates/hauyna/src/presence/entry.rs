@@ -48,6 +48,12 @@ impl From<&str> for Status {
     }
 }
 
+impl From<String> for Status {
+    fn from(name: String) -> Self {
+        Self::from(name.as_str())
+    }
+}
+
 impl fmt::Display for Status {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.as_str())

@@ -37,6 +37,11 @@ use std::sync::Arc;
 ///     _ => Err(Invalid::at("x", "is not on the board")),
 /// });
 /// ```
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` is no validator",
+    label = "expected a closure `Fn(&str, &Value) -> Result<(), Invalid>`, a `Schema` or a `Validator`",
+    note = "name the types of the closure's parameters: `|event: &str, data: &hauyna::Value| ..`"
+)]
 pub trait Validator: Send + Sync + 'static {
     /// Checks a value. `name` is the `type` of the event, or the name of the channel.
     ///
