@@ -229,7 +229,7 @@ impl Builder {
         let shared = Arc::new(Shared {
             broadcaster: Broadcaster::default(),
             channels: Channels::default(),
-            nudges: WakeUps::default(),
+            wake_ups: WakeUps::default(),
             state: watch::Sender::new(State::Connecting),
             session: Mutex::new(None),
             last_failure: Mutex::new(None),
@@ -260,5 +260,5 @@ impl fmt::Debug for Builder {
 /// How long a request waits for a connection before a session has told its window: that of a server by
 /// default.
 const DEFAULT_STREAM_BYTES: Duration = Duration::from_secs(120);
-/// Commands that may wait for the task; whoever has more to say waits too.
+/// Number of commands that may wait for the task; further callers wait.
 const COMMAND_CAPACITY: usize = 256;

@@ -78,10 +78,10 @@ impl<T> Call<T> {
         self
     }
 
-    /// Says whether this connection gets its own publication live; by default it does. With `false` whoever
-    /// shows it at once needs not recognise it: its position is in the answer, and the history has it. What
-    /// is recovered after a loss has it only where others published just before and their publications were
-    /// lost on the way. Requests other than publications into a channel have none.
+    /// Sets whether this connection receives its own publication live. Default: it does. With `false`, a page
+    /// that shows its publication at once need not recognise it later: the answer has its position, and the
+    /// history has it. A recovery after a loss contains it only where other publications just before it were
+    /// lost. The option applies to publications in a channel alone.
     pub fn echo(mut self, wanted: bool) -> Self {
         if let Ok(Draft::Publish { echo, .. }) = &mut self.draft {
             *echo = wanted;

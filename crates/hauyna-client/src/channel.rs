@@ -131,7 +131,7 @@ impl<M> Channel<M> {
         let data = (data.get() != "null").then_some(data);
         match self.shared.events.lock().put(event, data) {
             PutResult::Dropped | PutResult::Queued => {}
-            PutResult::Notify => self.client.nudge(WakeUp::Events(self.shared.clone())),
+            PutResult::Notify => self.client.wake_task(WakeUp::Events(self.shared.clone())),
             PutResult::Undeclared => {
                 let channel = &self.shared.name;
                 let text = format!("channel {channel:?} declares no client event {event:?}");

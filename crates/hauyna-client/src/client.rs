@@ -309,8 +309,8 @@ impl Client {
     }
 
     /// Tells the task something without waiting.
-    pub(crate) fn nudge(&self, nudge: WakeUp) {
-        self.shared.nudges.push(nudge);
+    pub(crate) fn wake_task(&self, wake_up: WakeUp) {
+        self.shared.wake_ups.push(wake_up);
     }
 
     /// Returns a number that no other key, and no other share of a subscription, of this client has.

@@ -19,8 +19,8 @@ pub struct Publication<M> {
     pub timestamp: u64,
     /// The number in the channel's stream, where it keeps one.
     pub offset: Option<u64>,
-    /// Where it stands, if that is known: whoever has dealt with it goes on from there in another life
-    /// ([`SubscribeBuilder::since`](crate::SubscribeBuilder::since)).
+    /// The position of the publication, where it is known. An application that stores it continues from there
+    /// after a restart ([`SubscribeBuilder::since`](crate::SubscribeBuilder::since)).
     pub position: Option<Position>,
 }
 

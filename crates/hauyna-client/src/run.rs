@@ -119,7 +119,7 @@ pub(crate) struct ClientTask {
 /// What happened.
 enum Input {
     Command(Option<Command>),
-    Nudge(WakeUp),
+    WakeUp(WakeUp),
     Current,
     Former,
     Greeting,
@@ -203,7 +203,7 @@ impl ClientTask {
                 Input::Command(None) => return self.shut_down(None).await,
                 Input::Command(Some(Command::Close(reply))) => return self.shut_down(Some(reply)).await,
                 Input::Command(Some(command)) => self.handle_command(command),
-                Input::Nudge(nudge) => self.woken_up(nudge),
+                Input::WakeUp(wake_up) => self.woken_up(wake_up),
                 Input::Current => self.read_current(),
                 Input::Former => self.read_former(),
                 Input::Greeting => self.read_greeting(),
@@ -248,8 +248,8 @@ impl ClientTask {
                         }
                     }
                     5 => {
-                        if let Poll::Ready(nudge) = self.shared.nudges.poll(cx) {
-                            return Poll::Ready(Input::Nudge(nudge));
+                        if let Poll::Ready(wake_up) = self.shared.wake_ups.poll(cx) {
+                            return Poll::Ready(Input::WakeUp(wake_up));
                         }
                     }
                     _ => {
@@ -284,8 +284,8 @@ impl ClientTask {
         }
     }
 
-    fn woken_up(&mut self, nudge: WakeUp) {
-        match nudge {
+    fn woken_up(&mut self, wake_up: WakeUp) {
+        match wake_up {
             WakeUp::Events(channel) => self.note_events(&channel),
             WakeUp::Ended { channel, share, reply } => self.end_share(&channel, share, reply),
             WakeUp::Kept { channel, share } => self.keep_share(&channel, share),
@@ -323,15 +323,15 @@ impl ClientTask {
 
     async fn shut_down(mut self, reply: Option<oneshot::Sender<()>>) {
         self.background_work.abort_all();
-        while let Some(nudge) = self.shared.nudges.next() {
-            self.woken_up(nudge);
+        while let Some(wake_up) = self.shared.wake_ups.next() {
+            self.woken_up(wake_up);
         }
         self.pump();
         self.leave().await;
         self.close(Closed::ByUs);
         self.shared.broadcaster.close();
         self.shared.channels.close();
-        self.shared.nudges.close();
+        self.shared.wake_ups.close();
         self.commands.close();
         while let Ok(command) = self.commands.try_recv() {
             // No attempt begins any more.
@@ -357,7 +357,7 @@ impl Drop for EndGuard {
             shared.state.send_replace(closed.clone());
             shared.broadcaster.push(&Notification::State(closed));
         }
-        shared.nudges.close();
+        shared.wake_ups.close();
         shared.broadcaster.close();
         shared.channels.close();
     }

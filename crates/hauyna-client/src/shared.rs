@@ -19,7 +19,7 @@ use tokio::time::Instant;
 pub(crate) struct Shared {
     pub(crate) broadcaster: Broadcaster,
     pub(crate) channels: Channels,
-    pub(crate) nudges: WakeUps,
+    pub(crate) wake_ups: WakeUps,
     pub(crate) state: watch::Sender<State>,
     pub(crate) session: Mutex<Option<SessionInfo>>,
     /// Why the last connection or attempt ended, until there is a connection.

@@ -26,7 +26,7 @@ pub struct Stream<T> {
 }
 
 impl<T> Stream<T> {
-    /// Waits for the next item; `None` once the client is closed for good.
+    /// Waits for the next item; `None` once the client is closed permanently.
     ///
     /// # Cancel safety
     ///

@@ -152,7 +152,7 @@ impl Subscription {
     /// client.
     pub fn keep(mut self) {
         if let Some(share) = self.share.number.take() {
-            self.share.client.nudge(WakeUp::Kept { channel: self.share.channel.clone(), share });
+            self.share.client.wake_task(WakeUp::Kept { channel: self.share.channel.clone(), share });
         }
     }
 }
@@ -178,7 +178,9 @@ struct Share {
 impl Share {
     fn end(&mut self, reply: oneshot::Sender<Result<(), Error>>) {
         match self.number.take() {
-            Some(share) => self.client.nudge(WakeUp::Ended { channel: self.channel.clone(), share, reply }),
+            Some(share) => {
+                self.client.wake_task(WakeUp::Ended { channel: self.channel.clone(), share, reply })
+            }
             None => _ = reply.send(Ok(())),
         }
     }

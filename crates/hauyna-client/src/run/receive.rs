@@ -1,4 +1,4 @@
-//! What the server says: publications to the streams, answers to whoever waits, presence to the lists. Part
+//! Distributes what the server sends: publications to the streams, answers to their callers, presence to the lists. Part
 //! of the task.
 
 use super::ClientTask;

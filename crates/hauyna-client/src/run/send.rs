@@ -148,7 +148,7 @@ impl ClientTask {
             let (token, shared) = (source(), shared.clone());
             Box::pin(async move {
                 let token = token.await;
-                // Only now: the source may have waited for whoever signs in next. What was asked before it
+                // Only now: the source may have waited for the next user to sign in. What was asked before it
                 // has seen them has a lower number.
                 shared.first_after_token.store(shared.keys.load(Ordering::Relaxed), Ordering::Relaxed);
                 token
@@ -361,7 +361,7 @@ impl ClientTask {
     }
 }
 
-/// What an answer says to whoever has unsubscribed.
+/// The answer to a caller that has unsubscribed.
 fn unsubscribed(answer: Answer) -> Result<(), Error> {
     match answer {
         // It was refused before, or had not been sent when it was given up.

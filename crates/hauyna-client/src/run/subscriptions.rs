@@ -15,7 +15,7 @@ use std::collections::btree_map::Entry;
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
-/// The way back to whoever awaits a call.
+/// Where the answer of a call goes.
 pub(crate) type Reply<T> = oneshot::Sender<Result<T, Error>>;
 
 /// How a channel is subscribed to, every time.
@@ -66,7 +66,7 @@ impl Shares {
     }
 }
 
-/// A call that is awaited. The task keeps its time: whoever awaits it may have no timer, as outside a
+/// A call that is awaited. The task keeps its time: its caller may have no timer, as outside a
 /// runtime.
 #[derive(Debug)]
 pub(super) struct Waiter<T> {

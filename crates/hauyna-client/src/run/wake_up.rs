@@ -27,17 +27,17 @@ pub(crate) struct WakeUps {
 
 #[derive(Default)]
 struct Waiting {
-    nudges: VecDeque<WakeUp>,
+    wake_ups: VecDeque<WakeUp>,
     waker: Option<Waker>,
     is_closed: bool,
 }
 
 impl WakeUps {
     /// Tells the task; one that has ended has no use for it.
-    pub(crate) fn push(&self, nudge: WakeUp) {
+    pub(crate) fn push(&self, wake_up: WakeUp) {
         let mut waiting = self.waiting.lock();
         if !waiting.is_closed {
-            waiting.nudges.push_back(nudge);
+            waiting.wake_ups.push_back(wake_up);
         }
         if let Some(waker) = waiting.waker.take() {
             waker.wake();
@@ -46,30 +46,32 @@ impl WakeUps {
 
     pub(super) fn poll(&self, cx: &Context<'_>) -> Poll<WakeUp> {
         let mut waiting = self.waiting.lock();
-        if let Some(nudge) = waiting.nudges.pop_front() {
-            return Poll::Ready(nudge);
+        if let Some(wake_up) = waiting.wake_ups.pop_front() {
+            return Poll::Ready(wake_up);
         }
         waiting.waker = Some(cx.waker().clone());
         Poll::Pending
     }
 
     pub(super) fn next(&self) -> Option<WakeUp> {
-        self.waiting.lock().nudges.pop_front()
+        self.waiting.lock().wake_ups.pop_front()
     }
 
-    /// The task has ended: whoever waits for an answer gets none.
+    /// The task has ended: callers that wait for an answer get none.
     pub(super) fn close(&self) {
         let mut waiting = self.waiting.lock();
         waiting.is_closed = true;
-        let nudges = std::mem::take(&mut waiting.nudges);
+        let wake_ups = std::mem::take(&mut waiting.wake_ups);
         drop(waiting);
         // They may hold the last handle on a channel.
-        drop(nudges);
+        drop(wake_ups);
     }
 }
 
 impl fmt::Debug for WakeUps {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Nudges").field("waiting", &self.waiting.lock().nudges.len()).finish_non_exhaustive()
+        f.debug_struct("WakeUps")
+            .field("waiting", &self.waiting.lock().wake_ups.len())
+            .finish_non_exhaustive()
     }
 }

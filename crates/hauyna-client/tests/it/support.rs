@@ -44,7 +44,7 @@ pub(crate) fn builder(url: &str) -> Builder {
 
 /// Waits for the next item, as long as a test may take.
 pub(crate) async fn next<T>(stream: &mut Stream<T>) -> Result<T, StreamError> {
-    tokio::time::timeout(PATIENCE, stream.next())
+    tokio::time::timeout(TIMEOUT, stream.next())
         .await
         .expect("an item in time")
         .expect("a stream that goes on")
@@ -65,4 +65,4 @@ pub(crate) async fn reach(states: &mut Stream<State>, reached: impl Fn(&State) -
     }
 }
 
-const PATIENCE: Duration = Duration::from_secs(20);
+const TIMEOUT: Duration = Duration::from_secs(20);

@@ -147,7 +147,7 @@ impl World {
     }
 
     fn until(&mut self, what: &str, is_so: impl Fn(&Self) -> bool) -> Result<(), String> {
-        let end = self.sim.elapsed() + PATIENCE + self.plan.outage.unwrap_or_default() * 2;
+        let end = self.sim.elapsed() + TIMEOUT + self.plan.outage.unwrap_or_default() * 2;
         while !is_so(self) {
             if self.sim.elapsed() > end {
                 let stats = self.chronicle.hub().map(|hub| hub.stats());
@@ -181,4 +181,4 @@ fn name(client: usize) -> String {
 /// The step of a schedule that lasts for minutes.
 const COARSE: Duration = Duration::from_millis(20);
 /// Virtual time.
-const PATIENCE: Duration = Duration::from_secs(24);
+const TIMEOUT: Duration = Duration::from_secs(24);

@@ -241,7 +241,7 @@ impl HubBuilder {
 
     /// Sets how long a lost connection without a [session](HubBuilder::sessions) stays in presence: a user
     /// who is back by then was never reported as gone. It does not apply to connections that unsubscribe or
-    /// close for good. Default: 5 s; 0 for none.
+    /// close permanently. Default: 5 s; 0 for none.
     pub fn presence_grace(mut self, grace: Duration) -> Self {
         self.config.presence_grace = grace;
         self

@@ -211,16 +211,16 @@ async fn row_32_moments_that_are_none_are_refused() {
     assert_eq!(verdict(&server, &hmac(&missing)).await.unwrap_err()["error_type"], "unauthorized");
     let late = verdict(&server, &hmac(&claims(json!({ "exp": now() - 2 })))).await.unwrap_err();
     assert_eq!(late["error_type"], "token_expired");
-    for good in [
+    for accepted in [
         json!({ "nbf": now() - 1 }),
         json!({ "exp": now() as f64 + 60.5 }),
         json!({ "exp": 253_402_300_799_u64 }),
     ] {
-        assert_eq!(verdict(&server, &hmac(&claims(good.clone()))).await.unwrap(), "ada", "{good}");
+        assert_eq!(verdict(&server, &hmac(&claims(accepted.clone()))).await.unwrap(), "ada", "{accepted}");
     }
     let lenient = serve(Jwt::new(secret()).audience("chat").leeway(Duration::from_secs(60)));
-    for good in [json!({ "nbf": now() + 30 }), json!({ "exp": now() - 30 })] {
-        assert_eq!(verdict(&lenient, &hmac(&claims(good.clone()))).await.unwrap(), "ada", "{good}");
+    for accepted in [json!({ "nbf": now() + 30 }), json!({ "exp": now() - 30 })] {
+        assert_eq!(verdict(&lenient, &hmac(&claims(accepted.clone()))).await.unwrap(), "ada", "{accepted}");
     }
 }
 
