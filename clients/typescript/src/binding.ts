@@ -12,7 +12,7 @@ export type {
   ContentOf,
   Contract,
   MessageOf,
-  Off,
+  Unsubscribe,
   RequestData,
   RequestName,
   RequestOptions,

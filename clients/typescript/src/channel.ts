@@ -3,7 +3,7 @@
 import type { AnyContent, AnyEvents, Fields } from "./contract.js";
 import type { Environment } from "./environment.js";
 import type { HauynaError } from "./error.js";
-import type { Off } from "./listeners.js";
+import type { Unsubscribe } from "./listeners.js";
 import type { RequestOptions } from "./outbox.js";
 import type { Presence } from "./presence.js";
 import type { ChannelEvent, Position, RecoveryReason } from "./protocol.js";
@@ -112,13 +112,13 @@ export interface HistoryRange {
 }
 
 /** A message of the past: a publication, or of a type of the application's own. */
-export type Past<C> =
+export type HistoryMessage<C> =
   | (Publication<ContentOf<C>> & { readonly type: "message" })
   | { [Event in Exclude<keyof C & string, "message">]: MessageOf<C, Event> }[Exclude<keyof C & string, "message">];
 
 /** One page of the past. Messages may be of every type that the channel carries. */
 export interface HistoryPage<C> {
-  readonly messages: readonly Past<C>[];
+  readonly messages: readonly HistoryMessage<C>[];
   /** The end of the stream. */
   readonly position: Position;
   /** The offset of the oldest message that the server keeps; where it is not 1, older ones are gone. */
@@ -141,12 +141,12 @@ export interface Channel<C = AnyContent, E = AnyEvents> {
   on<Event extends (keyof C & string) | "message" | "channel_event">(
     event: Event,
     listener: (message: MessageOf<C, Event>) => void,
-  ): Off;
+  ): Unsubscribe;
   /** Listens to the client events of others, see {@link send}. */
-  onEvent<Type extends keyof E & string>(type: Type, listener: (event: ClientEvent<Type, E[Type]>) => void): Off;
+  onEvent<Type extends keyof E & string>(type: Type, listener: (event: ClientEvent<Type, E[Type]>) => void): Unsubscribe;
   /** Listens to what may be missing; never called where nothing can be. */
-  onGap(listener: (gap: Gap) => void): Off;
-  onState(listener: (state: ChannelState) => void): Off;
+  onGap(listener: (gap: Gap) => void): Unsubscribe;
+  onState(listener: (state: ChannelState) => void): Unsubscribe;
   /**
    * Subscribes, now and after every reconnect. Resolves when the server says so; fails where it refuses, or where the client
    * is closed before, and then leaves nothing behind. Each call is a
@@ -165,7 +165,7 @@ export interface Channel<C = AnyContent, E = AnyEvents> {
   send<Type extends keyof E & string>(type: Type, ...[data]: undefined extends E[Type] ? [data?: E[Type]] : [data: E[Type]]): void;
   history(range?: HistoryRange): Promise<HistoryPage<C>>;
   /** The past from here, or from `before`, to its beginning: the newest first, `limit` messages a request. */
-  older(range?: Pick<HistoryRange, "before" | "limit" | "signal">): AsyncGenerator<Past<C>, void, undefined>;
+  older(range?: Pick<HistoryRange, "before" | "limit" | "signal">): AsyncGenerator<HistoryMessage<C>, void, undefined>;
   /**
    * The publications from now on, for `for await`. Ends with the subscription, and when the client is closed. Fails with the
    * error where it was refused or the client was not closed by the application, with `overflow` where the loop falls more than

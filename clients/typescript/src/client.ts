@@ -19,10 +19,10 @@ import type {
   RequestName,
   RequestReply,
 } from "./contract.js";
-import { type Environment, amount, surroundings, unique } from "./environment.js";
+import { type Environment, amount, defaultEnvironment, unique } from "./environment.js";
 import type { RetryTerms, SessionInfo } from "./face.js";
 import { HauynaError, ServerError, deferred, quiet } from "./error.js";
-import { Listeners, type Off, on } from "./listeners.js";
+import { Listeners, type Unsubscribe, on } from "./listeners.js";
 import { type Logger, consoleLogger } from "./logger.js";
 import { Outbox, type OutboxLimits, type RequestOptions } from "./outbox.js";
 import { type ErrorMessage, type ServerMessage, type SessionMessage, typeOf } from "./protocol.js";
@@ -49,7 +49,7 @@ export interface ClientOptions {
   readonly retry?: RetryTerms | undefined;
   /** Another class of sockets. */
   readonly WebSocket?: WebSocketConstructor | undefined;
-  /** Other surroundings, for tests. */
+  /** Another environment, for tests. */
   readonly environment?: Environment | undefined;
   /** Default: one warning for each series of attempts that fail, what else goes wrong, and that it is back, on the console. */
   readonly logger?: Logger | undefined;
@@ -63,7 +63,7 @@ export interface ConnectOptions {
 }
 
 /** Answers the server's questions of one name. */
-export type QuestionHandler<Data, Reply> = (data: Data) => Reply | Promise<Reply>;
+export type ClientRequestHandler<Data, Reply> = (data: Data) => Reply | Promise<Reply>;
 
 /** A connection to a server that lasts: it comes back by itself, with its channels, and misses nothing silently. */
 export class Client<T extends Contract = Contract> {
@@ -76,11 +76,11 @@ export class Client<T extends Contract = Contract> {
   readonly environment: Environment;
   readonly #logger: Logger;
   readonly #options: ClientOptions;
-  readonly #questions = new Map<string, QuestionHandler<never, unknown>>();
+  readonly #questions = new Map<string, ClientRequestHandler<never, unknown>>();
   /** Keys of one client are unlike those of any other. */
   readonly #name: string;
   #keys = 0;
-  /** The application closes: whoever waits need not be told. */
+  /** The application closes the client: listeners need not be told. */
   #isClosing = false;
   #info: SessionInfo | undefined;
   #cancelRefresh = () => {};
@@ -92,7 +92,7 @@ export class Client<T extends Contract = Contract> {
     bindMembers(this);
     this.#options = options;
     this.#logger = options.logger ?? consoleLogger();
-    const environment = (this.environment = options.environment ?? surroundings);
+    const environment = (this.environment = options.environment ?? defaultEnvironment);
     this.#codec = options.codec ?? json;
     this.#listeners = new Listeners(this.#logger);
     this.#name = unique(environment);
@@ -195,17 +195,17 @@ export class Client<T extends Contract = Contract> {
     this.#connection.reconnect();
   }
 
-  onState(listener: (state: State) => void): Off {
+  onState(listener: (state: State) => void): Unsubscribe {
     return this.#listeners.add("state", listener as (value: never) => void);
   }
 
   /** Listens to what may be missing, in any channel. */
-  onGap(listener: (gap: Gap) => void): Off {
+  onGap(listener: (gap: Gap) => void): Unsubscribe {
     return this.#listeners.add("gap", listener as (value: never) => void);
   }
 
   /** Listens to errors of the server that answer no request. */
-  onError(listener: (error: ServerError) => void): Off {
+  onError(listener: (error: ServerError) => void): Unsubscribe {
     return this.#listeners.add("error", listener as (value: never) => void);
   }
 
@@ -221,16 +221,16 @@ export class Client<T extends Contract = Contract> {
   on<Type extends keyof ClientMessages<T> & string>(
     type: Type,
     listener: (message: ClientMessages<T>[Type] & { readonly type: Type }) => void,
-  ): Off {
+  ): Unsubscribe {
     return this.#listeners.add(on(type), listener as (value: never) => void);
   }
 
-  /** Answers the server's questions of one name, instead of whoever did. */
+  /** Answers the server's questions of one name, instead of the earlier handler. */
   onRequest<Name extends QuestionName<T>>(
     name: Name,
-    handler: QuestionHandler<QuestionData<T, Name>, QuestionReply<T, Name>>,
-  ): Off {
-    this.#questions.set(name, handler as QuestionHandler<never, unknown>);
+    handler: ClientRequestHandler<QuestionData<T, Name>, QuestionReply<T, Name>>,
+  ): Unsubscribe {
+    this.#questions.set(name, handler as ClientRequestHandler<never, unknown>);
     return () => {
       if (this.#questions.get(name) === handler) this.#questions.delete(name);
     };

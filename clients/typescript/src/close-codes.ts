@@ -8,7 +8,7 @@ export const INVALID_TOKEN = 3500;
 export const BAD_REQUEST = 3501;
 export const PERMISSION_DENIED = 3507;
 
-/** Close codes with a name; what follows from a code is its range alone, see `comesBack`. */
+/** Close codes with a name; what follows from a code is its range alone, see `shouldReconnect`. */
 export const closeCodes = {
   normal: 1000,
   goingAway: 1001,

@@ -10,7 +10,7 @@ import { FailureLog, closeCodeOf } from "./failures.js";
 import { Liveness } from "./liveness.js";
 import { type Logger, messageLog } from "./logger.js";
 import { type RetryTerms, type SessionInfo, sessionOf, termsOf } from "./face.js";
-import { type RetryMessage, type ServerMessage, type SessionMessage, comesBack, typeOf } from "./protocol.js";
+import { type RetryMessage, type ServerMessage, type SessionMessage, shouldReconnect, typeOf } from "./protocol.js";
 import { LOST, Socket, type WebSocketConstructor } from "./socket.js";
 
 /** How the connection is. */
@@ -89,7 +89,7 @@ export class Connection {
   #hasGivenUp = false;
   /** Changes with every decision about attempts: what an earlier one waits for means nothing. */
   #turn = 0;
-  /** An attempt is under way, be it only that a token is asked for. */
+  /** An attempt is under way; it may still wait for its token. */
   #isTrying = false;
   /** When the last move to another node began. */
   #movedAt = -Infinity;
@@ -277,7 +277,7 @@ export class Connection {
     this.#socket = undefined;
     this.#liveness.stop();
     // The socket of a move may have the session already, which is why this one was closed.
-    const isMoving = this.#next !== undefined && comesBack(code);
+    const isMoving = this.#next !== undefined && shouldReconnect(code);
     const turn = isMoving ? this.#turn : this.#stop();
     this.#isTrying = isMoving;
     this.#options.logger.debug("connection lost", { code, reason });
@@ -293,7 +293,7 @@ export class Connection {
   /** The next attempt, if there is to be one. */
   #comeBack(code: number, reason: string): void {
     const turn = this.#stop();
-    if (!comesBack(code)) return this.#end(code, reason, false);
+    if (!shouldReconnect(code)) return this.#end(code, reason, false);
     const { environment } = this.#options;
     // Without a network nothing is tried, and so nothing counts.
     if (!environment.isOnline()) return void this.#seek({ code, reason });

@@ -1,6 +1,6 @@
-// The surroundings of a client: time, chance, the network, the page. An interface, so that tests can turn them.
+// The environment of a client: time, chance, the network, the page. An interface, so that tests can turn them.
 
-/** What the surroundings tell. */
+/** What the environment tells. */
 export type Signal = "online" | "offline" | "visible";
 
 /** Time, chance, and what the browser knows of the network and the page. */
@@ -17,14 +17,14 @@ export interface Environment {
   watch(listener: (signal: Signal) => void): () => void;
 }
 
-/** The real surroundings, in a browser or outside of one. */
-export const surroundings: Environment = {
+/** The real environment, in a browser or outside of one. */
+export const defaultEnvironment: Environment = {
   now: () => Date.now(),
   random: () => Math.random(),
   after(delay, run) {
     let timer: ReturnType<typeof setTimeout>;
     const wait = (left: number) => {
-      timer = setTimeout(() => (left > LONGEST ? wait(left - LONGEST) : run()), Math.min(left, LONGEST));
+      timer = setTimeout(() => (left > MAX_DELAY ? wait(left - MAX_DELAY) : run()), Math.min(left, MAX_DELAY));
     };
     wait(delay);
     return () => clearTimeout(timer);
@@ -62,4 +62,4 @@ export function unique({ random }: Environment): string {
 }
 
 // Timers of browsers hold 31 bits.
-const LONGEST = 2 ** 31 - 1;
+const MAX_DELAY = 2 ** 31 - 1;

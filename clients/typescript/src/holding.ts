@@ -1,16 +1,16 @@
 // What a component keeps alive while it is there: the connection of a client, and its share of a channel's subscription.
 // And how both are.
 
-import type { AnyChannel, AnyClient, AnyEvents, Channel, ChannelName, ChannelState, Client, Contract, Off, State, SubscribeOptions } from "hauyna";
+import type { AnyChannel, AnyClient, AnyEvents, Channel, ChannelName, ChannelState, Client, Contract, Unsubscribe, State, SubscribeOptions } from "hauyna";
 import type { ChannelNamed } from "./named.js";
 import { FRAME, type Store, createStore, endAll, nothing } from "./store.js";
 import { onAbort } from "./standard.js";
 
 /**
- * Connects a client, and closes it when the last holder has let go. A client that was connected before is left to whoever
+ * Connects a client, and closes it when the last holder has let go. A client that was connected before is left to the code that
  * has connected it.
  */
-export function holdConnection(client: AnyClient): Off {
+export function holdConnection(client: AnyClient): Unsubscribe {
   let held = connections.get(client);
   if (!held) {
     const start = () => {
@@ -66,7 +66,7 @@ export function createChannel(client: AnyClient, name: string | null, options = 
 }
 
 /** Takes a share of a channel's subscription as soon as the client is not closed. */
-function share(client: AnyClient, channel: AnyChannel, options: () => SubscribeOptions | undefined): Off {
+function share(client: AnyClient, channel: AnyChannel, options: () => SubscribeOptions | undefined): Unsubscribe {
   const own = new AbortController();
   let off = nothing;
   // A closed client takes no subscription, and keeps those that it has, but none that waits for the server.

@@ -1,8 +1,8 @@
 // A channel as iterators: what is published from now on, and what was published before, back to the beginning.
 
-import type { Channel, HistoryRange, Past, Publication } from "./channel.js";
+import type { Channel, HistoryRange, HistoryMessage, Publication } from "./channel.js";
 import { HauynaError } from "./error.js";
-import type { Off } from "./listeners.js";
+import type { Unsubscribe } from "./listeners.js";
 import type { Position } from "./protocol.js";
 import { type AbortSignalLike, onAbort } from "./standard.js";
 
@@ -12,7 +12,7 @@ type Readable = Pick<Channel, "on" | "onState" | "history">;
 export function messages(
   channel: Readable,
   signal?: AbortSignalLike,
-  onClosed: (listener: (how: { error?: unknown }) => void) => Off = () => () => {},
+  onClosed: (listener: (how: { error?: unknown }) => void) => Unsubscribe = () => () => {},
 ): AsyncGenerator<Publication<unknown>, void, undefined> {
   const waiting: Publication<unknown>[] = [];
   let ended: { error?: unknown } | undefined;
@@ -29,7 +29,7 @@ export function messages(
   const offs = [
     channel.on("message", (message) => {
       waiting.push(message);
-      if (waiting.length > MOST) end({ error: new HauynaError("overflow", `more than ${MOST} messages wait`) });
+      if (waiting.length > MAX_WAITING) end({ error: new HauynaError("overflow", `more than ${MAX_WAITING} messages wait`) });
       wake();
     }),
     channel.onState((state) => state.name === "unsubscribed" && end(state)),
@@ -60,10 +60,10 @@ export function messages(
 export async function* older(
   channel: Readable,
   { before, limit, signal }: Pick<HistoryRange, "before" | "limit" | "signal">,
-): AsyncGenerator<Past<{ message: unknown }>, void, undefined> {
+): AsyncGenerator<HistoryMessage<{ message: unknown }>, void, undefined> {
   for (let at: Position | undefined = before; ; ) {
     const page = await channel.history({ ...(at ? { before: at } : { reverse: true }), limit, signal });
-    for (const message of page.messages as Past<{ message: unknown }>[]) {
+    for (const message of page.messages as HistoryMessage<{ message: unknown }>[]) {
       if (signal?.aborted) throw signal.reason;
       yield message;
     }
@@ -74,4 +74,4 @@ export async function* older(
 }
 
 /** How many messages wait at most. */
-const MOST = 10_000;
+const MAX_WAITING = 10_000;

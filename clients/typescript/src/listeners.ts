@@ -3,7 +3,7 @@
 import type { Logger } from "./logger.js";
 
 /** Ends what it was returned by. */
-export type Off = () => void;
+export type Unsubscribe = () => void;
 
 /** The event that a message of this type is; the client's own events have names without quotes. */
 export function on(type: string): string {
@@ -31,7 +31,7 @@ export class Listeners {
     return this.#all.size === 0;
   }
 
-  add(event: string, listener: (value: never) => void): Off {
+  add(event: string, listener: (value: never) => void): Unsubscribe {
     const own = this.#all.get(event) ?? new Set();
     this.#all.set(event, own);
     const one = (value: never) => listener(value);

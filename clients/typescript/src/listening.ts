@@ -6,7 +6,7 @@ import type { Environment } from "./environment.js";
 import { pageOf } from "./filling.js";
 import type { ChannelHost } from "./host.js";
 import { messages, older } from "./iterate.js";
-import { Listeners, type Off, on } from "./listeners.js";
+import { Listeners, type Unsubscribe, on } from "./listeners.js";
 import type { Asked } from "./outbox.js";
 import type { AbortSignalLike } from "./standard.js";
 
@@ -27,19 +27,19 @@ export abstract class Listening {
     this.listeners = new Listeners(host.logger, changed);
   }
 
-  on(event: string, listener: (value: never) => void): Off {
+  on(event: string, listener: (value: never) => void): Unsubscribe {
     return this.listeners.add(on(event), listener);
   }
 
-  onEvent(type: string, listener: (event: never) => void): Off {
+  onEvent(type: string, listener: (event: never) => void): Unsubscribe {
     return this.listeners.add(`event ${type}`, listener);
   }
 
-  onGap(listener: (gap: Gap) => void): Off {
+  onGap(listener: (gap: Gap) => void): Unsubscribe {
     return this.listeners.add("gap", listener);
   }
 
-  onState(listener: (state: ChannelState) => void): Off {
+  onState(listener: (state: ChannelState) => void): Unsubscribe {
     return this.listeners.add("state", listener);
   }
 

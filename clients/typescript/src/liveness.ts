@@ -48,8 +48,8 @@ export class Liveness {
   /** Asks now, with little patience. */
   check(): void {
     const now = this.#environment.now();
-    if (this.#patience <= now + PATIENCE) return;
-    this.#patience = now + PATIENCE;
+    if (this.#patience <= now + PONG_TIMEOUT) return;
+    this.#patience = now + PONG_TIMEOUT;
     this.#ping();
     this.#next();
   }
@@ -97,4 +97,4 @@ const heartbeat: Heartbeat = { interval: 25_000, timeout: 60_000 };
 const TICK = 10_000;
 const DRIFT = 5_000;
 /** Milliseconds for the answer after a wake-up. */
-const PATIENCE = 5_000;
+const PONG_TIMEOUT = 5_000;

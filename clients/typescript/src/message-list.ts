@@ -1,7 +1,7 @@
 // The messages of a channel in one list: its history, what comes live or is recovered, and the own ones from the moment
 // they are written. Ordered by epoch and offset, each once, bounded; where some may be missing stands a gap.
 
-import type { AnyChannel, AnyClient, Channel, ChannelState, ContentOf, Gap, HauynaError, Off, Position, Publication, State } from "hauyna";
+import type { AnyChannel, AnyClient, Channel, ChannelState, ContentOf, Gap, HauynaError, Unsubscribe, Position, Publication, State } from "hauyna";
 import { type Store, createStore, endAll, nothing } from "./store.js";
 import { Timeline } from "./timeline.js";
 
@@ -128,7 +128,7 @@ class List {
     });
   }
 
-  start(changed: () => void): Off {
+  start(changed: () => void): Unsubscribe {
     const channel = this.#channel;
     if (!channel) return nothing;
     this.#tell = changed;
@@ -148,7 +148,7 @@ class List {
         this.#begin(channel);
       }
     };
-    // Of a client that was closed for good nothing comes, until somebody connects it again.
+    // Of a client that was closed permanently nothing comes, until somebody connects it again.
     const attend = (state: State) => {
       if (state.name !== "closed") {
         if (isNew && this.#error && this.#error.kind !== "refused") this.#report(true);

@@ -65,7 +65,7 @@ export class NodeWebSocket implements WebSocketLike {
     if (this.#isClosing) return;
     if (!this.#stream) return this.#fail("closed before it was open");
     this.#say(code, Buffer.from(reason).subarray(0, 123));
-    this.#patience = setTimeout(() => this.#stream?.destroy(), PATIENCE);
+    this.#patience = setTimeout(() => this.#stream?.destroy(), CLOSE_TIMEOUT);
   }
 
   #upgraded(response: IncomingMessage, stream: Duplex, head: Buffer, key: string): void {
@@ -119,7 +119,7 @@ export class NodeWebSocket implements WebSocketLike {
         if (!this.#isClosing) this.#end = { code, reason: payload.subarray(2).toString() };
         this.#say(code === 1005 ? 1000 : isSendable(code) ? code : 1002, Buffer.alloc(0));
         // RFC 6455, 7.1.1: the server closes first; it has a while.
-        this.#patience ??= setTimeout(() => this.#stream?.destroy(), PATIENCE);
+        this.#patience ??= setTimeout(() => this.#stream?.destroy(), CLOSE_TIMEOUT);
       }
     }
   }
@@ -173,6 +173,6 @@ const TOKEN = /^[!#$%&'*+.^_`|~0-9A-Za-z-]+$/;
 /** RFC 6455, 1.3. */
 const GUID = "258EAFA5-E914-47DA-95CA-C5AB0DC85B11";
 /** Milliseconds for the peer's part of the close. */
-const PATIENCE = 2000;
+const CLOSE_TIMEOUT = 2000;
 /** Bytes of one message. */
 const LARGEST = 64 << 20;

@@ -173,7 +173,7 @@ export class Outbox {
     return answer;
   }
 
-  /** Whether there is a connection, be it that its subscriptions are still being restored. */
+  /** Whether there is a connection; its subscriptions may still be restored. */
   get isConnected(): boolean {
     return this.#send !== undefined;
   }

@@ -1,7 +1,7 @@
 // The client in one file, for pages that have no bundler: as index.ts, but for MessagePack, which has a
 // file of its own, and the table of close codes.
 
-export { type AnyClient, Client, type ClientOptions, type ConnectOptions, type QuestionHandler } from "./client.js";
+export { type AnyClient, Client, type ClientOptions, type ConnectOptions, type ClientRequestHandler } from "./client.js";
 export type {
   AnyChannel,
   Channel,
@@ -13,7 +13,7 @@ export type {
   HistoryPage,
   HistoryRange,
   MessageOf,
-  Past,
+  HistoryMessage,
   Publication,
   Published,
   PublishOptions,
@@ -23,20 +23,20 @@ export type {
 export { type Codec, json } from "./codec.js";
 export type { State, TokenContext } from "./connection.js";
 export type * from "./contract.js";
-export { type Environment, type Signal, surroundings } from "./environment.js";
+export { type Environment, type Signal, defaultEnvironment } from "./environment.js";
 export { type ErrorKind, HauynaError, ServerError } from "./error.js";
 export type { RetryTerms, SessionInfo } from "./face.js";
-export type { Off } from "./listeners.js";
+export type { Unsubscribe } from "./listeners.js";
 export { type Level, type Logger, consoleLogger } from "./logger.js";
 export type { OutboxLimits, RequestOptions } from "./outbox.js";
-export type { Device, Presence, PresenceEvents, Present } from "./presence.js";
+export type { Device, Presence, PresenceEvents, Member } from "./presence.js";
 export {
   type ChannelEvent,
   type ErrorType,
   type Heartbeat,
   type Position,
   type RecoveryReason,
-  comesBack,
+  shouldReconnect,
 } from "./protocol.js";
 export type { AbortSignalLike, UrlLike } from "./standard.js";
 export type { WebSocketConstructor, WebSocketLike } from "./socket.js";

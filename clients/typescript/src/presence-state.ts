@@ -1,12 +1,12 @@
 // Who is present in a channel, as one immutable value.
 
-import type { AnyChannel, Present } from "hauyna";
+import type { AnyChannel, Member } from "hauyna";
 import { type Store, createStore, endAll, nothing } from "./store.js";
 
 /** Who is present in a channel. */
 export interface PresenceState {
   /** By user. Empty where the channel has grown too large for a list. */
-  readonly users: ReadonlyMap<string, Present>;
+  readonly users: ReadonlyMap<string, Member>;
   /** How many users are present, listed or not. */
   readonly count: number;
   /** The users are known, and not only their number. */

@@ -3,7 +3,7 @@
 
 import { bindMembers } from "./bind.js";
 import { type DeviceMessage, deviceOf } from "./face.js";
-import type { Listeners, Off } from "./listeners.js";
+import type { Listeners, Unsubscribe } from "./listeners.js";
 import type { ServerMessage } from "./protocol.js";
 
 /** One connection of somebody who is present. */
@@ -14,7 +14,7 @@ export interface Device {
 }
 
 /** Somebody who is present. */
-export interface Present {
+export interface Member {
   readonly user: string;
   /** `online`, `away`, `offline`, or a word of the application's. */
   readonly status: string;
@@ -27,9 +27,9 @@ export interface Present {
 
 /** What may be heard of a roster. `change` is any change, and comes last. */
 export interface PresenceEvents {
-  join: Present;
-  leave: Present;
-  update: Present;
+  join: Member;
+  leave: Member;
+  update: Member;
   change: Presence;
 }
 
@@ -39,7 +39,7 @@ export interface Presence {
    * By user, in no order. Empty where the channel has grown too large for a list, see {@link isListed}. A map never
    * changes: after a change there is another one.
    */
-  readonly users: ReadonlyMap<string, Present>;
+  readonly users: ReadonlyMap<string, Member>;
   /** How many users are present, listed or not. */
   readonly count: number;
   /** The users are known, and not only their number. */
@@ -49,7 +49,7 @@ export interface Presence {
   /** Replaces what this connection says about itself in this channel, and will say when it is subscribed again. */
   update(metadata: Readonly<Record<string, unknown>>): Promise<void>;
   /** Listens, until the returned function is called. */
-  on<E extends keyof PresenceEvents>(event: E, listener: (value: PresenceEvents[E]) => void): Off;
+  on<E extends keyof PresenceEvents>(event: E, listener: (value: PresenceEvents[E]) => void): Unsubscribe;
 }
 
 /** What `presence` answers: one page of the list. */
@@ -62,7 +62,7 @@ interface Page {
 
 /** The whole of it. */
 interface List {
-  readonly users: Map<string, Present>;
+  readonly users: Map<string, Member>;
   readonly count: number;
   readonly offset: number;
 }
@@ -85,11 +85,11 @@ interface RosterHost {
 export class Roster implements Presence {
   /** As the client's. */
   readonly __v_skip = true;
-  #users = new Map<string, Present>();
+  #users = new Map<string, Member>();
   /** What has changed, and was not told yet: who is told of one change sees all that belong to it. */
   #news: [keyof PresenceEvents, unknown][] = [];
   /** What was given out since the last change. */
-  #snapshot: ReadonlyMap<string, Present> | undefined;
+  #snapshot: ReadonlyMap<string, Member> | undefined;
   count = 0;
   isListed = false;
   readonly #listeners: Listeners;
@@ -104,7 +104,7 @@ export class Roster implements Presence {
     this.#host = host;
   }
 
-  get users(): ReadonlyMap<string, Present> {
+  get users(): ReadonlyMap<string, Member> {
     return (this.#snapshot ??= new Map(this.#users));
   }
 
@@ -112,7 +112,7 @@ export class Roster implements Presence {
     return this.#host.update(metadata);
   }
 
-  on<E extends keyof PresenceEvents>(event: E, listener: (value: PresenceEvents[E]) => void): Off {
+  on<E extends keyof PresenceEvents>(event: E, listener: (value: PresenceEvents[E]) => void): Unsubscribe {
     return this.#listeners.add(`presence ${event}`, listener as (value: never) => void);
   }
 
@@ -218,7 +218,7 @@ export class Roster implements Presence {
     this.#tell();
   }
 
-  #set(now: Present): void {
+  #set(now: Member): void {
     const before = this.#users.get(now.user);
     this.#users.set(now.user, now);
     this.#snapshot = undefined;
@@ -262,13 +262,13 @@ function read({ users, count, offset }: Page): List {
   return { users: new Map(Object.entries(users).map(([user, entry]) => [user, present(user, entry)])), count, offset };
 }
 
-function present(user: string, { status, metadata, connections }: Entry): Present {
+function present(user: string, { status, metadata, connections }: Entry): Member {
   return { user, status, metadata, connections: connections.length, devices: connections.map(deviceOf) };
 }
 
 /** Whether nothing that can be seen has changed: not which connections they are, for those change with a reconnect. */
-function isSame(one: Present, other: Present): boolean {
-  const seen = ({ status, metadata, connections }: Present) => JSON.stringify([status, metadata, connections]);
+function isSame(one: Member, other: Member): boolean {
+  const seen = ({ status, metadata, connections }: Member) => JSON.stringify([status, metadata, connections]);
   return seen(one) === seen(other);
 }
 

@@ -114,7 +114,7 @@ export interface ChannelEvent {
 }
 
 /** Whether a client comes back after this close code: the number's range alone decides. */
-export function comesBack(code: number): boolean {
+export function shouldReconnect(code: number): boolean {
   return code < 3000 ? !STAY_AWAY.includes(code) : code % 1000 < 500;
 }
 

@@ -63,7 +63,7 @@ const ClientContext = /* @__PURE__ */ createContext<AnyClient | null>(null);
 
 /**
  * Gives a client to the components inside, and connects it while it is mounted. A client that was connected before is left to
- * whoever has connected it.
+ * the code that has connected it.
  */
 export function HauynaProvider({ client, children }: { client: AnyClient; children?: ReactNode }): ReactNode {
   useEffect(() => holdConnection(client), [client]);

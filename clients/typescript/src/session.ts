@@ -104,7 +104,7 @@ export class Session {
       this.#interrupt();
       this.#outbox.open();
     };
-    this.#interrupt = this.#host.environment.after(PATIENCE, goOn);
+    this.#interrupt = this.#host.environment.after(RESTORE_TIMEOUT, goOn);
     void Promise.all(restored).then(goOn);
   }
 
@@ -170,4 +170,4 @@ export class Session {
 }
 
 /** Milliseconds for the subscriptions to be restored, before other requests go on without them. */
-const PATIENCE = 10_000;
+const RESTORE_TIMEOUT = 10_000;

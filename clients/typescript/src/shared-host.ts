@@ -1,7 +1,7 @@
 // What pages and the shared worker need of their browser: time, the network, locks, the end of the page. An interface, so
 // that tests can turn them.
 
-import { type Environment, type WebSocketConstructor, surroundings } from "hauyna";
+import { type Environment, type WebSocketConstructor, defaultEnvironment } from "hauyna";
 
 /** One end of a port between a page and the worker. */
 export interface PortLike {
@@ -29,7 +29,7 @@ export interface SharedHost {
 
 /** The real browser. */
 export const browser: SharedHost = {
-  environment: surroundings,
+  environment: defaultEnvironment,
   get locks() {
     return globalThis.navigator?.locks as LocksLike | undefined;
   },
@@ -52,7 +52,7 @@ export async function hold({ locks }: SharedHost, prefix: string): Promise<{ nam
   return { name: isHeld ? name : undefined, release };
 }
 
-/** Calls `run` when whoever holds this lock is gone. */
+/** Calls `run` when the holder of this lock is gone. */
 export function whenReleased({ locks }: SharedHost, name: string | undefined, run: () => void): void {
   if (locks && name !== undefined) locks.request(name, run).catch(() => {});
 }

@@ -250,7 +250,7 @@ export class Hub {
     if (client === this.#client) hurry(client);
   }
 
-  /** The connection is another user's now: it goes on with nothing of the one before, be it subscriptions or what waits to be sent. */
+  /** The connection is another user's now: it goes on with nothing of the former user: no subscriptions, no waiting requests. */
   #startAnew(): void {
     this.#end();
     for (const tab of this.#wanted) {
@@ -284,7 +284,7 @@ export class Hub {
           if (!isNextAsked) ask();
           isNextAsked = true;
         };
-        const cancel = this.#host.environment.after(PATIENCE, next);
+        const cancel = this.#host.environment.after(TOKEN_TIMEOUT, next);
         void tab.token(isRefresh).then(({ token, hasFailed }) => {
           cancel();
           if (offer.token !== undefined) return;
@@ -351,4 +351,4 @@ const GAVE_UP = 4500;
 /** The close code of a connection that a message was too large for. */
 const MESSAGE_TOO_BIG = 1009;
 /** Milliseconds that a page has to give credentials before the next one is asked, too. */
-const PATIENCE = 1_000;
+const TOKEN_TIMEOUT = 1_000;

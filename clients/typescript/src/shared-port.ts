@@ -18,7 +18,7 @@ export type FromPage =
   | { readonly say: "open"; readonly socket: number }
   | { readonly say: "frame"; readonly socket: number; readonly frame: string | Uint8Array }
   /**
-   * Somebody else may have signed in: the page shows its credentials before it has another session, be it that no socket has this
+   * Somebody else may have signed in: the page shows its credentials before it has another session, even where no socket has this
    * number. With 0: the page's client is closed, and no socket will follow unless it is told to connect.
    */
   | { readonly say: "close"; readonly socket: number }

@@ -167,7 +167,7 @@ export class Requests {
     if (type === "channel_message" && message["echo"] === false) return { data: await this.#publishQuietly(client, tab, name, fields) };
     // By the worker's subscription, which says it again after a reconnect.
     if (type === "update_presence") return { data: await client.channel<object>(name as never).presence.update(message["metadata"] as never) };
-    if (type !== "client_event") return { data: await client.request(type, fields as never, { timeout: LONGEST }) };
+    if (type !== "client_event") return { data: await client.request(type, fields as never, { timeout: MAX_TIMEOUT }) };
     const event = String(message["event"]);
     client.channel<object>(name as never).send(event, message["data"] as never);
     const taken = this.#channels.get(name)?.known.client_events as object | undefined;
@@ -301,7 +301,7 @@ export class Requests {
     // An answer that is late must not hold up the channel.
     const cancel = flow && this.#after(ANSWER, () => flow.resume(isAlike));
     try {
-      own = (await client.request("channel_message", fields as never, { timeout: LONGEST })) as Position | undefined;
+      own = (await client.request("channel_message", fields as never, { timeout: MAX_TIMEOUT })) as Position | undefined;
       // It may still come; or never, where the publication was a repeat.
       this.#after(ECHO, takeBack);
       return own;
@@ -315,7 +315,7 @@ export class Requests {
   }
 }
 
-/** The answer was lost with a connection, be it that another one has taken its place. */
+/** Whether the answer was lost with a connection, also where another one has replaced it. */
 function isLoss(error: unknown): boolean {
   return error instanceof HauynaError && ["outcome_unknown", "not_connected", "closed", "gave_up"].includes(error.kind);
 }
@@ -336,7 +336,7 @@ function refusalOf(error: unknown): object {
 /** Between the server and the worker's client alone. */
 const OWN = new Set(["session", "ack", "pong", "retry_policy", "reconnect"]);
 /** Milliseconds for an answer: a page knows itself how long it waits, and what nobody waits for must not stay for ever. */
-const LONGEST = 3_600_000;
+const MAX_TIMEOUT = 3_600_000;
 /** Milliseconds for which a channel's messages wait for the number of a publication. */
 const ANSWER = 2_000;
 /** Milliseconds, at least, before something is asked again that failed for now. */

@@ -1,14 +1,14 @@
 // A value that changes, as React, Vue and Svelte read it: the base of everything that the bindings show. Knows nothing of
 // channels.
 
-import type { Environment, Off } from "hauyna";
+import type { Environment, Unsubscribe } from "hauyna";
 
 /** A value that changes, with work behind it that runs only while somebody listens. */
 export interface Store<T> {
   /** The value: an immutable snapshot, the same object until something changes. */
   get(): T;
   /** Calls `listener` after changes, at most once in 16 ms, until the returned function is called. */
-  subscribe(listener: () => void): Off;
+  subscribe(listener: () => void): Unsubscribe;
   /** The value on a server that renders pages, and on the page until it is hydrated. */
   readonly initial: T;
 }
@@ -20,9 +20,9 @@ export type Clock = Pick<Environment, "after">;
  * Makes a store. `start` begins the work with the first listener, and returns what ends it. The work outlives the last
  * listener for a moment: a component that is mounted again (StrictMode, a route, a hot reload) finds it running.
  */
-export function createStore<T>(get: () => T, start: (changed: () => void) => Off, initial: T = get(), clock: Clock = PROCESS): Store<T> {
+export function createStore<T>(get: () => T, start: (changed: () => void) => Unsubscribe, initial: T = get(), clock: Clock = PROCESS): Store<T> {
   const listeners = new Set<() => void>();
-  let stop: Off | undefined;
+  let stop: Unsubscribe | undefined;
   let keep = nothing;
   let isDue = false;
   const notify = () => {
@@ -71,7 +71,7 @@ function safely(listener: () => void): void {
 }
 
 /** Ends all of these. */
-export function endAll(...offs: Off[]): Off {
+export function endAll(...offs: Unsubscribe[]): Unsubscribe {
   return () => offs.forEach((off) => off());
 }
 

@@ -158,7 +158,7 @@ export class Subscription extends Listening {
     const earlier = this.#turn;
     while (isLive && recovered && this.#filling) {
       this.#filled("epoch_changed");
-      if (earlier !== this.#turn) return; // whoever was told of it may have ended this connection
+      if (earlier !== this.#turn) return; // a listener may have ended this connection
     }
     const turn = this.#reset();
     this.#wasLive = false;
@@ -172,7 +172,7 @@ export class Subscription extends Listening {
     this.#arrived = (recovered && !isLive ? named : now)?.offset ?? 0;
     this.#events.rates = entry.client_events ?? {};
     this.#become({ name: "subscribed", ...(isReplayed && !isOther && { recovered: { from: before, to: now } }) });
-    if (turn !== this.#turn) return; // whoever waits now may wait for another subscription
+    if (turn !== this.#turn) return; // the share may belong to another subscription now
     this.#shares.settle(this.position);
     // Nobody has recovered what a server's own subscription missed, nor what lies before a replay for an earlier wish.
     if (isMissing || (wasKnown && !isAsked && isSameStream)) return void this.#fill();

@@ -22,7 +22,7 @@ import type {
   MessageOf,
   MessagesOptions,
   MessagesState,
-  Off,
+  Unsubscribe,
   PresenceState,
   RequestActions,
   RequestData,
@@ -54,7 +54,7 @@ export type * from "./stores.js";
 /** A value that is reactive where `current` is read, and a store: `$value`. */
 export interface Reactive<T> {
   readonly current: T;
-  subscribe(run: (value: T) => void): Off;
+  subscribe(run: (value: T) => void): Unsubscribe;
 }
 
 /** What may be given as it is, or as a function that reads it: `() => name`. */
@@ -204,9 +204,9 @@ function withActions<T, S extends object, Name extends keyof S>(
 }
 
 /** Calls `listen` with the channel, and with each other one, until the component is gone. */
-function follow<C, E>(source: ChannelSource<C, E>, listen: (room: Channel<C, E>) => Off): void {
+function follow<C, E>(source: ChannelSource<C, E>, listen: (room: Channel<C, E>) => Unsubscribe): void {
   onMount(() => {
-    let off: Off | undefined;
+    let off: Unsubscribe | undefined;
     const end = toStore(() => channelOf(source)).subscribe((room) => {
       off?.();
       off = room ? listen(room) : undefined;

@@ -11,7 +11,7 @@ interface Timer {
   readonly run: () => void;
 }
 
-/** The surroundings of clients in a test. */
+/** The environment of clients in a test. */
 export class FakeClock implements Environment {
   readonly #time: FakeTime;
   #moment = Date.UTC(2026, 0, 1);

@@ -9,7 +9,7 @@ import {
   type ClientOptions,
   type ContentOf,
   type Contract,
-  type Off,
+  type Unsubscribe,
   type QuestionData,
   type QuestionName,
   type QuestionReply,
@@ -18,7 +18,7 @@ import {
   type RequestReply,
   type WebSocketConstructor,
   closeCodes,
-  comesBack,
+  shouldReconnect,
 } from "hauyna";
 import { FakeChannel, type FakeChannelOptions, Keys, Refusal } from "./testing-channel.js";
 import { FakeClock, type FakeTime, settled } from "./testing-clock.js";
@@ -98,7 +98,7 @@ export class FakeServer<T extends Contract = Contract> {
     const host = {
       opened: (connection: FakeConnection) => this.#opened(connection),
       received: (connection: FakeConnection, message: WireMessage) => this.#received(connection, message),
-      closed: (connection: FakeConnection, code: number) => this.#lost(connection, !comesBack(code) || code === 1001 || code === 1005),
+      closed: (connection: FakeConnection, code: number) => this.#lost(connection, !shouldReconnect(code) || code === 1001 || code === 1005),
     };
     const id = () => `fake-connection-${++this.#ids}`;
     this.WebSocket = class extends FakeSocket {
@@ -145,7 +145,7 @@ export class FakeServer<T extends Contract = Contract> {
   answer<Name extends RequestName<T>>(
     name: Name,
     handler: (data: RequestData<T, Name>, user: string) => RequestReply<T, Name> | Promise<RequestReply<T, Name>>,
-  ): Off {
+  ): Unsubscribe {
     this.#answers.set(name, handler as Answer);
     return () => this.#answers.delete(name);
   }
@@ -154,7 +154,7 @@ export class FakeServer<T extends Contract = Contract> {
    * Refuses the next requests of one type, of the protocol (`subscribe_channel`, `channel_message`, ...) or of the
    * application. Once, unless `times` says otherwise; until the returned function is called.
    */
-  refuse(type: string, refusal: Refusal = new Refusal(), times = 1): Off {
+  refuse(type: string, refusal: Refusal = new Refusal(), times = 1): Unsubscribe {
     const entry = { type, refusal, times };
     this.#refusals.push(entry);
     return () => {
@@ -195,7 +195,7 @@ export class FakeServer<T extends Contract = Contract> {
   async drop(code: number, reason = ""): Promise<void> {
     for (const connection of [...this.#sessions.connections]) {
       connection.end(code, reason);
-      this.#lost(connection, !comesBack(code));
+      this.#lost(connection, !shouldReconnect(code));
     }
     await settled();
   }

@@ -1,7 +1,7 @@
-// Who is typing in a channel, by client events: they say so while they type, and whoever is not heard of any more has
+// Who is typing in a channel, by client events: they say so while they type, and a user that is not heard of any more has
 // stopped.
 
-import type { AnyChannel, AnyClient, Channel, Off } from "hauyna";
+import type { AnyChannel, AnyClient, Channel, Unsubscribe } from "hauyna";
 import { type Store, createStore, endAll, nothing } from "./store.js";
 
 /** How typing is told. */
@@ -43,7 +43,7 @@ export function createTyping<E>(
   const { event = "typing", timeout = 5000 }: TypingOptions = given[0] ?? {};
   const { environment } = client;
   const room: AnyChannel | null = channel;
-  const timers = new Map<string, Off>();
+  const timers = new Map<string, Unsubscribe>();
   let state: TypingState = { users: [] };
   /** The others were told last that this user types; and that was not long ago. */
   let isTyping = false;

@@ -1,7 +1,7 @@
 // When a client tries to connect, how it comes back, and when it does not.
 
 import { expect, test, vi } from "vitest";
-import { type State, comesBack } from "../src/index.js";
+import { type State, shouldReconnect } from "../src/index.js";
 import { delay } from "../src/backoff.js";
 import { fixture } from "./fixtures.js";
 import { World, fate, settle } from "./world.js";
@@ -104,7 +104,7 @@ test.each(fixture<{ code: number; reconnect: boolean }>("close_codes"))(
     expect(client.state).toMatchObject({ name: reconnect ? "reconnecting" : "closed", code, reason: "why" });
     await world.pass(60_000);
     expect(world.sockets).toHaveLength(reconnect ? world.sockets.length : 1);
-    expect(comesBack(code)).toBe(reconnect);
+    expect(shouldReconnect(code)).toBe(reconnect);
     if (!reconnect) {
       await world.tell("online");
       await world.tell("visible");

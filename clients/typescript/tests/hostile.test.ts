@@ -2,7 +2,7 @@
 // into the runtime, never leaves a rejection to nobody, and never turns in circles.
 
 import { afterEach, beforeEach, describe, expect, test, vi } from "vitest";
-import { type Codec, json, msgpack, surroundings } from "../src/index.js";
+import { type Codec, json, msgpack, defaultEnvironment } from "../src/index.js";
 import { delay } from "../src/backoff.js";
 import { fixture } from "./fixtures.js";
 import { World, fate, settle } from "./world.js";
@@ -285,8 +285,8 @@ describe("timers", () => {
 
   test("a time longer than a timer holds passes before it ends, and one without end never does", () => {
     const [long, endless] = [vi.fn(), vi.fn()];
-    surroundings.after(2 ** 32, long);
-    const cancel = surroundings.after(Infinity, endless);
+    defaultEnvironment.after(2 ** 32, long);
+    const cancel = defaultEnvironment.after(Infinity, endless);
     vi.advanceTimersByTime(2 ** 32 - 1);
     expect(long).not.toHaveBeenCalled();
     vi.advanceTimersByTime(1);

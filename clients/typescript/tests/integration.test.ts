@@ -1,7 +1,7 @@
 // The client against the real program, over real sockets.
 
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
-import { Client, type ClientOptions, type Environment, type Gap, HauynaError, type Signal, type State, json, msgpack, surroundings } from "../src/node.js";
+import { Client, type ClientOptions, type Environment, type Gap, HauynaError, type Signal, type State, json, msgpack, defaultEnvironment } from "../src/node.js";
 import { type Running, Wire, startServer } from "./server.js";
 
 let server: Running;
@@ -161,7 +161,7 @@ test("publications on their way when the wire is cut are published once, in thei
 test("a wire on which nothing passes is noticed soon after the machine wakes up", async () => {
   const wire = await Wire.to(server.port);
   let wake = (_: Signal) => {};
-  const environment: Environment = { ...surroundings, watch: (listener) => ((wake = listener), () => {}) };
+  const environment: Environment = { ...defaultEnvironment, watch: (listener) => ((wake = listener), () => {}) };
   const client = await join("stalled", { environment }, wire.port);
   wire.stall();
   wire.heal();

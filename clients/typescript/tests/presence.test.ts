@@ -1,7 +1,7 @@
 // The roster of a channel: kept by its numbers, asked for where one was skipped, compared after a reconnect.
 
 import { expect, test } from "vitest";
-import type { Channel, Present } from "../src/index.js";
+import type { Channel, Member } from "../src/index.js";
 import { World, settle } from "./world.js";
 
 const entry = (status = "online", devices = 1, metadata: object = {}) => ({
@@ -36,7 +36,7 @@ async function watcher(users: object = { ana: entry(), bob: entry() }, offset = 
   await world.socket.say(state(offset, users));
   const heard: string[] = [];
   for (const event of ["join", "leave", "update"] as const) {
-    room.presence.on(event, ({ user }: Present) => heard.push(`${event} ${user}`));
+    room.presence.on(event, ({ user }: Member) => heard.push(`${event} ${user}`));
   }
   const names = () => [...room.presence.users.keys()].sort().join(" ");
   return { world, room, heard, names };

@@ -1,7 +1,7 @@
 // The client's tables and codecs against the fixtures of the protocol.
 
 import { describe, expect, test } from "vitest";
-import { type ErrorType, ServerError, closeCodes, comesBack, json, msgpack } from "../src/index.js";
+import { type ErrorType, ServerError, closeCodes, shouldReconnect, json, msgpack } from "../src/index.js";
 import type { ErrorMessage } from "../src/protocol.js";
 import { fixture, fromHex } from "./fixtures.js";
 
@@ -66,7 +66,7 @@ test("an error message becomes an error with its type, its words and its delay",
 
 test("whether a client comes back is what the fixtures say, by range", () => {
   const rows = fixture<{ code: number; name?: string; reconnect: boolean }>("close_codes");
-  for (const { code, reconnect } of rows) expect(comesBack(code), String(code)).toBe(reconnect);
+  for (const { code, reconnect } of rows) expect(shouldReconnect(code), String(code)).toBe(reconnect);
   for (const [name, code] of Object.entries(closeCodes)) {
     expect(rows.map((row) => row.code), name).toContain(code);
   }

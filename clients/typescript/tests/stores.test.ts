@@ -1,7 +1,7 @@
 // The stores behind the bindings: what they keep alive, what they show, and how often they say so.
 
 import { afterEach, beforeEach, expect, test, vi } from "vitest";
-import { type AnyChannel, Client, type Off } from "../src/index.js";
+import { type AnyChannel, Client, type Unsubscribe } from "../src/index.js";
 import {
   createChannel,
   createChannelState,
@@ -25,7 +25,7 @@ test("the work of a store runs while somebody listens, and over a listener that 
     log.push("start");
     return () => log.push("stop");
   };
-  const store = createStore(() => 1, start as () => Off);
+  const store = createStore(() => 1, start as () => Unsubscribe);
   const first = store.subscribe(listen);
   const second = store.subscribe(listen);
   first();

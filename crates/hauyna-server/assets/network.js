@@ -1,7 +1,7 @@
-// A network that can be cut: what a page gives the client in place of its surroundings, to show how a loss goes. And
+// A network that can be cut: what a page gives the client in place of its defaultEnvironment, to show how a loss goes. And
 // what a state of the client looks like on a page, and the button that cuts.
 
-import { surroundings } from "/hauyna.js";
+import { defaultEnvironment } from "/hauyna.js";
 
 export class Network {
   /** When it will be back; undefined while it is there. */
@@ -25,11 +25,11 @@ export class Network {
 
   #environment() {
     return {
-      ...surroundings,
-      isOnline: () => this.backAt === undefined && surroundings.isOnline(),
+      ...defaultEnvironment,
+      isOnline: () => this.backAt === undefined && defaultEnvironment.isOnline(),
       watch: (listener) => {
         this.#watchers.add(listener);
-        const off = surroundings.watch((signal) => this.backAt === undefined && listener(signal));
+        const off = defaultEnvironment.watch((signal) => this.backAt === undefined && listener(signal));
         return () => (this.#watchers.delete(listener), off());
       },
     };

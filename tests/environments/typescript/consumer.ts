@@ -14,9 +14,9 @@ import {
   type HistoryPage,
   HauynaError,
   type Logger,
-  type Off,
+  type Unsubscribe,
   type Position,
-  type Present,
+  type Member,
   type Publication,
   type RequestOptions,
   ServerError,
@@ -25,11 +25,11 @@ import {
   type WebSocketConstructor,
   type WebSocketLike,
   closeCodes,
-  comesBack,
+  shouldReconnect,
   consoleLogger,
   json,
   msgpack,
-  surroundings,
+  defaultEnvironment,
 } from "hauyna";
 
 interface Chat {
@@ -56,7 +56,7 @@ function make(url: string, given: { token?: string; timeout?: number }): Client<
     retry: undefined,
     outbox: undefined,
     WebSocket: undefined,
-    environment: surroundings,
+    environment: defaultEnvironment,
   };
   return new Client<Chat>(url, options);
 }
@@ -78,11 +78,11 @@ class OwnSocket implements WebSocketLike {
 const SocketClass: WebSocketConstructor = OwnSocket;
 const codec: Codec = msgpack;
 const logger: Logger = { debug() {}, info() {}, warn(_message, _fields) {}, error() {} };
-const time: Pick<Environment, "now"> = surroundings;
+const time: Pick<Environment, "now"> = defaultEnvironment;
 
 export async function use(given: { token?: string; timeout?: number }): Promise<string> {
   const client = make("/live", given);
-  const offs: Off[] = [];
+  const offs: Unsubscribe[] = [];
   offs.push(client.onState((state: State) => state.name === "reconnecting" && (state.retryAt ?? 0) - time.now()));
   offs.push(client.onGap((gap: Gap) => void gap.reason.length));
   offs.push(client.onError((error: ServerError) => void error.type.length));
@@ -96,7 +96,7 @@ export async function use(given: { token?: string; timeout?: number }): Promise<
   offs.push(room.on("message", (message: Publication<{ text: string }>) => void message.content.text.length));
   offs.push(room.on("typing", ({ user, timestamp }) => void (user.length + timestamp)));
   offs.push(room.onState((state: ChannelState) => void state.error?.kind));
-  offs.push(room.presence.on("join", (present: Present) => void present.user.length));
+  offs.push(room.presence.on("join", (present: Member) => void present.user.length));
   const since: Position | undefined = own.position;
   const standing: Subscribed = await room.subscribe({ metadata: { device: "phone" }, since, getToken: undefined });
   const repeatable: RequestOptions = { timeout: given.timeout, ttl: undefined };
@@ -106,7 +106,7 @@ export async function use(given: { token?: string; timeout?: number }): Promise<
     if (message.type === "message") message.content.text.length;
     else message.user.length;
   }
-  const users: ReadonlyMap<string, Present> = room.presence.users;
+  const users: ReadonlyMap<string, Member> = room.presence.users;
   const { name } = await client.request("rename", { name: "Ana" }, { repeatable: true });
   await client.request("ping");
   const lobby = client.channel("lobby");
@@ -121,7 +121,7 @@ export async function use(given: { token?: string; timeout?: number }): Promise<
   }
   for (const off of offs) off();
   client.close(closeCodes.normal, "done");
-  return `${users.size} ${String(standing.recoverable)} ${String(comesBack(1006))}`;
+  return `${users.size} ${String(standing.recoverable)} ${String(shouldReconnect(1006))}`;
 }
 
 // Without a contract, everything is open.
