@@ -86,7 +86,7 @@ fn is_reference(text: &str) -> bool {
     if let Some((path, rest)) = text.split_once(".rs") {
         return !path.is_empty()
             && path.chars().all(is_path)
-            && !rest.starts_with(|c: char| c.is_alphanumeric());
+            && !rest.starts_with(|c: char| c.is_alphanumeric() || c == '/');
     }
     text.contains("::") && text.chars().all(|c| c.is_alphanumeric() || "_:()!".contains(c))
 }
