@@ -36,7 +36,7 @@ function markdownIn(folder) {
 function linksOf(text) {
   const blank = (code) => code.replace(/[^\n]/g, " ");
   const prose = withoutFences(text).replace(/(`+)(?!`).*?(?<!`)\1(?!`)/gs, blank);
-  const found = [...prose.matchAll(/\]\(([^()\s]+)(?:\s+"[^"]*")?\)|^\[[^\]]+\]:\s*(\S+)|(?:href|src)="([^"]+)"/gm)];
+  const found = [...prose.matchAll(/\]\(([^()\s]+)(?:\s+"[^"]*")?\)|^\[(?!\^)[^\]]+\]:\s*(\S+)|(?:href|src)="([^"]+)"/gm)];
   return found.map((match) => ({
     line: prose.slice(0, match.index).split("\n").length,
     link: match[1] ?? match[2] ?? match[3],

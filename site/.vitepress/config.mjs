@@ -3,6 +3,7 @@
 
 import { readFileSync, readdirSync } from "node:fs";
 import { fileURLToPath } from "node:url";
+import footnotes from "markdown-it-footnote"; // the README names the sources of its comparison in footnotes
 import { defineConfig } from "vitepress";
 import { slugify } from "../slug.mjs";
 import { PAGES, sitePath } from "./pages.mjs";
@@ -87,7 +88,10 @@ export default defineConfig({
   markdown: {
     anchor: { slugify },
     attrs: { disable: true }, // braces are text here: `room:{id}`
-    config: repositoryMarkdown,
+    config: (markdown) => {
+      markdown.use(footnotes);
+      repositoryMarkdown(markdown);
+    },
     theme: { light: "github-light-high-contrast", dark: "github-dark-high-contrast" },
   },
   themeConfig: {

@@ -4,7 +4,7 @@
 import { face, make, time } from "/elements.js";
 import { complain, enter, showState } from "/frame.js";
 import { Client } from "/hauyna.js";
-const MOST = 50; // remarks on the page
+const MAX_LINES = 50; // remarks on the page
 const cards = new Map();
 let about;
 /** The element with this identifier; the kind is what the page has it as. */
@@ -126,7 +126,7 @@ function tell(who, text, timestamp) {
     line.append(face(who), make("span", "grow", `${who}: ${text}`), time(timestamp));
     const log = at("remarks", HTMLOListElement);
     log.prepend(line);
-    while (log.children.length > MOST)
+    while (log.children.length > MAX_LINES)
         log.lastChild?.remove();
 }
 async function attempt(work) {
