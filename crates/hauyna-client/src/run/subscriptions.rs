@@ -278,9 +278,11 @@ impl ClientTask {
         self.give_up_subscription(channel, number, None);
     }
 
-    /// A later subscription begins with the metadata that the server has taken last.
+    /// A later subscription begins with the metadata that the server has taken last. Before the answer to a
+    /// subscription, that was the metadata of an earlier one.
     pub(super) fn keep_metadata(&mut self, channel: &str, metadata: &RawValue) {
-        if let Some(kept) = self.subscriptions.get_mut(channel) {
+        let is_live = self.session.is_live(channel);
+        if let Some(kept) = self.subscriptions.get_mut(channel).filter(|_| is_live) {
             kept.updated_metadata = Some(metadata.to_owned());
         }
     }

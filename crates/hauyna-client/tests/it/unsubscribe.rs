@@ -462,3 +462,29 @@ async fn a_connection_that_is_lost_answers_an_end_that_waits() {
     drop(peer);
     ending.await.unwrap().unwrap();
 }
+
+#[tokio::test(start_paused = true)]
+async fn metadata_that_an_earlier_subscription_was_updated_to_is_not_that_of_the_next_one() {
+    let Subscribed { mut script, mut peer, client: _client, room, .. } = subscribed(1).await;
+    let own = room.clone();
+    let updating =
+        tokio::spawn(async move { own.presence().update(&json!({ "typing": true })).into_future().await });
+    let update = peer.expect("update_presence").await;
+    let own = room.clone();
+    let ending = tokio::spawn(async move { own.unsubscribe().await });
+    let end = peer.expect("unsubscribe_channel").await;
+    let subscribing = tokio::spawn(room.subscribe().metadata(&json!({ "device": "phone" })).into_future());
+    let request = peer.expect("subscribe_channel").await;
+    assert_eq!(request["metadata"], json!({ "device": "phone" }));
+    peer.ack(&update, Value::Null).await;
+    peer.ack(&end, Value::Null).await;
+    peer.ack(&request, json!({ "channel": "a", "epoch": EPOCH, "offset": 1, "recoverable": true })).await;
+    updating.await.unwrap().unwrap();
+    ending.await.unwrap().unwrap();
+    subscribing.await.unwrap().unwrap().keep();
+    drop(peer);
+    let mut peer = script.accept().await;
+    peer.expect("resume").await;
+    peer.send(session("two")).await;
+    assert_eq!(peer.expect("subscribe_channel").await["metadata"], json!({ "device": "phone" }));
+}
