@@ -148,8 +148,7 @@ impl ClientTask {
     /// again: the epoch has turned for it, or its end, which the server has not answered, ends this one of
     /// the application's, too.
     fn is_of_earlier(&self, entry: &Subscribed) -> bool {
-        let is_its_end = |purpose: &Purpose| matches!(purpose, Purpose::Unsubscribe { channel, .. } if *channel == entry.channel);
-        let is_ending = || self.open_requests.values().any(is_its_end);
+        let is_ending = || self.pending_end(&entry.channel).is_some();
         self.session.is_awaited(&entry.channel) && (entry.recovered.is_some() || is_ending())
     }
 

@@ -3,7 +3,7 @@
 
 use super::catch_up::retry_after;
 use super::subscribe_queue::QueuedSubscribe;
-use super::subscriptions::Waiter;
+use super::subscriptions::{PendingEnd, Waiter};
 use super::{ClientTask, Command};
 use crate::client::TokenSource;
 use crate::clock::Moment;
@@ -31,6 +31,8 @@ pub(super) enum Purpose {
         answer_by: Option<Instant>,
         /// Bytes of its message.
         bytes: usize,
+        /// The end of it, where it was given up before its answer.
+        end: Option<PendingEnd>,
     },
     Unsubscribe {
         channel: String,
@@ -218,6 +220,9 @@ impl ClientTask {
     /// Does what an answer to a request of the client's own is for.
     pub(super) fn answer_client_request(&mut self, purpose: Purpose, answer: Answer) {
         match (purpose, answer) {
+            (Purpose::Subscribe { channel, end: Some(end), .. }, answer) => {
+                self.end_answered(&channel, end, &answer);
+            }
             (Purpose::Subscribe { channel, wish, .. }, answer)
                 if !self.is_current_request(&channel, wish) =>
             {

@@ -61,13 +61,20 @@ impl SubscribeQueue {
     }
 
     /// Takes the next one, unless the queue is paused. Those that need a token wait while enough of these are
-    /// being fetched, and let the others go ahead.
-    fn next(&mut self, needs_token: impl Fn(&QueuedSubscribe) -> bool) -> Option<QueuedSubscribe> {
+    /// being fetched, and those of a channel whose earlier subscription is to end wait for that; both let the
+    /// others go ahead.
+    fn next(
+        &mut self,
+        needs_token: impl Fn(&QueuedSubscribe) -> bool,
+        is_ending: impl Fn(&str) -> bool,
+    ) -> Option<QueuedSubscribe> {
         if self.paused_until.is_some() {
             return None;
         }
         let may_fetch = self.fetching < MAX_IN_FLIGHT;
-        let at = self.waiting.iter().position(|queued| may_fetch || !needs_token(queued))?;
+        let may_go =
+            |queued: &QueuedSubscribe| (may_fetch || !needs_token(queued)) && !is_ending(&queued.channel);
+        let at = self.waiting.iter().position(may_go)?;
         self.waiting.remove(at)
     }
 }
@@ -100,7 +107,9 @@ impl ClientTask {
                 |channel: &str| wishes.get(channel).is_some_and(|kept| kept.wish.token.is_some());
             let needs_token =
                 |queued: &QueuedSubscribe| queued.token.is_none() && has_source(&queued.channel);
-            let Some(queued) = self.subscribe_queue.next(needs_token) else { return };
+            let open = &self.open_requests;
+            let is_ending = |channel: &str| open.values().any(|purpose| purpose.is_ending(channel));
+            let Some(queued) = self.subscribe_queue.next(needs_token, is_ending) else { return };
             let needs_token = needs_token(&queued);
             let QueuedSubscribe { channel, wish, token } = queued;
             if !self.is_current_request(&channel, wish) || self.session.is_live(&channel) {
@@ -144,7 +153,7 @@ impl ClientTask {
         };
         let answer_by = Some(self.answer_by(self.session.is_restored_by(channel)));
         self.send_request(
-            Purpose::Subscribe { channel: channel.to_owned(), wish, answer_by, bytes: 0 },
+            Purpose::Subscribe { channel: channel.to_owned(), wish, answer_by, bytes: 0, end: None },
             &request,
         );
     }
@@ -223,13 +232,19 @@ impl ClientTask {
     /// Gives up the connection where the server owes the answer to a subscription that it ended by losing its
     /// memory. Another subscription that is not answered in time makes room for the next one.
     pub(super) fn expire_subscriptions(&mut self, now: Instant) {
-        let mut is_owed = false;
+        let (mut is_owed, mut ended) = (false, Vec::new());
         for purpose in self.open_requests.values_mut() {
-            if let Purpose::Subscribe { channel, answer_by, .. } = purpose
+            if let Purpose::Subscribe { channel, answer_by, end, .. } = purpose
                 && answer_by.take_if(|by| now >= *by).is_some()
             {
-                is_owed |= self.session.is_restored_by(channel);
+                match end.take() {
+                    Some(end) => ended.push((channel.clone(), end)),
+                    None => is_owed |= self.session.is_restored_by(channel),
+                }
             }
+        }
+        for (channel, end) in ended {
+            self.give_up_subscription(&channel, end.number, end.waiter);
         }
         if is_owed {
             self.connection_lost(&ConnectionLoss::abnormal("subscriptions were not answered"));

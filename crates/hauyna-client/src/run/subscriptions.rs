@@ -2,13 +2,13 @@
 //! task.
 
 use super::ClientTask;
-use super::send::Purpose;
+use super::send::{Answer, Purpose};
 use crate::client::TokenSource;
 use crate::clock::after;
 use crate::error::{Error, Refusal};
 use crate::session::SubscriptionState;
 use crate::subscription::LiveSubscription;
-use hauyna_protocol::{Position, Request};
+use hauyna_protocol::{ErrorType, Position, Request};
 use serde_json::value::RawValue;
 use std::collections::BTreeSet;
 use std::collections::btree_map::Entry;
@@ -81,6 +81,14 @@ impl<T> Waiter<T> {
     }
 }
 
+/// The end of a subscription that waits for the answer to it: a server that refuses the subscription would
+/// refuse its end, too, and count that as an error of the client.
+#[derive(Debug)]
+pub(super) struct PendingEnd {
+    pub(super) number: u64,
+    pub(super) waiter: Option<Waiter<()>>,
+}
+
 /// Keeps a call that is awaited. Those that nobody awaits any more go whenever there are twice as many.
 pub(super) fn keep_waiter<T>(waiters: &mut Vec<Waiter<T>>, waiter: Waiter<T>) {
     if waiters.len().is_power_of_two() {
@@ -107,11 +115,19 @@ impl WantedChannel {
 }
 
 impl Purpose {
+    /// Whether it is a subscription to this channel that was given up, and whose answer is still awaited.
+    pub(super) fn is_ending(&self, name: &str) -> bool {
+        matches!(self, Self::Subscribe { channel, end: Some(_), .. } if channel == name)
+    }
+
     /// The moment at which the answer is late.
     pub(super) fn deadline(&self) -> Option<Instant> {
         match self {
             Self::Unsubscribe { waiter, .. } => waiter.as_ref().map(|waiter| waiter.answer_by),
-            Self::Subscribe { answer_by, .. } => *answer_by,
+            Self::Subscribe { answer_by, end, .. } => {
+                let waiter = end.as_ref().and_then(|end| end.waiter.as_ref());
+                waiter.map(|waiter| waiter.answer_by).into_iter().chain(*answer_by).min()
+            }
             Self::Presence { answer_by, .. } => Some(*answer_by),
             _ => None,
         }
@@ -191,12 +207,19 @@ impl ClientTask {
     pub(super) fn unsubscribe(&mut self, channel: &str, reply: Reply<()>) {
         let (waiter, number) = (self.waiter(reply), self.id());
         // A server that was never asked would refuse to end it, and count that as an error.
-        let is_known = self.server_subscriptions.contains(channel) || self.is_asked(channel);
+        let is_there = self.server_subscriptions.contains(channel);
+        let asked = self.asked(channel).filter(|_| !is_there);
+        let is_known = is_there || asked.is_some();
         self.answer_waiters(channel, &Err(Error::Unsubscribed));
         self.remove_channel(channel);
         // Where an earlier one is about to end, what the server says until then is about that.
         if let Some(number) = Some(number).filter(|_| is_known).or_else(|| self.pending_end(channel)) {
             self.given_up_requests.insert(channel.to_owned(), number);
+        }
+        let asked = asked.and_then(|id| self.open_requests.get_mut(&id));
+        if let Some(Purpose::Subscribe { end, answer_by: Some(_), .. }) = asked {
+            *end = Some(PendingEnd { number, waiter: Some(waiter) });
+            return;
         }
         match is_known && self.current.is_some() {
             true => self.give_up_subscription(channel, number, Some(waiter)),
@@ -205,20 +228,41 @@ impl ClientTask {
         }
     }
 
-    /// Whether the server was asked for a channel by the wish that there is, and has not answered. It was
-    /// told the end of earlier ones.
-    fn is_asked(&self, channel: &str) -> bool {
-        let Some(number) = self.subscriptions.get(channel).map(|kept| kept.number) else { return false };
-        self.open_requests
-            .values()
-            .any(|purpose| matches!(purpose, Purpose::Subscribe { wish, .. } if *wish == number))
+    /// Returns the request for a channel by the wish that there is, if the server has not answered it. Earlier
+    /// ones have ended, or will.
+    fn asked(&self, channel: &str) -> Option<u64> {
+        let number = self.subscriptions.get(channel)?.number;
+        let is_asked =
+            |purpose: &Purpose| matches!(purpose, Purpose::Subscribe { wish, .. } if *wish == number);
+        self.open_requests.iter().find_map(|(id, purpose)| is_asked(purpose).then_some(*id))
     }
 
-    /// Returns the number of the last call that the server was asked to end this channel for, and has not
-    /// answered.
-    fn pending_end(&self, channel: &str) -> Option<u64> {
+    /// A subscription that was given up before its answer has it: it ends where the server has it.
+    pub(super) fn end_answered(&mut self, channel: &str, end: PendingEnd, answer: &Answer) {
+        let PendingEnd { number, waiter } = end;
+        let is_there = match answer {
+            Ok(_) => true,
+            Err(refusal) => {
+                self.pause_subscriptions(refusal);
+                refusal.error_type == ErrorType::AlreadySubscribed.as_str()
+                    || self.server_subscriptions.contains(channel)
+            }
+        };
+        if is_there {
+            return self.give_up_subscription(channel, number, waiter);
+        }
+        self.given_up_requests.retain(|name, last| *name != channel || *last != number);
+        if let Some(waiter) = waiter {
+            waiter.answer(Ok(()));
+        }
+    }
+
+    /// Returns the number of the last call for which the server was asked to end this channel and has not
+    /// answered, or will be asked.
+    pub(super) fn pending_end(&self, channel: &str) -> Option<u64> {
         self.open_requests.values().rev().find_map(|purpose| match purpose {
             Purpose::Unsubscribe { channel: name, number, .. } if name == channel => Some(*number),
+            Purpose::Subscribe { channel: name, end: Some(end), .. } if name == channel => Some(end.number),
             _ => None,
         })
     }
@@ -234,9 +278,11 @@ impl ClientTask {
         self.give_up_subscription(channel, number, None);
     }
 
-    /// A later subscription begins with the metadata that the server has taken last.
+    /// A later subscription begins with the metadata that the server has taken last. Before the answer to a
+    /// subscription, that was the metadata of an earlier one.
     pub(super) fn keep_metadata(&mut self, channel: &str, metadata: &RawValue) {
-        if let Some(kept) = self.subscriptions.get_mut(channel) {
+        let is_live = self.session.is_live(channel);
+        if let Some(kept) = self.subscriptions.get_mut(channel).filter(|_| is_live) {
             kept.updated_metadata = Some(metadata.to_owned());
         }
     }
@@ -260,10 +306,12 @@ impl ClientTask {
             }
         }
         for purpose in self.open_requests.values_mut() {
-            if purpose.deadline().is_some_and(|by| by <= now)
-                && let Purpose::Unsubscribe { waiter, .. } = purpose
-                && let Some(waiter) = waiter.take()
-            {
+            let (Purpose::Unsubscribe { waiter, .. }
+            | Purpose::Subscribe { end: Some(PendingEnd { waiter, .. }), .. }) = purpose
+            else {
+                continue;
+            };
+            if let Some(waiter) = waiter.take_if(|waiter| waiter.answer_by <= now) {
                 waiter.answer(Err(Error::Timeout));
             }
         }
@@ -274,7 +322,12 @@ impl ClientTask {
         for purpose in std::mem::take(&mut self.open_requests).into_values() {
             match purpose {
                 // The session may have it.
-                Purpose::Subscribe { channel, .. } => _ = self.server_subscriptions.insert(channel),
+                Purpose::Subscribe { channel, end, .. } => {
+                    self.server_subscriptions.insert(channel);
+                    if let Some(waiter) = end.and_then(|end| end.waiter) {
+                        waiter.answer(Ok(()));
+                    }
+                }
                 Purpose::Unsubscribe { channel, waiter, .. } => {
                     self.server_subscriptions.insert(channel);
                     if let Some(waiter) = waiter {

@@ -207,13 +207,19 @@ async fn a_channel_that_is_given_up_before_it_was_asked_for_is_not_ended() {
     let mut first = Vec::new();
     while let Some(request) = peer.poll() {
         assert_eq!(request["type"], "subscribe_channel", "{request}");
-        first.push(request["channel"].clone());
+        first.push(request);
     }
     assert_eq!(first.len(), 16);
     for ask in asked {
         ask.abort();
     }
     settle().await;
+    assert!(is_silent(&mut peer), "an end waits for the answer to its subscription");
+    for request in &first {
+        peer.ack(request, json!({ "channel": request["channel"], "recoverable": false })).await;
+    }
+    settle().await;
+    let first: Vec<_> = first.iter().map(|request| request["channel"].clone()).collect();
     let ended: Vec<_> = std::iter::from_fn(|| peer.poll()).collect();
     assert!(ended.iter().all(|request| request["type"] == "unsubscribe_channel"), "{ended:?}");
     let ended: Vec<_> = ended.iter().map(|request| request["channel"].clone()).collect();
@@ -327,9 +333,8 @@ async fn a_refusal_for_rate_pauses_the_others_though_its_channel_was_given_up() 
     let subscribing = tokio::spawn(given_up.subscribe().into_future());
     let refused = peer.expect("subscribe_channel").await;
     let ending = tokio::spawn(async move { given_up.unsubscribe().await });
-    let end = peer.expect("unsubscribe_channel").await;
+    settle().await;
     peer.send(refusal(&refused, "rate_limited")).await;
-    peer.send(refusal(&end, "not_subscribed")).await;
     ending.await.unwrap().unwrap();
     assert!(subscribing.await.unwrap().is_err());
     let subscribing = tokio::spawn(other.subscribe().into_future());
@@ -346,4 +351,140 @@ async fn a_refusal_for_rate_pauses_the_others_though_its_channel_was_given_up() 
     assert_eq!((&request["type"], &request["channel"]), (&json!("subscribe_channel"), &json!("c")));
     peer.ack(&request, json!({ "channel": "c", "epoch": EPOCH, "offset": 1, "recoverable": true })).await;
     subscribing.await.unwrap().unwrap().keep();
+}
+
+#[tokio::test(start_paused = true)]
+async fn subscriptions_that_are_refused_after_they_were_given_up_are_not_ended_in_vain() {
+    let Subscribed { script: _script, mut peer, client, .. } = subscribed(1).await;
+    let rooms: Vec<_> = (0..16).map(|n| client.channel::<u64>(&format!("c{n:02}"))).collect();
+    let asked: Vec<_> = rooms.iter().map(|room| tokio::spawn(room.subscribe().into_future())).collect();
+    let mut requests = Vec::new();
+    for _ in &rooms {
+        requests.push(peer.expect("subscribe_channel").await);
+    }
+    let ending: Vec<_> =
+        rooms.into_iter().map(|room| tokio::spawn(async move { room.unsubscribe().await })).collect();
+    settle().await;
+    // Each end in vain is an error of the client's, for which a strict server soon closes it for good.
+    for request in &requests {
+        peer.send(refusal(request, "rate_limited")).await;
+    }
+    for ending in ending {
+        ending.await.unwrap().unwrap();
+    }
+    for asked in asked {
+        assert!(asked.await.unwrap().is_err());
+    }
+    settle().await;
+    assert!(is_silent(&mut peer));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_channel_that_is_wanted_again_while_its_end_waits_is_asked_for_behind_it() {
+    for (answer, is_ended) in
+        [("", true), ("already_subscribed", true), ("rate_limited", false), ("permission_denied", false)]
+    {
+        let Subscribed { script: _script, mut peer, client, .. } = subscribed(1).await;
+        let room = client.channel::<u64>("b");
+        let former = tokio::spawn(room.subscribe().into_future());
+        let request = peer.expect("subscribe_channel").await;
+        let own = room.clone();
+        let ending = tokio::spawn(async move { own.unsubscribe().await });
+        settle().await;
+        let again = tokio::spawn(room.subscribe().into_future());
+        settle().await;
+        assert!(is_silent(&mut peer), "{answer}");
+        match answer {
+            "" => peer.ack(&request, json!({ "channel": "b", "recoverable": false })).await,
+            error => peer.send(refusal(&request, error)).await,
+        }
+        if is_ended {
+            let end = peer.expect("unsubscribe_channel").await;
+            peer.ack(&end, Value::Null).await;
+        }
+        if answer == "rate_limited" {
+            settle().await;
+            assert!(is_silent(&mut peer));
+            tokio::time::advance(Duration::from_secs(60)).await;
+            settle().await;
+            while let Some(message) = peer.poll() {
+                if message["type"] == "ping" {
+                    peer.send(json!({ "type": "pong", "id": message["id"] })).await;
+                    continue;
+                }
+                assert_eq!(message["type"], "subscribe_channel");
+                peer.ack(
+                    &message,
+                    json!({ "channel": "b", "offset": 3, "epoch": EPOCH, "recoverable": true }),
+                )
+                .await;
+            }
+        } else {
+            peer.subscribe("b", 3).await;
+        }
+        ending.await.unwrap().unwrap();
+        assert!(former.await.unwrap().is_err());
+        assert_eq!(again.await.unwrap().unwrap().position().unwrap().offset, 3);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_subscription_that_is_not_answered_holds_up_neither_its_end_nor_the_next_one() {
+    let Subscribed { script: _script, mut peer, client, .. } = subscribed(1).await;
+    let room = client.channel::<u64>("b");
+    let _former = tokio::spawn(room.subscribe().into_future());
+    let request = peer.expect("subscribe_channel").await;
+    let own = room.clone();
+    let ending = tokio::spawn(async move { own.unsubscribe().await });
+    settle().await;
+    let again = tokio::spawn(room.subscribe().into_future());
+    // Time passes until the client speaks.
+    let end = peer.expect("unsubscribe_channel").await;
+    let next = peer.expect("subscribe_channel").await;
+    peer.ack(&request, json!({ "channel": "b", "recoverable": false })).await;
+    peer.ack(&end, Value::Null).await;
+    peer.ack(&next, json!({ "channel": "b", "epoch": EPOCH, "offset": 3, "recoverable": true })).await;
+    ending.await.unwrap().unwrap();
+    let subscription = again.await.unwrap().unwrap();
+    assert_eq!(subscription.position().unwrap().offset, 3);
+    settle().await;
+    assert!(is_silent(&mut peer));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_connection_that_is_lost_answers_an_end_that_waits() {
+    let Subscribed { script: _script, mut peer, client, .. } = subscribed(1).await;
+    let room = client.channel::<u64>("b");
+    let _asked = tokio::spawn(room.subscribe().into_future());
+    peer.expect("subscribe_channel").await;
+    let ending = tokio::spawn(async move { room.unsubscribe().await });
+    settle().await;
+    drop(peer);
+    ending.await.unwrap().unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn metadata_that_an_earlier_subscription_was_updated_to_is_not_that_of_the_next_one() {
+    let Subscribed { mut script, mut peer, client: _client, room, .. } = subscribed(1).await;
+    let own = room.clone();
+    let updating =
+        tokio::spawn(async move { own.presence().update(&json!({ "typing": true })).into_future().await });
+    let update = peer.expect("update_presence").await;
+    let own = room.clone();
+    let ending = tokio::spawn(async move { own.unsubscribe().await });
+    let end = peer.expect("unsubscribe_channel").await;
+    let subscribing = tokio::spawn(room.subscribe().metadata(&json!({ "device": "phone" })).into_future());
+    let request = peer.expect("subscribe_channel").await;
+    assert_eq!(request["metadata"], json!({ "device": "phone" }));
+    peer.ack(&update, Value::Null).await;
+    peer.ack(&end, Value::Null).await;
+    peer.ack(&request, json!({ "channel": "a", "epoch": EPOCH, "offset": 1, "recoverable": true })).await;
+    updating.await.unwrap().unwrap();
+    ending.await.unwrap().unwrap();
+    subscribing.await.unwrap().unwrap().keep();
+    drop(peer);
+    let mut peer = script.accept().await;
+    peer.expect("resume").await;
+    peer.send(session("two")).await;
+    assert_eq!(peer.expect("subscribe_channel").await["metadata"], json!({ "device": "phone" }));
 }
