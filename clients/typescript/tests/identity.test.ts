@@ -79,3 +79,22 @@ test.fails("what somebody has asked who never had a session is not sent as the u
   await world.socket.accept({ user: "bob", connection_id: "c-2" });
   expect(world.socket.all("private")).toEqual([]);
 });
+
+test("what was asked while the source of tokens waited for the next user is not sent as theirs", async () => {
+  const world = new World();
+  let token: string | Promise<string> = "ana";
+  const client = await world.connected({ getToken: () => token }, { resume: { token: "t" } });
+  let signIn = (_: string) => {};
+  token = new Promise((resolve) => (signIn = resolve));
+  await world.socket.drop();
+  await world.pass(3_000);
+  const waiting = fate(client.sendToUser("eve", "before"));
+  const before = world.socket;
+  signIn("bob");
+  await settle();
+  expect(world.socket).not.toBe(before);
+  const own = fate(client.sendToUser("eve", "after"));
+  await world.socket.accept({ user: "bob", connection_id: "c-2" });
+  const sent = world.socket.all("private").map(({ message }) => message);
+  expect([waiting.now, own.now, sent]).toEqual(["expired", "pending", ["after"]]);
+});
