@@ -287,7 +287,7 @@ export class Client<T extends Contract = Contract> {
       const { isGuest, number } = this.shown();
       const isOther = this.#info && this.#info.user !== state.session.user;
       // Guests get another name with each session.
-      if (isOther && !(isGuest && this.#shown.wasGuest)) this.#outbox.leave(number);
+      if (isOther && !(isGuest && this.#shown.wasGuest)) this.#session.leave(number);
       this.#shown.wasGuest = isGuest;
       this.#info = state.session;
     } else this.#cancelRefresh();

@@ -98,3 +98,22 @@ test("what was asked while the source of tokens waited for the next user is not 
   const sent = world.socket.all("private").map(({ message }) => message);
   expect([waiting.now, own.now, sent]).toEqual(["expired", "pending", ["after"]]);
 });
+
+test("metadata that one user has updated is not shown as the next one's", async () => {
+  const shown: unknown[] = [];
+  for (const user of ["ana", "bob"]) {
+    const world = new World();
+    const client = await world.connected({ getToken: () => "t" });
+    const room = client.channel("room");
+    void room.subscribe({ metadata: { device: "phone" } });
+    await settle();
+    await world.socket.ack("subscribe_channel", { channel: "room", epoch: "E", offset: 10, recoverable: true });
+    const update = fate(room.presence.update({ isMuted: true }));
+    await settle();
+    await world.socket.ack("update_presence");
+    expect(update.now).toBe("done");
+    await world.lose({ user, connection_id: "c-2" });
+    shown.push(world.socket.last("subscribe_channel")["metadata"]);
+  }
+  expect(shown).toEqual([{ isMuted: true }, { device: "phone" }]);
+});
