@@ -202,6 +202,7 @@ export class Hub {
     const isAttempt = !this.#wasConnected;
     this.#wasConnected = isConnected;
     if (state.name === "closed") return this.#closed(client, state, isAttempt);
+    if ("retryAt" in state) this.#offer = {}; // the attempt is over
     if (isConnected) {
       const { token, tab } = this.#offer;
       const { user } = state.session;
@@ -274,8 +275,11 @@ export class Hub {
     let isAnonymous = false;
     const offer: Offer = {};
     if (!isRefresh) this.#offer = offer;
+    const isOver = () => !isRefresh && offer !== this.#offer;
     return new Promise((resolve, reject) => {
       const ask = () => {
+        // The next attempt asks by itself, and a page answers only its latest question.
+        if (isOver()) return;
         const tab = offer.token === undefined ? tabs.pop() : undefined;
         if (!tab) return;
         if (!isRefresh) tab.timesAsked++;
@@ -289,6 +293,7 @@ export class Hub {
           cancel();
           if (offer.token !== undefined) return;
           if (token !== undefined) {
+            if (isOver()) tab.timesAsked = 0; // too slow, but not frozen: the next attempt begins with it
             Object.assign(offer, { token, tab });
             return resolve(token);
           }
