@@ -343,12 +343,11 @@ export class Client<T extends Contract = Contract> {
 
   /** Answers on the connection that asked, or not at all. */
   async #answer({ id, event, data }: ServerMessage): Promise<void> {
-    const asked = this.#connection.send.bind(this.#connection);
     const session = this.#info;
     const say = (answer: object) => {
       const frame = this.#codec.encode(answer);
       if (this.#outbox.isTooLarge(frame)) throw new Error("the answer is too large");
-      if (this.#info === session) asked(frame);
+      if (this.#info === session) this.#outbox.tellFrame(frame);
     };
     const refuse = (error: unknown) => say({ type: "error", id, message: error instanceof Error ? error.message : String(error) });
     const handler = this.#questions.get(String(event));
