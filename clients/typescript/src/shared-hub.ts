@@ -35,6 +35,8 @@ export class Hub {
   #wasConnected = false;
   /** The session that has just begun does not go on with everything that the one before had. */
   #isIncomplete = false;
+  /** The size of the largest frame of a page on this connection that was no request. */
+  #told = 0;
   /** Called when the last page has gone. */
   readonly #emptied: () => void;
 
@@ -165,6 +167,7 @@ export class Hub {
       tab.end(LOST, "unreadable");
       return tab.say({ say: "network", isThere: true });
     }
+    if (/^(client_event|ack|error)$/.test(message.type)) this.#told = Math.max(this.#told, size(frame));
     if (message.type === "ping") tab.tell({ type: "pong", id: message.id });
     else if (message.type !== "resume" && !tab.answered(message) && this.#client) {
       const request = { frame };
@@ -204,6 +207,7 @@ export class Hub {
     if (state.name === "closed") return this.#closed(client, state, isAttempt);
     if ("retryAt" in state) this.#offer = {}; // the attempt is over
     if (isConnected) {
+      this.#told = 0;
       const { token, tab } = this.#offer;
       const { user } = state.session;
       if (tab) {
@@ -232,7 +236,7 @@ export class Hub {
   /** The page with the largest request that was not answered. */
   #largest(): Tab | undefined {
     const all = this.#wanted.flatMap((tab) => [...tab.requests].map(({ frame }) => ({ tab, bytes: size(frame) })));
-    return all.sort((one, other) => other.bytes - one.bytes)[0]?.tab;
+    return all.filter(({ bytes }) => bytes > this.#told).sort((one, other) => other.bytes - one.bytes)[0]?.tab;
   }
 
   /** The client tries no more. Where it is for one page's credentials, that page alone is told, and the others try theirs. */
