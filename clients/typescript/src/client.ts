@@ -29,7 +29,7 @@ import { type ErrorMessage, type ServerMessage, type SessionMessage, typeOf } fr
 import { Session } from "./session.js";
 import type { WebSocketConstructor } from "./socket.js";
 import { positionOf } from "./filling.js";
-import { type AbortSignalLike, type UrlLike, onAbort } from "./standard.js";
+import { type AbortSignalLike, type UrlLike, absolute, onAbort } from "./standard.js";
 
 /** How a client behaves. Durations are milliseconds. */
 export interface ClientOptions {
@@ -84,7 +84,7 @@ export class Client<T extends Contract = Contract> {
   #isClosing = false;
   #info: SessionInfo | undefined;
   #cancelRefresh = () => {};
-  /** The credentials shown last: whether there were any, and what had been asked before. */
+  /** The credentials shown last: whether there were any, and what had been asked before they were there. */
   #shown = { isGuest: true, wasGuest: true, number: 0 };
 
   /** `url` may be relative to the page. Nothing happens before {@link connect}. */
@@ -284,11 +284,10 @@ export class Client<T extends Contract = Contract> {
 
   #changed(state: State): void {
     if (state.name === "connected") {
-      const { wasGuest, number } = this.#shown;
-      const isGuest = this.isGuest();
+      const { isGuest, number } = this.shown();
       const isOther = this.#info && this.#info.user !== state.session.user;
       // Guests get another name with each session.
-      if (isOther && !(isGuest && wasGuest)) this.#outbox.leave(number);
+      if (isOther && !(isGuest && this.#shown.wasGuest)) this.#session.leave(number);
       this.#shown.wasGuest = isGuest;
       this.#info = state.session;
     } else this.#cancelRefresh();
@@ -297,16 +296,22 @@ export class Client<T extends Contract = Contract> {
     this.#listeners.emit("state", state, () => state === this.state);
   }
 
-  /** Whether the session that has begun is one without credentials. */
-  protected isGuest(): boolean {
-    return this.#shown.isGuest;
+  /** Whether the session that has begun is one without credentials, and the last request before they were there. */
+  protected shown(): { readonly isGuest: boolean; readonly number: number } {
+    return this.#shown;
+  }
+
+  /** The number of the last request. */
+  protected number(): number {
+    return this.#outbox.number;
   }
 
   async #show(context: TokenContext): Promise<string | undefined> {
     // Another one takes its place where another attempt asks before these are here.
-    const shown = (this.#shown = { ...this.#shown, number: this.#outbox.number });
+    const shown = (this.#shown = { ...this.#shown });
     const token = await this.#options.getToken?.(context);
     shown.isGuest = token === undefined;
+    shown.number = this.number(); // only now: it may have waited for the next user to sign in
     return token;
   }
 
@@ -338,12 +343,11 @@ export class Client<T extends Contract = Contract> {
 
   /** Answers on the connection that asked, or not at all. */
   async #answer({ id, event, data }: ServerMessage): Promise<void> {
-    const asked = this.#connection.send.bind(this.#connection);
     const session = this.#info;
     const say = (answer: object) => {
       const frame = this.#codec.encode(answer);
       if (this.#outbox.isTooLarge(frame)) throw new Error("the answer is too large");
-      if (this.#info === session) asked(frame);
+      if (this.#info === session) this.#outbox.tellFrame(frame);
     };
     const refuse = (error: unknown) => say({ type: "error", id, message: error instanceof Error ? error.message : String(error) });
     const handler = this.#questions.get(String(event));
@@ -384,15 +388,6 @@ export class Client<T extends Contract = Contract> {
 
 /** A client of any contract: what functions take that work for all. */
 export type AnyClient = Client<any>;
-
-/** Looked up when it is needed: where a page is rendered on a server, there is none to be relative to. */
-function absolute(url: string | UrlLike): string {
-  const { href } = new URL(`${url}`, globalThis.location?.href);
-  // React Native's URL appends a slash to a path, takes what is no address, and cannot be changed.
-  const address = (/^\w+:/.test(`${url}`) ? `${url}` : href).replace(/^http/i, "ws");
-  if (!/^wss?:/i.test(address)) throw new TypeError();
-  return address;
-}
 
 /** Milliseconds: however little is left, credentials are not renewed more often than this. */
 const SOONEST = 1000;

@@ -95,6 +95,8 @@ export class Outbox {
   /** Sent on this connection, by their id, in the order of sending. */
   readonly #sent = new Map<unknown, Entry>();
   #bytes = 0;
+  /** The size of the largest frame without an answer on this connection. */
+  #told = 0;
   /** The newest request has this number. */
   number = 0;
   /** How to send on the connection that is there. */
@@ -137,10 +139,10 @@ export class Outbox {
     return frame.length * 3 > this.#largest && size(frame) > this.#largest;
   }
 
-  /** The connection ended because a message was too large: its request fails, so that the others can go on. */
+  /** The connection ended because a message was too large: its request fails, unless a larger frame was no request. */
   giveUpLargest(): void {
     const [largest] = [...this.#sent.values()].sort((one, other) => size(other.frame) - size(one.frame));
-    if (largest) this.#fail(largest, refusal(largest, tooLarge()));
+    if (largest && size(largest.frame) > this.#told) this.#fail(largest, refusal(largest, tooLarge()));
   }
 
   /**
@@ -191,7 +193,12 @@ export class Outbox {
 
   /** Sends what is not answered, where there is a connection; what is too large or cannot be encoded fails. */
   tell(message: ServerMessage): void {
-    this.#send?.(this.#check(this.#encode(message)));
+    this.tellFrame(this.#check(this.#encode(message)));
+  }
+
+  tellFrame(frame: Frame): void {
+    this.#told = Math.max(this.#told, size(frame));
+    this.#send?.(frame);
   }
 
   #check(frame: Frame): Frame {
@@ -202,6 +209,7 @@ export class Outbox {
   /** There is a connection, whose subscriptions come first, and before them what is asked for their tokens. */
   begin(send: (frame: Frame) => void): void {
     this.#send = send;
+    this.#told = 0;
     this.flush();
   }
 
@@ -275,9 +283,8 @@ export class Outbox {
     const entry = this.#sent.get(message["id"]);
     if (!entry) return false;
     this.#remove(entry);
-    if (message.type === "error") {
-      entry.reject(refusal(entry, new ServerError(message as unknown as ErrorMessage)));
-    } else {
+    if (message.type === "error") entry.reject(refusal(entry, new ServerError(message as unknown as ErrorMessage)));
+    else {
       const { take = (data: unknown) => data } = entry;
       try {
         entry.resolve(take(message["data"]));
@@ -292,9 +299,7 @@ export class Outbox {
   close(closed: HauynaError): void {
     this.#send = undefined;
     this.closed = closed;
-    for (const entry of [...this.#sent.values(), ...this.#waiting]) {
-      this.#fail(entry, unsent(entry, closed));
-    }
+    for (const entry of [...this.#sent.values(), ...this.#waiting]) this.#fail(entry, unsent(entry, closed));
   }
 
   #entry(asked: Asked, resolve: (data: unknown) => void, reject: (error: unknown) => void): Entry {

@@ -46,7 +46,7 @@ export interface Presence {
   readonly isListed: boolean;
   /** Asks for the list again, as where somebody's `devices` are not known. Needs a subscription. */
   refresh(): Promise<void>;
-  /** Replaces what this connection says about itself in this channel, and will say when it is subscribed again. */
+  /** Replaces what this connection says about itself in this channel, and will say when the same user is subscribed again. */
   update(metadata: Readonly<Record<string, unknown>>): Promise<void>;
   /** Listens, until the returned function is called. */
   on<E extends keyof PresenceEvents>(event: E, listener: (value: PresenceEvents[E]) => void): Unsubscribe;

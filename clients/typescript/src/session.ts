@@ -108,6 +108,12 @@ export class Session {
     void Promise.all(restored).then(goOn);
   }
 
+  /** Somebody else has signed in: what was asked up to the request of this number is not done as theirs, nor shown as theirs what it has set. */
+  leave(last: number): void {
+    this.#outbox.leave(last);
+    for (const { options } of this.#channels.values()) options.metadata = options.given;
+  }
+
   /** The socket is gone. */
   lost(): void {
     this.#turn++;

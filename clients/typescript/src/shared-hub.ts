@@ -35,6 +35,8 @@ export class Hub {
   #wasConnected = false;
   /** The session that has just begun does not go on with everything that the one before had. */
   #isIncomplete = false;
+  /** The size of the largest frame of a page on this connection that was no request. */
+  #told = 0;
   /** Called when the last page has gone. */
   readonly #emptied: () => void;
 
@@ -165,6 +167,7 @@ export class Hub {
       tab.end(LOST, "unreadable");
       return tab.say({ say: "network", isThere: true });
     }
+    if (/^(client_event|ack|error)$/.test(message.type)) this.#told = Math.max(this.#told, size(frame));
     if (message.type === "ping") tab.tell({ type: "pong", id: message.id });
     else if (message.type !== "resume" && !tab.answered(message) && this.#client) {
       const request = { frame };
@@ -202,7 +205,9 @@ export class Hub {
     const isAttempt = !this.#wasConnected;
     this.#wasConnected = isConnected;
     if (state.name === "closed") return this.#closed(client, state, isAttempt);
+    if ("retryAt" in state) this.#offer = {}; // the attempt is over
     if (isConnected) {
+      this.#told = 0;
       const { token, tab } = this.#offer;
       const { user } = state.session;
       if (tab) {
@@ -231,7 +236,7 @@ export class Hub {
   /** The page with the largest request that was not answered. */
   #largest(): Tab | undefined {
     const all = this.#wanted.flatMap((tab) => [...tab.requests].map(({ frame }) => ({ tab, bytes: size(frame) })));
-    return all.sort((one, other) => other.bytes - one.bytes)[0]?.tab;
+    return all.filter(({ bytes }) => bytes > this.#told).sort((one, other) => other.bytes - one.bytes)[0]?.tab;
   }
 
   /** The client tries no more. Where it is for one page's credentials, that page alone is told, and the others try theirs. */
@@ -274,8 +279,11 @@ export class Hub {
     let isAnonymous = false;
     const offer: Offer = {};
     if (!isRefresh) this.#offer = offer;
+    const isOver = () => !isRefresh && offer !== this.#offer;
     return new Promise((resolve, reject) => {
       const ask = () => {
+        // The next attempt asks by itself, and a page answers only its latest question.
+        if (isOver()) return;
         const tab = offer.token === undefined ? tabs.pop() : undefined;
         if (!tab) return;
         if (!isRefresh) tab.timesAsked++;
@@ -289,6 +297,7 @@ export class Hub {
           cancel();
           if (offer.token !== undefined) return;
           if (token !== undefined) {
+            if (isOver()) tab.timesAsked = 0; // too slow, but not frozen: the next attempt begins with it
             Object.assign(offer, { token, tab });
             return resolve(token);
           }

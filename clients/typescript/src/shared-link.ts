@@ -25,7 +25,7 @@ export function linkedClient<T extends Contract>(url: string | UrlLike, worker: 
       watch: (listener) => link.watch(listener),
     },
   });
-  client.link = link;
+  client.attach(link);
   const { reconnect } = client;
   // Also where there is no socket to close: the worker, connected again meanwhile, would take the next one for the page's own attempt.
   client.reconnect = () => {
@@ -37,10 +37,15 @@ export function linkedClient<T extends Contract>(url: string | UrlLike, worker: 
 
 /** The client of a page, whose credentials the worker asks for, and not the attempt. */
 class LinkedClient<T extends Contract> extends Client<T> {
-  link: Link | undefined;
+  #link: Link | undefined;
 
-  protected override isGuest(): boolean {
-    return this.link && !this.link.isBroken ? this.link.isGuest : super.isGuest();
+  attach(link: Link): void {
+    this.#link = link;
+    link.lastRequest = () => this.number();
+  }
+
+  protected override shown() {
+    return this.#link && !this.#link.isBroken ? this.#link : super.shown();
   }
 }
 
@@ -54,6 +59,11 @@ class Link {
   isTokenSkipped = false;
   /** The page has given no credentials when it was asked last for those of a session, and not for new ones of the same. */
   isGuest = true;
+  /** The credentials that the page has given last for a session, and its last request before they were there. */
+  #given: string | undefined;
+  number = 0;
+  /** Returns the number of the last request of the page's client. */
+  lastRequest = () => 0;
   readonly WebSocket: WebSocketConstructor;
   readonly #url: string | UrlLike;
   readonly #worker: () => SharedWorkerLike;
@@ -219,7 +229,12 @@ class Link {
     }
     // Another worker may have asked under the same number, after somebody else has signed in.
     if (port !== this.#port) return;
-    if (!hasFailed && !isRefresh && id === this.#tokenAsked) this.isGuest = token === undefined;
+    if (!hasFailed && !isRefresh && id === this.#tokenAsked) {
+      this.isGuest = token === undefined;
+      // The same credentials are the same user's, however often they are asked for.
+      if (token !== this.#given) this.number = this.lastRequest();
+      this.#given = token;
+    }
     this.say({ say: "token", id, token, hasFailed });
   }
 

@@ -20,3 +20,12 @@ export function onAbort(signal: AbortSignalLike | undefined, run: () => void): (
   signal?.addEventListener("abort", run);
   return () => signal?.removeEventListener("abort", run);
 }
+
+/** Looked up when it is needed: where a page is rendered on a server, there is none to be relative to. */
+export function absolute(url: string | UrlLike): string {
+  const { href } = new URL(`${url}`, globalThis.location?.href);
+  // React Native's URL appends a slash to a path, takes what is no address, and cannot be changed.
+  const address = (/^\w+:/.test(`${url}`) ? `${url}` : href).replace(/^http/i, "ws");
+  if (!/^wss?:/i.test(address)) throw new TypeError();
+  return address;
+}

@@ -31,8 +31,8 @@ export class Subscription extends Listening {
   endings = 0;
   /** A session began again: whether it knows what was sent here before is not known yet. Outlives connections. */
   isUnjudged = false;
-  /** Another object with each subscription. */
-  #options: { -readonly [Name in keyof SubscribeOptions]: SubscribeOptions[Name] } = {};
+  /** Another object with each subscription. An update of the presence replaces its metadata; `given` is what was subscribed with. */
+  options: { -readonly [Name in keyof SubscribeOptions]: SubscribeOptions[Name] } & { given?: SubscribeOptions["metadata"] } = {};
   /** There was a subscription on the connection before. */
   #wasLive = false;
   readonly #shares = new Shares(() => this.unsubscribe());
@@ -50,10 +50,10 @@ export class Subscription extends Listening {
     this.presence = new Roster(this.listeners, {
       ask: (after) => host.reads.insist(() => host.outbox.urgent({ message: { type: "presence", channel: name, after } })),
       update: (metadata) => {
-        let options = this.#options;
+        let options = this.options;
         const take = () => void (options.metadata = metadata);
         // Asked right before it is sent: it is about the subscription of that time.
-        const isHeld = () => (options = this.#options) && this.state.name === "subscribing";
+        const isHeld = () => (options = this.options) && this.state.name === "subscribing";
         return host.outbox.request({ message: { type: "update_presence", channel: name, metadata }, retry: "always", take, isHeld }) as Promise<void>;
       },
     });
@@ -70,7 +70,7 @@ export class Subscription extends Listening {
     if (this.host.outbox.closed) return Promise.reject(this.host.outbox.closed);
     if (signal?.aborted) return quiet(Promise.reject(signal.reason));
     // What somebody else has asked for is kept, but for what this one says otherwise.
-    Object.assign(this.#options, defined(options));
+    Object.assign(this.options, defined({ ...options, given: options.metadata }));
     this.isWanted = true;
     this.isGivenUp = false;
     const share = this.#shares.add(signal);
@@ -113,7 +113,7 @@ export class Subscription extends Listening {
     const turn = this.#next();
     this.#become({ name: "subscribing" });
     if (turn !== this.#turn || !this.host.outbox.isConnected) return; // the next connection asks
-    const { metadata, getToken } = this.#options;
+    const { metadata, getToken } = this.options;
     if (getToken) {
       // A source that does not answer is asked again.
       this.#after(TOKEN, () => this.restore());
@@ -193,7 +193,7 @@ export class Subscription extends Listening {
     this.#reset();
     this.presence.clear();
     this.isWanted = false;
-    this.#options = {};
+    this.options = {};
     this.#judge(false);
     // First: who is told may subscribe again.
     this.#shares.clear(error ?? new HauynaError("unsubscribed", "unsubscribed"));

@@ -79,3 +79,41 @@ test.fails("what somebody has asked who never had a session is not sent as the u
   await world.socket.accept({ user: "bob", connection_id: "c-2" });
   expect(world.socket.all("private")).toEqual([]);
 });
+
+test("what was asked while the source of tokens waited for the next user is not sent as theirs", async () => {
+  const world = new World();
+  let token: string | Promise<string> = "ana";
+  const client = await world.connected({ getToken: () => token }, { resume: { token: "t" } });
+  let signIn = (_: string) => {};
+  token = new Promise((resolve) => (signIn = resolve));
+  await world.socket.drop();
+  await world.pass(3_000);
+  const waiting = fate(client.sendToUser("eve", "before"));
+  const before = world.socket;
+  signIn("bob");
+  await settle();
+  expect(world.socket).not.toBe(before);
+  const own = fate(client.sendToUser("eve", "after"));
+  await world.socket.accept({ user: "bob", connection_id: "c-2" });
+  const sent = world.socket.all("private").map(({ message }) => message);
+  expect([waiting.now, own.now, sent]).toEqual(["expired", "pending", ["after"]]);
+});
+
+test("metadata that one user has updated is not shown as the next one's", async () => {
+  const shown: unknown[] = [];
+  for (const user of ["ana", "bob"]) {
+    const world = new World();
+    const client = await world.connected({ getToken: () => "t" });
+    const room = client.channel("room");
+    void room.subscribe({ metadata: { device: "phone" } });
+    await settle();
+    await world.socket.ack("subscribe_channel", { channel: "room", epoch: "E", offset: 10, recoverable: true });
+    const update = fate(room.presence.update({ isMuted: true }));
+    await settle();
+    await world.socket.ack("update_presence");
+    expect(update.now).toBe("done");
+    await world.lose({ user, connection_id: "c-2" });
+    shown.push(world.socket.last("subscribe_channel")["metadata"]);
+  }
+  expect(shown).toEqual([{ isMuted: true }, { device: "phone" }]);
+});

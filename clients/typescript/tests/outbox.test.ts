@@ -376,3 +376,27 @@ test("a repetition that is too large on its way, or for the next node, says noth
     expect([published.now, looked.now]).toEqual(["outcome_unknown", max_message ? "refused" : "pending"]);
   }
 });
+
+test("a message without an answer that was too large for the connection fails no smaller request", async () => {
+  const world = new World();
+  const client = await world.connected({}, { resume: { token: "t" } });
+  const room = client.channel("room");
+  void room.subscribe();
+  await settle();
+  await world.socket.ack("subscribe_channel", { channel: "room", epoch: "E", offset: 1, recoverable: true, client_events: { drawing: 0 } });
+  client.onRequest("look", () => "x".repeat(9000));
+  const event = () => (room.send as (type: string, data: unknown) => void)("drawing", "x".repeat(9000));
+  const question = () => world.socket.say({ type: "request", id: "q", event: "look" });
+  for (const tell of [event, question]) {
+    const publication = fate(room.publish("small"));
+    await tell();
+    await settle();
+    expect(world.socket.heard.some((message) => JSON.stringify(message).length > 9000)).toBe(true);
+    await world.socket.drop(1009);
+    expect(publication.now).toBe("pending");
+    const subscriptions = [{ channel: "room", epoch: "E", offset: 1, recoverable: true, recovered: true, client_events: { drawing: 0 } }];
+    await (await world.attempt()).accept({ resumed: true, resume: { token: "u" }, subscriptions });
+    await world.socket.ack("channel_message", { epoch: "E", offset: 2 });
+    expect(publication.now).toMatchObject({ offset: 2 });
+  }
+});

@@ -11,12 +11,17 @@ beforeEach(() => ["warn" as const, "info" as const].forEach((level) => vi.spyOn(
 /** A browser whose connections end with 1009 where a frame has more than 8,000 bytes, and how many have. */
 function behindProxy(server: FakeServer): { browser: Browser; ended: { count: number } } {
   const ended = { count: 0 };
+  // The network takes a moment.
+  const end = async () => {
+    for (let n = 0; n < 20; n++) await undefined;
+    await server.drop(1009);
+  };
   const Original = server.WebSocket;
   const Limited = class extends Original {
     override send(frame: string): void {
       if (frame.length <= 8000) return super.send(frame as never);
       ended.count++;
-      void server.drop(1009);
+      void end();
     }
   };
   Object.assign(server, { WebSocket: Limited });
@@ -42,4 +47,18 @@ test("what is too large for the connection fails in its page, and does not end t
     await browser.pass(120_000);
     expect([name, ended.count, asked.now, small.now]).toMatchObject([name, 1, "refused", { epoch: "epoch-1" }]);
   }
+});
+
+test("a client event that is too large for the connection fails no request of another page", async () => {
+  const server = new FakeServer();
+  server.answer("look", () => new Promise(() => {}));
+  const { browser, ended } = behindProxy(server);
+  const one = await browser.connected();
+  const two = await browser.connected();
+  for (const { client } of [one, two]) await client.channel("room").subscribe();
+  const small = fate(two.client.request("look", { text: "small" }));
+  await browser.settle();
+  (one.client.channel("room").send as (type: string, data: unknown) => void)("drawing", "x".repeat(9000));
+  await browser.pass(10_000);
+  expect([ended.count, small.now]).toEqual([1, "outcome_unknown"]);
 });

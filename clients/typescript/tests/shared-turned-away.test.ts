@@ -109,3 +109,20 @@ test("however many pages are frozen, one that is not gives the credentials", asy
   await browser.pass(120_000);
   expect([one.client.state.name, server.users]).toEqual(["connected", ["ana"]]);
 });
+
+test("however many pages are frozen, one that is slow gives the credentials", async () => {
+  for (const [frozen, delay, connectTimeout] of [[11, 300, 10_000], [15, 2000, 10_000], [12, 2000, 3000], [15, 300, 3000]] as const) {
+    const server = new FakeServer({ authenticate: ({ token = "" }) => token.replace(/-.*/, "") });
+    const browser = new Browser(server);
+    let wait = 0;
+    const getToken = () => new Promise<string>((give) => void browser.environment.after(wait, () => give("ana-1")));
+    const page = browser.page({ connectTimeout, getToken });
+    void page.client.connect();
+    await browser.pass(100);
+    for (let n = 0; n < frozen; n++) await (await browser.connected({ connectTimeout, getToken: () => "ana-2" })).freeze();
+    wait = delay;
+    await server.drop(1006);
+    await browser.pass(120_000);
+    expect([frozen, delay, page.client.state.name, server.users]).toEqual([frozen, delay, "connected", ["ana"]]);
+  }
+});

@@ -93,3 +93,23 @@ test("a page that has no newer credentials when the worker renews them is no gue
   await browser.pass(30_000);
   expect([waiting.now, client.user, told]).toEqual(["expired", expect.stringMatching("guest"), []]);
 });
+
+test("what was asked while the source of tokens waited for the next user is not sent as theirs", async () => {
+  const server = new FakeServer({ authenticate: ({ token }) => token?.replace(/-.*/, "") ?? "guest" });
+  const told: unknown[] = [];
+  server.answer("tell", ({ text }: any, user) => void told.push([user, text]));
+  const browser = new Browser(server);
+  let token: string | Promise<string> = "ana-1";
+  const { client } = await browser.connected({ getToken: () => token });
+  let signIn = (_: string) => {};
+  token = new Promise((resolve) => (signIn = resolve));
+  await server.drop(1006);
+  client.reconnect();
+  await browser.settle();
+  const waiting = fate(client.request("tell", { text: "before" }));
+  signIn("bob-1");
+  await browser.pass(30_000);
+  const own = fate(client.request("tell", { text: "after" }));
+  await browser.pass(1_000);
+  expect([waiting.now, own.now, told]).toEqual(["expired", "done", [["bob", "after"]]]);
+});

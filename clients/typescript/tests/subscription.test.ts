@@ -346,3 +346,17 @@ test("a channel that is given up twice is ended though its first end was refused
   await world.pass(5000);
   expect(world.socket.all("unsubscribe_channel")).toHaveLength(2);
 });
+
+test("a refusal for rate of a channel that was given up pauses the subscriptions of the others", async () => {
+  const { client, world } = await subscriber();
+  const refused = client.channel("refused");
+  void refused.subscribe().catch(() => {});
+  await settle();
+  void refused.unsubscribe();
+  await world.socket.refuse("subscribe_channel", "rate_limited", { temporary: true, details: { retry_after: 700 } });
+  void client.channel("other").subscribe();
+  await world.pass(699);
+  expect(world.socket.all("subscribe_channel").map(({ channel }) => channel)).toEqual(["room", "refused"]);
+  await world.pass(1);
+  expect(world.socket.last("subscribe_channel")["channel"]).toBe("other");
+});
