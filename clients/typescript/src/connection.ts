@@ -286,7 +286,7 @@ export class Connection {
     if (turn !== this.#turn) return;
     if (!isMoving) {
       this.#comeBack(code, reason);
-      if (this.state.name === "closed") this.#options.logger.warn("closed for good", { code, reason });
+      if (this.state.name === "closed") this.#options.logger.warn("closed permanently", { code, reason });
     } else if (code !== REPLACED) this.#seek({ code, reason });
   }
 

@@ -70,7 +70,7 @@ test("for await ends when the application closes the client", async () => {
   expect([heard, loop.now]).toEqual([[11], "done"]);
 });
 
-test("for await fails when the server closes the client for good, or the attempts are used up", async () => {
+test("for await fails when the server closes the client permanently, or the attempts are used up", async () => {
   const { room, world } = await subscriber();
   const loop = fate((async () => { for await (const _ of room.messages()); })());
   await settle();
@@ -366,7 +366,7 @@ test("a request for a token that was sent on the connection before is sent again
   const client = await world.connected({}, { resume: { token: "t" } });
   const room = client.channel("room");
   let pending: Promise<unknown> | undefined;
-  // One request at a time, whoever asks.
+  // One request at a time, no matter who asks.
   const getToken = () => (pending ??= client.request("token", {}, { repeatable: true })).then((data) => (data as { token: string }).token);
   void room.subscribe({ getToken });
   await settle();

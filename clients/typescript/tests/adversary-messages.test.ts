@@ -57,7 +57,7 @@ test("subscriptions by the server's application are idle after they end, without
   const c = client.channel("x");
   expect(c.state.name).toBe("unsubscribed");
 });
-test("unsubscribe on a client that is closed for good stays in memory?", async () => {
+test("unsubscribe on a client that is closed permanently stays in memory?", async () => {
   const { room, client, world } = await subscriber();
   client.close();
   await room.unsubscribe();

@@ -24,7 +24,7 @@ afterEach(() => vi.useRealTimers());
 
 const listen = () => {};
 
-test("the signal of the options ends the share, whoever still listens", async () => {
+test("the signal of the options ends the share, also with listeners left", async () => {
   const chat = await Chat.connected();
   const abort = new AbortController();
   const store = createChannel(chat.client, "room", () => ({ signal: abort.signal }));
@@ -79,7 +79,7 @@ test("the token of a later subscription comes from the newest options", async ()
   expect(chat.socket.all("subscribe_channel").map((message) => message["token"])).toEqual(["token of bob"]);
 });
 
-test("whoever listens while the work begins finds it begun", async () => {
+test("a listener added while the work begins finds it begun", async () => {
   const log: string[] = [];
   let isFirst = true;
   const store: Store<number> = createStore(

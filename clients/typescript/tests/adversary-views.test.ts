@@ -132,14 +132,14 @@ test("a subscription that the application has ended is not loading for ever", as
   expect(list.get().isLoading).toBe(true);
 });
 
-test("a refused subscription keeps its reason, whoever asks for older messages", async () => {
+test("a refused subscription keeps its reason, also when older messages are asked for", async () => {
   const { chat, list } = await listed(1);
   await chat.socket.say({ type: "unsubscribed", channel: "room" });
   await list.loadOlder();
   expect(list.get().error).toMatchObject({ message: "the server ended the subscription" });
 });
 
-test("a client that is closed for good is no loading without end, and one that connects again loads", async () => {
+test("a client that is closed permanently is no loading without end, and one that connects again loads", async () => {
   const chat = new Chat();
   chat.keep("one");
   const room = chat.client.channel("room");

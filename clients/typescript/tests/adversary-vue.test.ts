@@ -104,7 +104,7 @@ test("names from a reactive object, and a scope that is stopped while a channel 
   expect(["a", "b"].map((name) => chat.client.channel(name).state.name)).toEqual(["unsubscribed", "unsubscribed"]);
 });
 
-test("the first thing that is shown is no closed connection, whoever provides the client", async () => {
+test("the first thing that is shown is no closed connection, no matter who provides the client", async () => {
   const chat = new Chat();
   const shown: string[] = [];
   const Inside = defineComponent(() => {

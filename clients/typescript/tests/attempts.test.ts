@@ -113,7 +113,7 @@ test.each(fixture<{ code: number; reconnect: boolean }>("close_codes"))(
   },
 );
 
-test("an attempt that is refused for good fails connect", async () => {
+test("an attempt that is refused permanently fails connect", async () => {
   const world = new World();
   const client = world.client();
   const connected = fate(client.connect());
@@ -246,7 +246,7 @@ test("a series of failures is told once, and that it is over", async () => {
     ["info", "connected again", { resumed: false }],
   ]);
   await world.socket.drop(3503, "go");
-  expect(told[2]).toEqual(["warn", "closed for good", { code: 3503, reason: "go" }]);
+  expect(told[2]).toEqual(["warn", "closed permanently", { code: 3503, reason: "go" }]);
   expect(client.state.name).toBe("closed");
 });
 

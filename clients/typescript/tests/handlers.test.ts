@@ -201,7 +201,7 @@ test("close closes, whatever code and reason it is given", async () => {
   expect(world.timers).toBe(0);
 });
 
-test("closing twice is told once, and nothing listens to the page after a server has closed for good", async () => {
+test("closing twice is told once, and nothing listens to the page after a server has closed permanently", async () => {
   const world = new World();
   const client = await world.connected();
   const told: State[] = [];
@@ -213,7 +213,7 @@ test("closing twice is told once, and nothing listens to the page after a server
   expect(told).toMatchObject([{ name: "closed", code: 3505, reason: "revoked" }]);
 });
 
-test("who the client is, is known to whoever is told that it is connected", async () => {
+test("who the client is, is known to the listeners that hear that it is connected", async () => {
   const world = new World();
   const client = world.client();
   const users: unknown[] = [];

@@ -33,7 +33,7 @@ test("what waited is sent as the same user, and as a guest whom the server gives
   expect(await signedIn(undefined, undefined, "guest-2")).toEqual(all);
 });
 
-test("what waited before the first connection is sent, whoever it is of", async () => {
+test("what waited before the first connection is sent, no matter whose it is", async () => {
   const world = new World();
   const client = world.client({ getToken: () => "ana" });
   const waiting = fate(client.sendToUser("eve", "early"));

@@ -119,7 +119,7 @@ test("a page's fresh token counts, though the worker still has an old one", asyn
   const { client } = await browser.connected();
   let tokens = 0;
   await client.channel("room").subscribe({ getToken: () => `t${++tokens}` });
-  // The first token has ended: whoever shows it is refused.
+  // The first token has ended: a client that shows it is refused.
   server.refuse("subscribe_channel", new Refusal("permission_denied", "ended"));
   await lost(browser);
   expect(server.requests("subscribe_channel").map(({ token }) => token)).toEqual(["t1", "t1", "t2"]);

@@ -25,7 +25,7 @@ const PASSES = [0, 50, 500, 1500, 4000];
 interface Person {
   readonly page: Page;
   user: string;
-  /** It publishes, once it is somebody: what waits for the first connection is sent as whoever that is of. */
+  /** It publishes, once it is somebody: what waits for the first connection is sent as the first user. */
   readonly isTalking: boolean;
 }
 

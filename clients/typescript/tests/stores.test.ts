@@ -76,7 +76,7 @@ test("a client is connected by its first holder, and closed after its last", asy
   expect(chat.world.sockets).toHaveLength(1);
 });
 
-test("a client that was connected before is left to whoever has connected it", async () => {
+test("a client that was connected before is left to the code that has connected it", async () => {
   const chat = await Chat.connected();
   holdConnection(chat.client)();
   await chat.turn();

@@ -86,7 +86,7 @@ test.each([0, 1, 2, 3, 4, 6, 8])("a publication is made once, wherever the conne
   expect(server.channel("room:1").messages).toHaveLength(1);
 });
 
-test("refusals reach whoever asked, once or until they are taken back", async () => {
+test("refusals reach the caller, once or until they are taken back", async () => {
   const server = new FakeServer<Chat>();
   const client = await server.connected();
   server.refuse("subscribe_channel", new Refusal("permission_denied", "members only"));

@@ -7,7 +7,7 @@ import { Dice, Model, trace } from "./model.js";
 import { World, settle } from "./world.js";
 
 /** What was told from one `subscribe` to the next. */
-interface Wish {
+interface WantedChannel {
   /** Where it begins, as soon as that is known. */
   start: Position | undefined;
   readonly told: { content?: string }[];
@@ -15,11 +15,11 @@ interface Wish {
 
 /** An application that cannot make up its mind. */
 class Restless {
-  readonly wishes: Wish[] = [];
+  readonly wishes: WantedChannel[] = [];
   readonly #room: Channel<{ message: string }>;
   readonly #dice: Dice;
   readonly #seen: Position[] = [];
-  #wish: Wish | undefined;
+  #wish: WantedChannel | undefined;
   isOut = false;
 
   constructor(client: Client, dice: Dice) {
@@ -36,7 +36,7 @@ class Restless {
   want(since: Position | undefined): void {
     trace("  WANT", since);
     // Where there is a subscription, as one that the server's application has made, it has its position already.
-    const wish: Wish = { start: this.#room.state.name === "unsubscribed" ? since : undefined, told: [] };
+    const wish: WantedChannel = { start: this.#room.state.name === "unsubscribed" ? since : undefined, told: [] };
     this.wishes.push((this.#wish = wish));
     this.isOut = false;
     this.#subscribe(wish, since);
@@ -61,7 +61,7 @@ class Restless {
     return this.#dice.chance(50) ? this.#seen.at(-1) : this.#seen[this.#dice.below(this.#seen.length || 1)];
   }
 
-  #subscribe(wish: Wish, since: Position | undefined): void {
+  #subscribe(wish: WantedChannel, since: Position | undefined): void {
     this.#room.subscribe({ since }).then(
       ({ position }) => (wish.start ??= position),
       () => {},
@@ -123,7 +123,7 @@ function turn(model: Model, numberings: Map<string, number>, isKept: boolean): v
   numberings.set(model.epoch, isKept ? numbering : numbering + 1);
 }
 
-function judge({ published }: Model, numberings: Map<string, number>, { start, told }: Wish, isLast: boolean): string[] {
+function judge({ published }: Model, numberings: Map<string, number>, { start, told }: WantedChannel, isLast: boolean): string[] {
   if (!start) return isLast ? ["never subscribed"] : [];
   const faults: string[] = [];
   const order = ({ epoch, offset }: Position) => (numberings.get(epoch) as number) * 1e6 + offset;
@@ -143,7 +143,7 @@ function judge({ published }: Model, numberings: Map<string, number>, { start, t
 }
 
 // HAUYNA_SCHEDULES says how many, HAUYNA_SEED repeats one and shows what was said.
-test("whoever gives a channel up and wants it again gets what lies behind the position, or a gap", async () => {
+test("a client that gives a channel up and wants it again gets what lies behind the position, or a gap", async () => {
   const only = Number(process.env["HAUYNA_SEED"] ?? 0);
   const count = Number(process.env["HAUYNA_SCHEDULES"] ?? 100);
   const faults: string[] = [];

@@ -9,8 +9,8 @@ pub(crate) struct Random {
     masks: MaskSource,
 }
 
-/// A mask must not be guessed by the party that chooses what is masked (RFC 6455 §5.3); a simulation has nobody to
-/// fear.
+/// A mask must not be guessed by the party that chooses what is masked (RFC 6455 §5.3); a simulation has
+/// nobody to fear.
 #[derive(Debug)]
 enum MaskSource {
     Seeded,

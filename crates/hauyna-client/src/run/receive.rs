@@ -1,5 +1,5 @@
-//! Distributes what the server sends: publications to the streams, answers to their callers, presence to the lists. Part
-//! of the task.
+//! Distributes what the server sends: publications to the streams, answers to their callers, presence to the
+//! lists. Part of the task.
 
 use super::ClientTask;
 use super::catch_up::{HeldMessages, mark};

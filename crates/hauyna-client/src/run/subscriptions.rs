@@ -228,8 +228,8 @@ impl ClientTask {
         }
     }
 
-    /// Returns the request for a channel by the wish that there is, if the server has not answered it. Earlier
-    /// ones have ended, or will.
+    /// Returns the request for a channel by the wish that there is, if the server has not answered it.
+    /// Earlier ones have ended, or will.
     fn asked(&self, channel: &str) -> Option<u64> {
         let number = self.subscriptions.get(channel)?.number;
         let is_asked =

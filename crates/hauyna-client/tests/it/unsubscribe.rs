@@ -365,7 +365,7 @@ async fn subscriptions_that_are_refused_after_they_were_given_up_are_not_ended_i
     let ending: Vec<_> =
         rooms.into_iter().map(|room| tokio::spawn(async move { room.unsubscribe().await })).collect();
     settle().await;
-    // Each end in vain is an error of the client's, for which a strict server soon closes it for good.
+    // Each end in vain is an error of the client's, for which a strict server soon closes it permanently.
     for request in &requests {
         peer.send(refusal(request, "rate_limited")).await;
     }

@@ -103,9 +103,9 @@ impl Handler {
     }
 
     /// Runs when a connection has opened, before its first request. An error closes it: with 3507 if it
-    /// refuses the client permanently, with 3005 for [`Reject::expired`](crate::Reject::expired), and with 1011
-    /// if the callback failed, panicked or took too long. `docs/errors.md` has the table. A client that wants
-    /// to resume this session meanwhile waits until the callback has finished.
+    /// refuses the client permanently, with 3005 for [`Reject::expired`](crate::Reject::expired), and with
+    /// 1011 if the callback failed, panicked or took too long. `docs/errors.md` has the table. A client that
+    /// wants to resume this session meanwhile waits until the callback has finished.
     pub fn on_open<F, Fut>(mut self, f: F) -> Self
     where
         F: Fn(Context) -> Fut + Send + Sync + 'static,

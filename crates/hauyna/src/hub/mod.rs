@@ -105,8 +105,8 @@ pub(crate) struct HubCore {
     pub(crate) connection_gone: Notify,
 }
 
-/// Prints counts alone: a program that logs a handle must neither walk the hub under its locks nor print what it
-/// keeps.
+/// Prints counts alone: a program that logs a handle must neither walk the hub under its locks nor print what
+/// it keeps.
 impl fmt::Debug for HubCore {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Hub")
