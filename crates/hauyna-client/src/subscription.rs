@@ -179,7 +179,7 @@ impl Share {
     fn end(&mut self, reply: oneshot::Sender<Result<(), Error>>) {
         match self.number.take() {
             Some(share) => {
-                self.client.wake_task(WakeUp::Ended { channel: self.channel.clone(), share, reply })
+                self.client.wake_task(WakeUp::Ended { channel: self.channel.clone(), share, reply });
             }
             None => _ = reply.send(Ok(())),
         }
