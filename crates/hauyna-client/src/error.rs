@@ -36,7 +36,7 @@ pub enum Error {
     #[error("the client is closed: {0}")]
     Closed(Closed),
     /// The attempts that the retry policy grants are used up: nothing has happened.
-    /// [`Client::reconnect`](crate::Client::reconnect) begins again.
+    /// [`Client::reconnect`](crate::Client::reconnect) makes a new attempt.
     #[error("the attempts to connect are used up")]
     GaveUp,
     /// The application has ended the subscription before it was there.

@@ -73,7 +73,7 @@ pub(crate) struct ClientTask {
     /// Whether the attempt under way carries the token of the session.
     is_resuming: bool,
     session: Session,
-    /// Whether a session began again since what was sent and cut was last judged: one that was resumed
+    /// Whether a new session has begun since what was sent and cut was last judged: one that was resumed
     /// vouches for it.
     needs_judgement: bool,
     /// Whether the last connection was lost for a message that could not be read.

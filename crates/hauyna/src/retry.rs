@@ -8,7 +8,7 @@ use std::time::Duration;
 
 /// How often and with which delays a client tries to reconnect.
 ///
-/// The delay before attempt *n* is `base_delay × backoff_multiplier^(n−1)`, at max `max_delay`, lengthened or
+/// The delay before attempt *n* is `base_delay × backoff_multiplier^(n−1)`, at most `max_delay`, lengthened or
 /// shortened at random by up to the fraction `jitter` of it. A policy is set for a hub
 /// ([`HubBuilder::retry_policy`](crate::HubBuilder::retry_policy)), for a handler
 /// ([`Handler::retry_policy`](crate::Handler::retry_policy)) or for one connection
@@ -31,7 +31,7 @@ pub struct RetryPolicy {
     pub max_attempts: Option<u32>,
     /// The delay before the first attempt; at least 1 ms.
     pub base_delay: Duration,
-    /// The longest delay; at least `base_delay`, at max 24 hours.
+    /// The longest delay; at least `base_delay`, at most 24 hours.
     pub max_delay: Duration,
     /// The factor between one delay and the next; 1 or more.
     pub backoff_multiplier: f64,
@@ -72,7 +72,7 @@ impl RetryPolicy {
     }
 
     /// Returns the delay before an attempt, the first being 1; `random`, 0 to 1, chooses between the shortest
-    /// and the longest. Whatever the numbers, it is at max `max_delay`.
+    /// and the longest. Whatever the numbers, it is at most `max_delay`.
     ///
     /// ```
     /// let policy = hauyna::connection::RetryPolicy::default();

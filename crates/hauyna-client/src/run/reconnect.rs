@@ -97,7 +97,7 @@ impl ClientTask {
         let Some(loss) = socket.end().cloned() else { return };
         self.next = Next::Idle;
         if loss.code == CloseCode::MESSAGE_TOO_BIG.0 {
-            // Nothing but `resume` was sent: the next attempt begins again, and each subscription recovers by
+            // Nothing but `resume` was sent: the next attempt opens a new session, and each subscription recovers by
             // itself.
             self.session.resume = None;
         }

@@ -121,7 +121,7 @@ impl ClientTask {
 
     /// Judges what was sent before the loss, and once more what a channel has that is restored later.
     fn judge_session(&mut self) {
-        // A session that is resumed knows what was sent in it, and nothing of one that it began again after.
+        // A session that is resumed knows what was sent in it, and nothing of the sessions before it.
         let (session, knows_all) = (&self.session, !self.needs_judgement);
         self.needs_judgement = self.outbox.session_restored(|channel| match channel {
             _ if knows_all => ServerMemory::Kept,

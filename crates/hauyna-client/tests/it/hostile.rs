@@ -198,7 +198,7 @@ async fn an_epoch_that_turns_behind_a_page_of_the_history_is_told() {
     for offset in 1..=3 {
         assert_eq!(content(&mut messages).await, offset);
     }
-    // The stream begins again without a word.
+    // The stream restarts its numbering without notice.
     let mut first = publication("a", 1);
     (first["content"], first["timestamp"]) = (json!(77), json!(9));
     peer.send(first).await;

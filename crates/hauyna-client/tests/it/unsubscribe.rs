@@ -30,7 +30,7 @@ async fn a_channel_that_was_given_up_without_a_connection_stays_so_when_the_sess
     assert_eq!(room.position(), None);
     peer.ack(&request, Value::Null).await;
     client.connected().await.unwrap();
-    // Wanted again, it begins again; nothing of the time between was delivered.
+    // A new subscription starts at the present; nothing of the time between was delivered.
     let (subscribed, ()) = tokio::join!(room.subscribe().into_future(), peer.subscribe("a", 7));
     let subscribed = subscribed.unwrap();
     assert_eq!(subscribed.position().unwrap().offset, 7);

@@ -76,7 +76,7 @@ pub(crate) enum Fault {
     /// Without a word to anybody; its memory is gone.
     Crash,
     Restart,
-    /// The channel begins again under another epoch, while the server lives.
+    /// The channel restarts under another epoch, while the server lives.
     Turn,
 }
 
