@@ -8,8 +8,8 @@ use std::time::Duration;
 
 /// How often and with which delays a client tries to reconnect.
 ///
-/// The delay before attempt *n* is `base_delay × backoff_multiplier^(n−1)`, at most `max_delay`, lengthened or
-/// shortened at random by up to the fraction `jitter` of it. A policy is set for a hub
+/// The delay before attempt *n* is `base_delay × backoff_multiplier^(n−1)`, at most `max_delay`, lengthened
+/// or shortened at random by up to the fraction `jitter` of it. A policy is set for a hub
 /// ([`HubBuilder::retry_policy`](crate::HubBuilder::retry_policy)), for a handler
 /// ([`Handler::retry_policy`](crate::Handler::retry_policy)) or for one connection
 /// ([`Connection::set_retry_policy`](crate::Connection::set_retry_policy)), which validate it.

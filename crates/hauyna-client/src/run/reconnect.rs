@@ -97,8 +97,8 @@ impl ClientTask {
         let Some(loss) = socket.end().cloned() else { return };
         self.next = Next::Idle;
         if loss.code == CloseCode::MESSAGE_TOO_BIG.0 {
-            // Nothing but `resume` was sent: the next attempt opens a new session, and each subscription recovers by
-            // itself.
+            // Nothing but `resume` was sent: the next attempt opens a new session, and each subscription
+            // recovers by itself.
             self.session.resume = None;
         }
         if self.current.is_none() && should_reconnect(loss.code) == Reconnect::StayAway {
