@@ -2,8 +2,8 @@
 //! and `BrokerError` (a failure of the broker). Each kind is one `error_type` of the protocol. No text of a
 //! source error ever reaches a peer.
 
-use crate::connection::ConnectionState;
 use crate::metrics::Counter;
+use crate::state::ConnectionState;
 use hauyna_protocol::ErrorType;
 use hauyna_protocol::close::CloseCode;
 use http::StatusCode;

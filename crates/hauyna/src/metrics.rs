@@ -8,7 +8,7 @@ mod prometheus;
 #[cfg(feature = "metrics")]
 pub use prometheus::{CONTENT_TYPE, MetricsService, register, service, text};
 
-use crate::connection::CloseReason;
+use crate::close::CloseReason;
 use hauyna_protocol::ErrorType;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};

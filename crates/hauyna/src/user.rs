@@ -1,10 +1,13 @@
 //! A handle to a user: all connections that were identified by one name. Created by `Hub::user`.
 
 use crate::broker::Published;
-use crate::channel::{self, ChannelName, Content, PublicationKind, PublishOptions, UserId};
-use crate::connection::{Backlog, CloseReason, Connection, sendable};
+use crate::channel::{self, PublishOptions};
+use crate::close::{CloseReason, sendable};
+use crate::connection::{Backlog, Connection};
 use crate::error::Error;
 use crate::hub::Hub;
+use crate::name::{ChannelName, UserId};
+use crate::publication::{Content, PublicationKind};
 use crate::session;
 use hauyna_protocol::close::{CloseCode, Reconnect, should_reconnect};
 use serde::Serialize;

@@ -3,6 +3,7 @@
 //! at a `refresh`. This folder never logs a token.
 
 mod claims;
+mod identity;
 #[cfg(feature = "jwt")]
 mod jwt;
 #[cfg(feature = "jwt")]
@@ -12,6 +13,8 @@ mod revocation;
 
 pub use claims::Claims;
 pub(crate) use claims::weight_of;
+pub(crate) use identity::{Credentials, Expiry, IsFuture, IsValue};
+pub use identity::{Identity, IntoIdentity, IntoIdentityFuture};
 #[cfg(feature = "jwt")]
 pub use jwt::Jwt;
 #[cfg(feature = "jwt")]
@@ -21,7 +24,6 @@ pub use revocation::Revocation;
 pub(crate) use revocation::{Revocations, Whose};
 
 use crate::error::Reject;
-use crate::handler::Identity;
 use std::future::Future;
 
 /// Finds out whom a token belongs to; see [`Handler::authenticate`](crate::Handler::authenticate).

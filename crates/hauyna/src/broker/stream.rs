@@ -3,7 +3,7 @@
 
 use super::streams::Stamp;
 use super::{Continuity, HistoryPage, HistoryRange, Order, Retention};
-use crate::channel::Publication;
+use crate::publication::Publication;
 use hauyna_protocol::{Epoch, Position};
 use std::collections::VecDeque;
 use std::sync::Arc;

@@ -5,7 +5,8 @@
 use super::keys::Keys;
 use super::stream::Stream;
 use super::{HistoryPage, HistoryRange, Retention};
-use crate::channel::{ChannelName, Draft, Publication};
+use crate::name::ChannelName;
+use crate::publication::{Draft, Publication};
 use hashbrown::HashTable;
 use hauyna_protocol::{Epoch, Position};
 use slab::Slab;

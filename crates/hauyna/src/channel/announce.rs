@@ -3,13 +3,14 @@
 //! announce. Called by `subscribe` and `unsubscribe`, by `presence`, and by `session` when a lost subscriber
 //! does not come back.
 
-use super::publication::Content;
 use super::publish::post;
 use super::subscribers::ChannelState;
-use super::{ChannelCore, ChannelName, Draft, PublicationKind, Subscription};
-use crate::connection::{ConnectionCore, ConnectionId};
+use super::{ChannelCore, Subscription};
+use crate::connection::ConnectionCore;
 use crate::hub::HubCore;
+use crate::name::{ChannelName, ConnectionId};
 use crate::presence;
+use crate::publication::{Content, Draft, PublicationKind};
 use hauyna_protocol::{ChannelEvent, ChannelEventMessage, Encoding, Message, Raw};
 use std::sync::Arc;
 

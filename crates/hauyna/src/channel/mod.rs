@@ -7,10 +7,8 @@ mod catch_up;
 mod client_events;
 mod epoch_turn;
 mod history;
-mod name;
 mod options;
 mod pattern;
-mod publication;
 mod publish;
 mod request;
 mod rules;
@@ -18,20 +16,18 @@ mod subscribe;
 mod subscribers;
 mod unsubscribe;
 
+pub use crate::name::{ChannelName, UserId};
+pub use crate::publication::{Content, Draft, Publication, PublicationKind};
 pub use client_events::{ClientEvent, ClientEvents};
-pub use name::{ChannelName, UserId};
 pub use options::{ChannelOptions, Publishers, SlowConsumer};
 pub use pattern::Params;
-pub use publication::{Content, Draft, Publication, PublicationKind};
 pub use request::ChannelRequest;
 
 pub(crate) use announce::{announce_except, announce_removed, leave_lost};
 pub(crate) use epoch_turn::{EpochTurn, notice, turned};
 pub(crate) use history::{encoded, history};
-pub(crate) use name::{Target, check, is_reserved};
 pub(crate) use options::{Access, Declarations};
 pub(crate) use pattern::Pattern;
-pub(crate) use publication::Wire;
 pub(crate) use publish::{PublishOptions, deliver, publish, publish_paced};
 pub(crate) use rules::Rule;
 pub(crate) use subscribe::{
@@ -41,10 +37,12 @@ pub(crate) use subscribe::{
 pub(crate) use subscribers::{ChannelCore, ChannelState, NO_SLOT, Subscription, SubscriptionPhase};
 pub(crate) use unsubscribe::{detach, end_subscription, not_subscribed, unsubscribe};
 
-use crate::broker::{BoxFuture, HistoryPage, HistoryRange, Published};
-use crate::connection::{Connection, ConnectionCore, ConnectionId, frame};
+use crate::answer::BoxFuture;
+use crate::broker::{HistoryPage, HistoryRange, Published};
+use crate::connection::{Connection, ConnectionCore, frame};
 use crate::error::Error;
 use crate::hub::Hub;
+use crate::name::{ConnectionId, check};
 use crate::presence::{self, PresenceEntry};
 use crate::session;
 use hauyna_protocol::{ErrorType, Message};

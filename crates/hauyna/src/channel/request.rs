@@ -1,8 +1,9 @@
 //! A client's request to a channel, as the authorisers of a handler or a channel pattern see it. Created by
 //! `dispatch`.
 
-use super::{ChannelName, Params};
+use super::Params;
 use crate::error::{Error, Reject};
+use crate::name::ChannelName;
 use hauyna_protocol::{Encoding, Raw};
 use http::StatusCode;
 use serde::de::DeserializeOwned;

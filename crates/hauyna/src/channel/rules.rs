@@ -2,7 +2,7 @@
 //! presence. Called by `dispatch`, unless the handler has an authoriser of its own.
 
 use super::{ChannelOptions, ChannelRequest};
-use crate::broker::BoxFuture;
+use crate::answer::BoxFuture;
 use crate::contain::Foreign;
 use crate::error::Reject;
 use crate::handler::Context;

@@ -5,12 +5,13 @@
 use super::announce::announce_change;
 use super::catch_up::{CatchUpStart, Replay};
 use super::epoch_turn::{EpochTurn, turn};
-use super::{ChannelCore, ChannelName, Subscription, SubscriptionPhase, Target};
+use super::{ChannelCore, Subscription, SubscriptionPhase};
 use crate::broker::{Continuity, HistoryPage, HistoryRange, Order};
-use crate::connection::{Connection, ConnectionCore, ConnectionId, Owner};
+use crate::connection::{Connection, ConnectionCore, Owner};
 use crate::error::Error;
 use crate::event::{SystemEvent, SystemKind};
 use crate::hub::HubCore;
+use crate::name::{ChannelName, ConnectionId, Target};
 use crate::presence;
 use crate::shard::Item;
 use hauyna_protocol::{ChannelEvent, ErrorType, Position, Recovery, RecoveryFailure, Subscribed};

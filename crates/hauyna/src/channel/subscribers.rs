@@ -2,8 +2,9 @@
 //! the state orders deliveries and subscriptions. The hub's channel map owns it; `subscribe`, `unsubscribe`
 //! and `publish` change it. The lists that deliveries iterate belong to the shards.
 
-use super::{ChannelName, ChannelOptions};
-use crate::connection::{ConnectionCore, ConnectionId};
+use super::ChannelOptions;
+use crate::connection::ConnectionCore;
+use crate::name::{ChannelName, ConnectionId};
 use crate::presence::ChannelPresence;
 use crate::rate::Bucket;
 use hashbrown::HashMap;

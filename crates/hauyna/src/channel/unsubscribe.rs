@@ -2,13 +2,15 @@
 //! in one step under the channel's lock, together with the reply and the announcement. Called by `dispatch`,
 //! by `Channel`, and by `connection` when a connection closes.
 
+use super::Subscription;
 use super::announce::announce_change;
-use super::{ChannelName, Subscription};
+use crate::close::DepartureKind;
 use crate::connection::{Connection, ConnectionCore, Owner};
 use crate::error::Error;
 use crate::event::{SystemEvent, SystemKind};
 use crate::hub::HubCore;
-use crate::presence::{self, DepartureKind};
+use crate::name::ChannelName;
+use crate::presence;
 use crate::shard::Item;
 use hauyna_protocol::{ChannelEvent, ErrorType};
 use std::sync::Arc;

@@ -2,10 +2,11 @@
 //! contained here. Part of the task in `driver`.
 
 use super::ConnectionCore;
-use crate::broker::BoxFuture;
-use crate::contain::{Contained, Guaranteed, Panicked};
+use crate::answer::BoxFuture;
+use crate::contain::{Contained, Panicked};
 use crate::dispatch::{Pending, Reply};
 use crate::error::Error;
+use crate::guaranteed::Guaranteed;
 use crate::shard::post_count_of_thread;
 use hauyna_protocol::RequestId;
 use std::future::Future;

@@ -1,10 +1,11 @@
 //! Client requests, `Connection::request`: each is sent as `request` and answered by the client's `ack` or
 //! `error` with the same `id`. The open ones are in `cold`; `dispatch` and `read_ahead` deliver the answers.
 
-use super::{CloseReason, ConnectionCore};
-use crate::broker::BoxFuture;
-use crate::channel::Content;
+use super::ConnectionCore;
+use crate::answer::BoxFuture;
+use crate::close::CloseReason;
 use crate::error::Error;
+use crate::publication::Content;
 use hauyna_protocol::{Encoding, ErrorType, Message, Raw, RequestId};
 use serde::Serialize;
 use serde::de::DeserializeOwned;

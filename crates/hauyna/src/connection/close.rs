@@ -3,11 +3,12 @@
 //! closes it from outside call this.
 
 use super::outbox::{Outbox, SessionNotice};
-use super::{Backlog, CloseReason, Connection, ConnectionCore, Phase};
+use super::{Backlog, Connection, ConnectionCore, Phase};
+use crate::close::{CloseReason, DepartureKind};
 use crate::contain;
 use crate::dispatch::keep_remainder;
 use crate::event::{SystemEvent, SystemKind};
-use crate::presence::{self, DepartureKind};
+use crate::presence;
 use crate::session::{self, KeptSubscription, SessionContent};
 use bytes::Bytes;
 use hauyna_protocol::close::CloseCode;
@@ -30,7 +31,7 @@ impl ConnectionCore {
         let mut outbox = self.outbox.lock();
         self.note_failure(&outbox, reason);
         let is_undecided = outbox.session_notice.is_undecided();
-        if outbox.phase != Phase::Open && !session::is_resumable(reason) {
+        if outbox.phase != Phase::Open && !reason.is_resumable() {
             forbid_resume(&mut outbox, reason);
         }
         outbox.close(close_frame_of(code, text), reason, backlog);
@@ -144,7 +145,7 @@ fn forbid_resume(outbox: &mut Outbox, reason: CloseReason) {
         outbox.session_notice = SessionNotice::Session;
     }
     // A connection that a resume has replaced keeps its reason: with it, nothing waits for the peer.
-    let is_resumable = |old| old != CloseReason::Resumed && session::is_resumable(old);
+    let is_resumable = |old: CloseReason| old != CloseReason::Resumed && old.is_resumable();
     if outbox.reason.is_some_and(is_resumable) {
         outbox.reason = Some(reason);
     }
@@ -182,8 +183,7 @@ pub(super) fn tear_down(core: &Arc<ConnectionCore>) -> CloseNotice {
         reason = outbox.reason.unwrap_or(CloseReason::Lost);
         is_undecided = outbox.session_notice.is_undecided();
         // No client can resume on a hub that shuts down.
-        is_kept =
-            outbox.session_notice.has_session() && session::is_resumable(reason) && hub.lifecycle.is_open();
+        is_kept = outbox.session_notice.has_session() && reason.is_resumable() && hub.lifecycle.is_open();
         if is_kept {
             hub.sessions.begin(core, std::mem::take(&mut channels));
         }
@@ -198,7 +198,7 @@ pub(super) fn tear_down(core: &Arc<ConnectionCore>) -> CloseNotice {
     contained(&|| core.clear_expiry());
     contained(&|| core.end_requests());
     let state = core.state_to_keep();
-    let departure = if is_kept { DepartureKind::Kept } else { presence::departure(reason) };
+    let departure = if is_kept { DepartureKind::Kept } else { reason.departure() };
     let mut subscriptions = core.take_subscriptions();
     // A subscription that somebody else ends at this moment has ended for the session, too.
     subscriptions.retain(|subscription| {
@@ -257,8 +257,7 @@ pub(crate) fn evict(core: &Arc<ConnectionCore>) -> bool {
     {
         let mut outbox = core.outbox.lock();
         // A connection that is closing without a resumable session stays so.
-        if !outbox.session_notice.has_session()
-            || outbox.reason.is_some_and(|reason| !session::is_resumable(reason))
+        if !outbox.session_notice.has_session() || outbox.reason.is_some_and(|reason| !reason.is_resumable())
         {
             return false;
         }

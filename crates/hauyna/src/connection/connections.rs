@@ -1,14 +1,18 @@
 //! The handle on all live connections of a hub: queries, and messages to several connections. The application
 //! calls it.
 
-use super::{Backlog, CloseReason, ConnectInfo, Connection, ConnectionId, ConnectionState};
-use super::{ConnectionParts, Opening, SessionAnnouncement, register, sendable};
+use super::{Backlog, ConnectInfo, Connection, ConnectionParts, Opening, SessionAnnouncement, register};
+use crate::auth::Credentials;
 use crate::broker::Published;
-use crate::channel::{self, ChannelName, Content, PublicationKind, PublishOptions, UserId, Wire};
+use crate::channel::{self, PublishOptions};
+use crate::close::{CloseReason, sendable};
 use crate::error::Error;
-use crate::handler::{Credentials, SharedHandler};
+use crate::handler::SharedHandler;
 use crate::hub::Hub;
+use crate::name::{ChannelName, ConnectionId, UserId};
+use crate::publication::{Content, PublicationKind, Wire};
 use crate::session;
+use crate::state::ConnectionState;
 use crate::transport::Link;
 use hauyna_protocol::close::{CloseCode, Reconnect, should_reconnect};
 use hauyna_protocol::{Encoding, ErrorType};

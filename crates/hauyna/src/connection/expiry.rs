@@ -2,9 +2,10 @@
 //! end. Set when the connection opens, by `refresh` and by the application. The shard's sweep closes
 //! connections that are due, and `Hub::revoke` those whose credentials are revoked.
 
-use super::{Backlog, CloseReason, ConnectionCore, Phase};
+use super::{Backlog, ConnectionCore, Phase};
+use crate::auth::{Credentials, Expiry, Identity};
+use crate::close::CloseReason;
 use crate::error::Reject;
-use crate::handler::{Credentials, Expiry, Identity};
 use hauyna_protocol::close::CloseCode;
 use std::sync::Arc;
 use std::time::SystemTime;

@@ -67,7 +67,7 @@ impl Extensions {
         let claims = self.identity.get::<Claims>().or_else(|| self.request.get());
         let claims = claims.map_or(0, Claims::weight);
         #[cfg(feature = "axum")]
-        let target = crate::router::weight_of_target(&self.request);
+        let target = crate::request::weight_of_target(&self.request);
         #[cfg(not(feature = "axum"))]
         let target = 0;
         values + (self.identity.len() + self.request.len()) * ENTRY_BYTES + claims + target

@@ -1,13 +1,16 @@
 //! The public handle on a connection, which is cheap to clone. It may outlive the socket; then its methods
 //! return that the connection is closed. Applications get it from contexts, events and `Connections`.
 
-use super::{Backlog, ClientRequest, CloseReason, ConnectionCore, ConnectionId, ConnectionState, Extensions};
-use crate::channel::{Content, UserId};
+use super::{Backlog, ClientRequest, ConnectionCore, Extensions};
+use crate::auth::Expiry;
+use crate::close::CloseReason;
 use crate::error::Error;
-use crate::handler::Expiry;
 use crate::hub::Hub;
+use crate::name::{ConnectionId, UserId};
+use crate::publication::Content;
 use crate::retry::RetryPolicy;
 use crate::session;
+use crate::state::ConnectionState;
 use hauyna_protocol::Message;
 use hauyna_protocol::close::CloseCode;
 use serde::Serialize;
@@ -131,7 +134,7 @@ impl Connection {
     pub fn close(&self, code: CloseCode, reason: &str) {
         let closing = CloseReason::application(code);
         self.0.close(code, reason, closing, Backlog::Write);
-        if !session::is_resumable(closing) {
+        if !closing.is_resumable() {
             session::end_session_of(&self.0);
         }
     }

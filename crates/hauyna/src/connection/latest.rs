@@ -4,7 +4,8 @@
 
 use super::Outgoing;
 use super::queued::{QueueBounds, Widening};
-use crate::channel::{Publication, Subscription};
+use crate::channel::Subscription;
+use crate::publication::Publication;
 use bytes::Bytes;
 use std::collections::VecDeque;
 use std::sync::Arc;

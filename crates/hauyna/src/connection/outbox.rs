@@ -2,13 +2,15 @@
 //! bounded in bytes and frames. Shards and the connection's task fill and write it under its lock; it never
 //! waits. Where a bound is reached, the socket is asked before a policy acts.
 
+use super::Outgoing;
 use super::lanes::Lanes;
 use super::latest::ReadingPace;
 use super::queued::{QueueBounds, Queued};
 use super::write::{SocketAnswer, TaskAttempt};
-use super::{CloseReason, Outgoing};
-use crate::channel::{Publication, Subscription, SubscriptionPhase};
+use crate::channel::{Subscription, SubscriptionPhase};
 use crate::clock::Tick;
+use crate::close::CloseReason;
+use crate::publication::Publication;
 use crate::transport::Socket;
 use bytes::Bytes;
 use std::sync::Arc;

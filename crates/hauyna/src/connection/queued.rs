@@ -2,7 +2,8 @@
 //! messages were dropped; and the bounds of the lane. Used by `lanes`, `slow_consumer` and `replay`.
 
 use super::Outgoing;
-use crate::channel::{Publication, PublicationKind, Subscription};
+use crate::channel::Subscription;
+use crate::publication::{Publication, PublicationKind};
 use bytes::Bytes;
 use hauyna_protocol::{Epoch, Message, Position};
 use hauyna_websocket::FrameBuilder;

@@ -5,11 +5,12 @@
 use super::close::close_frame_of;
 use super::outbox::SessionNotice;
 use super::replies::flush_replies;
-use super::{Backlog, CloseReason, ConnectionCore};
-use crate::channel::Content;
+use super::{Backlog, ConnectionCore};
+use crate::close::CloseReason;
 use crate::dispatch::{self, Attempt, Pending};
 use crate::error::Error;
 use crate::handler::{Context, Mode};
+use crate::publication::Content;
 use bytes::Bytes;
 use hauyna_protocol::close::CloseCode;
 use hauyna_protocol::{

@@ -4,10 +4,12 @@
 //! pages, and its shard ends the replay.
 
 use super::queued::QueueBounds;
-use super::{CloseReason, ConnectionCore, Phase};
+use super::{ConnectionCore, Phase};
 use crate::broker::{Continuity, HistoryPage, HistoryRange, Order};
-use crate::channel::{EpochTurn, Publication, Subscription, SubscriptionPhase};
+use crate::channel::{EpochTurn, Subscription, SubscriptionPhase};
+use crate::close::CloseReason;
 use crate::error::BrokerError;
+use crate::publication::Publication;
 use crate::shard::Item;
 use hauyna_protocol::Position;
 use hauyna_protocol::close::CloseCode;

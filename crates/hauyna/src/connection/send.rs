@@ -4,11 +4,13 @@
 use super::close::close_frame_of;
 use super::outbox::{Flushed, Outbox, OutboxFull};
 use super::write::TaskUrgency;
-use super::{Backlog, CloseReason, Connection, ConnectionCore, Phase};
-use crate::channel::{Publication, Subscription, SubscriptionPhase};
+use super::{Backlog, Connection, ConnectionCore, Phase};
+use crate::channel::{Subscription, SubscriptionPhase};
+use crate::close::CloseReason;
 use crate::error::Error;
 use crate::event::{SystemEvent, SystemKind};
 use crate::handler::Mode;
+use crate::publication::Publication;
 use crate::shard::{FrameOrigin, Item, OrderedFrame, yield_to_thread};
 use bytes::Bytes;
 use hauyna_protocol::close::CloseCode;

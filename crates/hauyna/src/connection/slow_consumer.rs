@@ -6,7 +6,8 @@ use super::Outgoing;
 use super::lanes::Lanes;
 use super::outbox::OutboxFull;
 use super::queued::{Gap, Queued};
-use crate::channel::{EpochTurn, Publication, PublicationKind, SlowConsumer, Subscription, notice};
+use crate::channel::{EpochTurn, SlowConsumer, Subscription, notice};
+use crate::publication::{Publication, PublicationKind};
 use std::sync::Arc;
 
 impl Lanes {

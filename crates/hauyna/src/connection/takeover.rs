@@ -3,9 +3,10 @@
 
 use super::ConnectionCore;
 use super::outbox::SessionNotice;
-use crate::channel::{ChannelName, Publication};
 use crate::dispatch::take_remainder;
 use crate::handler::Endpoint;
+use crate::name::ChannelName;
+use crate::publication::Publication;
 use crate::session::Takeover;
 use std::ptr;
 use std::sync::Arc;

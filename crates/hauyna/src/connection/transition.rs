@@ -3,12 +3,13 @@
 //! get the changes in order.
 
 use super::outbox::Outbox;
-use super::state::Index;
-use super::{CloseReason, ConnectionCore, ConnectionState, Phase};
+use super::{ConnectionCore, Phase};
 use crate::clock::Tick;
+use crate::close::CloseReason;
 use crate::error::Error;
 use crate::event::{SystemEvent, SystemKind};
 use crate::handler::Mode;
+use crate::state::{ConnectionState, Index};
 use hauyna_protocol::Message;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;

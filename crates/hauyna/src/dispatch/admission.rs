@@ -3,9 +3,11 @@
 //! user's next connection starts with what is left: reconnecting does not reset the limits.
 
 use crate::channel::ChannelCore;
-use crate::connection::{Backlog, CloseDetails, CloseReason, ConnectionCore, ConnectionId};
+use crate::close::CloseReason;
+use crate::connection::{Backlog, CloseDetails, ConnectionCore};
 use crate::error::Error;
 use crate::handler::{ERROR_UNITS, RateLimit};
+use crate::name::ConnectionId;
 use crate::rate::{Bucket, Rate};
 use hauyna_protocol::ErrorType;
 use hauyna_protocol::close::CloseCode;

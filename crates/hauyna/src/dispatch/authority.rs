@@ -3,11 +3,12 @@
 //! anything is done.
 
 use super::{Core, Next, Reply, permission_denied};
-use crate::broker::BoxFuture;
-use crate::channel::{Access, ChannelName, ChannelRequest, Publishers, Rule, Subscription};
-use crate::connection::CloseReason;
+use crate::answer::BoxFuture;
+use crate::channel::{Access, ChannelRequest, Publishers, Rule, Subscription};
+use crate::close::CloseReason;
 use crate::error::{Error, Reject};
 use crate::handler::{Action, Context};
+use crate::name::ChannelName;
 use hauyna_protocol::RequestId;
 use hauyna_protocol::close::{Reconnect, should_reconnect};
 use std::sync::Arc;

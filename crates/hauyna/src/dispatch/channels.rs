@@ -4,12 +4,12 @@
 use super::authority::{self, RequestStart, Verdict};
 use super::{ClientPublication, Core, Next, Reply, admission, permission_denied};
 use crate::broker::HistoryRange;
-use crate::channel::{
-    self, ChannelCore, ChannelName, Content, PublicationKind, PublishOptions, SubscribeRequest, Subscription,
-};
+use crate::channel::{self, ChannelCore, PublishOptions, SubscribeRequest, Subscription};
 use crate::connection::frame;
 use crate::error::Error;
+use crate::name::{ChannelName, is_reserved};
 use crate::presence::{describe, with_page};
+use crate::publication::{Content, PublicationKind};
 use crate::validate::check_content;
 use hauyna_protocol::{AckData, ErrorType, Message, Raw, RequestId};
 use std::borrow::Cow;
@@ -92,7 +92,7 @@ pub(super) fn subscribe(
     if let Err(error) = admission::admit_subscription(core) {
         return Next::Now(Reply::refused(id, error));
     }
-    if channel::is_reserved(name) {
+    if is_reserved(name) {
         return Next::Now(Reply::refused(
             id,
             permission_denied("channel names that begin with @ are reserved for the server"),

@@ -5,8 +5,10 @@
 use super::admission::{rate_limited, uncount_message};
 use super::{Core, Next, Reply};
 use crate::broker::Published;
-use crate::channel::{self, ChannelName, Content, PublicationKind, PublishOptions, Subscription};
+use crate::channel::{self, PublishOptions, Subscription};
 use crate::error::{BrokerError, Error};
+use crate::name::ChannelName;
+use crate::publication::{Content, PublicationKind};
 use crate::rate::{Bucket, Rate};
 use hashbrown::HashMap;
 use hauyna_protocol::{ErrorType, Raw, RequestId};

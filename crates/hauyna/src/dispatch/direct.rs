@@ -3,11 +3,13 @@
 
 use super::authority::{Verdict, handler_verdict};
 use super::{ClientPublication, Core, Next, Reply, permission_denied, publish};
-use crate::channel::{ChannelName, Content, PublicationKind, PublishOptions, Target};
+use crate::channel::PublishOptions;
 use crate::error::Error;
 use crate::group;
 use crate::handler::Action;
 use crate::limits::UnknownUsers;
+use crate::name::{ChannelName, Target};
+use crate::publication::{Content, PublicationKind};
 use hauyna_protocol::{ErrorType, Raw, RequestId};
 use std::borrow::Cow;
 

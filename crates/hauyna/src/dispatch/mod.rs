@@ -2,12 +2,16 @@
 //! reader of a connection calls it; a request that has to wait is returned as a future, every other one is
 //! answered in line.
 
-use crate::broker::{Answer, BoxFuture, HistoryRange, Order, Published};
-use crate::channel::{self, ChannelName, Content, PublicationKind, PublishOptions, SubscribeRequest};
-use crate::connection::{Backlog, CloseDetails, CloseReason, ConnectionCore};
+use crate::answer::{Answer, BoxFuture};
+use crate::broker::{HistoryRange, Order, Published};
+use crate::channel::{self, PublishOptions, SubscribeRequest};
+use crate::close::CloseReason;
+use crate::connection::{Backlog, CloseDetails, ConnectionCore};
 use crate::error::{BrokerError, Error};
 use crate::handler::Context;
+use crate::name::ChannelName;
 use crate::presence;
+use crate::publication::{Content, PublicationKind};
 use crate::session;
 use bytes::Bytes;
 use hauyna_protocol::close::CloseCode;

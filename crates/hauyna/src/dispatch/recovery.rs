@@ -4,7 +4,7 @@
 
 use super::authority::RequestStart;
 use super::{Core, Next, Pending, Reply, retry};
-use crate::broker::BoxFuture;
+use crate::answer::BoxFuture;
 use crate::contain::{self, Contained, Panicked};
 use crate::error::Error;
 use crate::handler::{Context, Failed, Operation, Recovery};

@@ -2,15 +2,17 @@
 //! case. Of an internal error only its kind is sent. `dispatch` makes the answers, the connection's driver
 //! writes them.
 
-use super::Core;
-use super::admission;
-use crate::broker::{BoxFuture, Continuity, HistoryPage, Published};
-use crate::channel::{self, ChannelName};
-use crate::connection::{Backlog, CloseDetails, CloseReason, Connection, ConnectionCore, frame};
+use super::{Core, admission};
+use crate::answer::BoxFuture;
+use crate::broker::{Continuity, HistoryPage, Published};
+use crate::channel;
+use crate::close::CloseReason;
+use crate::connection::{Backlog, CloseDetails, Connection, ConnectionCore, frame};
 use crate::contain;
 use crate::error::{BrokerError, Error};
 use crate::event::{SystemEvent, SystemKind};
 use crate::handler::EventAnswer;
+use crate::name::ChannelName;
 use bytes::Bytes;
 use hauyna_protocol::close::CloseCode;
 use hauyna_protocol::{

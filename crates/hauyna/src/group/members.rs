@@ -4,11 +4,12 @@
 //! `dispatch`; `connection` registers new connections.
 
 use super::roles::{Permissions, Roles, RolesByPattern};
-use crate::channel::{ChannelName, ChannelOptions, UserId, add_to_lists, end_subscription};
+use crate::channel::{ChannelOptions, add_to_lists, end_subscription};
 use crate::connection::{Connection, ConnectionCore};
 use crate::error::Error;
 use crate::event::{GroupChange, SystemEvent, SystemKind};
 use crate::hub::HubCore;
+use crate::name::{ChannelName, UserId};
 use parking_lot::{Mutex, MutexGuard};
 use std::collections::HashMap;
 use std::collections::hash_map::RandomState;

@@ -9,9 +9,10 @@ pub use roles::Roles;
 
 pub(crate) use members::GroupMap;
 
-use crate::channel::{PublishBuilder, UserId, check};
+use crate::channel::PublishBuilder;
 use crate::error::Error;
 use crate::hub::Hub;
+use crate::name::{UserId, check};
 use members::MembershipChange;
 use roles::permitted;
 use serde::Serialize;

@@ -1,8 +1,9 @@
 //! The roles of groups, each with its permissions, declared for all groups whose names match a pattern. What
 //! is not declared is not permitted. Read by `members`.
 
-use crate::channel::{Pattern, check};
+use crate::channel::Pattern;
 use crate::error::Error;
+use crate::name::check;
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 

@@ -3,7 +3,7 @@
 
 use super::Context;
 use super::input::decode_input;
-use crate::broker::BoxFuture;
+use crate::answer::BoxFuture;
 use crate::error::{Error, Reject};
 use crate::validate::Validate;
 use hauyna_protocol::{ErrorType, Fault, Raw};

@@ -3,17 +3,21 @@
 
 use super::callback::{EventTask, Signature, Task};
 use super::recovery::OnError;
-use super::{Context, ERROR_UNITS, Identity, RateLimit};
-use crate::broker::BoxFuture;
+use super::{Context, ERROR_UNITS, RateLimit};
+use crate::answer::BoxFuture;
+use crate::auth::Identity;
+use crate::close::CloseReason;
 use crate::config::Heartbeat;
-use crate::connection::{CloseReason, Connection};
-use crate::contain::{self, Contained, Guaranteed, Panicked};
+use crate::connection::Connection;
+use crate::contain::{self, Contained, Panicked};
 use crate::dispatch::{Pending, Remainder, Reply};
 use crate::error::{Error, Reject};
+use crate::guaranteed::Guaranteed;
 use crate::metrics::Counter;
 use crate::rate::Rate;
+use crate::request::{ConnectRequest, Origins, Route};
 use crate::retry::RetryPolicy;
-use crate::router::{ConnectRequest, Middleware, Origins};
+use crate::router::Middleware;
 use crate::used_limits::UsedLimits;
 use crate::validate::Validators;
 use hauyna_websocket::{Deflate, Limits};
@@ -103,6 +107,16 @@ impl Action {
             Self::History => "authorize_history",
             Self::Presence => "authorize_presence",
         }
+    }
+}
+
+impl Route for Endpoint {
+    fn pattern(&self) -> &str {
+        &self.route
+    }
+
+    fn token_parameter(&self) -> Option<&str> {
+        self.token_parameter.as_deref()
     }
 }
 

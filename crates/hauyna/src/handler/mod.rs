@@ -9,27 +9,26 @@ mod bounds;
 mod callback;
 mod context;
 mod endpoint;
-mod identity;
 mod input;
 mod limits;
 mod recovery;
 mod validate;
 
+pub use crate::auth::{Identity, IntoIdentity, IntoIdentityFuture};
 pub use context::Context;
-pub use identity::{Identity, IntoIdentity, IntoIdentityFuture};
 pub(crate) use limits::ERROR_UNITS;
 pub use limits::RateLimit;
 pub use recovery::{Failed, IntoRecovery, Operation, Recovery};
 
 pub(crate) use callback::{EventAnswer, Signature};
 pub(crate) use endpoint::{Action, Endpoint, Mode};
-pub(crate) use identity::{Credentials, Expiry};
 pub(crate) use input::decode_input;
 
-use crate::connection::{CloseReason, Connection};
+use crate::close::CloseReason;
+use crate::connection::Connection;
 use crate::error::Error;
 use crate::once::call_once;
-use crate::router::Origins;
+use crate::request::Origins;
 use callback::{EventTask, decode_event, trigger_event};
 use serde::Serialize;
 use serde::de::DeserializeOwned;

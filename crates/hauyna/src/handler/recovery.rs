@@ -2,7 +2,7 @@
 //! `Recovery`. `dispatch::recovery` carries it out.
 
 use super::{Context, Handler};
-use crate::broker::BoxFuture;
+use crate::answer::BoxFuture;
 use crate::error::Error;
 use crate::once::call_once;
 use hauyna_protocol::close::CloseCode;
@@ -80,13 +80,13 @@ pub trait IntoRecovery<M>: Send {
     fn into_recovery(self) -> BoxFuture<Recovery>;
 }
 
-impl IntoRecovery<super::identity::IsValue> for Recovery {
+impl IntoRecovery<crate::auth::IsValue> for Recovery {
     fn into_recovery(self) -> BoxFuture<Recovery> {
         Box::pin(std::future::ready(self))
     }
 }
 
-impl<Fut> IntoRecovery<super::identity::IsFuture> for Fut
+impl<Fut> IntoRecovery<crate::auth::IsFuture> for Fut
 where
     Fut: Future<Output = Recovery> + Send + 'static,
 {

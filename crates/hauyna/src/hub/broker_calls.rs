@@ -3,7 +3,8 @@
 //! presence and publishing call this.
 
 use super::HubCore;
-use crate::broker::{Answer, Broker};
+use crate::answer::Answer;
+use crate::broker::Broker;
 use crate::channel::ChannelCore;
 use crate::contain::{self, Contained, Panicked};
 use crate::error::BrokerError;

@@ -2,7 +2,8 @@
 //! removed after its last, so names that clients invent cost nothing once they are gone. Subscribing calls
 //! this.
 
-use crate::channel::{ChannelCore, ChannelName, ChannelState};
+use crate::channel::{ChannelCore, ChannelState};
+use crate::name::ChannelName;
 use hashbrown::HashTable;
 use hashbrown::hash_table::Entry;
 use parking_lot::{Mutex, MutexGuard};

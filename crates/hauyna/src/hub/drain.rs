@@ -5,7 +5,8 @@
 use super::shutdown::Stage;
 use super::{Hub, HubCore};
 use crate::background::{Due, Job};
-use crate::connection::{Backlog, CloseReason};
+use crate::close::CloseReason;
+use crate::connection::Backlog;
 use crate::error::Error;
 use crate::random::SplitMix64;
 use crate::shard::yield_to_thread;

@@ -3,10 +3,12 @@
 
 use super::Hub;
 use crate::broker::HistoryRange;
-use crate::channel::{self, ChannelCore, ChannelName, ChannelOptions, Publishers, SlowConsumer, UserId};
-use crate::connection::{ConnectionCore, ConnectionId, ConnectionState};
+use crate::channel::{self, ChannelCore, ChannelOptions, Publishers, SlowConsumer};
+use crate::connection::ConnectionCore;
 use crate::error::Error;
+use crate::name::{ChannelName, ConnectionId, UserId};
 use crate::presence::PresenceEntry;
+use crate::state::ConnectionState;
 use serde::Serialize;
 use std::collections::BTreeMap;
 use std::net::SocketAddr;

@@ -1,9 +1,8 @@
 //! The places under one limit, counted by user, address or for the whole node. Striped by key, so that
 //! handshakes of different clients rarely wait for each other. `limits` takes and releases the places.
 
-use super::limits::{AtLimit, Limit, LimitOptions};
-use crate::channel::UserId;
-use crate::connection::ConnectionId;
+use crate::config::{AtLimit, Limit, LimitOptions};
+use crate::name::{ConnectionId, UserId};
 use parking_lot::Mutex;
 use std::collections::hash_map::{Entry, RandomState};
 use std::collections::{BTreeSet, HashMap};

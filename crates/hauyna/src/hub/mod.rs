@@ -1,12 +1,11 @@
 //! The hub: what all connections share. This file has the public handle; `registry` finds connections,
-//! `channels` finds channels, `limits` counts places, `sweep` checks deadlines, `stats` and `inspect` report,
+//! `channels` finds channels, `limits` counts places, `stats` and `inspect` report,
 //! `shutdown` and `drain` end the hub. Nothing is global: two hubs can live in one process.
 
 mod broker_calls;
 mod builder;
 mod channels;
 mod drain;
-mod expiries;
 mod hooks;
 mod inspect;
 mod limit_scope;
@@ -14,7 +13,6 @@ mod limits;
 mod registry;
 mod shutdown;
 mod stats;
-mod sweep;
 
 pub use builder::HubBuilder;
 pub use drain::Drain;
@@ -22,32 +20,31 @@ pub use inspect::{
     ChannelSnapshot, ConnectionSnapshot, Inspect, OptionsSnapshot, PositionSnapshot, SubscriberSnapshot,
     UserSnapshot,
 };
-pub use limits::{AtLimit, Limit};
 pub use shutdown::Readiness;
 pub use stats::{Memory, Stats};
 
 pub(crate) use channels::ChannelMap;
-pub(crate) use expiries::{Expiries, expire};
-pub(crate) use limits::{LimitOptions, Limits, Place};
+pub(crate) use limits::{Limits, Place};
 pub(crate) use registry::Registry;
 pub(crate) use shutdown::Lifecycle;
-pub(crate) use sweep::sweep;
 
-use crate::auth::{Revocation, Revocations, Whose};
+use crate::auth::{Credentials, Revocation, Revocations, Whose};
 use crate::background::Background;
 use crate::broker::Broker;
 use crate::channel::{Channel, Declarations};
 use crate::clock::Clock;
 use crate::config::HubConfig;
-use crate::connection::{Connection, ConnectionCore, ConnectionId, Connections, States};
+use crate::connection::{Connection, ConnectionCore, Connections};
 use crate::error::Reject;
 use crate::event::{Events, Listeners};
 use crate::group::{GroupMap, Groups};
-use crate::handler::{Credentials, Endpoint};
+use crate::handler::Endpoint;
 use crate::metrics::Metrics;
+use crate::name::ConnectionId;
 use crate::presence::{People, Presence};
 use crate::session::{self, Sessions};
 use crate::shard::Shards;
+use crate::state::States;
 use crate::user::User;
 use parking_lot::Mutex;
 use std::fmt;

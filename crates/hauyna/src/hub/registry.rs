@@ -1,8 +1,9 @@
 //! The live connections: by shard and identifier, and by user. The cost of an operation does not depend on
 //! their number. Opening and closing a connection call this; users, groups and the sweep read it.
 
-use crate::channel::Wire;
-use crate::connection::{ConnectionCore, ConnectionId};
+use crate::connection::ConnectionCore;
+use crate::name::ConnectionId;
+use crate::publication::Wire;
 use hashbrown::hash_table::Entry;
 use hashbrown::{HashMap, HashTable};
 use parking_lot::Mutex;

@@ -5,7 +5,8 @@
 use super::drain::DrainPlan;
 use super::{Hub, HubCore};
 use crate::clock::{TimeoutError, timeout};
-use crate::connection::{Backlog, CloseReason};
+use crate::close::CloseReason;
+use crate::connection::Backlog;
 use crate::error::Error;
 use crate::session;
 use hauyna_protocol::close::CloseCode;

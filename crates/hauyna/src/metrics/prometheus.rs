@@ -4,7 +4,7 @@
 //! application calls it.
 
 use super::Durations;
-use crate::connection::CloseReason;
+use crate::close::CloseReason;
 use crate::hub::{Hub, HubCore, Stats};
 use crate::router::Body;
 use bytes::Bytes;

@@ -8,10 +8,10 @@ use super::entry::Profile;
 use super::members::{Members, Mode};
 use super::notify::{Notice, notify_hub, notify_subscribers, notify_watched};
 use super::people::{Device, People, Person, Stripe};
-use crate::channel::{ChannelCore, UserId};
-use crate::connection::ConnectionId;
+use crate::channel::ChannelCore;
 use crate::event::PresenceChange;
 use crate::hub::HubCore;
+use crate::name::{ConnectionId, UserId};
 use parking_lot::MutexGuard;
 use std::sync::Arc;
 

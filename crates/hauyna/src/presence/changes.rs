@@ -6,16 +6,17 @@
 use super::change::{Change, Roster};
 use super::entry::Profile;
 use super::members::{HeldBy, MemberConnection, Members, Replaced};
-use super::message;
 use super::notify::Notice;
 use super::people::Person;
 use super::timers::Task;
-use super::{PresenceOptions, Scope, Subject};
-use crate::channel::{Subscription, UserId};
-use crate::connection::{ConnectionCore, ConnectionId};
+use super::{PresenceOptions, Scope, Subject, message};
+use crate::channel::Subscription;
+use crate::close::DepartureKind;
+use crate::connection::ConnectionCore;
 use crate::error::Error;
 use crate::event::SystemKind;
 use crate::hub::HubCore;
+use crate::name::{ConnectionId, UserId};
 use parking_lot::{Mutex, MutexGuard};
 use serde_json::{Map, Value};
 use std::sync::Arc;
@@ -31,25 +32,12 @@ pub(crate) struct ChannelPresence {
     lost_count: AtomicUsize,
 }
 
-/// How a connection leaves, and whether it may come back.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum DepartureKind {
-    /// It closed and will not come back.
-    Gone,
-    /// It may come back within the grace time.
-    Lost,
-    /// It may come back as long as its session is kept.
-    Kept,
-}
-
-impl DepartureKind {
-    /// Returns who holds the connection's presence from now on; `None` where it ends at once.
-    fn held_by(self, grace: Duration) -> Option<HeldBy> {
-        match self {
-            Self::Kept => Some(HeldBy::Session),
-            Self::Lost if !grace.is_zero() => Some(HeldBy::Nobody),
-            Self::Lost | Self::Gone => None,
-        }
+/// Returns who holds the connection's presence from now on; `None` where it ends at once.
+fn held_by(departure: DepartureKind, grace: Duration) -> Option<HeldBy> {
+    match departure {
+        DepartureKind::Kept => Some(HeldBy::Session),
+        DepartureKind::Lost if !grace.is_zero() => Some(HeldBy::Nobody),
+        DepartureKind::Lost | DepartureKind::Gone => None,
     }
 }
 
@@ -129,7 +117,7 @@ pub(crate) fn leave<R>(
     let user = core.user();
     hub.presence.change(hub, user, |change| {
         let Some(mut roster) = Roster::of(hub, channel) else { return deactivate() };
-        if let Some(held_by) = departure.held_by(hub.config.presence_grace) {
+        if let Some(held_by) = held_by(departure, hub.config.presence_grace) {
             roster.members.mark_lost(user, core.id(), held_by);
             // Before `deactivate` checks whether the channel is unused: its last subscriber must not remove
             // it.
@@ -154,7 +142,7 @@ pub(crate) fn connection_gone(hub: &HubCore, core: &ConnectionCore, departure: D
     hub.presence.change(hub, core.user(), |change| {
         let Some(device) = change.device(core.id()) else { return };
         let grace = hub.config.presence_grace;
-        if let Some(held_by) = departure.held_by(grace) {
+        if let Some(held_by) = held_by(departure, grace) {
             device.held_by = held_by;
             if held_by == HeldBy::Nobody {
                 hub.presence.timers.add(hub, grace, Task::ExpireConnection(core.user().clone(), core.id()));

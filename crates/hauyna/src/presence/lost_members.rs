@@ -5,9 +5,10 @@
 use super::change::Roster;
 use super::members::{Member, MemberConnection};
 use super::people::{Device, Person};
-use crate::channel::{ChannelCore, UserId};
-use crate::connection::{ConnectionCore, ConnectionId};
+use crate::channel::ChannelCore;
+use crate::connection::ConnectionCore;
 use crate::hub::HubCore;
+use crate::name::{ConnectionId, UserId};
 use std::sync::Arc;
 
 /// Removes a lost connection from one channel. The caller removes the channel where nobody uses it any more.

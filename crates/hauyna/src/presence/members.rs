@@ -3,9 +3,8 @@
 
 use super::entry::{PresenceEntry, PresentConnection, Profile, parsed};
 use super::options::PresenceOptions;
-use crate::channel::UserId;
-use crate::connection::ConnectionId;
 use crate::event::PresenceChange;
+use crate::name::{ConnectionId, UserId};
 use bytes::Bytes;
 use std::collections::BTreeMap;
 use std::ops::Bound;

@@ -3,9 +3,10 @@
 
 use super::members::{Changes, Member, Members, Mode};
 use super::notify::Notice;
-use crate::channel::{ChannelCore, UserId};
+use crate::channel::ChannelCore;
 use crate::connection::{ConnectionCore, frame};
 use crate::event::PresenceChange;
+use crate::name::UserId;
 use bytes::Bytes;
 use hauyna_protocol::{
     Encoding, Message, PresenceConnection, PresenceDiff, PresenceEntry, PresenceEvent, PresencePage,

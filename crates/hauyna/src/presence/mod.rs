@@ -19,18 +19,16 @@ pub use entry::{PresenceEntry, PresentConnection, Status};
 pub use options::PresenceOptions;
 pub use query::{Criteria, PresenceStats};
 
-pub(crate) use changes::{
-    ChannelPresence, DepartureKind, connection_gone, expire, join, leave, take_over, watch_user,
-};
+pub(crate) use changes::{ChannelPresence, connection_gone, expire, join, leave, take_over, watch_user};
 pub(crate) use lost_members::{evict_oldest_lost_channel, leave_lost, weight, weight_of_lost_channel};
 pub(crate) use people::People;
 pub(crate) use timers::{has_tasks, run_due};
 
-use crate::channel::{ChannelCore, Subscription, UserId};
-use crate::connection::{CloseReason, ConnectionCore, ConnectionId};
+use crate::channel::{ChannelCore, Subscription};
+use crate::connection::ConnectionCore;
 use crate::error::Error;
 use crate::hub::{Hub, HubCore};
-use hauyna_protocol::close::{Reconnect, should_reconnect};
+use crate::name::{ConnectionId, UserId};
 use hauyna_protocol::{ErrorType, PresencePage};
 use serde::Serialize;
 use serde_json::{Map, Value};
@@ -261,20 +259,6 @@ pub(crate) fn with_page<R>(
 
 fn not_present() -> Error {
     Error::protocol(ErrorType::NotSubscribed, "not present anywhere")
-}
-
-/// Returns whether a connection that closed for this reason may come back.
-pub(crate) fn departure(reason: CloseReason) -> DepartureKind {
-    match reason {
-        // A page calls `close()` without a code on purpose.
-        CloseReason::Client(1005) => DepartureKind::Gone,
-        CloseReason::Client(code) | CloseReason::Application(code) => match should_reconnect(code) {
-            Reconnect::ComeBack => DepartureKind::Lost,
-            Reconnect::StayAway => DepartureKind::Gone,
-        },
-        CloseReason::Protocol | CloseReason::Replaced | CloseReason::Failed => DepartureKind::Gone,
-        _ => DepartureKind::Lost,
-    }
 }
 
 /// Maximum number of users on one page.

@@ -5,8 +5,8 @@
 use super::entry::{PresenceEntry, PresentConnection, Profile, parsed};
 use super::members::HeldBy;
 use super::timers::Timers;
-use crate::channel::{ChannelCore, UserId};
-use crate::connection::ConnectionId;
+use crate::channel::ChannelCore;
+use crate::name::{ConnectionId, UserId};
 use parking_lot::{Mutex, MutexGuard};
 use std::collections::HashMap;
 use std::collections::hash_map::RandomState;

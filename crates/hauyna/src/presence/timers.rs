@@ -3,10 +3,10 @@
 
 use super::{changes, notify};
 use crate::background::{Due, Job};
-use crate::channel::{ChannelCore, UserId};
-use crate::connection::ConnectionId;
+use crate::channel::ChannelCore;
 use crate::contain;
 use crate::hub::HubCore;
+use crate::name::{ConnectionId, UserId};
 use parking_lot::Mutex;
 use std::cmp::{Ordering as Compared, Reverse};
 use std::collections::BinaryHeap;

@@ -1,18 +1,19 @@
 //! Decides about one upgrade: the rules of RFC 6455, the page's origin, the limits, who the client is. The
 //! result is a connection ready to be opened, or an HTTP refusal. `accept` and `service` call this.
 
-use super::origin::log_refused;
-use super::request::{check_utf8, without_tokens};
-use super::{Admitted, ConnectRequest, Next, Routes};
-use crate::channel::{UserId, Wire};
+use super::{Admitted, Next, Routes};
+use crate::auth::{Credentials, Identity};
 use crate::connection::{
     ConnectInfo, ConnectionParts, DetachedExtensions, Opening, SessionAnnouncement, UnopenedConnection,
     register,
 };
 use crate::contain::{self, Panicked};
 use crate::error::Reject;
-use crate::handler::{Credentials, Endpoint, Identity, Mode};
+use crate::handler::{Endpoint, Mode};
 use crate::hub::{HubCore, Place};
+use crate::name::UserId;
+use crate::publication::Wire;
+use crate::request::{ConnectRequest, check_utf8, log_refused, without_tokens};
 use crate::session::{Claim, OwnExpiry, PresentedToken, RestoredIdentity};
 use hauyna_protocol::{Encoding, ErrorType};
 use hauyna_websocket::Negotiated;

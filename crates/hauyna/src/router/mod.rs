@@ -9,27 +9,19 @@ mod admit;
 mod axum;
 mod layer;
 mod middleware;
-mod origin;
-mod params;
 mod path;
-mod request;
 mod serve;
 mod service;
 #[cfg(feature = "tls")]
 mod tls;
 
 pub use middleware::{Admitted, Next};
-pub use origin::{AllowedOrigin, Origins};
-pub use request::ConnectRequest;
 pub use serve::Server;
 pub use service::{Body, RouterService};
 #[cfg(feature = "tls")]
 pub use tls::TlsConfig;
 
-#[cfg(feature = "axum")]
-pub(crate) use self::axum::weight_of_target;
 pub(crate) use middleware::{Middleware, erase_middleware};
-pub(crate) use request::{RESUME_PARAMETER, path_as, path_param, query, query_as};
 
 use crate::error::Result;
 use crate::handler::{Endpoint, Handler};

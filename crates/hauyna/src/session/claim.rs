@@ -2,13 +2,14 @@
 //! same route and to the same path or key; and get the name that the hub had generated. `router::admit` calls
 //! it.
 
+use super::Sessions;
 use super::store::Lookup;
 use super::takeover::Claim;
-use super::{Sessions, is_resumable};
-use crate::channel::UserId;
-use crate::connection::{ConnectionCore, ConnectionId, close_replaced, evict};
-use crate::handler::{Credentials, Endpoint};
+use crate::auth::Credentials;
+use crate::connection::{ConnectionCore, close_replaced, evict};
+use crate::handler::Endpoint;
 use crate::hub::HubCore;
+use crate::name::{ConnectionId, UserId};
 use std::sync::Arc;
 
 /// The token of the session that a request wants to resume, and what the session is bound to.
@@ -75,7 +76,7 @@ impl Sessions {
         let core = hub.registry.by_id(id).or_else(|| self.store.lock().core(id).cloned())?;
         // A client that was told to stay away has no session any more, even while its close handshake goes
         // on.
-        let must_stay_away = core.reason().is_some_and(|reason| !is_resumable(reason));
+        let must_stay_away = core.reason().is_some_and(|reason| !reason.is_resumable());
         if must_stay_away || !core.connect_info().has_generated_name() || !presented.is_bound_to(&core) {
             return None;
         }

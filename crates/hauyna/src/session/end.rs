@@ -4,7 +4,8 @@
 use super::store::{LostSession, SessionContent, Unsubscribed};
 use crate::background::Due;
 use crate::channel::{announce_removed, leave_lost};
-use crate::connection::{CloseReason, ConnectionCore};
+use crate::close::CloseReason;
+use crate::connection::ConnectionCore;
 use crate::contain;
 use crate::handler::Context;
 use crate::hub::HubCore;

@@ -5,14 +5,11 @@
 
 mod claim;
 mod end;
-mod options;
 mod resume;
 mod store;
 mod takeover;
 mod token;
 mod weight;
-
-pub use options::SessionOptions;
 
 pub(crate) use claim::{OwnExpiry, PresentedToken, RestoredIdentity};
 pub(crate) use end::{
@@ -23,10 +20,13 @@ pub(crate) use store::{KeptSubscription, SessionContent};
 pub(crate) use takeover::{Claim, Takeover};
 
 use crate::background::Job;
-use crate::channel::{ChannelName, leave_lost};
-use crate::connection::{CloseReason, ConnectionCore, ConnectionId};
+use crate::channel::leave_lost;
+use crate::close::CloseReason;
+use crate::config::SessionOptions;
+use crate::connection::ConnectionCore;
 use crate::hub::HubCore;
-use crate::presence::{self, DepartureKind, departure};
+use crate::name::{ChannelName, ConnectionId};
+use crate::presence;
 use end::Closing;
 use parking_lot::Mutex;
 use std::sync::Arc;
@@ -164,7 +164,7 @@ impl Sessions {
         let _ending = Closing::new(hub);
         let mut store = self.store.lock();
         let Some(session) = takeover.end(TakeoverEnd::GivenBack) else { return false };
-        if reason.is_some_and(ends_session) || store.is_barred(&session.core) {
+        if reason.is_some_and(CloseReason::ends_session) || store.is_barred(&session.core) {
             store.release(session.core.id());
             drop(store);
             self.notify_takeover_changed();
@@ -232,20 +232,6 @@ impl Sessions {
     fn due(&self) -> Result<Vec<LostSession>, Option<Instant>> {
         self.store.lock().due(Instant::now(), end::MAX_ENDED_PER_TURN)
     }
-}
-
-/// Whether a connection that ended for this reason can be resumed: its client means to return, is not a page
-/// that was left, and was not told to stay away. No client can resume on a hub that shuts down.
-pub(crate) fn is_resumable(reason: CloseReason) -> bool {
-    use CloseReason::{Client, Drain, Shutdown, TooManyErrors};
-    let must_not_return = matches!(reason, Client(1001) | Drain | Shutdown | TooManyErrors);
-    !must_not_return && departure(reason) == DepartureKind::Lost
-}
-
-/// Whether this reason ends a session that was to be taken over, because its client, the application, or a
-/// hub that shuts down meant it. A failure before the connection has the session ends only the connection.
-fn ends_session(reason: CloseReason) -> bool {
-    !is_resumable(reason) && !matches!(reason, CloseReason::Failed | CloseReason::Protocol)
 }
 
 /// How long an attempt to connect may take, besides the delay before it.

@@ -3,8 +3,9 @@
 
 use super::takeover::{Takeover, TakeoverEnd};
 use super::weight;
-use crate::channel::ChannelName;
-use crate::connection::{CloseReason, ConnectionCore, ConnectionId};
+use crate::close::CloseReason;
+use crate::connection::ConnectionCore;
+use crate::name::{ChannelName, ConnectionId};
 use std::collections::{BTreeSet, HashMap};
 use std::fmt;
 use std::sync::Arc;

@@ -3,9 +3,10 @@
 //! happened. `resume` restores the subscriptions in between.
 
 use super::store::{LostSession, Unsubscribed};
-use crate::channel::ChannelName;
-use crate::connection::{CloseReason, ConnectionCore, ConnectionId};
+use crate::close::CloseReason;
+use crate::connection::ConnectionCore;
 use crate::hub::HubCore;
+use crate::name::{ChannelName, ConnectionId};
 use hauyna_protocol::{Position, RequestId};
 use parking_lot::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};

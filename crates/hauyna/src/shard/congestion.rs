@@ -2,10 +2,10 @@
 //! relaxed load shows that no shard is congested.
 
 use super::Shard;
-use crate::channel::{ChannelName, Target};
 use crate::clock::TimeoutError;
 use crate::connection::ConnectionCore;
 use crate::hub::HubCore;
+use crate::name::{ChannelName, Target};
 use std::future::{Future, poll_fn};
 use std::ops::Deref;
 use std::pin::{Pin, pin};

@@ -1,7 +1,8 @@
 //! The subscribers that a shard writes to, channel by channel. `fanout` uses them under the shard's lock.
 
-use crate::channel::{ChannelCore, NO_SLOT, Publication, Subscription};
+use crate::channel::{ChannelCore, NO_SLOT, Subscription};
 use crate::connection::ConnectionCore;
+use crate::publication::Publication;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 

@@ -6,20 +6,23 @@
 
 mod budget;
 mod congestion;
+mod expiries;
 mod fanout;
 mod members;
 mod segment;
 mod standby;
+mod sweep;
 mod task;
 mod task_timeout;
 
 pub(crate) use congestion::{Congestion, Shards};
+pub(crate) use expiries::Expiries;
 pub(crate) use task::{set_home, yield_to_thread};
 
-use crate::channel::{ChannelCore, Publication, Subscription};
+use crate::channel::{ChannelCore, Subscription};
 use crate::connection::ConnectionCore;
-use crate::hub::Expiries;
 use crate::metrics::Traffic;
+use crate::publication::Publication;
 use bytes::Bytes;
 use fanout::Fanout;
 use parking_lot::Mutex;

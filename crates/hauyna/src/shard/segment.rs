@@ -3,8 +3,10 @@
 //! joined where the order to each connection stays the same. `fanout` drives it.
 
 use super::members::SubscriberLists;
-use crate::channel::{Publication, Subscription, Wire};
-use crate::connection::{ConnectionCore, ConnectionId};
+use crate::channel::Subscription;
+use crate::connection::ConnectionCore;
+use crate::name::ConnectionId;
+use crate::publication::{Publication, Wire};
 use crate::shard::OrderedFrame;
 use bytes::{Bytes, BytesMut};
 use hashbrown::HashSet;

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::broker::{Continuity, Retention};
-use crate::channel::Draft;
+use crate::publication::Draft;
 use hauyna_protocol::Position;
 
 fn broker(options: LocalBrokerOptions) -> LocalBroker {

@@ -2,17 +2,17 @@
 //! are cut at any byte.
 
 use super::*;
-use crate::channel::{
-    ChannelCore, ChannelName, ChannelOptions, Draft, PublicationKind, SlowConsumer, UserId, Wire,
-};
-use crate::connection::Encoding;
+use crate::Handler;
+use crate::Hub;
+use crate::channel::{ChannelCore, ChannelOptions, SlowConsumer};
 use crate::connection::core::{ConnectionCore, ConnectionParts};
 use crate::connection::latest::ReadingPace;
 use crate::connection::outbox::{Outbox, OutboxFull};
-use crate::connection::{ConnectInfo, ConnectionId, Outgoing, Widening};
+use crate::connection::{ConnectInfo, Encoding, Outgoing, Widening};
 use crate::metrics::Traffic;
+use crate::name::{ChannelName, ConnectionId, UserId};
+use crate::publication::{Draft, PublicationKind, Wire};
 use crate::transport::Socket;
-use crate::{Handler, Hub};
 use hauyna_protocol::Epoch;
 use parking_lot::Mutex;
 use serde_json::{Value, json};

@@ -22,9 +22,9 @@ use std::time::Duration;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[must_use]
 pub struct SessionOptions {
-    pub(super) window: Duration,
-    pub(super) max_sessions: usize,
-    pub(super) max_bytes: usize,
+    pub(crate) window: Duration,
+    pub(crate) max_sessions: usize,
+    pub(crate) max_bytes: usize,
 }
 
 impl SessionOptions {

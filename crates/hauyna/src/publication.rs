@@ -1,9 +1,8 @@
 //! One message in a channel: numbered once, encoded once per wire variant, shared by every receiver. Brokers
 //! create it from a [`Draft`]; shards read it.
 
-use super::{ChannelName, Target, UserId};
-use crate::connection::ConnectionId;
 use crate::error::Error;
+use crate::name::{ChannelName, ConnectionId, Target, UserId};
 use bytes::Bytes;
 use hauyna_protocol::{Application, ClientEvent, Direct, Encoding, ErrorType, Message, Position, Raw, Shape};
 use hauyna_websocket::{Deflate, FrameBuilder, OpCode};

@@ -1,8 +1,8 @@
 //! The connections of a shard whose credentials expire, ordered by expiry: one entry each. Connections add
 //! the entries, the shard's sweep takes them out.
 
-use super::HubCore;
-use crate::connection::ConnectionId;
+use crate::hub::HubCore;
+use crate::name::ConnectionId;
 use parking_lot::Mutex;
 use std::collections::BTreeSet;
 
@@ -32,7 +32,7 @@ impl Expiries {
 }
 
 /// Closes the connections of a shard whose credentials have expired.
-pub(crate) fn expire(hub: &HubCore, shard: usize) {
+pub(super) fn expire(hub: &HubCore, shard: usize) {
     let now = hub.clock.millis();
     for (_, id) in hub.shards[shard].expiries.take_due(now) {
         if let Some(connection) = hub.registry.by_id(id) {

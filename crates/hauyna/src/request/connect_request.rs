@@ -3,7 +3,6 @@
 
 use super::params::{self, Pairs};
 use crate::error::Reject;
-use crate::handler::Endpoint;
 use http::request::Parts;
 use http::{Extensions, HeaderMap, Uri, header};
 use percent_encoding::percent_decode_str;
@@ -17,16 +16,25 @@ use std::sync::Arc;
 #[derive(Clone)]
 pub struct ConnectRequest(Arc<Inner>);
 
+/// What a request needs of the route that it came to.
+pub(crate) trait Route: Send + Sync {
+    /// Returns the path of the route, with its parameters in braces.
+    fn pattern(&self) -> &str;
+
+    /// Returns the query parameter that may hold a token.
+    fn token_parameter(&self) -> Option<&str>;
+}
+
 #[derive(Clone)]
 struct Inner {
     parts: Parts,
     peer: Option<SocketAddr>,
-    endpoint: Arc<Endpoint>,
+    route: Arc<dyn Route>,
 }
 
 impl ConnectRequest {
-    pub(crate) fn new(parts: Parts, peer: Option<SocketAddr>, endpoint: Arc<Endpoint>) -> Self {
-        Self(Arc::new(Inner { parts, peer, endpoint }))
+    pub(crate) fn new(parts: Parts, peer: Option<SocketAddr>, route: Arc<dyn Route>) -> Self {
+        Self(Arc::new(Inner { parts, peer, route }))
     }
 
     pub(crate) fn parts(&self) -> &Parts {
@@ -82,7 +90,7 @@ impl ConnectRequest {
     }
 
     /// Takes the attached values at the end of the handshake, without tokens.
-    pub(super) fn into_extensions(mut self) -> Extensions {
+    pub(crate) fn into_extensions(mut self) -> Extensions {
         let extensions = match Arc::get_mut(&mut self.0) {
             Some(inner) => std::mem::take(&mut inner.parts.extensions),
             None => self.0.parts.extensions.clone(),
@@ -90,14 +98,14 @@ impl ConnectRequest {
         #[cfg(feature = "axum")]
         let extensions = {
             let mut extensions = extensions;
-            super::axum::forget_tokens(&mut extensions, self.0.endpoint.token_parameter.as_deref());
+            super::axum::forget_tokens(&mut extensions, self.0.route.token_parameter());
             extensions
         };
         extensions
     }
 
     /// Returns the path that the client requested, if a router around this one has cut off a part of it.
-    pub(super) fn whole_path(&self) -> Option<&str> {
+    pub(crate) fn whole_path(&self) -> Option<&str> {
         #[cfg(feature = "axum")]
         let whole = super::axum::whole_path(&self.0.parts.extensions);
         #[cfg(not(feature = "axum"))]
@@ -117,7 +125,7 @@ impl ConnectRequest {
 
     /// Returns a path parameter of the route, decoded.
     pub fn param(&self, name: &str) -> Option<String> {
-        path_param(&self.0.endpoint.route, self.0.parts.uri.path(), name)
+        path_param(self.0.route.pattern(), self.0.parts.uri.path(), name)
     }
 
     /// Returns all query parameters, decoded into `T`: a struct or a map. A repeated parameter may be a
@@ -163,7 +171,7 @@ impl ConnectRequest {
     /// Router::new(Hub::new()).websocket("/games/{game}/{seat}", handler);
     /// ```
     pub fn path<T: DeserializeOwned>(&self) -> Result<T, Reject> {
-        path_as(&self.0.endpoint.route, self.0.parts.uri.path())
+        path_as(self.0.route.pattern(), self.0.parts.uri.path())
     }
 
     /// Returns a cookie's value as it was sent, if it is UTF-8; the first, if it is sent several times.
@@ -180,7 +188,7 @@ impl ConnectRequest {
     /// [`Handler::token_in_query`](crate::Handler::token_in_query) names.
     pub fn token(&self) -> Option<Cow<'_, str>> {
         let bearer = self.bearer().map(Cow::Borrowed);
-        bearer.or_else(|| self.query(self.0.endpoint.token_parameter.as_deref()?).map(Cow::Owned))
+        bearer.or_else(|| self.query(self.0.route.token_parameter()?).map(Cow::Owned))
     }
 
     /// Returns a bearer token: from `Authorization`, or from the sub-protocol item `hauyna.bearer.<token>`,
@@ -197,7 +205,7 @@ impl ConnectRequest {
     }
 
     /// Returns the token of the session that the client wants to resume.
-    pub(super) fn resume_token(&self) -> Option<Cow<'_, str>> {
+    pub(crate) fn resume_token(&self) -> Option<Cow<'_, str>> {
         let offered = self.offered(hauyna_protocol::RESUME_PREFIX).map(Cow::Borrowed);
         offered.or_else(|| self.query(RESUME_PARAMETER).map(Cow::Owned))
     }
@@ -212,7 +220,7 @@ impl ConnectRequest {
 pub(crate) const RESUME_PARAMETER: &str = "resume";
 
 /// Returns path and query without the parameters that hold tokens, because the connection keeps the target.
-pub(super) fn without_tokens<'a>(target: &'a str, parameter: Option<&str>) -> Cow<'a, str> {
+pub(crate) fn without_tokens<'a>(target: &'a str, parameter: Option<&str>) -> Cow<'a, str> {
     let Some((path, text)) = target.split_once('?') else { return target.into() };
     let is_token = |name: &str| name == RESUME_PARAMETER || Some(name) == parameter;
     let pairs = || form_urlencoded::parse(text.as_bytes());
@@ -284,7 +292,7 @@ fn decode(text: &str) -> Option<Cow<'_, str>> {
 /// # Errors
 ///
 /// [`Reject::invalid`], 400.
-pub(super) fn check_utf8(uri: &Uri) -> Result<(), Reject> {
+pub(crate) fn check_utf8(uri: &Uri) -> Result<(), Reject> {
     // No escape within a name or a value can be completed by what follows it: separators are ASCII.
     let is_utf8 = |text: &str| percent_decode_str(text).decode_utf8().is_ok();
     if is_utf8(uri.path()) && uri.query().is_none_or(is_utf8) { Ok(()) } else { Err(not_utf8()) }

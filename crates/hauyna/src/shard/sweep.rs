@@ -1,18 +1,19 @@
 //! The deadlines of a shard's connections, checked together about once a second: heartbeat, writing, closing,
 //! unfinished messages, slow callbacks. No connection has a timer of its own. The shard's task calls this.
 
-use super::HubCore;
 use crate::clock::Tick;
-use crate::connection::{CloseReason, ConnectionCore, Deadlines, Phase};
+use crate::close::CloseReason;
+use crate::connection::{ConnectionCore, Deadlines, Phase};
 use crate::contain;
 use crate::event::{SystemEvent, SystemKind};
+use crate::hub::HubCore;
 use crate::shard::yield_to_thread;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 /// Checks every connection of a shard, some hundreds at a time.
-pub(crate) async fn sweep(hub: &HubCore, shard: usize) {
+pub(super) async fn sweep(hub: &HubCore, shard: usize) {
     let (mut backlog, mut now) = (0, hub.clock.tick());
     for (index, connection) in hub.registry.of_shard(shard).into_iter().enumerate() {
         // A panic costs one connection its check in this sweep, and no other one.

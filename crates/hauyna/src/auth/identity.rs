@@ -1,7 +1,7 @@
 //! The identity of a client, as `identify` returns it: a name, perhaps with an expiry and values for
 //! callbacks. `router::admit` reads it at the handshake and `dispatch` at a `refresh`.
 
-use crate::broker::BoxFuture;
+use crate::answer::BoxFuture;
 use crate::error::Reject;
 use std::future::Future;
 use std::time::{Duration, SystemTime};
