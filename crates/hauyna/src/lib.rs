@@ -82,6 +82,7 @@ mod contain;
 #[cfg(feature = "contract")]
 pub mod contract;
 mod dispatch;
+mod driver;
 /// Errors of the library and refusals of the application.
 pub mod error;
 mod event;
@@ -99,6 +100,7 @@ mod metrics;
 pub mod metrics;
 mod name;
 mod once;
+mod outbox;
 /// Who is present: queries, entries, counts.
 pub mod presence;
 mod publication;

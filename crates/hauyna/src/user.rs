@@ -3,10 +3,11 @@
 use crate::broker::Published;
 use crate::channel::{self, PublishOptions};
 use crate::close::{CloseReason, sendable};
-use crate::connection::{Backlog, Connection};
+use crate::connection::Connection;
 use crate::error::Error;
 use crate::hub::Hub;
 use crate::name::{ChannelName, UserId};
+use crate::outbox::Backlog;
 use crate::publication::{Content, PublicationKind};
 use crate::session;
 use hauyna_protocol::close::{CloseCode, Reconnect, should_reconnect};

@@ -4,6 +4,7 @@
 use super::ConnectionCore;
 use crate::answer::BoxFuture;
 use crate::close::CloseReason;
+use crate::connection::message_frame;
 use crate::error::Error;
 use crate::publication::Content;
 use hauyna_protocol::{Encoding, ErrorType, Message, Raw, RequestId};
@@ -86,7 +87,7 @@ async fn ask(core: &Arc<ConnectionCore>, event: &str, data: &Content, timeout: D
     let _open = OpenRequest { core, id };
     let data = Raw::assume_valid(Encoding::Json, data.bytes());
     let message = Message::Request { id: &RequestId::Number(id), event, data };
-    core.send(super::reader::message_frame(core, &message))?;
+    core.send(message_frame(core, &message))?;
     // The task may be waiting for a callback, and has to read ahead from now on.
     core.wake(&core.outbox.lock());
     match crate::clock::timeout(timeout, answer).await {
@@ -147,7 +148,7 @@ impl ConnectionCore {
     }
 
     /// Whether something waits for an answer of this client.
-    pub(super) fn awaits_answer(&self) -> bool {
+    pub(crate) fn awaits_answer(&self) -> bool {
         self.existing_cold().is_some_and(|cold| {
             let is_awaiting = cold.takeover.get().is_some_and(|takeover| takeover.is_awaiting());
             is_awaiting || !cold.requests.lock().open.is_empty()
@@ -155,7 +156,7 @@ impl ConnectionCore {
     }
 
     /// Ends all open requests: those that wait for an answer fail now, and later requests fail at once.
-    pub(super) fn end_requests(&self) {
+    pub(crate) fn end_requests(&self) {
         let Some(cold) = self.existing_cold() else { return };
         if let Some(takeover) = cold.takeover.get() {
             takeover.client_closed(self.reason().unwrap_or(CloseReason::Lost));

@@ -2,7 +2,7 @@
 
 use super::ConnectionCore;
 use super::client_requests::ClientRequests;
-use super::expiry::CredentialsExpiry;
+use super::credentials::CredentialsExpiry;
 use super::extensions::Attachments;
 use crate::channel::Subscription;
 use crate::dispatch::{ClientEventRates, Meters};

@@ -1,15 +1,17 @@
 //! The handle on all live connections of a hub: queries, and messages to several connections. The application
 //! calls it.
 
-use super::{Backlog, ConnectInfo, Connection, ConnectionParts, Opening, SessionAnnouncement, register};
+use super::{ConnectInfo, Connection, ConnectionParts};
 use crate::auth::Credentials;
 use crate::broker::Published;
 use crate::channel::{self, PublishOptions};
 use crate::close::{CloseReason, sendable};
+use crate::driver::{Opening, SessionAnnouncement, register};
 use crate::error::Error;
 use crate::handler::SharedHandler;
 use crate::hub::Hub;
 use crate::name::{ChannelName, ConnectionId, UserId};
+use crate::outbox::Backlog;
 use crate::publication::{Content, PublicationKind, Wire};
 use crate::session;
 use crate::state::ConnectionState;

@@ -6,8 +6,6 @@ use super::cold::ColdState;
 use super::connect_info::ConnectInfo;
 use super::extensions::DetachedExtensions;
 use super::liveness::{Deadlines, Liveness};
-use super::outbox::Outbox;
-use super::{Outgoing, Phase, QueueBounds, Widening};
 use crate::channel::{ChannelCore, Subscription};
 use crate::clock::Tick;
 use crate::close::CloseReason;
@@ -16,6 +14,7 @@ use crate::handler::Endpoint;
 use crate::hub::HubCore;
 use crate::metrics::{Metrics, Traffic};
 use crate::name::{ChannelName, ConnectionId, UserId};
+use crate::outbox::{Outbox, Outgoing, Phase, QueueBounds, Widening};
 use crate::publication::Wire;
 use crate::retry::RetryPolicy;
 use crate::state::Index;
@@ -30,7 +29,7 @@ use std::time::Duration;
 /// The order of the fields matters: the fields that a delivery needs are in the first two cache lines.
 #[repr(C)]
 pub(crate) struct ConnectionCore {
-    pub(super) outbox: Mutex<Outbox>,
+    pub(crate) outbox: Mutex<Outbox>,
     wire: Wire,
     /// The index of its state in the hub's table.
     pub(super) state: AtomicU8,
@@ -38,7 +37,7 @@ pub(crate) struct ConnectionCore {
     shard: u8,
     /// The number of its shard's lists that contain it; 255 also stands for more, and then stays. Only the
     /// shard changes it.
-    pub(super) shard_list_count: AtomicU8,
+    pub(crate) shard_list_count: AtomicU8,
     /// The time when it entered its state.
     pub(super) state_since_tick: AtomicU32,
     pub(super) hub: Arc<HubCore>,
@@ -46,9 +45,9 @@ pub(crate) struct ConnectionCore {
     id: ConnectionId,
     user: UserId,
     pub(crate) subscriptions: Mutex<Vec<Arc<Subscription>>>,
-    pub(super) liveness: Liveness,
+    pub(crate) liveness: Liveness,
     connect_info: ConnectInfo,
-    pub(super) cold: OnceLock<Box<ColdState>>,
+    pub(crate) cold: OnceLock<Box<ColdState>>,
 }
 
 /// Who holds a subscription: the connection itself, or its user through a group.
@@ -78,7 +77,7 @@ pub(crate) struct ConnectionParts {
 }
 
 impl ConnectionCore {
-    pub(super) fn new(
+    pub(crate) fn new(
         hub: Arc<HubCore>,
         endpoint: Arc<Endpoint>,
         particulars: ConnectionParts,
@@ -155,7 +154,7 @@ impl ConnectionCore {
     }
 
     /// Returns the tracing span for the application's code.
-    pub(super) fn span(&self) -> tracing::Span {
+    pub(crate) fn span(&self) -> tracing::Span {
         let user = crate::log::name(&self.user);
         tracing::debug_span!(target: "hauyna::connection", "callback", id = %self.id, %user)
     }
@@ -175,24 +174,24 @@ impl ConnectionCore {
         policy.or(self.endpoint.retry).unwrap_or(self.hub.config.retry)
     }
 
-    pub(super) fn outgoing(&self) -> Outgoing<'_> {
+    pub(crate) fn outgoing(&self) -> Outgoing<'_> {
         let (wire, deflate, traffic) = (self.wire, self.deflate(), self.traffic());
         let (bounds, bounds_kind) = (self.bounded(), Widening::Short);
         Outgoing { wire, deflate, bounds, bounds_kind, may_conflate: false, traffic }
     }
 
     /// Does the same as [`outgoing`](Self::outgoing), for what was posted to its shard.
-    pub(super) fn outgoing_for_inbox(&self) -> Outgoing<'_> {
+    pub(crate) fn outgoing_for_inbox(&self) -> Outgoing<'_> {
         Outgoing { bounds_kind: Widening::Inbox, ..self.outgoing() }
     }
 
-    pub(super) fn bounded(&self) -> QueueBounds {
+    pub(crate) fn bounded(&self) -> QueueBounds {
         let limits = self.hub.config.outbox;
         QueueBounds { bytes: limits.bytes, frames: limits.frames }
     }
 
     /// Whether so much is queued that nothing more should be read.
-    pub(super) fn is_backed_up(&self) -> bool {
+    pub(crate) fn is_backed_up(&self) -> bool {
         self.outbox.lock().is_over_bounds(self.bounded())
     }
 
@@ -286,7 +285,7 @@ impl ConnectionCore {
         }
     }
 
-    pub(super) fn check_open(&self) -> Result<(), Error> {
+    pub(crate) fn check_open(&self) -> Result<(), Error> {
         if self.is_open() { Ok(()) } else { Err(Error::closed()) }
     }
 

@@ -1,12 +1,14 @@
 //! The public handle on a connection, which is cheap to clone. It may outlive the socket; then its methods
 //! return that the connection is closed. Applications get it from contexts, events and `Connections`.
 
-use super::{Backlog, ClientRequest, ConnectionCore, Extensions};
+use super::{ClientRequest, ConnectionCore, Extensions};
 use crate::auth::Expiry;
 use crate::close::CloseReason;
+use crate::connection::content_frame;
 use crate::error::Error;
 use crate::hub::Hub;
 use crate::name::{ConnectionId, UserId};
+use crate::outbox::Backlog;
 use crate::publication::Content;
 use crate::retry::RetryPolicy;
 use crate::session;
@@ -64,7 +66,7 @@ impl Connection {
     /// memory), until that task has run.
     pub fn send(&self, message: impl Serialize) -> Result<(), Error> {
         let content = Content::of_application(&message)?;
-        self.0.send(super::reader::content_frame(&self.0, &content))
+        self.0.send(content_frame(&self.0, &content))
     }
 
     /// Returns when the connection's credentials end, if they do.

@@ -2,10 +2,10 @@
 //! progress.
 
 use super::ConnectionCore;
-use super::outbox::SessionNotice;
 use crate::dispatch::take_remainder;
 use crate::handler::Endpoint;
 use crate::name::ChannelName;
+use crate::outbox::SessionNotice;
 use crate::publication::Publication;
 use crate::session::Takeover;
 use std::ptr;

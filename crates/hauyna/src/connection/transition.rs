@@ -2,13 +2,14 @@
 //! when the connection ends. Every change is made under the outbox's lock, so that listeners and the client
 //! get the changes in order.
 
-use super::outbox::Outbox;
-use super::{ConnectionCore, Phase};
+use super::ConnectionCore;
 use crate::clock::Tick;
 use crate::close::CloseReason;
+use crate::connection::frame;
 use crate::error::Error;
 use crate::event::{SystemEvent, SystemKind};
 use crate::handler::Mode;
+use crate::outbox::{Outbox, Phase};
 use crate::state::{ConnectionState, Index};
 use hauyna_protocol::Message;
 use std::sync::Arc;
@@ -35,7 +36,7 @@ impl ConnectionCore {
         Index(self.state.load(Ordering::Relaxed))
     }
 
-    pub(super) fn is_idle(&self) -> bool {
+    pub(crate) fn is_idle(&self) -> bool {
         self.index() == Index::IDLE
     }
 
@@ -72,7 +73,7 @@ impl ConnectionCore {
 
     /// Notes that something was read. Where only messages count, the last message must be recent.
     #[cold]
-    pub(super) fn note_read_while_idle(self: &Arc<Self>) {
+    pub(crate) fn note_read_while_idle(self: &Arc<Self>) {
         let now = self.hub.clock.tick();
         let is_recent = |timeout| now.since(self.liveness.last_message().assign_time(|| now)) < timeout;
         if self.endpoint.idle_after.is_none_or(is_recent) {
@@ -81,7 +82,7 @@ impl ConnectionCore {
     }
 
     /// Notes activity: an idle connection becomes connected.
-    pub(super) fn mark_active(self: &Arc<Self>) {
+    pub(crate) fn mark_active(self: &Arc<Self>) {
         if self.is_idle() {
             self.transition_to(Index::CONNECTED);
         }
@@ -101,14 +102,14 @@ impl ConnectionCore {
 
     /// Notes that the connection is being closed. If it is closed for a failure, its state is `Error` until
     /// it is gone.
-    pub(super) fn note_failure(self: &Arc<Self>, outbox: &Outbox, reason: CloseReason) {
+    pub(crate) fn note_failure(self: &Arc<Self>, outbox: &Outbox, reason: CloseReason) {
         if outbox.phase == Phase::Open && is_failure(reason) && self.index() != Index::ERROR {
             self.change_unannounced(Index::ERROR);
         }
     }
 
     /// Counts the connection out of the states: it is gone, and out of the registry.
-    pub(super) fn leave_states(self: &Arc<Self>, reason: CloseReason) {
+    pub(crate) fn leave_states(self: &Arc<Self>, reason: CloseReason) {
         let _outbox = self.outbox.lock();
         if is_failure(reason) && self.index() != Index::ERROR {
             self.change_unannounced(Index::ERROR);
@@ -120,13 +121,13 @@ impl ConnectionCore {
     }
 
     /// Returns the state in which a connection starts that takes over this one's session.
-    pub(super) fn state_to_keep(&self) -> u8 {
+    pub(crate) fn state_to_keep(&self) -> u8 {
         let index = self.index().0;
         if index >= FIRST_CUSTOM { index } else { Index::CONNECTED.0 }
     }
 
     /// Notes that the connection is gone and its session waits for the client.
-    pub(super) fn mark_reconnecting(self: &Arc<Self>) {
+    pub(crate) fn mark_reconnecting(self: &Arc<Self>) {
         let _outbox = self.outbox.lock();
         self.hub.states.count_in(Index::DISCONNECTED);
         self.change_unannounced(Index::RECONNECTING);
@@ -162,7 +163,7 @@ impl ConnectionCore {
             let state = self.hub.states.state(to).name();
             let timestamp = crate::clock::unix_ms();
             let message = Message::ConnectionState { user: self.user().as_str(), state, timestamp };
-            self.push_control_locked(outbox, super::frame(self, &message));
+            self.push_control_locked(outbox, frame(self, &message));
         }
     }
 

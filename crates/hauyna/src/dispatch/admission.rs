@@ -4,10 +4,12 @@
 
 use crate::channel::ChannelCore;
 use crate::close::CloseReason;
-use crate::connection::{Backlog, CloseDetails, ConnectionCore};
+use crate::connection::ConnectionCore;
+use crate::driver::CloseDetails;
 use crate::error::Error;
 use crate::handler::{ERROR_UNITS, RateLimit};
 use crate::name::ConnectionId;
+use crate::outbox::Backlog;
 use crate::rate::{Bucket, Rate};
 use hauyna_protocol::ErrorType;
 use hauyna_protocol::close::CloseCode;

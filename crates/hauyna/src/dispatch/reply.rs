@@ -7,12 +7,14 @@ use crate::answer::BoxFuture;
 use crate::broker::{Continuity, HistoryPage, Published};
 use crate::channel;
 use crate::close::CloseReason;
-use crate::connection::{Backlog, CloseDetails, Connection, ConnectionCore, frame};
+use crate::connection::{Connection, ConnectionCore, frame};
 use crate::contain;
+use crate::driver::CloseDetails;
 use crate::error::{BrokerError, Error};
 use crate::event::{SystemEvent, SystemKind};
 use crate::handler::EventAnswer;
 use crate::name::ChannelName;
+use crate::outbox::Backlog;
 use bytes::Bytes;
 use hauyna_protocol::close::CloseCode;
 use hauyna_protocol::{

@@ -3,11 +3,9 @@
 
 use super::{Admitted, Next, Routes};
 use crate::auth::{Credentials, Identity};
-use crate::connection::{
-    ConnectInfo, ConnectionParts, DetachedExtensions, Opening, SessionAnnouncement, UnopenedConnection,
-    register,
-};
+use crate::connection::{ConnectInfo, ConnectionParts, DetachedExtensions};
 use crate::contain::{self, Panicked};
+use crate::driver::{Opening, SessionAnnouncement, UnopenedConnection, register};
 use crate::error::Reject;
 use crate::handler::{Endpoint, Mode};
 use crate::hub::{HubCore, Place};

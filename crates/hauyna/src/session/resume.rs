@@ -6,12 +6,14 @@ use super::store::KeptSubscription;
 use super::takeover::{Claim, Positions, Takeover};
 use crate::channel::{Channel, Prepared, SubscribeRequest, activate_resumed, announce_removed, prepare};
 use crate::close::CloseReason;
-use crate::connection::{Connection, ConnectionCore, Resumed, SessionNotice, announce_session, frame};
+use crate::connection::{Connection, ConnectionCore, frame};
+use crate::driver::{Resumed, announce_session};
 use crate::error::Error;
 use crate::event::{SystemEvent, SystemKind};
 use crate::handler::Context;
 use crate::hub::{Hub, HubCore};
 use crate::name::ChannelName;
+use crate::outbox::SessionNotice;
 use crate::presence;
 use hauyna_protocol::close::CloseCode;
 use hauyna_protocol::{

@@ -3,10 +3,11 @@
 
 use crate::clock::Tick;
 use crate::close::CloseReason;
-use crate::connection::{ConnectionCore, Deadlines, Phase};
+use crate::connection::{ConnectionCore, Deadlines};
 use crate::contain;
 use crate::event::{SystemEvent, SystemKind};
 use crate::hub::HubCore;
+use crate::outbox::Phase;
 use crate::shard::yield_to_thread;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;

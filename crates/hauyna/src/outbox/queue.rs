@@ -29,7 +29,7 @@ pub(crate) struct Outbox {
     /// How far the task, where it alone may write to the stream, is in finding out whether that accepts more.
     pub(super) task_attempt: TaskAttempt,
     /// Number of replies on their way through the shard; later replies must not overtake them.
-    pub(super) ordered_replies: u16,
+    pub(crate) ordered_replies: u16,
     /// Whether the task closes the connection when everything that was read is answered, because the hub
     /// drains.
     pub(crate) closes_when_answered: bool,
@@ -57,17 +57,17 @@ pub(crate) enum SessionNotice {
 
 impl SessionNotice {
     /// Whether the client has a token.
-    pub(super) fn is_token(self) -> bool {
+    pub(crate) fn is_token(self) -> bool {
         matches!(self, Self::Opening | Self::Reconnecting | Self::Token)
     }
 
     /// Whether the session is kept where the connection is lost.
-    pub(super) fn has_session(self) -> bool {
+    pub(crate) fn has_session(self) -> bool {
         matches!(self, Self::Reconnecting | Self::Token)
     }
 
     /// Whether a callback is running that decides whether the client may stay.
-    pub(super) fn is_undecided(self) -> bool {
+    pub(crate) fn is_undecided(self) -> bool {
         matches!(self, Self::Opening | Self::Reconnecting)
     }
 }
@@ -156,7 +156,7 @@ impl Outbox {
     }
 
     /// Whether the next page of a replay should be fetched.
-    pub(super) fn wants_replay(&self) -> bool {
+    pub(crate) fn wants_replay(&self) -> bool {
         self.lanes.as_ref().is_some_and(|lanes| lanes.wants_replay())
     }
 

@@ -5,16 +5,16 @@
 
 use super::callback::{PendingCallback, poll_callback, start_request, wait_for_room};
 use super::close::{CloseNotice, tear_down};
-use super::outbox::Flushed;
 use super::read_ahead::ReadAhead;
 use super::reader::{self, Handled};
 use super::replies::{MAX_REPLY_BYTES, ReplyProgress, flush_replies};
 use super::stream::{poll_unconstrained, retry_after_look, write_other};
-use super::{ConnectionCore, Phase};
 use crate::close::CloseReason;
+use crate::connection::ConnectionCore;
 use crate::contain;
 use crate::dispatch::Reply;
 use crate::handler::Context as HandlerContext;
+use crate::outbox::{Flushed, Phase};
 use crate::transport::{Io, with_replies, with_scratch};
 use hauyna_protocol::close::CloseCode;
 use hauyna_websocket::{Decoder, Event};
@@ -167,10 +167,10 @@ impl Driver {
 
     /// Closes the connection if the hub drains. Called when everything that was read is answered.
     fn close_if_draining(&self) -> Next {
-        if !self.core.hub.lifecycle.is_draining() {
+        if !self.core.hub().lifecycle.is_draining() {
             return Next::Wait;
         }
-        self.core.hub.process_inline(self.core.shard()); // the close frame goes behind earlier publications
+        self.core.hub().process_inline(self.core.shard()); // the close frame goes behind earlier publications
         if self.core.close_if_draining() { Next::Again } else { Next::Wait }
     }
 
@@ -313,7 +313,7 @@ impl Driver {
             PendingCallback::Open(mut future) => match poll_callback(&core, &mut future, cx) {
                 // What the callback has sent goes out before the answer to the first request.
                 Poll::Ready(Some(Ok(()))) => {
-                    core.hub.process_inline(core.shard());
+                    core.hub().process_inline(core.shard());
                     core.admit();
                 }
                 Poll::Ready(Some(Err(error))) => reader::refuse_open(&core, &error),
@@ -364,7 +364,7 @@ impl Driver {
         contain::discard(&self.core.metrics().panics, self.io.take());
         if let (CloseNotice::Over(reason), true) = (tear_down(&self.core), was_opened) {
             let cx = HandlerContext::new(self.core.clone());
-            self.callback = self.core.endpoint.call_on_close(&cx, reason).map(PendingCallback::Close);
+            self.callback = self.core.endpoint().call_on_close(&cx, reason).map(PendingCallback::Close);
         }
     }
 

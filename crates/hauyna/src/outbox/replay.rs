@@ -3,11 +3,12 @@
 //! numbered live publications come with it. `Replays` is in the outbox; the connection's task fetches the
 //! pages, and its shard ends the replay.
 
+use super::Phase;
 use super::queued::QueueBounds;
-use super::{ConnectionCore, Phase};
 use crate::broker::{Continuity, HistoryPage, HistoryRange, Order};
 use crate::channel::{EpochTurn, Subscription, SubscriptionPhase};
 use crate::close::CloseReason;
+use crate::connection::ConnectionCore;
 use crate::error::BrokerError;
 use crate::publication::Publication;
 use crate::shard::Item;
@@ -172,7 +173,7 @@ impl ConnectionCore {
 
     /// Fetches the next page of a replay if the socket has accepted the one before. Returns whether there was
     /// one to fetch.
-    pub(super) fn fetch_replay(self: &Arc<Self>) -> bool {
+    pub(crate) fn fetch_replay(self: &Arc<Self>) -> bool {
         let mut outbox = self.outbox.lock();
         if outbox.is_over_bounds(self.bounded()) {
             return false;
@@ -182,7 +183,7 @@ impl ConnectionCore {
             return false;
         };
         drop(outbox);
-        let answer = self.hub.with_broker(|broker| broker.history(&subscription.channel.name, range));
+        let answer = self.hub().with_broker(|broker| broker.history(&subscription.channel.name, range));
         match answer.into_now() {
             Ok(page) => self.take_page(&subscription, page),
             Err(later) => {
@@ -279,7 +280,7 @@ impl ConnectionCore {
         drop(outbox);
         if is_done {
             let item = Item::Activate { subscription: subscription.clone(), after: at.offset };
-            self.hub.shards[self.shard()].post(item);
+            self.hub().shards[self.shard()].post(item);
         }
     }
 

@@ -1,12 +1,13 @@
 //! Queues what a connection sends: between the shard and the outbox, with the checks for slow consumers.
 //! Callbacks, shards and the sweep call it.
 
-use super::close::close_frame_of;
-use super::outbox::{Flushed, Outbox, OutboxFull};
+use super::queue::{Flushed, Outbox, OutboxFull};
 use super::write::TaskUrgency;
-use super::{Backlog, Connection, ConnectionCore, Phase};
+use super::{Backlog, Phase};
 use crate::channel::{Subscription, SubscriptionPhase};
 use crate::close::CloseReason;
+use crate::connection::{self, Connection, ConnectionCore};
+use crate::driver::close_frame_of;
 use crate::error::Error;
 use crate::event::{SystemEvent, SystemKind};
 use crate::handler::Mode;
@@ -101,7 +102,7 @@ impl ConnectionCore {
     /// # Errors
     ///
     /// Too much is queued until the task has run.
-    pub(super) fn check_control_room(&self, outbox: &mut Outbox, bytes: usize) -> Result<(), Error> {
+    pub(crate) fn check_control_room(&self, outbox: &mut Outbox, bytes: usize) -> Result<(), Error> {
         let is_tried = outbox.is_stream_tried();
         match outbox.control_room(bytes, self.outgoing()) {
             Err(OutboxFull) if !is_tried => Err(task_not_run_yet()),
@@ -119,7 +120,7 @@ impl ConnectionCore {
 
     /// Does the same as [`ConnectionCore::push_control`] for callers that hold the outbox's lock and flush
     /// themselves.
-    pub(super) fn push_control_locked(self: &Arc<Self>, outbox: &mut Outbox, frame: Bytes) {
+    pub(crate) fn push_control_locked(self: &Arc<Self>, outbox: &mut Outbox, frame: Bytes) {
         if outbox.push_control(frame, self.outgoing()) == Err(OutboxFull) {
             self.close_as_slow(outbox);
         }
@@ -227,14 +228,14 @@ impl ConnectionCore {
         let count = outbox.take_new_gaps();
         let Some(subscription) = subscription else { return };
         for _ in 0..count {
-            self.hub.events.emit(SystemKind::MessagesDropped, || {
+            self.hub().events.emit(SystemKind::MessagesDropped, || {
                 let connection = Connection::new(self.clone());
                 SystemEvent::MessagesDropped { connection, channel: subscription.channel.name.clone() }
             });
         }
     }
 
-    pub(super) fn close_as_slow(self: &Arc<Self>, outbox: &mut Outbox) {
+    pub(crate) fn close_as_slow(self: &Arc<Self>, outbox: &mut Outbox) {
         self.count_slow_consumer();
         self.note_failure(outbox, CloseReason::SlowConsumer);
         let frame = close_frame_of(CloseCode::SLOW_CONSUMER, "slow consumer");
@@ -243,14 +244,14 @@ impl ConnectionCore {
     }
 
     pub(crate) fn count_slow_consumer(self: &Arc<Self>) {
-        self.hub.metrics.slow_consumers.increment();
-        self.hub.events.emit(SystemKind::SlowConsumer, || {
+        self.hub().metrics.slow_consumers.increment();
+        self.hub().events.emit(SystemKind::SlowConsumer, || {
             let connection = Connection::new(self.clone());
             SystemEvent::SlowConsumer { connection }
         });
     }
 
-    pub(super) fn wake(&self, outbox: &Outbox) {
+    pub(crate) fn wake(&self, outbox: &Outbox) {
         if let Some(waker) = &outbox.waker {
             waker.wake_by_ref();
         }
@@ -259,11 +260,11 @@ impl ConnectionCore {
     /// Sends a message of the application to this connection alone, behind everything that was sent to it
     /// before in any way.
     pub(crate) fn send(self: &Arc<Self>, frame: Bytes) -> Result<(), Error> {
-        let shard = &self.hub.shards[self.shard()];
+        let shard = &self.hub().shards[self.shard()];
         if !shard.is_drained() {
             self.check_open()?;
             let is_of_task = self.outbox.lock().socket.is_of_task();
-            if is_of_task && self.hub.is_shard_congested(self.shard()) {
+            if is_of_task && self.hub().is_shard_congested(self.shard()) {
                 return Err(task_not_run_yet());
             }
             let connection = self.clone();
@@ -272,8 +273,8 @@ impl ConnectionCore {
                 frame,
                 origin: FrameOrigin::Application,
             })));
-            if self.hub.is_shard_congested(self.shard()) {
-                self.hub.process_inline(self.shard()); // this function is not async and cannot wait
+            if self.hub().is_shard_congested(self.shard()) {
+                self.hub().process_inline(self.shard()); // this function is not async and cannot wait
             }
             return Ok(());
         }
@@ -298,13 +299,13 @@ impl ConnectionCore {
     }
 
     /// Queues a reply behind everything that its callback has sent. Later replies go the same way.
-    pub(super) fn send_ordered_reply(self: &Arc<Self>, frame: Bytes) {
+    pub(crate) fn send_ordered_reply(self: &Arc<Self>, frame: Bytes) {
         {
             let mut outbox = self.outbox.lock();
             outbox.ordered_replies = outbox.ordered_replies.saturating_add(1);
         }
         let connection = self.clone();
-        self.hub.shards[self.shard()].post(Item::Frame(Box::new(OrderedFrame {
+        self.hub().shards[self.shard()].post(Item::Frame(Box::new(OrderedFrame {
             connection,
             frame,
             origin: FrameOrigin::Protocol,
@@ -312,8 +313,8 @@ impl ConnectionCore {
     }
 
     /// Whether something is on its way to the client that the reply of a callback may have to stay behind.
-    pub(super) fn has_before_reply(&self) -> bool {
-        !self.hub.shards[self.shard()].is_drained() || self.outbox.lock().has_data()
+    pub(crate) fn has_before_reply(&self) -> bool {
+        !self.hub().shards[self.shard()].is_drained() || self.outbox.lock().has_data()
     }
 
     /// Whether replies are on their way through the shard.
@@ -325,7 +326,7 @@ impl ConnectionCore {
     /// overtake them.
     pub(crate) fn wait_for_ordered_replies(&self) {
         if self.has_ordered_replies() {
-            self.hub.process_inline(self.shard());
+            self.hub().process_inline(self.shard());
         }
     }
 
@@ -335,9 +336,9 @@ impl ConnectionCore {
     ///
     /// The connection is closed, or too much is queued until its task has run.
     pub(crate) fn send_message(self: &Arc<Self>, message: &Message<'_>) -> Result<(), Error> {
-        if self.endpoint.mode == Mode::Protocol {
+        if self.endpoint().mode == Mode::Protocol {
             self.check_open()?;
-            let frame = super::frame(self, message);
+            let frame = connection::frame(self, message);
             self.check_control_room(&mut self.outbox.lock(), frame.len())?;
             self.push_control(frame);
             self.check_open()?;
@@ -346,7 +347,7 @@ impl ConnectionCore {
     }
 
     pub(crate) fn request_flush(self: &Arc<Self>) {
-        self.hub.shards[self.shard()].post(Item::Flush(self.clone()));
+        self.hub().shards[self.shard()].post(Item::Flush(self.clone()));
     }
 }
 

@@ -3,7 +3,7 @@
 
 use super::Outgoing;
 use super::lanes::Lanes;
-use super::outbox::{Flushed, Outbox, OutboxFull, Phase};
+use super::queue::{Flushed, Outbox, OutboxFull, Phase};
 use super::queued::{QueueBounds, Widening};
 use crate::channel::{Subscription, SubscriptionPhase};
 use crate::clock::Tick;
@@ -139,12 +139,12 @@ impl Outbox {
     }
 
     /// Whether the task has tried, and should try once more after the runtime has polled the sockets.
-    pub(super) fn awaits_look(&self) -> bool {
+    pub(crate) fn awaits_look(&self) -> bool {
         self.task_attempt == TaskAttempt::Waiting
     }
 
     /// Notes that the runtime has polled the sockets.
-    pub(super) fn note_look(&mut self) {
+    pub(crate) fn note_look(&mut self) {
         if self.task_attempt == TaskAttempt::Waiting {
             self.task_attempt = TaskAttempt::Looked;
         }
@@ -166,7 +166,7 @@ impl Outbox {
 
     /// Whether more is queued than the bounds allow although the connection's task has tried its stream, and
     /// the policy is to disconnect.
-    pub(super) fn is_overdue(&self, bounds: QueueBounds) -> bool {
+    pub(crate) fn is_overdue(&self, bounds: QueueBounds) -> bool {
         let is_over = |lanes: &Lanes| lanes.is_over_bounds(bounds) && lanes.is_disconnecting();
         self.phase == Phase::Open
             && self.task_attempt == TaskAttempt::Tried

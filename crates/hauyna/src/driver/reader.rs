@@ -3,22 +3,18 @@
 //! call it.
 
 use super::close::close_frame_of;
-use super::outbox::SessionNotice;
 use super::replies::flush_replies;
-use super::{Backlog, ConnectionCore};
 use crate::close::CloseReason;
+use crate::connection::ConnectionCore;
 use crate::dispatch::{self, Attempt, Pending};
 use crate::error::Error;
 use crate::handler::{Context, Mode};
-use crate::publication::Content;
+use crate::outbox::Backlog;
 use bytes::Bytes;
+use hauyna_protocol::ErrorType;
 use hauyna_protocol::close::CloseCode;
-use hauyna_protocol::{
-    ErrorType, FailedSubscription, HeartbeatTerms, Message, ResumeTerms, Session, SessionLimits, Subscribed,
-};
-use hauyna_websocket::{Event, FrameBuilder, OpCode, ProtocolError, encode_into};
+use hauyna_websocket::{Event, OpCode, ProtocolError, encode_into};
 use std::sync::Arc;
-use std::time::SystemTime;
 
 /// The result of handling an event.
 pub(super) enum Handled {
@@ -35,11 +31,11 @@ pub(super) fn handle(core: &Arc<ConnectionCore>, event: Event<'_>, replies: &mut
         Event::Binary(bytes) => message(core, OpCode::Binary, bytes, replies),
         Event::Ping(payload) => {
             pong(core, payload, replies);
-            let pending = core.endpoint.call_on_ping(&Context::new(core.clone()), payload);
+            let pending = core.endpoint().call_on_ping(&Context::new(core.clone()), payload);
             pending.map(|pending| dispatch::with_recovery(core, || Attempt::Ping(payload.into()), pending))
         }
         Event::Pong(payload) => {
-            let pending = core.endpoint.call_on_pong(&Context::new(core.clone()), payload);
+            let pending = core.endpoint().call_on_pong(&Context::new(core.clone()), payload);
             pending.map(|pending| dispatch::with_recovery(core, || Attempt::Pong(payload.into()), pending))
         }
         Event::Close(frame) => {
@@ -57,7 +53,7 @@ fn message(
     replies: &mut Vec<u8>,
 ) -> Option<Pending> {
     core.traffic().requests.increment();
-    match core.endpoint.mode {
+    match core.endpoint().mode {
         Mode::Echo => {
             match core.deflate() {
                 None => encode_into(replies, opcode, payload, None),
@@ -112,18 +108,18 @@ pub(super) fn close_for_fault(core: &Arc<ConnectionCore>, error: &ProtocolError,
 
 /// Answers a message that is too large, before the connection is closed for it.
 fn reply_too_large(core: &Arc<ConnectionCore>, error: &ProtocolError, replies: &mut Vec<u8>) {
-    if core.endpoint.mode == Mode::Protocol && error.close_code() == hauyna_websocket::CloseCode::TOO_BIG {
-        let limit = serde_json::json!({ "limit": core.endpoint.limits.message });
+    if core.endpoint().mode == Mode::Protocol && error.close_code() == hauyna_websocket::CloseCode::TOO_BIG {
+        let limit = serde_json::json!({ "limit": core.endpoint().limits.message });
         let error =
             Error::protocol(ErrorType::PayloadTooLarge, "the message is too large").with_details(limit);
-        core.hub.metrics.refuse(ErrorType::PayloadTooLarge);
+        core.hub().metrics.refuse(ErrorType::PayloadTooLarge);
         replies.extend_from_slice(&dispatch::error_frame(core, None, &error));
     }
 }
 
 /// Closes the connection because the peer broke RFC 6455.
 fn refuse(core: &Arc<ConnectionCore>, error: &ProtocolError) {
-    core.hub.metrics.protocol_errors.increment();
+    core.hub().metrics.protocol_errors.increment();
     tracing::debug!(target: "hauyna::connection", id = %core.id(), %error, "broke the protocol");
     let code = CloseCode(error.close_code().as_u16());
     core.wait_for_ordered_replies();
@@ -146,77 +142,6 @@ pub(super) fn refuse_open(core: &Arc<ConnectionCore>, error: &Error) {
     core.push_reply(dispatch::error_frame(core, None, error));
     let code = error.close_code();
     core.close(code, code.name().unwrap_or_default(), CloseReason::Failed, Backlog::Write);
-}
-
-/// What became of the subscriptions of a resumed session.
-#[derive(Clone, Copy)]
-pub(crate) struct Resumed<'a> {
-    pub(crate) subscriptions: &'a [Subscribed<'a>],
-    pub(crate) failed: &'a [FailedSubscription<'a>],
-}
-
-/// Queues the first message to a client that negotiated a sub-protocol, with the subscriptions of a resumed
-/// session. From now on the session can be resumed.
-pub(crate) fn announce_session(
-    core: &ConnectionCore,
-    resumed: Option<Resumed<'_>>,
-    expires_at: Option<SystemTime>,
-) {
-    let ms = |duration: std::time::Duration| u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
-    let heartbeat = core.endpoint.heartbeat.map(|heartbeat| HeartbeatTerms {
-        interval: ms(heartbeat.interval),
-        // The time of silence after which the connection counts as lost: the client's own ping is due after
-        // the interval, and its answer after the timeout.
-        timeout: ms(heartbeat.interval.saturating_add(heartbeat.timeout)),
-    });
-    let sessions = &core.hub.sessions;
-    let token = sessions.is_enabled().then(|| sessions.token(core.id()));
-    let terms = |token| ResumeTerms { token, window: ms(sessions.window(core)) };
-    let session = Session {
-        connection_id: &core.id().to_string(),
-        user: core.user().as_str(),
-        resumed: resumed.is_some(),
-        resume: token.as_deref().map(terms),
-        heartbeat,
-        retry: Some(core.retry_policy().terms()),
-        subscriptions: resumed.map_or(&[], |resumed| resumed.subscriptions),
-        failed: resumed.map_or(&[], |resumed| resumed.failed),
-        expires_at: expires_at.map(crate::clock::to_unix_ms),
-        expires_in: expires_at.map(crate::clock::ms_until),
-        limits: Some(SessionLimits::new(core.endpoint.limits.message as u64)),
-    };
-    let frame = frame(core, &Message::Session(session));
-    let mut outbox = core.outbox.lock();
-    outbox.push_session(frame, if token.is_some() { SessionNotice::Token } else { SessionNotice::Session });
-}
-
-/// Encodes one message as a frame for this connection.
-pub(crate) fn frame(core: &ConnectionCore, message: &Message<'_>) -> Bytes {
-    let mut frame = FrameBuilder::with_capacity(128);
-    message.encode(core.wire().encoding(), frame.payload());
-    frame.finish(core.wire().opcode())
-}
-
-/// Encodes what the application sends to this connection alone as a frame.
-pub(super) fn content_frame(core: &ConnectionCore, content: &Content) -> Bytes {
-    let mut payload = Vec::with_capacity(content.bytes().len());
-    content.encode_alone(core.wire().encoding(), &mut payload);
-    whole_frame(core, &payload)
-}
-
-/// Encodes a message of the protocol that carries a payload of the application as a frame for this
-/// connection.
-pub(super) fn message_frame(core: &ConnectionCore, message: &Message<'_>) -> Bytes {
-    let mut payload = Vec::with_capacity(128);
-    message.encode(core.wire().encoding(), &mut payload);
-    whole_frame(core, &payload)
-}
-
-fn whole_frame(core: &ConnectionCore, payload: &[u8]) -> Bytes {
-    match core.deflate() {
-        None => hauyna_websocket::encode(core.wire().opcode(), payload),
-        Some(deflate) => deflate.frame(core.wire().opcode(), payload),
-    }
 }
 
 /// The code that stands for an absent status code (RFC 6455 §7.4.1).

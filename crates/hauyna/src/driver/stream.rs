@@ -1,8 +1,8 @@
 //! Reads and writes a stream that only the connection's task may use, and finds out whether it accepts more.
 //! Part of the task in `driver`.
 
-use super::ConnectionCore;
-use super::driver::Driver;
+use super::task::Driver;
+use crate::connection::ConnectionCore;
 use crate::transport::Io;
 use std::future::{Future, poll_fn};
 use std::io::{self, IoSlice};

@@ -1,18 +1,18 @@
 //! Opens a connection: registers what a handshake has decided as a connection, and gives it its socket and
 //! its task once the handshake is answered. The router calls it once for each upgrade.
 
+use super::announce::announce_session;
 use super::callback::PendingCallback;
 use super::close::take_back_session;
-use super::core::ConnectionParts;
-use super::driver::Driver;
-use super::outbox::{Outbox, SessionNotice};
-use super::{ConnectionCore, Phase, reader};
+use super::task::Driver;
 use crate::auth::Credentials;
 use crate::close::CloseReason;
+use crate::connection::{ConnectionCore, ConnectionParts};
 use crate::contain::Contained;
 use crate::dispatch::{open_with_recovery, take_remainder};
 use crate::handler::{Context, Endpoint};
 use crate::hub::{HubCore, Place};
+use crate::outbox::{Outbox, Phase, SessionNotice};
 use crate::presence;
 use crate::session::{self, Claim};
 use crate::transport::{Link, Socket};
@@ -72,8 +72,8 @@ pub(crate) fn register(opening: Opening) -> UnopenedConnection {
         claim
     });
     if session == SessionAnnouncement::Announce && claim.is_none() {
-        reader::announce_session(&core, None, expires_at);
-        if core.endpoint.on_open.is_some() {
+        announce_session(&core, None, expires_at);
+        if core.endpoint().on_open.is_some() {
             core.await_decision(SessionNotice::Opening);
         }
     }
@@ -82,7 +82,7 @@ pub(crate) fn register(opening: Opening) -> UnopenedConnection {
     core.set_expiry(credentials.expiry);
     core.set_token(credentials.token.clone());
     hub.metrics.opened.increment();
-    core.endpoint.connections.increment();
+    core.endpoint().connections.increment();
     if let Some((code, reason)) = hub.lifecycle.close_for_newcomers() {
         core.close_with(code, reason);
     } else if hub.check_revoked(core.user(), &credentials).is_err() {
@@ -101,28 +101,29 @@ impl UnopenedConnection {
     pub(crate) fn start(mut self, link: Link) -> Arc<ConnectionCore> {
         let core = self.core.clone();
         let Link { socket, io, early } = link;
-        core.liveness.restart(core.hub.clock.tick());
+        core.liveness.restart(core.hub().clock.tick());
         let Pending { inflate, claim } = self.pending.take().expect("invariant: started once");
         // A connection that takes over a session is watched once it has the session; until then the lost
         // connection is.
         if claim.is_none() {
-            presence::watch_user(&core.hub, &core);
+            presence::watch_user(&core.hub(), &core);
             take_remainder(&core, core.id());
         }
         let is_unopened = claim.is_none() && core.is_closed_unopened();
-        let mut decoder = Decoder::new(Role::Server, core.endpoint.limits);
+        let mut decoder = Decoder::new(Role::Server, core.endpoint().limits);
         if let Some(inflate) = inflate {
             decoder = decoder.with_inflate(inflate);
         }
         let callback = match claim {
             Some(claim) => {
                 let resumed = Box::pin(session::resume(core.clone(), claim));
-                Some(PendingCallback::Open(Contained::new(&core.hub.metrics.panics, resumed)))
+                Some(PendingCallback::Open(Contained::new(&core.hub().metrics.panics, resumed)))
             }
             None => {
-                let opened = (!is_unopened).then(|| core.endpoint.call_on_open(&Context::new(core.clone())));
+                let opened =
+                    (!is_unopened).then(|| core.endpoint().call_on_open(&Context::new(core.clone())));
                 let opened = opened.flatten().map(|opened| open_with_recovery(&core, opened));
-                opened.map(|opened| PendingCallback::Open(Contained::new(&core.hub.metrics.panics, opened)))
+                opened.map(|opened| PendingCallback::Open(Contained::new(&core.hub().metrics.panics, opened)))
             }
         };
         {
@@ -175,7 +176,7 @@ impl ConnectionCore {
             }
             outbox.session_notice = SessionNotice::Token;
         }
-        self.hub.sessions.notify_decided(self.id());
+        self.hub().sessions.notify_decided(self.id());
     }
 
     /// Whether the connection was closed before it was opened. Then neither `on_open` nor `on_close` runs,

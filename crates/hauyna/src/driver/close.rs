@@ -2,12 +2,12 @@
 //! groups, and keeps its session where the client may resume it. Its own task, the sweep, and everything that
 //! closes it from outside call this.
 
-use super::outbox::{Outbox, SessionNotice};
-use super::{Backlog, Connection, ConnectionCore, Phase};
 use crate::close::{CloseReason, DepartureKind};
+use crate::connection::{Connection, ConnectionCore};
 use crate::contain;
 use crate::dispatch::keep_remainder;
 use crate::event::{SystemEvent, SystemKind};
+use crate::outbox::{Backlog, Outbox, Phase, SessionNotice};
 use crate::presence;
 use crate::session::{self, KeptSubscription, SessionContent};
 use bytes::Bytes;
@@ -26,7 +26,7 @@ impl ConnectionCore {
         backlog: Backlog,
     ) {
         if backlog == Backlog::Write {
-            self.hub.process_inline(self.shard()); // what was sent earlier goes out before the close frame
+            self.hub().process_inline(self.shard()); // what was sent earlier goes out before the close frame
         }
         let mut outbox = self.outbox.lock();
         self.note_failure(&outbox, reason);
@@ -37,7 +37,7 @@ impl ConnectionCore {
         outbox.close(close_frame_of(code, text), reason, backlog);
         self.wake(&outbox);
         if is_undecided {
-            self.hub.sessions.notify_decided(self.id()); // a client that waits with its token checks again
+            self.hub().sessions.notify_decided(self.id()); // a client that waits with its token checks again
         }
     }
 
@@ -53,7 +53,7 @@ impl ConnectionCore {
         CloseDetails { code, text, reason, backlog }: CloseDetails<'_>,
     ) {
         match backlog {
-            Backlog::Write => self.hub.process_inline(self.shard()),
+            Backlog::Write => self.hub().process_inline(self.shard()),
             Backlog::Drop => self.wait_for_ordered_replies(),
         }
         let mut outbox = self.outbox.lock();
@@ -77,7 +77,7 @@ impl ConnectionCore {
         let mut outbox = self.outbox.lock();
         let is_due = outbox.closes_when_answered && outbox.phase == Phase::Open;
         if is_due {
-            let frame = close_frame_of(CloseCode::DRAIN, self.hub.lifecycle.reason());
+            let frame = close_frame_of(CloseCode::DRAIN, self.hub().lifecycle.reason());
             outbox.close(frame, CloseReason::Drain, Backlog::Write);
         }
         is_due
@@ -151,7 +151,7 @@ fn forbid_resume(outbox: &mut Outbox, reason: CloseReason) {
     }
 }
 
-pub(super) fn close_frame_of(code: CloseCode, reason: &str) -> Bytes {
+pub(crate) fn close_frame_of(code: CloseCode, reason: &str) -> Bytes {
     close_frame(hauyna_websocket::CloseCode::new(code.0), reason)
 }
 
@@ -172,7 +172,7 @@ pub(super) fn tear_down(core: &Arc<ConnectionCore>) -> CloseNotice {
             outbox.end(CloseReason::Lost);
         }
     }
-    let hub = &core.hub;
+    let hub = &core.hub();
     let mut channels =
         core.subscriptions.lock().iter().map(|subscription| subscription.channel.name.clone()).collect();
     let (mut reason, mut is_kept, mut is_undecided) = (CloseReason::Lost, false, false);
@@ -210,7 +210,7 @@ pub(super) fn tear_down(core: &Arc<ConnectionCore>) -> CloseNotice {
     hub.limits.release(core);
     keep_remainder(core);
     hub.metrics.close(reason);
-    core.endpoint.connections.decrement();
+    core.endpoint().connections.decrement();
     hub.events.emit(SystemKind::Closed, || {
         let connection = Connection::new(core.clone());
         SystemEvent::Closed { connection, reason }

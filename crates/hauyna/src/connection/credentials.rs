@@ -2,10 +2,11 @@
 //! end. Set when the connection opens, by `refresh` and by the application. The shard's sweep closes
 //! connections that are due, and `Hub::revoke` those whose credentials are revoked.
 
-use super::{Backlog, ConnectionCore, Phase};
+use super::ConnectionCore;
 use crate::auth::{Credentials, Expiry, Identity};
 use crate::close::CloseReason;
 use crate::error::Reject;
+use crate::outbox::{Backlog, Phase};
 use hauyna_protocol::close::CloseCode;
 use std::sync::Arc;
 use std::time::SystemTime;
@@ -50,7 +51,7 @@ impl ConnectionCore {
 
     /// Removes the connection from the expiries of its shard: it is gone and need not be closed any more. The
     /// end of its credentials stays known, because it applies to its session, too.
-    pub(super) fn clear_expiry(&self) {
+    pub(crate) fn clear_expiry(&self) {
         if let Some(cold) = self.existing_cold()
             && let Some(lease) = &*cold.credentials_expiry.lock()
         {
@@ -123,7 +124,7 @@ impl ConnectionCore {
     }
 
     /// Stores the identifier of its token, or that it has none.
-    pub(super) fn set_token(&self, token: Option<Box<str>>) {
+    pub(crate) fn set_token(&self, token: Option<Box<str>>) {
         if token.is_some() || self.existing_cold().is_some() {
             *self.cold().token.lock() = token;
         }

@@ -3,9 +3,9 @@
 //! until the callback has ended. Part of the task in `driver`.
 
 use super::callback::{start_request, wait_for_room};
-use super::driver::{Driver, Next};
 use super::reader::{self, Handled};
 use super::replies::{MAX_REPLY_BYTES, flush_replies};
+use super::task::{Driver, Next};
 use crate::transport::{with_replies, with_scratch};
 use hauyna_websocket::{Event, OpCode, ProtocolError};
 use std::collections::VecDeque;

@@ -1,7 +1,7 @@
 //! Moves the replies of one connection from the handling of requests to its outbox. `driver`, `read_ahead`
 //! and `reader` call it.
 
-use super::ConnectionCore;
+use crate::connection::ConnectionCore;
 use bytes::Bytes;
 use std::sync::Arc;
 

@@ -1,8 +1,8 @@
 //! The callback that a connection waits for, and the polling of it; a panic in the application's code is
 //! contained here. Part of the task in `driver`.
 
-use super::ConnectionCore;
 use crate::answer::BoxFuture;
+use crate::connection::ConnectionCore;
 use crate::contain::{Contained, Panicked};
 use crate::dispatch::{Pending, Reply};
 use crate::error::Error;
@@ -82,9 +82,9 @@ pub(super) fn start_request(
 /// Waits for a congested shard that has to write because of this connection's requests. Returns `None` if
 /// there is none.
 pub(super) fn wait_for_room(core: &Arc<ConnectionCore>) -> Option<PendingCallback> {
-    let shard = core.hub.congested_shard_of(core)?;
+    let shard = core.hub().congested_shard_of(core)?;
     core.liveness.set_busy(true);
-    let hub = core.hub.clone();
+    let hub = core.hub().clone();
     Some(PendingCallback::AwaitRoom(Box::pin(async move { hub.wait_for_shard_room(shard).await })))
 }
 

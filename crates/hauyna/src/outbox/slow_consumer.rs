@@ -4,7 +4,7 @@
 
 use super::Outgoing;
 use super::lanes::Lanes;
-use super::outbox::OutboxFull;
+use super::queue::OutboxFull;
 use super::queued::{Gap, Queued};
 use crate::channel::{EpochTurn, SlowConsumer, Subscription, notice};
 use crate::publication::{Publication, PublicationKind};
