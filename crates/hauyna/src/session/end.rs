@@ -14,7 +14,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 /// Ends a session.
-pub(crate) fn end(hub: &Arc<HubCore>, session: LostSession) {
+pub(crate) fn end_session(hub: &Arc<HubCore>, session: LostSession) {
     let LostSession { core, content: kept, .. } = session;
     tracing::debug!(target: "hauyna::connection", id = %core.id(), "its session has ended");
     core.mark_disconnected();
@@ -102,7 +102,7 @@ fn end_each(hub: &Arc<HubCore>, taken: Vec<LostSession>) {
     }
     hub.sessions.notify_takeover_changed();
     for session in taken {
-        end(hub, session);
+        end_session(hub, session);
     }
 }
 
@@ -166,7 +166,7 @@ pub(crate) fn end_due(hub: &Arc<HubCore>) -> Due {
     match hub.sessions.due() {
         Ok(due) => {
             for session in due {
-                let _ = contain::call(&hub.metrics.panics, || end(hub, session));
+                let _ = contain::call(&hub.metrics.panics, || end_session(hub, session));
             }
             Due::Now
         }
