@@ -11,6 +11,7 @@ mod reconnect;
 mod send;
 mod subscribe_queue;
 mod subscriptions;
+mod too_large;
 mod wake_up;
 
 use crate::backoff::Backoff;

@@ -210,8 +210,10 @@ impl ClientTask {
         }
         match &mut purpose {
             Purpose::Subscribe { bytes, .. } => *bytes = message.payload.len(),
-            Purpose::Unsubscribe { channel, .. } => _ = self.server_subscriptions.remove(channel),
-            _ => {}
+            _ => self.outbox.note_other(message.payload.len()),
+        }
+        if let Purpose::Unsubscribe { channel, .. } = &purpose {
+            self.server_subscriptions.remove(channel);
         }
         socket.send(&message, &mut self.random);
         self.open_requests.insert(id, purpose);
@@ -296,7 +298,9 @@ impl ClientTask {
 
     fn answer(&mut self, id: &RequestId, answer: &Result<Box<RawValue>, String>) {
         if let Some(socket) = &mut self.current {
-            socket.send(&codec::answer(socket.encoding(), id, answer, self.max_message), &mut self.random);
+            let message = codec::answer(socket.encoding(), id, answer, self.max_message);
+            self.outbox.note_other(message.payload.len());
+            socket.send(&message, &mut self.random);
         }
     }
 
