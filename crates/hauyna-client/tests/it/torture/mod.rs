@@ -5,6 +5,7 @@
 mod again;
 mod churn;
 mod model;
+mod moves;
 
 use crate::script::script;
 use hauyna_client::protocol::RetryTerms;
