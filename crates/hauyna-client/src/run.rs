@@ -103,6 +103,9 @@ pub(crate) struct ClientTask {
     server_subscriptions: BTreeSet<String>,
     catching_up: BTreeMap<String, HeldMessages>,
     ids: u64,
+    /// The number of the first call that is the present user's: where more calls wait than the task takes at
+    /// once, those of the user before arrive later.
+    first_of_user: u64,
     /// Counts connections, so that an answer never goes out on another than its question came in on.
     generation: u64,
     backoff: Backoff,
@@ -173,6 +176,7 @@ impl ClientTask {
             server_subscriptions: BTreeSet::new(),
             catching_up: BTreeMap::new(),
             ids: 0,
+            first_of_user: 0,
             generation: 0,
             backoff,
             liveness: None,

@@ -137,7 +137,8 @@ impl ClientTask {
     pub(super) fn leave_user_before(&mut self, user: &str) {
         let is_other = self.shared.session.lock().as_ref().is_some_and(|before| before.user != user);
         if is_other && self.options.token.is_some() {
-            self.outbox.fail_asked_before(self.shared.first_after_token.load(Ordering::Relaxed));
+            self.first_of_user = self.shared.first_after_token.load(Ordering::Relaxed);
+            self.outbox.fail_asked_before(self.first_of_user);
             self.subscriptions.values_mut().for_each(|kept| kept.updated_metadata = None);
         }
     }
@@ -161,6 +162,7 @@ impl ClientTask {
     pub(super) fn handle_command(&mut self, command: Command) {
         match command {
             Command::Request(entry) if self.is_closed() => entry.fail(self.closed()),
+            Command::Request(entry) if entry.number < self.first_of_user => entry.fail(Error::Expired),
             Command::Request(entry) if entry.is_volatile && self.current.is_none() => {
                 entry.fail(Error::NotConnected);
             }
