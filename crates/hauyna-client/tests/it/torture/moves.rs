@@ -91,7 +91,8 @@ impl Server {
         session["resumed"] = json!(is_resumed);
         match is_resumed {
             true => {
-                session["subscriptions"] = self.subscriptions.iter().map(|name| entry(&json!(name))).collect()
+                session["subscriptions"] =
+                    self.subscriptions.iter().map(|name| entry(&json!(name))).collect();
             }
             false => self.subscriptions.clear(),
         }
