@@ -48,6 +48,15 @@ pub(crate) enum ServerMemory {
     Unknown,
 }
 
+/// What was the largest on a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum LargestFrame {
+    Request,
+    Subscription,
+    /// Of so many bytes.
+    Other(usize),
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Phase {
     /// Never sent.
@@ -207,20 +216,20 @@ impl Outbox {
     }
 
     /// Fails the largest request that is on its way, unless another frame has as many bytes, or a
-    /// subscription has more. Returns whether a subscription of so many bytes is the largest of all.
-    pub(crate) fn fail_largest_sent(&mut self, subscription: usize, error: Error) -> bool {
+    /// subscription has more. Returns what was the largest.
+    pub(crate) fn fail_largest_sent(&mut self, subscription: usize, error: Error) -> LargestFrame {
         let sent = self.queue.iter().enumerate().filter(|(_, queued)| matches!(queued.phase, Phase::Sent(_)));
         let largest = sent.max_by_key(|(_, queued)| queued.encoded);
-        let Some((at, queued)) = largest.filter(|(_, queued)| queued.encoded >= subscription) else {
-            return subscription > self.largest_other;
-        };
-        if queued.encoded > self.largest_other {
-            let error = if queued.may_be_done() { Error::OutcomeUnknown } else { error };
-            if let Some(entry) = self.remove(at) {
-                entry.fail(error);
-            }
+        let largest = largest.filter(|(_, queued)| queued.encoded >= subscription);
+        if largest.map_or(subscription, |(_, queued)| queued.encoded) <= self.largest_other {
+            return LargestFrame::Other(self.largest_other);
         }
-        false
+        let Some((at, queued)) = largest else { return LargestFrame::Subscription };
+        let error = if queued.may_be_done() { Error::OutcomeUnknown } else { error };
+        if let Some(entry) = self.remove(at) {
+            entry.fail(error);
+        }
+        LargestFrame::Request
     }
 
     /// Whether a refusal says nothing of it: it may have been done the first time.

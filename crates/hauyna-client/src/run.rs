@@ -73,6 +73,10 @@ pub(crate) struct ClientTask {
     next: Next,
     /// Whether the attempt under way carries the token of the session.
     is_resuming: bool,
+    /// Bytes of the `resume` on the socket that is greeted next.
+    next_resume: Option<usize>,
+    /// The same of the connection that there is, where its server may have answered before it has read it.
+    unread_resume: Option<usize>,
     session: Session,
     /// Whether a new session has begun since what was sent and cut was last judged: one that was resumed
     /// vouches for it.
@@ -159,6 +163,8 @@ impl ClientTask {
             former: None,
             next: Next::Idle,
             is_resuming: false,
+            next_resume: None,
+            unread_resume: None,
             session: Session::default(),
             needs_judgement: false,
             was_unreadable: false,

@@ -72,9 +72,12 @@ impl ClientTask {
 
     /// Says where this client stands, at once, and waits for the session.
     fn await_greeting(&mut self, mut socket: Socket, now: Instant) {
+        self.next_resume = None;
         if self.is_resuming {
             let resume = hauyna_protocol::Request::Resume { positions: self.session.positions() };
-            socket.send(&codec::encode(socket.encoding(), None, &resume), &mut self.random);
+            let message = codec::encode(socket.encoding(), None, &resume);
+            self.next_resume = Some(message.payload.len());
+            socket.send(&message, &mut self.random);
         }
         self.next = Next::Greeting(socket, after(now, self.options.connect_timeout));
     }
@@ -123,6 +126,8 @@ impl ClientTask {
             self.outbox.connection_lost();
         }
         self.forget_connection();
+        self.unread_resume = self.next_resume.take().filter(|_| !session.resumed);
+        self.outbox.note_other(self.unread_resume.unwrap_or(0));
         self.generation += 1;
         self.running_responders = 0;
         self.needs_judgement |= !session.resumed;

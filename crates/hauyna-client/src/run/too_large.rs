@@ -4,6 +4,7 @@
 use super::ClientTask;
 use super::send::Purpose;
 use crate::error::{Error, Refusal};
+use crate::outbox::LargestFrame;
 
 impl ClientTask {
     /// Fails the largest request on its way, so that the others can go on. Where something else was larger,
@@ -15,11 +16,18 @@ impl ClientTask {
         };
         let own = self.open_requests.values().filter_map(size).max();
         let (refusal, bytes) = (Refusal::too_large(None), own.as_ref().map_or(0, |own| own.0));
-        let is_own = self.outbox.fail_largest_sent(bytes, Error::Refused(refusal.clone()));
-        if let Some((_, channel, wish)) = own.filter(|_| is_own)
-            && self.is_current_request(&channel, wish)
-        {
-            self.refused(&channel, &refusal);
+        match (self.outbox.fail_largest_sent(bytes, Error::Refused(refusal.clone())), own) {
+            (LargestFrame::Subscription, Some((_, channel, wish)))
+                if self.is_current_request(&channel, wish) =>
+            {
+                self.refused(&channel, &refusal);
+            }
+            // A server that does not know the session answers before it has read `resume`, which would end
+            // each later connection, too.
+            (LargestFrame::Other(largest), _) if self.unread_resume == Some(largest) => {
+                self.session.resume = None;
+            }
+            _ => {}
         }
     }
 }
