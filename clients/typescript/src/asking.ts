@@ -30,10 +30,15 @@ export abstract class Asking extends Listening {
     return this.host.gate.pass(begin, this.#asked);
   }
 
+  /** Whether the server has it, or will have it, as far as is known: else there is nothing to end. */
+  protected mayBeThere(): boolean {
+    return this.isThere || this.#asked !== undefined;
+  }
+
   /** Asks for its end, if the server has it; or may have it, where the answer is late. */
   protected askToEnd(): Promise<unknown> {
     const end = async () => {
-      if (!this.isThere && !this.#asked) return;
+      if (!this.mayBeThere()) return;
       this.isThere = false;
       this.#asked = undefined;
       await this.host.outbox.urgent({ message: { type: "unsubscribe_channel", channel: this.name } });

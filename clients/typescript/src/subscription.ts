@@ -209,9 +209,10 @@ export class Subscription extends Asking {
 
   /** Tells the server that it was given up; without a connection there is nothing to tell. */
   async giveUp(): Promise<void> {
-    this.endings++;
+    const isAsked = this.mayBeThere();
+    if (isAsked) this.endings++;
     try {
-      await this.askToEnd();
+      if (isAsked) await this.askToEnd();
     } catch (error) {
       if (error instanceof ServerError && error.temporary) this.#isLeftBehind = true;
       this.isThere ||= !(error instanceof ServerError) || error.temporary;
@@ -219,7 +220,7 @@ export class Subscription extends Asking {
       if (!this.isGivenUp || this.endings > 1 || !(error instanceof ServerError)) return;
       if (error.temporary) return this.#after(delayAfter(error), () => this.giveUp());
     } finally {
-      this.endings--;
+      if (isAsked) this.endings--;
     }
     if (this.isGivenUp && !this.endings && this.#isLeftBehind && this.isThere) return this.giveUp(); // the earlier end was refused
     if (this.isGivenUp && !this.endings) this.isGivenUp = this.#isLeftBehind = false; // the server may subscribe this client again

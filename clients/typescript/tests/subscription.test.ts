@@ -447,3 +447,17 @@ test("a move while an end waits ends nothing that is asked for on the next conne
   await world.pass(20_000);
   expect([again.now, said().length]).toMatchObject([{ position: start }, 2]);
 });
+
+test("a subscription of the application's counts at once where the channel was wanted again and nothing is to be ended", async () => {
+  const world = new World();
+  const room = (await world.connected()).channel("room");
+  void room.subscribe().catch(() => {});
+  await settle();
+  await world.socket.refuse("subscribe_channel", "unavailable", { temporary: true });
+  void room.unsubscribe();
+  const again = fate(room.subscribe());
+  // In the same chunk of the network as what has led to this.
+  await world.socket.say({ type: "subscribed", channel: "room", ...start, recoverable: true }, message(11));
+  await world.pass(5000);
+  expect([again.now, room.position?.offset, world.socket.all("subscribe_channel").length]).toMatchObject([{ position: start }, 11, 1]);
+});
