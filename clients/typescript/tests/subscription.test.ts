@@ -461,3 +461,18 @@ test("a subscription of the application's counts at once where the channel was w
   await world.pass(5000);
   expect([again.now, room.position?.offset, world.socket.all("subscribe_channel").length]).toMatchObject([{ position: start }, 11, 1]);
 });
+
+test.each([0, 1, 2, 3])("a channel that is wanted again %d moments after its answer is asked for behind its end", async (moments) => {
+  const world = new World();
+  const room = (await world.connected()).channel("room");
+  void room.subscribe().catch(() => {});
+  await settle();
+  void room.unsubscribe();
+  await settle();
+  const { id } = world.socket.last("subscribe_channel");
+  world.socket.onmessage?.({ data: JSON.stringify({ type: "ack", id, data: { channel: "room", ...start, recoverable: true } }) } as never);
+  for (let n = 0; n < moments; n++) await undefined;
+  void room.subscribe();
+  await settle();
+  expect(world.socket.heard.map(({ type }) => type)).toEqual(["subscribe_channel", "unsubscribe_channel", "subscribe_channel"]);
+});
