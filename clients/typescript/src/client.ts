@@ -285,11 +285,13 @@ export class Client<T extends Contract = Contract> {
 
   #changed(state: State): void {
     if (state.name === "connected") {
-      const { isGuest, number } = this.shown();
+      const shown = this.shown();
+      const { isGuest, number } = shown;
       const isOther = this.#info && this.#info.user !== state.session.user;
       // Guests get another name with each session.
       if (isOther && !(isGuest && this.#shown.wasGuest)) this.#session.leave(number);
       this.#shown.wasGuest = isGuest;
+      this.#shown.isNew = shown.isNew = false;
       this.#info = state.session;
     } else this.#cancelRefresh();
     if (state.name === "closed") {
@@ -301,7 +303,7 @@ export class Client<T extends Contract = Contract> {
   }
 
   /** Whether the session that has begun is one without credentials, and the last request before they were there. */
-  protected shown(): Pick<Shown, "isGuest" | "number"> {
+  protected shown(): Shown {
     return this.#shown;
   }
 

@@ -7,15 +7,18 @@ export interface Shown {
   /** The last request before they were there. */
   number: number;
   token?: string | undefined;
-  /** The client was closed since: what was asked before has failed, and what follows is for the next credentials. */
+  /**
+   * The client was closed, and has had neither credentials nor a session since: what was asked before has failed, and
+   * what follows is for the next credentials.
+   */
   isNew: boolean;
 }
 
-/** Takes the credentials that are there now. They may have waited for the next user to sign in: `last` is the last request. */
+/** Takes the credentials that are there now, which may have waited for the next user to sign in, after the request `last`. */
 export function show(shown: Shown, token: string | undefined, last: number): void {
   shown.isGuest = token === undefined;
   // The same credentials are the same user's, however often they are asked for.
   if (!shown.isNew && token !== shown.token) shown.number = last;
   shown.token = token;
-  shown.isNew = false;
+  shown.isNew &&= token === undefined;
 }

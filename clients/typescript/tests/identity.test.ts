@@ -167,3 +167,21 @@ test("a token that was asked for before the client was closed is not taken for t
   await world.socket.accept({ user: "bob", connection_id: "c-2" });
   expect([own.now, world.socket.all("private").length]).toEqual(["pending", 1]);
 });
+
+test("what a guest has asked since the client was closed is not sent as the user who signs in", async () => {
+  const world = new World();
+  let token: string | undefined = "ana";
+  const client = await world.connected({ getToken: () => token }, { resume: { token: "t" } });
+  client.close();
+  token = undefined;
+  void client.connect();
+  await settle();
+  await world.socket.accept({ user: "guest-1", connection_id: "c-2" });
+  await world.socket.drop();
+  const before = fate(client.sendToUser("eve", "of a guest"));
+  token = "bob";
+  client.reconnect();
+  await settle();
+  await world.socket.accept({ user: "bob", connection_id: "c-3" });
+  expect([before.now, world.socket.all("private")]).toEqual(["expired", []]);
+});

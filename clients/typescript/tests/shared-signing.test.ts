@@ -152,3 +152,17 @@ test("what the next user asks of a page that was closed is sent as theirs, thoug
   const sent = server.sent.filter(({ message }) => message.type === "private").map(({ user, message }) => [user, message["message"]]);
   expect([page.client.user, before.now, own.now, sent.at(-1)]).toEqual(["bob", "outcome_unknown", "done", ["bob", "after"]]);
 });
+
+test("what the next user asks of a page that was closed is sent as theirs, though another page is still the former user's", async () => {
+  const { server, browser } = withTokens();
+  const other = await browser.connected({ getToken: () => "ana-1" });
+  let token = "ana-2";
+  const page = await browser.connected({ getToken: () => token });
+  page.client.close();
+  token = "bob-1";
+  void page.client.connect();
+  const own = fate(page.client.sendToUser("eve", "after"));
+  await browser.pass(20_000);
+  const sent = server.sent.filter(({ message }) => message.type === "private").map(({ user, message }) => [user, message["message"]]);
+  expect([other.client.user, page.client.user, own.now, sent]).toEqual(["ana", "bob", "done", [["bob", "after"]]]);
+});
