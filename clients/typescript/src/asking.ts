@@ -1,6 +1,6 @@
 // What the server is asked of one subscription, one request after the other. The end of one that it has not
-// answered waits for the answer: a server that refuses the subscription refuses its end, too, and counts that as an
-// error of this client.
+// answered waits for the answer: a server that refuses the subscription refuses its end, too, and counts that as
+// an error of this client.
 
 import type { ServerError } from "./error.js";
 import { Listening } from "./listening.js";
@@ -10,7 +10,10 @@ import type { Urgent } from "./outbox.js";
 export abstract class Asking extends Listening {
   /** The server has it, as far as this client has heard; or may have it, since the answer was lost. */
   isThere = false;
-  /** The last request for it on this connection. The next one waits for the answer, behind an end that waits for it, too. */
+  /**
+   * The last request for it on this connection. The next one waits for the answer, behind an end that waits for it,
+   * too.
+   */
   #asked: Promise<unknown> | undefined;
   /** The server has not answered it. */
   #isOpen = false;

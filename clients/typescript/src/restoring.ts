@@ -21,8 +21,8 @@ export class Gate {
   }
 
   /**
-   * Runs it when there is a place, and not before `former` is settled or late; fails where the connection is lost
-   * before.
+   * Runs it when there is a place, and not before `former` is settled or late; fails where the connection is
+   * lost before.
    */
   async pass<T>(ask: () => Promise<T>, former?: Promise<unknown>): Promise<T> {
     const turn = this.#turn;

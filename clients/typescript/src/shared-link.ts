@@ -58,7 +58,7 @@ class Link {
   isThere = true;
   /** The attempt has not asked for credentials, since the worker does. */
   isTokenSkipped = false;
-  /** The credentials that the page has given last when it was asked for those of a session, and not for new ones of the same. */
+  /** The credentials that the page has given last for a session, and not to renew those of one. */
   readonly shown: Shown = { isGuest: true, number: 0, isNew: false };
   /** Returns the number of the last request of the page's client. */
   lastRequest = () => 0;
