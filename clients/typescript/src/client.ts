@@ -27,6 +27,7 @@ import { type Logger, consoleLogger } from "./logger.js";
 import { Outbox, type OutboxLimits, type RequestOptions } from "./outbox.js";
 import { type ErrorMessage, type ServerMessage, type SessionMessage, typeOf } from "./protocol.js";
 import { Session } from "./session.js";
+import { type Shown, show } from "./shown.js";
 import type { WebSocketConstructor } from "./socket.js";
 import { positionOf } from "./filling.js";
 import { type AbortSignalLike, type UrlLike, absolute, onAbort } from "./standard.js";
@@ -84,8 +85,8 @@ export class Client<T extends Contract = Contract> {
   #isClosing = false;
   #info: SessionInfo | undefined;
   #cancelRefresh = () => {};
-  /** The credentials shown last: whether there were any, and what had been asked before they were there. */
-  #shown = { isGuest: true, wasGuest: true, number: 0 };
+  /** The credentials shown last, and whether those before them were none. */
+  #shown: Shown & { wasGuest: boolean } = { isGuest: true, wasGuest: true, number: 0, isNew: false };
 
   /** `url` may be relative to the page. Nothing happens before {@link connect}. */
   constructor(url: string | UrlLike, options: ClientOptions = {}) {
@@ -284,20 +285,25 @@ export class Client<T extends Contract = Contract> {
 
   #changed(state: State): void {
     if (state.name === "connected") {
-      const { isGuest, number } = this.shown();
+      const shown = this.shown();
+      const { isGuest, number } = shown;
       const isOther = this.#info && this.#info.user !== state.session.user;
       // Guests get another name with each session.
       if (isOther && !(isGuest && this.#shown.wasGuest)) this.#session.leave(number);
       this.#shown.wasGuest = isGuest;
+      this.#shown.isNew = shown.isNew = false;
       this.#info = state.session;
     } else this.#cancelRefresh();
-    if (state.name === "closed") this.#session.close(state.error);
-    else this.#outbox.closed = undefined;
+    if (state.name === "closed") {
+      this.#session.close(state.error);
+      // Replaced: what is still being asked for is for what was asked before.
+      if (state.error.kind === "closed") this.#shown = { ...this.#shown, isNew: true };
+    } else this.#outbox.closed = undefined;
     this.#listeners.emit("state", state, () => state === this.state);
   }
 
   /** Whether the session that has begun is one without credentials, and the last request before they were there. */
-  protected shown(): { readonly isGuest: boolean; readonly number: number } {
+  protected shown(): Shown {
     return this.#shown;
   }
 
@@ -310,8 +316,7 @@ export class Client<T extends Contract = Contract> {
     // Another one takes its place where another attempt asks before these are here.
     const shown = (this.#shown = { ...this.#shown });
     const token = await this.#options.getToken?.(context);
-    shown.isGuest = token === undefined;
-    shown.number = this.number(); // only now: it may have waited for the next user to sign in
+    show(shown, token, this.number());
     return token;
   }
 

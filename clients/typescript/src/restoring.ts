@@ -20,9 +20,19 @@ export class Gate {
     this.#environment = environment;
   }
 
-  /** Runs it when there is a place; fails where the connection is lost before. */
-  pass<T>(ask: () => Promise<T>): Promise<T> {
+  /**
+   * Runs it when there is a place, and not before `former` is settled or late; fails where the connection is
+   * lost before.
+   */
+  async pass<T>(ask: () => Promise<T>, former?: Promise<unknown>): Promise<T> {
     const turn = this.#turn;
+    if (former) {
+      let cancel = () => {};
+      const late = new Promise<void>((resolve) => (cancel = this.#environment.after(ANSWER, resolve)));
+      await Promise.race([former.catch(() => {}), late]);
+      cancel();
+      if (turn !== this.#turn) throw unconnected();
+    }
     return new Promise((resolve, reject) => {
       this.#waiting.push(async () => {
         if (turn !== this.#turn) return reject(unconnected());
@@ -78,3 +88,5 @@ export class Gate {
 
 /** Requests that are under way at a time. */
 const AT_ONCE = 16;
+/** Milliseconds for the answer to a request that another one waits for. */
+const ANSWER = 10_000;

@@ -5,6 +5,7 @@ import { Client, type ClientOptions, type Contract, type Signal, type UrlLike, t
 import { type PortLike, type SharedHost, hold, whenReleased } from "./shared-host.js";
 import { type FromPage, type FromWorker, type Settings, VERSION } from "./shared-port.js";
 import type { SharedWorkerLike } from "./shared.js";
+import { type Shown, show } from "./shown.js";
 
 type PageOptions = Omit<ClientOptions, "WebSocket" | "environment">;
 
@@ -45,7 +46,7 @@ class LinkedClient<T extends Contract> extends Client<T> {
   }
 
   protected override shown() {
-    return this.#link && !this.#link.isBroken ? this.#link : super.shown();
+    return this.#link && !this.#link.isBroken ? this.#link.shown : super.shown();
   }
 }
 
@@ -57,11 +58,8 @@ class Link {
   isThere = true;
   /** The attempt has not asked for credentials, since the worker does. */
   isTokenSkipped = false;
-  /** The page has given no credentials when it was asked last for those of a session, and not for new ones of the same. */
-  isGuest = true;
-  /** The credentials that the page has given last for a session, and its last request before they were there. */
-  #given: string | undefined;
-  number = 0;
+  /** The credentials that the page has given last for a session, and not to renew those of one. */
+  readonly shown: Shown = { isGuest: true, number: 0, isNew: false };
   /** Returns the number of the last request of the page's client. */
   lastRequest = () => 0;
   readonly WebSocket: WebSocketConstructor;
@@ -111,6 +109,9 @@ class Link {
     return () => {
       this.#watchers.delete(listener);
       off();
+      // Closed: what is still being asked for is for what was asked before.
+      this.shown.isNew = true;
+      this.#tokenAsked = 0;
       this.say({ say: "close", socket: 0 });
     };
   }
@@ -229,12 +230,7 @@ class Link {
     }
     // Another worker may have asked under the same number, after somebody else has signed in.
     if (port !== this.#port) return;
-    if (!hasFailed && !isRefresh && id === this.#tokenAsked) {
-      this.isGuest = token === undefined;
-      // The same credentials are the same user's, however often they are asked for.
-      if (token !== this.#given) this.number = this.lastRequest();
-      this.#given = token;
-    }
+    if (!hasFailed && !isRefresh && id === this.#tokenAsked) show(this.shown, token, this.lastRequest());
     this.say({ say: "token", id, token, hasFailed });
   }
 

@@ -1,6 +1,7 @@
 // The subscription behind a channel, with its position: it decides of each message whether it is new, and after each
 // reconnect and each gap whether anything is missing. Never silent about it.
 
+import { Asking } from "./asking.js";
 import { delayAfter } from "./backoff.js";
 import type { ChannelState, Gap, Published, PublishOptions, SubscribeOptions, Subscribed } from "./channel.js";
 import { EventSender } from "./client-events.js";
@@ -8,13 +9,12 @@ import { HauynaError, ServerError, quiet } from "./error.js";
 import { type Dropped, type Filling, type HistoryAnswer, KEPT, TOKEN, UNKNOWN, defined, distance, isNumber, positionOf } from "./filling.js";
 import type { ChannelHost } from "./host.js";
 import { on } from "./listeners.js";
-import { Listening } from "./listening.js";
 import { Roster } from "./presence.js";
 import { type Position, type RecoveryReason, type ServerMessage, type SubscriptionEntry, typeOf } from "./protocol.js";
 import { Shares } from "./shares.js";
 
 /** What a client knows of one channel. */
-export class Subscription extends Listening {
+export class Subscription extends Asking {
   /** As the client's. */
   readonly __v_skip = true;
   readonly presence: Roster;
@@ -25,8 +25,6 @@ export class Subscription extends Listening {
   /** The application has given it up, and the server may not know yet; or has refused to end it, and it is wanted again. */
   isGivenUp = false;
   #isLeftBehind = false;
-  /** The server may have it, as far as this client has asked or heard. What it does not have need not be ended. */
-  isThere = false;
   /** How often the server has been asked to end it, and has not answered: what it says of a subscription is about that one. */
   endings = 0;
   /** A session began again: whether it knows what was sent here before is not known yet. Outlives connections. */
@@ -129,13 +127,14 @@ export class Subscription extends Listening {
       const message = { type: "subscribe_channel", channel: this.name, metadata, recover, token };
       // Messages may be right behind the answer.
       const take = (entry: unknown) => {
+        this.isThere = true;
         if (turn === this.#turn) return this.established(entry as SubscriptionEntry, recover);
         // The application's server has ended one of its own meanwhile, and this client knows of no other.
         if (this.state.name !== "unsubscribed" || this.isGivenUp) return;
-        this.isGivenUp = this.isThere = true;
+        this.isGivenUp = true;
         void this.giveUp();
       };
-      await this.host.gate.pass(async () => turn === this.#turn && (this.isThere = true) && this.host.outbox.urgent({ message, timeout: Infinity, take }));
+      await this.askToBegin(() => turn === this.#turn, { message, timeout: Infinity, take });
     } catch (error) {
       const wasTooLarge = turn + 1 === this.#turn && this.state.name === "subscribing" && (error as Partial<ServerError>).type === "payload_too_large";
       if (turn === this.#turn || wasTooLarge) this.#failed(error); // sent again, it would end the next connection, too
@@ -183,6 +182,7 @@ export class Subscription extends Listening {
 
   /** The connection is lost. */
   lost(): void {
+    this.loseAnswer();
     this.#reset();
     if (this.state.name === "subscribed") this.#wasLive = true;
     if (this.state.name !== "unsubscribed") this.#become({ name: "subscribing" });
@@ -209,13 +209,10 @@ export class Subscription extends Listening {
 
   /** Tells the server that it was given up; without a connection there is nothing to tell. */
   async giveUp(): Promise<void> {
-    this.endings++;
+    const isAsked = this.mayBeThere();
+    if (isAsked) this.endings++;
     try {
-      await this.host.gate.pass(async () => {
-        if (!this.isThere) return;
-        this.isThere = false;
-        await this.host.outbox.urgent({ message: { type: "unsubscribe_channel", channel: this.name } });
-      });
+      if (isAsked) await this.askToEnd();
     } catch (error) {
       if (error instanceof ServerError && error.temporary) this.#isLeftBehind = true;
       this.isThere ||= !(error instanceof ServerError) || error.temporary;
@@ -223,7 +220,7 @@ export class Subscription extends Listening {
       if (!this.isGivenUp || this.endings > 1 || !(error instanceof ServerError)) return;
       if (error.temporary) return this.#after(delayAfter(error), () => this.giveUp());
     } finally {
-      this.endings--;
+      if (isAsked) this.endings--;
     }
     if (this.isGivenUp && !this.endings && this.#isLeftBehind && this.isThere) return this.giveUp(); // the earlier end was refused
     if (this.isGivenUp && !this.endings) this.isGivenUp = this.#isLeftBehind = false; // the server may subscribe this client again

@@ -48,6 +48,15 @@ pub(crate) enum ServerMemory {
     Unknown,
 }
 
+/// What was the largest on a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum LargestFrame {
+    Request,
+    Subscription,
+    /// Of so many bytes.
+    Other(usize),
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Phase {
     /// Never sent.
@@ -108,6 +117,9 @@ pub(crate) struct Outbox {
     sent: usize,
     /// Where the one is that was given last to be sent.
     last: usize,
+    /// Bytes of the largest frame on this connection that was no request of the application, or one that was
+    /// not answered in time.
+    largest_other: usize,
     bytes: usize,
     max_requests: usize,
     max_bytes: usize,
@@ -115,7 +127,7 @@ pub(crate) struct Outbox {
 
 impl Outbox {
     pub(crate) const fn new(max_requests: usize, max_bytes: usize) -> Self {
-        Self { queue: VecDeque::new(), sent: 0, last: 0, bytes: 0, max_requests, max_bytes }
+        Self { queue: VecDeque::new(), sent: 0, last: 0, largest_other: 0, bytes: 0, max_requests, max_bytes }
     }
 
     /// Appends a request under an id that is unique in the client.
@@ -198,18 +210,26 @@ impl Outbox {
         self.remove(self.last)
     }
 
-    /// Fails the largest request that is on its way, unless something else of so many bytes is. Returns
-    /// whether it did.
-    pub(crate) fn fail_largest_sent(&mut self, other: usize, error: Error) -> bool {
+    /// Notes a frame that is no request of the application.
+    pub(crate) fn note_other(&mut self, bytes: usize) {
+        self.largest_other = self.largest_other.max(bytes);
+    }
+
+    /// Fails the largest request that is on its way, unless another frame has as many bytes, or a
+    /// subscription has more. Returns what was the largest.
+    pub(crate) fn fail_largest_sent(&mut self, subscription: usize, error: Error) -> LargestFrame {
         let sent = self.queue.iter().enumerate().filter(|(_, queued)| matches!(queued.phase, Phase::Sent(_)));
-        let largest =
-            sent.max_by_key(|(_, queued)| queued.encoded).filter(|(_, queued)| queued.encoded >= other);
-        let Some((at, queued)) = largest else { return false };
+        let largest = sent.max_by_key(|(_, queued)| queued.encoded);
+        let largest = largest.filter(|(_, queued)| queued.encoded >= subscription);
+        if largest.map_or(subscription, |(_, queued)| queued.encoded) <= self.largest_other {
+            return LargestFrame::Other(self.largest_other);
+        }
+        let Some((at, queued)) = largest else { return LargestFrame::Subscription };
         let error = if queued.may_be_done() { Error::OutcomeUnknown } else { error };
         if let Some(entry) = self.remove(at) {
             entry.fail(error);
         }
-        true
+        LargestFrame::Request
     }
 
     /// Whether a refusal says nothing of it: it may have been done the first time.
@@ -225,7 +245,7 @@ impl Outbox {
 
     /// The connection is lost. What may not be repeated fails now, whatever the next one brings.
     pub(crate) fn connection_lost(&mut self) {
-        self.sent = 0;
+        (self.sent, self.largest_other) = (0, 0);
         for queued in &mut self.queue {
             if matches!(queued.phase, Phase::Sent(_)) {
                 queued.phase = Phase::Interrupted;
@@ -265,6 +285,9 @@ impl Outbox {
 
     /// Fails what has waited, or has been on its way, for too long.
     pub(crate) fn expire(&mut self, now: Moment) {
+        let is_late = |queued: &&Queued| matches!(queued.phase, Phase::Sent(end) if now.instant >= end);
+        let late = self.queue.iter().filter(is_late).map(|queued| queued.encoded).max();
+        self.note_other(late.unwrap_or(0));
         self.fail_matching(|queued| match queued.phase {
             Phase::Waiting if now.instant >= queued.entry.expires => Some(Error::Expired),
             Phase::Interrupted if now.instant >= queued.entry.expires || queued.may_repeat_itself(now) => {
@@ -289,6 +312,7 @@ impl Outbox {
 
     /// The client is closed: everything fails. What was on its way may have been done.
     pub(crate) fn close(&mut self, error: &Error) {
+        self.largest_other = 0;
         self.fail_matching(|queued| match queued.phase {
             Phase::Waiting => Some(error.clone()),
             Phase::Sent(_) | Phase::Interrupted => Some(Error::OutcomeUnknown),

@@ -11,6 +11,7 @@ mod reconnect;
 mod send;
 mod subscribe_queue;
 mod subscriptions;
+mod too_large;
 mod wake_up;
 
 use crate::backoff::Backoff;
@@ -72,6 +73,10 @@ pub(crate) struct ClientTask {
     next: Next,
     /// Whether the attempt under way carries the token of the session.
     is_resuming: bool,
+    /// Bytes of the `resume` on the socket that is greeted next.
+    next_resume: Option<usize>,
+    /// The same of the connection that there is, where its server may have answered before it has read it.
+    unread_resume: Option<usize>,
     session: Session,
     /// Whether a new session has begun since what was sent and cut was last judged: one that was resumed
     /// vouches for it.
@@ -102,6 +107,9 @@ pub(crate) struct ClientTask {
     server_subscriptions: BTreeSet<String>,
     catching_up: BTreeMap<String, HeldMessages>,
     ids: u64,
+    /// The number of the first call that is the present user's: where more calls wait than the task takes at
+    /// once, those of the user before arrive later.
+    first_of_user: u64,
     /// Counts connections, so that an answer never goes out on another than its question came in on.
     generation: u64,
     backoff: Backoff,
@@ -155,6 +163,8 @@ impl ClientTask {
             former: None,
             next: Next::Idle,
             is_resuming: false,
+            next_resume: None,
+            unread_resume: None,
             session: Session::default(),
             needs_judgement: false,
             was_unreadable: false,
@@ -172,6 +182,7 @@ impl ClientTask {
             server_subscriptions: BTreeSet::new(),
             catching_up: BTreeMap::new(),
             ids: 0,
+            first_of_user: 0,
             generation: 0,
             backoff,
             liveness: None,

@@ -288,6 +288,12 @@ impl Socket {
                 return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
             }
             self.written += wrote;
+            // Else what a stream has taken that is always behind would stay in memory. Moves no more bytes
+            // than were taken.
+            if self.written >= MAX_WRITE_BYTES.max(self.write_buffer.len() - self.written) {
+                self.write_buffer.drain(..self.written);
+                self.written = 0;
+            }
         }
         self.write_buffer.clear();
         self.written = 0;
@@ -349,3 +355,46 @@ const MAX_WRITE_BYTES: usize = 64 << 10;
 /// Bytes that may wait for the socket before nothing more is read: more than the answers that may be open at
 /// once.
 const MAX_MESSAGES: usize = 8 << 20;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::task::Waker;
+    use tokio::io::AsyncRead as _;
+
+    #[test]
+    fn a_stream_that_never_takes_everything_costs_no_more_memory_than_waits() {
+        let (near, mut far) = tokio::io::duplex(10_000);
+        let mut socket = Socket {
+            stream: Box::new(near),
+            decoder: Decoder::new(Role::Client, Limits::default()),
+            encoding: Encoding::Json,
+            messages: VecDeque::new(),
+            messages_read_at: false,
+            write_buffer: Vec::new(),
+            written: 0,
+            ping: None,
+            end: None,
+            buffer: vec![0; READ_BYTES].into_boxed_slice(),
+        };
+        let mut random = Random::new(Some(7));
+        let message = Encoded { opcode: OpCode::Text, payload: vec![b'x'; 8_000] };
+        let mut context = Context::from_waker(Waker::noop());
+        let (mut bytes, mut read) = ([0; 4_096], 0);
+        for _ in 0..1_000 {
+            while socket.has_room() {
+                socket.send(&message, &mut random);
+            }
+            let _ = socket.poll(&mut context, &mut random);
+            let mut buffer = ReadBuf::new(&mut bytes);
+            let _ = Pin::new(&mut far).poll_read(&mut context, &mut buffer);
+            read += buffer.filled().len();
+        }
+        assert!(read > 3_000_000, "{read}");
+        assert!(
+            socket.write_buffer.len() < 4 * MAX_WRITE_BYTES,
+            "{} bytes are kept",
+            socket.write_buffer.len()
+        );
+    }
+}

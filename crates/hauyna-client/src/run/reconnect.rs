@@ -1,12 +1,11 @@
 //! Coming and going: attempts, greetings, losses, hand-overs to another node, and the end. Part of the task.
 
 use super::ClientTask;
-use super::send::Purpose;
 use super::subscribe_queue::RESTORE_TIMEOUT;
 use crate::client::{SessionInfo, State};
 use crate::clock::after;
 use crate::codec;
-use crate::error::{Closed, Error, Refusal};
+use crate::error::{Closed, Error};
 use crate::liveness::Liveness;
 use crate::logger;
 use crate::socket::{AttemptFailure, ConnectionLoss, Socket, SocketOptions};
@@ -73,9 +72,12 @@ impl ClientTask {
 
     /// Says where this client stands, at once, and waits for the session.
     fn await_greeting(&mut self, mut socket: Socket, now: Instant) {
+        self.next_resume = None;
         if self.is_resuming {
             let resume = hauyna_protocol::Request::Resume { positions: self.session.positions() };
-            socket.send(&codec::encode(socket.encoding(), None, &resume), &mut self.random);
+            let message = codec::encode(socket.encoding(), None, &resume);
+            self.next_resume = Some(message.payload.len());
+            socket.send(&message, &mut self.random);
         }
         self.next = Next::Greeting(socket, after(now, self.options.connect_timeout));
     }
@@ -124,6 +126,8 @@ impl ClientTask {
             self.outbox.connection_lost();
         }
         self.forget_connection();
+        self.unread_resume = self.next_resume.take().filter(|_| !session.resumed);
+        self.outbox.note_other(self.unread_resume.unwrap_or(0));
         self.generation += 1;
         self.running_responders = 0;
         self.needs_judgement |= !session.resumed;
@@ -154,22 +158,6 @@ impl ClientTask {
         self.restore_by = Some(after(now, self.shared.timeout.max(RESTORE_TIMEOUT)));
         self.restored_lapse_at = self.restore_by;
         self.set_state(State::Connected);
-    }
-
-    /// The connection ended because a message was too large: its request fails, so that the others can go on.
-    fn give_up_largest(&mut self) {
-        let size = |purpose: &Purpose| match purpose {
-            Purpose::Subscribe { channel, bytes, .. } => Some((*bytes, channel.clone())),
-            _ => None,
-        };
-        let own = self.open_requests.values().filter_map(size).max();
-        let (refusal, bytes) = (Refusal::too_large(None), own.as_ref().map_or(0, |own| own.0));
-        if self.outbox.fail_largest_sent(bytes, Error::Refused(refusal.clone())) {
-            return;
-        }
-        if let Some((_, channel)) = own {
-            self.refused(&channel, &refusal);
-        }
     }
 
     /// Subscriptions of the server's that it has had the time to take up again, and has not, are over.

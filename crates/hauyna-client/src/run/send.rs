@@ -137,7 +137,8 @@ impl ClientTask {
     pub(super) fn leave_user_before(&mut self, user: &str) {
         let is_other = self.shared.session.lock().as_ref().is_some_and(|before| before.user != user);
         if is_other && self.options.token.is_some() {
-            self.outbox.fail_asked_before(self.shared.first_after_token.load(Ordering::Relaxed));
+            self.first_of_user = self.shared.first_after_token.load(Ordering::Relaxed);
+            self.outbox.fail_asked_before(self.first_of_user);
             self.subscriptions.values_mut().for_each(|kept| kept.updated_metadata = None);
         }
     }
@@ -161,6 +162,7 @@ impl ClientTask {
     pub(super) fn handle_command(&mut self, command: Command) {
         match command {
             Command::Request(entry) if self.is_closed() => entry.fail(self.closed()),
+            Command::Request(entry) if entry.number < self.first_of_user => entry.fail(Error::Expired),
             Command::Request(entry) if entry.is_volatile && self.current.is_none() => {
                 entry.fail(Error::NotConnected);
             }
@@ -210,8 +212,10 @@ impl ClientTask {
         }
         match &mut purpose {
             Purpose::Subscribe { bytes, .. } => *bytes = message.payload.len(),
-            Purpose::Unsubscribe { channel, .. } => _ = self.server_subscriptions.remove(channel),
-            _ => {}
+            _ => self.outbox.note_other(message.payload.len()),
+        }
+        if let Purpose::Unsubscribe { channel, .. } = &purpose {
+            self.server_subscriptions.remove(channel);
         }
         socket.send(&message, &mut self.random);
         self.open_requests.insert(id, purpose);
@@ -296,7 +300,9 @@ impl ClientTask {
 
     fn answer(&mut self, id: &RequestId, answer: &Result<Box<RawValue>, String>) {
         if let Some(socket) = &mut self.current {
-            socket.send(&codec::answer(socket.encoding(), id, answer, self.max_message), &mut self.random);
+            let message = codec::answer(socket.encoding(), id, answer, self.max_message);
+            self.outbox.note_other(message.payload.len());
+            socket.send(&message, &mut self.random);
         }
     }
 

@@ -1,6 +1,6 @@
 //! Attempts: their delays, tokens, ends, and the silence that begins them. Scripted, on a paused clock.
 
-use crate::script::{Subscribed, script, session, subscribed};
+use crate::script::{EPOCH, Subscribed, script, session, subscribed};
 use crate::support::reach;
 use hauyna_client::protocol::RetryTerms;
 use hauyna_client::{Client, Closed, Error, InvalidUrl, State};
@@ -299,6 +299,86 @@ async fn a_repetition_that_is_too_large_on_the_way_says_nothing_of_the_first_tim
     peer.close(1009).await;
     let error = publishing.await.unwrap().unwrap_err();
     assert!(matches!(error, Error::OutcomeUnknown), "it may have been published: {error}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_message_without_an_answer_that_was_too_large_on_the_way_fails_no_smaller_request() {
+    let (mut script, builder) = script();
+    let dump = |(): ()| async { Ok::<_, String>("x".repeat(9_000)) };
+    let client = builder.on_request("dump", dump).connect().unwrap();
+    let room = client.channel::<String>("a");
+    let mut peer = script.greet("one").await;
+    let entry = json!({ "channel": "a", "epoch": EPOCH, "offset": 1, "recoverable": true, "recovered": true,
+        "client_events": { "drawing": 10 } });
+    let subscribing = tokio::spawn(room.subscribe().into_future());
+    let request = peer.expect("subscribe_channel").await;
+    peer.ack(&request, entry.clone()).await;
+    subscribing.await.unwrap().unwrap().keep();
+    for kind in ["client_event", "ack"] {
+        let publishing = tokio::spawn(room.publish(&"small".to_owned()).into_future());
+        peer.expect("channel_message").await;
+        match kind {
+            "client_event" => room.send("drawing", &"x".repeat(9_000)).unwrap(),
+            _ => peer.send(json!({ "type": "request", "id": "q", "event": "dump", "data": null })).await,
+        }
+        peer.expect(kind).await;
+        peer.close(1009).await;
+        peer = script.accept().await;
+        peer.expect("resume").await;
+        let mut session = session(kind);
+        (session["resumed"], session["subscriptions"]) = (json!(true), json!([entry]));
+        peer.send(session).await;
+        let request = peer.expect("channel_message").await;
+        peer.ack(&request, json!({ "epoch": EPOCH, "offset": 2 })).await;
+        assert_eq!(publishing.await.unwrap().unwrap().unwrap().offset, 2, "{kind}");
+    }
+    // On another connection, what was sent before says nothing.
+    let publishing = tokio::spawn(room.publish(&"x".repeat(8_000)).into_future());
+    peer.expect("channel_message").await;
+    peer.close(1009).await;
+    let error = publishing.await.unwrap().unwrap_err();
+    assert_eq!(error.error_type(), Some(hauyna_client::protocol::ErrorType::PayloadTooLarge));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_request_whose_time_was_up_and_that_was_too_large_fails_no_smaller_one() {
+    let (mut script, builder) = script();
+    let client = builder.connect().unwrap();
+    let mut peer = script.greet("one").await;
+    let data = json!({ "text": "x".repeat(9_000) });
+    let large = client.request::<()>("large", &data).timeout(Duration::from_secs(1));
+    assert!(matches!(large.await, Err(Error::Timeout)));
+    peer.expect("large").await;
+    let small = tokio::spawn(client.request::<()>("small", &json!({})).repeatable().into_future());
+    peer.expect("small").await;
+    peer.close(1009).await;
+    let mut peer = script.greet("two").await;
+    peer.expect("resume").await;
+    let request = peer.expect("small").await;
+    peer.ack(&request, json!(null)).await;
+    small.await.unwrap().unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_subscription_given_up_that_was_too_large_does_not_fail_the_next_one() {
+    let (mut script, builder) = script();
+    let client = builder.connect().unwrap();
+    let mut peer = script.greet("one").await;
+    let room = client.channel::<u64>("a");
+    let metadata = json!({ "text": "x".repeat(3_000) });
+    let given_up = tokio::spawn(room.subscribe().metadata(&metadata).into_future());
+    peer.expect("subscribe_channel").await;
+    let own = room.clone();
+    let ending = tokio::spawn(async move { own.unsubscribe().await });
+    assert!(matches!(given_up.await.unwrap(), Err(Error::Unsubscribed)));
+    let subscribing = tokio::spawn(room.subscribe().into_future());
+    tokio::time::advance(Duration::from_millis(1)).await;
+    peer.close(1009).await;
+    ending.await.unwrap().unwrap();
+    let mut peer = script.greet("two").await;
+    peer.expect("resume").await;
+    peer.subscribe("a", 1).await;
+    subscribing.await.unwrap().unwrap().keep();
 }
 
 #[tokio::test(start_paused = true)]

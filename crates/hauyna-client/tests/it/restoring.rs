@@ -1,7 +1,7 @@
 //! Coming back with many channels: a few subscriptions are on their way at once, and a rate limit of the
 //! server's delays them and ends nothing.
 
-use crate::script::{EPOCH, Peer, script};
+use crate::script::{EPOCH, Peer, script, session};
 use crate::support::{builder, content, hub, named};
 use hauyna::handler::RateLimit;
 use hauyna::{Handler, Rate};
@@ -285,4 +285,32 @@ async fn a_hundred_channels_come_back_to_a_server_that_limits_the_rate() {
     }
     let connections = another.hub().stats().opened;
     assert_eq!(connections, 1, "it was closed and came back");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_resume_that_was_too_large_on_the_way_costs_neither_a_subscription_nor_the_next_session() {
+    let (mut script, builder) = script();
+    let client = builder.connect().unwrap();
+    let names = ["a", "b", "c"].map(|letter| letter.repeat(200));
+    let mut peer = script.greet("one").await;
+    for name in &names {
+        let room = client.channel::<u64>(name);
+        let (subscribed, ()) = tokio::join!(room.subscribe().into_future(), peer.subscribe(name, 1));
+        subscribed.unwrap().keep();
+    }
+    drop(peer);
+    // A node that does not know the session answers at once; the proxy before it has yet to read `resume`.
+    let mut peer = script.accept().await;
+    peer.expect("resume").await;
+    peer.send(session("two")).await;
+    for _ in &names {
+        peer.expect("subscribe_channel").await;
+    }
+    peer.close(1009).await;
+    let mut peer = script.accept().await;
+    assert_eq!(peer.protocols.len(), 1, "the next one would end in the same way: {:?}", peer.protocols);
+    peer.send(session("three")).await;
+    for name in &names {
+        peer.subscribe(name, 1).await;
+    }
 }

@@ -441,3 +441,44 @@ async fn what_the_server_subscribed_to_is_followed_and_caught_up_from_history() 
         assert_eq!(content(&mut messages).await, offset);
     }
 }
+
+#[tokio::test(start_paused = true)]
+async fn requests_that_wait_for_the_task_are_not_sent_as_the_next_users() {
+    let (mut script, builder) = script();
+    let user = Arc::new(Mutex::new("ana"));
+    let own = user.clone();
+    let source = move || {
+        let user = *own.lock().unwrap();
+        async move { Ok::<_, String>(user.to_owned()) }
+    };
+    let client = builder.token(source).connect().unwrap();
+    let peer = script.greet("one").await;
+    client.connected().await.unwrap();
+    drop(peer);
+    drop(script.raw().await);
+    let at = loop {
+        match client.retry_at() {
+            Some(at) => break at,
+            None => tokio::task::yield_now().await,
+        }
+    };
+    tokio::time::sleep_until(at).await;
+    // More than the client takes at once.
+    let mut waiting: Vec<_> =
+        (0..900).map(|_| client.request::<u32>("note", &json!({})).into_future()).collect();
+    let mut context = Context::from_waker(Waker::noop());
+    assert!(waiting.iter_mut().all(|request| request.as_mut().poll(&mut context).is_pending()));
+    *user.lock().unwrap() = "bob";
+    let answers: Vec<_> = waiting.into_iter().map(tokio::spawn).collect();
+    let mut peer = script.accept().await;
+    let mut session = session("two");
+    session["user"] = json!("bob");
+    peer.send(session).await;
+    peer.expect("resume").await;
+    for answer in answers {
+        let answer = tokio::time::timeout(Duration::from_secs(5), answer).await;
+        let error = answer.expect("an answer").unwrap().unwrap_err();
+        assert!(matches!(error, Error::Expired), "{error}");
+    }
+    assert!(peer.poll().is_none(), "nothing of ana's is sent");
+}

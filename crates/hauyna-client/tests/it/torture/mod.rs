@@ -5,6 +5,8 @@
 mod again;
 mod churn;
 mod model;
+mod moves;
+mod users;
 
 use crate::script::script;
 use hauyna_client::protocol::RetryTerms;

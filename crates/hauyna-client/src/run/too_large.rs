@@ -1,0 +1,33 @@
+//! What fails where a connection ended with 1009, because a message was too large for a server or a proxy
+//! on the way. Part of the task.
+
+use super::ClientTask;
+use super::send::Purpose;
+use crate::error::{Error, Refusal};
+use crate::outbox::LargestFrame;
+
+impl ClientTask {
+    /// Fails the largest request on its way, so that the others can go on. Where something else was larger,
+    /// such as a client event, that was too large, and the requests may have been done.
+    pub(super) fn give_up_largest(&mut self) {
+        let size = |purpose: &Purpose| match purpose {
+            Purpose::Subscribe { channel, wish, bytes, .. } => Some((*bytes, channel.clone(), *wish)),
+            _ => None,
+        };
+        let own = self.open_requests.values().filter_map(size).max();
+        let (refusal, bytes) = (Refusal::too_large(None), own.as_ref().map_or(0, |own| own.0));
+        match (self.outbox.fail_largest_sent(bytes, Error::Refused(refusal.clone())), own) {
+            (LargestFrame::Subscription, Some((_, channel, wish)))
+                if self.is_current_request(&channel, wish) =>
+            {
+                self.refused(&channel, &refusal);
+            }
+            // A server that does not know the session answers before it has read `resume`, which would end
+            // each later connection, too.
+            (LargestFrame::Other(largest), _) if self.unread_resume == Some(largest) => {
+                self.session.resume = None;
+            }
+            _ => {}
+        }
+    }
+}
