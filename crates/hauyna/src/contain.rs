@@ -3,7 +3,7 @@
 //! application through here, unless it is inside such a call already.
 
 use crate::answer::BoxFuture;
-use crate::metrics::Counter;
+use crate::counters::Counter;
 use std::any::Any;
 use std::future::Future;
 use std::ops::Deref;

@@ -2,7 +2,7 @@
 //! and `BrokerError` (a failure of the broker). Each kind is one `error_type` of the protocol. No text of a
 //! source error ever reaches a peer.
 
-use crate::metrics::Counter;
+use crate::counters::Counter;
 use crate::state::ConnectionState;
 use hauyna_protocol::ErrorType;
 use hauyna_protocol::close::CloseCode;

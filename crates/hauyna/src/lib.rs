@@ -81,6 +81,7 @@ mod contain;
 /// Types of messages, written down for clients in other languages.
 #[cfg(feature = "contract")]
 pub mod contract;
+mod counters;
 mod dispatch;
 mod driver;
 /// Errors of the library and refusals of the application.
@@ -93,8 +94,6 @@ pub mod handler;
 mod hub;
 mod liveness;
 mod log;
-#[cfg(not(feature = "metrics"))]
-mod metrics;
 /// Metrics for Prometheus.
 #[cfg(feature = "metrics")]
 pub mod metrics;

@@ -3,8 +3,8 @@
 
 use crate::auth::{Claims, weight_of};
 use crate::contain;
+use crate::counters::Counter;
 use crate::hub::HubCore;
-use crate::metrics::Counter;
 use parking_lot::{Mutex, MutexGuard};
 use std::any::{Any, TypeId};
 use std::cell::RefCell;

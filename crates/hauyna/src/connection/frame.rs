@@ -4,7 +4,8 @@ use super::ConnectionCore;
 use crate::publication::Content;
 use bytes::Bytes;
 use hauyna_protocol::Message;
-use hauyna_websocket::FrameBuilder;
+use hauyna_protocol::close::CloseCode;
+use hauyna_websocket::{FrameBuilder, close_frame};
 
 /// Encodes one message as a frame for this connection.
 pub(crate) fn frame(core: &ConnectionCore, message: &Message<'_>) -> Bytes {
@@ -33,4 +34,9 @@ fn whole_frame(core: &ConnectionCore, payload: &[u8]) -> Bytes {
         None => hauyna_websocket::encode(core.wire().opcode(), payload),
         Some(deflate) => deflate.frame(core.wire().opcode(), payload),
     }
+}
+
+/// Encodes a close frame with the code and its reason.
+pub(crate) fn close_frame_of(code: CloseCode, reason: &str) -> Bytes {
+    close_frame(hauyna_websocket::CloseCode::new(code.0), reason)
 }

@@ -29,5 +29,5 @@ pub use hauyna_protocol::Encoding;
 pub(crate) use self::core::{ConnectionCore, ConnectionParts, Owner};
 pub(crate) use connect_info::ConnectInfo;
 pub(crate) use extensions::DetachedExtensions;
-pub(crate) use frame::{content_frame, frame, message_frame};
+pub(crate) use frame::{close_frame_of, content_frame, frame, message_frame};
 pub(crate) use liveness::Deadlines;

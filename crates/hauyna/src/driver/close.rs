@@ -3,6 +3,7 @@
 //! closes it from outside call this.
 
 use crate::close::{CloseReason, DepartureKind};
+use crate::connection::close_frame_of;
 use crate::connection::{Connection, ConnectionCore};
 use crate::contain;
 use crate::dispatch::keep_remainder;
@@ -10,9 +11,7 @@ use crate::event::{SystemEvent, SystemKind};
 use crate::outbox::{Backlog, Outbox, Phase, SessionNotice};
 use crate::presence;
 use crate::session::{self, KeptSubscription, SessionContent};
-use bytes::Bytes;
 use hauyna_protocol::close::CloseCode;
-use hauyna_websocket::close_frame;
 use std::sync::Arc;
 
 impl ConnectionCore {
@@ -149,10 +148,6 @@ fn forbid_resume(outbox: &mut Outbox, reason: CloseReason) {
     if outbox.reason.is_some_and(is_resumable) {
         outbox.reason = Some(reason);
     }
-}
-
-pub(crate) fn close_frame_of(code: CloseCode, reason: &str) -> Bytes {
-    close_frame(hauyna_websocket::CloseCode::new(code.0), reason)
 }
 
 /// What happens after a connection has ended.

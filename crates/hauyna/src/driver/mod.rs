@@ -13,5 +13,5 @@ mod stream;
 mod task;
 
 pub(crate) use announce::{Resumed, announce_session};
-pub(crate) use close::{CloseDetails, close_frame_of, close_replaced, evict};
+pub(crate) use close::{CloseDetails, close_replaced, evict};
 pub(crate) use open::{Opening, SessionAnnouncement, UnopenedConnection, register};

@@ -2,10 +2,10 @@
 //! `dispatch`. It also closes for faults and refusals, and announces the session. `driver` and `read_ahead`
 //! call it.
 
-use super::close::close_frame_of;
 use super::replies::flush_replies;
 use crate::close::CloseReason;
 use crate::connection::ConnectionCore;
+use crate::connection::close_frame_of;
 use crate::dispatch::{self, Attempt, Pending};
 use crate::error::Error;
 use crate::handler::{Context, Mode};

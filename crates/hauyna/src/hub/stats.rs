@@ -3,7 +3,7 @@
 
 use super::HubCore;
 use crate::channel::{ChannelCore, Subscription};
-use crate::metrics::{Counter, Traffic};
+use crate::counters::{Counter, Traffic};
 use crate::state::StateCounts;
 use serde::Serialize;
 

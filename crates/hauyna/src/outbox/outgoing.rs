@@ -1,7 +1,7 @@
 //! What the outbox needs from its connection to encode and bound a message, lent for one call.
 
 use super::queued::{QueueBounds, Widening};
-use crate::metrics::Traffic;
+use crate::counters::Traffic;
 use crate::publication::Wire;
 use hauyna_websocket::Deflate;
 

@@ -7,7 +7,7 @@ use super::queue::{Flushed, Outbox, OutboxFull, Phase};
 use super::queued::{QueueBounds, Widening};
 use crate::channel::{Subscription, SubscriptionPhase};
 use crate::clock::Tick;
-use crate::metrics::Traffic;
+use crate::counters::Traffic;
 use crate::publication::Publication;
 use crate::transport::Socket;
 use bytes::Bytes;

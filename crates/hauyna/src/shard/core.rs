@@ -5,7 +5,7 @@ use super::standby::Standby;
 use super::{Congestion, Expiries, congestion, task};
 use crate::channel::{ChannelCore, Subscription};
 use crate::connection::ConnectionCore;
-use crate::metrics::Traffic;
+use crate::counters::Traffic;
 use crate::publication::Publication;
 use bytes::Bytes;
 use parking_lot::Mutex;

@@ -1,8 +1,8 @@
 //! The traits of validators, and the table of them that a handler has.
 
 use crate::contain;
+use crate::counters::Metrics;
 use crate::error::Error;
-use crate::metrics::Metrics;
 use hauyna_protocol::{Encoding, ErrorType, Fault, Raw};
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};

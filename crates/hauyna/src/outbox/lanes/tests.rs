@@ -6,7 +6,7 @@ use crate::Handler;
 use crate::Hub;
 use crate::channel::{ChannelCore, ChannelOptions, SlowConsumer};
 use crate::connection::{ConnectInfo, ConnectionCore, ConnectionParts, Encoding};
-use crate::metrics::Traffic;
+use crate::counters::Traffic;
 use crate::name::{ChannelName, ConnectionId, UserId};
 use crate::outbox::latest::ReadingPace;
 use crate::outbox::queue::OutboxFull;
