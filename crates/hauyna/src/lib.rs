@@ -65,42 +65,33 @@
 //! | `tls` | `Server::tls`: TLS by rustls |
 
 mod answer;
-/// Authentication: API keys, JSON web tokens, revocation.
 pub mod auth;
 mod background;
-/// Brokers, which number, keep and distribute publications; and how to write one.
 pub mod broker;
-/// What a channel is made of: publications, client events, requests of clients.
 pub mod channel;
 mod clock;
 mod close;
 mod config;
-/// What belongs to one connection: states, requests to its client, attached values.
 pub mod connection;
 mod contain;
-/// Types of messages, written down for clients in other languages.
 #[cfg(feature = "contract")]
 pub mod contract;
 mod counters;
 mod dispatch;
 mod driver;
-/// Errors of the library and refusals of the application.
 pub mod error;
 mod event;
 mod group;
 mod guaranteed;
-/// What a handler is made of: identities, rate limits, recovery from errors.
 pub mod handler;
 mod hub;
 mod liveness;
 mod log;
-/// Metrics for Prometheus.
 #[cfg(feature = "metrics")]
 pub mod metrics;
 mod name;
 mod once;
 mod outbox;
-/// Who is present: queries, entries, counts.
 pub mod presence;
 mod publication;
 mod random;
@@ -114,7 +105,6 @@ mod state;
 mod transport;
 mod used_limits;
 mod user;
-/// Validation of what clients send.
 pub mod validate;
 
 /// Events of the application and of the hub, and what their listeners return.

@@ -1,7 +1,9 @@
-//! A hub's counters in the text format of OpenMetrics, which Prometheus reads. Labels come only from the
-//! configuration (route, channel pattern) or from fixed tables (reason, error type), never from a channel, a
-//! user or an address, so the number of lines is fixed when the hub is built. Only reads counters; the
-//! application calls it.
+//! Metrics for Prometheus.
+//
+// A hub's counters in the text format of OpenMetrics, which Prometheus reads. Labels come only from the
+// configuration (route, channel pattern) or from fixed tables (reason, error type), never from a channel, a
+// user or an address, so the number of lines is fixed when the hub is built. Only reads counters; the
+// application calls it.
 
 use crate::close::CloseReason;
 use crate::counters::Durations;

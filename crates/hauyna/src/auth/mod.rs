@@ -1,6 +1,8 @@
-//! Authentication by tokens: `Verifier` is the trait, `Jwt` and `ApiKeys` implement it, `Claims` is the
-//! content of a token, `Revocation` revokes it. `Handler::authenticate` calls a verifier at the handshake and
-//! at a `refresh`. This folder never logs a token.
+//! Authentication: API keys, JSON web tokens, revocation.
+//
+// Authentication by tokens: `Verifier` is the trait, `Jwt` and `ApiKeys` implement it, `Claims` is the
+// content of a token, `Revocation` revokes it. `Handler::authenticate` calls a verifier at the handshake and
+// at a `refresh`. This folder never logs a token.
 
 mod claims;
 mod identity;

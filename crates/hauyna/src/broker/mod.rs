@@ -1,6 +1,8 @@
-//! The broker numbers publications, keeps their history, and passes each to every node that has subscribers.
-//! This file is the contract; `local` keeps everything in this process. `channel` calls it, through
-//! `hub::broker_calls`; it calls back only through `Relay`.
+//! Brokers, which number, keep and distribute publications; and how to write one.
+//
+// The broker numbers publications, keeps their history, and passes each to every node that has subscribers.
+// This file is the contract; `local` keeps everything in this process. `channel` calls it, through
+// `hub::broker_calls`; it calls back only through `Relay`.
 
 mod contract;
 mod keys;

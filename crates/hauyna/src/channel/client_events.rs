@@ -161,7 +161,7 @@ impl ClientEvents {
     }
 
     /// Returns the types, each with its maximum rate per second.
-    pub(crate) fn rates(&self) -> &[(Box<str>, u32)] {
+    pub(super) fn rates(&self) -> &[(Box<str>, u32)] {
         &self.rates
     }
 

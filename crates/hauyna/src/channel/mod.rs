@@ -1,6 +1,8 @@
-//! Channels: named streams of publications. `Channel` is the public handle. `publish` brings a publication to
-//! the shards, `subscribe` and `unsubscribe` add and remove a connection, `subscribers` holds the state of
-//! one channel on this node, and `options` holds what applications set for a pattern of channels.
+//! What a channel is made of: publications, client events, requests of clients.
+//
+// Channels: named streams of publications. `Channel` is the public handle. `publish` brings a publication to
+// the shards, `subscribe` and `unsubscribe` add and remove a connection, `subscribers` holds the state of
+// one channel on this node, and `options` holds what applications set for a pattern of channels.
 
 mod announce;
 mod catch_up;

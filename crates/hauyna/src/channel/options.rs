@@ -40,7 +40,7 @@ pub struct ChannelOptions {
     pub(crate) authorize: Option<Arc<Authorize>>,
     pub(crate) rules: Rules,
     pub(crate) announce: Option<u32>,
-    pub(crate) presence: Option<PresenceOptions>,
+    pub(super) presence: Option<PresenceOptions>,
     pub(crate) slow_consumer: SlowConsumer,
     pub(crate) rate: Option<Rate>,
     /// The validators of what clients publish.

@@ -170,7 +170,7 @@ impl Pattern {
         self.walk(name, &mut |_, _| {})
     }
 
-    pub(crate) fn params<'a>(&'a self, name: &'a str) -> Option<Params<'a>> {
+    pub(super) fn params<'a>(&'a self, name: &'a str) -> Option<Params<'a>> {
         let mut params = Vec::new();
         self.walk(name, &mut |key, value| params.push((key, value))).then_some(Params(params))
     }

@@ -31,8 +31,8 @@ pub(crate) struct SubscribeRequest {
 /// The reply to a subscriber, which precedes all messages of the channel.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct SubscribeReply {
-    pub(crate) top: Option<Position>,
-    pub(crate) recovery: Option<Result<(), RecoveryFailure>>,
+    pub(super) top: Option<Position>,
+    pub(super) recovery: Option<Result<(), RecoveryFailure>>,
 }
 
 /// Counts a subscription as waiting for its history until it is dropped.

@@ -40,7 +40,7 @@ impl<T> fmt::Debug for ClientRequest<T> {
 
 /// The requests that one client has not answered.
 #[derive(Debug, Default)]
-pub(crate) struct ClientRequests {
+pub(super) struct ClientRequests {
     /// The `id` of the last request. Identifiers count from 1 on each connection, which alone can answer
     /// them.
     last: u64,

@@ -13,7 +13,7 @@ use std::time::SystemTime;
 
 /// When credentials end.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct CredentialsExpiry {
+pub(super) struct CredentialsExpiry {
     expiry: Expiry,
     /// The time of the check on the hub's clock, so that an adjusted wall clock ends nothing early.
     check_at: u64,

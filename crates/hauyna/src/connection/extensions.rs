@@ -99,7 +99,7 @@ impl Extensions {
 
 /// The values of one connection, behind their lock.
 #[derive(Debug, Default)]
-pub(crate) struct Attachments(Mutex<Extensions>);
+pub(super) struct Attachments(Mutex<Extensions>);
 
 thread_local! {
     /// Addresses of the locks that this thread holds while it calls the application.
@@ -113,7 +113,7 @@ impl Attachments {
     ///
     /// If this is called inside itself for the same connection. Also if two threads wait for each other, each
     /// inside a call for the connection that the other one wants.
-    pub(crate) fn with<R>(&self, f: impl FnOnce(&mut Extensions) -> R) -> R {
+    pub(super) fn with<R>(&self, f: impl FnOnce(&mut Extensions) -> R) -> R {
         let _held = Held::new(self);
         f(&mut self.lock())
     }

@@ -1,7 +1,9 @@
-//! One live socket, as an object: `Connection` is the handle that applications hold, `core` the state behind
-//! it with `cold` for what few connections have, `state` and `transition` its states, `credentials` its rights
-//! and their end. `connections` is the handle on all connections of a hub. `outbox` holds what waits to be sent
-//! to it, `driver` runs it.
+//! What belongs to one connection: states, requests to its client, attached values.
+//
+// One live socket, as an object: `Connection` is the handle that applications hold, `core` the state behind
+// it with `cold` for what few connections have, `state` and `transition` its states, `credentials` its rights
+// and their end. `connections` is the handle on all connections of a hub. `outbox` holds what waits to be
+// sent to it, `driver` runs it.
 
 mod client_requests;
 mod cold;

@@ -41,7 +41,7 @@ impl ConnectionCore {
     }
 
     /// Sets the state for the application: only while the connection is open, and only as the table allows.
-    pub(crate) fn set_state(self: &Arc<Self>, state: ConnectionState) -> Result<(), Error> {
+    pub(super) fn set_state(self: &Arc<Self>, state: ConnectionState) -> Result<(), Error> {
         let mut outbox = self.outbox.lock();
         if outbox.phase != Phase::Open {
             return Err(Error::closed());

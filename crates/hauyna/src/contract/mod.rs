@@ -1,9 +1,11 @@
-//! Contracts: the types of the messages between clients and the application. An application declares a
-//! `Contract` beside its handlers. `channel` is the part for one pattern and `client_request` that for one
-//! client request; `declared` holds a type with its schema, and `definitions` merges the named types.
-//! `document` writes and reads JSON Schema, `typescript` (with `types`) and `async_api` generate their
-//! formats from it, and `check` compares a contract with a handler. Nothing here runs while messages are
-//! served.
+//! Types of messages, written down for clients in other languages.
+//
+// Contracts: the types of the messages between clients and the application. An application declares a
+// `Contract` beside its handlers. `channel` is the part for one pattern and `client_request` that for one
+// client request; `declared` holds a type with its schema, and `definitions` merges the named types.
+// `document` writes and reads JSON Schema, `typescript` (with `types`) and `async_api` generate their
+// formats from it, and `check` compares a contract with a handler. Nothing here runs while messages are
+// served.
 
 mod async_api;
 mod builder;

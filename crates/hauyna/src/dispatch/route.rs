@@ -173,9 +173,9 @@ pub(super) enum Next {
 /// A publication that a client requests.
 pub(super) struct ClientPublication {
     pub(super) channel: ChannelName,
-    pub(crate) kind: PublicationKind,
+    pub(super) kind: PublicationKind,
     pub(super) content: Content,
-    pub(crate) options: PublishOptions,
+    pub(super) options: PublishOptions,
 }
 
 /// Publishes for a client, once the shards that write the publication have room; the answer is ready at once

@@ -69,7 +69,7 @@ pub enum Flow {
 pub struct Event {
     name: Arc<str>,
     connection: Option<Connection>,
-    pub(crate) hub: Hub,
+    pub(super) hub: Hub,
 }
 
 impl Events {

@@ -47,7 +47,7 @@ use std::sync::Arc;
 #[derive(Debug)]
 #[must_use]
 pub struct Handler {
-    pub(crate) endpoint: Endpoint,
+    pub(super) endpoint: Endpoint,
     pub(super) origins: Option<Origins>,
 }
 

@@ -16,12 +16,12 @@ use std::future::Future;
 use std::sync::Arc;
 
 /// A callback with an argument.
-pub(crate) type Task<A, T> = Box<dyn Fn(Context, A) -> BoxFuture<T> + Send + Sync>;
+pub(super) type Task<A, T> = Box<dyn Fn(Context, A) -> BoxFuture<T> + Send + Sync>;
 
 /// The handler of one event. If decoding fails, the function is not called.
-pub(crate) type EventTask = Box<dyn Fn(Context, Raw<'_>) -> Result<EventFuture, Fault> + Send + Sync>;
+pub(super) type EventTask = Box<dyn Fn(Context, Raw<'_>) -> Result<EventFuture, Fault> + Send + Sync>;
 
-pub(crate) type EventFuture = BoxFuture<Result<EventAnswer, Error>>;
+pub(super) type EventFuture = BoxFuture<Result<EventAnswer, Error>>;
 
 /// The value that a handler returned, as the `data` of the `ack`; `None` for `()`.
 pub(crate) type EventAnswer = Option<Value>;

@@ -48,11 +48,11 @@ pub(crate) struct Endpoint {
     pub(crate) on_message: Option<EventTask>,
     pub(crate) validators: Option<Box<Validators>>,
     pub(crate) on_binary: Option<Task<Vec<u8>, Result<(), Error>>>,
-    pub(crate) on_close: Option<Task<CloseReason, Result<(), Error>>>,
+    pub(super) on_close: Option<Task<CloseReason, Result<(), Error>>>,
     pub(crate) on_error: Option<OnError>,
-    pub(crate) on_ping: Option<Task<Vec<u8>, Result<(), Error>>>,
-    pub(crate) on_pong: Option<Task<Vec<u8>, Result<(), Error>>>,
-    pub(crate) authorize: [Option<Task<String, Result<(), Reject>>>; 7],
+    pub(super) on_ping: Option<Task<Vec<u8>, Result<(), Error>>>,
+    pub(super) on_pong: Option<Task<Vec<u8>, Result<(), Error>>>,
+    pub(super) authorize: [Option<Task<String, Result<(), Reject>>>; 7],
     pub(crate) heartbeat: Option<Heartbeat>,
     /// Time without a message after which a connection is idle, even if pings or pongs were read.
     pub(crate) idle_after: Option<Duration>,
@@ -67,7 +67,7 @@ pub(crate) struct Endpoint {
     pub(crate) deflate: Option<Deflate>,
     pub(crate) origins: Origins,
     /// Values that callbacks share, by their type.
-    pub(crate) state: HashMap<TypeId, Arc<dyn Any + Send + Sync>>,
+    pub(super) state: HashMap<TypeId, Arc<dyn Any + Send + Sync>>,
     /// The route's pattern, for the path parameters.
     pub(crate) route: String,
     /// Number of live connections.

@@ -1,7 +1,9 @@
-//! What the application decides: who a client is, and what happens when it connects, sends and leaves.
-//! `Handler` is the builder; `admission`, `authorize`, `bounds`, `limits`, `recovery` and `validate` are
-//! parts of it. `endpoint` is what connections call, `callback` boxes functions,
-//! `context` is what a callback gets.
+//! What a handler is made of: identities, rate limits, recovery from errors.
+//
+// What the application decides: who a client is, and what happens when it connects, sends and leaves.
+// `Handler` is the builder; `admission`, `authorize`, `bounds`, `limits`, `recovery` and `validate` are
+// parts of it. `endpoint` is what connections call, `callback` boxes functions,
+// `context` is what a callback gets.
 
 mod admission;
 mod authorize;

@@ -66,7 +66,7 @@ pub enum Recovery {
     },
 }
 
-pub(crate) type OnError = Box<dyn Fn(Context, Failed) -> BoxFuture<Recovery> + Send + Sync>;
+pub(super) type OnError = Box<dyn Fn(Context, Failed) -> BoxFuture<Recovery> + Send + Sync>;
 
 /// A value that [`Handler::on_error`] may return: a [`Recovery`], or a future of it. The parameter only
 /// distinguishes the two.

@@ -36,7 +36,7 @@ struct LostChannels {
 type Stripe = HashTable<Arc<ChannelCore>>;
 
 impl ChannelMap {
-    pub(crate) fn new() -> Self {
+    pub(super) fn new() -> Self {
         Self {
             hasher: RandomState::new(),
             stripes: (0..STRIPES).map(|_| Mutex::default()).collect(),
@@ -49,7 +49,7 @@ impl ChannelMap {
     /// Locks the order of broker calls for a name. Held while the broker subscribes to or unsubscribes from a
     /// channel, so that it sees both in their order. No delivery takes this lock, so the broker may be called
     /// under it.
-    pub(crate) fn broker_order(&self, name: &ChannelName) -> MutexGuard<'_, ()> {
+    pub(super) fn broker_order(&self, name: &ChannelName) -> MutexGuard<'_, ()> {
         self.broker_orders[self.hasher.hash_one(name.as_str()) as usize % STRIPES].lock()
     }
 
@@ -98,7 +98,7 @@ impl ChannelMap {
     /// Removes the channel if it is unused. A thread that found it before sees `is_removed` and looks it up
     /// again. The rate bucket, as of `now` in milliseconds of the hub's clock, is kept for the next channel
     /// of the name.
-    pub(crate) fn remove_unused(&self, channel: &Arc<ChannelCore>, now: u64) -> bool {
+    pub(super) fn remove_unused(&self, channel: &Arc<ChannelCore>, now: u64) -> bool {
         let (stripe, hash) = self.stripe(channel.name.as_str());
         let mut stripe = stripe.lock();
         let mut state = channel.state.lock();
@@ -157,7 +157,7 @@ impl ChannelMap {
         self.lost.lock().by_age.len()
     }
 
-    pub(crate) fn count(&self) -> usize {
+    pub(super) fn count(&self) -> usize {
         self.live.load(Ordering::Relaxed)
     }
 }

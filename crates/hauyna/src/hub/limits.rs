@@ -20,7 +20,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 /// Returns the address of the client, where there is a proxy before the server.
-pub(crate) type ClientAddress = Box<dyn Fn(&ConnectRequest) -> Option<IpAddr> + Send + Sync>;
+pub(super) type ClientAddress = Box<dyn Fn(&ConnectRequest) -> Option<IpAddr> + Send + Sync>;
 
 /// The limits of one hub and the places taken under them.
 pub(crate) struct Limits {
@@ -30,7 +30,7 @@ pub(crate) struct Limits {
 }
 
 impl Limits {
-    pub(crate) fn new(bounds: &[LimitOptions; 3], client_address: Option<ClientAddress>) -> Self {
+    pub(super) fn new(bounds: &[LimitOptions; 3], client_address: Option<ClientAddress>) -> Self {
         let scope = |limit: Limit| {
             let bound = bounds[limit as usize];
             (bound.max != usize::MAX).then(|| LimitScope::new(bound, limit))

@@ -36,7 +36,7 @@ enum UserConnections {
 }
 
 impl Registry {
-    pub(crate) fn new(shards: usize) -> Self {
+    pub(super) fn new(shards: usize) -> Self {
         let hasher = RandomState::new();
         Self {
             by_shard: (0..shards).map(|_| Mutex::default()).collect(),
@@ -60,7 +60,7 @@ impl Registry {
     }
 
     /// Returns an identifier that no other connection of this process has had.
-    pub(crate) fn next_id(&self) -> u64 {
+    pub(super) fn next_id(&self) -> u64 {
         self.next.fetch_add(1, Ordering::Relaxed)
     }
 

@@ -30,7 +30,7 @@ pub(crate) struct Lifecycle {
 
 /// A stage of a hub, which only ever moves to a later one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) enum Stage {
+pub(super) enum Stage {
     Open,
     /// No connection is accepted, open ones are closed one by one; HTTP is answered.
     Draining,
@@ -48,7 +48,7 @@ impl Lifecycle {
         }
     }
 
-    pub(crate) fn stage(&self) -> Stage {
+    pub(super) fn stage(&self) -> Stage {
         match self.stage.load(Ordering::Acquire) {
             0 => Stage::Open,
             1 => Stage::Draining,

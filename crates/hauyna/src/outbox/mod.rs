@@ -1,6 +1,6 @@
-//! What waits to be sent to one connection. `queue` is the outbox with its phases, `lanes` its two lanes, with
-//! the client events in `latest` and what a subscriber catches up on in `replay`. `write` writes it to the
-//! socket, `slow_consumer` decides what is dropped, and `send` queues what the rest of the crate sends.
+//! What waits to be sent to one connection. `queue` is the outbox with its phases, `lanes` its two lanes,
+//! with the client events in `latest` and what a subscriber catches up on in `replay`. `write` writes it to
+//! the socket, `slow_consumer` decides what is dropped, and `send` queues what the rest of the crate sends.
 
 mod lanes;
 mod latest;

@@ -25,7 +25,7 @@ pub(crate) struct Outbox {
     /// The time since which the socket accepts nothing.
     pub(crate) blocked: Option<Tick>,
     /// Whether the connection is on its shard's list of connections to flush.
-    pub(crate) is_enqueued: bool,
+    pub(super) is_enqueued: bool,
     /// How far the task, where it alone may write to the stream, is in finding out whether that accepts more.
     pub(super) task_attempt: TaskAttempt,
     /// Number of replies on their way through the shard; later replies must not overtake them.
@@ -151,7 +151,7 @@ impl Outbox {
 
     /// Whether too many answers and messages of the protocol are queued although the socket was asked. Other
     /// queued messages have bounds of their own, and a replay is no lag.
-    pub(crate) fn is_over_bounds_after_ask(&mut self, out: Outgoing<'_>) -> bool {
+    pub(super) fn is_over_bounds_after_ask(&mut self, out: Outgoing<'_>) -> bool {
         self.bounds_after_ask(out, |lanes, bounds| lanes.has_answer_room(bounds)).is_err()
     }
 
@@ -187,14 +187,14 @@ impl Outbox {
 
     /// Queues a reply before everything in the data lane. Reading pauses while too much is queued, which
     /// bounds the replies.
-    pub(crate) fn push_reply(&mut self, frame: Bytes) {
+    pub(super) fn push_reply(&mut self, frame: Bytes) {
         if self.phase == Phase::Open {
             self.lanes().push_reply(frame);
         }
     }
 
     /// Queues a control frame that the client did not ask for, before everything in the data lane.
-    pub(crate) fn push_control(&mut self, frame: Bytes, out: Outgoing<'_>) -> Result<(), OutboxFull> {
+    pub(super) fn push_control(&mut self, frame: Bytes, out: Outgoing<'_>) -> Result<(), OutboxFull> {
         self.control_room(frame.len(), out)?;
         if self.phase == Phase::Open {
             self.lanes().push_control(frame);
@@ -232,7 +232,7 @@ impl Outbox {
     }
 
     /// Queues a message that the application sends to this connection alone, behind the publications.
-    pub(crate) fn push_frame(&mut self, frame: Bytes, out: Outgoing<'_>) -> Result<(), OutboxFull> {
+    pub(super) fn push_frame(&mut self, frame: Bytes, out: Outgoing<'_>) -> Result<(), OutboxFull> {
         self.bounds_after_ask(out, |lanes, bounds| lanes.has_room(bounds, frame.len()))?;
         if self.phase == Phase::Open {
             self.lanes().push(Queued::Frame(frame));
@@ -241,7 +241,7 @@ impl Outbox {
     }
 
     /// Queues a reply that keeps its order among the publications.
-    pub(crate) fn push_ordered_reply(&mut self, frame: Bytes) {
+    pub(super) fn push_ordered_reply(&mut self, frame: Bytes) {
         if self.phase == Phase::Open {
             self.lanes().push(Queued::Reply(frame));
         }
@@ -253,7 +253,7 @@ impl Outbox {
     }
 
     /// Queues a publication.
-    pub(crate) fn push(
+    pub(super) fn push(
         &mut self,
         publication: &Arc<Publication>,
         subscription: Option<&Arc<Subscription>>,
@@ -318,7 +318,7 @@ impl Outbox {
     }
 
     /// Returns how many gaps have begun since the last call.
-    pub(crate) fn take_new_gaps(&mut self) -> u32 {
+    pub(super) fn take_new_gaps(&mut self) -> u32 {
         let count = self.lanes.as_mut().map_or(0, |lanes| lanes.take_new_gaps());
         if count > 0 {
             self.drop_unused_lanes();
@@ -327,7 +327,7 @@ impl Outbox {
     }
 
     /// Drops the queued messages of a subscription. Returns whether the outbox is empty because of that.
-    pub(crate) fn remove_subscription(
+    pub(super) fn remove_subscription(
         &mut self,
         subscription: &Arc<Subscription>,
         out: Outgoing<'_>,
@@ -391,4 +391,4 @@ pub(crate) enum Backlog {
 
 /// The outbox is full and the policy is to disconnect.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct OutboxFull;
+pub(super) struct OutboxFull;

@@ -118,7 +118,7 @@ impl Outbox {
 
     /// Returns how urgently the connection's task has to try its stream, by how far the queue exceeds the
     /// bounds.
-    pub(crate) fn task_is_due(&self, bounds: QueueBounds) -> TaskUrgency {
+    pub(super) fn task_is_due(&self, bounds: QueueBounds) -> TaskUrgency {
         let is_open =
             matches!(self.task_attempt, TaskAttempt::Woken | TaskAttempt::Waiting | TaskAttempt::Looked);
         let Some(lanes) = self.lanes.as_ref().filter(|_| is_open && self.phase == Phase::Open) else {
@@ -175,7 +175,7 @@ impl Outbox {
 
     /// Writes `joined`, the concatenated frames of `publications`, directly to the socket where nothing is
     /// queued before them; what the socket does not accept is queued.
-    pub(crate) fn write_or_push(
+    pub(super) fn write_or_push(
         &mut self,
         joined: &Bytes,
         publications: &[Arc<Publication>],

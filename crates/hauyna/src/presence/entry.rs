@@ -100,7 +100,7 @@ pub struct PresentConnection {
 
 /// A user's metadata, shared by every roster that the user is in.
 #[derive(Debug, Default)]
-pub(crate) struct Profile {
+pub(super) struct Profile {
     /// The metadata as it was set.
     pub(super) metadata: Map<String, Value>,
     /// The metadata as it is [shown](Profile::shown), in JSON.

@@ -12,7 +12,7 @@ use std::sync::Arc;
 
 /// The roster of one channel.
 #[derive(Debug)]
-pub(crate) struct Members {
+pub(super) struct Members {
     pub(super) users: BTreeMap<UserId, Member>,
     /// Number of the last change.
     pub(super) change_number: u64,

@@ -1,7 +1,9 @@
-//! Presence, per channel and over the whole hub. `Presence` is the public handle: its changes are here, its
-//! queries in `query`. `people` and `members` hold the rosters as pure data. `changes` changes them under the
-//! guards of `change`. `notify` sends each change to subscribers and listeners, `message` encodes it, and
-//! `timers` runs what is due later. `options` and `entry` are the types that applications set and read.
+//! Who is present: queries, entries, counts.
+//
+// Presence, per channel and over the whole hub. `Presence` is the public handle: its changes are here, its
+// queries in `query`. `people` and `members` hold the rosters as pure data. `changes` changes them under the
+// guards of `change`. `notify` sends each change to subscribers and listeners, `message` encodes it, and
+// `timers` runs what is due later. `options` and `entry` are the types that applications set and read.
 
 mod change;
 mod changes;

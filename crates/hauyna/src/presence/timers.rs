@@ -16,7 +16,7 @@ use tokio::time::Instant;
 
 /// The tasks that wait for their deadline, ordered by it.
 #[derive(Debug, Default)]
-pub(crate) struct Timers(Mutex<BinaryHeap<Reverse<Timer>>>);
+pub(super) struct Timers(Mutex<BinaryHeap<Reverse<Timer>>>);
 
 #[derive(Debug)]
 struct Timer {

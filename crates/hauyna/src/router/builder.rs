@@ -36,7 +36,7 @@ pub struct Router {
 
 /// The parts of a router that serving needs, shared by all connections.
 pub(crate) struct Routes {
-    pub(crate) hub: Hub,
+    pub(super) hub: Hub,
     routes: matchit::Router<Arc<Endpoint>>,
     pub(super) middleware: Vec<Middleware>,
     pub(super) fallback: Option<ErasedService>,
@@ -127,7 +127,7 @@ impl Router {
 }
 
 impl Routes {
-    pub(crate) fn find(&self, path: &str) -> Option<&Arc<Endpoint>> {
+    pub(super) fn find(&self, path: &str) -> Option<&Arc<Endpoint>> {
         self.routes.at(&path::canonical(path)).ok().map(|found| found.value)
     }
 }

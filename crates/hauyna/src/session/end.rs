@@ -14,7 +14,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 /// Ends a session.
-pub(crate) fn end_session(hub: &Arc<HubCore>, session: LostSession) {
+pub(super) fn end_session(hub: &Arc<HubCore>, session: LostSession) {
     let LostSession { core, content: kept, .. } = session;
     tracing::debug!(target: "hauyna::connection", id = %core.id(), "its session has ended");
     core.mark_disconnected();

@@ -13,10 +13,10 @@ use tokio::time::Instant;
 
 /// A session whose connection was lost.
 #[derive(Debug)]
-pub(crate) struct LostSession {
+pub(super) struct LostSession {
     /// The connection that was lost.
-    pub(crate) core: Arc<ConnectionCore>,
-    pub(crate) content: SessionContent,
+    pub(super) core: Arc<ConnectionCore>,
+    pub(super) content: SessionContent,
     /// The time when it is no longer kept.
     pub(super) ends_at: Instant,
     /// Its number in the order of the losses.

@@ -72,9 +72,9 @@ pub(super) enum TakeoverEnd {
 
 /// What a client sends with `resume`.
 #[derive(Debug, Default)]
-pub(crate) struct Positions {
-    pub(crate) id: Option<RequestId>,
-    pub(crate) positions: Vec<(Box<str>, Position)>,
+pub(super) struct Positions {
+    pub(super) id: Option<RequestId>,
+    pub(super) positions: Vec<(Box<str>, Position)>,
 }
 
 impl Takeover {
@@ -93,7 +93,7 @@ impl Takeover {
 
     /// Notes that the client has sent its positions, or another message instead. Returns whether they were
     /// awaited.
-    pub(crate) fn client_spoke(&self, positions: Positions) -> bool {
+    pub(super) fn client_spoke(&self, positions: Positions) -> bool {
         let mut state = self.state.lock();
         match std::mem::replace(&mut *state, State::Ended(TakeoverEnd::GivenBack)) {
             State::Awaiting(session) => *state = State::Restoring(session, Some(positions)),

@@ -28,14 +28,14 @@ pub(crate) struct Shard {
     pub(super) processed: AtomicU64,
     pub(super) fanout: Mutex<Fanout>,
     /// Whether publishers wait until the load is low again.
-    pub(crate) is_congested: AtomicBool,
+    pub(super) is_congested: AtomicBool,
     /// Whether inline processing has left more for a connection than its task, which alone may write, has
     /// taken yet.
     pub(super) is_task_due: AtomicBool,
     /// Notified when the load is low again.
     pub(super) room_freed: Notify,
     pub(super) congestion: Congestion,
-    pub(crate) is_running: AtomicBool,
+    pub(super) is_running: AtomicBool,
     /// Whether a connection ever belonged to this shard.
     pub(super) has_started: AtomicBool,
     /// Runtimes from which connections of this shard came, newest last; one of them runs the task.
@@ -147,7 +147,7 @@ pub(crate) fn post_count_of_thread() -> u64 {
 }
 
 impl Shard {
-    pub(crate) fn new(index: usize, congestion: Congestion) -> Self {
+    pub(super) fn new(index: usize, congestion: Congestion) -> Self {
         Self {
             inbox: Mutex::default(),
             posted: AtomicU64::new(0),
@@ -222,7 +222,7 @@ impl Shard {
     }
 
     /// Returns the milliseconds between two sweeps over all connections.
-    pub(crate) fn sweep_period(&self) -> u32 {
+    pub(super) fn sweep_period(&self) -> u32 {
         self.sweep_interval.load(Ordering::Relaxed)
     }
 
