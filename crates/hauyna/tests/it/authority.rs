@@ -1,6 +1,6 @@
 //! Permissions in a channel: functions of a pattern and of a handler, with the token of the request.
 
-use crate::support::{eventually, named, recover, subscribe};
+use crate::support::{eventually, named, now, recover, subscribe};
 use hauyna::auth::Revocation;
 use hauyna::channel::ChannelRequest;
 use hauyna::{ChannelOptions, CloseCode, Context, Handler, Hub, Presence, Publishers, Reject, json};
@@ -217,16 +217,16 @@ async fn what_waits_for_a_permission_is_not_done_after_the_rights_are_gone() {
     let hub = Hub::builder().channels("x", ChannelOptions::new()).build();
     let server =
         TestServer::route(hub.clone(), |router| router.websocket("/", named()).websocket("/slow", handler));
-    hub.groups().add("bob", "g").unwrap();
+    hub.groups().add("bob", "g").await.unwrap();
     let mut bob = server.json("/?user=bob").await;
     bob.expect("session").await;
     subscribe(&mut bob, "x").await;
     let ends: [(&str, u16, End<'_>); 4] = [
         ("revoked", 3505, &|hub| {
-            hub.revoke(Revocation::user("eve"));
+            now(hub.revoke(Revocation::user("eve")));
         }),
         ("disconnected", 3505, &|hub| {
-            hub.user("eve").disconnect(CloseCode::REVOKED, "");
+            now(hub.user("eve").disconnect(CloseCode::REVOKED, ""));
         }),
         ("expired", 3005, &|hub| hub.user("eve").connections()[0].set_expiry(Some(SystemTime::now()))),
         ("moved", 4000, &|hub| hub.user("eve").connections()[0].close(CloseCode(4000), "come back")),

@@ -272,7 +272,7 @@ async fn row_50_panics_in_decoding_publishing_presence_and_the_broker_leave_othe
     eventually("the others are gone", || hub.stats().connections == 2).await;
     assert!(hub.stats().panics > 300, "{}", hub.stats().panics);
     assert_eq!((hub.stats().channels, hub.stats().subscriptions), (1, 2));
-    assert_eq!(hub.channel("x").presence().len(), 2);
+    assert_eq!(hub.channel("x").presence().await.len(), 2);
     drop((ann, ben));
     emptied(&hub).await;
     let mut after = server.connect("/?user=after").await;

@@ -98,7 +98,7 @@ async fn row_35_joins_that_wait_for_permission_race_with_leaving_and_disconnects
     assert!(balance.live.is_empty() && balance.closed.len() as u64 == rounds);
     let stats = hub.stats();
     assert_eq!((stats.opened, stats.panics, stats.events_dropped), (rounds, 0, 0));
-    assert_eq!(hub.presence().stats().users, 0);
+    assert_eq!(hub.presence().stats().await.users, 0);
 }
 
 /// One connection that asks for channels, gives them up and goes, each at a random moment.
@@ -127,7 +127,7 @@ async fn race(hub: Hub, handler: SharedHandler, mut random: Random) {
         3 => {
             connection.channels().iter().for_each(|name| drop(hub.channel(name).unsubscribe(&connection)));
         }
-        _ => drop(hub.revoke(Revocation::user(user))),
+        _ => drop(hub.revoke(Revocation::user(user)).await),
     }
     joining.await.unwrap();
 }

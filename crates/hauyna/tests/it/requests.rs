@@ -1,6 +1,6 @@
 //! Every request of the protocol and its answer, in both encodings.
 
-use crate::support::{Random, eventually, named, open_hub, serve, subscribe, subscriber};
+use crate::support::{Random, eventually, named, now, open_hub, serve, subscribe, subscriber};
 use hauyna::limits::UnknownUsers;
 use hauyna::{ChannelOptions, Hub, Publishers, json};
 use hauyna_protocol::Encoding;
@@ -101,7 +101,7 @@ async fn metadata_is_kept_with_the_subscription_and_announced() {
             (&json!("subscription_removed"), &json!("desk"))
         );
         bob.close(1000, "").await;
-        eventually("bob has gone", || !hub.user("bob").is_connected()).await;
+        eventually("bob has gone", || !now(hub.user("bob").is_connected())).await;
     }
     let carol = subscriber(&server, "carol", "x").await;
     assert_eq!(alice.expect("channel_event").await["event"], "subscription_added");
