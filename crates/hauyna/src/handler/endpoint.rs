@@ -5,6 +5,7 @@ use super::callback::{EventTask, Signature, Task};
 use super::recovery::OnError;
 use super::{Context, ERROR_UNITS, Identity, RateLimit};
 use crate::broker::BoxFuture;
+use crate::channel::Rule;
 use crate::config::Heartbeat;
 use crate::connection::{CloseReason, Connection};
 use crate::contain::{self, Contained, Guaranteed, Panicked};
@@ -48,7 +49,7 @@ pub(crate) struct Endpoint {
     pub(crate) on_error: Option<OnError>,
     pub(crate) on_ping: Option<Task<Vec<u8>, Result<(), Error>>>,
     pub(crate) on_pong: Option<Task<Vec<u8>, Result<(), Error>>>,
-    pub(crate) authorize: [Option<Task<String, Result<(), Reject>>>; 7],
+    pub(crate) authorize: [Option<Rule>; 7],
     pub(crate) heartbeat: Option<Heartbeat>,
     /// Time without a message after which a connection is idle, even if pings or pongs were read.
     pub(crate) idle_after: Option<Duration>,
@@ -214,7 +215,7 @@ impl Endpoint {
         Some(Pending { id: None, future })
     }
 
-    pub(crate) fn authorizer(&self, action: Action) -> Option<&Task<String, Result<(), Reject>>> {
+    pub(crate) fn authorizer(&self, action: Action) -> Option<&Rule> {
         self.authorize[action as usize].as_ref()
     }
 }

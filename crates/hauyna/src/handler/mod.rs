@@ -8,6 +8,7 @@ mod authorize;
 mod bounds;
 mod callback;
 mod context;
+mod decision;
 mod endpoint;
 mod identity;
 mod input;
@@ -16,6 +17,7 @@ mod recovery;
 mod validate;
 
 pub use context::Context;
+pub use decision::IntoDecision;
 pub use identity::{Identity, IntoIdentity, IntoIdentityFuture};
 pub(crate) use limits::ERROR_UNITS;
 pub use limits::RateLimit;

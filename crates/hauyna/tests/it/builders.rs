@@ -3,6 +3,7 @@
 use crate::support::{named, now, open_hub, registered};
 use hauyna::auth::{ApiKeys, Revocation};
 use hauyna::broker::LocalBroker;
+use hauyna::channel::AccessRequest;
 use hauyna::error::ErrorKind;
 use hauyna::groups::Roles;
 use hauyna::handler::{RateLimit, Recovery};
@@ -56,7 +57,7 @@ fn authentication_is_never_replaced_in_silence() {
 fn callback_and_rule_of_a_handler_are_given_once() {
     let ok = async |_: Context| Ok(());
     let bytes = async |_: Context, _: Vec<u8>| Ok(());
-    let may = async |_: Context, _: String| Ok::<(), Reject>(());
+    let may = async |_: Context, _: AccessRequest| Ok::<(), Reject>(());
     let event = async |_: Context, (): ()| Ok(());
     let twice: [(&str, &dyn Fn(Handler) -> Handler); 19] = [
         ("on_open", &|handler| handler.on_open(ok)),
@@ -75,7 +76,7 @@ fn callback_and_rule_of_a_handler_are_given_once() {
         ("authorize_presence", &|handler| handler.authorize_presence(may)),
         ("authorize_private", &|handler| handler.authorize_private(may)),
         ("authorize_group", &|handler| handler.authorize_group(may)),
-        ("authorize_broadcast", &|handler| handler.authorize_broadcast(async |_| Ok(()))),
+        ("authorize_broadcast", &|handler| handler.authorize_broadcast(may)),
         ("registered twice", &|handler| handler.on("x", event)),
         ("registered twice", &|handler| handler.client_events(["y"])),
     ];
@@ -107,7 +108,7 @@ fn echo_and_validators_that_would_never_run_are_refused() {
 
 #[test]
 fn rules_of_channels_keys_of_services_and_parts_of_a_router_are_given_once() {
-    let may = async |_: Context, _: hauyna::channel::ChannelRequest| Ok::<(), Reject>(());
+    let may = async |_: Context, _: AccessRequest| Ok::<(), Reject>(());
     let twice: [(&str, &dyn Fn(ChannelOptions) -> ChannelOptions); 6] = [
         ("`authorize`", &|channels| channels.authorize(|_, _| true)),
         ("`authorize_subscribe`", &|channels| channels.authorize_subscribe(may)),

@@ -2,6 +2,7 @@
 //! and reconnect.
 
 use crate::support::{emptied, eventually, named, now, open_hub, serve, subscribe};
+use hauyna::channel::AccessRequest;
 use hauyna::events::{GroupChange, SystemEvent, SystemKind};
 use hauyna::groups::Roles;
 use hauyna::{Context, Hub, HubBuilder, Reject, json};
@@ -293,8 +294,9 @@ async fn groups_take_nothing_from_the_channels_of_a_connection() {
 #[tokio::test]
 async fn a_handler_may_decide_about_group_messages_itself() {
     let hub = hub().build();
-    let handler = named().authorize_group(|cx: Context, group| async move {
-        let is_fine = group == "lobby" || cx.groups().contains(cx.user(), &group).await;
+    let handler = named().authorize_group(|cx: Context, request: AccessRequest| async move {
+        let group = request.name();
+        let is_fine = group == "lobby" || cx.groups().contains(cx.user(), group).await;
         is_fine
             .then_some(())
             .ok_or(Reject::denied("members and the lobby").with_details(json!({ "group": group })))

@@ -2,6 +2,7 @@
 //! affect.
 
 use crate::support::{emptied, eventually, named, now, open_hub, subscribe, subscriber};
+use hauyna::channel::AccessRequest;
 use hauyna::{CloseCode, CloseReason, Context, Handler, Hub, Reject, SessionOptions, json};
 use hauyna_test::{Frame, TestServer};
 use serde::Deserialize;
@@ -243,9 +244,9 @@ async fn on_ping_and_on_pong_get_the_payload_and_the_ping_is_answered() {
 #[tokio::test]
 async fn the_authorisers_decide_instead_of_the_pattern() {
     let only = |word: &'static str| {
-        move |_: Context, name: String| async move {
+        move |_: Context, request: AccessRequest| async move {
             tokio::task::yield_now().await;
-            if name.contains(word) { Ok(()) } else { Err(Reject::denied(word)) }
+            if request.name().contains(word) { Ok(()) } else { Err(Reject::denied(word)) }
         }
     };
     let handler =
@@ -307,7 +308,7 @@ async fn a_panicking_callback_is_an_internal_error_of_its_own_request() {
             tokio::task::yield_now().await;
             panic!("on purpose")
         })
-        .authorize_subscribe(|_, _| async { panic!("on purpose") });
+        .authorize_subscribe(async |_, _| -> bool { panic!("on purpose") });
     let server = TestServer::start(open_hub().build(), handler);
     let mut other = server.connect("/").await;
     let mut client = server.connect("/").await;

@@ -315,7 +315,7 @@ async fn what_cannot_be_serialized_is_the_panic_of_who_sends_it() {
 #[tokio::test(start_paused = true)]
 async fn closures_of_options_that_panic_cost_their_own_client() {
     quietly();
-    let channels = ChannelOptions::new().authorize(|cx: &Context, _| {
+    let channels = ChannelOptions::new().authorize(|cx, _| {
         assert!(cx.user().as_str() != "bad", "in authorize");
         true
     });
