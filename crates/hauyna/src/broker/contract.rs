@@ -1,6 +1,7 @@
 //! The contract of a broker: the trait, and the types of its calls and answers.
 
-use super::{Answer, BrokerError, Relay};
+use super::{BrokerError, Relay};
+use crate::answer::Answer;
 use crate::name::ChannelName;
 use crate::publication::{Draft, Publication};
 

@@ -1,16 +1,17 @@
 //! The public handle on a channel, `Channel`, and the builder of a publication. Applications call it.
 
 use super::{
-    ChannelCore, ChannelName, Content, PublicationKind, PublishOptions, SubscribeReply, SubscribeRequest,
-    Subscription, UserId, history, not_subscribed, publish_paced, subscribe, subscribed_message, unsubscribe,
+    ChannelCore, PublishOptions, SubscribeReply, SubscribeRequest, Subscription, history, not_subscribed,
+    publish_paced, subscribe, subscribed_message, unsubscribe,
 };
 use crate::answer::BoxFuture;
 use crate::broker::{HistoryPage, HistoryRange, Published};
 use crate::connection::{Connection, ConnectionCore, frame};
 use crate::error::Error;
 use crate::hub::Hub;
-use crate::name::{ConnectionId, check};
+use crate::name::{ChannelName, ConnectionId, UserId, check};
 use crate::presence::{self, PresenceEntry};
+use crate::publication::{Content, PublicationKind};
 use crate::session;
 use hauyna_protocol::{ErrorType, Message};
 use serde::Serialize;
@@ -183,7 +184,7 @@ impl Channel {
         self.core().map_or(0, |core| core.state.lock().subscribers.len())
     }
 
-    /// Whether a connection is subscribed.
+    /// Whether a connection of this node is subscribed.
     pub fn is_subscribed(&self, connection: &Connection) -> bool {
         self.subscription(connection).is_some()
     }
@@ -193,7 +194,7 @@ impl Channel {
         self.core()?.subscription(connection.id())
     }
 
-    /// Returns the metadata of a subscriber, where it has given any.
+    /// Returns the metadata of a subscriber on this node, where it has given any.
     pub fn metadata(&self, connection: &Connection) -> Option<Value> {
         let text = self.subscription(connection)?.metadata.lock().clone()?;
         serde_json::from_str(&text).ok()
@@ -216,7 +217,7 @@ impl Channel {
 
     /// Returns the users that are present here, ordered by name; see
     /// [`Presence::list_in_channel`](crate::Presence::list_in_channel).
-    pub fn presence(&self) -> Vec<PresenceEntry> {
+    pub fn presence(&self) -> impl Future<Output = Vec<PresenceEntry>> + Send + use<> {
         self.hub.presence().list_in_channel(&self.name)
     }
 
@@ -231,7 +232,12 @@ impl Channel {
 
     /// Removes every subscriber on this node from the channel, and the channel from the sessions of lost
     /// connections. Subscriptions that still wait for the broker fail with `permission_denied`.
-    pub fn close(&self) {
+    pub fn close(&self) -> impl Future<Output = ()> + Send + use<> {
+        let channel = self.clone();
+        async move { channel.remove_all_subscriptions() }
+    }
+
+    fn remove_all_subscriptions(&self) {
         self.end_waiting_subscriptions(None);
         // A client that resumes meanwhile must not find the channel in its session.
         session::unsubscribe_all(&self.hub.0, &self.name);

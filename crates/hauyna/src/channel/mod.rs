@@ -24,8 +24,7 @@ pub use crate::publication::{Content, Draft, Publication, PublicationKind};
 pub use client_events::{ClientEvent, ClientEvents};
 pub use handle::{Channel, PublishBuilder};
 pub use options::{ChannelOptions, Publishers, SlowConsumer};
-pub use pattern::Params;
-pub use request::ChannelRequest;
+pub use request::AccessRequest;
 
 pub(crate) use announce::{announce_except, announce_removed, leave_lost};
 pub(crate) use epoch_turn::{EpochTurn, notice, turned};
@@ -33,7 +32,7 @@ pub(crate) use history::{encoded, history};
 pub(crate) use options::{Access, Declarations};
 pub(crate) use pattern::Pattern;
 pub(crate) use publish::{PublishOptions, deliver, publish, publish_paced};
-pub(crate) use rules::Rule;
+pub(crate) use rules::{Rule, rule};
 pub(crate) use subscribe::{
     Prepared, SubscribeReply, SubscribeRequest, activate_resumed, add_to_lists, prepare, subscribe,
     subscribed_message,

@@ -41,7 +41,7 @@ pub(super) fn publish(core: &Core, id: Option<RequestId>, request: PublishReques
         content: Content::copy(content),
         options,
     };
-    let verdict = authority::publish(core, &subscription);
+    let verdict = authority::publish(core, &subscription, &publication.content);
     then_if_subscribed(verdict, core, id, subscription, move |core, id, subscription, start| {
         match check_publication(core, &subscription.channel, &publication.content) {
             Ok(()) => super::publish(core, id, start, publication),
@@ -86,7 +86,7 @@ pub(super) fn subscribe(
     core: &Core,
     id: Option<RequestId>,
     name: &str,
-    token: Option<Cow<'_, str>>,
+    token: Option<&str>,
     request: SubscribeRequest,
 ) -> Next {
     if let Err(error) = admission::admit_subscription(core) {
@@ -102,7 +102,7 @@ pub(super) fn subscribe(
         Ok(name) => name,
         Err(error) => return Next::Now(Reply::refused(id, error)),
     };
-    let verdict = authority::subscribe(core, &name, token.map(Into::into), request.metadata.clone());
+    let verdict = authority::subscribe(core, &name, token, request.metadata.as_ref());
     let allowed = match verdict {
         Verdict::Refused(error) => return Next::Now(Reply::refused(id, error)),
         Verdict::Allowed => return Next::Later(Box::pin(subscribed(core.clone(), id, name, request))),

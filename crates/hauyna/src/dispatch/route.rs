@@ -97,7 +97,7 @@ fn route(core: &Core, id: Option<RequestId>, request: Request<'_>, replies: &mut
             // go first.
             queue_replies(core, replies);
             let request = SubscribeRequest { metadata: metadata.map(|raw| raw.as_json().into()), recover };
-            channels::subscribe(core, id, &channel, token, request)
+            channels::subscribe(core, id, &channel, token.as_deref(), request)
         }
         Request::Unsubscribe { channel } => {
             // Before the answer to a subscription that the application makes right after it.

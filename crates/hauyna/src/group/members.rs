@@ -210,9 +210,15 @@ impl GroupMap {
         Some(f(&group, &state))
     }
 
-    pub(super) fn of_user(&self, user: &str) -> Vec<String> {
+    /// Returns the names of a user's groups.
+    pub(crate) fn of_user(&self, user: &str) -> Vec<String> {
         let stripe = self.stripe(user);
         stripe.get(user).into_iter().flatten().map(|group| group.name.to_string()).collect()
+    }
+
+    /// Returns the members of a group.
+    pub(crate) fn members(&self, name: &str) -> Vec<UserId> {
+        self.read(name, |_, state| state.members.keys().cloned().collect()).unwrap_or_default()
     }
 
     pub(super) fn names(&self) -> Vec<String> {

@@ -16,6 +16,7 @@ use std::sync::Arc;
 /// # Examples
 ///
 /// ```
+/// # #[tokio::main(flavor = "current_thread")] async fn main() -> hauyna::Result {
 /// use hauyna::Hub;
 /// use hauyna::groups::Roles;
 ///
@@ -25,11 +26,12 @@ use std::sync::Arc;
 ///     .default_role("member");
 /// let hub = Hub::builder().roles("team:{id}", roles).build();
 /// let groups = hub.groups();
-/// groups.add("ann", "team:7")?;
-/// groups.add_with_role("bob", "team:7", "owner")?;
-/// assert!(groups.can("ann", "team:7", "send") && !groups.can("ann", "team:7", "invite"));
-/// assert!(groups.can("bob", "team:7", "invite") && !groups.can("bob", "team:8", "invite"));
-/// # Ok::<(), hauyna::Error>(())
+/// groups.add("ann", "team:7").await?;
+/// groups.add_with_role("bob", "team:7", "owner").await?;
+/// assert!(groups.can("ann", "team:7", "send").await);
+/// assert!(!groups.can("ann", "team:7", "invite").await);
+/// assert!(groups.can("bob", "team:7", "invite").await);
+/// # Ok(()) }
 /// ```
 #[derive(Debug, Clone, Default)]
 #[must_use]

@@ -4,7 +4,7 @@
 use super::Context;
 use super::input::decode_input;
 use crate::answer::BoxFuture;
-use crate::error::{Error, Reject};
+use crate::error::Error;
 use crate::validate::Validate;
 use hauyna_protocol::{ErrorType, Fault, Raw};
 use serde::Serialize;
@@ -42,18 +42,6 @@ impl fmt::Debug for Signature {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} -> {}", self.data, self.reply)
     }
-}
-
-pub(super) fn erase<F, Fut>(f: F) -> Task<String, Result<(), Reject>>
-where
-    F: Fn(Context, String) -> Fut + Send + Sync + 'static,
-    Fut: Future<Output = Result<(), Reject>> + Send + 'static,
-{
-    let f = Arc::new(f);
-    Box::new(move |cx, name| {
-        let f = f.clone();
-        Box::pin(async move { f(cx, name).await })
-    })
 }
 
 pub(super) fn decode_event<T, F, Fut, R>(f: F) -> EventTask

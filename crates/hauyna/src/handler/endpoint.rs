@@ -6,6 +6,7 @@ use super::recovery::OnError;
 use super::{Context, ERROR_UNITS, RateLimit};
 use crate::answer::BoxFuture;
 use crate::auth::Identity;
+use crate::channel::Rule;
 use crate::close::CloseReason;
 use crate::config::Heartbeat;
 use crate::connection::Connection;
@@ -52,7 +53,7 @@ pub(crate) struct Endpoint {
     pub(crate) on_error: Option<OnError>,
     pub(super) on_ping: Option<Task<Vec<u8>, Result<(), Error>>>,
     pub(super) on_pong: Option<Task<Vec<u8>, Result<(), Error>>>,
-    pub(super) authorize: [Option<Task<String, Result<(), Reject>>>; 7],
+    pub(super) authorize: [Option<Rule>; 7],
     pub(crate) heartbeat: Option<Heartbeat>,
     /// Time without a message after which a connection is idle, even if pings or pongs were read.
     pub(crate) idle_after: Option<Duration>,
@@ -228,7 +229,7 @@ impl Endpoint {
         Some(Pending { id: None, future })
     }
 
-    pub(crate) fn authorizer(&self, action: Action) -> Option<&Task<String, Result<(), Reject>>> {
+    pub(crate) fn authorizer(&self, action: Action) -> Option<&Rule> {
         self.authorize[action as usize].as_ref()
     }
 }

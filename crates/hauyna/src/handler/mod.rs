@@ -11,6 +11,7 @@ mod bounds;
 mod builder;
 mod callback;
 mod context;
+mod decision;
 mod endpoint;
 mod input;
 mod limits;
@@ -20,6 +21,7 @@ mod validate;
 pub use crate::auth::{Identity, IntoIdentity, IntoIdentityFuture};
 pub use builder::{Handler, SharedHandler};
 pub use context::Context;
+pub use decision::IntoDecision;
 pub use limits::RateLimit;
 pub use recovery::{Failed, IntoRecovery, Operation, Recovery};
 

@@ -109,13 +109,13 @@ impl Hub {
         User::new(self.clone(), user.as_ref())
     }
 
-    /// Returns the live connections.
+    /// Returns the live connections of this node.
     pub fn connections(&self) -> Connections {
         self.0.background.adopt();
         Connections::new(self.clone())
     }
 
-    /// Returns a live connection by its identifier.
+    /// Returns a live connection of this node by its identifier.
     pub fn connection(&self, id: ConnectionId) -> Option<Connection> {
         self.0.background.adopt();
         self.0.registry.by_id(id).map(Connection::new)
@@ -126,7 +126,12 @@ impl Hub {
     /// connections there were on this node.
     ///
     /// At most 65,536 revocations are kept in memory; beyond that, the one that would end first is dropped.
-    pub fn revoke(&self, revocation: Revocation) -> usize {
+    pub fn revoke(&self, revocation: Revocation) -> impl Future<Output = usize> + Send + use<> {
+        let hub = self.clone();
+        async move { hub.revoke_on_this_node(revocation) }
+    }
+
+    fn revoke_on_this_node(&self, revocation: Revocation) -> usize {
         self.0.revocations.add(&revocation, self.0.clock.millis());
         let whose = revocation.whose.clone();
         let is_meant = move |core: &ConnectionCore| match &whose {
@@ -169,13 +174,13 @@ impl Hub {
         Groups::new(self.clone())
     }
 
-    /// Returns the current counts.
+    /// Returns the current counts of this node.
     pub fn stats(&self) -> Stats {
         self.0.background.adopt();
         Stats::of(&self.0)
     }
 
-    /// Returns snapshots of one connection, user or channel.
+    /// Returns snapshots of one connection, user or channel, as this node knows them.
     pub fn inspect(&self) -> Inspect {
         self.0.background.adopt();
         Inspect::new(self.clone())

@@ -7,7 +7,7 @@ use crate::channel::{self, ChannelCore, ChannelOptions, Publishers, SlowConsumer
 use crate::connection::ConnectionCore;
 use crate::error::Error;
 use crate::name::{ChannelName, ConnectionId, UserId};
-use crate::presence::PresenceEntry;
+use crate::presence::{PresenceEntry, PresentUsers};
 use crate::state::ConnectionState;
 use serde::Serialize;
 use std::collections::BTreeMap;
@@ -218,7 +218,7 @@ impl Inspect {
         connections.retain(|core| self.after.is_none_or(|after| core.id() > after));
         connections.sort_unstable_by_key(|core| core.id());
         connections.truncate(self.limit);
-        let mut groups = self.hub.groups().groups_of(user);
+        let mut groups = self.hub.0.groups.of_user(user);
         let group_count = groups.len();
         groups.sort_unstable();
         groups.truncate(self.limit);
@@ -228,7 +228,7 @@ impl Inspect {
             connection_count,
             groups,
             group_count,
-            presence: self.hub.presence().get(user),
+            presence: PresentUsers::of(&self.hub.0).get(user),
         }
     }
 
@@ -254,7 +254,7 @@ impl Inspect {
         };
         Ok(ChannelSnapshot {
             name: name.as_str().to_owned(),
-            present: self.hub.presence().in_channel(name.as_str()).len(),
+            present: PresentUsers::of(hub).in_channel(name.as_str()).len(),
             pattern: options.usage.pattern.as_deref().map(str::to_owned),
             options: OptionsSnapshot::of(&options),
             position,

@@ -121,7 +121,8 @@ impl Hub {
         self.readiness() == Readiness::Ready
     }
 
-    /// Returns whether a load balancer can send connections here, and else why not: the answer of `/ready`.
+    /// Returns whether a load balancer can send connections to this node, and else why not: the answer of
+    /// `/ready`.
     ///
     /// # Examples
     ///

@@ -30,7 +30,7 @@ use std::sync::Arc;
 ///     let presence = cx.presence();
 ///     presence.track(json!({ "role": "admin" })).await?;
 ///     presence.set_status(Status::Away).await?;
-///     let admins = presence.list_by(&Criteria::new().status(Status::Away).with("role", "admin"));
+///     let admins = presence.list_by(&Criteria::new().status(Status::Away).with("role", "admin")).await;
 ///     assert_eq!(admins[0].user, *cx.user());
 ///     Ok(())
 /// }
@@ -134,18 +134,27 @@ impl Presence {
     /// `limit_exceeded` where it is longer than 4,096 bytes as JSON; `application_error` where this presence
     /// has no user; an error where the connection is closed, or `not_subscribed` where the user has no
     /// connection.
-    pub async fn track(&self, metadata: impl Serialize) -> Result<(), Error> {
-        let fields = entry::object(metadata)?;
-        self.core().wait_for_any_room().await;
-        changes::track(self.core(), &self.subject()?, fields)
+    pub fn track<M: Serialize>(
+        &self,
+        metadata: M,
+    ) -> impl Future<Output = Result<(), Error>> + Send + use<M> {
+        let (presence, fields) = (self.clone(), entry::object(metadata));
+        async move {
+            let fields = fields?;
+            presence.core().wait_for_any_room().await;
+            changes::track(presence.core(), &presence.subject()?, fields)
+        }
     }
 
     /// Ends what [`track`](Presence::track) began, for this connection or for all connections of the user.
     /// The user stays present while another connection of theirs is tracked, or any is in a channel with
     /// presence.
-    pub fn untrack(&self) {
-        if let Ok(subject) = self.subject() {
-            changes::untrack(self.core(), &subject);
+    pub fn untrack(&self) -> impl Future<Output = ()> + Send + use<> {
+        let presence = self.clone();
+        async move {
+            if let Ok(subject) = presence.subject() {
+                changes::untrack(presence.core(), &subject);
+            }
         }
     }
 
@@ -156,10 +165,16 @@ impl Presence {
     ///
     /// `not_subscribed` where the user is not present; `validation_error`, `limit_exceeded` as for
     /// [`track`](Presence::track); `application_error` where this presence has no user.
-    pub async fn update(&self, metadata: impl Serialize) -> Result<(), Error> {
-        let fields = entry::object(metadata)?;
-        self.core().wait_for_any_room().await;
-        changes::update(self.core(), self.subject()?.user(), fields)
+    pub fn update<M: Serialize>(
+        &self,
+        metadata: M,
+    ) -> impl Future<Output = Result<(), Error>> + Send + use<M> {
+        let (presence, fields) = (self.clone(), entry::object(metadata));
+        async move {
+            let fields = fields?;
+            presence.core().wait_for_any_room().await;
+            changes::update(presence.core(), presence.subject()?.user(), fields)
+        }
     }
 
     /// Sets the user's status, which is the field `status` of their metadata.
@@ -167,10 +182,12 @@ impl Presence {
     /// # Errors
     ///
     /// As [`update`](Presence::update).
-    pub async fn set_status(&self, status: impl Into<Status>) -> Result<(), Error> {
-        let status = status.into();
-        let field = (String::from("status"), Value::from(status.as_str()));
-        self.update(Map::from_iter([field])).await
+    pub fn set_status<S: Into<Status>>(
+        &self,
+        status: S,
+    ) -> impl Future<Output = Result<(), Error>> + Send + use<S> {
+        let field = (String::from("status"), Value::from(status.into().as_str()));
+        self.update(Map::from_iter([field]))
     }
 
     /// Sets the metadata of this connection alone, such as its device. `()` removes it. In a channel, the
@@ -180,11 +197,18 @@ impl Presence {
     /// # Errors
     ///
     /// `not_subscribed` where the connection is not present; otherwise as [`track`](Presence::track).
-    pub async fn update_connection(&self, metadata: impl Serialize) -> Result<(), Error> {
-        let text = serde_json::to_string(&entry::object(metadata)?)?;
-        entry::check_length(&text)?;
-        self.core().wait_for_any_room().await;
-        changes::set_connection_metadata(self.core(), self.connection()?, Scope::Hub, Some(text.into()))
+    pub fn update_connection<M: Serialize>(
+        &self,
+        metadata: M,
+    ) -> impl Future<Output = Result<(), Error>> + Send + use<M> {
+        let (presence, fields) = (self.clone(), entry::object(metadata));
+        async move {
+            let text = serde_json::to_string(&fields?)?;
+            entry::check_length(&text)?;
+            presence.core().wait_for_any_room().await;
+            let (hub, connection) = (presence.core(), presence.connection()?);
+            changes::set_connection_metadata(hub, connection, Scope::Hub, Some(text.into()))
+        }
     }
 }
 

@@ -27,6 +27,7 @@ pub(crate) use changes::{ChannelPresence, connection_gone, expire, join, leave, 
 pub(crate) use handle::{describe, set_subscription_metadata, update_status, with_page};
 pub(crate) use lost_members::{evict_oldest_lost_channel, leave_lost, weight, weight_of_lost_channel};
 pub(crate) use people::People;
+pub(crate) use query::PresentUsers;
 pub(crate) use timers::{has_tasks, run_due};
 
 use handle::{Scope, Subject, not_present};
