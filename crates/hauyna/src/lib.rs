@@ -102,6 +102,7 @@ mod router;
 mod session;
 mod shard;
 mod state;
+mod stripes;
 mod transport;
 mod used_limits;
 mod user;

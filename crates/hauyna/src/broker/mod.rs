@@ -11,7 +11,7 @@ mod relay;
 mod stream;
 mod streams;
 
-pub use crate::answer::Answer;
+pub use crate::answer::{Answer, AnswerFuture, BoxFuture};
 pub use crate::error::BrokerError;
 pub use contract::{
     Broker, Continuity, HistoryPage, HistoryRange, Order, Publish, Published, Repeat, Retention,

@@ -2,6 +2,7 @@
 //! channel's pattern, else by whether the pattern is open or private. `channels` and `direct` call it before
 //! anything is done.
 
+use crate::answer::Answer;
 use super::{ClientPublication, Core, Next, Reply, permission_denied};
 use crate::answer::BoxFuture;
 use crate::channel::{Access, AccessRequest, ChannelOptions, Publishers, Rule, Subscription};
@@ -188,10 +189,10 @@ fn verdict(
 
 fn decide(core: &Core, rule: &Rule, request: AccessRequest) -> Verdict {
     let cx = Context::new(core.clone());
-    match contain::call(&core.metrics().panics, || rule(cx, request).into_now()) {
-        Ok(Ok(Ok(()))) => Verdict::Allowed,
-        Ok(Ok(Err(reject))) => Verdict::Refused(reject.into()),
-        Ok(Err(later)) => Verdict::Pending(later),
+    match contain::call(&core.metrics().panics, || rule(cx, request)) {
+        Ok(Answer::Ready(Ok(()))) => Verdict::Allowed,
+        Ok(Answer::Ready(Err(reject))) => Verdict::Refused(reject.into()),
+        Ok(Answer::Pending(later)) => Verdict::Pending(later),
         Err(contain::Panicked) => Verdict::Refused(Error::other("a callback panicked")),
     }
 }

@@ -1,6 +1,7 @@
 //! The requests about one channel: subscribing, publishing, history, presence. `dispatch` calls it;
 //! `authority` decides whether the client may.
 
+use crate::answer::Answer;
 use super::authority::{self, RequestStart, Verdict};
 use super::{ClientPublication, Core, Next, Reply, admission, permission_denied};
 use crate::broker::HistoryRange;
@@ -158,9 +159,9 @@ pub(super) fn history(core: &Core, id: Option<RequestId>, name: &str, range: His
     let verdict = authority::history(core, &subscription);
     then_if_subscribed(verdict, core, id, subscription, move |core, id, subscription, _| {
         let (name, encoding) = (subscription.channel.name.clone(), core.wire().encoding());
-        match channel::history(core.hub(), &name, range).into_now() {
-            Ok(page) => Next::Now(Reply::history(id, name, page, encoding)),
-            Err(later) => {
+        match channel::history(core.hub(), &name, range) {
+            Answer::Ready(page) => Next::Now(Reply::history(id, name, page, encoding)),
+            Answer::Pending(later) => {
                 Next::Later(Box::pin(async move { Reply::history(id, name, later.await, encoding) }))
             }
         }

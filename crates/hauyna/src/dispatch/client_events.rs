@@ -2,6 +2,7 @@
 //! subscribers. The rates belong to the connection, and each is created with the first event of its type.
 //! `dispatch` calls it.
 
+use crate::answer::Answer;
 use super::admission::{rate_limited, uncount_message};
 use super::{Core, Next, Reply};
 use crate::broker::Published;
@@ -42,9 +43,9 @@ pub(super) fn client_event(
         conflate: Some(event.into()),
         ..PublishOptions::default()
     };
-    match channel::publish(hub, name, PublicationKind::ClientEvent, content, options).into_now() {
-        Ok(result) => Next::Now(reply_for(core, id, result)),
-        Err(later) => {
+    match channel::publish(hub, name, PublicationKind::ClientEvent, content, options) {
+        Answer::Ready(result) => Next::Now(reply_for(core, id, result)),
+        Answer::Pending(later) => {
             let core = core.clone();
             Next::Later(Box::pin(async move { reply_for(&core, id, later.await) }))
         }

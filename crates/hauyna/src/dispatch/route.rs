@@ -199,9 +199,9 @@ pub(super) fn publish(
     if let Some(Err(error)) = start.map(|start| start.check_rights(core)) {
         return Next::Now(Reply::refused(id, error));
     }
-    match publication.publish(core).into_now() {
-        Ok(result) => Next::Now(Reply::published(id, result)),
-        Err(later) => Next::Later(Box::pin(async move { Reply::published(id, later.await) })),
+    match publication.publish(core) {
+        Answer::Ready(result) => Next::Now(Reply::published(id, result)),
+        Answer::Pending(later) => Next::Later(Box::pin(async move { Reply::published(id, later.await) })),
     }
 }
 

@@ -4,24 +4,22 @@
 //! `dispatch`; `connection` registers new connections.
 
 use super::roles::{Permissions, Roles, RolesByPattern};
-use crate::channel::{ChannelOptions, add_to_lists, end_subscription};
+use crate::channel::{add_to_lists, end_subscription, ChannelOptions};
 use crate::connection::{Connection, ConnectionCore};
 use crate::error::Error;
 use crate::event::{GroupChange, SystemEvent, SystemKind};
 use crate::hub::HubCore;
 use crate::name::{ChannelName, UserId};
+use crate::stripes::Stripes;
 use parking_lot::{Mutex, MutexGuard};
 use std::collections::HashMap;
-use std::collections::hash_map::RandomState;
-use std::hash::BuildHasher;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 /// All groups of a hub.
 #[derive(Debug)]
 pub(crate) struct GroupMap {
-    hasher: RandomState,
-    by_user: Box<[Mutex<ByUser>]>,
+    by_user: Stripes<ByUser>,
     by_name: Mutex<HashMap<Box<str>, Arc<Group>>>,
     roles: RolesByPattern,
     /// The options of the groups' channels.
@@ -56,8 +54,7 @@ pub(super) struct State {
 impl GroupMap {
     pub(crate) fn new(roles: Vec<(String, Roles)>) -> Result<Self, Error> {
         Ok(Self {
-            hasher: RandomState::new(),
-            by_user: (0..STRIPES).map(|_| Mutex::default()).collect(),
+            by_user: Stripes::new(),
             by_name: Mutex::default(),
             roles: RolesByPattern::new(roles)?,
             options: Arc::new(ChannelOptions::of_group()),
@@ -67,7 +64,7 @@ impl GroupMap {
 
     #[expect(clippy::cast_possible_truncation, reason = "only the remainder counts")]
     fn stripe(&self, user: &str) -> MutexGuard<'_, ByUser> {
-        self.by_user[self.hasher.hash_one(user) as usize % STRIPES].lock()
+        self.by_user.lock(user)
     }
 
     /// Registers a new connection. It is subscribed to the channels of its user's groups before the registry
@@ -269,5 +266,3 @@ pub(super) enum MembershipChange {
     Role,
 }
 
-/// Number of locks over the users.
-const STRIPES: usize = 64;

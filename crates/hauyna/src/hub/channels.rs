@@ -4,12 +4,11 @@
 
 use crate::channel::{ChannelCore, ChannelState};
 use crate::name::ChannelName;
+use crate::stripes::{is_sparse, Stripes};
 use hashbrown::HashTable;
 use hashbrown::hash_table::Entry;
 use parking_lot::{Mutex, MutexGuard};
 use std::collections::BTreeMap;
-use std::collections::hash_map::RandomState;
-use std::hash::BuildHasher;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -17,9 +16,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 /// clients.
 #[derive(Debug)]
 pub(crate) struct ChannelMap {
-    hasher: RandomState,
-    stripes: Box<[Mutex<Stripe>]>,
-    broker_orders: Box<[Mutex<()>]>,
+    stripes: Stripes<Stripe>,
+    broker_orders: Stripes<()>,
     live: AtomicUsize,
     /// Channels held by lost connections alone.
     lost: Mutex<LostChannels>,
@@ -38,9 +36,8 @@ type Stripe = HashTable<Arc<ChannelCore>>;
 impl ChannelMap {
     pub(super) fn new() -> Self {
         Self {
-            hasher: RandomState::new(),
-            stripes: (0..STRIPES).map(|_| Mutex::default()).collect(),
-            broker_orders: (0..STRIPES).map(|_| Mutex::default()).collect(),
+            stripes: Stripes::new(),
+            broker_orders: Stripes::new(),
             live: AtomicUsize::new(0),
             lost: Mutex::default(),
         }
@@ -50,18 +47,16 @@ impl ChannelMap {
     /// channel, so that it sees both in their order. No delivery takes this lock, so the broker may be called
     /// under it.
     pub(super) fn broker_order(&self, name: &ChannelName) -> MutexGuard<'_, ()> {
-        self.broker_orders[self.hasher.hash_one(name.as_str()) as usize % STRIPES].lock()
+        self.broker_orders.lock(name.as_str())
     }
 
     /// Returns the stripe that holds a name, and the hash of the name.
     fn stripe(&self, name: &str) -> (&Mutex<Stripe>, u64) {
-        let hash = self.hasher.hash_one(name);
-        // Bits that the table inside the stripe does not use.
-        (&self.stripes[(hash >> 48) as usize % STRIPES], hash)
+        self.stripes.find(name)
     }
 
     fn hash_of_channel(&self) -> impl Fn(&Arc<ChannelCore>) -> u64 {
-        |channel| self.hasher.hash_one(channel.name.as_str())
+        |channel| self.stripes.hash(channel.name.as_str())
     }
 
     pub(crate) fn find(&self, name: &ChannelName) -> Option<Arc<ChannelCore>> {
@@ -118,7 +113,7 @@ impl ChannelMap {
         if let Ok(entry) = stripe.find_entry(hash, |other| Arc::ptr_eq(other, channel)) {
             entry.remove();
         }
-        if stripe.capacity() > 8 * (stripe.len() + 8) {
+        if is_sparse(stripe.capacity(), stripe.len(), 8) {
             stripe.shrink_to_fit(self.hash_of_channel());
         }
         true
@@ -162,4 +157,3 @@ impl ChannelMap {
     }
 }
 
-const STRIPES: usize = 64;

@@ -4,11 +4,10 @@
 use crate::connection::ConnectionCore;
 use crate::name::ConnectionId;
 use crate::publication::Wire;
+use crate::stripes::{is_sparse, Stripes};
 use hashbrown::hash_table::Entry;
 use hashbrown::{HashMap, HashTable};
 use parking_lot::Mutex;
-use std::collections::hash_map::RandomState;
-use std::hash::BuildHasher;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
@@ -19,9 +18,7 @@ type ByUser = HashTable<UserConnections>;
 #[derive(Debug)]
 pub(crate) struct Registry {
     by_shard: Box<[Mutex<ById>]>,
-    /// `RandomState`: the names come from clients.
-    hasher: RandomState,
-    by_user: Box<[Mutex<ByUser>]>,
+    by_user: Stripes<ByUser>,
     /// Number of connections for each wire variant.
     by_wire: [AtomicUsize; Wire::COUNT],
     count: AtomicUsize,
@@ -37,11 +34,9 @@ enum UserConnections {
 
 impl Registry {
     pub(super) fn new(shards: usize) -> Self {
-        let hasher = RandomState::new();
         Self {
             by_shard: (0..shards).map(|_| Mutex::default()).collect(),
-            by_user: (0..USER_STRIPES).map(|_| Mutex::default()).collect(),
-            hasher,
+            by_user: Stripes::new(),
             by_wire: Default::default(),
             count: AtomicUsize::new(0),
             next: AtomicU64::new(crate::random::u64()),
@@ -50,13 +45,11 @@ impl Registry {
 
     /// Returns the stripe that holds a user, and the hash of the user.
     fn user_stripe(&self, user: &str) -> (&Mutex<ByUser>, u64) {
-        let hash = self.hasher.hash_one(user);
-        // Bits that the table inside the stripe does not use.
-        (&self.by_user[(hash >> 48) as usize % USER_STRIPES], hash)
+        self.by_user.find(user)
     }
 
     fn hash_of_user(&self) -> impl Fn(&UserConnections) -> u64 {
-        |devices| self.hasher.hash_one(devices.user())
+        |devices| self.by_user.hash(devices.user())
     }
 
     /// Returns an identifier that no other connection of this process has had.
@@ -92,7 +85,7 @@ impl Registry {
             return false;
         }
         leaving();
-        if connections.capacity() > 8 * (connections.len() + 128) {
+        if is_sparse(connections.capacity(), connections.len(), 128) {
             connections.shrink_to_fit();
         }
         drop(connections);
@@ -102,7 +95,7 @@ impl Registry {
             && entry.get_mut().remove(connection.id())
         {
             entry.remove();
-            if stripe.capacity() > 8 * (stripe.len() + 16) {
+            if is_sparse(stripe.capacity(), stripe.len(), 16) {
                 stripe.shrink_to_fit(self.hash_of_user());
             }
         }
@@ -186,4 +179,3 @@ impl UserConnections {
     }
 }
 
-const USER_STRIPES: usize = 64;

@@ -3,6 +3,7 @@
 //! numbered live publications come with it. `Replays` is in the outbox; the connection's task fetches the
 //! pages, and its shard ends the replay.
 
+use crate::answer::Answer;
 use super::Phase;
 use super::queued::QueueBounds;
 use crate::broker::{Continuity, HistoryPage, HistoryRange, Order};
@@ -184,9 +185,9 @@ impl ConnectionCore {
         };
         drop(outbox);
         let answer = self.hub().with_broker(|broker| broker.history(&subscription.channel.name, range));
-        match answer.into_now() {
-            Ok(page) => self.take_page(&subscription, page),
-            Err(later) => {
+        match answer {
+            Answer::Ready(page) => self.take_page(&subscription, page),
+            Answer::Pending(later) => {
                 let core = self.clone();
                 tokio::spawn(async move {
                     let page = later.await;

@@ -2,26 +2,24 @@
 //! or is watched for `UserOnline`. Pure data by user, under striped locks; `changes` changes it, `query`
 //! reads it.
 
-use super::entry::{PresenceEntry, PresentConnection, Profile, parsed};
+use super::entry::{parsed, PresenceEntry, PresentConnection, Profile};
 use super::members::HeldBy;
 use super::timers::Timers;
 use crate::channel::ChannelCore;
 use crate::name::{ConnectionId, UserId};
-use parking_lot::{Mutex, MutexGuard};
+use crate::stripes::Stripes;
+use parking_lot::MutexGuard;
 use std::collections::HashMap;
-use std::collections::hash_map::RandomState;
-use std::hash::BuildHasher;
 use std::sync::Arc;
 
 /// Every present or watched user, in stripes that have a lock each.
 #[derive(Debug)]
 pub(crate) struct People {
-    hasher: RandomState,
-    stripes: Box<[Mutex<Stripe>]>,
+    stripes: Stripes<Stripe>,
     pub(super) timers: Timers,
 }
 
-/// The users of one stripe. The hasher is `RandomState`, because clients choose the names.
+/// The users of one stripe.
 pub(super) type Stripe = HashMap<UserId, Person>;
 
 /// One user and their connections.
@@ -50,19 +48,18 @@ pub(super) struct Device {
 impl People {
     pub(crate) fn new() -> Self {
         Self {
-            hasher: RandomState::new(),
-            stripes: (0..STRIPES).map(|_| Mutex::default()).collect(),
+            stripes: Stripes::new(),
             timers: Timers::default(),
         }
     }
 
     pub(super) fn stripe(&self, user: &str) -> MutexGuard<'_, Stripe> {
-        self.stripes[self.hasher.hash_one(user) as usize % STRIPES].lock()
+        self.stripes.lock(user)
     }
 
     /// Calls `look` for every visible user, one stripe after the other.
     pub(super) fn for_each_visible(&self, mut look: impl FnMut(&UserId, &Person)) {
-        for stripe in &self.stripes {
+        for stripe in self.stripes.iter() {
             stripe
                 .lock()
                 .iter()
@@ -170,5 +167,3 @@ impl Device {
     }
 }
 
-/// Number of locks over the users.
-const STRIPES: usize = 64;

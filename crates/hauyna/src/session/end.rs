@@ -163,15 +163,11 @@ fn leave_channel(hub: &HubCore, ended: Unsubscribed) -> bool {
 /// Ends some of the sessions whose time has passed.
 pub(crate) fn end_due(hub: &Arc<HubCore>) -> Due {
     let _ending = Closing::new(hub);
-    match hub.sessions.due() {
-        Ok(due) => {
-            for session in due {
-                let _ = contain::call(&hub.metrics.panics, || end_session(hub, session));
-            }
-            Due::Now
-        }
-        Err(next) => next.map_or(Due::Never, Due::At),
+    let (sessions, next) = hub.sessions.take_due();
+    for session in sessions {
+        let _ = contain::call(&hub.metrics.panics, || end_session(hub, session));
     }
+    next
 }
 
 /// Sessions that are ended in one turn of the background task, at most.

@@ -5,7 +5,7 @@ use super::store::{LostSession, SessionStore};
 use super::takeover::TakeoverEnd;
 use super::token::TokenKey;
 use super::{SessionContent, Takeover};
-use crate::background::Job;
+use crate::background::{Due, Job};
 use crate::channel::leave_lost;
 use crate::close::CloseReason;
 use crate::config::SessionOptions;
@@ -216,8 +216,12 @@ impl Sessions {
         }
     }
 
-    pub(super) fn due(&self) -> Result<Vec<LostSession>, Option<Instant>> {
-        self.store.lock().due(Instant::now(), end::MAX_ENDED_PER_TURN)
+    /// Returns some of the sessions whose time has passed, and when more have to end.
+    pub(super) fn take_due(&self) -> (Vec<LostSession>, Due) {
+        let mut store = self.store.lock();
+        let sessions = store.take_due(Instant::now(), end::MAX_ENDED_PER_TURN);
+        let next = if sessions.is_empty() { store.first_end().map_or(Due::Never, Due::At) } else { Due::Now };
+        (sessions, next)
     }
 }
 

@@ -1,11 +1,12 @@
 //! The sessions of lost connections, by connection, by age and by the time of their end: pure data with
 //! bounds in number and bytes. `Sessions` owns the lock.
 
-use super::takeover::{Takeover, TakeoverEnd};
 use super::weight;
+use super::takeover::{Takeover, TakeoverEnd};
 use crate::close::CloseReason;
 use crate::connection::ConnectionCore;
 use crate::name::{ChannelName, ConnectionId};
+use crate::stripes::is_sparse;
 use std::collections::{BTreeSet, HashMap};
 use std::fmt;
 use std::sync::Arc;
@@ -256,7 +257,7 @@ impl SessionStore {
         if self.successors.get(&takeover.presented()).is_some_and(is_same) {
             self.successors.remove(&takeover.presented());
         }
-        if self.successors.capacity() > 8 * (self.successors.len() + 128) {
+        if is_sparse(self.successors.capacity(), self.successors.len(), 128) {
             self.successors.shrink_to_fit();
         }
     }
@@ -305,7 +306,7 @@ impl SessionStore {
                 self.bytes -= session.bytes();
                 self.by_age.remove(&(session.loss_number, id));
                 self.by_end.remove(&(session.ends_at, id));
-                if self.by_id.capacity() > 8 * (self.by_id.len() + 128) {
+                if is_sparse(self.by_id.capacity(), self.by_id.len(), 128) {
                     self.by_id.shrink_to_fit();
                 }
                 Some(session)
@@ -313,15 +314,12 @@ impl SessionStore {
         }
     }
 
-    /// Returns up to `turn` of the sessions whose time has passed; if there are none, the time of the next
-    /// end as the error.
-    pub(super) fn due(&mut self, now: Instant, turn: usize) -> Result<Vec<LostSession>, Option<Instant>> {
+    /// Returns up to `turn` of the sessions whose time has passed. If the list is empty,
+    /// [`first_end`](Self::first_end) says when the next one is due.
+    pub(super) fn take_due(&mut self, now: Instant, turn: usize) -> Vec<LostSession> {
         let due: Vec<_> =
             self.by_end.iter().take(turn).take_while(|(ends, _)| *ends <= now).map(|(_, id)| *id).collect();
-        if due.is_empty() {
-            return Err(self.by_end.first().map(|(ends, _)| *ends));
-        }
-        Ok(due.into_iter().filter_map(|id| self.take(id)).map(|session| *session).collect())
+        due.into_iter().filter_map(|id| self.take(id)).map(|session| *session).collect()
     }
 
     /// Returns the time of the first end.

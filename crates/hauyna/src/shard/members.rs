@@ -3,6 +3,7 @@
 use crate::channel::{ChannelCore, NO_SLOT, Subscription};
 use crate::connection::ConnectionCore;
 use crate::publication::Publication;
+use crate::stripes::is_sparse;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
@@ -118,7 +119,7 @@ impl SubscriberLists {
             *list = SubscriberList::default();
             subscription.channel.slots[self.shard].store(NO_SLOT, Ordering::Relaxed);
             self.free.push(number);
-        } else if members.capacity() > 8 * (members.len() + 8) {
+        } else if is_sparse(members.capacity(), members.len(), 8) {
             members.shrink_to(2 * members.len());
         }
     }
