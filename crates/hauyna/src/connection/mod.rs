@@ -40,6 +40,7 @@ pub use handle::Connection;
 pub use hauyna_protocol::Encoding;
 pub use state::{ConnectionState, StateCounts};
 
+pub(crate) use self::callback::call_in_order;
 pub(crate) use self::core::{ConnectionCore, ConnectionParts, Owner};
 pub(crate) use close::{CloseDetails, close_replaced, evict};
 pub(crate) use connect_info::ConnectInfo;

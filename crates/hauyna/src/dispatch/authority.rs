@@ -7,7 +7,7 @@ use crate::broker::BoxFuture;
 use crate::channel::{
     Access, AccessRequest, ChannelName, ChannelOptions, Content, Publishers, Rule, Subscription,
 };
-use crate::connection::CloseReason;
+use crate::connection::{CloseReason, call_in_order};
 use crate::contain;
 use crate::error::{Error, Reject};
 use crate::handler::{Action, Context};
@@ -188,7 +188,7 @@ fn verdict(
 
 fn decide(core: &Core, rule: &Rule, request: AccessRequest) -> Verdict {
     let cx = Context::new(core.clone());
-    match contain::call(&core.metrics().panics, || rule(cx, request).into_now()) {
+    match contain::call(&core.metrics().panics, || call_in_order(|| rule(cx, request)).into_now()) {
         Ok(Ok(Ok(()))) => Verdict::Allowed,
         Ok(Ok(Err(reject))) => Verdict::Refused(reject.into()),
         Ok(Err(later)) => Verdict::Pending(later),
