@@ -1,8 +1,8 @@
 //! One channel's stream in memory: its epoch, the top offset and the publications still kept. Pure data,
 //! owned by `streams`; it takes the time as an argument and does no I/O.
 
-use super::{Continuity, HistoryPage, HistoryRange, Order, Retention};
 use super::streams::Stamp;
+use super::{Continuity, HistoryPage, HistoryRange, Order, Retention};
 use crate::publication::Publication;
 use crate::stripes::is_sparse;
 use hauyna_protocol::{Epoch, Position};

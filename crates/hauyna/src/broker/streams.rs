@@ -2,9 +2,9 @@
 //! the order in which they came, and their idempotency keys. It knows its oldest entry of each kind, so that
 //! `local` finds the oldest of all stripes. Pure data; it takes the time as an argument.
 
-use super::{HistoryPage, HistoryRange, Retention};
 use super::keys::Keys;
 use super::stream::Stream;
+use super::{HistoryPage, HistoryRange, Retention};
 use crate::name::ChannelName;
 use crate::publication::{Draft, Publication};
 use crate::stripes::is_sparse;

@@ -2,12 +2,12 @@
 //! channel's pattern, else by whether the pattern is open or private. `channels` and `direct` call it before
 //! anything is done.
 
-use crate::answer::Answer;
-use super::{ClientPublication, Core, Next, Reply, permission_denied};
-use crate::answer::BoxFuture;
+use super::{permission_denied, ClientPublication, Core, Next, Reply};
+use crate::contain;
+use crate::answer::{Answer, BoxFuture};
 use crate::channel::{Access, AccessRequest, ChannelOptions, Publishers, Rule, Subscription};
 use crate::close::CloseReason;
-use crate::contain;
+use crate::driver::call_in_order;
 use crate::error::{Error, Reject};
 use crate::handler::{Action, Context};
 use crate::name::ChannelName;
@@ -189,7 +189,7 @@ fn verdict(
 
 fn decide(core: &Core, rule: &Rule, request: AccessRequest) -> Verdict {
     let cx = Context::new(core.clone());
-    match contain::call(&core.metrics().panics, || rule(cx, request)) {
+    match contain::call(&core.metrics().panics, || call_in_order(|| rule(cx, request))) {
         Ok(Answer::Ready(Ok(()))) => Verdict::Allowed,
         Ok(Answer::Ready(Err(reject))) => Verdict::Refused(reject.into()),
         Ok(Answer::Pending(later)) => Verdict::Pending(later),

@@ -1,9 +1,9 @@
 //! The requests about one channel: subscribing, publishing, history, presence. `dispatch` calls it;
 //! `authority` decides whether the client may.
 
-use crate::answer::Answer;
 use super::authority::{self, RequestStart, Verdict};
 use super::{ClientPublication, Core, Next, Reply, admission, permission_denied};
+use crate::answer::Answer;
 use crate::broker::HistoryRange;
 use crate::channel::{self, ChannelCore, PublishOptions, SubscribeRequest, Subscription};
 use crate::connection::frame;

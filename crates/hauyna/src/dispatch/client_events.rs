@@ -2,9 +2,9 @@
 //! subscribers. The rates belong to the connection, and each is created with the first event of its type.
 //! `dispatch` calls it.
 
-use crate::answer::Answer;
 use super::admission::{rate_limited, uncount_message};
 use super::{Core, Next, Reply};
+use crate::answer::Answer;
 use crate::broker::Published;
 use crate::channel::{self, PublishOptions, Subscription};
 use crate::error::{BrokerError, Error};

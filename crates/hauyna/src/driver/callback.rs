@@ -1,13 +1,13 @@
 //! The callback that a connection waits for, and the polling of it; a panic in the application's code is
 //! contained here. Part of the task in `driver`.
 
-use crate::answer::BoxFuture;
+use crate::answer::{Answer, BoxFuture};
 use crate::connection::ConnectionCore;
 use crate::contain::{Contained, Panicked};
 use crate::dispatch::{Pending, Reply};
 use crate::error::Error;
 use crate::guaranteed::Guaranteed;
-use crate::shard::post_count_of_thread;
+use crate::shard::{post_count_of_thread, repeat_post_count};
 use hauyna_protocol::RequestId;
 use std::future::Future;
 use std::pin::Pin;
@@ -77,6 +77,20 @@ pub(super) fn start_request(
         }
     }
     None
+}
+
+/// Calls a function of the application while a request is handled. If it sends something before it returns,
+/// its answer becomes a future, because the reply of a pending request stays behind what was sent.
+pub(crate) fn call_in_order<T: Send + 'static>(f: impl FnOnce() -> Answer<T>) -> Answer<T> {
+    let before = post_count_of_thread();
+    let answer = f();
+    if post_count_of_thread() == before {
+        return answer;
+    }
+    Answer::later(async move {
+        repeat_post_count();
+        answer.await
+    })
 }
 
 /// Waits for a congested shard that has to write because of this connection's requests. Returns `None` if

@@ -13,5 +13,6 @@ mod stream;
 mod task;
 
 pub(crate) use announce::{Resumed, announce_session};
+pub(crate) use callback::call_in_order;
 pub(crate) use close::{CloseDetails, close_replaced, evict};
 pub(crate) use open::{Opening, SessionAnnouncement, UnopenedConnection, register};

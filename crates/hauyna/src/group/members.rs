@@ -4,7 +4,7 @@
 //! `dispatch`; `connection` registers new connections.
 
 use super::roles::{Permissions, Roles, RolesByPattern};
-use crate::channel::{add_to_lists, end_subscription, ChannelOptions};
+use crate::channel::{ChannelOptions, add_to_lists, end_subscription};
 use crate::connection::{Connection, ConnectionCore};
 use crate::error::Error;
 use crate::event::{GroupChange, SystemEvent, SystemKind};
@@ -265,4 +265,3 @@ pub(super) enum MembershipChange {
     /// The role of the member was changed.
     Role,
 }
-

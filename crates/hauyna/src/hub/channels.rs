@@ -4,7 +4,7 @@
 
 use crate::channel::{ChannelCore, ChannelState};
 use crate::name::ChannelName;
-use crate::stripes::{is_sparse, Stripes};
+use crate::stripes::{Stripes, is_sparse};
 use hashbrown::HashTable;
 use hashbrown::hash_table::Entry;
 use parking_lot::{Mutex, MutexGuard};
@@ -156,4 +156,3 @@ impl ChannelMap {
         self.live.load(Ordering::Relaxed)
     }
 }
-

@@ -3,7 +3,7 @@
 
 use crate::config::{AtLimit, Limit, LimitOptions};
 use crate::name::{ConnectionId, UserId};
-use crate::stripes::{is_sparse, Stripes};
+use crate::stripes::{Stripes, is_sparse};
 use parking_lot::Mutex;
 use std::collections::hash_map::Entry;
 use std::collections::{BTreeSet, HashMap};
@@ -132,4 +132,3 @@ impl Slots {
         }
     }
 }
-

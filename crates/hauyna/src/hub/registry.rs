@@ -4,7 +4,7 @@
 use crate::connection::ConnectionCore;
 use crate::name::ConnectionId;
 use crate::publication::Wire;
-use crate::stripes::{is_sparse, Stripes};
+use crate::stripes::{Stripes, is_sparse};
 use hashbrown::hash_table::Entry;
 use hashbrown::{HashMap, HashTable};
 use parking_lot::Mutex;
@@ -178,4 +178,3 @@ impl UserConnections {
         }
     }
 }
-

@@ -3,9 +3,9 @@
 //! numbered live publications come with it. `Replays` is in the outbox; the connection's task fetches the
 //! pages, and its shard ends the replay.
 
-use crate::answer::Answer;
 use super::Phase;
 use super::queued::QueueBounds;
+use crate::answer::Answer;
 use crate::broker::{Continuity, HistoryPage, HistoryRange, Order};
 use crate::channel::{EpochTurn, Subscription, SubscriptionPhase};
 use crate::close::CloseReason;

@@ -6,7 +6,7 @@
 use super::changes::ChannelPresence;
 use super::entry::Profile;
 use super::members::{Members, Mode};
-use super::notify::{notify_hub, notify_subscribers, notify_watched, Notice};
+use super::notify::{Notice, notify_hub, notify_subscribers, notify_watched};
 use super::people::{Device, People, Person, Stripe};
 use crate::channel::ChannelCore;
 use crate::event::PresenceChange;

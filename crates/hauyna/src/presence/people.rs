@@ -2,7 +2,7 @@
 //! or is watched for `UserOnline`. Pure data by user, under striped locks; `changes` changes it, `query`
 //! reads it.
 
-use super::entry::{parsed, PresenceEntry, PresentConnection, Profile};
+use super::entry::{PresenceEntry, PresentConnection, Profile, parsed};
 use super::members::HeldBy;
 use super::timers::Timers;
 use crate::channel::ChannelCore;
@@ -47,10 +47,7 @@ pub(super) struct Device {
 
 impl People {
     pub(crate) fn new() -> Self {
-        Self {
-            stripes: Stripes::new(),
-            timers: Timers::default(),
-        }
+        Self { stripes: Stripes::new(), timers: Timers::default() }
     }
 
     pub(super) fn stripe(&self, user: &str) -> MutexGuard<'_, Stripe> {
@@ -166,4 +163,3 @@ impl Device {
         self.is_visible() || self.is_watched
     }
 }
-

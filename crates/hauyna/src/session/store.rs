@@ -1,8 +1,8 @@
 //! The sessions of lost connections, by connection, by age and by the time of their end: pure data with
 //! bounds in number and bytes. `Sessions` owns the lock.
 
-use super::weight;
 use super::takeover::{Takeover, TakeoverEnd};
+use super::weight;
 use crate::close::CloseReason;
 use crate::connection::ConnectionCore;
 use crate::name::{ChannelName, ConnectionId};

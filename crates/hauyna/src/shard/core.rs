@@ -146,6 +146,11 @@ pub(crate) fn post_count_of_thread() -> u64 {
     POST_COUNT.get()
 }
 
+/// Counts an earlier item of this thread again, for a request that was answered after the item was posted.
+pub(crate) fn repeat_post_count() {
+    POST_COUNT.set(POST_COUNT.get().wrapping_add(1));
+}
+
 impl Shard {
     pub(super) fn new(index: usize, congestion: Congestion) -> Self {
         Self {

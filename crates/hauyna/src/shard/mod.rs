@@ -17,6 +17,6 @@ mod task;
 mod task_timeout;
 
 pub(crate) use congestion::{Congestion, Shards};
-pub(crate) use core::{FrameOrigin, Item, OrderedFrame, Shard, post_count_of_thread};
+pub(crate) use core::{FrameOrigin, Item, OrderedFrame, Shard, post_count_of_thread, repeat_post_count};
 pub(crate) use expiries::Expiries;
 pub(crate) use task::{set_home, yield_to_thread};

@@ -381,3 +381,32 @@ async fn an_authoriser_that_panics_at_once_costs_its_request_alone() {
     assert_eq!(hub.stats().panics, 2);
     subscribe(&mut client, "y").await;
 }
+
+#[tokio::test]
+async fn what_an_authoriser_sends_arrives_before_the_answer() {
+    let at_once = |cx: Context, request: AccessRequest| {
+        cx.connection().send(json!({ "type": "note" })).unwrap();
+        request.name() == "x"
+    };
+    let first = move |cx: Context, request: AccessRequest| {
+        let is_allowed = at_once(cx, request);
+        async move { is_allowed }
+    };
+    let later = move |cx: Context, request: AccessRequest| async move { at_once(cx, request) };
+    for handler in [
+        named().authorize_history(at_once),
+        named().authorize_history(first),
+        named().authorize_history(later),
+    ] {
+        let hub = Hub::builder().channels("{*any}", ChannelOptions::new()).build();
+        let server = TestServer::start(hub, handler);
+        let mut client = server.json("/?user=ada").await;
+        client.expect("session").await;
+        for (channel, answer) in [("x", "ack"), ("y", "error")] {
+            subscribe(&mut client, channel).await;
+            client.send(json!({ "type": "history", "channel": channel, "id": 1 })).await;
+            assert_eq!(client.next().await["type"], "note");
+            assert_eq!(client.next().await["type"], answer);
+        }
+    }
+}
