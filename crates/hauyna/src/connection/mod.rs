@@ -31,5 +31,5 @@ pub use hauyna_protocol::Encoding;
 pub(crate) use self::core::{ConnectionCore, ConnectionParts, Owner};
 pub(crate) use connect_info::ConnectInfo;
 pub(crate) use extensions::DetachedExtensions;
-pub(crate) use frame::{close_frame_of, content_frame, frame, message_frame};
+pub(crate) use frame::{append_frame, append_payload, close_frame_of, content_frame, frame, message_frame};
 pub(crate) use liveness::Deadlines;

@@ -2,11 +2,11 @@
 //! channel's pattern, else by whether the pattern is open or private. `channels` and `direct` call it before
 //! anything is done.
 
-use super::{permission_denied, ClientPublication, Core, Next, Reply};
-use crate::contain;
+use super::{ClientPublication, Core, Next, Reply, permission_denied};
 use crate::answer::{Answer, BoxFuture};
 use crate::channel::{Access, AccessRequest, ChannelOptions, Publishers, Rule, Subscription};
 use crate::close::CloseReason;
+use crate::contain;
 use crate::driver::call_in_order;
 use crate::error::{Error, Reject};
 use crate::handler::{Action, Context};

@@ -77,7 +77,7 @@ pub(crate) fn register(opening: Opening) -> UnopenedConnection {
             core.await_decision(SessionNotice::Opening);
         }
     }
-    hub.groups.register(&hub, &core);
+    hub.register(&core);
     place.keep();
     core.set_expiry(credentials.expiry);
     core.set_token(credentials.token.clone());

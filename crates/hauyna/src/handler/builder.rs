@@ -7,6 +7,7 @@ use crate::connection::Connection;
 use crate::error::Error;
 use crate::once::call_once;
 use crate::request::Origins;
+use hauyna_protocol::Request;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
@@ -280,26 +281,6 @@ pub(super) fn check_event(event: &str) {
 }
 
 pub(crate) fn is_request_of_protocol(event: &str) -> bool {
-    RESERVED.contains(&event)
+    // `session` is a message of the server, so no event may have its name either.
+    Request::KINDS.contains(&event) || event == "session"
 }
-
-/// Request types that belong to the protocol.
-const RESERVED: [&str; 17] = [
-    "subscribe_channel",
-    "unsubscribe_channel",
-    "channel_message",
-    "private",
-    "group",
-    "broadcast",
-    "update_status",
-    "update_presence",
-    "client_event",
-    "presence",
-    "history",
-    "refresh",
-    "ping",
-    "ack",
-    "error",
-    "resume",
-    "session",
-];

@@ -59,7 +59,6 @@ impl LimitScope {
     }
 
     pub(super) fn stripe(&self, key: &SlotKey) -> &Mutex<HashMap<SlotKey, Slots>> {
-        #[expect(clippy::cast_possible_truncation, reason = "only the remainder counts")]
         self.stripes.find(key).0
     }
 

@@ -1,7 +1,9 @@
 //! The live connections: by shard and identifier, and by user. The cost of an operation does not depend on
 //! their number. Opening and closing a connection call this; users, groups and the sweep read it.
 
-use crate::connection::ConnectionCore;
+use super::HubCore;
+use crate::connection::{Connection, ConnectionCore};
+use crate::event::{SystemEvent, SystemKind};
 use crate::name::ConnectionId;
 use crate::publication::Wire;
 use crate::stripes::{Stripes, is_sparse};
@@ -30,6 +32,21 @@ pub(crate) struct Registry {
 enum UserConnections {
     One(Arc<ConnectionCore>),
     Many(Box<ById>),
+}
+
+impl HubCore {
+    /// Registers a new connection. It is subscribed to the channels of its user's groups before the registry
+    /// has it, and later changes of these groups find it there. Returns the result of [`Registry::insert`].
+    pub(crate) fn register(&self, connection: &Arc<ConnectionCore>) -> (usize, usize) {
+        let memberships = self.groups.memberships_of(connection.user());
+        memberships.subscribe(self, connection);
+        let counts = self.registry.insert(connection, || {
+            let opened = || SystemEvent::Opened { connection: Connection::new(connection.clone()) };
+            self.events.emit(SystemKind::Opened, opened);
+        });
+        memberships.subscribe_to_first_groups(self, connection);
+        counts
+    }
 }
 
 impl Registry {
