@@ -1,4 +1,4 @@
-// One connection of the worker, and the pages that share it: to each page it is what the server would be.
+// One connection of the worker, and the pages that share it. For each page it acts as the server.
 
 import { Client, type ClientOptions, type Codec, type Contract, ServerError, type State, json, msgpack } from "hauyna";
 import { size } from "./codec.js";
@@ -7,10 +7,13 @@ import type { FromPage, Settings } from "./shared-port.js";
 import { Requests } from "./shared-requests.js";
 import { LOST, type Tab, type Wire } from "./shared-tab.js";
 
-/** What has come of a page's credentials: they are this connection's, another user's, or were not to be had. */
+/**
+ * The result of comparing a page's credentials with the connection's user. `unknown`: the page gave none, or
+ * the server could not check them.
+ */
 type Verdict = "same" | "other" | "unknown";
 
-/** Credentials, and the page that gave them. */
+/** The credentials of an attempt, and the page that gave them. */
 interface Offer {
   token?: string;
   tab?: Tab | undefined;
@@ -23,21 +26,21 @@ export class Hub {
   readonly #codec: Codec;
   readonly #tabs = new Set<Tab>();
   readonly #requests: Requests;
-  /** The server's questions that pages are asked. */
+  /** The names of the client requests that pages answer. */
   readonly #questions = new Set<string>();
   #client: Client | undefined;
-  /** The credentials of the connection, and whose it was last. */
+  /** The credentials and the user of the connection. */
   #shown: string | undefined;
   #user: string | undefined;
-  /** What the latest attempt to connect has got. */
+  /** The credentials of the latest attempt. */
   #offer: Offer = {};
-  /** Whether the connection had a session when its state was told last. */
+  /** Whether the last reported state was `connected`. */
   #wasConnected = false;
-  /** The session that has just begun does not go on with everything that the one before had. */
+  /** Whether the new session lacks something that the previous one had. */
   #isIncomplete = false;
-  /** The size of the largest frame of a page on this connection that was no request. */
+  /** The size of the largest frame on this connection that was not a request of a page. */
   #told = 0;
-  /** Called when the last page has gone. */
+  /** Called when the last page is gone. */
   readonly #emptied: () => void;
 
   constructor(settings: Settings, host: SharedHost, emptied: () => void) {
@@ -48,7 +51,7 @@ export class Hub {
     this.#requests = new Requests(this.#tabs, (delay, run) => host.environment.after(delay, run));
   }
 
-  // Pages
+  // Messages of pages
 
   join(tab: Tab): void {
     this.#tabs.add(tab);
@@ -63,7 +66,7 @@ export class Hub {
     else if (message.say === "retry" && this.#client) hurry(this.#client);
   }
 
-  /** The page has gone. */
+  /** Removes a page that is gone. */
   leave(tab: Tab): void {
     tab.socket = tab.waiting = undefined;
     this.#tabs.delete(tab);
@@ -77,7 +80,8 @@ export class Hub {
     const { refusal } = tab;
     tab.refusal = undefined;
     if (refusal) return tab.turnAway(refusal.code, refusal.reason);
-    // By itself, a page waits until there is a connection.
+    // A page connects by itself only when the worker has a connection, so the application must have asked for
+    // this.
     if (this.#client?.state.name !== "connected") this.#doubt(tab);
     const client = (this.#client ??= this.#connect());
     const { state } = client;
@@ -86,20 +90,22 @@ export class Hub {
     hurry(client);
   }
 
-  /** The page's client is told to connect again, or closed: somebody else may have signed in there. */
+  /**
+   * Handles that the page's client was told to connect again, or was closed: another user may have signed in.
+   */
   #doubt(tab: Tab): void {
     tab.doubt();
     if (this.#offer.tab === tab) this.#offer.tab = undefined;
   }
 
-  /** Gives the waiting socket its session, unless the page is somebody else's. */
+  /** Gives the waiting socket its session, unless the page belongs to another user. */
   async #begin(tab: Tab, state: State & { name: "connected" }): Promise<void> {
     const { waiting } = tab;
     if (waiting === undefined) return;
     const { connectionId, user, maxMessage } = state.session;
     if (this.#settings.hasToken && tab.vouchedFor !== user) {
       const verdict = await this.#judge(tab);
-      // Whatever has changed meanwhile asks again.
+      // The change that has happened meanwhile starts this method again.
       if (tab.waiting !== waiting || this.#client?.state !== state) return;
       if (verdict === "unknown") return tab.turnAway(LOST, "no token");
       if (verdict === "other") return tab.say({ say: "alone" });
@@ -111,7 +117,10 @@ export class Hub {
     this.#requests.introduce(tab, this.#client);
   }
 
-  /** Whether the page's credentials are those of the connection's user. The server knows, for it renews only theirs. */
+  /**
+   * Whether the page's credentials belong to the connection's user. The server decides, because it renews
+   * only that user's.
+   */
   async #judge(tab: Tab): Promise<Verdict> {
     const { token, hasFailed } = await tab.token(false);
     if (hasFailed || !this.#client) return "unknown";
@@ -123,7 +132,7 @@ export class Hub {
       return "same";
     } catch (error) {
       if (!(error instanceof ServerError) || error.temporary) return "unknown";
-      // A server that renews no credentials says nothing of them.
+      // A server that does not renew credentials cannot check them.
       return error.type === "unknown_event" ? "same" : "other";
     }
   }
@@ -132,7 +141,7 @@ export class Hub {
     this.#doubt(tab);
     if (tab.waiting === number) tab.waiting = undefined;
     if (tab.socket === number) tab.end(LOST, "");
-    // Until it is closed, the page's client will come back.
+    // The page's client reconnects, unless it was closed.
     if (number !== 0) return;
     tab.socket = tab.waiting = undefined;
     this.#giveUp(tab);
@@ -145,7 +154,7 @@ export class Hub {
     if (this.#wanted.length === 0) this.#end();
   }
 
-  /** Nothing is left of the connection. */
+  /** Closes the connection, and forgets its state. */
   #end(): void {
     const client = this.#client;
     this.#client = this.#shown = this.#user = undefined;
@@ -185,13 +194,13 @@ export class Hub {
       ...this.#codec,
       decode: (data) => {
         const message = this.#codec.decode(data);
-        // What is no message is the client's affair.
+        // The worker's own client handles data that is not a message.
         if (typeof message === "object" && message !== null && typeof (message as Wire).type === "string") this.#look(message as Wire);
         return message;
       },
     };
     const getToken: ClientOptions["getToken"] = hasToken ? ({ isRefresh }) => this.#token(isRefresh) : undefined;
-    // What may wait is bounded in each page.
+    // Each page limits its own requests.
     const outbox = { count: Infinity, bytes: Infinity };
     const client = new Client<Contract>(url, { codec, retry, timeout, connectTimeout, getToken, outbox, environment, WebSocket });
     client.onState((state) => this.#changed(client, state));
@@ -221,11 +230,12 @@ export class Hub {
     }
     const largest = "code" in state && state.code === MESSAGE_TOO_BIG ? this.#largest() : undefined;
     for (const tab of this.#wanted) {
-      // During a move pages keep their sockets. Where something may be missing, each recovers by itself.
+      // Pages keep their sockets when the connection moves. If something may be missing, each page reconnects
+      // and recovers.
       if (isConnected && !this.#isIncomplete) tab.say({ say: "network", isThere: true });
       else {
         tab.say({ say: "network", isThere: false });
-        // A page whose request ends connections gives it up.
+        // The page that sent the too large request fails it.
         tab.end(tab === largest ? MESSAGE_TOO_BIG : LOST, isConnected ? "moved" : (state.reason ?? ""));
         if (isConnected) tab.say({ say: "network", isThere: true });
       }
@@ -233,16 +243,19 @@ export class Hub {
     }
   }
 
-  /** The page with the largest request that was not answered. */
+  /** Returns the page with the largest unanswered request. */
   #largest(): Tab | undefined {
     const all = this.#wanted.flatMap((tab) => [...tab.requests].map(({ frame }) => ({ tab, bytes: size(frame) })));
     return all.filter(({ bytes }) => bytes > this.#told).sort((one, other) => other.bytes - one.bytes)[0]?.tab;
   }
 
-  /** The client tries no more. Where it is for one page's credentials, that page alone is told, and the others try theirs. */
+  /**
+   * Handles that the client has stopped. If one page's credentials are the reason, only that page is refused,
+   * and the client tries those of the others.
+   */
   #closed(client: Client, { error, code = LOST, reason }: State & { name: "closed" }, isAttempt: boolean): void {
     const { token, tab } = this.#offer;
-    // A page that was told to come back would make the worker try again.
+    // A page that reconnects would make the worker try again.
     if (error.kind === "gave_up" || !isAttempt || token === undefined) {
       for (const each of this.#wanted) each.refuse(error.kind === "gave_up" ? GAVE_UP : code, reason);
       return;
@@ -255,7 +268,9 @@ export class Hub {
     if (client === this.#client) hurry(client);
   }
 
-  /** The connection is another user's now: it goes on with nothing of the former user: no subscriptions, no waiting requests. */
+  /**
+   * Connects again without anything of the previous user, because the connection belongs to another user now.
+   */
   #startAnew(): void {
     this.#end();
     for (const tab of this.#wanted) {
@@ -267,9 +282,10 @@ export class Hub {
   }
 
   /**
-   * Asks the pages until one gives credentials: those first that have been asked least since they led to a connection, and of them the
-   * newest. So none keeps the others from their turn for ever. One that is frozen holds them up only for a moment.
-   * What comes later counts for nothing. Only those that share the connection can renew its credentials.
+   * Asks the pages for credentials until one of them gives some. Pages that were asked least often since
+   * their credentials last led to a connection come first, and among them the newest, so that no page can
+   * block the others. A frozen page delays them only for a moment; a late answer is ignored. Only pages that
+   * share the connection can renew its credentials.
    */
   #token(isRefresh: boolean): Promise<string | undefined> {
     const user = this.#client?.user;
@@ -282,7 +298,7 @@ export class Hub {
     const isOver = () => !isRefresh && offer !== this.#offer;
     return new Promise((resolve, reject) => {
       const ask = () => {
-        // The next attempt asks by itself, and a page answers only its latest question.
+        // The next attempt asks on its own, and a page answers only the latest request for credentials.
         if (isOver()) return;
         const tab = offer.token === undefined ? tabs.pop() : undefined;
         if (!tab) return;
@@ -297,13 +313,14 @@ export class Hub {
           cancel();
           if (offer.token !== undefined) return;
           if (token !== undefined) {
-            if (isOver()) tab.timesAsked = 0; // too slow, but not frozen: the next attempt begins with it
+            // The answer was slow, but the page is not frozen: the next attempt asks it first.
+            if (isOver()) tab.timesAsked = 0;
             Object.assign(offer, { token, tab });
             return resolve(token);
           }
           isAnonymous ||= !hasFailed;
           if (--left > 0) return next();
-          // Without credentials that there should be, the connection would be somebody else's.
+          // If every page failed, a connection without credentials would belong to another user.
           if (isAnonymous) resolve(undefined);
           else reject(new Error("no page gave a token"));
         });
@@ -313,19 +330,22 @@ export class Hub {
     });
   }
 
-  /** Passes on what the server says, before the worker's own client hears it. */
+  /** Handles a message of the server before the worker's own client does. */
   #look(message: Wire): void {
     try {
       if (message.type === "session") this.#isIncomplete = this.#requests.learn(message);
       else if (message.type === "request") this.#answerBy(String(message["event"]));
       else this.#requests.pass(message, this.#client);
     } catch (error) {
-      // Else the client would take the message for unreadable, and give up the connection.
+      // An exception would make the client treat the message as unreadable, and close the connection.
       console.error("not passed on", error);
     }
   }
 
-  /** Lets the pages answer questions of this name. The first answer counts, and a refusal only where nobody answers. */
+  /**
+   * Lets the pages answer client requests of this name. The first answer counts; a refusal counts only if no
+   * page answers.
+   */
   #answerBy(event: string): void {
     if (this.#questions.has(event) || !this.#client) return;
     this.#questions.add(event);
@@ -336,7 +356,7 @@ export class Hub {
   }
 }
 
-/** The message of a frame, if it is one. */
+/** Returns the message in a frame, or undefined if there is none. */
 function read(codec: Codec, frame: string | Uint8Array): Wire | undefined {
   try {
     const message = codec.decode(typeof frame === "string" ? frame : frame.slice().buffer) as Wire | null;
@@ -346,18 +366,21 @@ function read(codec: Codec, frame: string | Uint8Array): Wire | undefined {
   }
 }
 
-/** Lets a client try now that waits for its next attempt, or that has been closed. */
+/** Makes a client connect now that waits for its next attempt or is closed. */
 function hurry(client: Client): void {
   const { state } = client;
   if (state.name === "closed") void client.connect().catch(() => {});
   else if (state.name !== "connected" && state.retryAt !== undefined) client.reconnect();
 }
 
-/** Between a page and its worker nothing is lost, but the worker may end. */
+/** Ports lose nothing, but the worker may end. */
 const HEARTBEAT = { interval: 60_000, timeout: 120_000 };
-/** The close code of pages whose worker has used up its attempts: they stay away until they are told to connect. */
+/**
+ * The close code for pages whose worker has used up its attempts. They do not reconnect until the application
+ * asks for it.
+ */
 const GAVE_UP = 4500;
-/** The close code of a connection that a message was too large for. */
+/** The close code of a connection that sent a too large message. */
 const MESSAGE_TOO_BIG = 1009;
-/** Milliseconds that a page has to give credentials before the next one is asked, too. */
+/** Milliseconds after which the next page is asked for credentials as well. */
 const TOKEN_TIMEOUT = 1_000;

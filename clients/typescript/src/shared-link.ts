@@ -1,5 +1,5 @@
-// The page's half: a client whose sockets lead to the shared worker, over one port. Where the worker cannot be used, or
-// refuses to share, they lead to the server.
+// The page's side of a shared connection: a client whose sockets lead to the shared worker over one port. If
+// the worker cannot be used, or refuses to share, they lead to the server.
 
 import { Client, type ClientOptions, type Contract, type Signal, type UrlLike, type WebSocketConstructor, type WebSocketLike, json } from "hauyna";
 import { type PortLike, type SharedHost, hold, whenReleased } from "./shared-host.js";
@@ -8,7 +8,7 @@ import type { SharedWorkerLike } from "./shared.js";
 
 type PageOptions = Omit<ClientOptions, "WebSocket" | "environment">;
 
-/** A client whose sockets lead to a worker. */
+/** Creates a client whose sockets lead to a worker. */
 export function linkedClient<T extends Contract>(url: string | UrlLike, worker: () => SharedWorkerLike, options: PageOptions, host: SharedHost): Client<T> {
   const link = new Link(url, worker, options, host);
   const { environment } = host;
@@ -27,7 +27,8 @@ export function linkedClient<T extends Contract>(url: string | UrlLike, worker: 
   });
   client.attach(link);
   const { reconnect } = client;
-  // Also where there is no socket to close: the worker, connected again meanwhile, would take the next one for the page's own attempt.
+  // The worker must hear of this even if there is no socket to close. Otherwise it would take the next socket
+  // for one that the page opened by itself.
   client.reconnect = () => {
     link.say({ say: "close", socket: NONE });
     reconnect();
@@ -35,7 +36,7 @@ export function linkedClient<T extends Contract>(url: string | UrlLike, worker: 
   return client;
 }
 
-/** The client of a page, whose credentials the worker asks for, and not the attempt. */
+/** The client of a page. The worker asks it for credentials, instead of the attempt. */
 class LinkedClient<T extends Contract> extends Client<T> {
   #link: Link | undefined;
 
@@ -51,15 +52,17 @@ class LinkedClient<T extends Contract> extends Client<T> {
 
 /** The page's end of the port. */
 class Link {
-  /** The worker cannot be used: this page is on its own. */
+  /** Whether the worker cannot be used, so that this page connects by itself. */
   isBroken = false;
-  /** The worker is connected, or has not said that it is not. */
+  /** Whether the worker is connected, or has not reported otherwise. */
   isThere = true;
-  /** The attempt has not asked for credentials, since the worker does. */
+  /** Whether the attempt skipped getToken, because the worker asks for the credentials. */
   isTokenSkipped = false;
-  /** The page has given no credentials when it was asked last for those of a session, and not for new ones of the same. */
+  /** Whether the page had no credentials when it last gave those of a session. Renewals do not count. */
   isGuest = true;
-  /** The credentials that the page has given last for a session, and its last request before they were there. */
+  /**
+   * The last credentials that the page gave for a session, and its last request before they were available.
+   */
   #given: string | undefined;
   number = 0;
   /** Returns the number of the last request of the page's client. */
@@ -72,11 +75,11 @@ class Link {
   readonly #sockets = new Map<number, LinkSocket>();
   readonly #watchers = new Set<(signal: Signal) => void>();
   #port: PortLike | undefined;
-  /** The worker's latest question for credentials. */
+  /** The worker's latest request for credentials. */
   #tokenAsked = 0;
-  /** What is said before the worker knows this page; undefined when it does. */
+  /** The messages that wait until the worker knows this page; undefined afterwards. */
   #unsaid: FromPage[] | undefined;
-  /** What the worker has been told since it has said something, and must answer. */
+  /** How many messages that need an answer were sent since the worker's last message. */
   #unanswered = 0;
   #release = () => {};
   #numbers = 0;
@@ -100,11 +103,11 @@ class Link {
     else this.#port?.postMessage(message);
   }
 
-  /** The signals of the page, and that of the worker's connection. */
+  /** Reports the signals of the page, and those of the worker's connection. */
   watch(listener: (signal: Signal) => void): () => void {
     this.#watchers.add(listener);
     const off = this.#host.environment.watch((signal) => {
-      // The network is the worker's affair. A page that is looked at asks whether its worker still lives.
+      // The worker watches the network. A visible page checks whether its worker still lives.
       if (this.isBroken || signal === "visible") listener(signal);
       if (signal === "visible" && !this.isThere) this.say({ say: "retry" });
     });
@@ -115,7 +118,7 @@ class Link {
     };
   }
 
-  /** The page has given up a socket. A worker that has not said a word to it is taken for dead. */
+  /** Closes a socket. A worker that has not answered at all counts as ended. */
   close(number: number): void {
     this.say({ say: "close", socket: number });
     if (this.#sockets.delete(number) && this.#unanswered > 0) this.#reset("no answer of the shared worker");
@@ -127,7 +130,8 @@ class Link {
     const number = ++this.#numbers;
     const socket = new LinkSocket(number, this);
     if (!isLinked) {
-      // Broken since then: without credentials it would be nobody's. The next attempt has them.
+      // The worker failed after getToken was skipped, and a connection without credentials would belong to
+      // nobody. The next attempt has them.
       this.#host.environment.after(0, () => socket.hear({ say: "closed", socket: number, code: 1006, reason: "no token" }));
       return socket;
     }
@@ -137,7 +141,7 @@ class Link {
     return socket;
   }
 
-  /** Leads to the worker, unless it cannot be used: whether it can is known before credentials are needed. */
+  /** Connects to the worker, unless it cannot be used. The result is known before credentials are needed. */
   open(): boolean {
     if (!this.isBroken) this.#connect();
     return !this.isBroken;
@@ -173,7 +177,7 @@ class Link {
     this.#stayAlive(port);
   }
 
-  /** Copied by value: the options of an application may be proxies, which no port takes. */
+  /** Returns a copy of the options, which may be proxies that a port cannot clone. */
   #settings(): Settings {
     const { retry, timeout, connectTimeout, getToken, codec = json } = this.#options;
     const url = new URL(`${this.#url}`, globalThis.location?.href).href;
@@ -181,11 +185,14 @@ class Link {
     return { url, protocol: codec.protocol, hasToken: getToken !== undefined, retry: own, timeout, connectTimeout };
   }
 
-  /** Without locks each knows of the other by these alone; with them a worker is found out that has ended before it said its own. */
+  /**
+   * Sends signs of life. Without locks they are the only ones; with locks they reveal a worker that ended
+   * before it named its lock.
+   */
   #stayAlive(port: PortLike): void {
     this.#host.environment.after(ALIVE, () => {
       if (port !== this.#port) return;
-      // A page that was frozen hears late of what was answered.
+      // A frozen page receives answers late.
       if (++this.#unanswered > 2) return this.#reset("no sign of life of the shared worker");
       this.say({ say: "alive" });
       this.#stayAlive(port);
@@ -227,25 +234,31 @@ class Link {
       hasFailed = true;
       this.#options.logger?.warn("no token", { error });
     }
-    // Another worker may have asked under the same number, after somebody else has signed in.
+    // Another worker may use the same number, after another user has signed in.
     if (port !== this.#port) return;
     if (!hasFailed && !isRefresh && id === this.#tokenAsked) {
       this.isGuest = token === undefined;
-      // The same credentials are the same user's, however often they are asked for.
+      // The same credentials belong to the same user.
       if (token !== this.#given) this.number = this.lastRequest();
       this.#given = token;
     }
     this.say({ say: "token", id, token, hasFailed });
   }
 
-  /** A page that ends, or may end in the cache, says goodbye, and looks for no other worker until it is shown again. */
+  /**
+   * Leaves the worker when the page is hidden, because it may end in the cache, and returns when the page is
+   * shown.
+   */
   #show(isShown: boolean): void {
     if (this.isBroken) return;
     if (isShown && !this.#port) this.#network(true);
     else if (!isShown && this.#port) this.#reset("the page is hidden", false);
   }
 
-  /** This worker knows this page no more, whichever of them has ended. The next socket leads to a worker that may be new. */
+  /**
+   * Disconnects from this worker, because it or the page has ended for the other. The next socket may lead to
+   * a new worker.
+   */
   #reset(reason: string, isThere = true): void {
     this.#unsaid = undefined;
     this.say({ say: "bye" });
@@ -254,11 +267,14 @@ class Link {
     this.#release();
     this.isThere = isThere;
     this.#closeAll(reason);
-    // Nothing is known of the network any more: who has waited for it tries.
+    // The state of the network is unknown, so a client that waits for it tries now.
     this.#network(isThere);
   }
 
-  /** The script of the worker cannot be loaded, or fails, or does not share: this page opens a socket of its own. */
+  /**
+   * Stops using the worker, because its script fails or it does not share. The page opens its own sockets
+   * from now on.
+   */
   #break(reason: string): void {
     this.isBroken = true;
     this.#reset(reason);
@@ -301,7 +317,7 @@ class LinkSocket implements WebSocketLike {
   }
 }
 
-/** The number of no socket. */
+/** A number that no socket has. */
 const NONE = -1;
 /** Milliseconds between two signs of life. */
 const ALIVE = 20_000;

@@ -1,10 +1,10 @@
-// What pages ask, and what they are told of channels. A page's subscription is a share of the worker's; what a page has
-// missed comes from the server's history.
+// The requests of pages, and the messages of channels that they receive. A page's subscription is a share of
+// the worker's. Messages that a page has missed come from the server's history.
 
 import { type Client, HauynaError, type Position, ServerError, type Subscribed } from "hauyna";
 import { LOST, type Tab, type Wire } from "./shared-tab.js";
 
-/** What the server has said about a channel. */
+/** The server's description of a channel. */
 export interface Known {
   readonly channel: string;
   readonly recoverable: boolean;
@@ -16,18 +16,21 @@ export interface Known {
 /** A channel of the worker's connection. */
 interface Entry {
   known: Known;
-  /** How the server has told who is present: by `presence_state`, by `occupancy`, or not. */
+  /**
+   * The message with which the server reports presence: `presence_state` or `occupancy`; undefined if it
+   * reports none.
+   */
   presence?: string;
-  /** The latest gap since then: who knows the channel from here alone may miss something behind its position. */
+  /** The latest gap. A page that subscribes later may miss messages behind its position. */
   gap?: Wire | undefined;
-  /** The application's server has subscribed the connection: every page is subscribed. */
+  /** Whether the server's application has subscribed the connection, and thereby every page. */
   isServed: boolean;
 }
 
-/** An answer, and what comes right behind it. */
+/** The answer to a request, and what follows it. */
 interface Done {
   readonly data?: unknown;
-  /** Whether it is still true when it is told. */
+  /** Whether the answer is still true at the moment of sending. */
   readonly isTrue?: () => boolean;
   readonly follow?: () => void;
 }
@@ -37,7 +40,7 @@ export class Requests {
   readonly #tabs: ReadonlySet<Tab>;
   readonly #after: (delay: number, run: () => void) => () => void;
   readonly #channels = new Map<string, Entry>();
-  /** The token that was shown last for each channel that takes one. */
+  /** The last token that was sent for each channel. */
   readonly #shown = new Map<string, string>();
 
   constructor(tabs: ReadonlySet<Tab>, after: (delay: number, run: () => void) => () => void) {
@@ -45,13 +48,13 @@ export class Requests {
     this.#after = after;
   }
 
-  // What the server says
+  // Messages of the server
 
-  /** Takes `session`. Returns whether something may be missing that pages cannot know of. */
+  /** Handles `session`. Returns whether something may be missing that the pages cannot notice. */
   learn(session: Wire): boolean {
     const entries = (session["subscriptions"] as (Known & { recovered?: boolean })[] | undefined) ?? [];
     const there = new Set(session["resumed"] === true ? entries.map(({ channel }) => channel) : []);
-    // The server may have ended some while nobody could be told.
+    // The server may have ended some subscriptions while there was no connection.
     const ended = [...this.#channels].filter(([channel]) => !there.has(channel));
     for (const [, entry] of ended) entry.isServed = false;
     const isMissed = ended.filter(([channel]) => !this.#forget(channel)).length > 0;
@@ -59,7 +62,7 @@ export class Requests {
     return session["resumed"] !== true || isMissed || entries.some(({ recovered }) => recovered !== true);
   }
 
-  /** Passes a message on to the pages that it concerns. */
+  /** Passes a message to the pages that it concerns. */
   pass(message: Wire, client: Client | undefined): void {
     const { type, channel, id } = message;
     const data = message["data"] as Known | null | undefined;
@@ -74,7 +77,7 @@ export class Requests {
       if (entry.isServed) for (const tab of this.#tabs) tab.adopt(channel);
     }
     const entry = this.#channels.get(channel);
-    // To the user, about a channel that nobody here is subscribed to.
+    // The message is for the user, about a channel to which no page is subscribed.
     if (!entry) return this.#tell(message);
     if (/^(presence_state|occupancy)$/.test(type)) entry.presence = type;
     if (type === "gap" && entry.known.recoverable && message["epoch"] != null) entry.gap = message;
@@ -82,7 +85,9 @@ export class Requests {
     for (const tab of this.#tabs) tab.pass(channel, message, client?.user);
   }
 
-  /** Tells a page whose session has begun about the channels that the application's server has subscribed it to. */
+  /**
+   * Informs a page with a new session about the channels to which the server's application has subscribed it.
+   */
   introduce(tab: Tab, client: Client | undefined): void {
     for (const [channel, { known, isServed, presence, gap }] of this.#channels) {
       if (!isServed) continue;
@@ -93,7 +98,7 @@ export class Requests {
     }
   }
 
-  /** A page has gone, or has no socket: gives up what it has. */
+  /** Releases the subscriptions of a page that is gone or has no socket. */
   async leave(tab: Tab): Promise<void> {
     const { channels } = tab;
     await tab.release();
@@ -105,7 +110,7 @@ export class Requests {
     this.#shown.clear();
   }
 
-  /** Where nobody has the channel any more, nothing need be known of it. False where somebody has. */
+  /** Forgets a channel that no page uses. Returns false if a page does. */
   #forget(channel: string): boolean {
     if ([...this.#tabs].some((tab) => tab.has(channel) || tab.asked(channel))) return false;
     this.#channels.delete(channel);
@@ -114,7 +119,7 @@ export class Requests {
   }
 
   #ended(channel: string, message: Wire, client: Client | undefined): void {
-    // What is being asked for is decided by the answer.
+    // A pending subscribe request is decided by its answer.
     if (client?.channel<object>(channel as never).state.name !== "subscribed") return;
     for (const tab of this.#tabs) tab.ended(channel, message);
     this.#forget(channel);
@@ -131,7 +136,7 @@ export class Requests {
     for (const tab of this.#tabs) tab.tell(message);
   }
 
-  // What pages ask
+  // Requests of pages
 
   /** Answers a request of a page exactly once, unless its socket ends before. */
   async perform(client: Client, tab: Tab, message: Wire): Promise<void> {
@@ -140,12 +145,12 @@ export class Requests {
     try {
       const { data, isTrue, follow } = await this.#done(client, tab, message);
       if (tab.socket !== socket) return;
-      // The server may have ended it meanwhile: the page asks again.
+      // The server may have ended the subscription meanwhile. The page then asks again.
       if (isTrue?.() === false) throw new HauynaError("unsubscribed", GIVEN_UP);
       if (id !== undefined) tab.tell({ type: "ack", id, data });
       follow?.();
     } catch (error) {
-      // Where the connection is lost, so is the page's, and its client decides what to do.
+      // The page's socket ends with the connection, and the page's client decides what follows.
       if (tab.socket !== socket) return;
       if (!isLoss(error)) return tab.tell({ type: "error", id, timestamp: Date.now(), ...refusalOf(error) });
       tab.end(LOST, "lost before the answer");
@@ -160,18 +165,18 @@ export class Requests {
     if (type === "unsubscribe_channel") {
       await tab.release(name);
       const isServed = this.#channels.get(name)?.isServed;
-      // The application's subscription has no shares with which it would end.
+      // A subscription that the server's application created has no shares, and is ended explicitly.
       if (this.#forget(name) && isServed) await client.channel<object>(name as never).unsubscribe();
       return {};
     }
     if (type === "channel_message" && message["echo"] === false) return { data: await this.#publishQuietly(client, tab, name, fields) };
-    // By the worker's subscription, which says it again after a reconnect.
+    // The worker's subscription sends the metadata, and sends them again after a reconnect.
     if (type === "update_presence") return { data: await client.channel<object>(name as never).presence.update(message["metadata"] as never) };
     if (type !== "client_event") return { data: await client.request(type, fields as never, { timeout: MAX_TIMEOUT }) };
     const event = String(message["event"]);
     client.channel<object>(name as never).send(event, message["data"] as never);
     const taken = this.#channels.get(name)?.known.client_events as object | undefined;
-    // The server leaves out this connection, and with it the other pages.
+    // The server does not send the event back to this connection, so the other pages receive it from here.
     for (const other of this.#tabs) {
       if (other !== tab && (!taken || event in taken)) other.pass(name, { type, channel: name, event, user: client.user, data: message["data"] });
     }
@@ -217,7 +222,10 @@ export class Requests {
     };
   }
 
-  /** A share of the worker's subscription. Where that was refused for another token, this page's is shown. */
+  /**
+   * Adds a share to the worker's subscription. If it was refused with another page's token, this page's token
+   * is tried.
+   */
   async #share(client: Client, name: string, message: Wire): Promise<Subscribed> {
     const token = message["token"] as string | undefined;
     const getToken = () => {
@@ -236,7 +244,10 @@ export class Requests {
     }
   }
 
-  /** The messages after a position, up to where the channel stands; or why they are not to be had. */
+  /**
+   * Returns the messages after a position up to the channel's current one, or the reason why they cannot be
+   * loaded.
+   */
   async #missed(client: Client, { channel, epoch, offset = 0, recoverable }: Known, since: Position): Promise<Wire[] | string | undefined> {
     if (!recoverable) return undefined;
     if (since.epoch !== epoch) return "epoch_changed";
@@ -257,7 +268,7 @@ export class Requests {
     return found;
   }
 
-  /** Tells a page who is present: the server has told so when the first one subscribed. */
+  /** Sends the members to a page that is not the first subscriber. The server has sent them to the first. */
   async #present(client: Client, tab: Tab, name: string, type: string): Promise<void> {
     const channel = client.channel<object>(name as never);
     if (type === "occupancy") return tab.pass(name, { type, channel: name, count: channel.presence.count });
@@ -268,19 +279,19 @@ export class Requests {
       const { users, ...first } = list;
       const all = { ...users };
       const count = () => Object.keys(all).length;
-      // A page without anybody new is the last one, whatever it says.
+      // A page without a new user is the last one, even if it names another.
       for (let before = 0; list.next !== undefined && count() > before && tab.flow(name) === flow; ) {
         before = count();
         list = (await client.request("presence", { channel: name, after: list.next } as never)) as typeof list;
         Object.assign(all, list.users);
       }
-      // What changed meanwhile comes behind it, by the first page's number.
+      // Changes that arrived meanwhile follow, as the number of the first page tells.
       release({ type, ...first, channel: name, users: all });
     } catch (error) {
       release();
       const isRefused = error instanceof ServerError;
       const isLate = error instanceof HauynaError && error.kind === "timeout";
-      // Else the connection is lost, and the page will ask again; or it may not see who is there.
+      // In other cases the connection is lost, and the page will ask again, or it may not see the members.
       if (!isLate && !(isRefused && error.temporary)) return;
       const again = () => void (flow !== undefined && tab.flow(name) === flow && this.#present(client, tab, name, type));
       this.#after(Math.max((isRefused && error.retryAfter) || 0, AGAIN), again);
@@ -288,8 +299,9 @@ export class Requests {
   }
 
   /**
-   * Publishes without an echo for this page: other pages of this browser get it as others do, and so the connection does.
-   * By its number it is known among the channel's messages; where there are none, by its content.
+   * Publishes without an echo for this page. The server echoes to the connection, because the browser's other
+   * pages receive the message like any subscriber. The echo is recognised by its offset, and in channels
+   * without offsets by its content.
    */
   async #publishQuietly(client: Client, tab: Tab, name: string, { echo: _, ...fields }: Record<string, unknown>): Promise<unknown> {
     const isNumbered = this.#channels.get(name)?.known.recoverable !== false;
@@ -298,11 +310,11 @@ export class Requests {
     let own: Position | undefined;
     const text = JSON.stringify(fields["content"]);
     const isAlike = ({ type, user, content }: Wire) => type === "message" && user === client.user && JSON.stringify(content) === text;
-    // An answer that is late must not hold up the channel.
+    // A late answer must not hold up the channel.
     const cancel = flow && this.#after(ANSWER, () => flow.resume(isAlike));
     try {
       own = (await client.request("channel_message", fields as never, { timeout: MAX_TIMEOUT })) as Position | undefined;
-      // It may still come; or never, where the publication was a repeat.
+      // The echo may still arrive. It never does if the publication was a repetition.
       this.#after(ECHO, takeBack);
       return own;
     } catch (error) {
@@ -315,12 +327,12 @@ export class Requests {
   }
 }
 
-/** Whether the answer was lost with a connection, also where another one has replaced it. */
+/** Whether the answer was lost with a connection, even if another connection has replaced it. */
 function isLoss(error: unknown): boolean {
   return error instanceof HauynaError && ["outcome_unknown", "not_connected", "closed", "gave_up"].includes(error.kind);
 }
 
-/** What the fields of `error` say. */
+/** Converts an error to the fields of an `error` message. */
 function refusalOf(error: unknown): object {
   const message = error instanceof Error ? error.message : String(error);
   if (error instanceof ServerError) {
@@ -333,14 +345,17 @@ function refusalOf(error: unknown): object {
   return { error_type: "unavailable", message, temporary: true };
 }
 
-/** Between the server and the worker's client alone. */
+/** The messages between the server and the worker's client alone. */
 const OWN = new Set(["session", "ack", "pong", "retry_policy", "reconnect"]);
-/** Milliseconds for an answer: a page knows itself how long it waits, and what nobody waits for must not stay for ever. */
+/**
+ * Milliseconds to wait for an answer. Each page has its own timeout; this one only prevents that requests
+ * stay forever.
+ */
 const MAX_TIMEOUT = 3_600_000;
-/** Milliseconds for which a channel's messages wait for the number of a publication. */
+/** Milliseconds that a channel's messages wait for the offset of a publication. */
 const ANSWER = 2_000;
-/** Milliseconds, at least, before something is asked again that failed for now. */
+/** Milliseconds: the minimum delay before a request that failed temporarily is repeated. */
 const AGAIN = 1_000;
 const GIVEN_UP = "given up before the answer";
-/** Milliseconds for the echo of a publication, behind its answer. */
+/** Milliseconds to wait for the echo of a publication after its answer. */
 const ECHO = 10_000;

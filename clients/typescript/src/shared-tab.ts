@@ -1,9 +1,10 @@
-// One page, as the worker sees it: its socket, its shares of subscriptions, and what waits to be passed on to it.
+// One page from the worker's point of view: its socket, its shares of subscriptions, and the messages that
+// wait for it.
 
 import type { Codec, Subscribed } from "hauyna";
 import type { FromWorker } from "./shared-port.js";
 
-/** A message of the wire. */
+/** A message on the wire. */
 export interface Wire {
   readonly type: string;
   readonly channel?: unknown;
@@ -11,21 +12,21 @@ export interface Wire {
   readonly [field: string]: unknown;
 }
 
-/** What a page has said to a question for credentials. */
+/** A page's answer to a request for credentials. */
 export interface Given {
   readonly token: string | undefined;
-  /** It could not get them, or said nothing. */
+  /** Whether the page failed to get them, or did not answer. */
   readonly hasFailed: boolean;
 }
 
 /** The messages of one channel on their way to one page. */
 interface Flow {
-  /** While above 0 they are kept. */
+  /** While it is above 0, messages are held. */
   pauses: number;
   readonly kept: Wire[];
-  /** The contents that the page has published and does not want to get, in a channel without numbers. */
+  /** The contents that the page has published without an echo, in a channel without offsets. */
   readonly own: string[];
-  /** What is said of presence while the page's list is being asked for. */
+  /** The presence messages that are held while the page's list is being requested. */
   presence?: Wire[] | undefined;
 }
 
@@ -34,24 +35,24 @@ export class Tab {
   readonly say: (message: FromWorker) => void;
   /** The number of the socket that has a session. */
   socket: number | undefined;
-  /** The number of the socket that waits for one. */
+  /** The number of the socket that waits for a session. */
   waiting: number | undefined;
-  /** The page's client wants a connection, whatever becomes of its sockets. */
+  /** Whether the page's client wants a connection, independent of its sockets. */
   isWanted = false;
-  /** Why the connection was closed while the page had no socket that could be told: the next one is. */
+  /** The reason why the connection was closed while the page had no socket. The next socket receives it. */
   refusal: { readonly code: number; readonly reason: string } | undefined;
   /** The user whose credentials this page has shown. */
   vouchedFor: string | undefined;
-  /** How often it was asked for the connection's credentials since it has given some that led to one. */
+  /** How often the page was asked for credentials since those that it gave led to a connection. */
   timesAsked = 0;
-  /** The requests that are not answered yet. */
+  /** The requests without an answer. */
   readonly requests = new Set<{ readonly frame: string | Uint8Array }>();
   readonly #codec: Codec;
   readonly #after: (delay: number, run: () => void) => () => void;
-  /** Subscriptions that are asked for: an answer to an earlier wish comes too late. */
+  /** The pending subscribe requests. An answer to an earlier request is ignored. */
   readonly #asks = new Map<string, symbol>();
   readonly #shares = new Map<string, Subscribed>();
-  /** Those of the session before, until the page subscribes again or has not for a while. */
+  /** The shares of the previous session, until the page subscribes again or a timeout ends them. */
   readonly #earlier = new Map<string, Subscribed>();
   readonly #flows = new Map<string, Flow>();
   readonly #questions = new Map<string, { resolve(data: unknown): void; reject(error: Error): void }>();
@@ -65,22 +66,24 @@ export class Tab {
     this.#after = after;
   }
 
-  /** Whether it has a share of the channel, or the application's server has subscribed it. */
+  /** Whether the page has a share of the channel, or the server's application has subscribed it. */
   has(channel: string): boolean {
     return this.#shares.has(channel) || this.#earlier.has(channel) || this.#flows.has(channel);
   }
 
-  /** What stands for one subscription of the page, where it gets the channel's messages. */
+  /**
+   * Returns an object that identifies the page's current subscription, if it receives the channel's messages.
+   */
   flow(channel: string): object | undefined {
     return this.#flows.get(channel);
   }
 
-  /** Every channel that {@link has} is true of. */
+  /** The channels for which {@link has} is true. */
   get channels(): string[] {
     return [...new Set([...this.#shares.keys(), ...this.#earlier.keys(), ...this.#flows.keys()])];
   }
 
-  /** The waiting socket has its session. */
+  /** Gives the waiting socket its session. */
   begin(socket: number): void {
     this.socket = socket;
     this.waiting = undefined;
@@ -92,7 +95,7 @@ export class Tab {
     });
   }
 
-  /** The socket ends. Its shares are kept for the next one, so that nobody is seen to leave meanwhile. */
+  /** Ends the socket. Its shares are kept for the next one, so that nobody sees the user leave meanwhile. */
   end(code: number, reason: string): void {
     const { socket, waiting } = this;
     this.socket = undefined;
@@ -109,27 +112,30 @@ export class Tab {
     if (waiting !== undefined && code !== LOST) this.turnAway(code, reason);
   }
 
-  /** There will be no connection. */
+  /** Refuses a connection to the page. */
   refuse(code: number, reason: string): void {
     if (this.socket === undefined && this.waiting === undefined) this.refusal = { code, reason };
     this.say({ say: "network", isThere: true });
     this.end(code, reason);
   }
 
-  /** The waiting socket gets no session. */
+  /** Closes the waiting socket without a session. */
   turnAway(code: number, reason: string): void {
     const { waiting } = this;
     this.waiting = undefined;
     if (waiting !== undefined) this.say({ say: "closed", socket: waiting, code, reason });
   }
 
-  /** Sends to the page. */
+  /** Sends a message to the page. */
   tell(message: Wire): void {
     const { socket } = this;
     if (socket !== undefined) this.say({ say: "frame", socket, frame: this.#codec.encode(message) });
   }
 
-  /** Sends a message of a channel, where the page is subscribed; not what the page has published without an echo, as `user`. */
+  /**
+   * Sends a message of a channel, if the page is subscribed. Leaves out what the page published without an
+   * echo, as `user`.
+   */
   pass(channel: string, message: Wire, user?: string): void {
     const flow = this.#flows.get(channel);
     if (!flow) return;
@@ -142,7 +148,10 @@ export class Tab {
     else this.tell(message);
   }
 
-  /** Keeps what is said of presence in the channel, until the returned function is called with the list that goes before it, if any. */
+  /**
+   * Holds the presence messages of a channel, until the returned function is called with the list that
+   * precedes them, if there is one.
+   */
   holdPresence(channel: string): (list?: Wire) => void {
     const flow = this.#flows.get(channel);
     const kept: Wire[] = [];
@@ -156,21 +165,23 @@ export class Tab {
     };
   }
 
-  /** The application's server has subscribed the connection, and with it every page. */
+  /**
+   * Adds a channel to which the server's application has subscribed the connection, and thereby every page.
+   */
   adopt(channel: string): void {
     if (this.socket !== undefined && !this.#flows.has(channel)) this.#flows.set(channel, { pauses: 0, kept: [], own: [] });
   }
 
-  /** The server has ended the subscription: there is nothing left to give up. */
+  /** Removes a channel whose subscription the server has ended. */
   ended(channel: string, message: Wire): void {
-    // A page that still catches up is told by the answer.
+    // A page that still catches up learns it from the answer.
     this.#asks.delete(channel);
     this.#shares.delete(channel);
     this.#earlier.delete(channel);
     if (this.#flows.delete(channel)) this.tell(message);
   }
 
-  /** Begins to ask for a subscription; what it returns is {@link asked} until the page has changed its mind. */
+  /** Starts a subscribe request. {@link asked} returns the same symbol as long as it is the current one. */
   ask(channel: string): symbol {
     const ask = Symbol(channel);
     this.#asks.set(channel, ask);
@@ -181,7 +192,7 @@ export class Tab {
     return this.#asks.get(channel);
   }
 
-  /** Takes a share, and keeps the channel's messages until what was missed has been sent. */
+  /** Keeps a share, and holds the channel's messages until the missed ones are sent. */
   hold(channel: string, share: Subscribed): { release(missed: readonly Wire[]): void } {
     void this.#earlier.get(channel)?.unsubscribe();
     this.#earlier.delete(channel);
@@ -198,7 +209,7 @@ export class Tab {
     };
   }
 
-  /** Keeps a channel's messages until it is known which one the page has itself sent. */
+  /** Holds a channel's messages until it is known which of them the page itself has published. */
   pause(channel: string): { resume(isOwn: (message: Wire) => boolean): void } | undefined {
     const flow = this.#flows.get(channel);
     if (!flow) return undefined;
@@ -215,7 +226,7 @@ export class Tab {
     };
   }
 
-  /** Leaves out the next message of the page's user with this content. Returns what takes that back. */
+  /** Leaves out the next message of the page's user with this content. The returned function cancels that. */
   leaveOut(channel: string, content: unknown): () => void {
     const own = this.#flows.get(channel)?.own;
     const text = JSON.stringify(content);
@@ -226,7 +237,7 @@ export class Tab {
     };
   }
 
-  /** Gives up the share of one channel, or all. */
+  /** Ends the share of one channel, or all shares. */
   async release(channel?: string): Promise<void> {
     const names = channel === undefined ? this.channels : [channel];
     const shares = names.flatMap((name) => [this.#shares.get(name), this.#earlier.get(name)]);
@@ -247,16 +258,19 @@ export class Tab {
 
   /** Asks the page for credentials. */
   token(isRefresh: boolean): Promise<Given> {
-    // A page that is frozen answers nothing: only the latest question is open.
+    // A frozen page does not answer, so only the latest request is open.
     this.#credentials?.resolve(NOTHING);
-    // Whoever signs in before it connects again is not known yet.
+    // The user who signs in before the page connects again is not known yet.
     if (!this.isWanted) return Promise.resolve(NOTHING);
     const id = ++this.#ids;
     this.say({ say: "token?", id, isRefresh });
     return new Promise((resolve) => (this.#credentials = { id, resolve }));
   }
 
-  /** Somebody else may have signed in: what the page has shown means nothing, nor what it has been asked for. */
+  /**
+   * Forgets what the page has shown, and its pending request for credentials, because another user may have
+   * signed in.
+   */
   doubt(): void {
     this.vouchedFor = undefined;
     this.#credentials?.resolve(NOTHING);
@@ -264,10 +278,11 @@ export class Tab {
 
   give(id: number, given: Given): void {
     if (this.#credentials?.id === id) this.#credentials.resolve(given);
-    else if (given.token !== undefined) this.timesAsked = 0; // too slow, but not frozen
+    // The answer was slow, but the page is not frozen.
+    else if (given.token !== undefined) this.timesAsked = 0;
   }
 
-  /** Passes a question of the server on. */
+  /** Passes a client request to the page. */
   question(event: string, data: unknown): Promise<unknown> {
     if (this.socket === undefined) return Promise.reject(new Error("nobody answers this"));
     const id = `worker-${++this.#ids}`;
@@ -277,7 +292,7 @@ export class Tab {
     });
   }
 
-  /** Whether this is the answer to a question. */
+  /** Whether the message answers a client request. */
   answered({ type, id, ...fields }: Wire): boolean {
     if (type !== "ack" && type !== "error") return false;
     const question = this.#questions.get(String(id));
@@ -299,7 +314,7 @@ export class Tab {
 }
 
 const NOTHING: Given = { token: undefined, hasFailed: true };
-/** The close code with which a page comes back. */
+/** The close code after which a page reconnects. */
 export const LOST = 1006;
-/** Milliseconds for a page to subscribe again after a reconnect. */
+/** Milliseconds that a page has to subscribe again after a reconnect. */
 const GRACE = 10_000;

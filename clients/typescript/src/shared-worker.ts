@@ -1,4 +1,5 @@
-// The worker's half: the ports of the pages, who of them still lives, and which connection each shares.
+// The worker's side of a shared connection: the ports of the pages, which pages still live, and which
+// connection each of them shares.
 
 import { json, msgpack } from "hauyna";
 import { type PortLike, type SharedHost, browser, hold, whenReleased } from "./shared-host.js";
@@ -6,10 +7,13 @@ import { Hub } from "./shared-hub.js";
 import { type FromPage, type FromWorker, type Settings, VERSION } from "./shared-port.js";
 import { LOST, Tab } from "./shared-tab.js";
 
-/** Serves the pages that connect to this shared worker, see {@link sharedClient}. To be called once, by the worker's script. */
+/**
+ * Serves the pages that connect to this shared worker, see {@link sharedClient}. The worker's script calls it
+ * once.
+ */
 export function serveTabs(): void {
   const tabs = new TabServer(browser);
-  // In a page's compiler there is no type for the worker's own scope.
+  // The compiler of a page has no type for the scope of a worker.
   const scope = globalThis as unknown as { onconnect: (event: MessageEvent) => void };
   scope.onconnect = ({ ports: [port] }) => port && tabs.join(port);
 }
@@ -24,7 +28,7 @@ interface Joined {
 /** The pages of one worker. */
 export class TabServer {
   readonly #host: SharedHost;
-  /** By what their connections have in common. */
+  /** The hubs by the settings that their pages share. */
   readonly #hubs = new Map<string, Hub>();
   /** The lock that this worker holds as long as it lives. */
   #lock: Promise<{ name: string | undefined }> | undefined;
@@ -42,7 +46,7 @@ export class TabServer {
       joined?.hub.leave(joined.tab);
       joined = undefined;
     };
-    /** Where the page is only frozen, it hears of it when it goes on. */
+    /** If the page is only frozen, it receives the message later. */
     const lose = () => {
       if (!joined) return;
       leave();
@@ -62,7 +66,7 @@ export class TabServer {
         if (data.say !== "close") say({ say: "gone" });
         return;
       } else joined.hub.hear(joined.tab, data);
-      // A page without a lock has to say something now and then.
+      // A page without a lock has to send a message from time to time.
       cancel();
       if (joined && joined.lock === undefined) cancel = this.#host.environment.after(SILENCE, lose);
     };
@@ -87,5 +91,8 @@ export function codecOf({ protocol }: Settings) {
   return protocol === msgpack.protocol ? msgpack : json;
 }
 
-/** Milliseconds after which a page without locks that says nothing is taken for gone: timers of hidden pages run once a minute. */
+/**
+ * Milliseconds after which a silent page without locks counts as gone. Timers of hidden pages run once a
+ * minute.
+ */
 const SILENCE = 180_000;
