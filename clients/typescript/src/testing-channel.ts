@@ -1,4 +1,4 @@
-// One channel of a fake server: its history, its subscribers, who is present, and what others do in it.
+// One channel of a fake server: its history, its subscribers, its members, and the actions of other users.
 
 import type { ErrorType, Position } from "hauyna";
 import { settled } from "./testing-clock.js";
@@ -21,23 +21,23 @@ export interface FakeEvent {
   readonly data: unknown;
 }
 
-/** Somebody who is present, as a test puts them there. */
+/** A member whom a test adds. */
 export interface FakePerson {
   readonly status?: string | undefined;
   readonly metadata?: Readonly<Record<string, unknown>> | undefined;
 }
 
-/** How a channel of a fake server behaves. */
+/** The options of a channel of a fake server. */
 export interface FakeChannelOptions {
-  /** How many publications it keeps; 0 for a channel without history. Default: 1,000. */
+  /** How many publications the channel keeps; 0 for a channel without history. Default: 1,000. */
   readonly history?: number | undefined;
-  /** Whether it shows who is present. Default: true. */
+  /** Whether the channel has presence. Default: true. */
   readonly presence?: boolean | undefined;
-  /** How many client events of each type it takes a second. Default: any type, and one a second. */
+  /** How many client events of each type the channel accepts in a second. Default: one of any type. */
   readonly clientEvents?: Readonly<Record<string, number>> | undefined;
 }
 
-/** A refusal: thrown by what answers requests, or given to `refuse`. */
+/** A refusal, which handlers of requests throw and `refuse` takes. */
 export class Refusal extends Error {
   readonly type: ErrorType;
   readonly details: Readonly<Record<string, unknown>> | undefined;
@@ -58,16 +58,16 @@ interface Entry {
   connections: { connection_id: string; metadata: unknown; joined_at: number }[];
 }
 
-/** What each way of subscribing is answered. */
+/** The fields that answer every way of subscribing. */
 export interface Standing extends Record<string, unknown> {
   readonly channel: string;
   readonly recoverable: boolean;
 }
 
-/** One channel of a fake server. What changes it resolves when every client has been told. */
+/** One channel of a fake server. Methods that change it resolve when every client has been notified. */
 export class FakeChannel<Content = unknown, Events = Record<string, unknown>> {
   readonly name: string;
-  /** The publications that the history keeps, by clients and by others, oldest first. */
+  /** The publications that the history keeps, of clients and of others, oldest first. */
   readonly messages: FakePublication<Content>[] = [];
   /** The client events that clients have sent, oldest first. */
   readonly events: FakeEvent[] = [];
@@ -76,9 +76,12 @@ export class FakeChannel<Content = unknown, Events = Record<string, unknown>> {
   readonly #subscriptions = new Map<FakeConnection, unknown>();
   readonly #present = new Map<string, Entry>();
   readonly #keys: Keys;
-  /** Which session has published a message without an echo: it does not get it in a recovery either. */
+  /** The session that published a message without an echo. A recovery does not send it the message either. */
   readonly #quiet = new WeakMap<object, object>();
-  /** Called when the application ends subscriptions, of one user or of all: sessions without a connection have some, too. */
+  /**
+   * Called when the application ends subscriptions, of one user or of all. Sessions without a connection have
+   * subscriptions as well.
+   */
   readonly #ended: (user: string | undefined) => void;
   #epoch = "epoch-1";
   #lives = 1;
@@ -93,29 +96,29 @@ export class FakeChannel<Content = unknown, Events = Record<string, unknown>> {
     this.#keys = new Keys(now);
   }
 
-  /** The connections that are subscribed, by user. */
+  /** The users of the subscribed connections. */
   get subscribers(): readonly string[] {
     return [...this.#subscriptions.keys()].map(({ user }) => user);
   }
 
-  /** Who is present, clients and others. */
+  /** The users who are present, whether the test or a client added them. */
   get present(): readonly string[] {
     return [...this.#present.keys()];
   }
 
-  /** The end of the stream. */
+  /** The position of the newest publication. */
   get position(): Position | undefined {
     return this.#limit > 0 ? { epoch: this.#epoch, offset: this.#offset } : undefined;
   }
 
-  /** Publishes as another user, or as the application where there is none. */
+  /** Publishes as another user, or as the application without `user`. */
   async publish(content: Content, { user }: { user?: string | undefined } = {}): Promise<Position | undefined> {
     const position = this.put({ type: "message", ...(user !== undefined && { user }), content });
     await settled();
     return position;
   }
 
-  /** Sends a message of the application's own type into the channel. */
+  /** Sends a message of one of the application's own types into the channel. */
   async tell(message: WireMessage): Promise<Position | undefined> {
     const position = this.put(message);
     await settled();
@@ -128,7 +131,7 @@ export class FakeChannel<Content = unknown, Events = Record<string, unknown>> {
     await settled();
   }
 
-  /** Lets somebody else be present, or changes what is known of them. */
+  /** Adds another member, or changes one. */
   async join(user: string, { status = "online", metadata = {} }: FakePerson = {}): Promise<void> {
     const connection = { connection_id: `fake-${user}`, metadata: {}, joined_at: this.#now() };
     this.#enter(user, connection, { ...metadata, status });
@@ -151,7 +154,7 @@ export class FakeChannel<Content = unknown, Events = Record<string, unknown>> {
     await settled();
   }
 
-  /** Forgets the history, as a server does whose memory is lost: clients hear of a gap. */
+  /** Clears the history, like a server that loses its memory: clients report a gap. */
   async forget(): Promise<void> {
     this.#epoch = `epoch-${++this.#lives}`;
     this.#offset = 0;
@@ -161,9 +164,9 @@ export class FakeChannel<Content = unknown, Events = Record<string, unknown>> {
     await settled();
   }
 
-  // For the server
+  // Methods for the server
 
-  /** Numbers a message, keeps it, and sends it to all but one. */
+  /** Numbers a message, keeps it, and sends it to all connections except one. */
   put(fields: WireMessage, except?: FakeConnection): Position | undefined {
     const offset = this.#limit > 0 ? { offset: ++this.#offset } : {};
     const message = { timestamp: this.#now(), ...fields, channel: this.name, ...offset };
@@ -174,7 +177,7 @@ export class FakeChannel<Content = unknown, Events = Record<string, unknown>> {
     return this.position;
   }
 
-  /** A publication of a client: once for each key. */
+  /** Publishes a message of a client, once for each key. */
   take(connection: FakeConnection, { content, key, echo }: WireMessage): Position | undefined {
     const publish = () => this.put({ type: "message", user: connection.user, content }, echo === false ? connection : undefined);
     return this.#keys.once(connection.user, key, publish);
@@ -191,7 +194,10 @@ export class FakeChannel<Content = unknown, Events = Record<string, unknown>> {
     return this.#subscriptions.has(connection);
   }
 
-  /** Subscribes a connection, perhaps in the place of the one that had its session: what it is answered, and what follows. */
+  /**
+   * Subscribes a connection, optionally in place of the one that had its session. Returns the answer, and a
+   * function that sends what follows it.
+   */
   add(
     connection: FakeConnection,
     metadata: unknown,
@@ -213,13 +219,13 @@ export class FakeChannel<Content = unknown, Events = Record<string, unknown>> {
     return { standing, follow };
   }
 
-  /** Ends a subscription. With `isAway` the session goes on: nobody hears that the user left. */
+  /** Ends a subscription. With `isAway` the session continues, and nobody sees that the user left. */
   remove(connection: FakeConnection, isAway = false): void {
     this.#subscriptions.delete(connection);
     if (!isAway) this.#exit(connection.user, connection.id);
   }
 
-  /** Who is present, as `presence` is answered. */
+  /** Returns the answer to `presence`. */
   roster({ after, limit = PRESENT }: { readonly after?: string; readonly limit?: number } = {}): object {
     if (this.#options.presence === false) throw new Refusal("validation_error", "this channel shows no presence");
     const names = [...this.#present.keys()].sort().filter((name) => after === undefined || name > after);
@@ -229,7 +235,7 @@ export class FakeChannel<Content = unknown, Events = Record<string, unknown>> {
     return { channel: this.name, count: this.#present.size, users, offset: this.#changes, ...(next !== undefined && { next }) };
   }
 
-  /** What a connection says about itself from now on. */
+  /** Replaces the metadata of a connection. */
   update(connection: FakeConnection, metadata: unknown): void {
     if (this.#options.presence === false) throw new Refusal("validation_error", "this channel shows no presence");
     const joined_at = this.#present.get(connection.user)?.connections.find((one) => one.connection_id === connection.id)?.joined_at;
@@ -238,7 +244,7 @@ export class FakeChannel<Content = unknown, Events = Record<string, unknown>> {
     this.#enter(connection.user, { connection_id: connection.id, metadata, joined_at });
   }
 
-  /** What a user says about themself from now on. */
+  /** Changes the metadata of a user. Returns whether the user is present. */
   describe(user: string, metadata: object): boolean {
     const entry = this.#present.get(user);
     if (entry) this.#enter(user, undefined, { ...entry.metadata, ...metadata });
@@ -271,20 +277,23 @@ export class FakeChannel<Content = unknown, Events = Record<string, unknown>> {
     return this.messages.slice(-this.#limit);
   }
 
-  /** Why what came after a position, or before it, is not known. */
+  /** Returns why the publications after a position, or before it, are unknown. */
   #lost({ epoch, offset }: Position, isBackwards = false): string | undefined {
     if (epoch !== this.#epoch || offset > this.#offset + (isBackwards ? 1 : 0)) return "epoch_changed";
     return !isBackwards && offset + 1 < (this.#kept[0]?.offset ?? this.#offset + 1) ? "too_old" : undefined;
   }
 
-  /** What came after a position, or why that is not known. */
+  /** Returns the publications after a position, or the reason why they are unknown. */
   #recover(since: Position, { session }: FakeConnection): FakePublication<Content>[] | string | undefined {
     if (this.#limit === 0) return undefined;
     const isOwn = (message: object) => session !== undefined && this.#quiet.get(message) === session;
     return this.#lost(since) ?? this.#kept.filter((message) => (message.offset ?? 0) > since.offset && !isOwn(message));
   }
 
-  /** A connection goes on with the session of another: nobody was gone, and nobody is told. */
+  /**
+   * Moves the place of a resumed session to its new connection, without notifying anybody. Returns whether
+   * there was one.
+   */
   #goOn(before: FakeConnection, { id, user }: FakeConnection): boolean {
     const own = this.#present.get(user)?.connections.find(({ connection_id }) => connection_id === before.id);
     if (own) own.connection_id = id;
@@ -326,7 +335,7 @@ export class FakeChannel<Content = unknown, Events = Record<string, unknown>> {
   }
 }
 
-/** The results of requests with a key, which are done once. */
+/** The results of requests with a key, which run once. */
 export class Keys {
   readonly #now: () => number;
   readonly #results = new Map<string, { readonly result: Position | undefined; readonly until: number }>();
@@ -351,9 +360,9 @@ export class Keys {
 }
 
 const KEPT = 1000;
-/** Users of one answer to `presence`. */
+/** The maximum number of users in one answer to `presence`. */
 const PRESENT = 1000;
 /** Milliseconds for which a key is remembered. */
 const REMEMBERED = 5 * 60_000;
-/** Messages of one answer to `history`, unless the client asks for fewer. */
+/** The number of messages in one answer to `history`, unless the client asks for fewer. */
 const PAGE = 100;

@@ -1,9 +1,12 @@
-// Time and network of a fake server's clients: either turned by the test, or those of the process, which a test runner
-// may have replaced by its fake timers.
+// The time and the network of a fake server's clients. The test controls the time, or the timers of the
+// process do, which a test runner may have replaced.
 
 import type { Environment, Signal } from "hauyna";
 
-/** Who turns the time: the test, by `pass`, or the timers of the process, real or faked by the test runner. */
+/**
+ * What controls the time: `manual` is the test, by `pass`; `global` are the timers of the process, real or
+ * faked.
+ */
 export type FakeTime = "manual" | "global";
 
 interface Timer {
@@ -32,7 +35,7 @@ export class FakeClock implements Environment {
 
   after(delay: number, run: () => void): () => void {
     if (this.#time === "global") {
-      // Timers of browsers hold 31 bits.
+      // The longest delay of a browser's timer: 31 bits.
       const timer = setTimeout(run, Math.min(delay, 2 ** 31 - 1));
       return () => clearTimeout(timer);
     }
@@ -43,7 +46,7 @@ export class FakeClock implements Environment {
     };
   }
 
-  /** As `after`, for what no process has to go on for. */
+  /** As `after`, with a timer that does not keep the process alive. */
   afterwards(delay: number, run: () => void): () => void {
     if (this.#time === "manual") return this.after(delay, run);
     const timer = setTimeout(run, delay) as { unref?: () => void };
@@ -60,12 +63,12 @@ export class FakeClock implements Environment {
     return () => this.#watchers.delete(listener);
   }
 
-  /** Tells every client that the network is there again. */
+  /** Tells every client that the network has returned. */
   online(): void {
     for (const watcher of this.#watchers) watcher("online");
   }
 
-  /** Lets milliseconds pass, and everything happen that is due in them. */
+  /** Advances the time by `duration` milliseconds, and runs everything that becomes due. */
   async pass(duration: number): Promise<void> {
     if (this.#time === "global") throw new Error('time is "global": advance the timers of the test runner instead');
     const end = this.#moment + duration;
@@ -82,10 +85,10 @@ export class FakeClock implements Environment {
   }
 }
 
-/** Lets promises have their turn. It needs no timer, so it works whether or not timers are faked. */
+/** Lets pending promises run. It needs no timer, so it works with real and faked timers. */
 export async function settled(): Promise<void> {
   for (let turn = 0; turn < TURNS; turn++) await undefined;
 }
 
-/** More than any chain of promises of the client and its server has. */
+/** More than the length of any chain of promises in the client and its server. */
 const TURNS = 200;

@@ -1,9 +1,9 @@
-// What a request must be, as far as a client of this package can get it wrong.
+// Checks the fields of requests, as far as a client of this package can send wrong ones.
 
 import { Refusal } from "./testing-channel.js";
 import type { WireMessage } from "./testing-socket.js";
 
-/** Throws a refusal where a field is missing, is no name, or is too long. */
+/** Throws a refusal if a field is missing, is not a valid name, or is too long. */
 export function checked(message: WireMessage): void {
   for (const field of NEEDED[message.type] ?? []) {
     const value = message[field];
@@ -19,7 +19,7 @@ export function checked(message: WireMessage): void {
 }
 
 function checkName(field: string, value: unknown, limit = NAME): void {
-  // Control characters, and halves of pairs.
+  // Names contain no control characters and no unpaired surrogates.
   if (typeof value !== "string" || value === "" || /[\x00-\x1f\x7f-\x9f]|\p{Cs}/u.test(value)) throw invalid(field, "is no name");
   if (bytes(value) > limit) throw new Refusal("limit_exceeded", `\`${field}\` is too long`, { limit, path: field });
 }
@@ -35,7 +35,7 @@ function invalid(path: string, what: string): Refusal {
 
 function bytes(text: string): number {
   let length = 0;
-  // In UTF-8.
+  // The length in UTF-8.
   for (const character of text) {
     const point = character.codePointAt(0) as number;
     length += point < 0x80 ? 1 : point < 0x800 ? 2 : point < 0x10000 ? 3 : 4;
@@ -58,7 +58,7 @@ const NEEDED: Record<string, readonly string[]> = {
   refresh: ["token"],
 };
 const NAMES = ["channel", "event", "to", "room"];
-/** Bytes. */
+/** The limits, in bytes. */
 const NAME = 255;
 const KEY = 128;
 const METADATA = 4096;

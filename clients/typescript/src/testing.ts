@@ -1,5 +1,6 @@
-// A server for the tests of applications, in the process of the test: it speaks `hauyna.v1` with the real client, over
-// sockets that are none. A test sees what was sent, acts as everybody else, refuses, cuts the connection, turns the time.
+// A server for the tests of applications, in the process of the test. It speaks `hauyna.v1` with the real
+// client over fake sockets. A test reads what was sent, acts as other users, refuses requests, cuts the
+// connection, and controls the time.
 
 import {
   type ChannelName,
@@ -31,32 +32,38 @@ export type { FakeChannelOptions, FakeEvent, FakePerson, FakePublication } from 
 export type { FakeTime } from "./testing-clock.js";
 export type { WireMessage } from "./testing-socket.js";
 
-/** How a fake server behaves. */
+/** The options of a fake server. */
 export interface FakeServerOptions {
-  /** `manual`, the default: time passes by {@link FakeServer.pass} alone. `global`: by the timers of the process, real or faked. */
+  /**
+   * What controls the time. `manual`, the default: only {@link FakeServer.pass}. `global`: the timers of the
+   * process, real or faked.
+   */
   readonly time?: FakeTime | undefined;
-  /** How each channel behaves. */
+  /** The options of each channel. */
   readonly channels?: ((name: string) => FakeChannelOptions) | FakeChannelOptions | undefined;
-  /** Who connects. Default: the parameter `user` of the address, else `me`. Throws a {@link Refusal} to refuse. */
+  /**
+   * Returns the user of a connection. Default: the parameter `user` of the address, otherwise `me`. Throws a
+   * {@link Refusal} to refuse.
+   */
   readonly authenticate?: ((request: FakeRequest) => string) | undefined;
 }
 
-/** A client that wants to connect. */
+/** A request to connect. */
 export interface FakeRequest {
   readonly url: string;
-  /** The parameters of the address. */
+  /** The query parameters of the address. */
   readonly query: Readonly<Record<string, string>>;
-  /** What `getToken` has given. */
+  /** The token of `getToken`. */
   readonly token: string | undefined;
 }
 
-/** What a client has sent. */
+/** A message that a client has sent. */
 export interface SentMessage {
   readonly user: string;
   readonly message: WireMessage;
 }
 
-/** A question that clients were asked. */
+/** A client request without an answer. */
 interface FakeQuestion {
   readonly asked: Set<FakeConnection>;
   resolve(data: unknown): void;
@@ -65,7 +72,7 @@ interface FakeQuestion {
 
 type Answer = (data: never, user: string) => unknown;
 
-/** The answer to a request, and what comes right behind it. */
+/** The answer to a request, and a function that sends what follows it. */
 interface Performed {
   readonly data?: unknown;
   readonly follow?: () => void;
@@ -73,9 +80,9 @@ interface Performed {
 
 /** A server in the process of a test. */
 export class FakeServer<T extends Contract = Contract> {
-  /** The class of sockets that lead here, for clients that the application makes. */
+  /** The class of sockets to this server, for clients that the application creates. */
   readonly WebSocket: WebSocketConstructor;
-  /** Everything that clients have sent, oldest first. */
+  /** All messages that clients have sent, oldest first. */
   readonly sent: SentMessage[] = [];
   readonly #options: FakeServerOptions;
   readonly #clock: FakeClock;
@@ -84,7 +91,7 @@ export class FakeServer<T extends Contract = Contract> {
   readonly #answers = new Map<string, Answer>();
   readonly #refusals: { type: string; refusal: Refusal; times: number }[] = [];
   readonly #questions = new Map<string, FakeQuestion>();
-  /** Of messages outside of channels. */
+  /** The keys of messages outside of channels. */
   readonly #keys: Keys;
   #isCut = false;
   #status: number | undefined;
@@ -108,40 +115,45 @@ export class FakeServer<T extends Contract = Contract> {
     };
   }
 
-  /** The options of a client of this server, for clients that the application makes: sockets, time, and no log. */
+  /**
+   * The options of a client of this server, for clients that the application creates: sockets, time, and a
+   * silent logger.
+   */
   get clientOptions(): ClientOptions {
     return { WebSocket: this.WebSocket, environment: this.#clock, logger: SILENT };
   }
 
-  /** A client of this server, which has not been asked to connect. */
+  /** Returns a client of this server that is not connected. */
   client<C extends Contract = T>({ user, ...options }: ClientOptions & { readonly user?: string | undefined } = {}): Client<C> {
     const query = user === undefined ? "" : `?user=${encodeURIComponent(user)}`;
     return new Client<C>(`wss://fake.example/${query}`, { ...this.clientOptions, ...options });
   }
 
-  /** A client of this server, connected. */
+  /** Returns a client of this server that is connected. */
   async connected<C extends Contract = T>(options: ClientOptions & { readonly user?: string | undefined } = {}): Promise<Client<C>> {
     const client = this.client<C>(options);
     await client.connect();
     return client;
   }
 
-  /** The channel of this name, as the server has it. */
+  /** Returns the server's channel of this name. */
   channel<const Name extends string>(name: ChannelName<T, Name> & Name): FakeChannel<ContentOf<ChannelOf<T, Name>>, ClientEventsOf<T, Name>> {
     return this.#channel(name);
   }
 
-  /** The users with a connection, one entry for each connection. */
+  /** The users of the connections, one entry for each connection. */
   get users(): readonly string[] {
     return [...this.#sessions.connections].map(({ user }) => user);
   }
 
-  /** What clients have sent of one type: the name of a request of the application, or one of the protocol. */
+  /**
+   * Returns the messages of one type that clients have sent: a request of the application or of the protocol.
+   */
   requests(type: string): readonly WireMessage[] {
     return this.sent.map(({ message }) => message).filter((message) => message.type === type);
   }
 
-  /** Answers requests of one name. Whoever throws a {@link Refusal} refuses. */
+  /** Sets the handler of the requests of this name. It throws a {@link Refusal} to refuse. */
   answer<Name extends RequestName<T>>(
     name: Name,
     handler: (data: RequestData<T, Name>, user: string) => RequestReply<T, Name> | Promise<RequestReply<T, Name>>,
@@ -151,8 +163,8 @@ export class FakeServer<T extends Contract = Contract> {
   }
 
   /**
-   * Refuses the next requests of one type, of the protocol (`subscribe_channel`, `channel_message`, ...) or of the
-   * application. Once, unless `times` says otherwise; until the returned function is called.
+   * Refuses the next request of one type, of the protocol (`subscribe_channel`, `channel_message`, ...) or of
+   * the application. `times` is how many it refuses; the returned function ends the refusals.
    */
   refuse(type: string, refusal: Refusal = new Refusal(), times = 1): Unsubscribe {
     const entry = { type, refusal, times };
@@ -162,7 +174,10 @@ export class FakeServer<T extends Contract = Contract> {
     };
   }
 
-  /** Asks the clients of a user, and resolves with the first answer. Fails where none of them is left that could give it. */
+  /**
+   * Sends a client request to the clients of a user, and resolves with the first answer. Rejects if no client
+   * is left that could answer.
+   */
   async ask<Name extends QuestionName<T>>(user: string, name: Name, data?: QuestionData<T, Name>): Promise<QuestionReply<T, Name>> {
     const asked = this.#of(user);
     if (asked.length === 0) throw new Error(`${user} is not connected`);
@@ -172,26 +187,29 @@ export class FakeServer<T extends Contract = Contract> {
     return (await answer) as QuestionReply<T, Name>;
   }
 
-  /** Sends a message to the clients of a user, outside of channels: of the application's own type, `private`, and so on. */
+  /**
+   * Sends a message to the clients of a user, outside of channels: `private`, one of the application's own
+   * types, and so on.
+   */
   async send(user: string, message: WireMessage): Promise<void> {
     for (const connection of this.#of(user)) connection.say(message);
     await settled();
   }
 
-  /** The network is cut: every connection is lost, and no attempt succeeds until {@link restore}. */
+  /** Cuts the network: every connection is lost, and no attempt succeeds until {@link restore}. */
   async cut(): Promise<void> {
     this.#isCut = true;
     await this.drop(1006);
   }
 
-  /** The network is back, and clients are told, so that they try at once. */
+  /** Restores the network, and tells the clients, so that they try at once. */
   async restore(): Promise<void> {
     this.#isCut = false;
     this.#clock.online();
     await settled();
   }
 
-  /** Ends every connection with a close code, as `closeCodes` lists them. */
+  /** Ends every connection with a close code, see `closeCodes`. */
   async drop(code: number, reason = ""): Promise<void> {
     for (const connection of [...this.#sessions.connections]) {
       connection.end(code, reason);
@@ -200,17 +218,20 @@ export class FakeServer<T extends Contract = Contract> {
     await settled();
   }
 
-  /** Refuses handshakes with an HTTP status from now on; with none it takes them again. */
+  /** Refuses handshakes with an HTTP status from now on. Without one it accepts them again. */
   rejectConnections(status?: number): void {
     this.#status = status;
   }
 
-  /** Lets milliseconds pass, and everything happen that is due in them. Only with `manual` time. */
+  /**
+   * Advances the time by `duration` milliseconds, and runs everything that becomes due. Only with `manual`
+   * time.
+   */
   pass(duration: number): Promise<void> {
     return this.#clock.pass(duration);
   }
 
-  /** Resolves when everything has arrived that was sent, in both directions. */
+  /** Resolves when all messages have arrived, in both directions. */
   settled(): Promise<void> {
     return settled();
   }
@@ -244,7 +265,7 @@ export class FakeServer<T extends Contract = Contract> {
     this.#sessions.opened(connection);
   }
 
-  /** A connection is lost; with `isOver` its client does not come back, or not with this session. */
+  /** Handles the loss of a connection. With `isOver` its client does not return, or not with this session. */
   #lost(connection: FakeConnection, isOver: boolean): void {
     if (!this.#sessions.lost(connection, isOver)) return;
     for (const [id, question] of this.#questions) {
@@ -278,7 +299,7 @@ export class FakeServer<T extends Contract = Contract> {
       const next = this.#refusals.find((entry) => entry.type === type && entry.times > 0);
       if (next && next.times-- > 0) throw next.refusal;
       checked(message);
-      // What is done in a channel is answered at once: nothing may come between.
+      // Channel requests are answered at once, so that nothing comes between.
       const done = this.#perform(connection, message);
       const { data, follow } = done instanceof Promise ? await done : done;
       if (id !== undefined) connection.say({ type: "ack", id, data });
@@ -340,7 +361,7 @@ export class FakeServer<T extends Contract = Contract> {
     return handler(data as never, user);
   }
 
-  /** New credentials of the same user. */
+  /** Checks renewed credentials, which must belong to the same user. */
   #refresh({ url, user }: FakeConnection, token: string): unknown {
     const { authenticate } = this.#options;
     if (!authenticate) throw new Refusal("unknown_event", "this server does not offer this request");
