@@ -1,4 +1,4 @@
-// What the bindings for React, Vue and Svelte have in common: the types that they name.
+// The types that the bindings for React, Vue and Svelte share.
 
 export type {
   AnyChannel,

@@ -1,5 +1,5 @@
-// What a component keeps alive while it is there: the connection of a client, and its share of a channel's subscription.
-// And how both are.
+// What a component keeps alive while it is mounted: the connection of a client, and a share of a channel's
+// subscription; and the stores of both states.
 
 import type { AnyChannel, AnyClient, AnyEvents, Channel, ChannelName, ChannelState, Client, Contract, Unsubscribe, State, SubscribeOptions } from "hauyna";
 import type { ChannelNamed } from "./named.js";
@@ -7,8 +7,8 @@ import { FRAME, type Store, createStore, endAll, nothing } from "./store.js";
 import { onAbort } from "./standard.js";
 
 /**
- * Connects a client, and closes it when the last holder has let go. A client that was connected before is left to the code that
- * has connected it.
+ * Connects a client, and closes it when its last holder has released it. A client that was connected before
+ * is never closed.
  */
 export function holdConnection(client: AnyClient): Unsubscribe {
   let held = connections.get(client);
@@ -25,8 +25,8 @@ export function holdConnection(client: AnyClient): Unsubscribe {
 }
 
 /**
- * How the connection of a client is. With `isHeld`, somebody is about to connect the client: one that is closed is
- * `connecting` until it has been listened to for a frame, so that no page begins with "not connected".
+ * Creates the store of the connection's state. With `isHeld`, a component is about to connect the client: a
+ * closed client then counts as `connecting` for one frame, so that no page starts with "not connected".
  */
 export function createConnectionState(client: AnyClient, isHeld = false): Store<State> {
   let isAwaited = isHeld;
@@ -42,8 +42,9 @@ export function createConnectionState(client: AnyClient, isHeld = false): Store<
 }
 
 /**
- * A channel. Its subscription has a share of this store while somebody listens to the store, however often the client is
- * closed and connects again. `options` are asked for when the subscription begins, and for each token.
+ * Creates the store of a channel. While the store has listeners, it holds a share of the channel's
+ * subscription, however often the client is closed and connected again. `options` is called when the
+ * subscription begins, and for each token.
  */
 export function createChannel<C extends object = never, E extends object = AnyEvents>(
   client: AnyClient,
@@ -65,11 +66,12 @@ export function createChannel(client: AnyClient, name: string | null, options = 
   );
 }
 
-/** Takes a share of a channel's subscription as soon as the client is not closed. */
+/** Adds a share to a channel's subscription as soon as the client is not closed. */
 function share(client: AnyClient, channel: AnyChannel, options: () => SubscribeOptions | undefined): Unsubscribe {
   const own = new AbortController();
   let off = nothing;
-  // A closed client takes no subscription, and keeps those that it has, but none that waits for the server.
+  // A closed client refuses new subscriptions. It keeps its confirmed ones, and ends those that wait for the
+  // server.
   const ask = () => {
     off();
     if (own.signal.aborted) return;
@@ -78,9 +80,9 @@ function share(client: AnyClient, channel: AnyChannel, options: () => SubscribeO
     const abort = () => own.abort(signal?.reason);
     off = onAbort(signal, abort);
     if (signal?.aborted) abort();
-    // The newest source of tokens: that of the render in which this began may know nothing of who is logged in now.
+    // The latest `getToken` is used: the one of an earlier render may belong to a user who has signed out.
     const newest = getToken && (() => (options()?.getToken ?? getToken)());
-    // What else comes of it is the state of the channel.
+    // All other results appear in the channel's state.
     channel.subscribe({ ...others, getToken: newest, signal: own.signal }).catch((error) => ENDED.test(error?.kind) && ask());
   };
   ask();
@@ -90,15 +92,15 @@ function share(client: AnyClient, channel: AnyChannel, options: () => SubscribeO
   };
 }
 
-/** How this client stands to a channel. */
+/** Creates the store of a channel's subscription state. */
 export function createChannelState(channel: AnyChannel | null): Store<ChannelState> {
   const start = (changed: () => void) => channel?.onState(changed) ?? nothing;
   return createStore(() => channel?.state ?? UNSUBSCRIBED, start, UNSUBSCRIBED, channel?.environment);
 }
 
-/** What a server renders, and the page until it is hydrated: it is about to connect. */
+/** The state on a rendering server, and in the page until it is hydrated: about to connect. */
 const CONNECTING: State = { name: "connecting", attempt: 0 };
 const UNSUBSCRIBED: ChannelState = { name: "unsubscribed" };
-/** The client was closed. */
+/** The kinds of error that a closed client causes. */
 const ENDED = /^(closed|gave_up)$/;
 const connections = /* @__PURE__ */ new WeakMap<AnyClient, Store<void>>();

@@ -1,5 +1,6 @@
-// The messages of a channel in one list: its history, what comes live or is recovered, and the own ones from the moment
-// they are written. Ordered by epoch and offset, each once, bounded; where some may be missing stands a gap.
+// The list of a channel's messages: its history, live and recovered messages, and this client's own messages
+// from the moment of `publish`. The list is ordered by epoch and offset, contains each message once, and is
+// bounded. A gap entry stands where messages may be missing.
 
 import type { AnyChannel, AnyClient, Channel, ChannelState, ContentOf, Gap, HauynaError, Unsubscribe, Position, Publication, State } from "hauyna";
 import { type Store, createStore, endAll, nothing } from "./store.js";
@@ -8,18 +9,21 @@ import { Timeline } from "./timeline.js";
 /** A message in the list. */
 export interface ListedMessage<Content> {
   readonly kind: "message";
-  /** The same as long as it is in the list, and of no other entry. */
+  /** Identifies the entry as long as it is in the list. */
   readonly key: string;
-  /** `pending`: the server has not answered. `failed`: it was not published, as far as is known; see `error`. */
+  /**
+   * `pending`: the server has not answered yet. `failed`: the message was not published, as far as is known;
+   * see `error`.
+   */
   readonly status: "sent" | "pending" | "failed";
   readonly content: Content;
-  /** Who has published it; nobody where it was the application itself. */
+  /** The user who published it; undefined if the application published it. */
   readonly user?: string | undefined;
-  /** Milliseconds since the Unix epoch; by the own clock where this client has published it. */
+  /** Milliseconds since the Unix epoch; by the local clock if this client published the message. */
   readonly timestamp: number;
-  /** Its number, where the channel numbers its publications. */
+  /** The message's number, if the channel numbers its publications. */
   readonly offset?: number | undefined;
-  /** Why it has failed. */
+  /** Why the publication failed. */
   readonly error?: HauynaError | undefined;
 }
 
@@ -30,35 +34,43 @@ export interface ListedGap {
   readonly gap: Gap;
 }
 
-/** A list at one moment. */
+/** The content of a list at one moment. */
 export interface MessagesState<Content> {
-  /** Oldest first. */
+  /** The entries, oldest first. */
   readonly messages: readonly (ListedMessage<Content> | ListedGap)[];
-  /** The server keeps older messages: {@link MessageActions.loadOlder}. */
+  /** Whether the server keeps older messages, which {@link MessageActions.loadOlder} loads. */
   readonly hasOlder: boolean;
-  /** The history is being asked for. */
+  /** Whether a page of the history is being loaded. */
   readonly isLoading: boolean;
-  /** Why there is no subscription, or the history could not be read. */
+  /** Why there is no subscription, or why the history could not be loaded. */
   readonly error: HauynaError | undefined;
 }
 
-/** What can be done with a list. None of it ever rejects. */
+/** The actions of a list. Their promises are never rejected. */
 export interface MessageActions<Content> {
-  /** Publishes, and shows it at once. Resolves with whether the server has taken it; where not, the message has failed. */
+  /**
+   * Publishes a message, and shows it at once. Resolves with true if the server accepted it, and with false
+   * if it failed.
+   */
   publish(content: Content): Promise<boolean>;
-  /** Publishes a message again that has failed: once, even if the first time has come through. */
+  /**
+   * Publishes a failed message again. It is published only once, even if the first attempt was successful.
+   */
   retry(key: string): Promise<boolean>;
-  /** Takes a message out of the list that has failed. */
+  /** Removes a failed message from the list. */
   discard(key: string): void;
   /** Loads the page of the history before the oldest message. */
   loadOlder(): Promise<void>;
 }
 
-/** How a list is kept. */
+/** The options of a list. */
 export interface MessagesOptions {
   /** Messages in one page of the history. Default: 50. */
   readonly pageSize?: number | undefined;
-  /** Messages that are kept, besides what `loadOlder` has brought; older ones are dropped. Default: 500. */
+  /**
+   * The maximum number of messages, not counting those that `loadOlder` has loaded. The oldest are dropped.
+   * Default: 500.
+   */
   readonly max?: number | undefined;
 }
 
@@ -66,7 +78,10 @@ type Message = ListedMessage<any>;
 type AnyPublication = Publication<any>;
 type Placed = Pick<Message, "content" | "user" | "timestamp" | "offset">;
 
-/** The messages of a channel, while the list is listened to. It needs a subscription, which it does not ask for. */
+/**
+ * Creates the list of a channel's messages, which is updated while it has listeners. It does not subscribe to
+ * the channel; something else has to.
+ */
 export function createMessageList<C>(
   client: AnyClient,
   channel: Channel<C, any> | null,
@@ -87,7 +102,7 @@ export function createMessageList<C>(
   };
 }
 
-/** Pages that one call loads at most, where none has a publication. */
+/** The maximum number of pages that one call loads while no page contains a publication. */
 const PAGES = 20;
 
 class List {
@@ -96,18 +111,18 @@ class List {
   readonly #pageSize: number;
   readonly #max: number;
   #timeline = new Timeline();
-  /** Entries that are kept: `max`, and what was loaded beyond. */
+  /** The maximum number of entries: `max`, and those that `loadOlder` has loaded. */
   #room = 0;
-  /** Own messages without an answer, and those that have failed: behind all others. */
+  /** This client's messages without an answer, and those that failed. They follow all others. */
   #unsent: Message[] = [];
   #state: MessagesState<any> | undefined;
   #isLoading: boolean;
   #error: HauynaError | undefined;
-  /** Where the next older page ends, and whether there is one. */
+  /** The position before which the next older page ends, and whether there is one. */
   #edge: Position | undefined;
   #hasOlder = false;
   #count = 0;
-  /** Changes where answers to earlier questions mean nothing any more. */
+  /** Increases when pending answers become obsolete. Answers of an earlier generation are ignored. */
   #turn = 0;
   #tell = nothing;
 
@@ -141,14 +156,14 @@ class List {
       if (name === "unsubscribed") {
         isNew = true;
         this.#turn++;
-        // Once it has ended, nothing is on its way.
+        // After the subscription has ended, no page arrives.
         this.#report(isFirst && !error, error);
       } else if (name === "subscribed" && isNew) {
         isNew = isFirst = false;
         this.#begin(channel);
       }
     };
-    // Of a client that was closed permanently nothing comes, until somebody connects it again.
+    // After the client was closed permanently, no page arrives until it is connected again.
     const attend = (state: State) => {
       if (state.name !== "closed") {
         if (isNew && this.#error && this.#error.kind !== "refused") this.#report(true);
@@ -197,11 +212,11 @@ class List {
   async loadOlder(): Promise<void> {
     const channel = this.#channel;
     if (!channel || channel.state.name === "unsubscribed" || this.#isLoading || !(this.#hasOlder || this.#error)) return;
-    // The numbering may have gone on under another epoch.
+    // The stream may have continued under another epoch.
     await this.#load(channel, this.#edge && { ...this.#edge, epoch: channel.position?.epoch ?? this.#edge.epoch });
   }
 
-  /** A subscription begins; what came before it has no connection with it. */
+  /** Starts an empty list for a new subscription, which is not connected to the previous messages. */
   #begin(channel: AnyChannel): void {
     this.#timeline = new Timeline();
     this.#room = this.#max;
@@ -213,22 +228,25 @@ class List {
   #arrive(message: AnyPublication, channel: AnyChannel): void {
     const { content, user, offset } = message;
     const isSame = (own: Message) => !UNDONE.test(own.error?.kind ?? "") && text(own.content) === text(content);
-    // After a reconnect an own message may come back before its answer.
+    // After a reconnect, this client's message may arrive before the answer to its publication.
     const own = offset !== undefined && user === this.#client.user ? this.#take(isSame) : undefined;
     this.#add(message, channel.position?.epoch, own?.key);
   }
 
-  /** Loads the page before this position, or the newest one, and further ones while all that comes is the application's own. */
+  /**
+   * Loads the page before this position, or the newest page. Continues with older pages while they contain no
+   * publications.
+   */
   async #load(channel: AnyChannel, before?: Position): Promise<void> {
     const turn = ++this.#turn;
     this.#error = undefined;
-    // Without a position there is no history.
+    // Without a position the channel has no history.
     this.#isLoading = channel.position !== undefined;
     this.#change();
     if (!this.#isLoading) return this.#trim();
     try {
       const limit = this.#pageSize;
-      // The newest page again, after a gap, changes nothing about the oldest.
+      // Loading the newest page again after a gap does not change where the oldest page ends.
       const isOldest = before !== undefined || !this.#edge;
       for (let pages = 0, isEmpty = true; isEmpty && pages < PAGES; pages++) {
         const { messages, position, last, oldest } = await channel.history(before ? { before, limit } : { reverse: true, limit });
@@ -259,17 +277,18 @@ class List {
     this.#change();
     try {
       const position = await channel.publish(own.content, { key: own.key, echo: false });
-      // Where it has come back before, this is known; unless that was another one with the same content.
+      // If the message has arrived already, it has this key, unless that was another message with the same
+      // content.
       const key = this.#take(({ key }) => key === own.key)?.key;
-      // Before the first connection, nobody knew the user.
+      // Before the first connection the user was unknown.
       const sent = { ...own, user: this.#client.user ?? own.user, offset: position?.offset };
-      // The other lists of this page do not hear of it from the server.
+      // The server does not echo the message, so the page's other lists of the channel are updated here.
       for (const list of new Set(lists.get(channel)).add(this)) list.#add(sent, position?.epoch, list === this ? key : own.key);
       return true;
     } catch (error) {
       const isGone = !this.#unsent.some(({ key }) => key === own.key);
       const failed: Message = { ...own, status: "failed", error: error as HauynaError };
-      // Another one's was taken for it, and has its key.
+      // A message of another connection was taken for this one, and has its key.
       if (isGone && UNDONE.test((error as HauynaError).kind)) this.#unsent.push({ ...failed, key: unique() });
       this.#become(failed);
       return false;
@@ -286,7 +305,7 @@ class List {
     this.#timeline.insert(order, { kind: "message", key, status: "sent", content, user, timestamp, offset });
   }
 
-  /** Takes the first own message of which this holds out of those without an answer. */
+  /** Removes the first matching message from those without an answer, and returns it. */
   #take(is: (own: Message) => boolean): Message | undefined {
     const at = this.#unsent.findIndex(is);
     return at < 0 ? undefined : this.#unsent.splice(at, 1)[0];
@@ -298,7 +317,7 @@ class List {
   }
 
   #trim(): void {
-    // Else there would be a hole behind the page that is on its way.
+    // Dropping entries during a page request would leave a hole behind that page.
     const edge = this.#isLoading ? undefined : this.#timeline.trim(this.#room);
     if (edge) {
       this.#edge = edge;
@@ -325,12 +344,12 @@ function text(content: unknown): string | undefined {
   }
 }
 
-/** What it is now: an application may go on changing what it has published, as the fields of a form. */
+/** Copies the content, because an application may continue to change the object that it has published. */
 function snapshot(content: unknown): unknown {
   try {
     return copy(content);
   } catch {
-    // Without an end: it will be refused.
+    // The content contains itself. Its publication will be refused.
     return content;
   }
 }
@@ -341,12 +360,12 @@ function copy(content: unknown): unknown {
   return Object.fromEntries(Object.entries(content as object).map(([name, value]) => [name, copy(value)]));
 }
 
-/** The lists of each channel that are listened to. */
+/** The active lists of each channel. */
 const lists = /* @__PURE__ */ new WeakMap<AnyChannel, Set<List>>();
-/** With one of these, it was certainly not published. */
+/** The kinds of error after which the message was certainly not published. */
 const UNDONE = /^(refused|invalid|expired|not_connected|outbox_full|closed|gave_up)$/;
 
-/** A key that no other client has. React Native has no `crypto`. */
+/** Returns a key that no other client has. React Native has no `crypto`. */
 function unique(): string {
   const random = () => globalThis.crypto?.getRandomValues(new Uint32Array(1))[0] ?? Math.random() * 2 ** 32;
   return [random(), random(), random(), random()].map((part) => part.toString(36)).join("-");

@@ -1,19 +1,19 @@
-// Who is present in a channel, as one immutable value.
+// The members of a channel as one immutable value.
 
 import type { AnyChannel, Member } from "hauyna";
 import { type Store, createStore, endAll, nothing } from "./store.js";
 
-/** Who is present in a channel. */
+/** The members of a channel. */
 export interface PresenceState {
-  /** By user. Empty where the channel has grown too large for a list. */
+  /** The members by user. Empty if the channel has become too large for a list. */
   readonly users: ReadonlyMap<string, Member>;
-  /** How many users are present, listed or not. */
+  /** The number of users that are present, whether they are listed or not. */
   readonly count: number;
-  /** The users are known, and not only their number. */
+  /** Whether the members are known, and not only their number. */
   readonly isListed: boolean;
 }
 
-/** Who is present in a channel, while it is subscribed to. */
+/** Creates the store of a channel's members. It needs a subscription to the channel. */
 export function createPresence(channel: AnyChannel | null): Store<PresenceState> {
   let state = NOBODY;
   let isStale = false;

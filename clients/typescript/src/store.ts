@@ -1,24 +1,25 @@
-// A value that changes, as React, Vue and Svelte read it: the base of everything that the bindings show. Knows nothing of
-// channels.
+// A store: a value that changes, in the form that React, Vue and Svelte read. It is the base of everything
+// that the bindings offer, and independent of channels.
 
 import type { Environment, Unsubscribe } from "hauyna";
 
-/** A value that changes, with work behind it that runs only while somebody listens. */
+/** A value that changes. It is kept up to date only while it has listeners. */
 export interface Store<T> {
-  /** The value: an immutable snapshot, the same object until something changes. */
+  /** Returns the value: an immutable snapshot, the same object until something changes. */
   get(): T;
   /** Calls `listener` after changes, at most once in 16 ms, until the returned function is called. */
   subscribe(listener: () => void): Unsubscribe;
-  /** The value on a server that renders pages, and on the page until it is hydrated. */
+  /** The value on a rendering server, and in the page until it is hydrated. */
   readonly initial: T;
 }
 
-/** How time passes for a store: as for its client, whose time a test may turn. */
+/** The timers of a store: those of its client, which a test may control. */
 export type Clock = Pick<Environment, "after">;
 
 /**
- * Makes a store. `start` begins the work with the first listener, and returns what ends it. The work outlives the last
- * listener for a moment: a component that is mounted again (StrictMode, a route, a hot reload) finds it running.
+ * Creates a store. `start` starts the work with the first listener, and returns a function that ends it. The
+ * work continues for a moment after the last listener, so that a component that is mounted again (StrictMode,
+ * a route, a hot reload) finds it running.
  */
 export function createStore<T>(get: () => T, start: (changed: () => void) => Unsubscribe, initial: T = get(), clock: Clock = PROCESS): Store<T> {
   const listeners = new Set<() => void>();
@@ -41,7 +42,7 @@ export function createStore<T>(get: () => T, start: (changed: () => void) => Uns
       listeners.add(own);
       keep();
       if (!stop) {
-        // Whoever is told that it begins may listen, too.
+        // A callback of `start` may add another listener.
         let end = nothing;
         stop = () => end();
         end = start(changed);
@@ -49,7 +50,7 @@ export function createStore<T>(get: () => T, start: (changed: () => void) => Uns
       return () => {
         if (!listeners.delete(own) || listeners.size > 0) return;
         keep = clock.after(0, () => {
-          // Whoever is told that it ends may listen again.
+          // A callback of `end` may add another listener.
           const end = stop;
           stop = undefined;
           end?.();
@@ -59,7 +60,7 @@ export function createStore<T>(get: () => T, start: (changed: () => void) => Uns
   };
 }
 
-/** A listener that fails costs the others nothing. */
+/** Calls a listener. If it throws, the other listeners are still called. */
 function safely(listener: () => void): void {
   try {
     listener();
@@ -70,7 +71,7 @@ function safely(listener: () => void): void {
   }
 }
 
-/** Ends all of these. */
+/** Returns a function that calls all of these. */
 export function endAll(...offs: Unsubscribe[]): Unsubscribe {
   return () => offs.forEach((off) => off());
 }
@@ -85,5 +86,8 @@ const PROCESS: Clock = {
   },
 };
 
-/** Milliseconds. Not an animation frame: those stop in hidden tabs, whose titles count messages. */
+/**
+ * Milliseconds. It is not an animation frame, because those stop in hidden tabs, whose titles may show a
+ * number of messages.
+ */
 export const FRAME = 16;

@@ -1,5 +1,4 @@
-// The entries of a message list that have their place: ordered by the life of the stream and the offset, each once,
-// bounded. Used by message-list.ts.
+// The ordered entries of a message list: by epoch and offset, each once, bounded. message-list.ts uses it.
 
 import type { Gap, Position } from "hauyna";
 import type { ListedGap, ListedMessage } from "./message-list.js";
@@ -11,22 +10,25 @@ interface Row {
   readonly entry: Entry;
 }
 
-/** Entries in their order. */
+/** The entries in their order. */
 export class Timeline {
   rows: Row[] = [];
-  /** The numbering of the stream. */
+  /** The current epoch of the stream. */
   #epoch: string | undefined;
-  /** How often it has begun again: offsets of different epochs are not compared. */
+  /** How often the numbering has started again. Offsets of different epochs are not compared. */
   #era = 0;
 
-  /** Where a message stands; one without an offset comes last. Without an epoch it is the one that is known. */
+  /**
+   * Returns the sort key of a message. A message without an offset is the last one. Without `epoch`, the
+   * current epoch counts.
+   */
   order(epoch: string | undefined, offset: number | undefined): number {
-    // Another name alone is no other numbering: a gap tells of that.
+    // Another epoch alone does not start another numbering; a gap reports that.
     this.#epoch = epoch ?? this.#epoch;
     return offset === undefined ? (this.rows.at(-1)?.order ?? 0) : this.#era * ERA + offset;
   }
 
-  /** Puts an entry at its place, unless that publication is here. */
+  /** Inserts an entry, unless the list contains that publication. */
   insert(order: number, entry: Entry): void {
     let at = 0;
     for (let end = this.rows.length; at < end; ) {
@@ -39,8 +41,10 @@ export class Timeline {
     this.rows.splice(at, 0, { order, entry });
   }
 
-  /** Marks the end as a place where messages may be missing; what is newer than that in `epoch` comes behind it. Several
-   * without a message between them are one. Gives whether the numbering goes on. */
+  /**
+   * Adds a gap at the end. Later messages of `epoch` follow it. Adjacent gaps are joined. Returns whether the
+   * numbering continues.
+   */
   mark(epoch: string | undefined, entry: ListedGap): boolean {
     const isSame = entry.gap.reason !== "epoch_changed" && (epoch === undefined || epoch === this.#epoch);
     if (!isSame) this.#era++;
@@ -51,7 +55,10 @@ export class Timeline {
     return isSame;
   }
 
-  /** Drops the oldest beyond `most`. Gives the position of the oldest left, where the server may have what was dropped. */
+  /**
+   * Drops the oldest entries beyond `most`. Returns the position of the oldest entry that is left, if the
+   * server may keep what was dropped.
+   */
   trim(most: number): Position | undefined {
     if (this.rows.length <= most) return undefined;
     this.rows.splice(0, this.rows.length - most);
@@ -61,7 +68,7 @@ export class Timeline {
   }
 }
 
-/** An earlier gap, up to the end of a later one. */
+/** Joins two gaps: from the start of the earlier to the end of the later one. */
 function joined({ gap, ...entry }: ListedGap, later: Gap): ListedGap {
   return { ...entry, gap: { ...later, from: gap.from, missed: (gap.missed ?? NaN) + (later.missed ?? NaN) || undefined } };
 }
