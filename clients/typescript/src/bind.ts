@@ -1,10 +1,13 @@
-// Makes what an application holds work through proxies. State managers (Vue, MobX, a general Proxy) call methods with the
-// proxy as `this`, and a proxy has none of the private members. Client, Listening and Roster call this when they are made.
+// Makes the objects of this client work behind proxies. State managers (Vue, MobX, a general Proxy) call
+// methods with the proxy as `this`, and a proxy has no private members. The constructors of Client, Listening
+// and Roster call this.
 
-/** Gives `object` its own copies of its classes' methods and getters, whose `this` is always `object`. */
+/**
+ * Defines on `object` its own copies of its classes' methods and getters, whose `this` is always `object`.
+ */
 export function bindMembers(object: object, from: object = Object.getPrototypeOf(object)): void {
   if (from === Object.prototype) return;
-  // The base class first: what a class overrides wins.
+  // The base class is bound first, so that an overriding method wins.
   bindMembers(object, Object.getPrototypeOf(from));
   for (const [name, { value, get }] of Object.entries(Object.getOwnPropertyDescriptors(from))) {
     if (name === "constructor") continue;

@@ -1,4 +1,5 @@
-// The client: what an application holds. It puts the parts together, and gives out what does not belong to a channel.
+// The client that an application creates. It connects the parts, and offers everything that does not belong
+// to one channel.
 
 import { bindMembers } from "./bind.js";
 import type { Channel, Gap, Published, PublishOptions } from "./channel.js";
@@ -31,63 +32,78 @@ import type { WebSocketConstructor } from "./socket.js";
 import { positionOf } from "./filling.js";
 import { type AbortSignalLike, type UrlLike, absolute, onAbort } from "./standard.js";
 
-/** How a client behaves. Durations are milliseconds. */
+/** The options of a client. Durations are in milliseconds. */
 export interface ClientOptions {
-  /** The credentials, asked for before every attempt, and before they end. Sent beside the sub-protocol. */
+  /**
+   * Returns the credentials. Called before every attempt, and before the credentials expire. They are sent as
+   * a sub-protocol.
+   */
   readonly getToken?: ((context: TokenContext) => string | undefined | Promise<string | undefined>) | undefined;
-  /** How messages are written: `json`, the default, or `msgpack`. */
+  /** The encoding of messages: `json`, the default, or `msgpack`. */
   readonly codec?: Codec | undefined;
-  /** How long a request may take once it was sent. Default: 10 s. */
+  /** How long a request may wait for its answer after it was sent. Default: 10 s. */
   readonly timeout?: number | undefined;
-  /** How long a request may wait to be sent. Default: as long as the server keeps the session of a lost connection. */
+  /**
+   * How long a request may wait to be sent. Default: as long as the server keeps the session of a lost
+   * connection.
+   */
   readonly ttl?: number | undefined;
-  /** How long an attempt may take. Default: 10 s. */
+  /** How long an attempt to connect may take. Default: 10 s. */
   readonly connectTimeout?: number | undefined;
-  /** How much may wait for an answer. */
+  /** How many requests may wait for an answer. */
   readonly outbox?: OutboxLimits | undefined;
-  /** How to come back, whatever the server's policy says. */
+  /** The reconnect policy, which overrides the server's. */
   readonly retry?: RetryTerms | undefined;
-  /** Another class of sockets. */
+  /** The WebSocket class. Default: the one of the runtime. */
   readonly WebSocket?: WebSocketConstructor | undefined;
-  /** Another environment, for tests. */
+  /** The environment of the client, which tests replace. */
   readonly environment?: Environment | undefined;
-  /** Default: one warning for each series of attempts that fail, what else goes wrong, and that it is back, on the console. */
+  /**
+   * The logger. Default: the console, with one warning for each series of failed attempts, a line when the
+   * client is connected again, and other errors.
+   */
   readonly logger?: Logger | undefined;
 }
 
-/** How long to wait for the first connection. */
+/** The options of {@link Client.connect}. */
 export interface ConnectOptions {
-  /** Milliseconds. Default: for as long as the client tries. */
+  /** Milliseconds to wait for the first connection. Default: no limit. */
   readonly timeout?: number | undefined;
   readonly signal?: AbortSignalLike | undefined;
 }
 
-/** Answers the server's questions of one name. */
+/** Answers the client requests of one name. */
 export type ClientRequestHandler<Data, Reply> = (data: Data) => Reply | Promise<Reply>;
 
-/** A connection to a server that lasts: it comes back by itself, with its channels, and misses nothing silently. */
+/**
+ * A lasting connection to a server: it reconnects by itself, restores its channels, and reports what may be
+ * missing.
+ */
 export class Client<T extends Contract = Contract> {
   readonly #connection: Connection;
   readonly #session: Session;
   readonly #outbox: Outbox;
   readonly #listeners: Listeners;
   readonly #codec: Codec;
-  /** Time, chance and network of this client, as its options have them. */
+  /** The time, randomness and network of this client. */
   readonly environment: Environment;
   readonly #logger: Logger;
   readonly #options: ClientOptions;
   readonly #questions = new Map<string, ClientRequestHandler<never, unknown>>();
-  /** Keys of one client are unlike those of any other. */
+  /** A random prefix, which makes this client's keys different from those of all other clients. */
   readonly #name: string;
   #keys = 0;
-  /** The application closes the client: listeners need not be told. */
+  /** Whether {@link close} is running: errors that it causes need not be reported. */
   #isClosing = false;
   #info: SessionInfo | undefined;
   #cancelRefresh = () => {};
-  /** The credentials shown last: whether there were any, and what had been asked before they were there. */
+  /**
+   * The credentials of the latest attempt: whether there were none, whether the previous session had none,
+   * and the number of the last request before they were available.
+   */
   #shown = { isGuest: true, wasGuest: true, number: 0 };
 
-  /** `url` may be relative to the page. Nothing happens before {@link connect}. */
+  /** Creates a client that is not connected. `url` may be relative to the page. */
   constructor(url: string | UrlLike, options: ClientOptions = {}) {
     bindMembers(this);
     this.#options = options;
@@ -134,25 +150,25 @@ export class Client<T extends Contract = Contract> {
     );
   }
 
-  /** Tells Vue not to make a reactive proxy of it: there is nothing in it to watch. */
+  /** Prevents Vue from making a reactive proxy of this object. */
   get __v_skip(): true {
     return true;
   }
 
-  /** How the connection is. */
+  /** The state of the connection. */
   get state(): State {
     return this.#connection.state;
   }
 
-  /** Who the server takes this client for; that of the last connection, where there is none. */
+  /** The user as whom the server knows this client; without a connection, the user of the last one. */
   get user(): string | undefined {
     return this.#info?.user;
   }
 
   /**
-   * Connects, and stays connected. Resolves with the first connection; fails where the server will have none, where the
-   * attempts are used up, or after `timeout`, when the client goes on trying until it is closed. Aborting `signal` closes
-   * a client that has not connected yet.
+   * Connects, and stays connected. Resolves with the first connection. Rejects if the server refuses the
+   * client, if the attempts are used up, or after `timeout`; after `timeout` the client continues to try
+   * until it is closed. Aborting `signal` closes a client that is not connected yet.
    */
   connect({ timeout, signal }: ConnectOptions = {}): Promise<void> {
     if (signal?.aborted) return quiet(Promise.reject(signal.reason));
@@ -176,21 +192,24 @@ export class Client<T extends Contract = Contract> {
         this.close();
       }),
     ];
-    // Whoever is told that it begins may end it.
+    // A listener of the new state may close the client during this call.
     this.#connection.open();
     offs.push(this.onState(look));
     look(this.state);
     return connected;
   }
 
-  /** Ends the connection and the session. What was not answered fails. `code` is 1000, or of 4500 to 4999. */
+  /**
+   * Ends the connection and the session. Requests without an answer fail. `code` is 1000, or from 4500 to
+   * 4999.
+   */
   close(code = 1000, reason = ""): void {
     this.#isClosing = this.#outbox.isQuiet = true;
     this.#connection.close(code, reason);
     this.#isClosing = this.#outbox.isQuiet = false;
   }
 
-  /** Tries to connect at once, without waiting for the next attempt. */
+  /** Starts an attempt to connect at once, without waiting for the next scheduled one. */
   reconnect(): void {
     this.#connection.reconnect();
   }
@@ -199,25 +218,28 @@ export class Client<T extends Contract = Contract> {
     return this.#listeners.add("state", listener as (value: never) => void);
   }
 
-  /** Listens to what may be missing, in any channel. */
+  /** Calls `listener` when messages of any channel may be missing. */
   onGap(listener: (gap: Gap) => void): Unsubscribe {
     return this.#listeners.add("gap", listener as (value: never) => void);
   }
 
-  /** Listens to errors of the server that answer no request. */
+  /** Calls `listener` for errors from the server that do not answer a request. */
   onError(listener: (error: ServerError) => void): Unsubscribe {
     return this.#listeners.add("error", listener as (value: never) => void);
   }
 
-  /** The channel of this name; nothing is asked before it is subscribed to. */
+  /** Returns the channel of this name. Nothing is sent before `subscribe`. */
   channel<const Name extends string>(name: ChannelName<T, Name> & Name): Channel<ChannelOf<T, Name>, ClientEventsOf<T, Name>>;
-  /** Of content that the contract does not know: what it is has to be said. */
+  /** Returns a channel that the contract does not declare. The type argument states its content. */
   channel<C extends object = never, E extends object = AnyEvents>(name: [C] extends [never] ? never : string): Channel<C, E>;
   channel(name: string): unknown {
     return this.#session.channel(name);
   }
 
-  /** Listens to messages to this client: `private`, `group`, `broadcast`, or of the application's own type. */
+  /**
+   * Calls `listener` for messages to this client: `private`, `group`, `broadcast`, or of one of the
+   * application's own types.
+   */
   on<Type extends keyof ClientMessages<T> & string>(
     type: Type,
     listener: (message: ClientMessages<T>[Type] & { readonly type: Type }) => void,
@@ -225,7 +247,7 @@ export class Client<T extends Contract = Contract> {
     return this.#listeners.add(on(type), listener as (value: never) => void);
   }
 
-  /** Answers the server's questions of one name, instead of the earlier handler. */
+  /** Sets the handler of the client requests of this name, and replaces the earlier one. */
   onRequest<Name extends QuestionName<T>>(
     name: Name,
     handler: ClientRequestHandler<QuestionData<T, Name>, QuestionReply<T, Name>>,
@@ -236,7 +258,10 @@ export class Client<T extends Contract = Contract> {
     };
   }
 
-  /** Asks the application. Where the answer is lost with the connection, fails with `outcome_unknown` unless `repeatable`. */
+  /**
+   * Sends a request to the application. If the answer is lost with the connection, it fails with
+   * `outcome_unknown` unless it is `repeatable`.
+   */
   request<Name extends RequestName<T>>(
     name: Name,
     ...[data, options]: object extends RequestData<T, Name>
@@ -248,22 +273,25 @@ export class Client<T extends Contract = Contract> {
     return this.#ask({ ...options, message, retry }) as Promise<RequestReply<T, Name>>;
   }
 
-  /** Sends to every connection of a user. */
+  /** Sends a message to every connection of a user. */
   sendToUser(to: string, message: unknown, options?: Omit<PublishOptions, "echo">): Promise<Published> {
     return this.#publish({ type: "private", to, message }, options);
   }
 
-  /** Sends to every connection of every member of a group. */
+  /** Sends a message to every connection of every member of a group. */
   sendToGroup(room: string, message: unknown, options?: Omit<PublishOptions, "echo">): Promise<Published> {
     return this.#publish({ type: "group", room, message }, options);
   }
 
-  /** Sends to everybody, where the application allows it. */
+  /** Sends a message to everybody, if the application allows it. */
   broadcast(message: unknown, options?: Omit<PublishOptions, "echo">): Promise<Published> {
     return this.#publish({ type: "broadcast", message }, options);
   }
 
-  /** Changes this user's status, and further fields of their metadata, wherever they are present. */
+  /**
+   * Changes this user's status and the given fields of the metadata, in every channel where the user is
+   * present.
+   */
   updateStatus(status: string, fields: object = {}, options?: RequestOptions): Promise<void> {
     const message = { ...fields, type: "update_status", status };
     return this.#ask({ ...options, message, retry: "always", take: () => {} }) as Promise<void>;
@@ -286,7 +314,7 @@ export class Client<T extends Contract = Contract> {
     if (state.name === "connected") {
       const { isGuest, number } = this.shown();
       const isOther = this.#info && this.#info.user !== state.session.user;
-      // Guests get another name with each session.
+      // Users without credentials get another name with each session.
       if (isOther && !(isGuest && this.#shown.wasGuest)) this.#session.leave(number);
       this.#shown.wasGuest = isGuest;
       this.#info = state.session;
@@ -296,22 +324,26 @@ export class Client<T extends Contract = Contract> {
     this.#listeners.emit("state", state, () => state === this.state);
   }
 
-  /** Whether the session that has begun is one without credentials, and the last request before they were there. */
+  /**
+   * Returns whether the current session was opened without credentials, and the number of the last request
+   * before they were available.
+   */
   protected shown(): { readonly isGuest: boolean; readonly number: number } {
     return this.#shown;
   }
 
-  /** The number of the last request. */
+  /** Returns the number of the last request. */
   protected number(): number {
     return this.#outbox.number;
   }
 
   async #show(context: TokenContext): Promise<string | undefined> {
-    // Another one takes its place where another attempt asks before these are here.
+    // Each attempt has its own record, because a later attempt may start before this one has its credentials.
     const shown = (this.#shown = { ...this.#shown });
     const token = await this.#options.getToken?.(context);
     shown.isGuest = token === undefined;
-    shown.number = this.number(); // only now: it may have waited for the next user to sign in
+    // Read only now: getToken may have waited for the next user to sign in.
+    shown.number = this.number();
     return token;
   }
 
@@ -341,7 +373,7 @@ export class Client<T extends Contract = Contract> {
     this.#listeners.emit("error", new ServerError(message));
   }
 
-  /** Answers on the connection that asked, or not at all. */
+  /** Answers a client request, only on the connection on which it arrived. */
   async #answer({ id, event, data }: ServerMessage): Promise<void> {
     const session = this.#info;
     const say = (answer: object) => {
@@ -363,11 +395,12 @@ export class Client<T extends Contract = Contract> {
     }
   }
 
-  /** Renews the credentials when a tenth of their time is left. */
+  /** Renews the credentials when a tenth of their lifetime is left. */
   #refreshBefore({ expires_at, expires_in }: Pick<SessionMessage, "expires_at" | "expires_in"> = {}): void {
     this.#cancelRefresh();
     const { getToken } = this.#options;
-    // An older server tells only the moment, which the own clock may misjudge: it takes these credentials.
+    // An older server sends only the time of expiry, and the local clock may be wrong. The credentials are
+    // valid, because the server accepted them.
     const byClock = (expires_at ?? NaN) - this.environment.now();
     const left = expires_in ?? (byClock <= 0 ? UNKNOWN_LIFE : byClock);
     if (Number.isNaN(left) || !getToken) return;
@@ -379,17 +412,18 @@ export class Client<T extends Contract = Contract> {
         const answer = await this.#ask({ message: { type: "refresh", token }, retry: "never" });
         this.#refreshBefore(answer as SessionMessage | undefined);
       } catch (error) {
-        // Where this is the end of the credentials, the server closes, and the next attempt asks for new ones.
+        // If the credentials expire, the server closes the connection, and the next attempt asks for new
+        // ones.
         this.#logger.warn("no new token", { error });
       }
     });
   }
 }
 
-/** A client of any contract: what functions take that work for all. */
+/** A client of any contract, as the parameter of general functions. */
 export type AnyClient = Client<any>;
 
-/** Milliseconds: however little is left, credentials are not renewed more often than this. */
+/** Milliseconds: the shortest interval between two renewals of the credentials. */
 const SOONEST = 1000;
-/** Milliseconds that credentials are taken to live which seem to have ended already. */
+/** Milliseconds: the assumed lifetime of credentials that have expired by the local clock. */
 const UNKNOWN_LIFE = 60_000;

@@ -1,5 +1,6 @@
-// The loop of attempts: when to open the next socket, which one counts, and when to stop. Knows of messages only
-// `session`, `retry_policy` and `reconnect`; everything else goes to its owner.
+// The connection loop: when the next attempt starts, which socket is the current one, and when the client
+// stops. It reads only the messages `session`, `retry_policy` and `reconnect`, and passes all others to its
+// owner.
 
 import { STABLE, delay, retryTerms } from "./backoff.js";
 import { BAD_REQUEST, MESSAGE_TOO_BIG, NORMAL, REPLACED } from "./close-codes.js";
@@ -13,35 +14,40 @@ import { type RetryTerms, type SessionInfo, sessionOf, termsOf } from "./face.js
 import { type RetryMessage, type ServerMessage, type SessionMessage, shouldReconnect, typeOf } from "./protocol.js";
 import { LOST, Socket, type WebSocketConstructor } from "./socket.js";
 
-/** How the connection is. */
+/** The state of the connection. */
 export type State =
-  /** Not connected yet, or no more, and trying: now, or at `retryAt` (milliseconds since the Unix epoch). */
+  /** Not connected, and trying: now, or at `retryAt` (milliseconds since the Unix epoch). */
   | {
       readonly name: "connecting" | "reconnecting";
-      /** The number of the attempt; 0 before anything has failed. */
+      /** The number of the attempt; 0 before the first failure. */
       readonly attempt: number;
-      /** Nothing is tried before; undefined while an attempt is under way, and while there is no network. */
+      /** When the next attempt starts; undefined during an attempt, and without a network. */
       readonly retryAt?: number;
-      /** Why the last connection or attempt ended. */
+      /** The close code with which the last connection or attempt ended. */
       readonly code?: number;
       readonly reason?: string;
     }
   | { readonly name: "connected"; readonly session: SessionInfo }
-  /** Not trying. `error` is what requests fail with: its kind is `closed`, or `gave_up` where the attempts were used up. */
+  /**
+   * Not trying. Requests fail with `error`. Its kind is `closed`, or `gave_up` if the attempts were used up.
+   */
   | { readonly name: "closed"; readonly code?: number; readonly reason: string; readonly error: HauynaError };
 
-/** Why a token is asked for. */
+/** The reason for which `getToken` is called. */
 export interface TokenContext {
-  /** For a connection that stands, whose credentials end soon; else for a new one. */
+  /**
+   * Whether the credentials of the current connection are renewed. False: the credentials are for a new
+   * connection.
+   */
   readonly isRefresh: boolean;
 }
 
-/** What is needed for attempts. */
+/** The options of a connection. */
 export interface ConnectionOptions {
-  /** The address; fails where it is none. */
+  /** Returns the address. Throws if it is not a URL. */
   readonly url: () => string;
   readonly codec: Codec;
-  /** The class of sockets, where the runtime has one. */
+  /** Returns the WebSocket class, if the runtime has one. */
   readonly WebSocket: () => WebSocketConstructor | undefined;
   readonly environment: Environment;
   readonly logger: Logger;
@@ -50,21 +56,23 @@ export interface ConnectionOptions {
   readonly getToken?: ((context: TokenContext) => Promise<string | undefined> | string | undefined) | undefined;
 }
 
-/** What the owner of a connection does. */
+/** The callbacks of a connection's owner. */
 export interface ConnectionEvents {
   state(state: State): void;
-  /** What the next attempt says to resume the session: its token, and its first message. */
+  /** Returns the token that resumes the session, and the first message of the next attempt. */
   resume(): { token: string; message: ServerMessage } | undefined;
-  /** The first message of an attempt was too large: the next one begins without the session. */
+  /** The first message of an attempt was too large. The next attempt starts without the session. */
   cannotResume(): void;
-  /** A socket has a session; it is the one that counts from now on. */
+  /** A socket has a session, and is the current one from now on. */
   session(session: SessionMessage): void;
   message(message: ServerMessage): void;
-  /** The socket that counted is gone; with this close code, unless another takes its place. */
+  /** The current socket has ended. `code` is undefined if another socket replaced it. */
   lost(code?: number): void;
-  /** Another socket is about to take over: nothing more is sent on this one. Resolves when its answers are here. */
+  /**
+   * Another socket is about to replace the current one: stop sending. Resolves when all answers have arrived.
+   */
   pause(): Promise<void>;
-  /** It did not: this one goes on. */
+  /** The current socket was not replaced: continue sending. */
   unpause(): void;
 }
 
@@ -74,22 +82,22 @@ export class Connection {
   readonly #options: ConnectionOptions;
   readonly #events: ConnectionEvents;
   readonly #liveness: Liveness;
-  /** The socket that counts, and the one that may take its place. */
+  /** The current socket, and the socket of the attempt that is under way. */
   #socket: Socket | undefined;
   #next: Socket | undefined;
   #retry: RetryTerms;
-  /** Attempts since the last stable connection: the delay grows with them. */
+  /** Attempts since the last stable connection. The delay grows with them. */
   #attempt = 0;
-  /** Failed attempts since the last session: `maxAttempts` limits them. */
+  /** Failed attempts since the last session. `maxAttempts` limits them. */
   #failures = 0;
   #since = 0;
   #wasConnected = false;
   readonly #failureLog: FailureLog;
-  /** It stopped because the attempts were used up: the network's return is a reason to try again. */
+  /** Whether the attempts were used up. When the network returns, the client tries again. */
   #hasGivenUp = false;
-  /** Changes with every decision about attempts: what an earlier one waits for means nothing. */
+  /** Increases with every decision about attempts. Callbacks of an earlier generation do nothing. */
   #turn = 0;
-  /** An attempt is under way; it may still wait for its token. */
+  /** Whether an attempt is under way. It may still wait for its token. */
   #isTrying = false;
   /** When the last move to another node began. */
   #movedAt = -Infinity;
@@ -107,7 +115,7 @@ export class Connection {
     });
   }
 
-  /** Begins, unless it has. */
+  /** Starts to connect, unless the connection is open already. */
   open(): void {
     if (this.state.name !== "closed") return;
     this.#unwatch ??= this.#options.environment.watch((signal) => this.#react(signal));
@@ -115,15 +123,15 @@ export class Connection {
     this.#now();
   }
 
-  /** Tries at once; what is connected is given up for it. */
+  /** Starts an attempt at once, and closes the current socket. */
   reconnect(): void {
     if (!this.#unwatch) return this.open();
     this.#socket?.close(LOST, "reconnecting");
-    // Unless somebody who was told of it has closed.
+    // A listener may have closed the client meanwhile.
     if (this.state.name !== "closed" || this.#hasGivenUp) this.#now();
   }
 
-  /** Ends, and stays so. */
+  /** Closes the connection, and stops trying. */
   close(code: number, reason: string): void {
     this.#end(code, reason, false);
   }
@@ -132,7 +140,7 @@ export class Connection {
     this.#socket?.send(frame);
   }
 
-  /** Tries now, as if for the first time. */
+  /** Starts a new series of attempts at once. */
   #now(): void {
     this.#attempt = 0;
     this.#failures = 0;
@@ -151,7 +159,10 @@ export class Connection {
     if (this.#seek(why)) void this.#open(turn, failed);
   }
 
-  /** Opens the next socket. Exactly one of a session, `failed`, and another turn follows. */
+  /**
+   * Opens the next socket. Exactly one of three things follows: a session, a call of `failed`, or a new
+   * generation.
+   */
   async #open(turn: number, failed: (code: number, reason: string) => void): Promise<void> {
     const { environment, getToken, logger, connectTimeout, ...options } = this.#options;
     const late = () => {
@@ -192,7 +203,8 @@ export class Connection {
       });
     } catch {
       cancel();
-      // It would never do. What the runtime says of it may hold the token.
+      // A further attempt would fail as well. The runtime's error is not logged, because it may contain the
+      // token.
       return failed(BAD_REQUEST, fault);
     }
     this.#next = socket;
@@ -216,7 +228,7 @@ export class Connection {
     this.#events.message(message);
   }
 
-  /** This socket counts from now on. */
+  /** Makes this socket the current one. */
   #take(socket: Socket, session: SessionMessage): void {
     const { environment } = this.#options;
     this.#cancel();
@@ -225,7 +237,7 @@ export class Connection {
     const old = this.#socket;
     this.#next = undefined;
     this.#socket = socket;
-    // Its session is here, if it was resumed, and the server closes it; else nothing is left to come back for.
+    // If the session was resumed, the server closes the old socket. Otherwise the old session ends here.
     if (old) {
       old.abandon(session.resumed ? LOST : NORMAL, "moved");
       this.#events.lost();
@@ -243,18 +255,21 @@ export class Connection {
     if (this.#become({ name: "connected", session: info })) this.#events.session(session);
   }
 
-  /** The server's node goes away: moves at a random moment of the window, and stays where that fails. */
+  /**
+   * Moves to another node of the server at a random time in the window. If the move fails, the current socket
+   * stays.
+   */
   #handOver(window: unknown): void {
     const { environment, logger } = this.#options;
     const [min, max] = (Array.isArray(window) ? window : []) as [number, number];
     const planned = min + environment.random() * (max - min);
-    if (!(planned >= 0)) return; // of a window that is none
-    // However often it is said, one move does not follow the other at once.
+    if (!(planned >= 0)) return; // the window is invalid
+    // Repeated requests to move keep a minimum interval between two moves.
     const rest = this.#movedAt + BETWEEN_MOVES - environment.now();
-    // Longer than that only where the clock was set back.
+    // The remaining time is longer than the interval only after the clock was set back.
     const wait = Math.max(planned, Math.min(rest, BETWEEN_MOVES));
     const turn = this.#stop();
-    this.#events.unpause(); // by an earlier window
+    this.#events.unpause(); // an earlier window may have paused the requests
     const failed = (code: number, reason: string) => {
       if (turn !== this.#turn) return;
       if (!this.#socket) return this.#comeBack(code, reason);
@@ -264,7 +279,7 @@ export class Connection {
     };
     this.#cancel = environment.after(wait, async () => {
       this.#movedAt = environment.now();
-      // Answers that take longer are lost with this connection.
+      // Answers that take longer than this are lost with the current socket.
       const late = new Promise<void>((resolve) => (this.#cancel = environment.after(ANSWERS, resolve)));
       await Promise.race([this.#events.pause(), late]);
       if (turn !== this.#turn) return;
@@ -276,7 +291,7 @@ export class Connection {
   #lost(code: number, reason: string): void {
     this.#socket = undefined;
     this.#liveness.stop();
-    // The socket of a move may have the session already, which is why this one was closed.
+    // The server may close this socket because the next one has taken the session over.
     const isMoving = this.#next !== undefined && shouldReconnect(code);
     const turn = isMoving ? this.#turn : this.#stop();
     this.#isTrying = isMoving;
@@ -290,12 +305,12 @@ export class Connection {
     } else if (code !== REPLACED) this.#seek({ code, reason });
   }
 
-  /** The next attempt, if there is to be one. */
+  /** Schedules the next attempt, unless the code or the policy forbids it. */
   #comeBack(code: number, reason: string): void {
     const turn = this.#stop();
     if (!shouldReconnect(code)) return this.#end(code, reason, false);
     const { environment } = this.#options;
-    // Without a network nothing is tried, and so nothing counts.
+    // Without a network there is no attempt, so none is counted.
     if (!environment.isOnline()) return void this.#seek({ code, reason });
     this.#attempt++;
     const most = this.#retry.maxAttempts ?? Infinity;
@@ -306,11 +321,11 @@ export class Connection {
     this.#seek({ retryAt: environment.now() + wait, ...why });
   }
 
-  /** Nothing is tried any more. */
+  /** Stops all attempts, and ends the connection. */
   #end(code: number, reason: string, hasGivenUp: boolean): void {
-    // With any other code a client would be taken to come back.
+    // Any other code would tell the server that the client reconnects.
     const said = code >= 4500 && code < 5000 ? code : NORMAL;
-    // Where it is about to take over, the session may be with it.
+    // The next socket may already have the session.
     this.#next?.abandon(said, reason);
     const turn = this.#stop();
     const socket = this.#socket;
@@ -329,7 +344,7 @@ export class Connection {
     this.#become({ ...closed(reason, hasGivenUp), code });
   }
 
-  /** Ends what is under way, but not the socket that counts. Returns the new turn. */
+  /** Cancels the attempt that is under way, but keeps the current socket. Returns the new generation. */
   #stop(): number {
     this.#cancel();
     this.#isTrying = false;
@@ -352,17 +367,17 @@ export class Connection {
     if (this.#hasGivenUp || isWaiting) this.#now();
   }
 
-  /** Takes the server's terms, unless the application gave its own. */
+  /** Applies the server's policy, unless the application has set one. */
   #setTerms(terms: RetryTerms | undefined): void {
     this.#retry = this.#options.retry ?? terms ?? this.#retry;
   }
 
-  /** There is no connection, and there is to be one. */
+  /** Reports that there is no connection, and that the client tries to get one. */
   #seek(why: { retryAt?: number; code?: number; reason?: string }): boolean {
     return this.#become({ name: this.#wasConnected ? "reconnecting" : "connecting", attempt: this.#attempt, ...why });
   }
 
-  /** False where somebody who was told has decided otherwise. */
+  /** Sets the state and notifies the owner. Returns false if a listener has changed the state again. */
   #become(state: State): boolean {
     const turn = this.#turn;
     this.state = state;
@@ -375,7 +390,7 @@ function closed(reason: string, hasGivenUp = false): State & { name: "closed" } 
   return { name: "closed", reason, error: new HauynaError(hasGivenUp ? "gave_up" : "closed", reason || "closed") };
 }
 
-/** Milliseconds for the answers that are on their way, before another socket takes over. */
+/** Milliseconds to wait for pending answers before another socket replaces the current one. */
 const ANSWERS = 2000;
-/** Milliseconds from one move to the next, at least. */
+/** Milliseconds: the minimum interval between two moves. */
 const BETWEEN_MOVES = 10_000;

@@ -1,19 +1,19 @@
-// What the wire writes in snake_case, as applications read it.
+// Converts the fields of the wire, which are in snake_case, to the names that applications use.
 
 import type { Device } from "./presence.js";
 import type { RetryMessage, SessionMessage } from "./protocol.js";
 
-/** How a client comes back after a loss; delays in milliseconds. */
+/** A reconnect policy. Delays are in milliseconds. */
 export interface RetryTerms {
-  /** Attempts before the client gives up; without it, it never does. */
+  /** Failed attempts after which the client gives up. Default: no limit. */
   readonly maxAttempts?: number | undefined;
-  /** The longest delay before the first attempt. */
+  /** The maximum delay before the first attempt. */
   readonly baseDelay: number;
-  /** The longest delay before any attempt. */
+  /** The maximum delay before any attempt. */
   readonly maxDelay: number;
-  /** How much longer each delay may be than the one before. */
+  /** The factor by which the maximum delay grows with each attempt. */
   readonly backoffMultiplier: number;
-  /** What the server's policy says for clients without full jitter, as a part of the delay. This client ignores it. */
+  /** The part of the delay that clients without full jitter vary at random. This client ignores it. */
   readonly jitter?: number | undefined;
 }
 
@@ -21,15 +21,15 @@ export interface RetryTerms {
 export interface SessionInfo {
   readonly connectionId: string;
   readonly user: string;
-  /** The session is that of the connection before. */
+  /** Whether the session of the previous connection was resumed. */
   readonly resumed: boolean;
-  /** The server's retry policy. */
+  /** The server's reconnect policy. */
   readonly retry?: RetryTerms | undefined;
-  /** When the credentials end, in milliseconds since the Unix epoch by the server's clock. */
+  /** When the credentials expire, in milliseconds since the Unix epoch by the server's clock. */
   readonly expiresAt?: number | undefined;
-  /** In how many milliseconds that was when the session began. */
+  /** The remaining lifetime of the credentials when the session began, in milliseconds. */
   readonly expiresIn?: number | undefined;
-  /** Bytes of the largest message that the server takes, as it is encoded. */
+  /** The size of the largest message that the server accepts, in encoded bytes. */
   readonly maxMessage?: number | undefined;
 }
 
@@ -50,7 +50,7 @@ export function sessionOf({ connection_id, user, resumed, retry, expires_at, exp
   };
 }
 
-/** One connection of somebody who is present, on the wire. */
+/** One connection of a member, on the wire. */
 export interface DeviceMessage {
   readonly connection_id: string;
   readonly metadata: Readonly<Record<string, unknown>>;

@@ -1,11 +1,15 @@
-// Attempts that fail: which of them are worth a line in the log, and which HTTP statuses another attempt will not change.
+// Failed attempts: which of them are logged as warnings, and which HTTP statuses another attempt will not
+// change.
 
 import type { State } from "./connection.js";
 import type { Environment } from "./environment.js";
 import type { Logger } from "./logger.js";
 import { BAD_REQUEST, INVALID_TOKEN, PERMISSION_DENIED } from "./close-codes.js";
 
-/** Logs a series of failed attempts: the first and the last as warnings, and the connection that ends the series. */
+/**
+ * Logs a series of failed attempts: the first and the last as warnings, and the connection that ends the
+ * series.
+ */
 export class FailureLog {
   readonly #logger: Logger;
   readonly #environment: Environment;
@@ -17,7 +21,7 @@ export class FailureLog {
     this.#environment = environment;
   }
 
-  /** Logs a failed attempt. `state` is the one that follows from it. */
+  /** Logs a failed attempt. `state` is the state that follows from it. */
   failed(url: () => string, state: State, code: number, reason: string): void {
     const retryAt = (state as { retryAt?: number }).retryAt;
     const retryInMs = retryAt && Math.round(retryAt - this.#environment.now());
@@ -27,7 +31,7 @@ export class FailureLog {
     this.#hasWarned = true;
   }
 
-  /** Logs what belongs to a failed attempt: as a warning where it is the first of its series. */
+  /** Logs a detail of a failed attempt: as a warning if the attempt is the first of its series. */
   tell(message: string, fields: object): void {
     this.#logger[this.#hasWarned ? "debug" : "warn"](message, fields);
   }
@@ -40,14 +44,17 @@ export class FailureLog {
   }
 }
 
-/** Returns the close code for an HTTP status that another attempt will not change, unless it may bring a new token. */
+/**
+ * Returns the close code for an HTTP status that another attempt will not change, unless another attempt can
+ * bring a new token.
+ */
 export function closeCodeOf(status: number | undefined, canRenewToken: boolean): number | undefined {
   if (!status || status < 400 || status > 499 || [408, 425, 429].includes(status)) return undefined;
   if (status === 401) return canRenewToken ? undefined : INVALID_TOKEN;
   return status === 403 ? PERMISSION_DENIED : BAD_REQUEST;
 }
 
-/** An address without what may be secret in it. */
+/** Returns an address without its query and fragment, which may contain secrets. */
 function withoutQuery(url: () => string): string {
   try {
     return url().replace(/[?#].*$/s, "");

@@ -1,59 +1,63 @@
-// What a subscription remembers while it fills a gap from the history, and how positions are read.
+// The state of a subscription while it loads missed messages from the history, and the functions that read
+// positions.
 
 import type { HistoryPage } from "./channel.js";
 import type { Position, ServerMessage } from "./protocol.js";
 
-/** The position before what a gap of the server's leaves out. */
+/** The position before the messages that the server dropped, as a `gap` message names it. */
 export interface Dropped extends Position {
   readonly missed: number;
 }
 
-/** What came while the history is asked. */
+/** The messages that arrive during the history requests. */
 export interface Filling {
   readonly kept: ServerMessage[];
-  /** The one from which on offsets may be of another epoch. */
+  /**
+   * The first message whose offset is not above the previous one. It and all later ones may have another
+   * epoch.
+   */
   wentBack?: ServerMessage | undefined;
 }
 
-/** What `history` answers. */
+/** The server's answer to `history`. */
 export interface HistoryAnswer extends Position {
   readonly oldest: number;
   readonly messages: readonly ServerMessage[];
 }
 
-/** A page of the history, as applications get it. */
+/** Converts the answer to `history` to the page that applications receive. */
 export function pageOf(answer: unknown): HistoryPage<unknown> {
   const { messages, epoch, offset, oldest } = answer as HistoryAnswer;
   const end = messages.at(-1) as { readonly offset: number } | undefined;
   return { messages: messages as never, position: { epoch, offset }, oldest, last: end && { epoch, offset: end.offset } };
 }
 
-/** What of these is given. */
+/** Returns the options that are not undefined. */
 export function defined<T extends object>(options: T): Partial<T> {
   return Object.fromEntries(Object.entries(options).filter(([, value]) => value !== undefined)) as Partial<T>;
 }
 
-/** Whether it is an offset. */
+/** Whether the value is an offset. */
 export function isNumber(offset: unknown): offset is number {
   return Number.isSafeInteger(offset);
 }
 
-/** The position in what the server said, if there is one. */
+/** Returns the position in an object of the server, if it has one. */
 export function positionOf(said: unknown): Position | undefined {
   const { epoch, offset } = (said ?? {}) as Partial<Position>;
   return epoch == null || !isNumber(offset) ? undefined : { epoch, offset };
 }
 
-/** How many messages lie between two positions, where they are of one numbering. */
+/** Returns how many messages lie between two positions of the same epoch. */
 export function distance(from: Position | undefined, to: Position | undefined): number | undefined {
   return from && to && from.epoch === to.epoch ? to.offset - from.offset : undefined;
 }
 
-/** The epoch of a gap in a channel without history. */
+/** The epoch in a gap of a channel without history. */
 export const UNKNOWN = "AAAAAAAAAAA";
 
-/** Messages that are kept while the history is asked. */
+/** How many messages are held during the history requests. */
 export const KEPT = 10_000;
 
-/** Milliseconds for a token of a channel. */
+/** Milliseconds to wait for the token of a channel. */
 export const TOKEN = 60_000;

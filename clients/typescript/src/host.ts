@@ -1,4 +1,5 @@
-// What a subscription needs of its client. The session implements it, once for all channels.
+// The interface through which a subscription uses its client. The session implements it once for all
+// channels.
 
 import type { Gap } from "./channel.js";
 import type { Environment } from "./environment.js";
@@ -7,17 +8,22 @@ import type { Outbox } from "./outbox.js";
 import type { Gate } from "./restoring.js";
 import type { Subscription } from "./subscription.js";
 
-/** What a subscription needs of its client. */
+/** The parts of the client that a subscription uses. */
 export interface ChannelHost {
   readonly logger: Logger;
   readonly environment: Environment;
   readonly outbox: Outbox;
-  /** A few channels are subscribed to, or given up, at a time. */
+  /** Limits how many subscribe and unsubscribe requests are under way. */
   readonly gate: Gate;
-  /** Of lists and of the history, too; they do not wait for who may subscribe. */
+  /**
+   * Limits how many presence and history requests are under way. It is separate, so that they do not wait for
+   * subscribe requests.
+   */
   readonly reads: Gate;
   key(): string;
   gap(gap: Gap): void;
-  /** Whether the channel stays in memory though nobody holds it. */
+  /**
+   * Sets whether the session keeps the channel in memory although the application holds no reference to it.
+   */
   keep(channel: Subscription, isKept: boolean): void;
 }

@@ -1,4 +1,4 @@
-// A channel as iterators: what is published from now on, and what was published before, back to the beginning.
+// The iterators of a channel: over the publications from now on, and over the history back to its beginning.
 
 import type { Channel, HistoryRange, HistoryMessage, Publication } from "./channel.js";
 import { HauynaError } from "./error.js";
@@ -8,7 +8,10 @@ import { type AbortSignalLike, onAbort } from "./standard.js";
 
 type Readable = Pick<Channel, "on" | "onState" | "history">;
 
-/** Gives out the publications from now on, until the subscription ends, the client is closed, or the signal is aborted. */
+/**
+ * Iterates over the publications from now on, until the subscription ends, the client is closed, or the
+ * signal is aborted.
+ */
 export function messages(
   channel: Readable,
   signal?: AbortSignalLike,
@@ -50,13 +53,13 @@ export function messages(
       end({});
     }
   })();
-  // One that was not begun has no end of its own.
+  // The `finally` block of a generator that never started does not run.
   const back = loop.return.bind(loop);
   loop.return = (value) => (end({}), back(value));
   return loop;
 }
 
-/** Gives out what was published before, the newest first, page by page. */
+/** Iterates over the history page by page, newest first. */
 export async function* older(
   channel: Readable,
   { before, limit, signal }: Pick<HistoryRange, "before" | "limit" | "signal">,
@@ -73,5 +76,5 @@ export async function* older(
   }
 }
 
-/** How many messages wait at most. */
+/** How many messages may wait for the loop. */
 const MAX_WAITING = 10_000;

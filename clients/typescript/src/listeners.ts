@@ -1,13 +1,15 @@
-// Who listens to what. A listener that fails is logged, and costs the others nothing.
+// The listeners of events. A listener that throws is logged, and the other listeners are still called.
 
 import type { Logger } from "./logger.js";
 
-/** Ends what it was returned by. */
+/** Removes the listener, or ends the work, that the call which returned it has started. */
 export type Unsubscribe = () => void;
 
-/** The event that a message of this type is; the client's own events have names without quotes. */
+/**
+ * Returns the name of the event for messages of this type. The client's own events have names without quotes.
+ */
 export function on(type: string): string {
-  // Mostly the same: a string that is made again has to be hashed again.
+  // Consecutive messages mostly have the same type, and a new string would have to be hashed again.
   if (type !== lastType) lastEvent = `"${(lastType = type)}"`;
   return lastEvent;
 }
@@ -44,12 +46,14 @@ export class Listeners {
     };
   }
 
-  /** Tells everybody, or until `isCurrent` does not hold any more: who is told may have changed what is told. */
+  /**
+   * Calls every listener, until `isCurrent` returns false because a listener has changed the reported state.
+   */
   emit(event: string, value: unknown, isCurrent = () => true): void {
     const all = this.#all.get(event) ?? new Set();
     const failed = (error: unknown) => this.#logger.error(`a listener of ${event} failed`, { error });
     for (const listener of [...all] as ((value: unknown) => unknown)[]) {
-      // Unless one before has ended it.
+      // An earlier listener may have removed this one.
       if (!all.has(listener) || !isCurrent()) continue;
       try {
         const work = listener(value);

@@ -1,4 +1,4 @@
-// What an application may hear and look up in a channel, by listeners and by iterators. The subscription says when it happens.
+// The listeners, iterators and history requests of a channel. The subscription calls the listeners.
 
 import { bindMembers } from "./bind.js";
 import type { ChannelState, Gap, HistoryPage, HistoryRange } from "./channel.js";
@@ -10,7 +10,7 @@ import { Listeners, type Unsubscribe, on } from "./listeners.js";
 import type { Asked } from "./outbox.js";
 import type { AbortSignalLike } from "./standard.js";
 
-/** The listeners of one channel, and its past. */
+/** The listeners of one channel, and its history. */
 export abstract class Listening {
   readonly name: string;
   abstract readonly state: ChannelState;
@@ -18,7 +18,7 @@ export abstract class Listening {
   protected readonly host: ChannelHost;
   protected readonly listeners: Listeners;
 
-  /** `changed` is called when somebody has begun or ended to listen. */
+  /** `changed` is called when a listener was added or removed. */
   constructor(name: string, host: ChannelHost, changed: () => void) {
     bindMembers(this);
     this.name = name;
@@ -56,7 +56,7 @@ export abstract class Listening {
     return messages(this as never, signal, (listener) => this.listeners.add("closed", listener));
   }
 
-  /** What is asked right behind `subscribe` goes behind it on the wire, too. */
+  /** Sends a request that waits for the answer to a pending `subscribe`. */
   protected ask(asked: Asked): Promise<unknown> {
     return this.host.outbox.request({ ...asked, isHeld: () => this.state.name === "subscribing" });
   }

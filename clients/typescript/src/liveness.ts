@@ -1,25 +1,25 @@
-// Whether the server is still there: asks after a silence, gives up after a longer one, and asks at once when the
-// machine has slept. One timer, which no message touches.
+// Detects that the server is gone: pings after a silence, reports a longer one as a loss, and pings at once
+// after the machine has slept. It uses one timer, which received messages do not reset.
 
 import type { Environment } from "./environment.js";
 import type { Heartbeat } from "./protocol.js";
 
-/** What follows from a silence. */
+/** The consequences of a silence. */
 export interface LivenessEvents {
   ping(): void;
-  /** Nothing was heard for too long. */
+  /** The connection is lost: nothing was received for too long. */
   lost(reason: string): void;
 }
 
-/** Watches over one connection at a time. */
+/** Watches one connection at a time. */
 export class Liveness {
   readonly #environment: Environment;
   readonly #events: LivenessEvents;
   #heartbeat = heartbeat;
   #heard = 0;
-  /** Nothing was heard since it asked. No moment: clocks are coarse. */
+  /** Whether a ping was sent since the last message. It is not a time, because clocks may be coarse. */
   #hasAsked = false;
-  /** When an answer must have come, after something that may have ended the connection unseen. */
+  /** When an answer must have arrived, after an event that may have ended the connection unnoticed. */
   #patience = Infinity;
   #expected = 0;
   #cancel = () => {};
@@ -45,7 +45,7 @@ export class Liveness {
     this.#patience = Infinity;
   }
 
-  /** Asks now, with little patience. */
+  /** Pings now, and expects the answer within a short time. */
   check(): void {
     const now = this.#environment.now();
     if (this.#patience <= now + PONG_TIMEOUT) return;
@@ -58,7 +58,7 @@ export class Liveness {
     const now = this.#environment.now();
     const silence = now - this.#heard;
     if (now >= this.#patience) return this.#lost("no answer after a wake-up");
-    // The clock has jumped, and says nothing of the silence.
+    // The clock has jumped, so the time since the last message is unknown.
     if (Math.abs(now - this.#expected) > DRIFT) return this.check();
     if (this.#patience === Infinity) {
       if (silence >= this.#heartbeat.timeout) return this.#lost("silence");
@@ -81,9 +81,9 @@ export class Liveness {
     this.#cancel();
     const now = this.#environment.now();
     const { interval, timeout } = this.#heartbeat;
-    // Terms that are none are never due.
+    // With an invalid interval or timeout, the check is never due.
     const silent = this.#heard + (this.#hasAsked ? timeout : interval) || Infinity;
-    // After a jump of the clock only the answer counts.
+    // After a jump of the clock, only the answer to the ping counts.
     const due = this.#patience < Infinity ? this.#patience : silent;
     const at = Math.min(Math.max(now + 1, due), now + TICK);
     this.#expected = at;
@@ -91,10 +91,13 @@ export class Liveness {
   }
 }
 
-/** Until the server says, and where it does not. */
+/** The heartbeat until the server sends its own, and if it sends none. */
 const heartbeat: Heartbeat = { interval: 25_000, timeout: 60_000 };
-/** Milliseconds: how often to look whether the clock has jumped, and by how much it jumps when a machine sleeps. */
+/**
+ * Milliseconds: the interval of the checks for a jump of the clock, and the smallest jump that counts as a
+ * sleep of the machine.
+ */
 const TICK = 10_000;
 const DRIFT = 5_000;
-/** Milliseconds for the answer after a wake-up. */
+/** Milliseconds to wait for an answer after a wake-up. */
 const PONG_TIMEOUT = 5_000;

@@ -1,20 +1,22 @@
-// Where the client tells what it does: an interface of four levels, one that writes to the console, and what is logged of
-// messages.
+// Logging: an interface with four levels, a logger that writes to the console, and the log of messages.
 
-/** Takes what the client tells about itself. Never gets a token. */
+/** Receives the log lines of the client. They never contain a token. */
 export interface Logger {
   debug(message: string, fields?: object): void;
   info(message: string, fields?: object): void;
   warn(message: string, fields?: object): void;
   error(message: string, fields?: object): void;
-  /** Whether `debug` gets a line for each message that is sent or received: its type, channel, id and offset, never its content. */
+  /**
+   * Whether `debug` receives a line for each message that is sent or received: its type, channel, id and
+   * offset, never its content.
+   */
   readonly logsMessages?: boolean | undefined;
 }
 
-/** How much is told. */
+/** The level of a log line. */
 export type Level = "debug" | "info" | "warn" | "error";
 
-/** Writes to the console what is at least as grave as `level`. */
+/** Returns a logger that writes lines of at least this level to the console. */
 export function consoleLogger(level: Level = "info"): Logger {
   const write = (at: Level, grade: number) => (message: string, fields?: object) => {
     if (grade >= LEVELS.indexOf(level)) console[at](`hauyna: ${message}`, ...(fields ? [fields] : []));
@@ -26,7 +28,7 @@ export function consoleLogger(level: Level = "info"): Logger {
 /** Logs a message that was sent or received. */
 export type MessageLog = (direction: "sent" | "received", message: unknown) => void;
 
-/** Returns what logs the heads of messages, where the logger wants them. */
+/** Returns a function that logs the header fields of messages, if the logger asks for them. */
 export function messageLog(logger: Logger): MessageLog | undefined {
   if (!logger.logsMessages) return undefined;
   return (direction, message) => {

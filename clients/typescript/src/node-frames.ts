@@ -1,8 +1,8 @@
-// Frames of RFC 6455 on the client's side: bytes in, whole messages out, and the other way round. No I/O.
+// The frames of RFC 6455 on the client's side: bytes to whole messages and messages to bytes. No I/O.
 
 import { randomBytes } from "node:crypto";
 
-/** RFC 6455, 5.2. */
+/** The opcodes of RFC 6455, 5.2. */
 export const OPCODE = { continuation: 0, text: 1, binary: 2, close: 8, ping: 9, pong: 10 } as const;
 
 /** A whole message, or a control frame. */
@@ -11,7 +11,7 @@ export interface Frame {
   readonly payload: Buffer;
 }
 
-/** Writes one frame, masked. */
+/** Returns one masked frame. */
 export function writeFrame(opcode: number, payload: Buffer): Buffer {
   const { length } = payload;
   const extra = length < 126 ? 0 : length < 2 ** 16 ? 2 : 8;
@@ -27,7 +27,7 @@ export function writeFrame(opcode: number, payload: Buffer): Buffer {
   return frame;
 }
 
-/** What the server sent against RFC 6455; `code` is what it is told. */
+/** A violation of RFC 6455 by the server. `code` is the close code with which the client answers. */
 export class FrameError extends Error {
   readonly code: number;
 
@@ -37,22 +37,22 @@ export class FrameError extends Error {
   }
 }
 
-/** Reads frames, in whatever pieces they come, and joins fragments. */
+/** Reads frames from chunks of any size, and joins fragments. */
 export class FrameReader {
   readonly #largest: number;
   #pieces: Buffer[] = [];
   #buffered = 0;
-  /** The message that is not finished. */
+  /** The opcode of the fragmented message that is incomplete; 0 if there is none. */
   #opcode = 0;
   #fragments: Buffer[] = [];
   #length = 0;
 
-  /** No message may have more than `largest` bytes. */
+  /** `largest` is the maximum number of bytes in a message. */
   constructor(largest: number) {
     this.#largest = largest;
   }
 
-  /** The frames that `bytes` complete. Throws a {@link FrameError}. */
+  /** Returns the frames that `bytes` complete. Throws a {@link FrameError}. */
   *read(bytes: Buffer): Generator<Frame> {
     this.#pieces.push(bytes);
     this.#buffered += bytes.length;
@@ -99,7 +99,7 @@ export class FrameReader {
     return whole;
   }
 
-  /** The next bytes, which stay. */
+  /** Returns the next bytes without removing them. */
   #peek(size: number): Buffer | undefined {
     if (this.#buffered < size) return undefined;
     const first = this.#pieces[0] as Buffer;

@@ -1,5 +1,5 @@
-// A WebSocket client (RFC 6455) on Node's own http: the handshake, frames both ways, and the close. No extensions; as
-// much of the browser's interface as socket.ts uses. For Node 20, which has no WebSocket of its own.
+// A WebSocket client (RFC 6455) on Node's http module, without extensions, with the part of the browser's
+// interface that socket.ts uses. It is for Node 20, which has no WebSocket.
 
 import { isUtf8 } from "node:buffer";
 import { createHash, randomBytes } from "node:crypto";
@@ -11,7 +11,7 @@ import type { WebSocketLike } from "./socket.js";
 
 type Message = string | ArrayBuffer | Uint8Array;
 
-/** One WebSocket over a socket of Node's. */
+/** One WebSocket over a socket of Node. */
 export class NodeWebSocket implements WebSocketLike {
   binaryType = "arraybuffer";
   onopen: ((event: never) => void) | null = null;
@@ -24,7 +24,7 @@ export class NodeWebSocket implements WebSocketLike {
   #stream: Duplex | undefined;
   #isClosing = false;
   #isClosed = false;
-  /** What the peer's close said, or what of ours ended it. */
+  /** The close event: what the peer's close frame says, or the error that ended the connection. */
   #end: { code: number; reason: string; status?: number } = { code: 1006, reason: "" };
   #patience: NodeJS.Timeout | undefined;
 
@@ -60,7 +60,7 @@ export class NodeWebSocket implements WebSocketLike {
   }
 
   close(code = 1000, reason = ""): void {
-    // As a browser does, and before anything is decided.
+    // Browsers throw here as well, before they check the state of the connection.
     if (code !== 1000 && !isOwn(code)) throw new RangeError("not a code of an application");
     if (this.#isClosing) return;
     if (!this.#stream) return this.#fail("closed before it was open");
@@ -96,7 +96,7 @@ export class NodeWebSocket implements WebSocketLike {
         this.#take(frame);
       }
     } catch (error) {
-      // RFC 6455, 7.1.7: the connection fails, and has no code here (7.1.5).
+      // RFC 6455, 7.1.7: the connection fails, and reports no code to the application (7.1.5).
       const { code, message } = error as FrameError;
       this.#end.reason = message;
       this.#say(code, Buffer.from(message));
@@ -105,7 +105,7 @@ export class NodeWebSocket implements WebSocketLike {
   }
 
   #take({ opcode, payload }: Frame): void {
-    // What comes behind a close is for nobody.
+    // Frames after a close frame are ignored.
     if (this.#isClosing && opcode !== OPCODE.close) return;
     switch (opcode) {
       case OPCODE.text:
@@ -118,7 +118,7 @@ export class NodeWebSocket implements WebSocketLike {
         const code = payload.length >= 2 ? payload.readUInt16BE(0) : 1005;
         if (!this.#isClosing) this.#end = { code, reason: payload.subarray(2).toString() };
         this.#say(code === 1005 ? 1000 : isSendable(code) ? code : 1002, Buffer.alloc(0));
-        // RFC 6455, 7.1.1: the server closes first; it has a while.
+        // RFC 6455, 7.1.1: the server closes the TCP connection first, within a time limit.
         this.#patience ??= setTimeout(() => this.#stream?.destroy(), CLOSE_TIMEOUT);
       }
     }
@@ -148,7 +148,7 @@ export class NodeWebSocket implements WebSocketLike {
     this.#isClosing = true;
     clearTimeout(this.#patience);
     const event = this.#end;
-    // Never within the call that caused it.
+    // The event must not fire within the call that caused it.
     queueMicrotask(() => this.onclose?.(event as never));
   }
 }
@@ -158,21 +158,21 @@ function text(payload: Buffer): string {
   return payload.toString();
 }
 
-/** Whether an application may close with it. */
+/** Whether an application may close with this code. */
 function isOwn(code: number): boolean {
   return Number.isInteger(code) && code >= 3000 && code < 5000;
 }
 
-/** Whether it may stand in a close (RFC 6455, 7.4). */
+/** Whether a close frame may contain this code (RFC 6455, 7.4). */
 function isSendable(code: number): boolean {
   return isOwn(code) || (code >= 1000 && code <= 1014 && ![1004, 1005, 1006].includes(code));
 }
 
-/** RFC 9110, 5.6.2. */
+/** A token of RFC 9110, 5.6.2. */
 const TOKEN = /^[!#$%&'*+.^_`|~0-9A-Za-z-]+$/;
-/** RFC 6455, 1.3. */
+/** The GUID of RFC 6455, 1.3. */
 const GUID = "258EAFA5-E914-47DA-95CA-C5AB0DC85B11";
-/** Milliseconds for the peer's part of the close. */
+/** Milliseconds to wait until the peer closes. */
 const CLOSE_TIMEOUT = 2000;
-/** Bytes of one message. */
+/** The maximum number of bytes in a message. */
 const LARGEST = 64 << 20;

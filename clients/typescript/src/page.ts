@@ -1,5 +1,5 @@
-// The client in one file, for pages that have no bundler: as index.ts, but for MessagePack, which has a
-// file of its own, and the table of close codes.
+// The client in one file, for pages without a bundler: as index.ts, without MessagePack, which has a file of
+// its own, and without the table of close codes.
 
 export { type AnyClient, Client, type ClientOptions, type ConnectOptions, type ClientRequestHandler } from "./client.js";
 export type {

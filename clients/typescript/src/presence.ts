@@ -1,31 +1,31 @@
-// Who is present in one channel: the roster, kept by its own numbers, and what changes in it. A new list is compared
-// with the old one, so that a reconnect reports only who really came or went.
+// The members of one channel: the roster, ordered by the numbers of its changes, and its events. A new list
+// is compared with the old one, so that a reconnect reports only users who really joined or left.
 
 import { bindMembers } from "./bind.js";
 import { type DeviceMessage, deviceOf } from "./face.js";
 import type { Listeners, Unsubscribe } from "./listeners.js";
 import type { ServerMessage } from "./protocol.js";
 
-/** One connection of somebody who is present. */
+/** One connection of a member. */
 export interface Device {
   readonly connectionId: string;
   readonly metadata: Readonly<Record<string, unknown>>;
   readonly joinedAt: number;
 }
 
-/** Somebody who is present. */
+/** A user who is present. */
 export interface Member {
   readonly user: string;
-  /** `online`, `away`, `offline`, or a word of the application's. */
+  /** `online`, `away`, `offline`, or a word of the application. */
   readonly status: string;
   readonly metadata: Readonly<Record<string, unknown>>;
-  /** How many connections they have to the channel. */
+  /** How many connections of the user are subscribed to the channel. */
   readonly connections: number;
-  /** Those connections, as far as the server has listed them since they last changed. */
+  /** Those connections, if the server has listed them since their last change. */
   readonly devices?: readonly Device[];
 }
 
-/** What may be heard of a roster. `change` is any change, and comes last. */
+/** The events of a roster. `change` follows after every change, as the last event. */
 export interface PresenceEvents {
   join: Member;
   leave: Member;
@@ -33,26 +33,28 @@ export interface PresenceEvents {
   change: Presence;
 }
 
-/** Who is present in a channel that shows it. */
+/** The members of a channel that has presence. */
 export interface Presence {
   /**
-   * By user, in no order. Empty where the channel has grown too large for a list, see {@link isListed}. A map never
-   * changes: after a change there is another one.
+   * The members by user, in no order. Empty if the channel has become too large for a list, see {@link
+   * isListed}. The map is immutable: a change creates another one.
    */
   readonly users: ReadonlyMap<string, Member>;
-  /** How many users are present, listed or not. */
+  /** The number of users that are present, whether they are listed or not. */
   readonly count: number;
-  /** The users are known, and not only their number. */
+  /** Whether the members are known, and not only their number. */
   readonly isListed: boolean;
-  /** Asks for the list again, as where somebody's `devices` are not known. Needs a subscription. */
+  /** Requests the list again, for example to learn the `devices` of a member. It needs a subscription. */
   refresh(): Promise<void>;
-  /** Replaces what this connection says about itself in this channel, and will say when the same user is subscribed again. */
+  /**
+   * Replaces the metadata of this connection in this channel, also for later subscriptions of the same user.
+   */
   update(metadata: Readonly<Record<string, unknown>>): Promise<void>;
-  /** Listens, until the returned function is called. */
+  /** Calls `listener` for the event, until the returned function is called. */
   on<E extends keyof PresenceEvents>(event: E, listener: (value: PresenceEvents[E]) => void): Unsubscribe;
 }
 
-/** What `presence` answers: one page of the list. */
+/** The answer to `presence`: one page of the list. */
 interface Page {
   readonly users: Readonly<Record<string, Entry>>;
   readonly count: number;
@@ -60,7 +62,7 @@ interface Page {
   readonly next?: string;
 }
 
-/** The whole of it. */
+/** The complete list. */
 interface List {
   readonly users: Map<string, Member>;
   readonly count: number;
@@ -73,29 +75,32 @@ interface Entry {
   readonly connections: readonly DeviceMessage[];
 }
 
-/** What a roster needs of its channel. */
+/** The parts of the channel that a roster uses. */
 interface RosterHost {
-  /** Asks for one page of the list, after a user. */
+  /** Requests the page of the list that follows a user. */
   ask(after: string | undefined): Promise<unknown>;
-  /** Tells the server what this connection says about itself. */
+  /** Sends the metadata of this connection to the server. */
   update(metadata: Readonly<Record<string, unknown>>): Promise<void>;
 }
 
 /** The roster of one channel. */
 export class Roster implements Presence {
-  /** As the client's. */
+  /** Prevents Vue from making a reactive proxy of this object. */
   readonly __v_skip = true;
   #users = new Map<string, Member>();
-  /** What has changed, and was not told yet: who is told of one change sees all that belong to it. */
+  /**
+   * The events that were not emitted yet. They are collected, so that a listener sees all parts of one
+   * change.
+   */
   #news: [keyof PresenceEvents, unknown][] = [];
-  /** What was given out since the last change. */
+  /** The map that was returned since the last change. */
   #snapshot: ReadonlyMap<string, Member> | undefined;
   count = 0;
   isListed = false;
   readonly #listeners: Listeners;
   readonly #host: RosterHost;
   #offset = 0;
-  /** Changes that came while the list is being asked for. */
+  /** The changes that arrive during the request of the list. */
   #kept: ServerMessage[] | undefined;
 
   constructor(listeners: Listeners, host: RosterHost) {
@@ -116,7 +121,7 @@ export class Roster implements Presence {
     return this.#listeners.add(`presence ${event}`, listener as (value: never) => void);
   }
 
-  /** Takes a message about presence. */
+  /** Handles a message about presence. */
   receive(message: ServerMessage): void {
     switch (message.type) {
       case "presence_state":
@@ -131,7 +136,7 @@ export class Roster implements Presence {
     else this.#apply(message);
   }
 
-  /** Nobody is known any more but for their number, and nobody is told. */
+  /** Forgets the members except for their number, without an event. */
   clear(count = 0): void {
     this.#kept = undefined;
     this.#users = new Map();
@@ -141,20 +146,20 @@ export class Roster implements Presence {
     this.count = count;
   }
 
-  /** Asks for the list again, for something may have been missed. */
+  /** Requests the list again, because a change may be missing. */
   async refresh(): Promise<void> {
     if (!this.isListed || this.#kept) return;
     const kept: ServerMessage[] = [];
     this.#kept = kept;
     const pages = await this.#pages(kept).catch(() => undefined);
-    // A list that the server sent meanwhile is newer.
+    // The server has sent a newer list meanwhile.
     if (this.#kept !== kept) return;
     this.#kept = undefined;
     try {
       if (pages) this.#replace(pages);
       for (const message of kept) this.#apply(message);
     } catch {
-      // Not what PROTOCOL.md says: the next number shows what is missing.
+      // The message violates PROTOCOL.md. The number of the next change reveals what is missing.
     }
   }
 
@@ -162,20 +167,20 @@ export class Roster implements Presence {
     const first = (await this.#host.ask(undefined)) as Page;
     const users = read(first).users;
     let { next } = first;
-    // A page without anybody new is the last one, whatever it says.
+    // A page without a new user is the last one, even if it names another.
     for (let before = 0; next !== undefined && users.size > before && this.#kept === kept; ) {
       before = users.size;
       const page = (await this.#host.ask(next)) as Page;
       for (const [user, one] of read(page).users) users.set(user, one);
       next = page.next;
     }
-    // What changed between the pages is among what was kept, by the first page's number.
+    // The held messages contain the changes between the pages, as the number of the first page tells.
     return { ...first, users };
   }
 
   #keep(message: ServerMessage, kept: ServerMessage[]): void {
     if (kept.length < KEPT) kept.push(message);
-    else this.#kept = undefined; // the answer will be too old: the next skipped number asks again
+    else this.#kept = undefined; // the answer will be too old, and the next skipped number starts another request
   }
 
   #apply(message: ServerMessage): void {
@@ -194,7 +199,7 @@ export class Roster implements Presence {
     const connection = change.connection && deviceOf(change.connection);
     const others = this.#users.get(user)?.devices?.filter((device) => device.connectionId !== connection?.connectionId) ?? [];
     const devices = others.concat(connection ?? []);
-    // Of a connection that has left, a change may say nothing but how many there are now.
+    // A change may leave out the connection that has left, and state only how many there are now.
     const known = devices.length === connections ? { devices } : others.length === connections ? { devices: others } : {};
     if (event === "leave") this.#leave(user);
     else this.#set({ user, status, metadata, connections, ...known });
@@ -257,7 +262,7 @@ interface Diff {
   readonly count: number;
 }
 
-/** A list as it was said, checked before anything is done with it. */
+/** Reads a list, and throws before any change if it is invalid. */
 function read({ users, count, offset }: Page): List {
   return { users: new Map(Object.entries(users).map(([user, entry]) => [user, present(user, entry)])), count, offset };
 }
@@ -266,11 +271,14 @@ function present(user: string, { status, metadata, connections }: Entry): Member
   return { user, status, metadata, connections: connections.length, devices: connections.map(deviceOf) };
 }
 
-/** Whether nothing that can be seen has changed: not which connections they are, for those change with a reconnect. */
+/**
+ * Whether status, metadata and number of connections are the same. The connections themselves change with
+ * every reconnect.
+ */
 function isSame(one: Member, other: Member): boolean {
   const seen = ({ status, metadata, connections }: Member) => JSON.stringify([status, metadata, connections]);
   return seen(one) === seen(other);
 }
 
-/** Changes that are kept while a list is asked for. */
+/** The maximum number of changes that are held during the request of a list. */
 const KEPT = 10_000;

@@ -1,26 +1,26 @@
-// How subscriptions are asked for and given up, and gaps filled: a few of a kind at a time, in order, and none while the server has
-// asked that kind to wait.
+// Limits the requests of one kind: a few are under way at a time, in order, and none while the server has
+// asked this kind to wait.
 
 import { delayAfter } from "./backoff.js";
 import type { Environment } from "./environment.js";
 import { ServerError } from "./error.js";
 import { unconnected } from "./outbox.js";
 
-/** Lets a few requests pass at a time, in the order in which they come. */
+/** Lets a few requests run at a time, in the order of their arrival. */
 export class Gate {
   readonly #environment: Environment;
   #free = AT_ONCE;
   readonly #waiting: (() => void)[] = [];
-  /** Ends the pause that the server has asked for. */
+  /** Cancels the pause that the server has asked for. */
   #pause: (() => void) | undefined;
-  /** Changes with the connection: what an earlier one has asked takes no place any more. */
+  /** Increases with each loss of the connection. Requests of an earlier generation hold no slot. */
   #turn = 0;
 
   constructor(environment: Environment) {
     this.#environment = environment;
   }
 
-  /** Runs it when there is a place; fails where the connection is lost before. */
+  /** Runs `ask` when a slot is free. Fails if the connection is lost before. */
   pass<T>(ask: () => Promise<T>): Promise<T> {
     const turn = this.#turn;
     return new Promise((resolve, reject) => {
@@ -40,7 +40,7 @@ export class Gate {
     });
   }
 
-  /** As {@link pass}, and again where the server has asked to wait. */
+  /** Calls {@link pass}, and repeats it while the server asks to wait. */
   async insist<T>(ask: () => Promise<T>): Promise<T> {
     for (;;) {
       try {
@@ -51,7 +51,7 @@ export class Gate {
     }
   }
 
-  /** The connection is lost: nothing is under way any more. */
+  /** Frees all slots, because the connection is lost. */
   reset(): void {
     this.#turn++;
     this.#free = AT_ONCE;
@@ -76,5 +76,5 @@ export class Gate {
   }
 }
 
-/** Requests that are under way at a time. */
+/** The maximum number of requests that are under way. */
 const AT_ONCE = 16;

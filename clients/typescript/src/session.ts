@@ -1,5 +1,5 @@
-// What survives a socket: the channels with their positions, the token that resumes, and what a reconnect does with
-// them. Messages of channels are given out here.
+// What survives a lost connection: the channels with their positions, and the token that resumes the session.
+// It restores the channels after a reconnect, and passes messages to their channels.
 
 import type { Gap } from "./channel.js";
 import { HauynaError } from "./error.js";
@@ -9,29 +9,32 @@ import { Gate } from "./restoring.js";
 import { type Position, type ServerMessage, type SessionMessage, type SubscriptionEntry, typeOf } from "./protocol.js";
 import { Subscription } from "./subscription.js";
 
-/** What a session needs of its client. */
+/** The parts of the client that a session uses. */
 export interface SessionHost extends Pick<ChannelHost, "logger" | "environment" | "key"> {
   send(frame: string | Uint8Array): void;
   gap(gap: Gap): void;
 }
 
-/** The session of one client, over all of its sockets. */
+/** The session of one client, across its connections. */
 export class Session {
   readonly #host: SessionHost;
   readonly #outbox: Outbox;
   /** The channels with a subscription, a position or a listener. */
   readonly #channels = new Map<string, Subscription>();
-  /** Those that only the application holds, if anybody. */
+  /** The channels to which only the application may hold a reference. */
   readonly #idle = new Map<string, Pick<WeakRef<Subscription>, "deref">>();
   readonly #gone = globalThis.FinalizationRegistry && new FinalizationRegistry((name: string) => this.#forget(name));
-  /** What every channel has of it. */
+  /** The interface that all channels share. */
   readonly #channelHost: ChannelHost;
   #token: string | undefined;
-  /** From where the server replays where it resumes the session: the positions that were said with the token. */
+  /**
+   * The positions that the client sent with the token, from which the server replays when it resumes the
+   * session.
+   */
   #named: ReadonlyMap<string, Position | undefined> = new Map();
-  /** Changes with the socket. */
+  /** Increases with each connection. Callbacks of an earlier generation do nothing. */
   #turn = 0;
-  /** Ends the waiting for what is restored on this connection. */
+  /** Cancels the timeout for the subscriptions that this connection restores. */
   #interrupt = () => {};
 
   constructor(host: SessionHost, outbox: Outbox) {
@@ -56,7 +59,7 @@ export class Session {
     return found;
   }
 
-  /** What the first message on the next socket says, where there is a session to resume. */
+  /** Returns the token and the first message of the next connection, if there is a session to resume. */
   resume(): { token: string; message: ServerMessage } | undefined {
     if (this.#token === undefined) return undefined;
     const positions = [...this.#channels.values()]
@@ -66,17 +69,20 @@ export class Session {
     return { token: this.#token, message: { type: "resume", positions: Object.fromEntries(positions) } };
   }
 
-  /** The next socket begins again: each subscription recovers by itself. */
+  /**
+   * Forgets the token: the next connection starts a new session, and each subscription recovers separately.
+   */
   forget(): void {
     this.#token = undefined;
   }
 
-  /** A socket has this session. */
+  /** Starts the session of a new connection. */
   take(session: SessionMessage): void {
     const turn = ++this.#turn;
     this.#token = session.resume?.token;
     this.#outbox.begin(this.#host.send);
-    // A session that begins again knows nothing of what was sent before, but for what the recovery of a channel proves.
+    // A new session knows nothing about earlier publications. Only the recovery of a channel can prove
+    // otherwise.
     if (session.resumed !== true) {
       this.#outbox.forget((name) => name !== undefined && this.#channels.get(name)?.isWanted === true);
       for (const channel of this.#channels.values()) channel.isUnjudged = true;
@@ -86,7 +92,7 @@ export class Session {
     for (const entry of session.subscriptions ?? []) {
       there.add(entry.channel);
       this.#established(entry, this.#named.get(entry.channel));
-      // Who was told may have ended this connection.
+      // A listener may have ended this connection.
       if (turn !== this.#turn) return;
     }
     const restored: Promise<void>[] = [];
@@ -94,7 +100,7 @@ export class Session {
       if (there.has(channel.name)) continue;
       channel.isGivenUp = false;
       if (channel.isWanted) restored.push(channel.restore());
-      // The application had made it, and has not made it again.
+      // The server's application had created the subscription, and has not created it again.
       else channel.end();
       if (turn !== this.#turn) return;
     }
@@ -108,13 +114,16 @@ export class Session {
     void Promise.all(restored).then(goOn);
   }
 
-  /** Somebody else has signed in: what was asked up to the request of this number is not done as theirs, nor shown as theirs what it has set. */
+  /**
+   * Handles that another user has signed in: requests up to this number fail, and metadata that they have set
+   * is reset.
+   */
   leave(last: number): void {
     this.#outbox.leave(last);
     for (const { options } of this.#channels.values()) options.metadata = options.given;
   }
 
-  /** The socket is gone. */
+  /** Handles the loss of the connection. */
   lost(): void {
     this.#turn++;
     this.#interrupt();
@@ -124,14 +133,14 @@ export class Session {
     for (const channel of this.#channels.values()) channel.lost();
   }
 
-  /** No socket will come, unless somebody asks for one. */
+  /** Handles that the client is closed, and does not connect until the application asks for it. */
   close(closed: HauynaError): void {
     this.#token = undefined;
     this.#outbox.close(closed);
     for (const channel of this.#channels.values()) channel.refuse(closed, this.#outbox.isQuiet);
   }
 
-  /** Takes a message about a channel. False if it is not about one that anybody knows. */
+  /** Handles a message about a channel. Returns false if the channel is unknown. */
   receive(message: ServerMessage): boolean {
     const name = message["channel"];
     if (typeof name !== "string") return false;
@@ -139,14 +148,15 @@ export class Session {
     const channel = this.#channels.get(name);
     if (type === "subscribed") {
       const entry = message as unknown as SubscriptionEntry;
-      // Of an earlier subscription, that goes on or is about to end, it says nothing of the one that is being asked for.
+      // A message about an earlier subscription, which continues or is about to end, does not answer the
+      // pending request.
       const isEarlier = channel && (entry.recovered != null || channel.endings > 0);
       if (!isEarlier || channel.state.name !== "subscribing") this.#established(entry);
       else channel.isThere = true;
       return true;
     }
     if (type !== "unsubscribed") channel?.receive(message);
-    // What is being asked for is decided by the answer.
+    // A pending subscribe request is decided by its answer.
     else if (channel?.state.name === "subscribed") channel.end(new HauynaError("refused", "the server ended the subscription"));
     return channel !== undefined;
   }
@@ -162,7 +172,7 @@ export class Session {
     }
   }
 
-  /** A channel has left the memory; another one may have its name by now. */
+  /** Removes a channel that was garbage-collected, unless another channel has the name by now. */
   #forget(name: string): void {
     if (!this.#idle.get(name)?.deref()) this.#idle.delete(name);
   }
@@ -175,5 +185,5 @@ export class Session {
   }
 }
 
-/** Milliseconds for the subscriptions to be restored, before other requests go on without them. */
+/** Milliseconds that other requests wait for the subscriptions to be restored. */
 const RESTORE_TIMEOUT = 10_000;

@@ -1,34 +1,35 @@
-// Who has subscribed to a channel: each call of `subscribe` is a share, and the subscription ends with the last one.
+// The shares of a subscription: each call of `subscribe` is one share, and the subscription ends with the
+// last.
 
 import type { Subscribed } from "./channel.js";
 import { HauynaError, ServerError, deferred, quiet } from "./error.js";
 import type { Position } from "./protocol.js";
 import { type AbortSignalLike, onAbort } from "./standard.js";
 
-/** Where a subscription stands. */
+/** The position of a subscription. */
 type Standing = Pick<Subscribed, "position" | "recoverable">;
 
 interface Share {
-  /** The subscription was there since it began. */
+  /** Whether the subscription was confirmed since the share began. */
   isThere: boolean;
-  /** Settles the promise of `subscribe`; later calls change nothing. */
+  /** Settles the promise of `subscribe`. Later calls have no effect. */
   readonly resolve: (standing: Standing) => void;
   readonly reject: (error: unknown) => void;
-  /** Stops listening to the signal. */
+  /** Removes the listener of the signal. */
   readonly unlisten: () => void;
 }
 
 /** The shares of one subscription. */
 export class Shares {
   readonly #all = new Set<Share>();
-  /** Called when the last share has been given up. */
+  /** Called when the last share has ended. */
   readonly #ended: () => Promise<void>;
 
   constructor(ended: () => Promise<void>) {
     this.#ended = ended;
   }
 
-  /** Adds a share. The promise is settled with the subscription, or when the share is given up before. */
+  /** Adds a share. The promise settles with the subscription, or when the share ends before. */
   add(signal?: AbortSignalLike): Promise<Subscribed> {
     const { promise: answer, resolve, reject } = deferred<Subscribed>();
     const unsubscribe = async (reason?: unknown) => {
@@ -41,7 +42,7 @@ export class Shares {
         resolve({ ...standing, unsubscribe: () => unsubscribe() });
       },
       reject: (error) => {
-        // All others are of the application's own making, or told by the state of the client.
+        // The application itself causes all other errors, or learns of them from the state of the client.
         if (!(error instanceof ServerError)) quiet(answer);
         reject(error);
       },
@@ -51,24 +52,24 @@ export class Shares {
     return answer;
   }
 
-  /** The subscription is there. */
+  /** Confirms all shares. */
   settle(position: Position | undefined): void {
     for (const share of [...this.#all]) share.resolve({ position, recoverable: position !== undefined });
   }
 
-  /** Ends the shares that still wait. True where there is no other. */
+  /** Ends the unconfirmed shares. Returns true if there is no other. */
   refuse(error: HauynaError): boolean {
     const waiting = [...this.#all].filter(({ isThere }) => !isThere);
     for (const share of waiting) this.#end(share, error);
     return waiting.length > 0 && this.#all.size === 0;
   }
 
-  /** The subscription has ended, for everybody. */
+  /** Ends all shares, because the subscription has ended. */
   clear(error: HauynaError): void {
     for (const share of [...this.#all]) this.#end(share, error);
   }
 
-  /** False where it had ended before. */
+  /** Ends a share. Returns false if it had ended before. */
   #end(share: Share, error: unknown): boolean {
     share.unlisten();
     share.reject(error);

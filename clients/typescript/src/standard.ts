@@ -1,5 +1,5 @@
-// As much of a page's standard types as the face of this client uses: its declarations compile where no library
-// declares them, as in a Node project without its types, and with every TypeScript from 5.0 on.
+// The parts of standard types that the client's interface uses. Its declarations compile without a library
+// that declares them, as in a Node project without Node's types, and with every TypeScript from 5.0 on.
 
 /** An `AbortSignal` of any runtime. */
 export interface AbortSignalLike {
@@ -21,10 +21,13 @@ export function onAbort(signal: AbortSignalLike | undefined, run: () => void): (
   return () => signal?.removeEventListener("abort", run);
 }
 
-/** Looked up when it is needed: where a page is rendered on a server, there is none to be relative to. */
+/**
+ * Returns the absolute address of a WebSocket. The page's address is read only now, because a rendering
+ * server has none.
+ */
 export function absolute(url: string | UrlLike): string {
   const { href } = new URL(`${url}`, globalThis.location?.href);
-  // React Native's URL appends a slash to a path, takes what is no address, and cannot be changed.
+  // React Native's URL appends a slash to the path, accepts invalid addresses, and is immutable.
   const address = (/^\w+:/.test(`${url}`) ? `${url}` : href).replace(/^http/i, "ws");
   if (!/^wss?:/i.test(address)) throw new TypeError();
   return address;

@@ -1,5 +1,5 @@
-// The subscription behind a channel, with its position: it decides of each message whether it is new, and after each
-// reconnect and each gap whether anything is missing. Never silent about it.
+// The subscription behind a channel, with its position. It decides for each message whether it is new, and
+// after each reconnect and each gap whether messages are missing, which it always reports.
 
 import { delayAfter } from "./backoff.js";
 import type { ChannelState, Gap, Published, PublishOptions, SubscribeOptions, Subscribed } from "./channel.js";
@@ -13,35 +13,53 @@ import { Roster } from "./presence.js";
 import { type Position, type RecoveryReason, type ServerMessage, type SubscriptionEntry, typeOf } from "./protocol.js";
 import { Shares } from "./shares.js";
 
-/** What a client knows of one channel. */
+/** The state of one channel in a client. */
 export class Subscription extends Listening {
-  /** As the client's. */
+  /** Prevents Vue from making a reactive proxy of this object. */
   readonly __v_skip = true;
   readonly presence: Roster;
   state: ChannelState = { name: "unsubscribed" };
   position: Position | undefined;
-  /** The application wants it, whatever becomes of connections. */
+  /** Whether the application wants the subscription, with or without a connection. */
   isWanted = false;
-  /** The application has given it up, and the server may not know yet; or has refused to end it, and it is wanted again. */
+  /**
+   * Whether the application has ended the subscription and the server may not know it yet. `#isLeftBehind`:
+   * the server refused to end it for now, and it may exist although it was ended.
+   */
   isGivenUp = false;
   #isLeftBehind = false;
-  /** The server may have it, as far as this client has asked or heard. What it does not have need not be ended. */
+  /**
+   * Whether the server may have the subscription, as far as this client has asked or heard. Otherwise it need
+   * not be ended.
+   */
   isThere = false;
-  /** How often the server has been asked to end it, and has not answered: what it says of a subscription is about that one. */
+  /**
+   * How many unsubscribe requests wait for their answer. Until then, the server's messages concern the
+   * subscription that ends.
+   */
   endings = 0;
-  /** A session began again: whether it knows what was sent here before is not known yet. Outlives connections. */
+  /**
+   * Whether a new session has begun, and it is unknown if the server remembers earlier publications. It
+   * survives a lost connection.
+   */
   isUnjudged = false;
-  /** Another object with each subscription. An update of the presence replaces its metadata; `given` is what was subscribed with. */
+  /**
+   * The options of the subscription, a new object for each. A presence update replaces `metadata`; `given` is
+   * the metadata of `subscribe`.
+   */
   options: { -readonly [Name in keyof SubscribeOptions]: SubscribeOptions[Name] } & { given?: SubscribeOptions["metadata"] } = {};
-  /** There was a subscription on the connection before. */
+  /** Whether the previous connection had the subscription. */
   #wasLive = false;
   readonly #shares = new Shares(() => this.unsubscribe());
   readonly #events: EventSender;
-  /** What comes while the history is asked for what was dropped. */
+  /** The messages that arrive while dropped ones are loaded from the history. */
   #filling: Filling | undefined;
-  /** The offset of what arrived last. In one epoch the next one is higher. */
+  /** The offset of the last message that arrived. Within one epoch, the next one is higher. */
   #arrived = 0;
-  /** Changes with the connection and with what is wanted: answers to earlier questions mean nothing. */
+  /**
+   * Increases with each connection and each change of the subscription. Answers of an earlier generation are
+   * ignored.
+   */
   #turn = 0;
   #cancel = () => {};
 
@@ -52,7 +70,8 @@ export class Subscription extends Listening {
       update: (metadata) => {
         let options = this.options;
         const take = () => void (options.metadata = metadata);
-        // Asked right before it is sent: it is about the subscription of that time.
+        // The outbox calls this right before it sends the request, so it concerns the subscription of that
+        // moment.
         const isHeld = () => (options = this.options) && this.state.name === "subscribing";
         return host.outbox.request({ message: { type: "update_presence", channel: name, metadata }, retry: "always", take, isHeld }) as Promise<void>;
       },
@@ -69,7 +88,7 @@ export class Subscription extends Listening {
   subscribe({ signal, ...options }: SubscribeOptions = {}): Promise<Subscribed> {
     if (this.host.outbox.closed) return Promise.reject(this.host.outbox.closed);
     if (signal?.aborted) return quiet(Promise.reject(signal.reason));
-    // What somebody else has asked for is kept, but for what this one says otherwise.
+    // The options of other shares are kept, unless this call states them differently.
     Object.assign(this.options, defined({ ...options, given: options.metadata }));
     this.isWanted = true;
     this.isGivenUp = false;
@@ -96,7 +115,8 @@ export class Subscription extends Listening {
     const message = { type: "channel_message", channel: this.name, content, key: key ?? this.host.key(), ...(echo === false && { echo }) };
     const take = (data: unknown) => {
       const at = positionOf(data);
-      // What is not echoed is seen. Where it is the next one, nothing lies before it that was not.
+      // A publication without an echo counts as received. If it is the next one, no message lies between it
+      // and the position.
       const isNext = echo === false && !this.#filling && distance(this.position, at) === 1;
       if (at && isNext) this.#arrived = (this.position = at).offset;
       return at;
@@ -108,29 +128,30 @@ export class Subscription extends Listening {
     if (this.state.name === "subscribed") this.#events.send(type, data);
   }
 
-  /** Subscribes on the connection that is there. Resolves when that is decided, whichever way. */
+  /** Subscribes on the current connection. Resolves when the server has decided. */
   async restore(): Promise<void> {
     const turn = this.#next();
     this.#become({ name: "subscribing" });
-    if (turn !== this.#turn || !this.host.outbox.isConnected) return; // the next connection asks
+    if (turn !== this.#turn || !this.host.outbox.isConnected) return; // the next connection subscribes
     const { metadata, getToken } = this.options;
     if (getToken) {
-      // A source that does not answer is asked again.
+      // A token source that does not answer is called again.
       this.#after(TOKEN, () => this.restore());
       const offs = [this.#cancel, this.host.outbox.early()];
       this.#cancel = () => offs.forEach((off) => off());
     }
     try {
-      // Also without a token a moment later: who is told of this and gives it up comes first.
+      // This waits a moment even without a token: a listener of the new state may end the subscription first.
       const token = await getToken?.();
       if (turn !== this.#turn) return;
       this.#cancel();
       const recover = this.position;
       const message = { type: "subscribe_channel", channel: this.name, metadata, recover, token };
-      // Messages may be right behind the answer.
+      // Messages may follow directly after the answer.
       const take = (entry: unknown) => {
         if (turn === this.#turn) return this.established(entry as SubscriptionEntry, recover);
-        // The application's server has ended one of its own meanwhile, and this client knows of no other.
+        // The server's application has ended another subscription meanwhile, and this client does not know of
+        // this one.
         if (this.state.name !== "unsubscribed" || this.isGivenUp) return;
         this.isGivenUp = this.isThere = true;
         void this.giveUp();
@@ -138,11 +159,15 @@ export class Subscription extends Listening {
       await this.host.gate.pass(async () => turn === this.#turn && (this.isThere = true) && this.host.outbox.urgent({ message, timeout: Infinity, take }));
     } catch (error) {
       const wasTooLarge = turn + 1 === this.#turn && this.state.name === "subscribing" && (error as Partial<ServerError>).type === "payload_too_large";
-      if (turn === this.#turn || wasTooLarge) this.#failed(error); // sent again, it would end the next connection, too
+      // A message that is too large is not sent again, because it would end the next connection as well.
+      if (turn === this.#turn || wasTooLarge) this.#failed(error);
     }
   }
 
-  /** The server has this subscription on this connection, and may replay what came after `named`; or it goes on under another epoch. */
+  /**
+   * Starts the subscription that the server has confirmed on this connection. The server may replay the
+   * messages after `named`, or continue the stream under another epoch.
+   */
   established(entry: SubscriptionEntry, named?: Position): void {
     const before = this.position;
     const now = positionOf(entry);
@@ -151,10 +176,10 @@ export class Subscription extends Listening {
     const isSameStream = before !== undefined && before.epoch === now?.epoch;
     const isAsked = recovered != null;
     const wasKnown = this.#wasLive || before !== undefined || (isLive && isAsked);
-    // What it has already, or what is being fetched.
+    // The client has these messages already, or is loading them.
     if (isLive && isSameStream && (before.offset >= now.offset || (recovered && this.#filling))) return;
     this.#judge(isSameStream, before !== undefined || (now !== undefined && (isLive || this.#wasLive)));
-    // What was missed before cannot be fetched any more.
+    // Messages that were missed before cannot be loaded any more.
     const earlier = this.#turn;
     while (isLive && recovered && this.#filling) {
       this.#filled("epoch_changed");
@@ -163,9 +188,10 @@ export class Subscription extends Listening {
     const turn = this.#reset();
     this.#wasLive = false;
     const isReplayed = recovered && !isLive && before && now;
-    // It may have been given up and wanted again meanwhile, from a position of a numbering that is neither, or from further back.
+    // The subscription may have been ended and requested again meanwhile, from an older position or from one
+    // of a third epoch.
     const isOther = isReplayed && named && ![named.epoch, now.epoch].includes(before.epoch);
-    // A replay goes on from the own offset, under whatever epoch.
+    // A replay continues after the client's offset, under any epoch.
     if (isReplayed) this.position = { ...(isOther ? named : before), epoch: now.epoch };
     else if (isAsked || !isSameStream) this.position = now;
     const isMissing = isReplayed && !isOther && before.offset < (named ?? now).offset;
@@ -174,40 +200,41 @@ export class Subscription extends Listening {
     this.#become({ name: "subscribed", ...(isReplayed && !isOther && { recovered: { from: before, to: now } }) });
     if (turn !== this.#turn) return; // the share may belong to another subscription now
     this.#shares.settle(this.position);
-    // Nobody has recovered what a server's own subscription missed, nor what lies before a replay for an earlier wish.
+    // The server does not recover the subscriptions that its application creates, nor the messages before a
+    // replay that an earlier request caused.
     if (isMissing || (wasKnown && !isAsked && isSameStream)) return void this.#fill();
     if (!wasKnown || (recovered && !isOther)) return;
     const reason = entry.reason ?? (now ? (before ? "epoch_changed" : "unknown_position") : "not_recoverable");
     this.#gap(reason, before, isOther ? this.position : now);
   }
 
-  /** The connection is lost. */
+  /** Handles the loss of the connection. */
   lost(): void {
     this.#reset();
     if (this.state.name === "subscribed") this.#wasLive = true;
     if (this.state.name !== "unsubscribed") this.#become({ name: "subscribing" });
   }
 
-  /** There is no subscription any more, and none is wanted. */
+  /** Ends the subscription with all its shares. */
   end(error?: HauynaError): void {
     this.#reset();
     this.presence.clear();
     this.isWanted = false;
     this.options = {};
     this.#judge(false);
-    // First: who is told may subscribe again.
+    // The shares end first, because a listener of the new state may subscribe again.
     this.#shares.clear(error ?? new HauynaError("unsubscribed", "unsubscribed"));
     this.#become({ name: "unsubscribed", ...(error && { error }) });
     this.#review();
   }
 
-  /** The client was closed: by the application itself, where that is `isQuiet`. Who waits is refused. */
+  /** Handles that the client is closed, by the application itself if `isQuiet`. Unconfirmed shares fail. */
   refuse(error: HauynaError, isQuiet: boolean): void {
     this.listeners.emit("closed", isQuiet ? {} : { error });
     if (this.#shares.refuse(error)) this.end(error);
   }
 
-  /** Tells the server that it was given up; without a connection there is nothing to tell. */
+  /** Sends the unsubscribe request. Without a connection nothing is sent. */
   async giveUp(): Promise<void> {
     this.endings++;
     try {
@@ -219,19 +246,22 @@ export class Subscription extends Listening {
     } catch (error) {
       if (error instanceof ServerError && error.temporary) this.#isLeftBehind = true;
       this.isThere ||= !(error instanceof ServerError) || error.temporary;
-      // Without an answer, the next connection shows what the server knows; another end is answered by itself.
+      // Without an answer, the next connection shows what the server has. If another unsubscribe request is
+      // pending, its answer decides.
       if (!this.isGivenUp || this.endings > 1 || !(error instanceof ServerError)) return;
       if (error.temporary) return this.#after(delayAfter(error), () => this.giveUp());
     } finally {
       this.endings--;
     }
-    if (this.isGivenUp && !this.endings && this.#isLeftBehind && this.isThere) return this.giveUp(); // the earlier end was refused
-    if (this.isGivenUp && !this.endings) this.isGivenUp = this.#isLeftBehind = false; // the server may subscribe this client again
+    // The server refused an earlier unsubscribe request for now.
+    if (this.isGivenUp && !this.endings && this.#isLeftBehind && this.isThere) return this.giveUp();
+    // From now on, the server's application may subscribe this client again.
+    if (this.isGivenUp && !this.endings) this.isGivenUp = this.#isLeftBehind = false;
     this.#review();
   }
 
   receive(message: ServerMessage): void {
-    // Before the answer to a subscription there is only what is left of an earlier one.
+    // Before the answer to a subscribe request, all messages belong to an earlier subscription.
     if (this.isGivenUp || this.state.name === "subscribing") return;
     const type = typeOf(message);
     if (type === "client_event") return this.listeners.emit(`event ${message["event"]}`, { ...message, type: message["event"] });
@@ -239,7 +269,7 @@ export class Subscription extends Listening {
     if (type) void this.presence.refresh();
     else if (this.position && isNumber(message["offset"])) {
       const { offset } = message;
-      // Another epoch that nobody has told of? The history knows.
+      // The stream may have changed its epoch without notice, which the history reveals.
       if (offset <= this.#arrived) {
         if (!this.#filling) void this.#fill();
         (this.#filling as unknown as Filling).wentBack ??= message;
@@ -270,19 +300,22 @@ export class Subscription extends Listening {
     this.#filled("too_many");
   }
 
-  /** Stays in memory as long as there is something to remember. */
+  /** Updates whether the session keeps this channel in memory. */
   #review(): void {
     const isIdle = this.state.name === "unsubscribed" && !this.isWanted && !this.isGivenUp;
     this.host.keep(this, !isIdle || !this.listeners.isEmpty);
   }
 
-  /** Whether the server remembers what was sent here before: where it may not, that is not sent again. */
+  /**
+   * Forgets the keys of earlier publications if the server may have forgotten them, so that they are not sent
+   * again.
+   */
   #judge(isSameStream: boolean, hasTurned = false): void {
     if (!isSameStream && (hasTurned || this.isUnjudged)) this.host.outbox.forget((other) => other !== this.name);
     this.isUnjudged = false;
   }
 
-  /** What was under way means nothing any more. */
+  /** Cancels what is under way, and starts a new generation. */
   #next(): number {
     this.#cancel();
     return ++this.#turn;
@@ -305,7 +338,8 @@ export class Subscription extends Listening {
 
   #failed(error: unknown): void {
     if (error instanceof ServerError) {
-      // The server's application was quicker, or what was not ended is still there: where it stands, nobody knows.
+      // The server's application was faster, or an earlier subscription still exists. Its position is
+      // unknown.
       const isThere = error.type === "already_subscribed";
       if (isThere && !this.#isLeftBehind) return this.established({ channel: this.name, recoverable: false });
       if (isThere) void this.giveUp();
@@ -323,12 +357,13 @@ export class Subscription extends Listening {
   #dropped({ epoch, offset, missed }: Dropped): void {
     if (epoch == null) return;
     if (!this.position && epoch === UNKNOWN) return this.#gap("not_recoverable", undefined, undefined, missed);
-    // From the own position, never from one further on. Of another epoch the history says so.
+    // Loading starts at the client's position, never further on. The history reports if the epoch has
+    // changed.
     this.position ??= { epoch, offset };
     void this.#fill();
   }
 
-  /** Asks the history for everything after the position, before anything else is delivered. */
+  /** Loads everything after the position from the history, before anything else is delivered. */
   async #fill(): Promise<void> {
     const turn = this.#turn;
     const filling: Filling = (this.#filling = { kept: [] });
@@ -339,7 +374,7 @@ export class Subscription extends Listening {
         if (turn !== this.#turn) return;
         const { epoch, offset: end, messages } = page as HistoryAnswer;
         if (!(end >= at.offset)) return this.#filled("epoch_changed");
-        // It is the same numbering, under whatever epoch.
+        // The stream has the same numbering, under any epoch.
         filling.wentBack = undefined;
         this.position = { ...at, epoch };
         this.#judge(epoch === at.epoch, true);
@@ -362,8 +397,8 @@ export class Subscription extends Listening {
   }
 
   /**
-   * Goes on with what was kept; where there is a `reason`, without what the history did not have. Where the epoch is
-   * another one, offsets say nothing: everything is delivered until the server names a position.
+   * Delivers the messages that were held. With a `reason`, the history could not close the gap. If the epoch
+   * has changed, offsets have no meaning: all messages are delivered until the server names a position.
    */
   #filled(reason?: Gap["reason"]): void {
     if (!this.#filling) return;
@@ -374,13 +409,13 @@ export class Subscription extends Listening {
     if (isLost) this.#judge(false, true);
     if (reason) {
       const before = this.position;
-      // The history may have had some of them.
+      // The history may have contained some of them.
       const next = before && kept.find(({ offset }) => isNumber(offset) && offset > before.offset);
       const to = next && !isLost ? { ...before, offset: (next["offset"] as number) - 1 } : undefined;
       this.position = to ?? before;
       this.#gap(reason, before, to);
     }
-    // Another gap among them keeps the rest.
+    // If another gap is among them, the rest is held again.
     for (const message of kept) {
       if (turn !== this.#turn) return;
       if (message === wentBack) {
