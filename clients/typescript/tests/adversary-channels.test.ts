@@ -1,4 +1,4 @@
-// What an adversary has found in channels and their events, and what held.
+// Channels and their events under unusual conditions.
 
 import { setFlagsFromString } from "node:v8";
 import { runInNewContext } from "node:vm";
@@ -160,7 +160,7 @@ test("echo:false published before the subscription's answer on a new connection"
   void room.publish("mine", { echo: false }).catch(() => {});
   await settle();
   await world.lose({});
-  // subscribe answered with replay; own is among it
+  // The server answers `subscribe` with a replay that contains this client's own message.
   await world.socket.ack("subscribe_channel", { channel: "room", epoch: "E", offset: 12, recoverable: true, recovered: true });
   await world.socket.say(message(11), message(12));
   await world.pass(100);

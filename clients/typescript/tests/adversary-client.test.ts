@@ -1,4 +1,4 @@
-// What an adversary has found in the client, and what held.
+// The client with unusual options, and with calls in an unusual order.
 
 import { setFlagsFromString } from "node:v8";
 import { runInNewContext } from "node:vm";

@@ -1,4 +1,4 @@
-// What an adversary has found in shares, iterators, the gate, memory and tokens, in a second round.
+// Shares, iterators, the limit of requests, memory and tokens under unusual conditions.
 
 import { setFlagsFromString } from "node:v8";
 import { runInNewContext } from "node:vm";
@@ -11,7 +11,7 @@ import { type Peer, World, fate, settle } from "./world.js";
 setFlagsFromString("--expose-gc");
 const gc = runInNewContext("gc") as () => void;
 
-/** Acknowledges every request of this type that was not answered yet. */
+/** Acknowledges every unanswered request of this type. */
 async function ackAll(peer: Peer, type: string, answered: Set<unknown>): Promise<number> {
   const open = peer.all(type).filter(({ id }) => !answered.has(id));
   for (const { id } of open) answered.add(id);
@@ -103,7 +103,7 @@ test("giving up a hundred channels asks for a few at a time, and in order", asyn
   await settle();
   while (await ackAll(world.socket, "subscribe_channel", answered));
   const ends = rooms.map((room) => fate(room.unsubscribe()));
-  // Who is wanted again is subscribed to behind it.
+  // A channel that is subscribed to again is restored after the others.
   for (const room of rooms.slice(0, 50)) void room.subscribe();
   await settle();
   expect(world.socket.all("unsubscribe_channel").length).toBe(16);
@@ -231,7 +231,7 @@ for (const [when, before] of [["at once", undefined], ["later", 100]] as const) 
     await world.socket.ack("token", { token: "t1" });
     await world.socket.ack("subscribe_channel", { channel: "room", recoverable: false });
     await world.socket.drop();
-    // What waited before keeps its place behind the subscriptions.
+    // The requests that waited before stay behind the subscriptions.
     void client.request("earlier").catch(() => {});
     await world.attempt();
     await world.socket.accept();
@@ -253,12 +253,12 @@ test("what was sent in a channel is judged again with each session, also where i
   void room.subscribe({ getToken: () => (isSlow ? new Promise<string>((resolve) => (token = resolve)) : "t") });
   await settle();
   await world.socket.ack("subscribe_channel", { channel: "room", recoverable: false });
-  // A session that was resumed remembers the keys.
+  // A resumed session remembers the keys.
   await world.lose({ resumed: true, resume: { token: "b" }, subscriptions: [{ channel: "room", recoverable: false }] });
   const published = fate(room.publish("once"));
   await settle();
   isSlow = true;
-  // The server forgets everything, and the token takes its time.
+  // The server has forgotten everything, and the token is slow.
   await world.lose({ resumed: false, resume: { token: "c" } });
   await world.pass(11_000);
   token?.("t");
@@ -366,7 +366,7 @@ test("a request for a token that was sent on the connection before is sent again
   const client = await world.connected({}, { resume: { token: "t" } });
   const room = client.channel("room");
   let pending: Promise<unknown> | undefined;
-  // One request at a time, no matter who asks.
+  // Concurrent callers share one request.
   const getToken = () => (pending ??= client.request("token", {}, { repeatable: true })).then((data) => (data as { token: string }).token);
   void room.subscribe({ getToken });
   await settle();

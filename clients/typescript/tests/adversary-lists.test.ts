@@ -1,4 +1,4 @@
-// What an adversary has found in lists and presence, and what held.
+// Message lists and presence under unusual conditions: histories that fail, events in an unusual order.
 
 import { afterEach, beforeEach, expect, test, vi } from "vitest";
 import { createMessageList, createChannel, createPresence, holdConnection } from "../src/stores.js";
@@ -26,7 +26,7 @@ test("another epoch that nobody has told of: no message twice or out of order", 
   chat.epoch = "F";
   chat.kept = [];
   for (const n of [1, 2, 3, 4]) await chat.say(`new ${n}`);
-  // The history of E is gone.
+  // The server has lost the history of epoch E.
   await chat.socket.refuse("history", "validation_error", { details: { reason: "epoch_changed" } });
   const asked = new Set(chat.socket.all("history").slice(0, 1));
   chat.answers = (m) => !asked.has(m);

@@ -1,4 +1,4 @@
-// What an adversary has found in what a server may say, and what held.
+// Unusual messages of a server: what the client does with them.
 
 import { expect, test } from "vitest";
 import { start, subscriber } from "./subscriber.js";

@@ -1,5 +1,6 @@
 // @vitest-environment happy-dom
-// What an adversary has tried with the React bindings: options made again, boundaries, suspense, several clients.
+// The React bindings under unusual conditions: new options with each render, error boundaries, suspense,
+// several clients.
 
 import { Activity, Component, type ReactNode, StrictMode, Suspense, act, createElement as h, startTransition, use, useState } from "react";
 import { type Root, createRoot } from "react-dom/client";

@@ -1,4 +1,4 @@
-// What an adversary has found in the stores behind the bindings, and what held: shares, tokens, listeners, time, types.
+// The stores of the bindings under unusual conditions: shares, tokens, listeners, time, types.
 
 import { afterEach, beforeEach, expect, expectTypeOf, test, vi } from "vitest";
 import { type Channel, Client } from "../src/index.js";
@@ -70,7 +70,7 @@ test("a signal is not listened to any more when the share has ended", async () =
 test("the token of a later subscription comes from the newest options", async () => {
   const chat = await Chat.connected();
   let user = "ana";
-  // As a component gives it: another object and another function with each render.
+  // A component passes another object and another function with each render.
   const options = () => ({ getToken: ((token) => () => token)(`token of ${user}`) });
   createChannel(chat.client, "room", options).subscribe(listen);
   await chat.turn();
@@ -183,7 +183,7 @@ test("a connection that is about to be made is not shown as closed", async () =>
   state.subscribe(listen);
   expect(state.get().name).toBe("connecting");
   await chat.turn();
-  // Nobody has connected it.
+  // No code has connected the client.
   expect(state.get().name).toBe("closed");
   holdConnection(chat.client);
   await chat.turn();

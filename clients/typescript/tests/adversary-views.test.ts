@@ -1,4 +1,4 @@
-// What an adversary has found in lists of messages that several components show, and what held.
+// Message lists that several components show, under unusual conditions.
 
 import { afterEach, beforeEach, expect, test, vi } from "vitest";
 import { type MessagesOptions, createChannel, createMessageList } from "../src/stores.js";
@@ -146,7 +146,7 @@ test("a client that is closed permanently is no loading without end, and one tha
   const list = createMessageList(chat.client, room);
   list.subscribe(() => {});
   void chat.client.connect().catch(() => {});
-  // Who has subscribed without a store is refused with the client, and has to subscribe again.
+  // A pending subscription without a store fails with the client, and the application has to subscribe again.
   createChannel(chat.client, "room").subscribe(() => {});
   await chat.world.pass(0);
   expect(list.get()).toMatchObject({ isLoading: true, error: undefined });

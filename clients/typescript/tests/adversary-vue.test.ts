@@ -1,5 +1,6 @@
 // @vitest-environment happy-dom
-// What an adversary has tried with the Vue bindings: getters, what is watched by mistake, KeepAlive, scopes, proxies.
+// The Vue bindings under unusual conditions: getters, values that must not be watched, KeepAlive, scopes,
+// proxies.
 
 import { KeepAlive, createApp, createSSRApp, defineComponent, effectScope, h, reactive, ref, watchEffect } from "vue";
 import { renderToString } from "vue/server-renderer";

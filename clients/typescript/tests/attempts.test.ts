@@ -1,4 +1,4 @@
-// When a client tries to connect, how it comes back, and when it does not.
+// When a client tries to connect, how it reconnects, and when it does not.
 
 import { expect, test, vi } from "vitest";
 import { type State, shouldReconnect } from "../src/index.js";
@@ -188,7 +188,7 @@ test("an error that no close follows ends an attempt at once, and says why", asy
   await world.socket.fail("connection refused");
   await world.pass(0);
   expect(client.state).toMatchObject({ name: "connecting", attempt: 1, code: 1006, reason: "connection refused" });
-  // One that a close follows is told by the close alone.
+  // An error that a close event follows is reported only once, by the close event.
   const peer = await world.attempt();
   await peer.fail();
   await peer.drop(3500, "invalid token");

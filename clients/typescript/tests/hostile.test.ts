@@ -1,5 +1,5 @@
-// Servers that say anything: the client reads it, ignores it, or gives the connection up and comes back. It never throws
-// into the runtime, never leaves a rejection to nobody, and never turns in circles.
+// Servers that send anything: the client reads it, ignores it, or drops the connection and reconnects. It
+// never throws into the runtime, leaves no rejection unhandled, and never loops.
 
 import { afterEach, beforeEach, describe, expect, test, vi } from "vitest";
 import { type Codec, json, msgpack, defaultEnvironment } from "../src/index.js";
@@ -20,7 +20,7 @@ afterEach(() => {
   expect(unhandled).toEqual([]);
 });
 
-/** Numbers that look random, and are the same in every run. */
+/** Returns a generator of pseudo-random numbers that depend only on the seed. */
 function dice(seed: number): (sides: number) => number {
   let state = seed;
   return (sides) => {
@@ -31,7 +31,7 @@ function dice(seed: number): (sides: number) => number {
 
 const STRANGE = [null, undefined, true, 0, -1, 1.5, 2 ** 53, 1e308, "", "room", "x", [], [null], {}, { epoch: "E" }, { room: null }, [1, 2]];
 
-/** The same value with something strange somewhere in it. */
+/** Returns the value with a strange part somewhere in it. */
 function mutated(value: unknown, roll: (sides: number) => number): unknown {
   if (roll(6) === 0) return STRANGE[roll(STRANGE.length)];
   if (Array.isArray(value)) return value.map((item) => (roll(2) ? mutated(item, roll) : item));
@@ -171,7 +171,7 @@ test("a message of the application is no order, whatever its type, and counts", 
     { type: "presence_change" },
   ];
   await world.socket.say(...forged.map((message, n) => ({ ...message, channel: "room", timestamp: 1, offset: n + 1 })));
-  // Without a stamp of time, too.
+  // The message has no timestamp.
   await world.socket.say({ type: "reconnect", after: [0, 0], channel: "room", offset: 12 });
   await world.pass(20_000);
   expect(world.sockets).toHaveLength(1);

@@ -1,4 +1,4 @@
-// What the guides for moving from pusher-js, Socket.IO and Supabase say of this client, against the server for tests.
+// The examples of the guides for moving from pusher-js, Socket.IO and Supabase, with the fake server.
 
 import { afterEach, expect, test, vi } from "vitest";
 import { Client, type Device } from "../src/index.js";

@@ -1,14 +1,18 @@
-// A message of a page that something between the worker and the server does not let pass, though the server would.
+// A message of a page that an intermediary between the worker and the server refuses, although the server
+// would accept it.
 
 import { beforeEach, expect, test, vi } from "vitest";
 import { FakeServer } from "../src/testing.js";
 import { Browser } from "./shared-world.js";
 import { fate } from "./world.js";
 
-// The worker has the console for its log.
+// The worker logs to the console.
 beforeEach(() => ["warn" as const, "info" as const].forEach((level) => vi.spyOn(console, level).mockImplementation(() => {})));
 
-/** A browser whose connections end with 1009 where a frame has more than 8,000 bytes, and how many have. */
+/**
+ * Returns a browser whose connections end with 1009 if a frame has more than 8,000 bytes, and the number of
+ * those connections.
+ */
 function behindProxy(server: FakeServer): { browser: Browser; ended: { count: number } } {
   const ended = { count: 0 };
   // The network takes a moment.

@@ -1,11 +1,11 @@
-// Pages that come, go, freeze and come back, and workers that end: nobody is taken for there who is gone, and nobody who is
-// there is forgotten.
+// Pages that join, leave, freeze and return, and workers that end: no page that is gone counts as alive, and
+// no living page is forgotten.
 
 import { beforeEach, describe, expect, test, vi } from "vitest";
 import { FakeServer, Refusal } from "../src/testing.js";
 import { Browser } from "./shared-world.js";
 
-// The worker has the console for its log.
+// The worker logs to the console.
 beforeEach(() => ["warn" as const, "info" as const].forEach((level) => vi.spyOn(console, level).mockImplementation(() => {})));
 
 const policy = { baseDelay: 1000, maxDelay: 1000, backoffMultiplier: 1 };
@@ -74,7 +74,7 @@ test("the last page takes the connection with it, and the next one has a whole o
   expect([server.users, server.channel("room").subscribers]).toEqual([[], []]);
   const { client } = await browser.connected();
   client.onRequest("confirm", () => "yes");
-  // The worker has known this question on the connection before.
+  // The worker knows this client request from the previous connection.
   expect(await server.ask("ana", "confirm")).toBe("yes");
   await pages[1]!.client.connect();
   expect(server.users).toEqual(["ana"]);
@@ -140,7 +140,7 @@ describe.each([
     }
     await browser.kill();
     await server.channel("room").publish("missed");
-    // Without locks they ask it now and then whether it lives.
+    // Without locks, pages ask the worker from time to time whether it lives.
     await browser.pass(options.hasLocks ? 5_000 : 300_000);
     expect(pages.map(({ client }) => client.state.name)).toEqual(["connected", "connected"]);
     expect([browser.started, server.users, heard]).toEqual([2, ["ana"], ["missed", "missed"]]);

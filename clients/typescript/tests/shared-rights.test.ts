@@ -1,4 +1,4 @@
-// Pages of two users at one worker, while their credentials are slow, change, or are renewed.
+// Pages of two users with one worker, while their credentials are slow, change, or are renewed.
 
 import { beforeEach, expect, test, vi } from "vitest";
 import { FakeServer } from "../src/testing.js";
@@ -9,15 +9,15 @@ import { VERSION } from "../src/shared-port.js";
 import { Browser } from "./shared-world.js";
 import { Peer, World, settle } from "./world.js";
 
-// The worker has the console for its log.
+// The worker logs to the console.
 beforeEach(() => ["warn" as const, "info" as const].forEach((level) => vi.spyOn(console, level).mockImplementation(() => {})));
 
-/** A server on which a token is a user's name and a number. */
+/** Returns a server whose tokens are a user's name and a number. */
 function withTokens(): FakeServer {
   return new FakeServer({ authenticate: ({ token }) => token?.replace(/-.*/, "") ?? "guest" });
 }
 
-/** Credentials that are given when the test says so. */
+/** Returns credentials that are given when the test says so. */
 function slow() {
   const asked: ((token: string) => void)[] = [];
   return { asked, getToken: () => new Promise<string>((resolve) => asked.push(resolve)) };
@@ -29,11 +29,11 @@ test("credentials that come after another page has given some are not taken for 
   const ana = slow();
   const bob = slow();
   const pages = [await browser.connected({ getToken: ana.getToken }), await browser.connected({ getToken: bob.getToken })];
-  // The first is asked as the only one, and again beside the second after that one's moment of patience.
+  // First one page is asked alone. When its time is up, it is asked again together with the second.
   await server.drop(1006);
   await browser.pass(20_000);
   expect(bob.asked.length).toBeGreaterThan(0);
-  // Both answer, before the socket is open.
+  // Both pages answer before the socket is open.
   for (const give of ana.asked) give("ana-1");
   for (const give of bob.asked) give("bob-1");
   await browser.settle();
@@ -89,7 +89,7 @@ test("a page that was closed before its turn is not asked for the connection's c
   const two = await browser.connected({ getToken: () => "ana-2" });
   await two.freeze();
   await server.drop(1006);
-  // The newest is asked, and does not answer.
+  // The newest page is asked, and does not answer.
   await browser.pass(1000);
   one.client.close();
   await browser.pass(5000);
@@ -101,7 +101,7 @@ test("a page that was closed before its turn is not asked for the connection's c
   expect([one, two].map(({ client }) => client.user)).toEqual(["bob", "ana"]);
 });
 
-/** A page of a worker, by what they say to each other. */
+/** A page of a worker, as the messages between them. */
 class Raw {
   readonly heard: any[] = [];
   readonly #port = { onmessage: null as ((event: never) => void) | null, postMessage: (message: unknown) => void this.heard.push(message) };
@@ -116,7 +116,7 @@ class Raw {
     for (const data of messages) this.#port.onmessage?.({ data } as never);
   }
 
-  /** Answers the latest question for credentials, and returns whether it is for a renewal. */
+  /** Answers the latest request for credentials. Returns whether it was a renewal. */
   async give(token: string): Promise<boolean> {
     await settle();
     const { id, isRefresh } = this.heard.findLast(({ say }) => say === "token?");
@@ -130,7 +130,7 @@ class Raw {
   }
 }
 
-/** A worker's half, whose server is the test. */
+/** Returns the worker's side, whose server is the test. */
 function served(): { world: World; tabs: TabServer } {
   const world = new World();
   class Fake extends Peer {
@@ -148,7 +148,7 @@ test("credentials are renewed by those who share the connection, and others are 
   await ana.give("ana-1");
   await world.socket.accept({ expires_in: 60_000 });
   expect(ana.says).toContain("opened");
-  // Signed in as somebody else, and still with the connection.
+  // Another user has signed in, and the page still has the connection.
   await world.pass(54_000);
   expect(await ana.give("bob-1")).toBe(true);
   expect(world.socket.last("refresh")).toMatchObject({ token: "bob-1" });

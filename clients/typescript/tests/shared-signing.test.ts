@@ -1,13 +1,14 @@
-// Pages of one worker where another user signs in, and what of the earlier one is still on its way.
+// Pages of one worker in which another user signs in while messages of the previous user are still on their
+// way.
 
 import { beforeEach, expect, test, vi } from "vitest";
 import { FakeServer } from "../src/testing.js";
 import { Browser } from "./shared-world.js";
 
-// The worker has the console for its log.
+// The worker logs to the console.
 beforeEach(() => ["warn" as const, "info" as const].forEach((level) => vi.spyOn(console, level).mockImplementation(() => {})));
 
-/** A browser whose server takes a token for that of the user whose name it begins with. */
+/** Returns a browser whose server reads the user's name from the start of a token. */
 function withTokens(): { server: FakeServer; browser: Browser } {
   const server = new FakeServer({ authenticate: ({ token }) => token?.replace(/-.*/, "") ?? "guest" });
   return { server, browser: new Browser(server) };
@@ -105,7 +106,7 @@ test("a page that reconnects before it has heard of the worker's next connection
   await browser.pass(20_000);
   expect([two.client.state.name, two.client.user]).toEqual(["connected", "ana"]);
   user = "bob";
-  // Its own handlers run before what has arrived at its port.
+  // The page's own handlers run before the messages that wait at its port.
   one.isFrozen = false;
   one.client.reconnect();
   await one.thaw();
@@ -127,7 +128,7 @@ test("a page whose credentials were seen to be another user's is asked again whe
   await two.freeze();
   user = "bob";
   await server.drop(1006);
-  // Its turn comes behind that of the page that is frozen, which goes on when everything begins again.
+  // The page comes after the frozen one, which runs when everything starts again.
   while (!shown.includes("bob-1")) await browser.pass(100);
   await two.thaw();
   await browser.pass(60_000);

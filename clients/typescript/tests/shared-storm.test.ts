@@ -1,14 +1,14 @@
-// Pages of one browser in every kind of weather, at random: each that lives hears everything once and in order, and nothing is
-// left of those that are gone.
+// Pages of one browser in a random schedule: each living page receives every message once and in order, and
+// nothing remains of the pages that are gone.
 
 import { beforeEach, expect, test, vi } from "vitest";
 import { FakeServer } from "../src/testing.js";
 import { Browser, type Page } from "./shared-world.js";
 
-// The worker has the console for its log.
+// The worker logs to the console.
 beforeEach(() => ["warn" as const, "info" as const].forEach((level) => vi.spyOn(console, level).mockImplementation(() => {})));
 
-/** The same numbers for the same seed (mulberry32). */
+/** Returns a generator of pseudo-random numbers that depend only on the seed (mulberry32). */
 function dice(seed: number): (sides: number) => number {
   let state = seed;
   return (sides) => {
@@ -23,7 +23,7 @@ interface Watched {
   readonly page: Page;
   readonly heard: number[];
   readonly quiet: Set<number>;
-  /** The number of the last message before its subscription. */
+  /** The number of the last message before the subscription. */
   since: number | undefined;
   readonly gaps: unknown[];
 }
@@ -84,7 +84,7 @@ async function storm(seed: number): Promise<void> {
     if (roll(2)) await done;
     else for (let turn = roll(50); turn > 0; turn--) await undefined;
   }
-  // The weather clears.
+  // From here on, the network and all pages work again.
   for (const { page } of all) await page.thaw();
   if (isCut) await server.restore();
   await browser.pass(400_000);
@@ -97,7 +97,7 @@ async function storm(seed: number): Promise<void> {
     expect([seed, page.client.state.name, page.client.channel("room").state.name]).toEqual([seed, "connected", "subscribed"]);
     const due = published.filter(([, offset]) => offset > (since ?? Infinity)).map(([content]) => content);
     const isIn = new Set(heard);
-    // What it has published itself without an echo may come with what is recovered.
+    // A recovery may contain the page's own message that it published without an echo.
     expect([seed, heard, gaps]).toEqual([seed, due.filter((content) => !quiet.has(content) || isIn.has(content)), []]);
   }
   expect([seed, server.users, room.subscribers]).toEqual([seed, ["ana"], ["ana"]]);

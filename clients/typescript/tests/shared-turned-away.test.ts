@@ -1,10 +1,10 @@
-// Pages of one worker of which one has credentials that the server does not take.
+// Pages of one worker, one of which has credentials that the server refuses.
 
 import { beforeEach, expect, test, vi } from "vitest";
 import { FakeServer } from "../src/testing.js";
 import { Browser } from "./shared-world.js";
 
-// The worker has the console for its log.
+// The worker logs to the console.
 beforeEach(() => ["warn" as const, "info" as const].forEach((level) => vi.spyOn(console, level).mockImplementation(() => {})));
 
 test("a page whose credentials are refused does not close the others", async () => {
@@ -20,7 +20,7 @@ test("a page whose credentials are refused does not close the others", async () 
   for (const token of tokens) pages.push(await browser.connected({ getToken: () => token }));
   expect(server.users).toEqual(["ana"]);
   const closed = { name: "closed", code: 3500, reason: "ended" };
-  // The two that are asked first.
+  // These two are asked first.
   ended.add("ana-2").add("ana-3");
   await server.drop(1006);
   await browser.pass(60_000);
@@ -67,7 +67,7 @@ test("where the credentials of all pages are refused, each is closed, and the se
   expect(server.users).toEqual(["ana"]);
 });
 
-/** Makes refusals look as they do in a browser, which tells no page why a handshake has failed. */
+/** Hides the reason of refusals, as a browser does, which does not tell a page why a handshake has failed. */
 function withoutReasons(server: FakeServer): void {
   const Original = server.WebSocket;
   const Blind = class extends Original {

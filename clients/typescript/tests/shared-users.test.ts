@@ -1,14 +1,15 @@
-// Pages of several users at one worker, at random: they sign in and out, their credentials are slow, they freeze, and workers
-// and connections end. No page ever has the session of somebody else, and nothing is published as somebody else.
+// Pages of several users with one worker in a random schedule: users sign in and out, their credentials are
+// slow, pages freeze, workers and connections end. No page ever has another user's session, and nothing is
+// published as another user.
 
 import { beforeEach, expect, test, vi } from "vitest";
 import { FakeServer } from "../src/testing.js";
 import { Browser, type Page } from "./shared-world.js";
 
-// The worker has the console for its log.
+// The worker logs to the console.
 beforeEach(() => ["warn" as const, "info" as const].forEach((level) => vi.spyOn(console, level).mockImplementation(() => {})));
 
-/** The same numbers for the same seed (mulberry32). */
+/** Returns a generator of pseudo-random numbers that depend only on the seed (mulberry32). */
 function dice(seed: number): (sides: number) => number {
   let state = seed;
   return (sides) => {
@@ -25,7 +26,10 @@ const PASSES = [0, 50, 500, 1500, 4000];
 interface Person {
   readonly page: Page;
   user: string;
-  /** It publishes, once it is somebody: what waits for the first connection is sent as the first user. */
+  /**
+   * Whether the page publishes, once its user is known: requests before the first connection are sent as the
+   * first user.
+   */
   readonly isTalking: boolean;
 }
 
@@ -87,7 +91,7 @@ class Storm {
     else await this.#browser.pass(this.#one(PASSES));
   }
 
-  /** Who has whose session, where that is somebody else's. */
+  /** Returns the pages that have another user's session. */
   #others(): string[] {
     const seen = this.#people.filter(({ page }) => !page.isFrozen && page.client.state.name === "connected");
     return seen.filter(({ page, user }) => page.client.user !== user).map(({ page, user }) => `${user} is ${page.client.user}`);
@@ -107,7 +111,7 @@ class Storm {
   }
 }
 
-// HAUYNA_STORMS says how many, HAUYNA_SEED where they begin.
+// HAUYNA_STORMS is the number of schedules, HAUYNA_SEED the first seed.
 const STORMS = Number(process.env["HAUYNA_STORMS"] ?? 20);
 const FIRST = Number(process.env["HAUYNA_SEED"] ?? 1);
 

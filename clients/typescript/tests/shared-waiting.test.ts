@@ -1,16 +1,19 @@
-// What waits in a page that shares a connection: it is sent as the user who has asked for it, or fails.
+// Requests that wait in a page with a shared connection: they are sent as the user who made them, or fail.
 
 import { beforeEach, expect, test, vi } from "vitest";
 import { FakeServer } from "../src/testing.js";
 import { Browser } from "./shared-world.js";
 import { fate } from "./world.js";
 
-// The worker has the console for its log.
+// The worker logs to the console.
 beforeEach(() => ["warn" as const, "info" as const].forEach((level) => vi.spyOn(console, level).mockImplementation(() => {})));
 
 type Token = string | undefined;
 
-/** A page asks while its connection is lost, somebody else signs in there, and it asks again: what becomes of both, and as whose. */
+/**
+ * A page sends a request without a connection, another user signs in, and the page sends a second request.
+ * Returns the outcome of both, and their users.
+ */
 async function signedIn(before: Token, after: Token, isConnectedAnew = true) {
   let guests = 0;
   const server = new FakeServer({ authenticate: ({ token }) => token?.replace(/-.*/, "") ?? `guest-${++guests}` });
@@ -77,7 +80,7 @@ test("a page that has no newer credentials when the worker renews them is no gue
     },
   });
   await browser.pass(55_000);
-  // The other page's credentials bring the connection back.
+  // The other page's credentials restore the connection.
   isBusy = true;
   await server.drop(1006);
   await browser.pass(10_000);

@@ -1,12 +1,13 @@
-// Many channels of one client, at random: they are subscribed to and given up, also by who is told of something, while the
-// server asks to wait, ends subscriptions, moves the client and loses it. In the end both sides know the same.
+// Many channels of one client in a random schedule: the application and its listeners subscribe and
+// unsubscribe, while the server asks to wait, ends subscriptions, moves the client and loses connections. At
+// the end, client and server have the same subscriptions.
 
 import { expect, test } from "vitest";
 import type { Client } from "../src/index.js";
 import { FakeServer, Refusal } from "../src/testing.js";
 import { fate } from "./world.js";
 
-/** The same numbers for the same seed (mulberry32). */
+/** Returns a generator of pseudo-random numbers that depend only on the seed (mulberry32). */
 function dice(seed: number): (sides: number) => number {
   let state = seed;
   return (sides) => {
@@ -17,7 +18,7 @@ function dice(seed: number): (sides: number) => number {
   };
 }
 
-/** More than are asked for at a time. */
+/** More channels than the number of subscribe requests under way at a time. */
 const NAMES = Array.from({ length: 24 }, (_, n) => `room ${n}`);
 const REFUSED = ["subscribe_channel", "unsubscribe_channel", "history", "presence"];
 
@@ -73,7 +74,7 @@ class Storm {
     void this.#client.connect().catch(() => {});
   }
 
-  /** Somebody who is told of something does something. */
+  /** Performs a random action in a listener. */
   #react(name: string): void {
     if (this.#isCalm || this.#depth > 2 || this.#roll(12)) return;
     this.#depth++;
@@ -139,7 +140,7 @@ class Storm {
   }
 }
 
-// HAUYNA_STORMS says how many, HAUYNA_SEED where they begin.
+// HAUYNA_STORMS is the number of schedules, HAUYNA_SEED the first seed.
 const STORMS = Number(process.env["HAUYNA_STORMS"] ?? 20);
 const FIRST = Number(process.env["HAUYNA_SEED"] ?? 1);
 

@@ -1,4 +1,4 @@
-// Subscriptions: how they begin, what is refused, and what ends them.
+// Subscriptions: how they start, which are refused, and what ends them.
 
 import { expect, test, vi } from "vitest";
 import type { Gap } from "../src/index.js";
@@ -247,7 +247,7 @@ test("where an earlier subscription goes on is not taken for the answer to the o
   void room.unsubscribe();
   const subscribed = room.subscribe();
   await settle();
-  // Said before the server has read either.
+  // The server has sent this before it has read either request.
   await world.socket.say({ type: "subscribed", channel: "room", epoch: "F", offset: 4, recoverable: true, recovered: false, reason: "epoch_changed" });
   expect(room.state.name).toBe("subscribing");
   await world.socket.ack("unsubscribe_channel");
@@ -268,7 +268,7 @@ test("a subscription of the application's that is about to be ended is not taken
   void room.unsubscribe();
   const subscribed = room.subscribe({ getToken });
   await settle();
-  // Said before the server has read that nothing is wanted any more.
+  // The server has sent this before it has read that the subscription ends.
   await world.socket.say({ type: "subscribed", channel: "room", epoch: "E", offset: 4, recoverable: true });
   expect(room.state.name).toBe("subscribing");
   await world.socket.ack("unsubscribe_channel");

@@ -1,15 +1,15 @@
-// As torture.test.ts, with what an application does besides: components that come and go in many channels, tokens that are
-// asked for, presence, client events, iterators, aborts, a client that is closed and connects again, a server that restarts.
+// As torture.test.ts, with further actions of an application: components in many channels, tokens, presence,
+// client events, iterators, aborts, a client that is closed and connects again, a server that restarts.
 
 import { expect, test } from "vitest";
 import { type Channel, HauynaError } from "../src/index.js";
 import { Dice, Model, trace } from "./model.js";
 import { World, settle } from "./world.js";
 
-/** Side channels to which the server's application subscribes clients, too. */
+/** How many side channels the server's application subscribes clients to as well. */
 const OPEN = 8;
 
-/** What waits: everything has to come to an end. */
+/** The pending promises, all of which have to settle. */
 class Promises {
   readonly open = new Set<string>();
   #count = 0;
@@ -38,11 +38,11 @@ class Schedule {
   #maySkip = true;
   #next = 0;
   readonly #seen = new Set<number>();
-  /** The metadata that the server has acknowledged last, and the newest. */
+  /** The metadata that the server acknowledged last, and the newest. */
   acknowledged = 0;
   newest = 0;
   #number = 0;
-  /** Side channels that somebody wants, by their shares. */
+  /** The side channels in use, by their shares. */
   readonly wanted = new Map<string, Set<object>>();
 
   constructor(seed: number) {
@@ -57,7 +57,7 @@ class Schedule {
     this.room.onGap((gap) => (trace("  GAP", gap), (this.#maySkip = true)));
     this.client.onState(({ name }) => {
       trace("  STATE", name);
-      // Components ask again, as the stores do.
+      // Components connect again, as the stores do.
       if (name === "closed") this.world.after(this.dice.below(300), () => void this.connect());
     });
   }
@@ -115,7 +115,7 @@ class Schedule {
     );
   }
 
-  /** A component that wants a side channel for a while. */
+  /** Uses a side channel for a while, like a component. */
   component(): void {
     const side = this.sides[this.dice.below(this.sides.length)] as Channel;
     const shares = this.wanted.get(side.name) ?? new Set();
@@ -140,7 +140,7 @@ class Schedule {
     );
   }
 
-  /** Scrolls back, perhaps not to the end. */
+  /** Scrolls back, but not always to the beginning. */
   async older(): Promise<void> {
     const controller = new AbortController();
     if (this.dice.chance(30)) this.world.after(this.dice.below(100), () => controller.abort());
@@ -156,7 +156,7 @@ class Schedule {
     }
   }
 
-  /** Reads as a loop does. */
+  /** Iterates over the publications. */
   async follow(): Promise<void> {
     const controller = new AbortController();
     if (this.dice.chance(30)) this.world.after(this.dice.below(500), () => controller.abort());
@@ -241,7 +241,7 @@ class Schedule {
   }
 }
 
-// HAUYNA_SCHEDULES says how many, HAUYNA_SEED repeats one and shows what was said.
+// HAUYNA_SCHEDULES is the number of schedules; HAUYNA_SEED repeats one of them and prints its messages.
 test("whatever an application does besides, nothing is lost, doubled, forgotten or left behind", async () => {
   const only = Number(process.env["HAUYNA_SEED"] ?? 0);
   const count = Number(process.env["HAUYNA_SCHEDULES"] ?? 40);

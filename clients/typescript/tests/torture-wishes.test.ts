@@ -1,19 +1,20 @@
-// Any order of giving a channel up and wanting it again, from any position that was seen, while connections are lost, moved and
-// ended, drawn from a seed: each wish gets everything behind its position once and in order, or a gap is told.
+// A random schedule in which a channel is unsubscribed and subscribed again from earlier positions, while
+// connections are lost, moved and ended: each subscription receives everything after its position once and in
+// order, or a gap is reported.
 
 import { expect, test } from "vitest";
 import type { Channel, Client, Position } from "../src/index.js";
 import { Dice, Model, trace } from "./model.js";
 import { World, settle } from "./world.js";
 
-/** What was told from one `subscribe` to the next. */
+/** The messages between one `subscribe` and the next. */
 interface WantedChannel {
-  /** Where it begins, as soon as that is known. */
+  /** The position at which the subscription starts, as soon as it is known. */
   start: Position | undefined;
   readonly told: { content?: string }[];
 }
 
-/** An application that cannot make up its mind. */
+/** An application that subscribes and unsubscribes at random. */
 class Restless {
   readonly wishes: WantedChannel[] = [];
   readonly #room: Channel<{ message: string }>;
@@ -35,14 +36,14 @@ class Restless {
 
   want(since: Position | undefined): void {
     trace("  WANT", since);
-    // Where there is a subscription, as one that the server's application has made, it has its position already.
+    // If the server's application has created a subscription, it has its position already.
     const wish: WantedChannel = { start: this.#room.state.name === "unsubscribed" ? since : undefined, told: [] };
     this.wishes.push((this.#wish = wish));
     this.isOut = false;
     this.#subscribe(wish, since);
   }
 
-  /** Wants it again where the server has ended it, from where it was. */
+  /** Subscribes again from the last position after the server has ended the subscription. */
   insist(): void {
     if (this.#wish && this.#room.state.name === "unsubscribed") this.#subscribe(this.#wish, undefined);
   }
@@ -73,7 +74,7 @@ async function run(seed: number): Promise<string[]> {
   const dice = new Dice(seed);
   const world = new World();
   const model = new Model(world, dice);
-  /** The numbering that each epoch is a name of. */
+  /** The numbering to which each epoch belongs. */
   const numberings = new Map([[model.epoch, 0]]);
   const client = world.client({ timeout: 3000, retry: { baseDelay: 50, maxDelay: 200, backoffMultiplier: 2 } });
   const application = new Restless(client, dice);
@@ -108,7 +109,7 @@ function current({ connections }: Model) {
   return connections.findLast(({ isOver, isGreeted }) => !isOver && isGreeted);
 }
 
-/** The server's application ends the subscription, or makes one. */
+/** Ends or creates a subscription, as the server's application does. */
 function decide(model: Model): void {
   const one = current(model);
   if (one?.isSubscribed) return model.decide("room");
@@ -142,7 +143,7 @@ function judge({ published }: Model, numberings: Map<string, number>, { start, t
   return faults;
 }
 
-// HAUYNA_SCHEDULES says how many, HAUYNA_SEED repeats one and shows what was said.
+// HAUYNA_SCHEDULES is the number of schedules; HAUYNA_SEED repeats one of them and prints its messages.
 test("a client that gives a channel up and wants it again gets what lies behind the position, or a gap", async () => {
   const only = Number(process.env["HAUYNA_SEED"] ?? 0);
   const count = Number(process.env["HAUYNA_SCHEDULES"] ?? 100);
