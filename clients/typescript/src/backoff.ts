@@ -8,10 +8,10 @@ import type { RetryTerms } from "./face.js";
  * Returns the delay in milliseconds before attempt `attempt`, counted from 1. `random` is at least 0 and
  * below 1.
  */
-export function delay(terms: RetryTerms, attempt: number, random: number): number {
-  const longest = Math.min(terms.maxDelay, terms.baseDelay * terms.backoffMultiplier ** (attempt - 1), FOREVER);
+export function delayBefore(terms: RetryTerms, attempt: number, random: number): number {
+  const maxDelay = Math.min(terms.maxDelay, terms.baseDelay * terms.backoffMultiplier ** (attempt - 1), MAX_DELAY);
   // An invalid policy must not make the client reconnect without a delay.
-  return random * (longest > 0 ? longest : retryTerms.maxDelay);
+  return random * (maxDelay > 0 ? maxDelay : retryTerms.maxDelay);
 }
 
 /**
@@ -26,9 +26,9 @@ export function delayAfter(error: unknown): number {
 export const retryTerms: RetryTerms = { baseDelay: 1000, maxDelay: 30_000, backoffMultiplier: 2 };
 
 /** Milliseconds. Limits the delay where the multiplication overflows. */
-const FOREVER = 2 ** 40;
+const MAX_DELAY = 2 ** 40;
 
 /**
  * Milliseconds that a connection has to last before the delay of the next attempt starts from the beginning.
  */
-export const STABLE = 30_000;
+export const STABLE_AFTER = 30_000;

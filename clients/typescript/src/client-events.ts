@@ -10,7 +10,7 @@ export class EventSender {
   /** How many events of each type the channel accepts in a second. */
   rates: Readonly<Record<string, number>> = {};
   /** The types whose interval has not passed yet, each with the event that waits for its end. */
-  readonly #held = new Map<string, { next?: { data: unknown }; cancel: () => void }>();
+  readonly #intervals = new Map<string, { next?: { data: unknown }; cancel: () => void }>();
 
   constructor(environment: Environment, send: (type: string, data: unknown) => void) {
     this.#environment = environment;
@@ -19,20 +19,20 @@ export class EventSender {
 
   /** Sends the event now, or at the end of the interval that the previous event of this type began. */
   send(type: string, data: unknown): void {
-    const held = this.#held.get(type);
-    if (held) return void (held.next = { data });
+    const interval = this.#intervals.get(type);
+    if (interval) return void (interval.next = { data });
     const cancel = this.#environment.after(Math.min(1000 / (this.rates[type] ?? 1), 1000) || 1000, () => {
-      const next = this.#held.get(type)?.next;
-      this.#held.delete(type);
+      const next = this.#intervals.get(type)?.next;
+      this.#intervals.delete(type);
       if (next) this.send(type, next.data);
     });
-    this.#held.set(type, { cancel });
+    this.#intervals.set(type, { cancel });
     this.#send(type, data);
   }
 
   /** Drops the waiting events, because the subscription or the connection has ended. */
   clear(): void {
-    for (const { cancel } of this.#held.values()) cancel();
-    this.#held.clear();
+    for (const { cancel } of this.#intervals.values()) cancel();
+    this.#intervals.clear();
   }
 }

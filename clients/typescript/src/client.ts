@@ -89,19 +89,19 @@ export class Client<T extends Contract = Contract> {
   readonly environment: Environment;
   readonly #logger: Logger;
   readonly #options: ClientOptions;
-  readonly #questions = new Map<string, ClientRequestHandler<never, unknown>>();
+  readonly #requestHandlers = new Map<string, ClientRequestHandler<never, unknown>>();
   /** A random prefix, which makes this client's keys different from those of all other clients. */
-  readonly #name: string;
-  #keys = 0;
+  readonly #keyPrefix: string;
+  #keyCount = 0;
   /** Whether {@link close} is running: errors that it causes need not be reported. */
   #isClosing = false;
-  #info: SessionInfo | undefined;
+  #sessionInfo: SessionInfo | undefined;
   #cancelRefresh = () => {};
   /**
    * The credentials of the latest attempt: whether there were none, whether the previous session had none,
    * and the number of the last request before they were available.
    */
-  #shown = { isGuest: true, wasGuest: true, number: 0 };
+  #credentials = { isGuest: true, wasGuest: true, number: 0 };
 
   /** Creates a client that is not connected. `url` may be relative to the page. */
   constructor(url: string | UrlLike, options: ClientOptions = {}) {
@@ -111,13 +111,13 @@ export class Client<T extends Contract = Contract> {
     const environment = (this.environment = options.environment ?? defaultEnvironment);
     this.#codec = options.codec ?? json;
     this.#listeners = new Listeners(this.#logger);
-    this.#name = unique(environment);
+    this.#keyPrefix = unique(environment);
     this.#outbox = new Outbox(this.#codec, environment, options);
     this.#session = new Session(
       {
         logger: this.#logger,
         environment,
-        key: () => this.#key(),
+        key: () => this.#nextKey(),
         gap: (gap) => this.#listeners.emit("gap", gap),
         send: (frame) => this.#connection.send(frame),
       },
@@ -132,14 +132,14 @@ export class Client<T extends Contract = Contract> {
         logger: this.#logger,
         connectTimeout: amount(options.connectTimeout, 10_000),
         retry: options.retry,
-        getToken: typeof options.getToken === "function" ? (context) => this.#show(context) : options.getToken,
+        getToken: typeof options.getToken === "function" ? (context) => this.#fetchToken(context) : options.getToken,
       },
       {
-        state: (state) => this.#changed(state),
+        state: (state) => this.#stateChanged(state),
         resume: () => this.#session.resume(),
         cannotResume: () => this.#session.forget(),
-        session: (session) => this.#began(session),
-        message: (message) => this.#receive(message),
+        session: (session) => this.#sessionBegan(session),
+        message: (message) => this.#receiveMessage(message),
         lost: (code) => {
           if (code === MESSAGE_TOO_BIG) this.#outbox.giveUpLargest();
           this.#session.lost();
@@ -162,7 +162,7 @@ export class Client<T extends Contract = Contract> {
 
   /** The user as whom the server knows this client; without a connection, the user of the last one. */
   get user(): string | undefined {
-    return this.#info?.user;
+    return this.#sessionInfo?.user;
   }
 
   /**
@@ -252,9 +252,9 @@ export class Client<T extends Contract = Contract> {
     name: Name,
     handler: ClientRequestHandler<QuestionData<T, Name>, QuestionReply<T, Name>>,
   ): Unsubscribe {
-    this.#questions.set(name, handler as ClientRequestHandler<never, unknown>);
+    this.#requestHandlers.set(name, handler as ClientRequestHandler<never, unknown>);
     return () => {
-      if (this.#questions.get(name) === handler) this.#questions.delete(name);
+      if (this.#requestHandlers.get(name) === handler) this.#requestHandlers.delete(name);
     };
   }
 
@@ -270,7 +270,7 @@ export class Client<T extends Contract = Contract> {
   ): Promise<RequestReply<T, Name>> {
     const message: ServerMessage = { ...(data as object | undefined), type: name };
     const retry = options?.repeatable ? "always" : "never";
-    return this.#ask({ ...options, message, retry }) as Promise<RequestReply<T, Name>>;
+    return this.#sendRequest({ ...options, message, retry }) as Promise<RequestReply<T, Name>>;
   }
 
   /** Sends a message to every connection of a user. */
@@ -294,30 +294,30 @@ export class Client<T extends Contract = Contract> {
    */
   updateStatus(status: string, fields: object = {}, options?: RequestOptions): Promise<void> {
     const message = { ...fields, type: "update_status", status };
-    return this.#ask({ ...options, message, retry: "always", take: () => {} }) as Promise<void>;
+    return this.#sendRequest({ ...options, message, retry: "always", take: () => {} }) as Promise<void>;
   }
 
   #publish(message: ServerMessage, { key, ...options }: Omit<PublishOptions, "echo"> = {}): Promise<Published> {
-    const keyed = { ...message, key: key ?? this.#key() };
-    return this.#ask({ ...options, message: keyed, retry: "keyed", take: positionOf }) as Promise<Published>;
+    const keyed = { ...message, key: key ?? this.#nextKey() };
+    return this.#sendRequest({ ...options, message: keyed, retry: "keyed", take: positionOf }) as Promise<Published>;
   }
 
-  #ask(asked: Parameters<Outbox["request"]>[0]): Promise<unknown> {
+  #sendRequest(asked: Parameters<Outbox["request"]>[0]): Promise<unknown> {
     return this.#outbox.request(asked);
   }
 
-  #key(): string {
-    return `${this.#name}-${++this.#keys}`;
+  #nextKey(): string {
+    return `${this.#keyPrefix}-${++this.#keyCount}`;
   }
 
-  #changed(state: State): void {
+  #stateChanged(state: State): void {
     if (state.name === "connected") {
       const { isGuest, number } = this.shown();
-      const isOther = this.#info && this.#info.user !== state.session.user;
+      const isOtherUser = this.#sessionInfo && this.#sessionInfo.user !== state.session.user;
       // Users without credentials get another name with each session.
-      if (isOther && !(isGuest && this.#shown.wasGuest)) this.#session.leave(number);
-      this.#shown.wasGuest = isGuest;
-      this.#info = state.session;
+      if (isOtherUser && !(isGuest && this.#credentials.wasGuest)) this.#session.leave(number);
+      this.#credentials.wasGuest = isGuest;
+      this.#sessionInfo = state.session;
     } else this.#cancelRefresh();
     if (state.name === "closed") this.#session.close(state.error);
     else this.#outbox.closed = undefined;
@@ -329,7 +329,7 @@ export class Client<T extends Contract = Contract> {
    * before they were available.
    */
   protected shown(): { readonly isGuest: boolean; readonly number: number } {
-    return this.#shown;
+    return this.#credentials;
   }
 
   /** Returns the number of the last request. */
@@ -337,55 +337,55 @@ export class Client<T extends Contract = Contract> {
     return this.#outbox.number;
   }
 
-  async #show(context: TokenContext): Promise<string | undefined> {
+  async #fetchToken(context: TokenContext): Promise<string | undefined> {
     // Each attempt has its own record, because a later attempt may start before this one has its credentials.
-    const shown = (this.#shown = { ...this.#shown });
+    const credentials = (this.#credentials = { ...this.#credentials });
     const token = await this.#options.getToken?.(context);
-    shown.isGuest = token === undefined;
+    credentials.isGuest = token === undefined;
     // Read only now: getToken may have waited for the next user to sign in.
-    shown.number = this.number();
+    credentials.number = this.number();
     return token;
   }
 
-  #began(session: SessionMessage): void {
-    this.#refreshBefore(session);
+  #sessionBegan(session: SessionMessage): void {
+    this.#scheduleRefresh(session);
     this.#outbox.learn(session);
     this.#session.take(session);
   }
 
-  #receive(message: ServerMessage): void {
+  #receiveMessage(message: ServerMessage): void {
     switch (typeOf(message)) {
       case "ack":
       case "pong":
         this.#outbox.answer(message);
         return;
       case "error":
-        if (!this.#outbox.answer(message)) this.#complain(message as unknown as ErrorMessage);
+        if (!this.#outbox.answer(message)) this.#reportError(message as unknown as ErrorMessage);
         return;
       case "request":
-        return void this.#answer(message);
+        return void this.#answerClientRequest(message);
     }
     if (!this.#session.receive(message)) this.#listeners.emit(on(message.type), message);
   }
 
-  #complain(message: ErrorMessage): void {
+  #reportError(message: ErrorMessage): void {
     this.#logger.warn("the server reports an error", { error: message.error_type, message: message.message });
     this.#listeners.emit("error", new ServerError(message));
   }
 
   /** Answers a client request, only on the connection on which it arrived. */
-  async #answer({ id, event, data }: ServerMessage): Promise<void> {
-    const session = this.#info;
-    const say = (answer: object) => {
+  async #answerClientRequest({ id, event, data }: ServerMessage): Promise<void> {
+    const session = this.#sessionInfo;
+    const send = (answer: object) => {
       const frame = this.#codec.encode(answer);
       if (this.#outbox.isTooLarge(frame)) throw new Error("the answer is too large");
-      if (this.#info === session) this.#outbox.tellFrame(frame);
+      if (this.#sessionInfo === session) this.#outbox.tellFrame(frame);
     };
-    const refuse = (error: unknown) => say({ type: "error", id, message: error instanceof Error ? error.message : String(error) });
-    const handler = this.#questions.get(String(event));
+    const refuse = (error: unknown) => send({ type: "error", id, message: error instanceof Error ? error.message : String(error) });
+    const handler = this.#requestHandlers.get(String(event));
     try {
       if (!handler) throw new Error("nobody answers this");
-      say({ type: "ack", id, data: (await handler(data as never)) ?? null });
+      send({ type: "ack", id, data: (await handler(data as never)) ?? null });
     } catch (error) {
       try {
         refuse(error);
@@ -396,21 +396,21 @@ export class Client<T extends Contract = Contract> {
   }
 
   /** Renews the credentials when a tenth of their lifetime is left. */
-  #refreshBefore({ expires_at, expires_in }: Pick<SessionMessage, "expires_at" | "expires_in"> = {}): void {
+  #scheduleRefresh({ expires_at, expires_in }: Pick<SessionMessage, "expires_at" | "expires_in"> = {}): void {
     this.#cancelRefresh();
     const { getToken } = this.#options;
     // An older server sends only the time of expiry, and the local clock may be wrong. The credentials are
     // valid, because the server accepted them.
-    const byClock = (expires_at ?? NaN) - this.environment.now();
-    const left = expires_in ?? (byClock <= 0 ? UNKNOWN_LIFE : byClock);
-    if (Number.isNaN(left) || !getToken) return;
-    const session = this.#info;
-    this.#cancelRefresh = this.environment.after(Math.max(SOONEST, left * 0.9), async () => {
+    const untilExpiry = (expires_at ?? NaN) - this.environment.now();
+    const lifetime = expires_in ?? (untilExpiry <= 0 ? ASSUMED_LIFETIME : untilExpiry);
+    if (Number.isNaN(lifetime) || !getToken) return;
+    const session = this.#sessionInfo;
+    this.#cancelRefresh = this.environment.after(Math.max(MIN_REFRESH_DELAY, lifetime * 0.9), async () => {
       try {
         const token = await getToken({ isRefresh: true });
-        if (session !== this.#info || token === undefined) return;
-        const answer = await this.#ask({ message: { type: "refresh", token }, retry: "never" });
-        this.#refreshBefore(answer as SessionMessage | undefined);
+        if (session !== this.#sessionInfo || token === undefined) return;
+        const answer = await this.#sendRequest({ message: { type: "refresh", token }, retry: "never" });
+        this.#scheduleRefresh(answer as SessionMessage | undefined);
       } catch (error) {
         // If the credentials expire, the server closes the connection, and the next attempt asks for new
         // ones.
@@ -424,6 +424,6 @@ export class Client<T extends Contract = Contract> {
 export type AnyClient = Client<any>;
 
 /** Milliseconds: the shortest interval between two renewals of the credentials. */
-const SOONEST = 1000;
+const MIN_REFRESH_DELAY = 1000;
 /** Milliseconds: the assumed lifetime of credentials that have expired by the local clock. */
-const UNKNOWN_LIFE = 60_000;
+const ASSUMED_LIFETIME = 60_000;

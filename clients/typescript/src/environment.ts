@@ -50,8 +50,8 @@ export const defaultEnvironment: Environment = {
 
 /** Returns the given duration or number, at least 0, or `or` if it is missing or not a number. */
 export function amount(given: number | undefined, or: number): number {
-  const least = Math.max(0, given ?? NaN);
-  return least >= 0 ? least : or;
+  const value = Math.max(0, given ?? NaN);
+  return value >= 0 ? value : or;
 }
 
 /**

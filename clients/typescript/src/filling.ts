@@ -5,12 +5,12 @@ import type { HistoryPage } from "./channel.js";
 import type { Position, ServerMessage } from "./protocol.js";
 
 /** The position before the messages that the server dropped, as a `gap` message names it. */
-export interface Dropped extends Position {
+export interface DroppedMessages extends Position {
   readonly missed: number;
 }
 
 /** The messages that arrive during the history requests. */
-export interface Filling {
+export interface HeldMessages {
   readonly kept: ServerMessage[];
   /**
    * The first message whose offset is not above the previous one. It and all later ones may have another
@@ -38,14 +38,14 @@ export function defined<T extends object>(options: T): Partial<T> {
 }
 
 /** Whether the value is an offset. */
-export function isNumber(offset: unknown): offset is number {
+export function isOffset(offset: unknown): offset is number {
   return Number.isSafeInteger(offset);
 }
 
 /** Returns the position in an object of the server, if it has one. */
-export function positionOf(said: unknown): Position | undefined {
-  const { epoch, offset } = (said ?? {}) as Partial<Position>;
-  return epoch == null || !isNumber(offset) ? undefined : { epoch, offset };
+export function positionOf(value: unknown): Position | undefined {
+  const { epoch, offset } = (value ?? {}) as Partial<Position>;
+  return epoch == null || !isOffset(offset) ? undefined : { epoch, offset };
 }
 
 /** Returns how many messages lie between two positions of the same epoch. */
@@ -54,10 +54,10 @@ export function distance(from: Position | undefined, to: Position | undefined): 
 }
 
 /** The epoch in a gap of a channel without history. */
-export const UNKNOWN = "AAAAAAAAAAA";
+export const UNKNOWN_EPOCH = "AAAAAAAAAAA";
 
 /** How many messages are held during the history requests. */
-export const KEPT = 10_000;
+export const MAX_HELD = 10_000;
 
 /** Milliseconds to wait for the token of a channel. */
-export const TOKEN = 60_000;
+export const TOKEN_TIMEOUT = 60_000;

@@ -15,21 +15,21 @@ type Readable = Pick<Channel, "on" | "onState" | "history">;
 export function messages(
   channel: Readable,
   signal?: AbortSignalLike,
-  onClosed: (listener: (how: { error?: unknown }) => void) => Unsubscribe = () => () => {},
+  onClosed: (listener: (result: { error?: unknown }) => void) => Unsubscribe = () => () => {},
 ): AsyncGenerator<Publication<unknown>, void, undefined> {
   const waiting: Publication<unknown>[] = [];
   let ended: { error?: unknown } | undefined;
   let wake = () => {};
-  const end = (how: { error?: unknown }) => {
-    ended ??= how;
-    for (const off of offs) off();
+  const end = (result: { error?: unknown }) => {
+    ended ??= result;
+    for (const off of removals) off();
     wake();
   };
   const abort = () => {
     waiting.length = 0;
     end({ error: signal?.reason });
   };
-  const offs = [
+  const removals = [
     channel.on("message", (message) => {
       waiting.push(message);
       if (waiting.length > MAX_WAITING) end({ error: new HauynaError("overflow", `more than ${MAX_WAITING} messages wait`) });
@@ -54,8 +54,8 @@ export function messages(
     }
   })();
   // The `finally` block of a generator that never started does not run.
-  const back = loop.return.bind(loop);
-  loop.return = (value) => (end({}), back(value));
+  const returnLoop = loop.return.bind(loop);
+  loop.return = (value) => (end({}), returnLoop(value));
   return loop;
 }
 
@@ -64,15 +64,15 @@ export async function* older(
   channel: Readable,
   { before, limit, signal }: Pick<HistoryRange, "before" | "limit" | "signal">,
 ): AsyncGenerator<HistoryMessage<{ message: unknown }>, void, undefined> {
-  for (let at: Position | undefined = before; ; ) {
-    const page = await channel.history({ ...(at ? { before: at } : { reverse: true }), limit, signal });
+  for (let position: Position | undefined = before; ; ) {
+    const page = await channel.history({ ...(position ? { before: position } : { reverse: true }), limit, signal });
     for (const message of page.messages as HistoryMessage<{ message: unknown }>[]) {
       if (signal?.aborted) throw signal.reason;
       yield message;
     }
     const { last, oldest } = page;
-    if (!last || last.offset <= oldest || (at && last.offset >= at.offset)) return;
-    at = last;
+    if (!last || last.offset <= oldest || (position && last.offset >= position.offset)) return;
+    position = last;
   }
 }
 

@@ -18,10 +18,10 @@ export type Level = "debug" | "info" | "warn" | "error";
 
 /** Returns a logger that writes lines of at least this level to the console. */
 export function consoleLogger(level: Level = "info"): Logger {
-  const write = (at: Level, grade: number) => (message: string, fields?: object) => {
-    if (grade >= LEVELS.indexOf(level)) console[at](`hauyna: ${message}`, ...(fields ? [fields] : []));
+  const write = (lineLevel: Level, severity: number) => (message: string, fields?: object) => {
+    if (severity >= LEVELS.indexOf(level)) console[lineLevel](`hauyna: ${message}`, ...(fields ? [fields] : []));
   };
-  const levels = Object.fromEntries(LEVELS.map((at, grade) => [at, write(at, grade)]));
+  const levels = Object.fromEntries(LEVELS.map((lineLevel, severity) => [lineLevel, write(lineLevel, severity)]));
   return { ...levels, logsMessages: level === "debug" } as unknown as Logger;
 }
 
@@ -32,10 +32,13 @@ export type MessageLog = (direction: "sent" | "received", message: unknown) => v
 export function messageLog(logger: Logger): MessageLog | undefined {
   if (!logger.logsMessages) return undefined;
   return (direction, message) => {
-    const heads = Object.entries(Object(message) as object).filter(([name, value]) => HEAD.test(name) && typeof value !== "object");
-    logger.debug(direction, Object.fromEntries(heads.map(([name, value]) => [name, typeof value === "string" ? value.slice(0, 64) : value])));
+    const headers = Object.entries(Object(message) as object).filter(
+      ([name, value]) => HEADER_FIELD.test(name) && typeof value !== "object",
+    );
+    const shortened = headers.map(([name, value]) => [name, typeof value === "string" ? value.slice(0, 64) : value]);
+    logger.debug(direction, Object.fromEntries(shortened));
   };
 }
 
-const HEAD = /^(type|channel|id|offset)$/;
+const HEADER_FIELD = /^(type|channel|id|offset)$/;
 const LEVELS: Level[] = ["debug", "info", "warn", "error"];

@@ -25,7 +25,7 @@ export function decode(data: string | ArrayBuffer): unknown {
   input = new Uint8Array(view.buffer as ArrayBuffer);
   at = 0;
   const value = read(0);
-  if (at !== input.length) throw new RangeError(FOREIGN);
+  if (at !== input.length) throw new RangeError(NOT_MSGPACK);
   return value;
 }
 
@@ -35,7 +35,7 @@ let outputView: DataView;
 let end = 0;
 
 function write(value: unknown, depth: number): void {
-  if (depth > DEEPEST) throw new TypeError(FOREIGN);
+  if (depth > MAX_DEPTH) throw new TypeError(NOT_MSGPACK);
   reserve(9);
   if (typeof value === "string") writeText(value);
   else if (typeof value === "number") writeNumber(value);
@@ -44,7 +44,7 @@ function write(value: unknown, depth: number): void {
   else if (typeof value === "bigint" && value < 2n ** 64n && value >= -(2n ** 63n)) {
     writeHalves(value < 0, Number(value >> 32n), Number(value & 0xffffffffn));
   }
-  else if (typeof value !== "object") throw new TypeError(FOREIGN);
+  else if (typeof value !== "object") throw new TypeError(NOT_MSGPACK);
   else if (value instanceof Uint8Array) {
     writeSize(0, 0, 0xc4, value.length);
     writeBytes(value);
@@ -157,7 +157,7 @@ let view: DataView;
 let at = 0;
 
 function read(depth: number): unknown {
-  if (depth > DEEPEST_READ) throw new TypeError(FOREIGN);
+  if (depth > MAX_READ_DEPTH) throw new TypeError(NOT_MSGPACK);
   const marker = input[skip(1)] as number;
   if (marker < 0x80) return marker;
   if (marker < 0x90) return readMap(marker & 0xf, depth);
@@ -174,7 +174,7 @@ function read(depth: number): unknown {
   if (marker >= 0xc4 && marker < 0xc7) return input.slice(skip(readUint(size)), at);
   if (marker === 0xc0) return null;
   if (marker === 0xc2 || marker === 0xc3) return marker === 0xc3;
-  throw new TypeError(FOREIGN);
+  throw new TypeError(NOT_MSGPACK);
 }
 
 /** Reads a float or a signed integer. */
@@ -190,7 +190,7 @@ function readMap(count: number, depth: number): object {
   const map: Fields = {};
   for (let n = 0; n < count; n++) {
     const name = read(depth);
-    if (typeof name !== "string") throw new TypeError(FOREIGN);
+    if (typeof name !== "string") throw new TypeError(NOT_MSGPACK);
     const value = read(depth + 1);
     // As with JSON.parse, `__proto__` is an ordinary field.
     if (name !== "__proto__") map[name] = value;
@@ -247,7 +247,7 @@ function readUint(size: number): number {
 function skip(size: number): number {
   const start = at;
   at += size;
-  if (at > input.length) throw new RangeError(FOREIGN);
+  if (at > input.length) throw new RangeError(NOT_MSGPACK);
   return start;
 }
 
@@ -260,10 +260,10 @@ let decoder: TextDecoder | undefined;
 /** Short texts that were read, by their hash. */
 const texts: string[] = [];
 /** The maximum depth that servers accept from clients. */
-const DEEPEST = 64;
+const MAX_DEPTH = 64;
 /**
  * The maximum depth of messages from the server. It is larger, because the application's content has no limit
  * and a history adds levels. An unreadable message ends the connection.
  */
-const DEEPEST_READ = 1000;
-const FOREIGN = "not MessagePack";
+const MAX_READ_DEPTH = 1000;
+const NOT_MSGPACK = "not MessagePack";

@@ -39,31 +39,31 @@ export class FrameError extends Error {
 
 /** Reads frames from chunks of any size, and joins fragments. */
 export class FrameReader {
-  readonly #largest: number;
-  #pieces: Buffer[] = [];
-  #buffered = 0;
+  readonly #maxSize: number;
+  #chunks: Buffer[] = [];
+  #bufferedBytes = 0;
   /** The opcode of the fragmented message that is incomplete; 0 if there is none. */
   #opcode = 0;
   #fragments: Buffer[] = [];
-  #length = 0;
+  #fragmentBytes = 0;
 
   /** `largest` is the maximum number of bytes in a message. */
-  constructor(largest: number) {
-    this.#largest = largest;
+  constructor(maxSize: number) {
+    this.#maxSize = maxSize;
   }
 
   /** Returns the frames that `bytes` complete. Throws a {@link FrameError}. */
   *read(bytes: Buffer): Generator<Frame> {
-    this.#pieces.push(bytes);
-    this.#buffered += bytes.length;
-    for (let frame = this.#next(); frame; frame = this.#next()) {
-      const whole = this.#join(frame);
+    this.#chunks.push(bytes);
+    this.#bufferedBytes += bytes.length;
+    for (let frame = this.#nextFrame(); frame; frame = this.#nextFrame()) {
+      const whole = this.#joinFragments(frame);
       if (whole) yield whole;
     }
   }
 
-  #next(): (Frame & { isLast: boolean }) | undefined {
-    const head = this.#peek(2);
+  #nextFrame(): (Frame & { isLast: boolean }) | undefined {
+    const head = this.#peekBytes(2);
     if (!head) return undefined;
     const [first, second] = head as unknown as [number, number];
     const opcode = first & 0xf;
@@ -71,16 +71,16 @@ export class FrameReader {
     if (second & 0x80) throw new FrameError(1002, "a masked frame");
     if (opcode >= 8 && (second > 125 || first < 0x80)) throw new FrameError(1002, "a long control frame");
     const extra = second < 126 ? 0 : second === 126 ? 2 : 8;
-    const start = this.#peek(2 + extra);
+    const start = this.#peekBytes(2 + extra);
     if (!start) return undefined;
     const length = extra === 0 ? second : extra === 2 ? start.readUInt16BE(2) : Number(start.readBigUInt64BE(2));
-    if (length + this.#length > this.#largest) throw new FrameError(1009, "a message too long");
-    if (this.#buffered < start.length + length) return undefined;
-    this.#take(start.length);
-    return { opcode, payload: this.#take(length), isLast: first >= 0x80 };
+    if (length + this.#fragmentBytes > this.#maxSize) throw new FrameError(1009, "a message too long");
+    if (this.#bufferedBytes < start.length + length) return undefined;
+    this.#takeBytes(start.length);
+    return { opcode, payload: this.#takeBytes(length), isLast: first >= 0x80 };
   }
 
-  #join({ opcode, payload, isLast }: Frame & { isLast: boolean }): Frame | undefined {
+  #joinFragments({ opcode, payload, isLast }: Frame & { isLast: boolean }): Frame | undefined {
     if (opcode >= 8) {
       if (opcode > OPCODE.pong) throw new FrameError(1002, "an unknown opcode");
       return { opcode, payload };
@@ -90,32 +90,32 @@ export class FrameReader {
     if (isFirst && isLast) return { opcode, payload };
     if (isFirst) this.#opcode = opcode;
     this.#fragments.push(payload);
-    this.#length += payload.length;
+    this.#fragmentBytes += payload.length;
     if (!isLast) return undefined;
     const whole = { opcode: this.#opcode, payload: Buffer.concat(this.#fragments) };
     this.#opcode = 0;
     this.#fragments = [];
-    this.#length = 0;
+    this.#fragmentBytes = 0;
     return whole;
   }
 
   /** Returns the next bytes without removing them. */
-  #peek(size: number): Buffer | undefined {
-    if (this.#buffered < size) return undefined;
-    const first = this.#pieces[0] as Buffer;
+  #peekBytes(size: number): Buffer | undefined {
+    if (this.#bufferedBytes < size) return undefined;
+    const first = this.#chunks[0] as Buffer;
     if (first.length >= size) return first.subarray(0, size);
-    this.#pieces = [Buffer.concat(this.#pieces)];
-    return this.#peek(size);
+    this.#chunks = [Buffer.concat(this.#chunks)];
+    return this.#peekBytes(size);
   }
 
-  #take(size: number): Buffer {
+  #takeBytes(size: number): Buffer {
     if (size === 0) return Buffer.alloc(0);
-    const first = this.#pieces[0] as Buffer;
-    if (first.length < size) this.#pieces = [Buffer.concat(this.#pieces)];
-    const whole = this.#pieces[0] as Buffer;
-    this.#buffered -= size;
-    if (whole.length === size) this.#pieces.shift();
-    else this.#pieces[0] = whole.subarray(size);
+    const first = this.#chunks[0] as Buffer;
+    if (first.length < size) this.#chunks = [Buffer.concat(this.#chunks)];
+    const whole = this.#chunks[0] as Buffer;
+    this.#bufferedBytes -= size;
+    if (whole.length === size) this.#chunks.shift();
+    else this.#chunks[0] = whole.subarray(size);
     return whole.subarray(0, size);
   }
 }

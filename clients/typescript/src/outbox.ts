@@ -98,8 +98,8 @@ export class Outbox {
    * How long the server keeps a lost session, and the maximum size of a message, as the last session stated
    * them.
    */
-  #window = WINDOW;
-  #largest = Infinity;
+  #sessionWindow = DEFAULT_WINDOW;
+  #maxMessage = Infinity;
   /**
    * The requests that were not sent on this connection. Those that were sent on an earlier one come first.
    */
@@ -108,22 +108,22 @@ export class Outbox {
   readonly #sent = new Map<unknown, Entry>();
   #bytes = 0;
   /** The size of the largest frame on this connection that has no answer. */
-  #told = 0;
+  #largestUnanswered = 0;
   /** The number of the newest request. */
   number = 0;
   /** Sends a frame on the current connection. */
-  #send: ((frame: Frame) => void) | undefined;
+  #sendFrame: ((frame: Frame) => void) | undefined;
   /**
    * Whether the subscriptions of the current connection are restored, or other requests no longer wait for
    * them.
    */
-  #isOpen = false;
+  #isRestored = false;
   /** The token requests that are under way. */
-  readonly #early = new Set<object>();
+  readonly #tokenRequests = new Set<object>();
   /** Whether another connection is about to replace the current one. */
   #isPaused = false;
   /** Called when no sent request waits for an answer. */
-  #idle = () => {};
+  #allAnswered = () => {};
   /** Whether the application causes the failures, so that rejections count as handled. */
   isQuiet = false;
   /** The error with which new requests fail, while the client is closed. */
@@ -144,14 +144,14 @@ export class Outbox {
 
   /** Applies the limits that a session states. */
   learn({ resume, limits }: SessionMessage): void {
-    this.#window = Math.max(amount(resume?.window, 0), SHORTEST);
-    this.#largest = amount(limits?.max_message, Infinity);
+    this.#sessionWindow = Math.max(amount(resume?.window, 0), MIN_WINDOW);
+    this.#maxMessage = amount(limits?.max_message, Infinity);
   }
 
   /** Whether the frame exceeds the server's maximum size. */
   isTooLarge(frame: Frame): boolean {
     // UTF-8 needs at most three bytes for each code unit.
-    return frame.length * 3 > this.#largest && size(frame) > this.#largest;
+    return frame.length * 3 > this.#maxMessage && size(frame) > this.#maxMessage;
   }
 
   /**
@@ -160,7 +160,7 @@ export class Outbox {
    */
   giveUpLargest(): void {
     const [largest] = [...this.#sent.values()].sort((one, other) => size(other.frame) - size(one.frame));
-    if (largest && size(largest.frame) > this.#told) this.#fail(largest, refusal(largest, tooLarge()));
+    if (largest && size(largest.frame) > this.#largestUnanswered) this.#failEntry(largest, refusalOf(largest, tooLargeError()));
   }
 
   /**
@@ -172,11 +172,11 @@ export class Outbox {
     if (this.closed) return Promise.reject(this.closed);
     const { signal } = asked;
     if (signal?.aborted) return quiet(Promise.reject(signal.reason));
-    const isEarly = this.#early.size > 0 && asked.retry !== "keyed";
-    if (asked.volatile && (!this.#send || this.#isPaused || !(this.#isOpen || isEarly))) return Promise.reject(unconnected());
+    const isEarly = this.#tokenRequests.size > 0 && asked.retry !== "keyed";
+    if (asked.volatile && (!this.#sendFrame || this.#isPaused || !(this.#isRestored || isEarly))) return Promise.reject(notConnected());
     const { promise: answer, resolve, reject } = deferred<unknown>();
     try {
-      const entry = this.#entry({ ...asked, isEarly }, resolve, reject);
+      const entry = this.#createEntry({ ...asked, isEarly }, resolve, reject);
       const { length } = entry.frame;
       const { count, bytes } = this.#limits;
       if (this.#waiting.size + this.#sent.size >= count || this.#bytes + length > bytes) {
@@ -185,8 +185,8 @@ export class Outbox {
       entry.answer = answer;
       this.#bytes += length;
       this.#waiting.add(entry);
-      entry.unlisten = onAbort(signal, () => (quiet(answer), this.#fail(entry, signal?.reason)));
-      this.#expire(entry);
+      entry.unlisten = onAbort(signal, () => (quiet(answer), this.#failEntry(entry, signal?.reason)));
+      this.#scheduleExpiry(entry);
       this.flush();
     } catch (error) {
       reject(error);
@@ -196,7 +196,7 @@ export class Outbox {
 
   /** Whether there is a connection. Its subscriptions may not be restored yet. */
   get isConnected(): boolean {
-    return this.#send !== undefined;
+    return this.#sendFrame !== undefined;
   }
 
   /**
@@ -205,11 +205,11 @@ export class Outbox {
    */
   urgent(asked: Urgent): Promise<unknown> {
     return new Promise((resolve, reject) => {
-      if (!this.#send) throw unconnected();
-      const entry = this.#entry({ ...asked, retry: "never" }, resolve, reject);
-      this.#check(entry.frame);
+      if (!this.#sendFrame) throw notConnected();
+      const entry = this.#createEntry({ ...asked, retry: "never" }, resolve, reject);
+      this.#checkSize(entry.frame);
       this.#bytes += entry.frame.length;
-      this.#deliver(entry, this.#send);
+      this.#sendEntry(entry, this.#sendFrame);
     });
   }
 
@@ -218,16 +218,16 @@ export class Outbox {
    * encoded.
    */
   tell(message: ServerMessage): void {
-    this.tellFrame(this.#check(this.#encode(message)));
+    this.tellFrame(this.#checkSize(this.#encode(message)));
   }
 
   tellFrame(frame: Frame): void {
-    this.#told = Math.max(this.#told, size(frame));
-    this.#send?.(frame);
+    this.#largestUnanswered = Math.max(this.#largestUnanswered, size(frame));
+    this.#sendFrame?.(frame);
   }
 
-  #check(frame: Frame): Frame {
-    if (this.isTooLarge(frame)) throw tooLarge(this.#largest);
+  #checkSize(frame: Frame): Frame {
+    if (this.isTooLarge(frame)) throw tooLargeError(this.#maxMessage);
     return frame;
   }
 
@@ -236,14 +236,14 @@ export class Outbox {
    * tokens.
    */
   begin(send: (frame: Frame) => void): void {
-    this.#send = send;
-    this.#told = 0;
+    this.#sendFrame = send;
+    this.#largestUnanswered = 0;
     this.flush();
   }
 
   /** Allows all requests on the current connection. */
   open(): void {
-    this.#isOpen = true;
+    this.#isRestored = true;
     this.flush();
   }
 
@@ -253,16 +253,16 @@ export class Outbox {
    */
   early(): () => void {
     const token = {};
-    this.#early.add(token);
-    return () => void this.#early.delete(token);
+    this.#tokenRequests.add(token);
+    return () => void this.#tokenRequests.delete(token);
   }
 
   /** Stops sending. Resolves when all sent requests are answered. */
   pause(): Promise<void> {
     this.#isPaused = true;
     return new Promise((resolve) => {
-      this.#idle = resolve;
-      this.#settled();
+      this.#allAnswered = resolve;
+      this.#notifyIfAllAnswered();
     });
   }
 
@@ -274,22 +274,22 @@ export class Outbox {
 
   /** Handles the loss or the replacement of the connection. */
   lost(): void {
-    this.#send = undefined;
-    this.#isOpen = this.#isPaused = false;
-    const again: Entry[] = [];
+    this.#sendFrame = undefined;
+    this.#isRestored = this.#isPaused = false;
+    const repeated: Entry[] = [];
     for (const entry of [...this.#sent.values()]) {
       entry.cancel();
-      if (entry.retry === "never" || entry.volatile) this.#fail(entry, unknown());
-      else again.push(entry);
+      if (entry.retry === "never" || entry.volatile) this.#failEntry(entry, outcomeUnknown());
+      else repeated.push(entry);
     }
     this.#sent.clear();
-    for (const entry of this.#waiting) if (entry.volatile) this.#fail(entry, unconnected());
-    this.#waiting = new Set([...again, ...this.#waiting]);
-    for (const entry of again) {
+    for (const entry of this.#waiting) if (entry.volatile) this.#failEntry(entry, notConnected());
+    this.#waiting = new Set([...repeated, ...this.#waiting]);
+    for (const entry of repeated) {
       entry.isRepeated = true;
-      this.#expire(entry);
+      this.#scheduleExpiry(entry);
     }
-    this.#settled();
+    this.#notifyIfAllAnswered();
   }
 
   /**
@@ -300,21 +300,21 @@ export class Outbox {
     for (const entry of [...this.#waiting, ...this.#sent.values()]) {
       if (entry.retry !== "keyed" || entry.sentAt === undefined || isRemembered(entry.channel)) continue;
       if (this.#sent.has(entry.id)) entry.retry = "never";
-      else this.#fail(entry, unknown());
+      else this.#failEntry(entry, outcomeUnknown());
     }
   }
 
   /** Fails the waiting requests up to this number, because another user has signed in. */
   leave(last: number): void {
-    for (const entry of this.#waiting) if (entry.id <= last) this.#fail(entry, unsent(entry));
+    for (const entry of this.#waiting) if (entry.id <= last) this.#failEntry(entry, unsentError(entry));
   }
 
   /** Handles an `ack`, `pong` or `error`. Returns false if no request waits for it. */
   answer(message: ServerMessage): boolean {
     const entry = this.#sent.get(message["id"]);
     if (!entry) return false;
-    this.#remove(entry);
-    if (message.type === "error") entry.reject(refusal(entry, new ServerError(message as unknown as ErrorMessage)));
+    this.#removeEntry(entry);
+    if (message.type === "error") entry.reject(refusalOf(entry, new ServerError(message as unknown as ErrorMessage)));
     else {
       const { take = (data: unknown) => data } = entry;
       try {
@@ -328,15 +328,15 @@ export class Outbox {
 
   /** Fails all requests, and refuses new ones. */
   close(closed: HauynaError): void {
-    this.#send = undefined;
+    this.#sendFrame = undefined;
     this.closed = closed;
-    for (const entry of [...this.#sent.values(), ...this.#waiting]) this.#fail(entry, unsent(entry, closed));
+    for (const entry of [...this.#sent.values(), ...this.#waiting]) this.#failEntry(entry, unsentError(entry, closed));
   }
 
-  #entry(asked: Asked, resolve: (data: unknown) => void, reject: (error: unknown) => void): Entry {
+  #createEntry(asked: Asked, resolve: (data: unknown) => void, reject: (error: unknown) => void): Entry {
     const id = ++this.number;
     const frame = this.#encode({ ...asked.message, id });
-    const until = this.#environment.now() + amount(asked.ttl ?? this.#ttl, this.#window);
+    const until = this.#environment.now() + amount(asked.ttl ?? this.#ttl, this.#sessionWindow);
     return { ...asked, id, frame, until, sentAt: undefined, cancel: () => {}, resolve, reject };
   }
 
@@ -351,61 +351,61 @@ export class Outbox {
   /** Sends the waiting requests that may be sent now. */
   flush(): void {
     for (const entry of this.#waiting) {
-      if (!this.#send || this.#isPaused) return;
-      if (!(this.#isOpen || entry.isEarly) || entry.isHeld?.()) continue;
+      if (!this.#sendFrame || this.#isPaused) return;
+      if (!(this.#isRestored || entry.isEarly) || entry.isHeld?.()) continue;
       const now = this.#environment.now();
-      const isLate = now > entry.until || (entry.retry === "keyed" && now - (entry.sentAt ?? now) > REMEMBERED);
-      if (isLate) this.#fail(entry, unsent(entry));
-      else if (this.isTooLarge(entry.frame)) this.#fail(entry, refusal(entry, tooLarge(this.#largest)));
+      const isLate = now > entry.until || (entry.retry === "keyed" && now - (entry.sentAt ?? now) > KEY_MEMORY);
+      if (isLate) this.#failEntry(entry, unsentError(entry));
+      else if (this.isTooLarge(entry.frame)) this.#failEntry(entry, refusalOf(entry, tooLargeError(this.#maxMessage)));
       else {
         this.#waiting.delete(entry);
         entry.cancel();
-        this.#deliver(entry, this.#send);
+        this.#sendEntry(entry, this.#sendFrame);
       }
     }
   }
 
-  #deliver(entry: Entry, send: (frame: Frame) => void): void {
+  #sendEntry(entry: Entry, send: (frame: Frame) => void): void {
     this.#sent.set(entry.id, entry);
     entry.sentAt ??= this.#environment.now();
-    const late = () => this.#fail(entry, new HauynaError("timeout", "no answer in time"));
-    entry.cancel = this.#environment.after(amount(entry.timeout, this.#timeout), late);
+    const timedOut = () => this.#failEntry(entry, new HauynaError("timeout", "no answer in time"));
+    entry.cancel = this.#environment.after(amount(entry.timeout, this.#timeout), timedOut);
     send(entry.frame);
   }
 
-  #expire(entry: Entry): void {
-    const left = Math.max(0, entry.until - this.#environment.now());
-    if (left === Infinity) return;
-    entry.cancel = this.#environment.after(left, () => this.#fail(entry, unsent(entry)));
+  #scheduleExpiry(entry: Entry): void {
+    const remaining = Math.max(0, entry.until - this.#environment.now());
+    if (remaining === Infinity) return;
+    entry.cancel = this.#environment.after(remaining, () => this.#failEntry(entry, unsentError(entry)));
   }
 
-  #fail(entry: Entry, error: unknown): void {
-    this.#remove(entry);
+  #failEntry(entry: Entry, error: unknown): void {
+    this.#removeEntry(entry);
     if (this.isQuiet && entry.answer) quiet(entry.answer);
     entry.reject(error);
   }
 
-  #remove(entry: Entry): void {
+  #removeEntry(entry: Entry): void {
     entry.cancel();
     entry.unlisten?.();
     this.#bytes -= entry.frame.length;
     this.#sent.delete(entry.id);
     this.#waiting.delete(entry);
-    this.#settled();
+    this.#notifyIfAllAnswered();
   }
 
-  #settled(): void {
-    if (this.#sent.size === 0) this.#idle();
+  #notifyIfAllAnswered(): void {
+    if (this.#sent.size === 0) this.#allAnswered();
   }
 }
 
 /** Returns the error of a request that needs a connection while there is none. */
-export function unconnected(): HauynaError {
+export function notConnected(): HauynaError {
   return new HauynaError("not_connected", "there is no connection");
 }
 
 /** Returns the error of a message that exceeds the server's maximum size. */
-function tooLarge(limit?: number): ServerError {
+function tooLargeError(limit?: number): ServerError {
   const details = { ...(limit && { limit }) };
   return new ServerError({ error_type: "payload_too_large", message: "the message is too large", temporary: false, details });
 }
@@ -413,24 +413,24 @@ function tooLarge(limit?: number): ServerError {
 /**
  * Returns the error of a request that will not be sent: `error` if it never was, otherwise `outcome_unknown`.
  */
-function unsent({ sentAt }: Entry, error = new HauynaError("expired", "not sent in time")): HauynaError {
-  return sentAt === undefined ? error : unknown();
+function unsentError({ sentAt }: Entry, error = new HauynaError("expired", "not sent in time")): HauynaError {
+  return sentAt === undefined ? error : outcomeUnknown();
 }
 
 /**
  * Returns the error of a refused request. If it was sent before, the refusal does not tell the outcome of the
  * first time.
  */
-function refusal({ isRepeated, retry }: Entry, refused: ServerError): HauynaError {
-  return isRepeated && retry !== "always" ? unknown(refused) : refused;
+function refusalOf({ isRepeated, retry }: Entry, refused: ServerError): HauynaError {
+  return isRepeated && retry !== "always" ? outcomeUnknown(refused) : refused;
 }
 
-function unknown(cause?: ServerError): HauynaError {
+function outcomeUnknown(cause?: ServerError): HauynaError {
   return new HauynaError("outcome_unknown", "lost before the answer", { cause });
 }
 
 /** Milliseconds that a request may wait before the first session, and the minimum afterwards. */
-const WINDOW = 120_000;
-const SHORTEST = 30_000;
+const DEFAULT_WINDOW = 120_000;
+const MIN_WINDOW = 30_000;
 /** Milliseconds. Servers remember keys for five minutes; the difference allows for inexact clocks. */
-const REMEMBERED = 4.5 * 60_000;
+const KEY_MEMORY = 4.5 * 60_000;

@@ -92,7 +92,7 @@ export class Roster implements Presence {
    * The events that were not emitted yet. They are collected, so that a listener sees all parts of one
    * change.
    */
-  #news: [keyof PresenceEvents, unknown][] = [];
+  #pendingEvents: [keyof PresenceEvents, unknown][] = [];
   /** The map that was returned since the last change. */
   #snapshot: ReadonlyMap<string, Member> | undefined;
   count = 0;
@@ -101,7 +101,7 @@ export class Roster implements Presence {
   readonly #host: RosterHost;
   #offset = 0;
   /** The changes that arrive during the request of the list. */
-  #kept: ServerMessage[] | undefined;
+  #heldChanges: ServerMessage[] | undefined;
 
   constructor(listeners: Listeners, host: RosterHost) {
     bindMembers(this);
@@ -125,22 +125,22 @@ export class Roster implements Presence {
   receive(message: ServerMessage): void {
     switch (message.type) {
       case "presence_state":
-        this.#kept = undefined;
-        return this.#replace(read(message as unknown as Page));
+        this.#heldChanges = undefined;
+        return this.#replaceList(readList(message as unknown as Page));
       case "occupancy":
         this.clear(message["count"] as number);
-        return this.#tell();
+        return this.#emitEvents();
     }
     if (!this.isListed) return;
-    if (this.#kept) this.#keep(message, this.#kept);
-    else this.#apply(message);
+    if (this.#heldChanges) this.#holdChange(message, this.#heldChanges);
+    else this.#applyChange(message);
   }
 
   /** Forgets the members except for their number, without an event. */
   clear(count = 0): void {
-    this.#kept = undefined;
+    this.#heldChanges = undefined;
     this.#users = new Map();
-    this.#news = [];
+    this.#pendingEvents = [];
     this.#snapshot = undefined;
     this.isListed = false;
     this.count = count;
@@ -148,98 +148,98 @@ export class Roster implements Presence {
 
   /** Requests the list again, because a change may be missing. */
   async refresh(): Promise<void> {
-    if (!this.isListed || this.#kept) return;
-    const kept: ServerMessage[] = [];
-    this.#kept = kept;
-    const pages = await this.#pages(kept).catch(() => undefined);
+    if (!this.isListed || this.#heldChanges) return;
+    const held: ServerMessage[] = [];
+    this.#heldChanges = held;
+    const pages = await this.#requestPages(held).catch(() => undefined);
     // The server has sent a newer list meanwhile.
-    if (this.#kept !== kept) return;
-    this.#kept = undefined;
+    if (this.#heldChanges !== held) return;
+    this.#heldChanges = undefined;
     try {
-      if (pages) this.#replace(pages);
-      for (const message of kept) this.#apply(message);
+      if (pages) this.#replaceList(pages);
+      for (const message of held) this.#applyChange(message);
     } catch {
       // The message violates PROTOCOL.md. The number of the next change reveals what is missing.
     }
   }
 
-  async #pages(kept: ServerMessage[]): Promise<List> {
+  async #requestPages(held: ServerMessage[]): Promise<List> {
     const first = (await this.#host.ask(undefined)) as Page;
-    const users = read(first).users;
+    const users = readList(first).users;
     let { next } = first;
     // A page without a new user is the last one, even if it names another.
-    for (let before = 0; next !== undefined && users.size > before && this.#kept === kept; ) {
-      before = users.size;
+    for (let previousSize = 0; next !== undefined && users.size > previousSize && this.#heldChanges === held; ) {
+      previousSize = users.size;
       const page = (await this.#host.ask(next)) as Page;
-      for (const [user, one] of read(page).users) users.set(user, one);
+      for (const [user, member] of readList(page).users) users.set(user, member);
       next = page.next;
     }
     // The held messages contain the changes between the pages, as the number of the first page tells.
     return { ...first, users };
   }
 
-  #keep(message: ServerMessage, kept: ServerMessage[]): void {
-    if (kept.length < KEPT) kept.push(message);
-    else this.#kept = undefined; // the answer will be too old, and the next skipped number starts another request
+  #holdChange(message: ServerMessage, held: ServerMessage[]): void {
+    if (held.length < MAX_HELD) held.push(message);
+    else this.#heldChanges = undefined; // the answer will be too old, and the next skipped number starts another request
   }
 
-  #apply(message: ServerMessage): void {
+  #applyChange(message: ServerMessage): void {
     const offset = message["offset"] as number;
     if (!this.isListed || offset <= this.#offset) return;
-    if (message.type === "presence_diff") this.#diff(message as unknown as Diff);
+    if (message.type === "presence_diff") this.#applyDiff(message as unknown as Diff);
     else if (offset > this.#offset + 1) return void this.refresh();
-    else this.#change(message as unknown as Change);
+    else this.#applyMemberChange(message as unknown as Change);
     this.#offset = offset;
-    this.#tell();
+    this.#emitEvents();
     if (this.#users.size !== this.count) void this.refresh();
   }
 
-  #change(change: Change): void {
+  #applyMemberChange(change: Change): void {
     const { event, user, status, metadata, connections } = change;
     const connection = change.connection && deviceOf(change.connection);
     const others = this.#users.get(user)?.devices?.filter((device) => device.connectionId !== connection?.connectionId) ?? [];
     const devices = others.concat(connection ?? []);
     // A change may leave out the connection that has left, and state only how many there are now.
     const known = devices.length === connections ? { devices } : others.length === connections ? { devices: others } : {};
-    if (event === "leave") this.#leave(user);
-    else this.#set({ user, status, metadata, connections, ...known });
+    if (event === "leave") this.#removeMember(user);
+    else this.#setMember({ user, status, metadata, connections, ...known });
     this.count = this.#users.size;
   }
 
-  #diff({ joins, updates, leaves, count }: Diff): void {
-    for (const user of leaves) this.#leave(user);
-    for (const [user, entry] of Object.entries({ ...joins, ...updates })) this.#set(present(user, entry));
+  #applyDiff({ joins, updates, leaves, count }: Diff): void {
+    for (const user of leaves) this.#removeMember(user);
+    for (const [user, entry] of Object.entries({ ...joins, ...updates })) this.#setMember(memberOf(user, entry));
     this.count = count;
   }
 
-  #replace({ users, count, offset }: List): void {
+  #replaceList({ users, count, offset }: List): void {
     this.#offset = offset;
     this.count = count;
     this.isListed = true;
     for (const user of [...this.#users.keys()]) {
-      if (!users.has(user)) this.#leave(user);
+      if (!users.has(user)) this.#removeMember(user);
     }
-    for (const present of users.values()) this.#set(present);
-    this.#tell();
+    for (const member of users.values()) this.#setMember(member);
+    this.#emitEvents();
   }
 
-  #set(now: Member): void {
-    const before = this.#users.get(now.user);
-    this.#users.set(now.user, now);
+  #setMember(member: Member): void {
+    const before = this.#users.get(member.user);
+    this.#users.set(member.user, member);
     this.#snapshot = undefined;
-    if (!before) this.#news.push(["join", now]);
-    else if (!isSame(before, now)) this.#news.push(["update", now]);
+    if (!before) this.#pendingEvents.push(["join", member]);
+    else if (!isSame(before, member)) this.#pendingEvents.push(["update", member]);
   }
 
-  #leave(user: string): void {
-    const gone = this.#users.get(user);
+  #removeMember(user: string): void {
+    const member = this.#users.get(user);
     this.#snapshot = undefined;
-    if (this.#users.delete(user)) this.#news.push(["leave", gone]);
+    if (this.#users.delete(user)) this.#pendingEvents.push(["leave", member]);
   }
 
-  #tell(): void {
+  #emitEvents(): void {
     const users = this.#users;
-    for (const [event, value] of [...this.#news.splice(0), ["change", this]]) {
+    for (const [event, value] of [...this.#pendingEvents.splice(0), ["change", this]]) {
       this.#listeners.emit(`presence ${event}`, value, () => users === this.#users);
     }
   }
@@ -263,11 +263,11 @@ interface Diff {
 }
 
 /** Reads a list, and throws before any change if it is invalid. */
-function read({ users, count, offset }: Page): List {
-  return { users: new Map(Object.entries(users).map(([user, entry]) => [user, present(user, entry)])), count, offset };
+function readList({ users, count, offset }: Page): List {
+  return { users: new Map(Object.entries(users).map(([user, entry]) => [user, memberOf(user, entry)])), count, offset };
 }
 
-function present(user: string, { status, metadata, connections }: Entry): Member {
+function memberOf(user: string, { status, metadata, connections }: Entry): Member {
   return { user, status, metadata, connections: connections.length, devices: connections.map(deviceOf) };
 }
 
@@ -281,4 +281,4 @@ function isSame(one: Member, other: Member): boolean {
 }
 
 /** The maximum number of changes that are held during the request of a list. */
-const KEPT = 10_000;
+const MAX_HELD = 10_000;

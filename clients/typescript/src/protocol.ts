@@ -74,10 +74,10 @@ export function typeOf({ type, channel, timestamp, event }: ServerMessage): stri
   // Publications return here before their type is compared, because this function is called several times for
   // each.
   if (channel !== undefined && timestamp !== undefined && !(event && type === "presence_change")) return undefined;
-  return channel === undefined || OF_CHANNELS.test(type) ? type : undefined;
+  return channel === undefined || CHANNEL_TYPES.test(type) ? type : undefined;
 }
 
-const OF_CHANNELS = /^((un)?subscribed|presence_(state|change|diff)|occupancy|gap|client_event)$/;
+const CHANNEL_TYPES = /^((un)?subscribed|presence_(state|change|diff)|occupancy|gap|client_event)$/;
 
 /**
  * The types of refusals. A client treats an unknown type by its `temporary` field, because types may be
@@ -123,8 +123,8 @@ export interface ChannelEvent {
 
 /** Whether a client reconnects after this close code. Only the range of the number matters. */
 export function shouldReconnect(code: number): boolean {
-  return code < 3000 ? !STAY_AWAY.includes(code) : code % 1000 < 500;
+  return code < 3000 ? !PERMANENT_CODES.includes(code) : code % 1000 < 500;
 }
 
 // The codes of RFC 6455, 7.4.1, that a further attempt would bring about again.
-const STAY_AWAY = [1000, 1002, 1003, 1007, 1008, 1010];
+const PERMANENT_CODES = [1000, 1002, 1003, 1007, 1008, 1010];

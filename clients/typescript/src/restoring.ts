@@ -4,17 +4,17 @@
 import { delayAfter } from "./backoff.js";
 import type { Environment } from "./environment.js";
 import { ServerError } from "./error.js";
-import { unconnected } from "./outbox.js";
+import { notConnected } from "./outbox.js";
 
 /** Lets a few requests run at a time, in the order of their arrival. */
 export class Gate {
   readonly #environment: Environment;
-  #free = AT_ONCE;
+  #freeSlots = MAX_RUNNING;
   readonly #waiting: (() => void)[] = [];
   /** Cancels the pause that the server has asked for. */
-  #pause: (() => void) | undefined;
+  #cancelPause: (() => void) | undefined;
   /** Increases with each loss of the connection. Requests of an earlier generation hold no slot. */
-  #turn = 0;
+  #generation = 0;
 
   constructor(environment: Environment) {
     this.#environment = environment;
@@ -22,21 +22,21 @@ export class Gate {
 
   /** Runs `ask` when a slot is free. Fails if the connection is lost before. */
   pass<T>(ask: () => Promise<T>): Promise<T> {
-    const turn = this.#turn;
+    const generation = this.#generation;
     return new Promise((resolve, reject) => {
       this.#waiting.push(async () => {
-        if (turn !== this.#turn) return reject(unconnected());
+        if (generation !== this.#generation) return reject(notConnected());
         try {
           resolve(await ask());
         } catch (error) {
-          if (turn === this.#turn && error instanceof ServerError && error.retryAfter) this.#wait(delayAfter(error));
+          if (generation === this.#generation && error instanceof ServerError && error.retryAfter) this.#pauseFor(delayAfter(error));
           reject(error);
         }
-        if (turn !== this.#turn) return;
-        this.#free++;
-        this.#next();
+        if (generation !== this.#generation) return;
+        this.#freeSlots++;
+        this.#runNext();
       });
-      this.#next();
+      this.#runNext();
     });
   }
 
@@ -53,28 +53,28 @@ export class Gate {
 
   /** Frees all slots, because the connection is lost. */
   reset(): void {
-    this.#turn++;
-    this.#free = AT_ONCE;
-    this.#pause?.();
-    this.#pause = undefined;
+    this.#generation++;
+    this.#freeSlots = MAX_RUNNING;
+    this.#cancelPause?.();
+    this.#cancelPause = undefined;
     for (const run of this.#waiting.splice(0)) run();
   }
 
-  #next(): void {
-    while (this.#free > 0 && !this.#pause && this.#waiting.length > 0) {
-      this.#free--;
+  #runNext(): void {
+    while (this.#freeSlots > 0 && !this.#cancelPause && this.#waiting.length > 0) {
+      this.#freeSlots--;
       this.#waiting.shift()?.();
     }
   }
 
-  #wait(delay: number): void {
-    this.#pause?.();
-    this.#pause = this.#environment.after(delay, () => {
-      this.#pause = undefined;
-      this.#next();
+  #pauseFor(delay: number): void {
+    this.#cancelPause?.();
+    this.#cancelPause = this.#environment.after(delay, () => {
+      this.#cancelPause = undefined;
+      this.#runNext();
     });
   }
 }
 
 /** The maximum number of requests that are under way. */
-const AT_ONCE = 16;
+const MAX_RUNNING = 16;

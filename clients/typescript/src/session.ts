@@ -22,8 +22,8 @@ export class Session {
   /** The channels with a subscription, a position or a listener. */
   readonly #channels = new Map<string, Subscription>();
   /** The channels to which only the application may hold a reference. */
-  readonly #idle = new Map<string, Pick<WeakRef<Subscription>, "deref">>();
-  readonly #gone = globalThis.FinalizationRegistry && new FinalizationRegistry((name: string) => this.#forget(name));
+  readonly #released = new Map<string, Pick<WeakRef<Subscription>, "deref">>();
+  readonly #registry = globalThis.FinalizationRegistry && new FinalizationRegistry((name: string) => this.#forgetCollected(name));
   /** The interface that all channels share. */
   readonly #channelHost: ChannelHost;
   #token: string | undefined;
@@ -31,11 +31,11 @@ export class Session {
    * The positions that the client sent with the token, from which the server replays when it resumes the
    * session.
    */
-  #named: ReadonlyMap<string, Position | undefined> = new Map();
+  #sentPositions: ReadonlyMap<string, Position | undefined> = new Map();
   /** Increases with each connection. Callbacks of an earlier generation do nothing. */
-  #turn = 0;
+  #generation = 0;
   /** Cancels the timeout for the subscriptions that this connection restores. */
-  #interrupt = () => {};
+  #cancelTimeout = () => {};
 
   constructor(host: SessionHost, outbox: Outbox) {
     this.#host = host;
@@ -45,16 +45,16 @@ export class Session {
       outbox,
       gate: new Gate(host.environment),
       reads: new Gate(host.environment),
-      keep: (channel, isKept) => this.#keep(channel, isKept),
+      keep: (channel, isKept) => this.#setKept(channel, isKept),
     };
   }
 
   channel(name: string): Subscription {
-    let found = this.#channels.get(name) ?? this.#idle.get(name)?.deref();
+    let found = this.#channels.get(name) ?? this.#released.get(name)?.deref();
     if (!found) {
       found = new Subscription(name, this.#channelHost);
-      this.#keep(found, false);
-      this.#gone?.register(found, name);
+      this.#setKept(found, false);
+      this.#registry?.register(found, name);
     }
     return found;
   }
@@ -65,7 +65,7 @@ export class Session {
     const positions = [...this.#channels.values()]
       .filter(({ position, state }) => position && state.name !== "unsubscribed")
       .map(({ name, position }) => [name, position] as const);
-    this.#named = new Map(positions);
+    this.#sentPositions = new Map(positions);
     return { token: this.#token, message: { type: "resume", positions: Object.fromEntries(positions) } };
   }
 
@@ -78,7 +78,7 @@ export class Session {
 
   /** Starts the session of a new connection. */
   take(session: SessionMessage): void {
-    const turn = ++this.#turn;
+    const generation = ++this.#generation;
     this.#token = session.resume?.token;
     this.#outbox.begin(this.#host.send);
     // A new session knows nothing about earlier publications. Only the recovery of a channel can prove
@@ -88,30 +88,30 @@ export class Session {
       for (const channel of this.#channels.values()) channel.isUnjudged = true;
     }
     for (const channel of this.#channels.values()) channel.isThere = false;
-    const there = new Set<string>();
+    const confirmed = new Set<string>();
     for (const entry of session.subscriptions ?? []) {
-      there.add(entry.channel);
-      this.#established(entry, this.#named.get(entry.channel));
+      confirmed.add(entry.channel);
+      this.#startSubscription(entry, this.#sentPositions.get(entry.channel));
       // A listener may have ended this connection.
-      if (turn !== this.#turn) return;
+      if (generation !== this.#generation) return;
     }
     const restored: Promise<void>[] = [];
     for (const channel of this.#channels.values()) {
-      if (there.has(channel.name)) continue;
+      if (confirmed.has(channel.name)) continue;
       channel.isGivenUp = false;
       if (channel.isWanted) restored.push(channel.restore());
       // The server's application had created the subscription, and has not created it again.
       else channel.end();
-      if (turn !== this.#turn) return;
+      if (generation !== this.#generation) return;
     }
     if (session.resumed === true || restored.length === 0) return this.#outbox.open();
-    const goOn = () => {
-      if (turn !== this.#turn) return;
-      this.#interrupt();
+    const sendAll = () => {
+      if (generation !== this.#generation) return;
+      this.#cancelTimeout();
       this.#outbox.open();
     };
-    this.#interrupt = this.#host.environment.after(RESTORE_TIMEOUT, goOn);
-    void Promise.all(restored).then(goOn);
+    this.#cancelTimeout = this.#host.environment.after(RESTORE_TIMEOUT, sendAll);
+    void Promise.all(restored).then(sendAll);
   }
 
   /**
@@ -125,8 +125,8 @@ export class Session {
 
   /** Handles the loss of the connection. */
   lost(): void {
-    this.#turn++;
-    this.#interrupt();
+    this.#generation++;
+    this.#cancelTimeout();
     this.#outbox.lost();
     this.#channelHost.gate.reset();
     this.#channelHost.reads.reset();
@@ -151,7 +151,7 @@ export class Session {
       // A message about an earlier subscription, which continues or is about to end, does not answer the
       // pending request.
       const isEarlier = channel && (entry.recovered != null || channel.endings > 0);
-      if (!isEarlier || channel.state.name !== "subscribing") this.#established(entry);
+      if (!isEarlier || channel.state.name !== "subscribing") this.#startSubscription(entry);
       else channel.isThere = true;
       return true;
     }
@@ -161,23 +161,23 @@ export class Session {
     return channel !== undefined;
   }
 
-  #keep(channel: Subscription, isKept: boolean): void {
+  #setKept(channel: Subscription, isKept: boolean): void {
     const { name } = channel;
     if (isKept) {
       this.#channels.set(name, channel);
-      this.#idle.delete(name);
-    } else if (this.#idle.get(name)?.deref() !== channel) {
+      this.#released.delete(name);
+    } else if (this.#released.get(name)?.deref() !== channel) {
       this.#channels.delete(name);
-      this.#idle.set(name, globalThis.WeakRef ? new WeakRef(channel) : { deref: () => channel });
+      this.#released.set(name, globalThis.WeakRef ? new WeakRef(channel) : { deref: () => channel });
     }
   }
 
   /** Removes a channel that was garbage-collected, unless another channel has the name by now. */
-  #forget(name: string): void {
-    if (!this.#idle.get(name)?.deref()) this.#idle.delete(name);
+  #forgetCollected(name: string): void {
+    if (!this.#released.get(name)?.deref()) this.#released.delete(name);
   }
 
-  #established(entry: SubscriptionEntry, named?: Position): void {
+  #startSubscription(entry: SubscriptionEntry, named?: Position): void {
     const channel = this.channel(entry.channel);
     channel.isThere = true;
     if (channel.isGivenUp) void channel.giveUp();

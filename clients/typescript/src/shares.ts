@@ -6,14 +6,14 @@ import { HauynaError, ServerError, deferred, quiet } from "./error.js";
 import type { Position } from "./protocol.js";
 import { type AbortSignalLike, onAbort } from "./standard.js";
 
-/** The position of a subscription. */
-type Standing = Pick<Subscribed, "position" | "recoverable">;
+/** The fields with which the server confirms a subscription. */
+type Confirmation = Pick<Subscribed, "position" | "recoverable">;
 
 interface Share {
   /** Whether the subscription was confirmed since the share began. */
   isThere: boolean;
   /** Settles the promise of `subscribe`. Later calls have no effect. */
-  readonly resolve: (standing: Standing) => void;
+  readonly resolve: (confirmation: Confirmation) => void;
   readonly reject: (error: unknown) => void;
   /** Removes the listener of the signal. */
   readonly unlisten: () => void;
@@ -21,58 +21,61 @@ interface Share {
 
 /** The shares of one subscription. */
 export class Shares {
-  readonly #all = new Set<Share>();
+  readonly #shares = new Set<Share>();
   /** Called when the last share has ended. */
-  readonly #ended: () => Promise<void>;
+  readonly #onLastEnded: () => Promise<void>;
 
   constructor(ended: () => Promise<void>) {
-    this.#ended = ended;
+    this.#onLastEnded = ended;
   }
 
   /** Adds a share. The promise settles with the subscription, or when the share ends before. */
   add(signal?: AbortSignalLike): Promise<Subscribed> {
-    const { promise: answer, resolve, reject } = deferred<Subscribed>();
+    const { promise: subscribed, resolve, reject } = deferred<Subscribed>();
     const unsubscribe = async (reason?: unknown) => {
-      if (this.#end(share, reason ?? new HauynaError("unsubscribed", "unsubscribed")) && this.#all.size === 0) await this.#ended();
+      if (
+        this.#endShare(share, reason ?? new HauynaError("unsubscribed", "unsubscribed")) &&
+        this.#shares.size === 0
+      ) await this.#onLastEnded();
     };
     const share: Share = {
       isThere: false,
-      resolve: (standing) => {
+      resolve: (confirmation) => {
         share.isThere = true;
-        resolve({ ...standing, unsubscribe: () => unsubscribe() });
+        resolve({ ...confirmation, unsubscribe: () => unsubscribe() });
       },
       reject: (error) => {
         // The application itself causes all other errors, or learns of them from the state of the client.
-        if (!(error instanceof ServerError)) quiet(answer);
+        if (!(error instanceof ServerError)) quiet(subscribed);
         reject(error);
       },
       unlisten: onAbort(signal, () => void unsubscribe(signal?.reason)),
     };
-    this.#all.add(share);
-    return answer;
+    this.#shares.add(share);
+    return subscribed;
   }
 
   /** Confirms all shares. */
   settle(position: Position | undefined): void {
-    for (const share of [...this.#all]) share.resolve({ position, recoverable: position !== undefined });
+    for (const share of [...this.#shares]) share.resolve({ position, recoverable: position !== undefined });
   }
 
   /** Ends the unconfirmed shares. Returns true if there is no other. */
   refuse(error: HauynaError): boolean {
-    const waiting = [...this.#all].filter(({ isThere }) => !isThere);
-    for (const share of waiting) this.#end(share, error);
-    return waiting.length > 0 && this.#all.size === 0;
+    const waiting = [...this.#shares].filter(({ isThere }) => !isThere);
+    for (const share of waiting) this.#endShare(share, error);
+    return waiting.length > 0 && this.#shares.size === 0;
   }
 
   /** Ends all shares, because the subscription has ended. */
   clear(error: HauynaError): void {
-    for (const share of [...this.#all]) this.#end(share, error);
+    for (const share of [...this.#shares]) this.#endShare(share, error);
   }
 
   /** Ends a share. Returns false if it had ended before. */
-  #end(share: Share, error: unknown): boolean {
+  #endShare(share: Share, error: unknown): boolean {
     share.unlisten();
     share.reject(error);
-    return this.#all.delete(share);
+    return this.#shares.delete(share);
   }
 }

@@ -56,7 +56,7 @@ export class Socket {
   readonly #codec: Codec;
   readonly #events: SocketEvents;
   readonly #log: MessageLog | undefined;
-  #ended = false;
+  #hasEnded = false;
 
   constructor(attempt: Attempt, events: SocketEvents) {
     const { codec, bearer, resume } = attempt;
@@ -72,33 +72,33 @@ export class Socket {
     let isOpen = false;
     socket.onopen = () => {
       isOpen = true;
-      if (!this.#ended) events.open();
+      if (!this.#hasEnded) events.open();
     };
-    socket.onmessage = (event: { data: unknown }) => this.#ended || this.#read(event.data);
-    socket.onclose = (event: { code: number; reason: string; status?: number }) => this.#end(event.code, event.reason, event.status);
+    socket.onmessage = (event: { data: unknown }) => this.#hasEnded || this.#readFrame(event.data);
+    socket.onclose = (event: { code: number; reason: string; status?: number }) => this.#reportEnd(event.code, event.reason, event.status);
     // A `close` event follows, except in runtimes that leave it out before the connection is open.
     socket.onerror = (event: { message?: unknown }) => {
-      if (!isOpen) attempt.after(0, () => this.#end(ABNORMAL, typeof event?.message === "string" ? event.message : ""));
+      if (!isOpen) attempt.after(0, () => this.#reportEnd(ABNORMAL, typeof event?.message === "string" ? event.message : ""));
     };
   }
 
   send(frame: string | Uint8Array): void {
-    if (this.#ended) return;
+    if (this.#hasEnded) return;
     this.#log?.("sent", this.#codec.decode(typeof frame === "string" ? frame : frame.slice().buffer));
     this.#socket.send(frame as never);
   }
 
   /** Closes the socket, and reports its end at once, without waiting for the peer. */
   close(code: number, reason = ""): void {
-    if (this.#ended) return;
+    if (this.#hasEnded) return;
     this.abandon(code, reason);
     this.#events.closed(code, reason);
   }
 
   /** Closes the socket, and reports nothing more. */
   abandon(code: number, reason = ""): void {
-    if (this.#ended) return;
-    this.#ended = true;
+    if (this.#hasEnded) return;
+    this.#hasEnded = true;
     try {
       this.#socket.close(code, reason);
     } catch {
@@ -106,7 +106,7 @@ export class Socket {
     }
   }
 
-  #read(data: unknown): void {
+  #readFrame(data: unknown): void {
     try {
       const message = this.#codec.decode(data as string | ArrayBuffer);
       this.#log?.("received", message);
@@ -118,9 +118,9 @@ export class Socket {
     }
   }
 
-  #end(code: number, reason: string, status?: number): void {
-    if (this.#ended) return;
-    this.#ended = true;
+  #reportEnd(code: number, reason: string, status?: number): void {
+    if (this.#hasEnded) return;
+    this.#hasEnded = true;
     this.#events.closed(code, reason, status);
   }
 }

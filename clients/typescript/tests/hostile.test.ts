@@ -3,7 +3,7 @@
 
 import { afterEach, beforeEach, describe, expect, test, vi } from "vitest";
 import { type Codec, json, msgpack, defaultEnvironment } from "../src/index.js";
-import { delay } from "../src/backoff.js";
+import { delayBefore } from "../src/backoff.js";
 import { fixture } from "./fixtures.js";
 import { World, fate, settle } from "./world.js";
 
@@ -133,7 +133,7 @@ test("a list of presence that is none leaves the one that is known", async () =>
 
 test("terms that are no numbers do not make the client hurry", async () => {
   const nothing = {} as never;
-  expect(delay(nothing, 1, 0.5)).toBe(15_000);
+  expect(delayBefore(nothing, 1, 0.5)).toBe(15_000);
   const world = new World();
   await world.connected({}, { heartbeat: {}, retry: {} });
   const before = world.time;
