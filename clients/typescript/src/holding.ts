@@ -1,7 +1,19 @@
 // What a component keeps alive while it is mounted: the connection of a client, and a share of a channel's
 // subscription; and the stores of both states.
 
-import type { AnyChannel, AnyClient, AnyEvents, Channel, ChannelName, ChannelState, Client, Contract, Unsubscribe, State, SubscribeOptions } from "hauyna";
+import type {
+  AnyChannel,
+  AnyClient,
+  AnyEvents,
+  Channel,
+  ChannelName,
+  ChannelState,
+  Client,
+  Contract,
+  State,
+  SubscribeOptions,
+  Unsubscribe,
+} from "hauyna";
 import type { ChannelNamed } from "./named.js";
 import { FRAME, type Store, createStore, endAll, nothing } from "./store.js";
 import { onAbort } from "./standard.js";
@@ -11,17 +23,17 @@ import { onAbort } from "./standard.js";
  * is never closed.
  */
 export function holdConnection(client: AnyClient): Unsubscribe {
-  let held = connections.get(client);
-  if (!held) {
+  let connection = connectionsOf.get(client);
+  if (!connection) {
     const start = () => {
       if (client.state.name !== "closed") return nothing;
       client.connect().catch(nothing);
       return () => client.close();
     };
-    held = createStore(nothing, start, undefined, client.environment);
-    connections.set(client, held);
+    connection = createStore(nothing, start, undefined, client.environment);
+    connectionsOf.set(client, connection);
   }
-  return held.subscribe(nothing);
+  return connection.subscribe(nothing);
 }
 
 /**
@@ -29,14 +41,14 @@ export function holdConnection(client: AnyClient): Unsubscribe {
  * closed client then counts as `connecting` for one frame, so that no page starts with "not connected".
  */
 export function createConnectionState(client: AnyClient, isHeld = false): Store<State> {
-  let isAwaited = isHeld;
-  const get = () => (isAwaited && client.state.name === "closed" ? CONNECTING : client.state);
+  let isAboutToConnect = isHeld;
+  const get = () => (isAboutToConnect && client.state.name === "closed" ? CONNECTING : client.state);
   const start = (changed: () => void) => {
     const settle = () => {
-      isAwaited = false;
+      isAboutToConnect = false;
       changed();
     };
-    return endAll(client.onState(changed), isAwaited ? client.environment.after(FRAME, settle) : nothing);
+    return endAll(client.onState(changed), isAboutToConnect ? client.environment.after(FRAME, settle) : nothing);
   };
   return createStore(get, start, CONNECTING, client.environment);
 }
@@ -60,35 +72,37 @@ export function createChannel(client: AnyClient, name: string | null, options = 
   const channel = name === null ? null : client.channel(name);
   return createStore(
     () => channel,
-    () => (channel ? share(client, channel, options) : nothing),
+    () => (channel ? holdSubscription(client, channel, options) : nothing),
     channel,
     client.environment,
   );
 }
 
 /** Adds a share to a channel's subscription as soon as the client is not closed. */
-function share(client: AnyClient, channel: AnyChannel, options: () => SubscribeOptions | undefined): Unsubscribe {
-  const own = new AbortController();
-  let off = nothing;
+function holdSubscription(client: AnyClient, channel: AnyChannel, options: () => SubscribeOptions | undefined): Unsubscribe {
+  const controller = new AbortController();
+  let removeListener = nothing;
   // A closed client refuses new subscriptions. It keeps its confirmed ones, and ends those that wait for the
   // server.
-  const ask = () => {
-    off();
-    if (own.signal.aborted) return;
-    if (client.state.name === "closed") return void (off = client.onState(ask));
+  const subscribe = () => {
+    removeListener();
+    if (controller.signal.aborted) return;
+    if (client.state.name === "closed") return void (removeListener = client.onState(subscribe));
     const { signal, getToken, ...others } = options() ?? {};
-    const abort = () => own.abort(signal?.reason);
-    off = onAbort(signal, abort);
+    const abort = () => controller.abort(signal?.reason);
+    removeListener = onAbort(signal, abort);
     if (signal?.aborted) abort();
     // The latest `getToken` is used: the one of an earlier render may belong to a user who has signed out.
-    const newest = getToken && (() => (options()?.getToken ?? getToken)());
+    const getLatestToken = getToken && (() => (options()?.getToken ?? getToken)());
     // All other results appear in the channel's state.
-    channel.subscribe({ ...others, getToken: newest, signal: own.signal }).catch((error) => ENDED.test(error?.kind) && ask());
+    channel
+      .subscribe({ ...others, getToken: getLatestToken, signal: controller.signal })
+      .catch((error) => CLIENT_CLOSED.test(error?.kind) && subscribe());
   };
-  ask();
+  subscribe();
   return () => {
-    off();
-    own.abort();
+    removeListener();
+    controller.abort();
   };
 }
 
@@ -102,5 +116,5 @@ export function createChannelState(channel: AnyChannel | null): Store<ChannelSta
 const CONNECTING: State = { name: "connecting", attempt: 0 };
 const UNSUBSCRIBED: ChannelState = { name: "unsubscribed" };
 /** The kinds of error that a closed client causes. */
-const ENDED = /^(closed|gave_up)$/;
-const connections = /* @__PURE__ */ new WeakMap<AnyClient, Store<void>>();
+const CLIENT_CLOSED = /^(closed|gave_up)$/;
+const connectionsOf = /* @__PURE__ */ new WeakMap<AnyClient, Store<void>>();

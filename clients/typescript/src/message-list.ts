@@ -2,9 +2,21 @@
 // from the moment of `publish`. The list is ordered by epoch and offset, contains each message once, and is
 // bounded. A gap entry stands where messages may be missing.
 
-import type { AnyChannel, AnyClient, Channel, ChannelState, ContentOf, Gap, HauynaError, Unsubscribe, Position, Publication, State } from "hauyna";
+import type {
+  AnyChannel,
+  AnyClient,
+  Channel,
+  ChannelState,
+  ContentOf,
+  Gap,
+  HauynaError,
+  Position,
+  Publication,
+  State,
+  Unsubscribe,
+} from "hauyna";
 import { type Store, createStore, endAll, nothing } from "./store.js";
-import { Timeline } from "./timeline.js";
+import { OrderedEntries } from "./timeline.js";
 
 /** A message in the list. */
 export interface ListedMessage<Content> {
@@ -76,7 +88,7 @@ export interface MessagesOptions {
 
 type Message = ListedMessage<any>;
 type AnyPublication = Publication<any>;
-type Placed = Pick<Message, "content" | "user" | "timestamp" | "offset">;
+type SentFields = Pick<Message, "content" | "user" | "timestamp" | "offset">;
 
 /**
  * Creates the list of a channel's messages, which is updated while it has listeners. It does not subscribe to
@@ -87,7 +99,7 @@ export function createMessageList<C>(
   channel: Channel<C, any> | null,
   options: MessagesOptions = {},
 ): Store<MessagesState<ContentOf<C>>> & MessageActions<ContentOf<C>> {
-  const list = new List(client, channel, options);
+  const list = new MessageList(client, channel, options);
   return {
     ...createStore(
       () => list.state(),
@@ -103,40 +115,40 @@ export function createMessageList<C>(
 }
 
 /** The maximum number of pages that one call loads while no page contains a publication. */
-const PAGES = 20;
+const MAX_EMPTY_PAGES = 20;
 
-class List {
+class MessageList {
   readonly #client: AnyClient;
   readonly #channel: AnyChannel | null;
   readonly #pageSize: number;
   readonly #max: number;
-  #timeline = new Timeline();
+  #entries = new OrderedEntries();
   /** The maximum number of entries: `max`, and those that `loadOlder` has loaded. */
-  #room = 0;
+  #capacity = 0;
   /** This client's messages without an answer, and those that failed. They follow all others. */
   #unsent: Message[] = [];
   #state: MessagesState<any> | undefined;
   #isLoading: boolean;
   #error: HauynaError | undefined;
   /** The position before which the next older page ends, and whether there is one. */
-  #edge: Position | undefined;
+  #oldestLoaded: Position | undefined;
   #hasOlder = false;
-  #count = 0;
+  #keyCount = 0;
   /** Increases when pending answers become obsolete. Answers of an earlier generation are ignored. */
-  #turn = 0;
-  #tell = nothing;
+  #generation = 0;
+  #notify = nothing;
 
   constructor(client: AnyClient, channel: AnyChannel | null, { pageSize = 50, max = 500 }: MessagesOptions) {
     this.#client = client;
     this.#channel = channel;
     this.#pageSize = pageSize;
-    this.#max = this.#room = max;
+    this.#max = this.#capacity = max;
     this.#isLoading = channel !== null;
   }
 
   state(): MessagesState<any> {
     return (this.#state ??= {
-      messages: [...this.#timeline.rows.map((row) => row.entry), ...this.#unsent],
+      messages: [...this.#entries.rows.map((row) => row.entry), ...this.#unsent],
       hasOlder: this.#hasOlder,
       isLoading: this.#isLoading,
       error: this.#error,
@@ -146,45 +158,45 @@ class List {
   start(changed: () => void): Unsubscribe {
     const channel = this.#channel;
     if (!channel) return nothing;
-    this.#tell = changed;
-    const all = lists.get(channel) ?? new Set();
-    lists.set(channel, all.add(this));
+    this.#notify = changed;
+    const activeLists = activeListsOf.get(channel) ?? new Set();
+    activeListsOf.set(channel, activeLists.add(this));
     let isNew = true;
     let isFirst = true;
-    const follow = () => {
+    const followChannel = () => {
       const { name, error }: ChannelState = channel.state;
       if (name === "unsubscribed") {
         isNew = true;
-        this.#turn++;
+        this.#generation++;
         // After the subscription has ended, no page arrives.
-        this.#report(isFirst && !error, error);
+        this.#setStatus(isFirst && !error, error);
       } else if (name === "subscribed" && isNew) {
         isNew = isFirst = false;
-        this.#begin(channel);
+        this.#restart(channel);
       }
     };
     // After the client was closed permanently, no page arrives until it is connected again.
-    const attend = (state: State) => {
+    const followClient = (state: State) => {
       if (state.name !== "closed") {
-        if (isNew && this.#error && this.#error.kind !== "refused") this.#report(true);
-      } else if (this.#isLoading && state.code !== undefined) this.#report(false, state.error);
+        if (isNew && this.#error && this.#error.kind !== "refused") this.#setStatus(true);
+      } else if (this.#isLoading && state.code !== undefined) this.#setStatus(false, state.error);
     };
-    follow();
-    attend(this.#client.state);
-    const off = endAll(
-      this.#client.onState(attend),
-      channel.on("message", (message) => this.#arrive(message, channel)),
-      channel.onState(follow),
+    followChannel();
+    followClient(this.#client.state);
+    const removeListeners = endAll(
+      this.#client.onState(followClient),
+      channel.on("message", (message) => this.#receive(message, channel)),
+      channel.onState(followChannel),
       channel.onGap((gap) => {
-        const isSame = this.#timeline.mark(gap.to?.epoch, { kind: "gap", key: this.#key(), gap });
-        if (!isSame) this.#edge = undefined;
-        this.#load(channel);
+        const isContinued = this.#entries.addGap(gap.to?.epoch, { kind: "gap", key: this.#nextKey(), gap });
+        if (!isContinued) this.#oldestLoaded = undefined;
+        this.#loadPages(channel);
       }),
     );
     return () => {
-      off();
-      all.delete(this);
-      this.#tell = nothing;
+      removeListeners();
+      activeLists.delete(this);
+      this.#notify = nothing;
     };
   }
 
@@ -192,151 +204,157 @@ class List {
     if (!this.#channel) return false;
     const { user, environment } = this.#client;
     const timestamp = environment.now();
-    const own: Message = { kind: "message", key: unique(), status: "pending", content: snapshot(content), user, timestamp };
-    this.#unsent.push(own);
-    return this.#send(own, this.#channel);
+    const message: Message = { kind: "message", key: unique(), status: "pending", content: snapshot(content), user, timestamp };
+    this.#unsent.push(message);
+    return this.#publishUnsent(message, this.#channel);
   }
 
   async retry(key: string): Promise<boolean> {
-    const own = this.#unsent.find((one) => one.key === key && one.status === "failed");
-    if (!own || !this.#channel) return false;
-    this.#become({ ...own, status: "pending", error: undefined });
-    return this.#send(own, this.#channel);
+    const message = this.#unsent.find((one) => one.key === key && one.status === "failed");
+    if (!message || !this.#channel) return false;
+    this.#replaceUnsent({ ...message, status: "pending", error: undefined });
+    return this.#publishUnsent(message, this.#channel);
   }
 
   discard(key: string): void {
     this.#unsent = this.#unsent.filter((own) => own.key !== key || own.status === "pending");
-    this.#change();
+    this.#invalidate();
   }
 
   async loadOlder(): Promise<void> {
     const channel = this.#channel;
     if (!channel || channel.state.name === "unsubscribed" || this.#isLoading || !(this.#hasOlder || this.#error)) return;
     // The stream may have continued under another epoch.
-    await this.#load(channel, this.#edge && { ...this.#edge, epoch: channel.position?.epoch ?? this.#edge.epoch });
+    await this.#loadPages(
+      channel,
+      this.#oldestLoaded && { ...this.#oldestLoaded, epoch: channel.position?.epoch ?? this.#oldestLoaded.epoch },
+    );
   }
 
   /** Starts an empty list for a new subscription, which is not connected to the previous messages. */
-  #begin(channel: AnyChannel): void {
-    this.#timeline = new Timeline();
-    this.#room = this.#max;
-    this.#edge = undefined;
+  #restart(channel: AnyChannel): void {
+    this.#entries = new OrderedEntries();
+    this.#capacity = this.#max;
+    this.#oldestLoaded = undefined;
     this.#hasOlder = false;
-    void this.#load(channel);
+    void this.#loadPages(channel);
   }
 
-  #arrive(message: AnyPublication, channel: AnyChannel): void {
+  #receive(message: AnyPublication, channel: AnyChannel): void {
     const { content, user, offset } = message;
-    const isSame = (own: Message) => !UNDONE.test(own.error?.kind ?? "") && text(own.content) === text(content);
+    const isSame = (other: Message) =>
+      !NOT_PUBLISHED.test(other.error?.kind ?? "") && encodedText(other.content) === encodedText(content);
     // After a reconnect, this client's message may arrive before the answer to its publication.
-    const own = offset !== undefined && user === this.#client.user ? this.#take(isSame) : undefined;
-    this.#add(message, channel.position?.epoch, own?.key);
+    const ownMessage = offset !== undefined && user === this.#client.user ? this.#removeUnsent(isSame) : undefined;
+    this.#addSent(message, channel.position?.epoch, ownMessage?.key);
   }
 
   /**
    * Loads the page before this position, or the newest page. Continues with older pages while they contain no
    * publications.
    */
-  async #load(channel: AnyChannel, before?: Position): Promise<void> {
-    const turn = ++this.#turn;
+  async #loadPages(channel: AnyChannel, before?: Position): Promise<void> {
+    const generation = ++this.#generation;
     this.#error = undefined;
     // Without a position the channel has no history.
     this.#isLoading = channel.position !== undefined;
-    this.#change();
-    if (!this.#isLoading) return this.#trim();
+    this.#invalidate();
+    if (!this.#isLoading) return this.#dropOldest();
     try {
       const limit = this.#pageSize;
       // Loading the newest page again after a gap does not change where the oldest page ends.
-      const isOldest = before !== undefined || !this.#edge;
-      for (let pages = 0, isEmpty = true; isEmpty && pages < PAGES; pages++) {
+      const isOldest = before !== undefined || !this.#oldestLoaded;
+      for (let pages = 0, isEmpty = true; isEmpty && pages < MAX_EMPTY_PAGES; pages++) {
         const { messages, position, last, oldest } = await channel.history(before ? { before, limit } : { reverse: true, limit });
-        if (turn !== this.#turn) return;
+        if (generation !== this.#generation) return;
         const publications = messages.filter((message) => message.type === "message") as AnyPublication[];
-        for (const message of publications) this.#insert(message, position.epoch);
-        if (before) this.#room += publications.length;
+        for (const message of publications) this.#insertSent(message, position.epoch);
+        if (before) this.#capacity += publications.length;
         isEmpty = false;
         if (!isOldest) continue;
-        this.#edge = before = last;
+        this.#oldestLoaded = before = last;
         this.#hasOlder = last !== undefined && last.offset > oldest;
         isEmpty = publications.length === 0 && this.#hasOlder;
       }
-      this.#report(false);
-      this.#trim();
+      this.#setStatus(false);
+      this.#dropOldest();
     } catch (error) {
-      if (turn === this.#turn) this.#report(false, error as HauynaError);
+      if (generation === this.#generation) this.#setStatus(false, error as HauynaError);
     }
   }
 
-  #report(isLoading: boolean, error?: HauynaError): void {
+  #setStatus(isLoading: boolean, error?: HauynaError): void {
     this.#isLoading = isLoading;
     this.#error = error;
-    this.#change();
+    this.#invalidate();
   }
 
-  async #send(own: Message, channel: AnyChannel): Promise<boolean> {
-    this.#change();
+  async #publishUnsent(message: Message, channel: AnyChannel): Promise<boolean> {
+    this.#invalidate();
     try {
-      const position = await channel.publish(own.content, { key: own.key, echo: false });
+      const position = await channel.publish(message.content, { key: message.key, echo: false });
       // If the message has arrived already, it has this key, unless that was another message with the same
       // content.
-      const key = this.#take(({ key }) => key === own.key)?.key;
+      const key = this.#removeUnsent(({ key }) => key === message.key)?.key;
       // Before the first connection the user was unknown.
-      const sent = { ...own, user: this.#client.user ?? own.user, offset: position?.offset };
+      const sent = { ...message, user: this.#client.user ?? message.user, offset: position?.offset };
       // The server does not echo the message, so the page's other lists of the channel are updated here.
-      for (const list of new Set(lists.get(channel)).add(this)) list.#add(sent, position?.epoch, list === this ? key : own.key);
+      for (const list of new Set(activeListsOf.get(channel)).add(this)) {
+        list.#addSent(sent, position?.epoch, list === this ? key : message.key);
+      }
       return true;
     } catch (error) {
-      const isGone = !this.#unsent.some(({ key }) => key === own.key);
-      const failed: Message = { ...own, status: "failed", error: error as HauynaError };
+      const isGone = !this.#unsent.some(({ key }) => key === message.key);
+      const failed: Message = { ...message, status: "failed", error: error as HauynaError };
       // A message of another connection was taken for this one, and has its key.
-      if (isGone && UNDONE.test((error as HauynaError).kind)) this.#unsent.push({ ...failed, key: unique() });
-      this.#become(failed);
+      if (isGone && NOT_PUBLISHED.test((error as HauynaError).kind)) this.#unsent.push({ ...failed, key: unique() });
+      this.#replaceUnsent(failed);
       return false;
     }
   }
 
-  #add(message: Placed, epoch: string | undefined, key: string | undefined): void {
-    this.#insert(message, epoch, key);
-    this.#trim();
+  #addSent(message: SentFields, epoch: string | undefined, key: string | undefined): void {
+    this.#insertSent(message, epoch, key);
+    this.#dropOldest();
   }
 
-  #insert({ content, user, timestamp, offset }: Placed, epoch: string | undefined, key = this.#key()): void {
-    const order = this.#timeline.order(epoch, offset);
-    this.#timeline.insert(order, { kind: "message", key, status: "sent", content, user, timestamp, offset });
+  #insertSent({ content, user, timestamp, offset }: SentFields, epoch: string | undefined, key = this.#nextKey()): void {
+    const rank = this.#entries.rank(epoch, offset);
+    this.#entries.insert(rank, { kind: "message", key, status: "sent", content, user, timestamp, offset });
   }
 
   /** Removes the first matching message from those without an answer, and returns it. */
-  #take(is: (own: Message) => boolean): Message | undefined {
-    const at = this.#unsent.findIndex(is);
-    return at < 0 ? undefined : this.#unsent.splice(at, 1)[0];
+  #removeUnsent(isMatch: (message: Message) => boolean): Message | undefined {
+    const index = this.#unsent.findIndex(isMatch);
+    return index < 0 ? undefined : this.#unsent.splice(index, 1)[0];
   }
 
-  #become(own: Message): void {
-    this.#unsent = this.#unsent.map((other) => (other.key === own.key ? own : other));
-    this.#change();
+  #replaceUnsent(message: Message): void {
+    this.#unsent = this.#unsent.map((other) => (other.key === message.key ? message : other));
+    this.#invalidate();
   }
 
-  #trim(): void {
+  #dropOldest(): void {
     // Dropping entries during a page request would leave a hole behind that page.
-    const edge = this.#isLoading ? undefined : this.#timeline.trim(this.#room);
-    if (edge) {
-      this.#edge = edge;
+    const position = this.#isLoading ? undefined : this.#entries.trim(this.#capacity);
+    if (position) {
+      this.#oldestLoaded = position;
       this.#hasOlder = true;
     }
-    this.#change();
+    this.#invalidate();
   }
 
-  #key(): string {
-    return `${++this.#count}`;
+  #nextKey(): string {
+    return `${++this.#keyCount}`;
   }
 
-  #change(): void {
+  #invalidate(): void {
     this.#state = undefined;
-    this.#tell();
+    this.#notify();
   }
 }
 
-function text(content: unknown): string | undefined {
+function encodedText(content: unknown): string | undefined {
   try {
     return JSON.stringify(content);
   } catch {
@@ -361,9 +379,9 @@ function copy(content: unknown): unknown {
 }
 
 /** The active lists of each channel. */
-const lists = /* @__PURE__ */ new WeakMap<AnyChannel, Set<List>>();
+const activeListsOf = /* @__PURE__ */ new WeakMap<AnyChannel, Set<MessageList>>();
 /** The kinds of error after which the message was certainly not published. */
-const UNDONE = /^(refused|invalid|expired|not_connected|outbox_full|closed|gave_up)$/;
+const NOT_PUBLISHED = /^(refused|invalid|expired|not_connected|outbox_full|closed|gave_up)$/;
 
 /** Returns a key that no other client has. React Native has no `crypto`. */
 function unique(): string {

@@ -15,7 +15,7 @@ export interface PresenceState {
 
 /** Creates the store of a channel's members. It needs a subscription to the channel. */
 export function createPresence(channel: AnyChannel | null): Store<PresenceState> {
-  let state = NOBODY;
+  let state = NO_MEMBERS;
   let isStale = false;
   const get = () => {
     if (isStale && channel) {
@@ -27,14 +27,14 @@ export function createPresence(channel: AnyChannel | null): Store<PresenceState>
   };
   const start = (changed: () => void) => {
     if (!channel) return nothing;
-    const change = () => {
+    const markChanged = () => {
       isStale = true;
       changed();
     };
     isStale = true;
-    return endAll(channel.presence.on("change", change), channel.onState(change));
+    return endAll(channel.presence.on("change", markChanged), channel.onState(markChanged));
   };
-  return createStore(get, start, NOBODY, channel?.environment);
+  return createStore(get, start, NO_MEMBERS, channel?.environment);
 }
 
-const NOBODY: PresenceState = { users: new Map(), count: 0, isListed: false };
+const NO_MEMBERS: PresenceState = { users: new Map(), count: 0, isListed: false };

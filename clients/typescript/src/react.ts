@@ -145,8 +145,8 @@ export function useMessages<C>(
   options?: MessagesOptions,
 ): MessagesState<ContentOf<C>> & MessageActions<ContentOf<C>> {
   const client = useClient();
-  const make = () => createMessageList(client, channel, options);
-  return useBoth(useMemo(make, [client, channel]));
+  const create = () => createMessageList(client, channel, options);
+  return useStoreWithActions(useMemo(create, [client, channel]));
 }
 
 /** Returns a request to the application with its state. New options take effect when the name changes. */
@@ -155,7 +155,7 @@ export function useRequest<Data = object, Reply = unknown>(
   options?: RequestOptions,
 ): RequestState<Reply> & RequestActions<Data, Reply> {
   const client = useClient();
-  return useBoth(useMemo(() => createRequest<Data, Reply>(client, name as never, options), [client, name]));
+  return useStoreWithActions(useMemo(() => createRequest<Data, Reply>(client, name as never, options), [client, name]));
 }
 
 /**
@@ -164,7 +164,7 @@ export function useRequest<Data = object, Reply = unknown>(
  */
 export function useTyping<E>(channel: Channel<any, E> | null, ...options: TypingArguments<E>): TypingState & TypingActions {
   const client = useClient();
-  return useBoth(useMemo(() => createTyping(client, channel, ...options), [client, channel]));
+  return useStoreWithActions(useMemo(() => createTyping(client, channel, ...options), [client, channel]));
 }
 
 /** The hooks whose types depend on the contract. */
@@ -190,7 +190,7 @@ function useStore<T>({ subscribe, get, initial }: Store<T>): T {
 }
 
 /** Returns the value of a store together with its actions. */
-function useBoth<T extends object, A>(store: Store<T> & A): T & Omit<A, keyof Store<T>> {
+function useStoreWithActions<T extends object, A>(store: Store<T> & A): T & Omit<A, keyof Store<T>> {
   const state = useStore(store);
   return useMemo(() => ({ ...store, ...state }), [store, state]);
 }

@@ -37,29 +37,29 @@ export function createRequest<T extends Contract, Name extends RequestName<T>>(
 ): RequestStore<RequestData<T, Name>, RequestReply<T, Name>>;
 export function createRequest(client: AnyClient, name: string, options?: RequestOptions): RequestStore<object, unknown> {
   let state: RequestState<unknown> = { reply: undefined, error: undefined, isPending: false };
-  let turn = 0;
-  let tell = nothing;
-  const become = (part: Partial<RequestState<unknown>>) => {
+  let generation = 0;
+  let notify = nothing;
+  const setState = (part: Partial<RequestState<unknown>>) => {
     state = { ...state, error: undefined, isPending: false, ...part };
-    tell();
+    notify();
   };
   const start = (changed: () => void) => {
-    tell = changed;
+    notify = changed;
     return () => {
-      tell = nothing;
+      notify = nothing;
     };
   };
   return {
     ...createStore(() => state, start, state, client.environment),
     async request(data?) {
-      const own = ++turn;
-      become({ isPending: true });
+      const requestGeneration = ++generation;
+      setState({ isPending: true });
       try {
         const reply = await client.request(name as never, data as never, options);
-        if (own === turn) become({ reply });
+        if (requestGeneration === generation) setState({ reply });
         return reply;
       } catch (error) {
-        if (own === turn) become({ error: error as HauynaError });
+        if (requestGeneration === generation) setState({ error: error as HauynaError });
         return undefined;
       }
     },

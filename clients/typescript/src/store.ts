@@ -21,26 +21,31 @@ export type Clock = Pick<Environment, "after">;
  * work continues for a moment after the last listener, so that a component that is mounted again (StrictMode,
  * a route, a hot reload) finds it running.
  */
-export function createStore<T>(get: () => T, start: (changed: () => void) => Unsubscribe, initial: T = get(), clock: Clock = PROCESS): Store<T> {
+export function createStore<T>(
+  get: () => T,
+  start: (changed: () => void) => Unsubscribe,
+  initial: T = get(),
+  clock: Clock = PROCESS_CLOCK,
+): Store<T> {
   const listeners = new Set<() => void>();
   let stop: Unsubscribe | undefined;
-  let keep = nothing;
-  let isDue = false;
+  let cancelStop = nothing;
+  let isNotificationDue = false;
   const notify = () => {
-    isDue = false;
-    for (const listener of [...listeners]) if (listeners.has(listener)) safely(listener);
+    isNotificationDue = false;
+    for (const listener of [...listeners]) if (listeners.has(listener)) callSafely(listener);
   };
   const changed = () => {
-    if (!isDue) clock.after(FRAME, notify);
-    isDue = true;
+    if (!isNotificationDue) clock.after(FRAME, notify);
+    isNotificationDue = true;
   };
   return {
     get,
     initial,
     subscribe(listener) {
-      const own = () => listener();
-      listeners.add(own);
-      keep();
+      const entry = () => listener();
+      listeners.add(entry);
+      cancelStop();
       if (!stop) {
         // A callback of `start` may add another listener.
         let end = nothing;
@@ -48,8 +53,8 @@ export function createStore<T>(get: () => T, start: (changed: () => void) => Uns
         end = start(changed);
       }
       return () => {
-        if (!listeners.delete(own) || listeners.size > 0) return;
-        keep = clock.after(0, () => {
+        if (!listeners.delete(entry) || listeners.size > 0) return;
+        cancelStop = clock.after(0, () => {
           // A callback of `end` may add another listener.
           const end = stop;
           stop = undefined;
@@ -61,7 +66,7 @@ export function createStore<T>(get: () => T, start: (changed: () => void) => Uns
 }
 
 /** Calls a listener. If it throws, the other listeners are still called. */
-function safely(listener: () => void): void {
+function callSafely(listener: () => void): void {
   try {
     listener();
   } catch (error) {
@@ -72,14 +77,14 @@ function safely(listener: () => void): void {
 }
 
 /** Returns a function that calls all of these. */
-export function endAll(...offs: Unsubscribe[]): Unsubscribe {
-  return () => offs.forEach((off) => off());
+export function endAll(...removals: Unsubscribe[]): Unsubscribe {
+  return () => removals.forEach((remove) => remove());
 }
 
 /** Does nothing. */
 export const nothing = (): void => {};
 
-const PROCESS: Clock = {
+const PROCESS_CLOCK: Clock = {
   after(delay, run) {
     const timer = setTimeout(run, delay);
     return () => clearTimeout(timer);

@@ -92,8 +92,8 @@ export function useChannel<C extends object = AnyContent, E extends object = Any
 ): Reactive<Channel<C, E> | null> {
   const client = useClient();
   return reactive(
-    () => read(name),
-    (of) => createChannel<AnyContent>(client, of, () => read(options)),
+    () => readSource(name),
+    (value) => createChannel<AnyContent>(client, value, () => readSource(options)),
   ) as Reactive<any>;
 }
 
@@ -108,7 +108,7 @@ export function useEvent<C, Event extends (keyof C & string) | "message" | "chan
   type: Event,
   handler: (message: MessageOf<C, Event>) => void,
 ): void {
-  follow(channel, (room) => room.on(type, handler));
+  listenToChannel(channel, (room) => room.on(type, handler));
 }
 
 /**
@@ -120,7 +120,7 @@ export function useClientEvent<E, Type extends keyof E & string>(
   type: Type,
   handler?: (event: ClientEvent<Type, E[Type]>) => void,
 ): (...data: EventData<E[Type]>) => void {
-  if (handler) follow(channel, (room) => room.onEvent(type, handler));
+  if (handler) listenToChannel(channel, (room) => room.onEvent(type, handler));
   return (...data) => channelOf(channel)?.send(type, ...data);
 }
 
@@ -179,23 +179,23 @@ export function createBindings<T extends Contract>(): Bindings<T> {
   return { useClient, useChannel, useRequest } as unknown as Bindings<T>;
 }
 
-/** Returns the value of the store that `make` creates. If the source changes, another store is created. */
-function reactive<Source, T, S extends Store<T>>(source: () => Source, make: (of: Source) => S & Store<T>): Reactive<T> & { readonly store: S } {
-  let made: { of: Source; store: S & Store<T>; track: () => void } | undefined;
-  const find = () => {
-    const of = source();
-    if (!made || made.of !== of) {
-      const store = make(of);
-      made = { of, store, track: createSubscriber(store.subscribe) };
+/** Returns the value of the store that `create` returns. If the source changes, another store is created. */
+function reactive<Source, T, S extends Store<T>>(source: () => Source, create: (value: Source) => S & Store<T>): Reactive<T> & { readonly store: S } {
+  let latest: { of: Source; store: S & Store<T>; track: () => void } | undefined;
+  const current = () => {
+    const value = source();
+    if (!latest || latest.of !== value) {
+      const store = create(value);
+      latest = { of: value, store, track: createSubscriber(store.subscribe) };
     }
-    return made;
+    return latest;
   };
   const value = {
     get store() {
-      return find().store;
+      return current().store;
     },
     get current() {
-      const { store, track } = find();
+      const { store, track } = current();
       track();
       return typeof document === "undefined" ? store.initial : store.get();
     },
@@ -209,12 +209,12 @@ function withActions<T, S extends object, Name extends keyof S>(
   value: Reactive<T> & { readonly store: S },
   names: Name[],
 ): Reactive<T> & Pick<S, Name> {
-  const call = (name: Name) => [name, (...words: unknown[]) => (value.store[name] as (...words: unknown[]) => unknown)(...words)];
+  const call = (name: Name) => [name, (...args: unknown[]) => (value.store[name] as (...args: unknown[]) => unknown)(...args)];
   return Object.assign(value, Object.fromEntries(names.map(call))) as never;
 }
 
 /** Calls `listen` with the channel, and again with each other channel, until the component is unmounted. */
-function follow<C, E>(source: ChannelSource<C, E>, listen: (room: Channel<C, E>) => Unsubscribe): void {
+function listenToChannel<C, E>(source: ChannelSource<C, E>, listen: (room: Channel<C, E>) => Unsubscribe): void {
   onMount(() => {
     let off: Unsubscribe | undefined;
     const end = toStore(() => channelOf(source)).subscribe((room) => {
@@ -228,11 +228,11 @@ function follow<C, E>(source: ChannelSource<C, E>, listen: (room: Channel<C, E>)
   });
 }
 
-function read<T>(source: MaybeGetter<T>): T {
+function readSource<T>(source: MaybeGetter<T>): T {
   return typeof source === "function" ? (source as () => T)() : source;
 }
 
 function channelOf(source: ChannelSource): AnyChannel | null {
-  const channel = read(source);
+  const channel = readSource(source);
   return channel && "current" in channel ? channel.current : channel;
 }

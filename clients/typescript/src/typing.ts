@@ -48,7 +48,7 @@ export function createTyping<E>(
 ): Store<TypingState> & TypingActions {
   const { event = "typing", timeout = 5000 }: TypingOptions = given[0] ?? {};
   const { environment } = client;
-  const room: AnyChannel | null = channel;
+  const anyChannel: AnyChannel | null = channel;
   const timers = new Map<string, Unsubscribe>();
   let state: TypingState = { users: [] };
   /** Whether the last announcement was that this user types, and whether it was recent. */
@@ -56,23 +56,23 @@ export function createTyping<E>(
   let isFresh = false;
   let cancel = nothing;
   const start = (changed: () => void) => {
-    if (!room) return nothing;
-    const set = (user: string | undefined, isTyping: boolean) => {
+    if (!anyChannel) return nothing;
+    const setTyping = (user: string | undefined, isTyping: boolean) => {
       if (user === undefined || user === client.user || (!isTyping && !timers.has(user))) return;
       timers.get(user)?.();
-      if (isTyping) timers.set(user, environment.after(timeout, () => set(user, false)));
+      if (isTyping) timers.set(user, environment.after(timeout, () => setTyping(user, false)));
       else timers.delete(user);
       if (timers.size === state.users.length) return;
       state = { users: [...timers.keys()] };
       changed();
     };
-    const off = endAll(
-      room.onEvent(event, ({ user, data }) => set(user, data !== false)),
-      room.on("message", ({ user }) => set(user, false)),
-      room.presence.on("leave", ({ user }) => set(user, false)),
+    const removeListeners = endAll(
+      anyChannel.onEvent(event, ({ user, data }) => setTyping(user, data !== false)),
+      anyChannel.on("message", ({ user }) => setTyping(user, false)),
+      anyChannel.presence.on("leave", ({ user }) => setTyping(user, false)),
     );
     return () => {
-      off();
+      removeListeners();
       cancel();
       isTyping = isFresh = false;
       timers.forEach((stop) => stop());
@@ -80,20 +80,20 @@ export function createTyping<E>(
       state = { users: [] };
     };
   };
-  const tell = (now: boolean) => {
+  const announce = (isTypingNow: boolean) => {
     cancel();
-    isTyping = isFresh = now;
+    isTyping = isFresh = isTypingNow;
     // A timer decides, because somebody may set the clock.
-    if (now) cancel = environment.after(timeout / 2, () => (isFresh = false));
-    room?.send(event, now);
+    if (isTypingNow) cancel = environment.after(timeout / 2, () => (isFresh = false));
+    anyChannel?.send(event, isTypingNow);
   };
   return {
     ...createStore(() => state, start, state, environment),
     startTyping() {
-      if (!isFresh) tell(true);
+      if (!isFresh) announce(true);
     },
     stopTyping() {
-      if (isTyping) tell(false);
+      if (isTyping) announce(false);
     },
   };
 }

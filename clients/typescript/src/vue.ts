@@ -85,7 +85,7 @@ export const hauyna: Plugin<[client: AnyClient]> = {
 /** Provides a client to the components inside this one, and connects it while this one is mounted. */
 export function provideClient(client: AnyClient): void {
   provide(KEY, client);
-  begin(() => client, holdConnection);
+  runWith(() => client, holdConnection);
 }
 
 /** Returns the client of the plugin, or of the nearest component that provides one. */
@@ -109,7 +109,7 @@ export function useChannel<C extends object = AnyContent, E extends object = Any
   const client = useClient();
   return useStore(
     () => toValue(name),
-    (of) => createChannel<AnyContent>(client, of, () => toValue(options)),
+    (current) => createChannel<AnyContent>(client, current, () => toValue(options)),
   ).value as ShallowRef<never>;
 }
 
@@ -124,9 +124,9 @@ export function useEvent<C, Event extends (keyof C & string) | "message" | "chan
   type: Event,
   handler: (message: MessageOf<C, Event>) => void,
 ): void {
-  begin(
+  runWith(
     () => toValue(channel),
-    (of) => of?.on(type, handler),
+    (current) => current?.on(type, handler),
   );
 }
 
@@ -139,9 +139,9 @@ export function useClientEvent<E, Type extends keyof E & string>(
   type: Type,
   handler?: (event: ClientEvent<Type, E[Type]>) => void,
 ): (...data: EventData<E[Type]>) => void {
-  begin(
+  runWith(
     () => toValue(channel),
-    (of) => handler && of?.onEvent(type, handler),
+    (current) => handler && current?.onEvent(type, handler),
   );
   return (...data) => toValue(channel)?.send(type, ...(data as [never]));
 }
@@ -163,7 +163,7 @@ export function useMessages<C>(
   const client = useClient();
   const { value, store } = useStore(
     () => toValue(channel),
-    (of) => createMessageList(client, of, options),
+    (current) => createMessageList(client, current, options),
   );
   return {
     ...refs(value, ["messages", "hasOlder", "isLoading", "error"]),
@@ -198,7 +198,7 @@ export function useTyping<E>(
   const client = useClient();
   const { value, store } = useStore(
     () => toValue(channel),
-    (of) => createTyping(client, of, ...options),
+    (current) => createTyping(client, current, ...options),
   );
   return {
     ...refs(value, ["users"]),
@@ -226,25 +226,25 @@ export function createComposables<T extends Contract>(): Composables<T> {
 }
 
 /**
- * Returns the store that `make` creates for the value of the source, and the store's value. Another value
+ * Returns the store that `create` returns for the value of the source, and the store's value. Another value
  * creates another store.
  */
 function useStore<Source, T, S extends Store<T>>(
   source: () => Source,
-  make: (of: Source) => S & Store<T>,
+  create: (sourceValue: Source) => S & Store<T>,
 ): { value: ShallowRef<T>; store: ComputedRef<S> } {
   // The source is computed first, so that a change of its inputs that leaves the source the same creates no
   // store.
-  const of = computed(source);
-  const store = computed(() => make(of.value));
+  const sourceValue = computed(source);
+  const store = computed(() => create(sourceValue.value));
   const value = shallowRef(store.value.initial) as ShallowRef<T>;
-  begin(store, ({ get, subscribe }) => {
+  runWith(store, ({ get, subscribe }) => {
     const read = () => {
       value.value = get();
     };
-    const off = subscribe(read);
+    const cleanUp = subscribe(read);
     read();
-    return off;
+    return cleanUp;
   });
   return { value, store };
 }
@@ -254,12 +254,12 @@ function useStore<Source, T, S extends Store<T>>(
  * component is mounted, or at once if there is no component that will be. Values that `run` reads are not
  * watched.
  */
-function begin<Source>(source: (() => Source) | ComputedRef<Source>, run: (of: Source) => (() => void) | undefined): void {
+function runWith<Source>(source: (() => Source) | ComputedRef<Source>, run: (sourceValue: Source) => (() => void) | undefined): void {
   const scope = getCurrentScope();
   const start = () => {
-    const next = (of: Source, _: unknown, onCleanup: (off: () => void) => void) => {
-      const off = run(of);
-      if (off) onCleanup(off);
+    const next = (sourceValue: Source, _: unknown, onCleanup: (cleanUp: () => void) => void) => {
+      const cleanUp = run(sourceValue);
+      if (cleanUp) onCleanup(cleanUp);
     };
     watch(source, next, { immediate: true, flush: "sync" });
   };
