@@ -137,11 +137,11 @@ export class Client<T extends Contract = Contract> {
       {
         state: (state) => this.#stateChanged(state),
         resume: () => this.#session.resume(),
-        cannotResume: () => this.#session.forget(),
+        forgetToken: () => this.#session.forgetToken(),
         session: (session) => this.#sessionBegan(session),
         message: (message) => this.#receiveMessage(message),
         lost: (code) => {
-          if (code === MESSAGE_TOO_BIG) this.#outbox.giveUpLargest();
+          if (code === MESSAGE_TOO_BIG) this.#outbox.failLargest();
           this.#session.lost();
         },
         pause: () => this.#outbox.pause(),
@@ -302,8 +302,8 @@ export class Client<T extends Contract = Contract> {
     return this.#sendRequest({ ...options, message: keyed, retry: "keyed", take: positionOf }) as Promise<Published>;
   }
 
-  #sendRequest(asked: Parameters<Outbox["request"]>[0]): Promise<unknown> {
-    return this.#outbox.request(asked);
+  #sendRequest(request: Parameters<Outbox["request"]>[0]): Promise<unknown> {
+    return this.#outbox.request(request);
   }
 
   #nextKey(): string {
@@ -349,8 +349,8 @@ export class Client<T extends Contract = Contract> {
 
   #sessionBegan(session: SessionMessage): void {
     this.#scheduleRefresh(session);
-    this.#outbox.learn(session);
-    this.#session.take(session);
+    this.#outbox.limit(session);
+    this.#session.start(session);
   }
 
   #receiveMessage(message: ServerMessage): void {
@@ -379,7 +379,7 @@ export class Client<T extends Contract = Contract> {
     const send = (answer: object) => {
       const frame = this.#codec.encode(answer);
       if (this.#outbox.isTooLarge(frame)) throw new Error("the answer is too large");
-      if (this.#sessionInfo === session) this.#outbox.tellFrame(frame);
+      if (this.#sessionInfo === session) this.#outbox.sendFrame(frame);
     };
     const refuse = (error: unknown) => send({ type: "error", id, message: error instanceof Error ? error.message : String(error) });
     const handler = this.#requestHandlers.get(String(event));

@@ -62,7 +62,7 @@ export interface ConnectionEvents {
   /** Returns the token that resumes the session, and the first message of the next attempt. */
   resume(): { token: string; message: ServerMessage } | undefined;
   /** The first message of an attempt was too large. The next attempt starts without the session. */
-  cannotResume(): void;
+  forgetToken(): void;
   /** A socket has a session, and is the current one from now on. */
   session(session: SessionMessage): void;
   message(message: ServerMessage): void;
@@ -177,7 +177,7 @@ export class Connection {
       bearer = await getToken?.({ isRefresh: false });
     } catch (error) {
       cancel();
-      this.#failureLog.tell("no token", { error });
+      this.#failureLog.log("no token", { error });
       return failed(LOST, "no token");
     }
     if (generation !== this.#generation) return;
@@ -197,7 +197,7 @@ export class Connection {
         closed: (code, reason, status) => {
           if (socket === this.#currentSocket) return this.#connectionLost(code, reason);
           cancel();
-          if (code === MESSAGE_TOO_BIG) this.#events.cannotResume();
+          if (code === MESSAGE_TOO_BIG) this.#events.forgetToken();
           failed(closeCodeOf(status, getToken !== undefined) ?? code, reason);
         },
       });

@@ -27,12 +27,12 @@ export class FailureLog {
     const retryInMs = retryAt && Math.round(retryAt - this.#environment.now());
     const fields = { url: withoutQuery(url), code, reason, retryInMs };
     if (state.name === "closed") this.#hasWarned = false;
-    this.tell("cannot connect", fields);
+    this.log("cannot connect", fields);
     this.#hasWarned = true;
   }
 
   /** Logs a detail of a failed attempt: as a warning if the attempt is the first of its series. */
-  tell(message: string, fields: object): void {
+  log(message: string, fields: object): void {
     this.#logger[this.#hasWarned ? "debug" : "warn"](message, fields);
   }
 

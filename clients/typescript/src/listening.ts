@@ -7,7 +7,7 @@ import { pageOf } from "./filling.js";
 import type { ChannelHost } from "./host.js";
 import { messages, older } from "./iterate.js";
 import { Listeners, type Unsubscribe, on } from "./listeners.js";
-import type { Asked } from "./outbox.js";
+import type { QueuedRequest } from "./outbox.js";
 import type { AbortSignalLike } from "./standard.js";
 
 /** The listeners of one channel, and its history. */
@@ -57,7 +57,7 @@ export abstract class Listening {
   }
 
   /** Sends a request that waits for the answer to a pending `subscribe`. */
-  protected ask(asked: Asked): Promise<unknown> {
-    return this.host.outbox.request({ ...asked, isHeld: () => this.state.name === "subscribing" });
+  protected ask(request: QueuedRequest): Promise<unknown> {
+    return this.host.outbox.request({ ...request, isHeld: () => this.state.name === "subscribing" });
   }
 }

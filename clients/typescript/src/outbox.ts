@@ -46,7 +46,7 @@ export interface OutboxLimits {
 }
 
 /** A request that the outbox may queue. */
-export interface Asked extends RequestOptions {
+export interface QueuedRequest extends RequestOptions {
   readonly message: ServerMessage;
   readonly retry: Retry;
   /** The channel to which it publishes. */
@@ -60,7 +60,7 @@ export interface Asked extends RequestOptions {
 }
 
 /** A request that is sent at once, before all queued requests. */
-export interface Urgent {
+export interface UrgentRequest {
   readonly message: ServerMessage;
   readonly timeout?: number;
   readonly take?: (data: unknown) => unknown;
@@ -68,7 +68,7 @@ export interface Urgent {
 
 type Frame = string | Uint8Array;
 
-interface Entry extends Asked {
+interface Entry extends QueuedRequest {
   retry: Retry;
   readonly id: number;
   readonly frame: Frame;
@@ -112,7 +112,7 @@ export class Outbox {
   /** The number of the newest request. */
   number = 0;
   /** Sends a frame on the current connection. */
-  #sendFrame: ((frame: Frame) => void) | undefined;
+  #writeFrame: ((frame: Frame) => void) | undefined;
   /**
    * Whether the subscriptions of the current connection are restored, or other requests no longer wait for
    * them.
@@ -143,7 +143,7 @@ export class Outbox {
   }
 
   /** Applies the limits that a session states. */
-  learn({ resume, limits }: SessionMessage): void {
+  limit({ resume, limits }: SessionMessage): void {
     this.#sessionWindow = Math.max(amount(resume?.window, 0), MIN_WINDOW);
     this.#maxMessage = amount(limits?.max_message, Infinity);
   }
@@ -158,7 +158,7 @@ export class Outbox {
    * Fails the largest request after the connection ended because a message was too large, unless a larger
    * frame was not a request.
    */
-  giveUpLargest(): void {
+  failLargest(): void {
     const [largest] = [...this.#sent.values()].sort((one, other) => size(other.frame) - size(one.frame));
     if (largest && size(largest.frame) > this.#largestUnanswered) this.#failEntry(largest, refusalOf(largest, tooLargeError()));
   }
@@ -168,15 +168,15 @@ export class Outbox {
    * The application receives this very promise: a promise that wraps it would be rejected without a handler
    * after an abort.
    */
-  request(asked: Asked): Promise<unknown> {
+  request(request: QueuedRequest): Promise<unknown> {
     if (this.closed) return Promise.reject(this.closed);
-    const { signal } = asked;
+    const { signal } = request;
     if (signal?.aborted) return quiet(Promise.reject(signal.reason));
-    const isEarly = this.#tokenRequests.size > 0 && asked.retry !== "keyed";
-    if (asked.volatile && (!this.#sendFrame || this.#isPaused || !(this.#isRestored || isEarly))) return Promise.reject(notConnected());
+    const isEarly = this.#tokenRequests.size > 0 && request.retry !== "keyed";
+    if (request.volatile && (!this.#writeFrame || this.#isPaused || !(this.#isRestored || isEarly))) return Promise.reject(notConnected());
     const { promise: answer, resolve, reject } = deferred<unknown>();
     try {
-      const entry = this.#createEntry({ ...asked, isEarly }, resolve, reject);
+      const entry = this.#createEntry({ ...request, isEarly }, resolve, reject);
       const { length } = entry.frame;
       const { count, bytes } = this.#limits;
       if (this.#waiting.size + this.#sent.size >= count || this.#bytes + length > bytes) {
@@ -196,20 +196,20 @@ export class Outbox {
 
   /** Whether there is a connection. Its subscriptions may not be restored yet. */
   get isConnected(): boolean {
-    return this.#sendFrame !== undefined;
+    return this.#writeFrame !== undefined;
   }
 
   /**
    * Sends a request on the current connection, before all queued ones. It fails with the connection, or at
    * once if there is none.
    */
-  urgent(asked: Urgent): Promise<unknown> {
+  sendNow(request: UrgentRequest): Promise<unknown> {
     return new Promise((resolve, reject) => {
-      if (!this.#sendFrame) throw notConnected();
-      const entry = this.#createEntry({ ...asked, retry: "never" }, resolve, reject);
+      if (!this.#writeFrame) throw notConnected();
+      const entry = this.#createEntry({ ...request, retry: "never" }, resolve, reject);
       this.#checkSize(entry.frame);
       this.#bytes += entry.frame.length;
-      this.#sendEntry(entry, this.#sendFrame);
+      this.#sendEntry(entry, this.#writeFrame);
     });
   }
 
@@ -217,13 +217,13 @@ export class Outbox {
    * Sends a message that has no answer, if there is a connection. Throws if it is too large or cannot be
    * encoded.
    */
-  tell(message: ServerMessage): void {
-    this.tellFrame(this.#checkSize(this.#encode(message)));
+  send(message: ServerMessage): void {
+    this.sendFrame(this.#checkSize(this.#encode(message)));
   }
 
-  tellFrame(frame: Frame): void {
+  sendFrame(frame: Frame): void {
     this.#largestUnanswered = Math.max(this.#largestUnanswered, size(frame));
-    this.#sendFrame?.(frame);
+    this.#writeFrame?.(frame);
   }
 
   #checkSize(frame: Frame): Frame {
@@ -236,7 +236,7 @@ export class Outbox {
    * tokens.
    */
   begin(send: (frame: Frame) => void): void {
-    this.#sendFrame = send;
+    this.#writeFrame = send;
     this.#largestUnanswered = 0;
     this.flush();
   }
@@ -274,7 +274,7 @@ export class Outbox {
 
   /** Handles the loss or the replacement of the connection. */
   lost(): void {
-    this.#sendFrame = undefined;
+    this.#writeFrame = undefined;
     this.#isRestored = this.#isPaused = false;
     const repeated: Entry[] = [];
     for (const entry of [...this.#sent.values()]) {
@@ -305,7 +305,7 @@ export class Outbox {
   }
 
   /** Fails the waiting requests up to this number, because another user has signed in. */
-  leave(last: number): void {
+  failUpTo(last: number): void {
     for (const entry of this.#waiting) if (entry.id <= last) this.#failEntry(entry, unsentError(entry));
   }
 
@@ -328,16 +328,16 @@ export class Outbox {
 
   /** Fails all requests, and refuses new ones. */
   close(closed: HauynaError): void {
-    this.#sendFrame = undefined;
+    this.#writeFrame = undefined;
     this.closed = closed;
     for (const entry of [...this.#sent.values(), ...this.#waiting]) this.#failEntry(entry, unsentError(entry, closed));
   }
 
-  #createEntry(asked: Asked, resolve: (data: unknown) => void, reject: (error: unknown) => void): Entry {
+  #createEntry(request: QueuedRequest, resolve: (data: unknown) => void, reject: (error: unknown) => void): Entry {
     const id = ++this.number;
-    const frame = this.#encode({ ...asked.message, id });
-    const until = this.#environment.now() + amount(asked.ttl ?? this.#ttl, this.#sessionWindow);
-    return { ...asked, id, frame, until, sentAt: undefined, cancel: () => {}, resolve, reject };
+    const frame = this.#encode({ ...request.message, id });
+    const until = this.#environment.now() + amount(request.ttl ?? this.#ttl, this.#sessionWindow);
+    return { ...request, id, frame, until, sentAt: undefined, cancel: () => {}, resolve, reject };
   }
 
   #encode(message: ServerMessage): Frame {
@@ -351,7 +351,7 @@ export class Outbox {
   /** Sends the waiting requests that may be sent now. */
   flush(): void {
     for (const entry of this.#waiting) {
-      if (!this.#sendFrame || this.#isPaused) return;
+      if (!this.#writeFrame || this.#isPaused) return;
       if (!(this.#isRestored || entry.isEarly) || entry.isHeld?.()) continue;
       const now = this.#environment.now();
       const isLate = now > entry.until || (entry.retry === "keyed" && now - (entry.sentAt ?? now) > KEY_MEMORY);
@@ -360,7 +360,7 @@ export class Outbox {
       else {
         this.#waiting.delete(entry);
         entry.cancel();
-        this.#sendEntry(entry, this.#sendFrame);
+        this.#sendEntry(entry, this.#writeFrame);
       }
     }
   }

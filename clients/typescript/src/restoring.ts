@@ -21,7 +21,7 @@ export class Gate {
   }
 
   /** Runs `ask` when a slot is free. Fails if the connection is lost before. */
-  pass<T>(ask: () => Promise<T>): Promise<T> {
+  run<T>(ask: () => Promise<T>): Promise<T> {
     const generation = this.#generation;
     return new Promise((resolve, reject) => {
       this.#waiting.push(async () => {
@@ -40,11 +40,11 @@ export class Gate {
     });
   }
 
-  /** Calls {@link pass}, and repeats it while the server asks to wait. */
-  async insist<T>(ask: () => Promise<T>): Promise<T> {
+  /** Calls {@link run}, and repeats it while the server asks to wait. */
+  async retry<T>(ask: () => Promise<T>): Promise<T> {
     for (;;) {
       try {
-        return await this.pass(ask);
+        return await this.run(ask);
       } catch (error) {
         if (!(error instanceof ServerError && error.retryAfter)) throw error;
       }

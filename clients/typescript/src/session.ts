@@ -72,12 +72,12 @@ export class Session {
   /**
    * Forgets the token: the next connection starts a new session, and each subscription recovers separately.
    */
-  forget(): void {
+  forgetToken(): void {
     this.#token = undefined;
   }
 
   /** Starts the session of a new connection. */
-  take(session: SessionMessage): void {
+  start(session: SessionMessage): void {
     const generation = ++this.#generation;
     this.#token = session.resume?.token;
     this.#outbox.begin(this.#host.send);
@@ -87,7 +87,7 @@ export class Session {
       this.#outbox.forget((name) => name !== undefined && this.#channels.get(name)?.isWanted === true);
       for (const channel of this.#channels.values()) channel.isUnjudged = true;
     }
-    for (const channel of this.#channels.values()) channel.isThere = false;
+    for (const channel of this.#channels.values()) channel.mayExist = false;
     const confirmed = new Set<string>();
     for (const entry of session.subscriptions ?? []) {
       confirmed.add(entry.channel);
@@ -119,7 +119,7 @@ export class Session {
    * is reset.
    */
   leave(last: number): void {
-    this.#outbox.leave(last);
+    this.#outbox.failUpTo(last);
     for (const { options } of this.#channels.values()) options.metadata = options.given;
   }
 
@@ -152,7 +152,7 @@ export class Session {
       // pending request.
       const isEarlier = channel && (entry.recovered != null || channel.endings > 0);
       if (!isEarlier || channel.state.name !== "subscribing") this.#startSubscription(entry);
-      else channel.isThere = true;
+      else channel.mayExist = true;
       return true;
     }
     if (type !== "unsubscribed") channel?.receive(message);
@@ -179,9 +179,9 @@ export class Session {
 
   #startSubscription(entry: SubscriptionEntry, named?: Position): void {
     const channel = this.channel(entry.channel);
-    channel.isThere = true;
+    channel.mayExist = true;
     if (channel.isGivenUp) void channel.giveUp();
-    else channel.established(entry, named);
+    else channel.start(entry, named);
   }
 }
 

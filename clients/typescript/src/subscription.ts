@@ -41,7 +41,7 @@ export class Subscription extends Listening {
    * Whether the server may have the subscription, as far as this client has asked or heard. Otherwise it need
    * not be ended.
    */
-  isThere = false;
+  mayExist = false;
   /**
    * How many unsubscribe requests wait for their answer. Until then, the server's messages concern the
    * subscription that ends.
@@ -75,7 +75,7 @@ export class Subscription extends Listening {
   constructor(name: string, host: ChannelHost) {
     super(name, host, () => this.#updateKept());
     this.presence = new Roster(this.listeners, {
-      ask: (after) => host.reads.insist(() => host.outbox.urgent({ message: { type: "presence", channel: name, after } })),
+      ask: (after) => host.reads.retry(() => host.outbox.sendNow({ message: { type: "presence", channel: name, after } })),
       update: (metadata) => {
         let options = this.options;
         const take = () => void (options.metadata = metadata);
@@ -87,7 +87,7 @@ export class Subscription extends Listening {
     });
     this.#eventSender = new EventSender(host.environment, (event, data) => {
       try {
-        if (this.state.name === "subscribed") host.outbox.tell({ type: "client_event", channel: name, event, data });
+        if (this.state.name === "subscribed") host.outbox.send({ type: "client_event", channel: name, event, data });
       } catch (error) {
         host.logger.warn("not sent", { event, error });
       }
@@ -158,15 +158,15 @@ export class Subscription extends Listening {
       const message = { type: "subscribe_channel", channel: this.name, metadata, recover, token };
       // Messages may follow directly after the answer.
       const take = (entry: unknown) => {
-        if (generation === this.#generation) return this.established(entry as SubscriptionEntry, recover);
+        if (generation === this.#generation) return this.start(entry as SubscriptionEntry, recover);
         // The server's application has ended another subscription meanwhile, and this client does not know of
         // this one.
         if (this.state.name !== "unsubscribed" || this.isGivenUp) return;
-        this.isGivenUp = this.isThere = true;
+        this.isGivenUp = this.mayExist = true;
         void this.giveUp();
       };
-      await this.host.gate.pass(
-        async () => generation === this.#generation && (this.isThere = true) && this.host.outbox.urgent({ message, timeout: Infinity, take }),
+      await this.host.gate.run(
+        async () => generation === this.#generation && (this.mayExist = true) && this.host.outbox.sendNow({ message, timeout: Infinity, take }),
       );
     } catch (error) {
       const wasTooLarge =
@@ -182,7 +182,7 @@ export class Subscription extends Listening {
    * Starts the subscription that the server has confirmed on this connection. The server may replay the
    * messages after `named`, or continue the stream under another epoch.
    */
-  established(entry: SubscriptionEntry, named?: Position): void {
+  start(entry: SubscriptionEntry, named?: Position): void {
     const before = this.position;
     const now = positionOf(entry);
     const { recovered } = entry;
@@ -252,14 +252,14 @@ export class Subscription extends Listening {
   async giveUp(): Promise<void> {
     this.endings++;
     try {
-      await this.host.gate.pass(async () => {
-        if (!this.isThere) return;
-        this.isThere = false;
-        await this.host.outbox.urgent({ message: { type: "unsubscribe_channel", channel: this.name } });
+      await this.host.gate.run(async () => {
+        if (!this.mayExist) return;
+        this.mayExist = false;
+        await this.host.outbox.sendNow({ message: { type: "unsubscribe_channel", channel: this.name } });
       });
     } catch (error) {
       if (error instanceof ServerError && error.temporary) this.#wasEndRefused = true;
-      this.isThere ||= !(error instanceof ServerError) || error.temporary;
+      this.mayExist ||= !(error instanceof ServerError) || error.temporary;
       // Without an answer, the next connection shows what the server has. If another unsubscribe request is
       // pending, its answer decides.
       if (!this.isGivenUp || this.endings > 1 || !(error instanceof ServerError)) return;
@@ -268,7 +268,7 @@ export class Subscription extends Listening {
       this.endings--;
     }
     // The server refused an earlier unsubscribe request for now.
-    if (this.isGivenUp && !this.endings && this.#wasEndRefused && this.isThere) return this.giveUp();
+    if (this.isGivenUp && !this.endings && this.#wasEndRefused && this.mayExist) return this.giveUp();
     // From now on, the server's application may subscribe this client again.
     if (this.isGivenUp && !this.endings) this.isGivenUp = this.#wasEndRefused = false;
     this.#updateKept();
@@ -355,7 +355,7 @@ export class Subscription extends Listening {
       // The server's application was faster, or an earlier subscription still exists. Its position is
       // unknown.
       const isSubscribed = error.type === "already_subscribed";
-      if (isSubscribed && !this.#wasEndRefused) return this.established({ channel: this.name, recoverable: false });
+      if (isSubscribed && !this.#wasEndRefused) return this.start({ channel: this.name, recoverable: false });
       if (isSubscribed) void this.giveUp();
       else if (!error.temporary) return this.end(error);
     } else if (error instanceof HauynaError && error.kind === "invalid") return this.end(error);
@@ -384,7 +384,7 @@ export class Subscription extends Listening {
     try {
       for (let at = this.position; at; at = this.position) {
         const message = { type: "history", channel: this.name, since: at };
-        const page = await this.host.reads.insist(async () => generation === this.#generation && this.host.outbox.urgent({ message }));
+        const page = await this.host.reads.retry(async () => generation === this.#generation && this.host.outbox.sendNow({ message }));
         if (generation !== this.#generation) return;
         const { epoch, offset: end, messages } = page as HistoryAnswer;
         if (!(end >= at.offset)) return this.#finishCatchUp("epoch_changed");
