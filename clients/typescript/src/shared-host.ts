@@ -31,7 +31,7 @@ export interface SharedHost {
 }
 
 /** The real browser. */
-export const browser: SharedHost = {
+export const realBrowser: SharedHost = {
   environment: defaultEnvironment,
   get locks() {
     return globalThis.navigator?.locks as LocksLike | undefined;
@@ -43,7 +43,7 @@ export const browser: SharedHost = {
 };
 
 /** Holds a new lock until the returned function is called. The name is undefined if there are no locks. */
-export async function hold({ locks }: SharedHost, prefix: string): Promise<{ name: string | undefined; release: () => void }> {
+export async function holdLock({ locks }: SharedHost, prefix: string): Promise<{ name: string | undefined; release: () => void }> {
   const name = `${prefix} ${crypto.getRandomValues(new Uint32Array(4)).join("-")}`;
   let release = () => {};
   const held = new Promise<void>((resolve) => (release = resolve));

@@ -2,7 +2,7 @@
 // connection each of them shares.
 
 import { json, msgpack } from "hauyna";
-import { type PortLike, type SharedHost, browser, hold, whenReleased } from "./shared-host.js";
+import { type PortLike, type SharedHost, realBrowser, holdLock, whenReleased } from "./shared-host.js";
 import { Hub } from "./shared-hub.js";
 import { type FromPage, type FromWorker, type Settings, VERSION } from "./shared-port.js";
 import { LOST, Tab } from "./shared-tab.js";
@@ -12,14 +12,14 @@ import { LOST, Tab } from "./shared-tab.js";
  * once.
  */
 export function serveTabs(): void {
-  const tabs = new TabServer(browser);
+  const tabs = new TabServer(realBrowser);
   // The compiler of a page has no type for the scope of a worker.
   const scope = globalThis as unknown as { onconnect: (event: MessageEvent) => void };
   scope.onconnect = ({ ports: [port] }) => port && tabs.join(port);
 }
 
 /** A page that has said `hello`. */
-interface Joined {
+interface ConnectedPage {
   readonly hub: Hub;
   readonly tab: Tab;
   readonly lock: string | undefined;
@@ -38,8 +38,8 @@ export class TabServer {
   }
 
   join(port: PortLike): void {
-    const say = (message: FromWorker) => port.postMessage(message);
-    let joined: Joined | undefined;
+    const post = (message: FromWorker) => port.postMessage(message);
+    let joined: ConnectedPage | undefined;
     let cancel = () => {};
     const leave = () => {
       cancel();
@@ -47,43 +47,43 @@ export class TabServer {
       joined = undefined;
     };
     /** If the page is only frozen, it receives the message later. */
-    const lose = () => {
+    const pageIsGone = () => {
       if (!joined) return;
       leave();
-      say({ say: "gone" });
+      post({ say: "gone" });
     };
     port.onclose = leave;
     port.onmessage = ({ data }: MessageEvent<FromPage>) => {
       if (data.say === "hello") {
         leave();
-        if (data.version !== VERSION) return say({ say: "alone" });
-        const own = (joined = this.#admit(data, say));
-        void this.#welcome(say);
-        whenReleased(this.#host, own.lock, () => joined === own && lose());
+        if (data.version !== VERSION) return post({ say: "alone" });
+        const page = (joined = this.#addPage(data, post));
+        void this.#sayWelcome(post);
+        whenReleased(this.#host, page.lock, () => joined === page && pageIsGone());
       } else if (data.say === "bye") return leave();
       else if (!joined) {
-        if (data.say === "open" || data.say === "frame") say({ say: "closed", socket: data.socket, code: LOST, reason: "unknown page" });
-        if (data.say !== "close") say({ say: "gone" });
+        if (data.say === "open" || data.say === "frame") post({ say: "closed", socket: data.socket, code: LOST, reason: "unknown page" });
+        if (data.say !== "close") post({ say: "gone" });
         return;
-      } else joined.hub.hear(joined.tab, data);
+      } else joined.hub.receive(joined.tab, data);
       // A page without a lock has to send a message from time to time.
       cancel();
-      if (joined && joined.lock === undefined) cancel = this.#host.environment.after(SILENCE, lose);
+      if (joined && joined.lock === undefined) cancel = this.#host.environment.after(MAX_SILENCE, pageIsGone);
     };
   }
 
-  #admit({ lock, settings }: FromPage & { say: "hello" }, say: (message: FromWorker) => void): Joined {
+  #addPage({ lock, settings }: FromPage & { say: "hello" }, post: (message: FromWorker) => void): ConnectedPage {
     const key = JSON.stringify([settings.url, settings.protocol, settings.hasToken]);
     const hub = this.#hubs.get(key) ?? new Hub(settings, this.#host, () => this.#hubs.delete(key));
     this.#hubs.set(key, hub);
-    const tab = new Tab(say, codecOf(settings), (delay, run) => this.#host.environment.after(delay, run));
+    const tab = new Tab(post, codecOf(settings), (delay, run) => this.#host.environment.after(delay, run));
     hub.join(tab);
     return { hub, tab, lock };
   }
 
-  async #welcome(say: (message: FromWorker) => void): Promise<void> {
-    const { name } = await (this.#lock ??= hold(this.#host, "hauyna worker"));
-    say({ say: "welcome", lock: name });
+  async #sayWelcome(post: (message: FromWorker) => void): Promise<void> {
+    const { name } = await (this.#lock ??= holdLock(this.#host, "hauyna worker"));
+    post({ say: "welcome", lock: name });
   }
 }
 
@@ -95,4 +95,4 @@ export function codecOf({ protocol }: Settings) {
  * Milliseconds after which a silent page without locks counts as gone. Timers of hidden pages run once a
  * minute.
  */
-const SILENCE = 180_000;
+const MAX_SILENCE = 180_000;

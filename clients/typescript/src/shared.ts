@@ -2,7 +2,7 @@
 // worker's client connects to the server. Without shared workers, each page has its own connection.
 
 import { Client, type ClientOptions, type Contract, type UrlLike } from "hauyna";
-import { type PortLike, browser } from "./shared-host.js";
+import { type PortLike, realBrowser } from "./shared-host.js";
 import { linkedClient } from "./shared-link.js";
 
 export { serveTabs } from "./shared-worker.js";
@@ -30,5 +30,5 @@ export interface SharedOptions extends Omit<ClientOptions, "WebSocket" | "enviro
 /** Creates a client that shares its connection with all pages of this browser that have the same worker. */
 export function sharedClient<T extends Contract = Contract>(url: string | UrlLike, { worker, ...options }: SharedOptions): Client<T> {
   if (!("SharedWorker" in globalThis)) return new Client<T>(url, options);
-  return linkedClient<T>(url, worker, options, browser);
+  return linkedClient<T>(url, worker, options, realBrowser);
 }
