@@ -40,7 +40,7 @@ export class FakeConnection {
   }
 
   /** Returns the rest of the sub-protocol with this prefix: the token of a session, or the credentials. */
-  item(prefix: string): string | undefined {
+  protocolSuffix(prefix: string): string | undefined {
     return this.protocols.find((protocol) => protocol.startsWith(prefix))?.slice(prefix.length);
   }
 
@@ -49,13 +49,13 @@ export class FakeConnection {
     this.#socket.onopen?.(undefined as never);
   }
 
-  say(message: object): void {
+  send(message: object): void {
     const frame = this.#codec.encode(message);
     const data = typeof frame === "string" ? frame : frame.buffer;
     void Promise.resolve().then(() => this.isOpen && this.#socket.onmessage?.({ data } as never));
   }
 
-  read(data: string | Uint8Array): WireMessage {
+  decode(data: string | Uint8Array): WireMessage {
     return this.#codec.decode(typeof data === "string" ? data : data.slice().buffer) as WireMessage;
   }
 
@@ -86,7 +86,7 @@ export class FakeSocket implements WebSocketLike {
   send(data: string | Uint8Array): void {
     const connection = this.#connection;
     if (!connection.isOpen) return;
-    const message = connection.read(data);
+    const message = connection.decode(data);
     void Promise.resolve().then(() => connection.isOpen && this.#host.received(connection, message));
   }
 

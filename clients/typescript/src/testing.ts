@@ -21,9 +21,9 @@ import {
   closeCodes,
   shouldReconnect,
 } from "hauyna";
-import { FakeChannel, type FakeChannelOptions, Keys, Refusal } from "./testing-channel.js";
+import { FakeChannel, type FakeChannelOptions, PublicationKeys, Refusal } from "./testing-channel.js";
 import { FakeClock, type FakeTime, settled } from "./testing-clock.js";
-import { checked } from "./testing-requests.js";
+import { checkRequest } from "./testing-requests.js";
 import { FakeSessions } from "./testing-sessions.js";
 import { type FakeConnection, FakeSocket, type WireMessage } from "./testing-socket.js";
 
@@ -64,16 +64,16 @@ export interface SentMessage {
 }
 
 /** A client request without an answer. */
-interface FakeQuestion {
+interface PendingClientRequest {
   readonly asked: Set<FakeConnection>;
   resolve(data: unknown): void;
   reject(error: Error): void;
 }
 
-type Answer = (data: never, user: string) => unknown;
+type RequestHandler = (data: never, user: string) => unknown;
 
 /** The answer to a request, and a function that sends what follows it. */
-interface Performed {
+interface RequestResult {
   readonly data?: unknown;
   readonly follow?: () => void;
 }
@@ -88,26 +88,26 @@ export class FakeServer<T extends Contract = Contract> {
   readonly #clock: FakeClock;
   readonly #channels = new Map<string, FakeChannel<any, any>>();
   readonly #sessions: FakeSessions;
-  readonly #answers = new Map<string, Answer>();
+  readonly #handlers = new Map<string, RequestHandler>();
   readonly #refusals: { type: string; refusal: Refusal; times: number }[] = [];
-  readonly #questions = new Map<string, FakeQuestion>();
+  readonly #clientRequests = new Map<string, PendingClientRequest>();
   /** The keys of messages outside of channels. */
-  readonly #keys: Keys;
+  readonly #keys: PublicationKeys;
   #isCut = false;
-  #status: number | undefined;
-  #ids = 0;
+  #rejectStatus: number | undefined;
+  #idCount = 0;
 
   constructor(options: FakeServerOptions = {}) {
     this.#options = options;
     this.#clock = new FakeClock(options.time ?? "manual");
-    this.#keys = new Keys(() => this.#clock.now());
+    this.#keys = new PublicationKeys(() => this.#clock.now());
     this.#sessions = new FakeSessions(this.#clock, (name) => this.#channel(name));
     const host = {
       opened: (connection: FakeConnection) => this.#opened(connection),
       received: (connection: FakeConnection, message: WireMessage) => this.#received(connection, message),
-      closed: (connection: FakeConnection, code: number) => this.#lost(connection, !shouldReconnect(code) || code === 1001 || code === 1005),
+      closed: (connection: FakeConnection, code: number) => this.#connectionLost(connection, !shouldReconnect(code) || code === 1001 || code === 1005),
     };
-    const id = () => `fake-connection-${++this.#ids}`;
+    const id = () => `fake-connection-${++this.#idCount}`;
     this.WebSocket = class extends FakeSocket {
       constructor(url: string, protocols: string[]) {
         super(host, id(), url, protocols);
@@ -120,7 +120,7 @@ export class FakeServer<T extends Contract = Contract> {
    * silent logger.
    */
   get clientOptions(): ClientOptions {
-    return { WebSocket: this.WebSocket, environment: this.#clock, logger: SILENT };
+    return { WebSocket: this.WebSocket, environment: this.#clock, logger: SILENT_LOGGER };
   }
 
   /** Returns a client of this server that is not connected. */
@@ -158,8 +158,8 @@ export class FakeServer<T extends Contract = Contract> {
     name: Name,
     handler: (data: RequestData<T, Name>, user: string) => RequestReply<T, Name> | Promise<RequestReply<T, Name>>,
   ): Unsubscribe {
-    this.#answers.set(name, handler as Answer);
-    return () => this.#answers.delete(name);
+    this.#handlers.set(name, handler as RequestHandler);
+    return () => this.#handlers.delete(name);
   }
 
   /**
@@ -179,11 +179,11 @@ export class FakeServer<T extends Contract = Contract> {
    * is left that could answer.
    */
   async ask<Name extends QuestionName<T>>(user: string, name: Name, data?: QuestionData<T, Name>): Promise<QuestionReply<T, Name>> {
-    const asked = this.#of(user);
+    const asked = this.#connectionsOf(user);
     if (asked.length === 0) throw new Error(`${user} is not connected`);
-    const id = `q-${++this.#ids}`;
-    const answer = new Promise((resolve, reject) => this.#questions.set(id, { asked: new Set(asked), resolve, reject }));
-    for (const connection of asked) connection.say({ type: "request", id, event: name, data: data ?? null });
+    const id = `q-${++this.#idCount}`;
+    const answer = new Promise((resolve, reject) => this.#clientRequests.set(id, { asked: new Set(asked), resolve, reject }));
+    for (const connection of asked) connection.send({ type: "request", id, event: name, data: data ?? null });
     return (await answer) as QuestionReply<T, Name>;
   }
 
@@ -192,7 +192,7 @@ export class FakeServer<T extends Contract = Contract> {
    * types, and so on.
    */
   async send(user: string, message: WireMessage): Promise<void> {
-    for (const connection of this.#of(user)) connection.say(message);
+    for (const connection of this.#connectionsOf(user)) connection.send(message);
     await settled();
   }
 
@@ -213,14 +213,14 @@ export class FakeServer<T extends Contract = Contract> {
   async drop(code: number, reason = ""): Promise<void> {
     for (const connection of [...this.#sessions.connections]) {
       connection.end(code, reason);
-      this.#lost(connection, !shouldReconnect(code));
+      this.#connectionLost(connection, !shouldReconnect(code));
     }
     await settled();
   }
 
   /** Refuses handshakes with an HTTP status from now on. Without one it accepts them again. */
   rejectConnections(status?: number): void {
-    this.#status = status;
+    this.#rejectStatus = status;
   }
 
   /**
@@ -247,16 +247,16 @@ export class FakeServer<T extends Contract = Contract> {
     return found;
   }
 
-  #of(user: string): FakeConnection[] {
+  #connectionsOf(user: string): FakeConnection[] {
     return [...this.#sessions.connections].filter((connection) => connection.user === user);
   }
 
   #opened(connection: FakeConnection): void {
-    if (this.#isCut || this.#status !== undefined) return connection.end(1006, "", this.#status);
+    if (this.#isCut || this.#rejectStatus !== undefined) return connection.end(1006, "", this.#rejectStatus);
     try {
       const { authenticate = ({ query }) => query["user"] ?? "me" } = this.#options;
       const { url } = connection;
-      connection.user = authenticate({ url, query: queryOf(url), token: connection.item("hauyna.bearer.") });
+      connection.user = authenticate({ url, query: queryOf(url), token: connection.protocolSuffix("hauyna.bearer.") });
     } catch (error) {
       return connection.end(closeCodes.invalidToken, error instanceof Error ? error.message : "");
     }
@@ -266,13 +266,13 @@ export class FakeServer<T extends Contract = Contract> {
   }
 
   /** Handles the loss of a connection. With `isOver` its client does not return, or not with this session. */
-  #lost(connection: FakeConnection, isOver: boolean): void {
+  #connectionLost(connection: FakeConnection, isOver: boolean): void {
     if (!this.#sessions.lost(connection, isOver)) return;
-    for (const [id, question] of this.#questions) {
-      question.asked.delete(connection);
-      if (question.asked.size > 0) continue;
-      this.#questions.delete(id);
-      question.reject(new Error(`${connection.user} is gone`));
+    for (const [id, clientRequest] of this.#clientRequests) {
+      clientRequest.asked.delete(connection);
+      if (clientRequest.asked.size > 0) continue;
+      this.#clientRequests.delete(id);
+      clientRequest.reject(new Error(`${connection.user} is gone`));
     }
   }
 
@@ -280,47 +280,47 @@ export class FakeServer<T extends Contract = Contract> {
     const { type, id } = message;
     if (this.#sessions.received(connection, message)) return;
     if (type === "ack" || type === "error") return this.#answered(connection, message);
-    if (type === "ping") return connection.say({ type: "pong", id });
+    if (type === "ping") return connection.send({ type: "pong", id });
     this.sent.push({ user: connection.user, message });
-    void this.#handle(connection, message);
+    void this.#handleRequest(connection, message);
   }
 
   #answered(connection: FakeConnection, { type, id, data, message }: WireMessage): void {
-    const question = this.#questions.get(String(id));
-    if (!question?.asked.has(connection)) return;
-    this.#questions.delete(String(id));
-    if (type === "ack") question.resolve(data);
-    else question.reject(new Error(String(message ?? "refused")));
+    const clientRequest = this.#clientRequests.get(String(id));
+    if (!clientRequest?.asked.has(connection)) return;
+    this.#clientRequests.delete(String(id));
+    if (type === "ack") clientRequest.resolve(data);
+    else clientRequest.reject(new Error(String(message ?? "refused")));
   }
 
-  async #handle(connection: FakeConnection, message: WireMessage): Promise<void> {
+  async #handleRequest(connection: FakeConnection, message: WireMessage): Promise<void> {
     const { id, type } = message;
     try {
       const next = this.#refusals.find((entry) => entry.type === type && entry.times > 0);
       if (next && next.times-- > 0) throw next.refusal;
-      checked(message);
+      checkRequest(message);
       // Channel requests are answered at once, so that nothing comes between.
-      const done = this.#perform(connection, message);
+      const done = this.#performInChannel(connection, message);
       const { data, follow } = done instanceof Promise ? await done : done;
-      if (id !== undefined) connection.say({ type: "ack", id, data });
+      if (id !== undefined) connection.send({ type: "ack", id, data });
       follow?.();
     } catch (error) {
       const { type: error_type, details } = error instanceof Refusal ? error : new Refusal("application_error");
       const refused = { error_type, message: error instanceof Error ? error.message : String(error), details };
-      connection.say({ type: "error", id, ...refused, timestamp: this.#clock.now(), temporary: TEMPORARY.includes(error_type) });
+      connection.send({ type: "error", id, ...refused, timestamp: this.#clock.now(), temporary: TEMPORARY_TYPES.includes(error_type) });
     }
   }
 
-  #perform(connection: FakeConnection, message: WireMessage): Performed | Promise<Performed> {
+  #performInChannel(connection: FakeConnection, message: WireMessage): RequestResult | Promise<RequestResult> {
     const { type, id: _, ...fields } = message;
-    if (!IN_CHANNELS.includes(type)) return this.#outsideOfChannels(connection, message, fields).then((data) => ({ data }));
+    if (!CHANNEL_TYPES.includes(type)) return this.#performOutsideOfChannels(connection, message, fields).then((data) => ({ data }));
     const channel = this.#channel(String(message["channel"]));
     const channels = this.#sessions.channelsOf(connection);
     if (type === "subscribe_channel") {
       if (channel.has(connection)) throw new Refusal("already_subscribed");
       channels?.set(channel.name, message["metadata"]);
-      const { standing, follow } = channel.add(connection, message["metadata"], message["recover"] as never);
-      return { data: standing, follow };
+      const { subscription, follow } = channel.add(connection, message["metadata"], message["recover"] as never);
+      return { data: subscription, follow };
     }
     if (!channel.has(connection)) throw new Refusal("not_subscribed");
     if (type === "history") return { data: channel.history(message as object) };
@@ -338,25 +338,25 @@ export class FakeServer<T extends Contract = Contract> {
     return {};
   }
 
-  async #outsideOfChannels(connection: FakeConnection, message: WireMessage, data: object): Promise<unknown> {
+  async #performOutsideOfChannels(connection: FakeConnection, message: WireMessage, data: object): Promise<unknown> {
     const { user } = connection;
     const timestamp = this.#clock.now();
-    if (DIRECT.includes(message.type)) {
+    if (DIRECT_TYPES.includes(message.type)) {
       const { type, to, room, key } = message;
-      const said = { type, from: user, ...(type === "group" && { room }), message: message["message"], timestamp };
-      this.#keys.once(user, key, () => {
-        for (const other of type === "private" ? this.#of(String(to)) : this.#sessions.connections) other.say(said);
+      const directMessage = { type, from: user, ...(type === "group" && { room }), message: message["message"], timestamp };
+      this.#keys.runOnce(user, key, () => {
+        for (const other of type === "private" ? this.#connectionsOf(String(to)) : this.#sessions.connections) other.send(directMessage);
         return undefined;
       });
       return undefined;
     }
     if (message.type === "update_status") {
-      const told = [...this.#channels.values()].filter((channel) => channel.describe(user, data));
-      if (told.length === 0) throw new Refusal("not_subscribed", "not present");
+      const changed = [...this.#channels.values()].filter((channel) => channel.describe(user, data));
+      if (changed.length === 0) throw new Refusal("not_subscribed", "not present");
       return undefined;
     }
     if (message.type === "refresh") return this.#refresh(connection, String(message["token"]));
-    const handler = this.#answers.get(message.type);
+    const handler = this.#handlers.get(message.type);
     if (!handler) throw new Refusal("unknown_event", `no answer to ${message.type}: call server.answer`);
     return handler(data as never, user);
   }
@@ -380,10 +380,10 @@ function queryOf(url: string): Record<string, string> {
   return Object.fromEntries(new URL(url).searchParams);
 }
 
-const IN_CHANNELS = [
+const CHANNEL_TYPES = [
   ...["subscribe_channel", "unsubscribe_channel", "channel_message", "history"],
   ...["presence", "update_presence", "client_event"],
 ];
-const DIRECT = ["private", "group", "broadcast"];
-const TEMPORARY = ["token_expired", "rate_limited", "timeout", "unavailable", "internal_error"];
-const SILENT = { debug() {}, info() {}, warn() {}, error() {} };
+const DIRECT_TYPES = ["private", "group", "broadcast"];
+const TEMPORARY_TYPES = ["token_expired", "rate_limited", "timeout", "unavailable", "internal_error"];
+const SILENT_LOGGER = { debug() {}, info() {}, warn() {}, error() {} };
