@@ -2,7 +2,7 @@
 // lost at the same moment do not reconnect at the same moment.
 
 import { ServerError } from "./error.js";
-import type { RetryTerms } from "./face.js";
+import type { RetryTerms } from "./conversions.js";
 
 /**
  * Returns the delay in milliseconds before attempt `attempt`, counted from 1. `random` is at least 0 and

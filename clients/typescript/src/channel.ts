@@ -7,7 +7,7 @@ import type { Unsubscribe } from "./listeners.js";
 import type { RequestOptions } from "./outbox.js";
 import type { Presence } from "./presence.js";
 import type { ChannelEvent, Position, RecoveryReason } from "./protocol.js";
-import type { AbortSignalLike } from "./standard.js";
+import type { AbortSignalLike } from "./runtime-types.js";
 
 /** The fields that every message of a channel has. */
 export interface Delivered {

@@ -1,7 +1,7 @@
 // The client that an application creates. It connects the parts, and offers everything that does not belong
 // to one channel.
 
-import { bindMembers } from "./bind.js";
+import { bindMembers } from "./bind-members.js";
 import type { Channel, Gap, Published, PublishOptions } from "./channel.js";
 import { MESSAGE_TOO_BIG } from "./close-codes.js";
 import { type Codec, json } from "./codec.js";
@@ -21,7 +21,7 @@ import type {
   RequestReply,
 } from "./contract.js";
 import { type Environment, amount, defaultEnvironment, unique } from "./environment.js";
-import type { RetryTerms, SessionInfo } from "./face.js";
+import type { RetryTerms, SessionInfo } from "./conversions.js";
 import { HauynaError, ServerError, deferred, quiet } from "./error.js";
 import { Listeners, type Unsubscribe, on } from "./listeners.js";
 import { type Logger, consoleLogger } from "./logger.js";
@@ -29,8 +29,8 @@ import { Outbox, type OutboxLimits, type RequestOptions } from "./outbox.js";
 import { type ErrorMessage, type ServerMessage, type SessionMessage, typeOf } from "./protocol.js";
 import { Session } from "./session.js";
 import type { WebSocketConstructor } from "./socket.js";
-import { positionOf } from "./filling.js";
-import { type AbortSignalLike, type UrlLike, absolute, onAbort } from "./standard.js";
+import { positionOf } from "./catch-up.js";
+import { type AbortSignalLike, type UrlLike, absolute, onAbort } from "./runtime-types.js";
 
 /** The options of a client. Durations are in milliseconds. */
 export interface ClientOptions {

@@ -7,10 +7,10 @@ import { BAD_REQUEST, MESSAGE_TOO_BIG, NORMAL, REPLACED } from "./close-codes.js
 import type { Codec } from "./codec.js";
 import type { Environment, Signal } from "./environment.js";
 import { HauynaError } from "./error.js";
-import { FailureLog, closeCodeOf } from "./failures.js";
+import { FailureLog, closeCodeOf } from "./failure-log.js";
 import { Liveness } from "./liveness.js";
 import { type Logger, messageLog } from "./logger.js";
-import { type RetryTerms, type SessionInfo, sessionOf, termsOf } from "./face.js";
+import { type RetryTerms, type SessionInfo, sessionOf, termsOf } from "./conversions.js";
 import { type RetryMessage, type ServerMessage, type SessionMessage, shouldReconnect, typeOf } from "./protocol.js";
 import { LOST, Socket, type WebSocketConstructor } from "./socket.js";
 

@@ -1,7 +1,7 @@
 // The types of an application for the compiler: what its channels carry, its requests, and its client
 // requests. It contains types only. `hauyna types` generates such a contract from a Rust application.
 
-import type { RetryTerms } from "./face.js";
+import type { RetryTerms } from "./conversions.js";
 
 /**
  * The contract of an application. A part that is left out accepts anything.

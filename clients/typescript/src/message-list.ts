@@ -16,7 +16,7 @@ import type {
   Unsubscribe,
 } from "hauyna";
 import { type Store, createStore, endAll, nothing } from "./store.js";
-import { OrderedEntries } from "./timeline.js";
+import { OrderedEntries } from "./ordered-entries.js";
 
 /** A message in the list. */
 export interface ListedMessage<Content> {

@@ -3,7 +3,7 @@
 import { Client as PageClient, type ClientOptions, type Contract } from "./index.js";
 import { NodeWebSocket } from "./node-socket.js";
 import type { WebSocketConstructor } from "./socket.js";
-import type { UrlLike } from "./standard.js";
+import type { UrlLike } from "./runtime-types.js";
 
 export * from "./index.js";
 

@@ -6,7 +6,7 @@ import { type Codec, size } from "./codec.js";
 import { type Environment, amount } from "./environment.js";
 import { HauynaError, ServerError, deferred, quiet } from "./error.js";
 import type { ErrorMessage, ServerMessage, SessionMessage } from "./protocol.js";
-import { type AbortSignalLike, onAbort } from "./standard.js";
+import { type AbortSignalLike, onAbort } from "./runtime-types.js";
 
 /** The options of a request. */
 export interface RequestOptions {

@@ -25,7 +25,7 @@ export type { State, TokenContext } from "./connection.js";
 export type * from "./contract.js";
 export { type Environment, type Signal, defaultEnvironment } from "./environment.js";
 export { type ErrorKind, HauynaError, ServerError } from "./error.js";
-export type { RetryTerms, SessionInfo } from "./face.js";
+export type { RetryTerms, SessionInfo } from "./conversions.js";
 export type { Unsubscribe } from "./listeners.js";
 export { type Level, type Logger, consoleLogger } from "./logger.js";
 export type { OutboxLimits, RequestOptions } from "./outbox.js";
@@ -38,5 +38,5 @@ export {
   type RecoveryReason,
   shouldReconnect,
 } from "./protocol.js";
-export type { AbortSignalLike, UrlLike } from "./standard.js";
+export type { AbortSignalLike, UrlLike } from "./runtime-types.js";
 export type { WebSocketConstructor, WebSocketLike } from "./socket.js";

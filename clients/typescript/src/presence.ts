@@ -1,8 +1,8 @@
 // The members of one channel: the roster, ordered by the numbers of its changes, and its events. A new list
 // is compared with the old one, so that a reconnect reports only users who really joined or left.
 
-import { bindMembers } from "./bind.js";
-import { type DeviceMessage, deviceOf } from "./face.js";
+import { bindMembers } from "./bind-members.js";
+import { type DeviceMessage, deviceOf } from "./conversions.js";
 import type { Listeners, Unsubscribe } from "./listeners.js";
 import type { ServerMessage } from "./protocol.js";
 

@@ -45,7 +45,7 @@ import type {
   TypingActions,
   TypingArguments,
   TypingState,
-} from "./binding.js";
+} from "./binding-types.js";
 import {
   createChannel,
   createChannelState,
@@ -57,7 +57,7 @@ import {
   holdConnection,
 } from "./stores.js";
 
-export type { ChannelNamed, EventData } from "./named.js";
+export type { ChannelNamed, EventData } from "./contract-lookup.js";
 export type * from "./stores.js";
 
 const ClientContext = /* @__PURE__ */ createContext<AnyClient | null>(null);

@@ -3,9 +3,9 @@
 
 import type { Gap } from "./channel.js";
 import { HauynaError } from "./error.js";
-import type { ChannelHost } from "./host.js";
+import type { ChannelHost } from "./channel-host.js";
 import type { Outbox } from "./outbox.js";
-import { Gate } from "./restoring.js";
+import { RequestLimiter } from "./request-limiter.js";
 import { type Position, type ServerMessage, type SessionMessage, type SubscriptionEntry, typeOf } from "./protocol.js";
 import { Subscription } from "./subscription.js";
 
@@ -43,8 +43,8 @@ export class Session {
     this.#channelHost = {
       ...host,
       outbox,
-      gate: new Gate(host.environment),
-      reads: new Gate(host.environment),
+      limiter: new RequestLimiter(host.environment),
+      reads: new RequestLimiter(host.environment),
       keep: (channel, isKept) => this.#setKept(channel, isKept),
     };
   }
@@ -128,7 +128,7 @@ export class Session {
     this.#generation++;
     this.#cancelTimeout();
     this.#outbox.lost();
-    this.#channelHost.gate.reset();
+    this.#channelHost.limiter.reset();
     this.#channelHost.reads.reset();
     for (const channel of this.#channels.values()) channel.lost();
   }

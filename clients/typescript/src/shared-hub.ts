@@ -3,7 +3,7 @@
 import { Client, type ClientOptions, type Codec, type Contract, ServerError, type State, json, msgpack } from "hauyna";
 import { size } from "./codec.js";
 import type { SharedHost } from "./shared-host.js";
-import type { FromPage, Settings } from "./shared-port.js";
+import type { FromPage, Settings } from "./shared-messages.js";
 import { Requests } from "./shared-requests.js";
 import { LOST, type Tab, type Wire } from "./shared-tab.js";
 

@@ -3,7 +3,7 @@
 
 import { Client, type ClientOptions, type Contract, type Signal, type UrlLike, type WebSocketConstructor, type WebSocketLike, json } from "hauyna";
 import { type PortLike, type SharedHost, holdLock, whenReleased } from "./shared-host.js";
-import { type FromPage, type FromWorker, type Settings, VERSION } from "./shared-port.js";
+import { type FromPage, type FromWorker, type Settings, VERSION } from "./shared-messages.js";
 import type { SharedWorkerLike } from "./shared.js";
 
 type PageOptions = Omit<ClientOptions, "WebSocket" | "environment">;

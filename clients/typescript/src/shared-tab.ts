@@ -2,7 +2,7 @@
 // wait for it.
 
 import type { Codec, Subscribed } from "hauyna";
-import type { FromWorker } from "./shared-port.js";
+import type { FromWorker } from "./shared-messages.js";
 
 /** A message on the wire. */
 export interface Wire {

@@ -4,7 +4,7 @@
 import { json, msgpack } from "hauyna";
 import { type PortLike, type SharedHost, realBrowser, holdLock, whenReleased } from "./shared-host.js";
 import { Hub } from "./shared-hub.js";
-import { type FromPage, type FromWorker, type Settings, VERSION } from "./shared-port.js";
+import { type FromPage, type FromWorker, type Settings, VERSION } from "./shared-messages.js";
 import { LOST, Tab } from "./shared-tab.js";
 
 /**

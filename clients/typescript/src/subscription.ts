@@ -16,16 +16,16 @@ import {
   distance,
   isOffset,
   positionOf,
-} from "./filling.js";
-import type { ChannelHost } from "./host.js";
+} from "./catch-up.js";
+import type { ChannelHost } from "./channel-host.js";
 import { on } from "./listeners.js";
-import { Listening } from "./listening.js";
+import { ChannelReader } from "./channel-reader.js";
 import { Roster } from "./presence.js";
 import { type Position, type RecoveryReason, type ServerMessage, type SubscriptionEntry, typeOf } from "./protocol.js";
-import { Shares } from "./shares.js";
+import { Shares } from "./subscription-shares.js";
 
 /** The state of one channel in a client. */
-export class Subscription extends Listening {
+export class Subscription extends ChannelReader {
   /** Prevents Vue from making a reactive proxy of this object. */
   readonly __v_skip = true;
   readonly presence: Roster;
@@ -165,7 +165,7 @@ export class Subscription extends Listening {
         this.isGivenUp = this.mayExist = true;
         void this.giveUp();
       };
-      await this.host.gate.run(
+      await this.host.limiter.run(
         async () => generation === this.#generation && (this.mayExist = true) && this.host.outbox.sendNow({ message, timeout: Infinity, take }),
       );
     } catch (error) {
@@ -252,7 +252,7 @@ export class Subscription extends Listening {
   async giveUp(): Promise<void> {
     this.endings++;
     try {
-      await this.host.gate.run(async () => {
+      await this.host.limiter.run(async () => {
         if (!this.mayExist) return;
         this.mayExist = false;
         await this.host.outbox.sendNow({ message: { type: "unsubscribe_channel", channel: this.name } });

@@ -37,7 +37,7 @@ import type {
   TypingActions,
   TypingArguments,
   TypingState,
-} from "./binding.js";
+} from "./binding-types.js";
 import {
   createChannel,
   createChannelState,
@@ -49,7 +49,7 @@ import {
   holdConnection,
 } from "./stores.js";
 
-export type { ChannelNamed, EventData } from "./named.js";
+export type { ChannelNamed, EventData } from "./contract-lookup.js";
 export type * from "./stores.js";
 
 /** A value that is reactive when `current` is read, and a store: `$value`. */

@@ -50,7 +50,7 @@ import type {
   TypingActions,
   TypingArguments,
   TypingState,
-} from "./binding.js";
+} from "./binding-types.js";
 import {
   createChannel,
   createChannelState,
@@ -62,7 +62,7 @@ import {
   holdConnection,
 } from "./stores.js";
 
-export type { ChannelNamed, EventData } from "./named.js";
+export type { ChannelNamed, EventData } from "./contract-lookup.js";
 export type * from "./stores.js";
 
 /** The fields of a state, each as a ref. */

@@ -5,7 +5,7 @@ import { runInNewContext } from "node:vm";
 import { expect, test, vi, afterEach } from "vitest";
 import { subscriber, message } from "./subscriber.js";
 import { World, fate, settle } from "./world.js";
-import { messages } from "../src/iterate.js";
+import { messages } from "../src/iterators.js";
 
 afterEach(() => vi.unstubAllGlobals());
 const unhandled: unknown[] = [];

@@ -5,7 +5,7 @@ import { FakeServer } from "../src/testing.js";
 import type { Environment, WebSocketConstructor } from "../src/index.js";
 import { linkedClient } from "../src/shared-link.js";
 import { TabServer } from "../src/shared-worker.js";
-import { VERSION } from "../src/shared-port.js";
+import { VERSION } from "../src/shared-messages.js";
 import { Browser } from "./shared-world.js";
 import { Peer, World, settle } from "./world.js";
 

@@ -4,7 +4,7 @@ import type { Channel, HistoryRange, HistoryMessage, Publication } from "./chann
 import { HauynaError } from "./error.js";
 import type { Unsubscribe } from "./listeners.js";
 import type { Position } from "./protocol.js";
-import { type AbortSignalLike, onAbort } from "./standard.js";
+import { type AbortSignalLike, onAbort } from "./runtime-types.js";
 
 type Readable = Pick<Channel, "on" | "onState" | "history">;
 

@@ -5,7 +5,7 @@ import type { Gap } from "./channel.js";
 import type { Environment } from "./environment.js";
 import type { Logger } from "./logger.js";
 import type { Outbox } from "./outbox.js";
-import type { Gate } from "./restoring.js";
+import type { RequestLimiter } from "./request-limiter.js";
 import type { Subscription } from "./subscription.js";
 
 /** The parts of the client that a subscription uses. */
@@ -14,12 +14,12 @@ export interface ChannelHost {
   readonly environment: Environment;
   readonly outbox: Outbox;
   /** Limits how many subscribe and unsubscribe requests are under way. */
-  readonly gate: Gate;
+  readonly limiter: RequestLimiter;
   /**
    * Limits how many presence and history requests are under way. It is separate, so that they do not wait for
    * subscribe requests.
    */
-  readonly reads: Gate;
+  readonly reads: RequestLimiter;
   key(): string;
   gap(gap: Gap): void;
   /**

@@ -1,6 +1,6 @@
 // Makes the objects of this client work behind proxies. State managers (Vue, MobX, a general Proxy) call
-// methods with the proxy as `this`, and a proxy has no private members. The constructors of Client, Listening
-// and Roster call this.
+// methods with the proxy as `this`, and a proxy has no private members. The constructors of Client,
+// ChannelReader and Roster call this.
 
 /**
  * Defines on `object` its own copies of its classes' methods and getters, whose `this` is always `object`.

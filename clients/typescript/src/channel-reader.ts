@@ -1,17 +1,17 @@
 // The listeners, iterators and history requests of a channel. The subscription calls the listeners.
 
-import { bindMembers } from "./bind.js";
+import { bindMembers } from "./bind-members.js";
 import type { ChannelState, Gap, HistoryPage, HistoryRange } from "./channel.js";
 import type { Environment } from "./environment.js";
-import { pageOf } from "./filling.js";
-import type { ChannelHost } from "./host.js";
-import { messages, older } from "./iterate.js";
+import { pageOf } from "./catch-up.js";
+import type { ChannelHost } from "./channel-host.js";
+import { messages, older } from "./iterators.js";
 import { Listeners, type Unsubscribe, on } from "./listeners.js";
 import type { QueuedRequest } from "./outbox.js";
-import type { AbortSignalLike } from "./standard.js";
+import type { AbortSignalLike } from "./runtime-types.js";
 
 /** The listeners of one channel, and its history. */
-export abstract class Listening {
+export abstract class ChannelReader {
   readonly name: string;
   abstract readonly state: ChannelState;
   readonly environment: Environment;

@@ -14,9 +14,9 @@ import type {
   SubscribeOptions,
   Unsubscribe,
 } from "hauyna";
-import type { ChannelNamed } from "./named.js";
+import type { ChannelNamed } from "./contract-lookup.js";
 import { FRAME, type Store, createStore, endAll, nothing } from "./store.js";
-import { onAbort } from "./standard.js";
+import { onAbort } from "./runtime-types.js";
 
 /**
  * Connects a client, and closes it when its last holder has released it. A client that was connected before

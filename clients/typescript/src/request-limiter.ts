@@ -7,7 +7,7 @@ import { ServerError } from "./error.js";
 import { notConnected } from "./outbox.js";
 
 /** Lets a few requests run at a time, in the order of their arrival. */
-export class Gate {
+export class RequestLimiter {
   readonly #environment: Environment;
   #freeSlots = MAX_RUNNING;
   readonly #waiting: (() => void)[] = [];

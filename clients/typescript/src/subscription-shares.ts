@@ -4,7 +4,7 @@
 import type { Subscribed } from "./channel.js";
 import { HauynaError, ServerError, deferred, quiet } from "./error.js";
 import type { Position } from "./protocol.js";
-import { type AbortSignalLike, onAbort } from "./standard.js";
+import { type AbortSignalLike, onAbort } from "./runtime-types.js";
 
 /** The fields with which the server confirms a subscription. */
 type Confirmation = Pick<Subscribed, "position" | "recoverable">;

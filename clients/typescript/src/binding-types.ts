@@ -20,5 +20,5 @@ export type {
   State,
   SubscribeOptions,
 } from "hauyna";
-export type { ChannelNamed, EventData, Known } from "./named.js";
+export type { ChannelNamed, EventData, Known } from "./contract-lookup.js";
 export type * from "./stores.js";
