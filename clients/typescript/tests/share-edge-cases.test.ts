@@ -1,4 +1,4 @@
-// Unusual messages of a server: what the client does with them.
+// Shares, options and memory of subscriptions under unusual conditions.
 
 import { expect, test } from "vitest";
 import { start, subscriber } from "./subscriber.js";
