@@ -1,9 +1,9 @@
 import { type UserConfig, defineConfig } from "tsdown";
 
 // The bundles of the package: the client for runtimes that have a WebSocket, the client for Node with its own
-// WebSocket, and the other entries, which import the client instead of containing it. Two further files are for
-// pages without a bundler, which the program and the examples serve: `/hauyna.js`, and `/hauyna-msgpack.js`
-// with MessagePack.
+// WebSocket, and the other entries, which import the client instead of containing it. Two further files are
+// for pages without a bundler, which the program and the examples serve: `/hauyna.js`, and
+// `/hauyna-msgpack.js` with MessagePack.
 const npm: UserConfig = { format: ["esm", "cjs"], target: "es2022", dts: true, sourcemap: true, fixedExtension: false };
 
 const page: UserConfig = {

@@ -32,8 +32,8 @@ const SAMPLES = 200;
 const utf8 = new TextEncoder();
 
 /**
- * Returns the nanoseconds per message of each function, the best of many short rounds. The rounds alternate, so
- * that other programs affect all functions alike.
+ * Returns the nanoseconds per message of each function, the best of many short rounds. The rounds alternate,
+ * so that other programs affect all functions alike.
  */
 function times(...works) {
   const best = works.map(() => Infinity);

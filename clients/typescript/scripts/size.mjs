@@ -1,6 +1,6 @@
-// Fails if a bundle, minified and with gzip -9, is larger than its limit: the client, alone and for pages, and
-// the entries of the bindings, without the client and the framework, each without and with the stores that all
-// three share.
+// Fails if a bundle, minified and with gzip -9, is larger than its limit: the client, alone and for pages,
+// and the entries of the bindings, without the client and the framework, each without and with the stores
+// that all three share.
 
 import { readFileSync } from "node:fs";
 import { fileURLToPath } from "node:url";

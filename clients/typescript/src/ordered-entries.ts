@@ -57,8 +57,8 @@ export class OrderedEntries {
   }
 
   /**
-   * Drops the oldest entries beyond `maxEntries`. Returns the position of the oldest entry that is left, if the
-   * server may keep what was dropped.
+   * Drops the oldest entries beyond `maxEntries`. Returns the position of the oldest entry that is left, if
+   * the server may keep what was dropped.
    */
   trim(maxEntries: number): Position | undefined {
     if (this.rows.length <= maxEntries) return undefined;

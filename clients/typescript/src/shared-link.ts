@@ -1,7 +1,16 @@
 // The page's side of a shared connection: a client whose sockets lead to the shared worker over one port. If
 // the worker cannot be used, or refuses to share, they lead to the server.
 
-import { Client, type ClientOptions, type Contract, type Signal, type UrlLike, type WebSocketConstructor, type WebSocketLike, json } from "hauyna";
+import {
+  Client,
+  type ClientOptions,
+  type Contract,
+  type Signal,
+  type UrlLike,
+  type WebSocketConstructor,
+  type WebSocketLike,
+  json,
+} from "hauyna";
 import { type PortLike, type SharedHost, holdLock, whenReleased } from "./shared-host.js";
 import { type FromPage, type FromWorker, type Settings, VERSION } from "./shared-messages.js";
 import type { SharedWorkerLike } from "./shared.js";
@@ -9,7 +18,12 @@ import type { SharedWorkerLike } from "./shared.js";
 type PageOptions = Omit<ClientOptions, "WebSocket" | "environment">;
 
 /** Creates a client whose sockets lead to a worker. */
-export function linkedClient<T extends Contract>(url: string | UrlLike, worker: () => SharedWorkerLike, options: PageOptions, host: SharedHost): Client<T> {
+export function linkedClient<T extends Contract>(
+  url: string | UrlLike,
+  worker: () => SharedWorkerLike,
+  options: PageOptions,
+  host: SharedHost,
+): Client<T> {
   const link = new Link(url, worker, options, host);
   const { environment } = host;
   const { getToken } = options;
@@ -126,7 +140,9 @@ class Link {
 
   #createSocket(url: string, protocols: string[]): WebSocketLike {
     const isLinked = this.open();
-    if (!isLinked && !this.isTokenSkipped) return new (this.#host.WebSocket ?? (globalThis.WebSocket as unknown as WebSocketConstructor))(url, protocols);
+    if (!isLinked && !this.isTokenSkipped) {
+      return new (this.#host.WebSocket ?? (globalThis.WebSocket as unknown as WebSocketConstructor))(url, protocols);
+    }
     const number = ++this.#socketCount;
     const socket = new LinkSocket(number, this);
     if (!isLinked) {

@@ -178,7 +178,8 @@ export class Requests {
     const taken = this.#channels.get(name)?.known.client_events as object | undefined;
     // The server does not send the event back to this connection, so the other pages receive it from here.
     for (const other of this.#tabs) {
-      if (other !== tab && (!taken || event in taken)) other.deliver(name, { type, channel: name, event, user: client.user, data: message["data"] });
+      if (other === tab || (taken && !(event in taken))) continue;
+      other.deliver(name, { type, channel: name, event, user: client.user, data: message["data"] });
     }
     return {};
   }
@@ -248,7 +249,11 @@ export class Requests {
    * Returns the messages after a position up to the channel's current one, or the reason why they cannot be
    * loaded.
    */
-  async #loadMissed(client: Client, { channel, epoch, offset = 0, recoverable }: KnownChannel, since: Position): Promise<Wire[] | string | undefined> {
+  async #loadMissed(
+    client: Client,
+    { channel, epoch, offset = 0, recoverable }: KnownChannel,
+    since: Position,
+  ): Promise<Wire[] | string | undefined> {
     if (!recoverable) return undefined;
     if (since.epoch !== epoch) return "epoch_changed";
     const messages: Wire[] = [];

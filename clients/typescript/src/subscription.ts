@@ -82,7 +82,12 @@ export class Subscription extends ChannelReader {
         // The outbox calls this right before it sends the request, so it concerns the subscription of that
         // moment.
         const isHeld = () => (options = this.options) && this.state.name === "subscribing";
-        return host.outbox.request({ message: { type: "update_presence", channel: name, metadata }, retry: "always", take, isHeld }) as Promise<void>;
+        return host.outbox.request({
+          message: { type: "update_presence", channel: name, metadata },
+          retry: "always",
+          take,
+          isHeld,
+        }) as Promise<void>;
       },
     });
     this.#eventSender = new EventSender(host.environment, (event, data) => {

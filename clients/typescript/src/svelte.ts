@@ -180,7 +180,10 @@ export function createBindings<T extends Contract>(): Bindings<T> {
 }
 
 /** Returns the value of the store that `create` returns. If the source changes, another store is created. */
-function reactive<Source, T, S extends Store<T>>(source: () => Source, create: (value: Source) => S & Store<T>): Reactive<T> & { readonly store: S } {
+function reactive<Source, T, S extends Store<T>>(
+  source: () => Source,
+  create: (value: Source) => S & Store<T>,
+): Reactive<T> & { readonly store: S } {
   let latest: { of: Source; store: S & Store<T>; track: () => void } | undefined;
   const current = () => {
     const value = source();

@@ -207,12 +207,14 @@ export class FakeChannel<Content = unknown, Events = Record<string, unknown>> {
     if (before) this.#subscriptions.delete(before);
     this.#subscriptions.set(connection, metadata);
     const replay = recover && this.#missedMessages(recover, connection);
-    const subscription = { ...this.#subscriptionFields(), ...(replay && (Array.isArray(replay) ? { recovered: true } : { recovered: false, reason: replay })) };
+    const recovery = replay && (Array.isArray(replay) ? { recovered: true } : { recovered: false, reason: replay });
+    const subscription = { ...this.#subscriptionFields(), ...recovery };
     const follow = () => {
       if (Array.isArray(replay)) for (const message of replay) connection.send(message);
       if (this.#options.presence === false) return;
       if (!before || !this.#moveMember(before, connection)) {
-        this.#setMember(connection.user, { connection_id: connection.id, metadata: metadata ?? {}, joined_at: this.#now() }, undefined, connection);
+        const entry = { connection_id: connection.id, metadata: metadata ?? {}, joined_at: this.#now() };
+        this.#setMember(connection.user, entry, undefined, connection);
       }
       connection.send({ type: "presence_state", ...this.roster() });
     };
@@ -324,7 +326,13 @@ export class FakeChannel<Content = unknown, Events = Record<string, unknown>> {
     this.#reportChange(entry.connections.length === 0 ? "leave" : "update", user, entry);
   }
 
-  #reportChange(event: string, user: string, { status, metadata, connections }: MemberEntry, connection?: object, except?: FakeConnection): void {
+  #reportChange(
+    event: string,
+    user: string,
+    { status, metadata, connections }: MemberEntry,
+    connection?: object,
+    except?: FakeConnection,
+  ): void {
     const timestamp = this.#now();
     const change = { event, user, channel: this.name, metadata, status, connections: connections.length, connection, timestamp };
     this.#sendToSubscribers({ type: "presence_change", ...change, offset: ++this.#changeCount }, except);

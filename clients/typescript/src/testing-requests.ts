@@ -26,7 +26,9 @@ function checkName(field: string, value: unknown, limit = MAX_NAME): void {
 
 function checkMetadata(value: unknown): void {
   if (typeof value !== "object" || value === null || Array.isArray(value)) throw invalid("metadata", "is no object");
-  if (utf8Length(JSON.stringify(value)) > MAX_METADATA) throw new Refusal("limit_exceeded", "`metadata` is too large", { limit: MAX_METADATA, path: "metadata" });
+  if (utf8Length(JSON.stringify(value)) > MAX_METADATA) {
+    throw new Refusal("limit_exceeded", "`metadata` is too large", { limit: MAX_METADATA, path: "metadata" });
+  }
 }
 
 function invalid(path: string, what: string): Refusal {

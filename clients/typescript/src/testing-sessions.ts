@@ -100,7 +100,8 @@ export class FakeSessions {
       const channel = this.#channel(name);
       const added = channel.add(connection, metadata, positions?.[name], before);
       follow.push(added.follow);
-      return { ...added.subscription, ...(added.subscription.recoverable && !positions?.[name] && { recovered: false, reason: "unknown_position" }) };
+      const isUnknown = added.subscription.recoverable && !positions?.[name];
+      return { ...added.subscription, ...(isUnknown && { recovered: false, reason: "unknown_position" }) };
     });
     const token = `fake-session-${++this.#tokenCount}`;
     session.tokens.push(token);

@@ -105,7 +105,8 @@ export class FakeServer<T extends Contract = Contract> {
     const host = {
       opened: (connection: FakeConnection) => this.#opened(connection),
       received: (connection: FakeConnection, message: WireMessage) => this.#received(connection, message),
-      closed: (connection: FakeConnection, code: number) => this.#connectionLost(connection, !shouldReconnect(code) || code === 1001 || code === 1005),
+      closed: (connection: FakeConnection, code: number) =>
+        this.#connectionLost(connection, !shouldReconnect(code) || code === 1001 || code === 1005),
     };
     const id = () => `fake-connection-${++this.#idCount}`;
     this.WebSocket = class extends FakeSocket {
