@@ -174,7 +174,7 @@ export class Client<T extends Contract = Contract> {
     if (signal?.aborted) return quiet(Promise.reject(signal.reason));
     const { promise: connected, resolve, reject } = deferred<void>();
     const end = (settle: () => void) => {
-      for (const off of offs) off();
+      for (const remove of removals) remove();
       settle();
     };
     const look = (state: State) => {
@@ -183,9 +183,9 @@ export class Client<T extends Contract = Contract> {
         end(() => reject(state.error));
       } else if (state.name === "connected") end(resolve);
     };
-    const late = () => end(() => reject(new HauynaError("timeout", "not connected in time")));
-    const offs = [
-      timeout === undefined ? () => {} : this.environment.after(timeout, late),
+    const timedOut = () => end(() => reject(new HauynaError("timeout", "not connected in time")));
+    const removals = [
+      timeout === undefined ? () => {} : this.environment.after(timeout, timedOut),
       onAbort(signal, () => {
         quiet(connected);
         end(() => reject(signal?.reason));
@@ -194,7 +194,7 @@ export class Client<T extends Contract = Contract> {
     ];
     // A listener of the new state may close the client during this call.
     this.#connection.open();
-    offs.push(this.onState(look));
+    removals.push(this.onState(look));
     look(this.state);
     return connected;
   }

@@ -35,8 +35,8 @@ export function size(frame: string | Uint8Array): number {
   if (typeof frame !== "string") return frame.length;
   let bytes = frame.length;
   // UTF-8 encodes a code unit above 0x7F in two bytes, and one above 0x7FF that is no surrogate in three.
-  for (let at = 0; at < frame.length; at++) {
-    const unit = frame.charCodeAt(at);
+  for (let index = 0; index < frame.length; index++) {
+    const unit = frame.charCodeAt(index);
     if (unit > 0x7f) bytes += unit > 0x7ff && (unit & 0xf800) !== 0xd800 ? 2 : 1;
   }
   return bytes;

@@ -61,7 +61,7 @@ export function amount(given: number | undefined, or: number): number {
 export function unique({ random }: Environment): string {
   const bytes = new Uint8Array(15);
   if (globalThis.crypto?.getRandomValues) globalThis.crypto.getRandomValues(bytes);
-  else for (const at of bytes.keys()) bytes[at] = random() * 256;
+  else for (const index of bytes.keys()) bytes[index] = random() * 256;
   return Array.from(bytes, (byte) => byte.toString(36)).join("");
 }
 

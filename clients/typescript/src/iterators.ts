@@ -22,7 +22,7 @@ export function messages(
   let wake = () => {};
   const end = (result: { error?: unknown }) => {
     ended ??= result;
-    for (const off of removals) off();
+    for (const remove of removals) remove();
     wake();
   };
   const abort = () => {

@@ -8,12 +8,12 @@
  */
 export function encode(value: unknown): Uint8Array<ArrayBuffer> {
   // A `toJSON` method or a getter of the application may call this function during the encoding.
-  const start = end;
+  const start = outputEnd;
   try {
     write(value, 0);
-    return output.slice(start, end);
+    return output.slice(start, outputEnd);
   } finally {
-    end = start;
+    outputEnd = start;
   }
 }
 
@@ -23,16 +23,16 @@ export function encode(value: unknown): Uint8Array<ArrayBuffer> {
 export function decode(data: string | ArrayBuffer): unknown {
   view = new DataView(data as ArrayBuffer);
   input = new Uint8Array(view.buffer as ArrayBuffer);
-  at = 0;
+  readIndex = 0;
   const value = read(0);
-  if (at !== input.length) throw new RangeError(NOT_MSGPACK);
+  if (readIndex !== input.length) throw new RangeError(NOT_MSGPACK);
   return value;
 }
 
-// The output buffer, filled up to `end`. It keeps the size that the largest message needed.
+// The output buffer, filled up to `outputEnd`. It keeps the size that the largest message needed.
 let output = new Uint8Array();
 let outputView: DataView;
-let end = 0;
+let outputEnd = 0;
 
 function write(value: unknown, depth: number): void {
   if (depth > MAX_DEPTH) throw new TypeError(NOT_MSGPACK);
@@ -82,34 +82,34 @@ function writeNumber(value: number): void {
     // The sign of a negative number takes one bit.
     else writeSize(value, value < -32 ? 0 : Infinity, 0xd0, -2 * value - 1, value);
   } else if (Number.isFinite(value)) {
-    output[end++] = 0xcb;
-    outputView.setFloat64(end, value);
-    end += 8;
+    output[outputEnd++] = 0xcb;
+    outputView.setFloat64(outputEnd, value);
+    outputEnd += 8;
   } else put(1, 0xc0); // null, as in JSON
 }
 
 /** Writes an integer of eight bytes from its two halves. */
 function writeHalves(isNegative: boolean, high: number, low: number): void {
-  output[end++] = isNegative ? 0xd3 : 0xcf;
+  output[outputEnd++] = isNegative ? 0xd3 : 0xcf;
   put(4, high);
   put(4, low);
 }
 
 function writeText(text: string): void {
   const { length } = text;
-  const start = end;
+  const start = outputEnd;
   if (length < 64) {
     reserve(length + 2);
     writeSize(0xa0, 32, 0xd9, length);
-    let all = 0;
+    let bits = 0;
     for (let index = 0; index < length; index++) {
       const unit = text.charCodeAt(index);
-      output[end++] = unit;
-      all |= unit;
+      output[outputEnd++] = unit;
+      bits |= unit;
     }
-    if (all < 128) return;
+    if (bits < 128) return;
     // The text is not ASCII.
-    end = start;
+    outputEnd = start;
   }
   const bytes = (encoder ??= new TextEncoder()).encode(text);
   reserve(5);
@@ -123,7 +123,7 @@ function writeText(text: string): void {
  */
 function writeSize(short: number, limit: number, marker: number, size: number, value = size): void {
   if (size < limit) {
-    output[end++] = short | value;
+    output[outputEnd++] = short | value;
     return;
   }
   const power = size < 2 ** 8 && limit !== 16 ? 0 : size < 2 ** 16 ? 1 : 2;
@@ -133,28 +133,28 @@ function writeSize(short: number, limit: number, marker: number, size: number, v
 
 function writeBytes(bytes: Uint8Array): void {
   reserve(bytes.length);
-  output.set(bytes, end);
-  end += bytes.length;
+  output.set(bytes, outputEnd);
+  outputEnd += bytes.length;
 }
 
 /** Writes an integer of at most four bytes in two's complement. The caller has reserved the space. */
 function put(size: number, value: number): void {
-  for (let bits = 8 * size; bits > 0; ) output[end++] = value >> (bits -= 8);
+  for (let bits = 8 * size; bits > 0; ) output[outputEnd++] = value >> (bits -= 8);
 }
 
 /** Ensures that the buffer has space for `size` more bytes. */
 function reserve(size: number): void {
-  if (end + size <= output.length) return;
-  const larger = new Uint8Array(2 * (end + size) + 256);
+  if (outputEnd + size <= output.length) return;
+  const larger = new Uint8Array(2 * (outputEnd + size) + 256);
   larger.set(output);
   output = larger;
   outputView = new DataView(larger.buffer);
 }
 
-// The input, read up to `at`.
+// The input, read up to `readIndex`.
 let input: Uint8Array<ArrayBuffer>;
 let view: DataView;
-let at = 0;
+let readIndex = 0;
 
 function read(depth: number): unknown {
   if (depth > MAX_READ_DEPTH) throw new TypeError(NOT_MSGPACK);
@@ -171,7 +171,7 @@ function read(depth: number): unknown {
   if (marker >= 0xd9) return readText(readUint(size >> 1));
   if (marker >= 0xcc && marker < 0xd0) return readUint(size);
   if (marker >= 0xca && marker < 0xd4) return readNumber(marker, skip(size));
-  if (marker >= 0xc4 && marker < 0xc7) return input.slice(skip(readUint(size)), at);
+  if (marker >= 0xc4 && marker < 0xc7) return input.slice(skip(readUint(size)), readIndex);
   if (marker === 0xc0) return null;
   if (marker === 0xc2 || marker === 0xc3) return marker === 0xc3;
   throw new TypeError(NOT_MSGPACK);
@@ -209,21 +209,21 @@ function readText(length: number): string {
   const start = skip(length);
   if (length < 32) {
     let hash = 0;
-    let all = 0;
-    for (let n = start; n < at; n++) {
+    let bits = 0;
+    for (let n = start; n < readIndex; n++) {
       const byte = input[n] as number;
       hash = (hash * 31 + byte) & 511;
-      all |= byte;
+      bits |= byte;
     }
-    if (all < 128) {
+    if (bits < 128) {
       // Names, types and users repeat, so the text is mostly in the cache already.
       const text = texts[hash];
       let n = text?.length === length ? 0 : -1;
       while (n >= 0 && n < length) n = (text as string).charCodeAt(n) === input[start + n] ? n + 1 : -1;
-      return n < 0 ? (texts[hash] = String.fromCharCode(...input.subarray(start, at))) : (text as string);
+      return n < 0 ? (texts[hash] = String.fromCharCode(...input.subarray(start, readIndex))) : (text as string);
     }
   }
-  return (decoder ??= createDecoder()).decode(input.subarray(start, at));
+  return (decoder ??= createDecoder()).decode(input.subarray(start, readIndex));
 }
 
 /**
@@ -240,14 +240,14 @@ function createDecoder(): TextDecoder {
 
 function readUint(size: number): number {
   let value = 0;
-  for (let n = skip(size); n < at; n++) value = value * 256 + (input[n] as number);
+  for (let n = skip(size); n < readIndex; n++) value = value * 256 + (input[n] as number);
   return value;
 }
 
 function skip(size: number): number {
-  const start = at;
-  at += size;
-  if (at > input.length) throw new RangeError(NOT_MSGPACK);
+  const start = readIndex;
+  readIndex += size;
+  if (readIndex > input.length) throw new RangeError(NOT_MSGPACK);
   return start;
 }
 

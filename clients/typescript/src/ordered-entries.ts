@@ -31,15 +31,15 @@ export class OrderedEntries {
 
   /** Inserts an entry, unless the list contains that publication. */
   insert(rank: number, entry: Entry): void {
-    let at = 0;
-    for (let end = this.rows.length; at < end; ) {
-      const middle = (at + end) >>> 1;
-      if ((this.rows[middle] as Row).rank <= rank) at = middle + 1;
+    let index = 0;
+    for (let end = this.rows.length; index < end; ) {
+      const middle = (index + end) >>> 1;
+      if ((this.rows[middle] as Row).rank <= rank) index = middle + 1;
       else end = middle;
     }
-    const before = this.rows[at - 1];
+    const before = this.rows[index - 1];
     if (before?.rank === rank && offsetOf(entry) !== undefined && offsetOf(before.entry) !== undefined) return;
-    this.rows.splice(at, 0, { rank, entry });
+    this.rows.splice(index, 0, { rank, entry });
   }
 
   /**

@@ -50,13 +50,13 @@ export class Session {
   }
 
   channel(name: string): Subscription {
-    let found = this.#channels.get(name) ?? this.#released.get(name)?.deref();
-    if (!found) {
-      found = new Subscription(name, this.#channelHost);
-      this.#setKept(found, false);
-      this.#registry?.register(found, name);
+    let subscription = this.#channels.get(name) ?? this.#released.get(name)?.deref();
+    if (!subscription) {
+      subscription = new Subscription(name, this.#channelHost);
+      this.#setKept(subscription, false);
+      this.#registry?.register(subscription, name);
     }
-    return found;
+    return subscription;
   }
 
   /** Returns the token and the first message of the next connection, if there is a session to resume. */

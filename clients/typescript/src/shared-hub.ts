@@ -245,8 +245,8 @@ export class Hub {
 
   /** Returns the page with the largest unanswered request. */
   #tabOfLargestRequest(): Tab | undefined {
-    const all = this.#activeTabs.flatMap((tab) => [...tab.requests].map(({ frame }) => ({ tab, bytes: size(frame) })));
-    return all.filter(({ bytes }) => bytes > this.#largestOther).sort((one, other) => other.bytes - one.bytes)[0]?.tab;
+    const requests = this.#activeTabs.flatMap((tab) => [...tab.requests].map(({ frame }) => ({ tab, bytes: size(frame) })));
+    return requests.filter(({ bytes }) => bytes > this.#largestOther).sort((one, other) => other.bytes - one.bytes)[0]?.tab;
   }
 
   /**
@@ -291,13 +291,13 @@ export class Hub {
     const user = this.#client?.user;
     const tabs = this.#activeTabs.filter(({ verifiedUser }) => !isRefresh || verifiedUser === user);
     if (!isRefresh) tabs.sort((one, other) => other.timesAsked - one.timesAsked);
-    let left = tabs.length;
+    let pendingCount = tabs.length;
     let isAnonymous = false;
     const offer: Offer = {};
     if (!isRefresh) this.#latestOffer = offer;
     const isOver = () => !isRefresh && offer !== this.#latestOffer;
     return new Promise((resolve, reject) => {
-      const ask = () => {
+      const askNextTab = () => {
         // The next attempt asks on its own, and a page answers only the latest request for credentials.
         if (isOver()) return;
         const tab = offer.token === undefined ? tabs.pop() : undefined;
@@ -305,7 +305,7 @@ export class Hub {
         if (!isRefresh) tab.timesAsked++;
         let isNextAsked = false;
         const next = () => {
-          if (!isNextAsked) ask();
+          if (!isNextAsked) askNextTab();
           isNextAsked = true;
         };
         const cancel = this.#host.environment.after(TOKEN_TIMEOUT, next);
@@ -319,14 +319,14 @@ export class Hub {
             return resolve(token);
           }
           isAnonymous ||= !hasFailed;
-          if (--left > 0) return next();
+          if (--pendingCount > 0) return next();
           // If every page failed, a connection without credentials would belong to another user.
           if (isAnonymous) resolve(undefined);
           else reject(new Error("no page gave a token"));
         });
       };
-      if (left === 0) reject(new Error("there is no page"));
-      ask();
+      if (pendingCount === 0) reject(new Error("there is no page"));
+      askNextTab();
     });
   }
 

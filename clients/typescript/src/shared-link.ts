@@ -120,14 +120,14 @@ class Link {
   /** Reports the signals of the page, and those of the worker's connection. */
   watch(listener: (signal: Signal) => void): () => void {
     this.#watchers.add(listener);
-    const off = this.#host.environment.watch((signal) => {
+    const removeListener = this.#host.environment.watch((signal) => {
       // The worker watches the network. A visible page checks whether its worker still lives.
       if (this.isBroken || signal === "visible") listener(signal);
       if (signal === "visible" && !this.isOnline) this.post({ say: "retry" });
     });
     return () => {
       this.#watchers.delete(listener);
-      off();
+      removeListener();
       this.post({ say: "close", socket: 0 });
     };
   }

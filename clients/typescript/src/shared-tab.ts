@@ -140,8 +140,8 @@ export class Tab {
     const flow = this.#flows.get(channel);
     if (!flow) return;
     if (flow.suppressed.length > 0 && message.type === "message" && message["user"] === user) {
-      const at = flow.suppressed.indexOf(JSON.stringify(message["content"]));
-      if (at >= 0) return void flow.suppressed.splice(at, 1);
+      const index = flow.suppressed.indexOf(JSON.stringify(message["content"]));
+      if (index >= 0) return void flow.suppressed.splice(index, 1);
     }
     if (flow.heldPresence && /^(presence_|occupancy$)/.test(message.type)) flow.heldPresence.push(message);
     else if (flow.pauses > 0) flow.held.push(message);
@@ -232,8 +232,8 @@ export class Tab {
     const text = JSON.stringify(content);
     suppressed?.push(text);
     return () => {
-      const at = suppressed?.indexOf(text) ?? -1;
-      if (at >= 0) suppressed?.splice(at, 1);
+      const index = suppressed?.indexOf(text) ?? -1;
+      if (index >= 0) suppressed?.splice(index, 1);
     };
   }
 

@@ -128,12 +128,12 @@ export class Subscription extends ChannelReader {
   publish(content: unknown, { key, echo, ...options }: PublishOptions = {}): Promise<Published> {
     const message = { type: "channel_message", channel: this.name, content, key: key ?? this.host.key(), ...(echo === false && { echo }) };
     const take = (data: unknown) => {
-      const at = positionOf(data);
+      const published = positionOf(data);
       // A publication without an echo counts as received. If it is the next one, no message lies between it
       // and the position.
-      const isNext = echo === false && !this.#heldMessages && distance(this.position, at) === 1;
-      if (at && isNext) this.#arrived = (this.position = at).offset;
-      return at;
+      const isNext = echo === false && !this.#heldMessages && distance(this.position, published) === 1;
+      if (published && isNext) this.#arrived = (this.position = published).offset;
+      return published;
     };
     return this.ask({ ...options, message, retry: "keyed", channel: this.name, take }) as Promise<Published>;
   }
@@ -189,15 +189,15 @@ export class Subscription extends ChannelReader {
    */
   start(entry: SubscriptionEntry, named?: Position): void {
     const before = this.position;
-    const now = positionOf(entry);
+    const current = positionOf(entry);
     const { recovered } = entry;
     const isLive = this.state.name === "subscribed";
-    const isSameStream = before !== undefined && before.epoch === now?.epoch;
+    const isSameStream = before !== undefined && before.epoch === current?.epoch;
     const isAsked = recovered != null;
     const wasKnown = this.#wasLive || before !== undefined || (isLive && isAsked);
     // The client has these messages already, or is loading them.
-    if (isLive && isSameStream && (before.offset >= now.offset || (recovered && this.#heldMessages))) return;
-    this.#judgeKeys(isSameStream, before !== undefined || (now !== undefined && (isLive || this.#wasLive)));
+    if (isLive && isSameStream && (before.offset >= current.offset || (recovered && this.#heldMessages))) return;
+    this.#judgeKeys(isSameStream, before !== undefined || (current !== undefined && (isLive || this.#wasLive)));
     // Messages that were missed before cannot be loaded any more.
     const generationBefore = this.#generation;
     while (isLive && recovered && this.#heldMessages) {
@@ -206,25 +206,25 @@ export class Subscription extends ChannelReader {
     }
     const generation = this.#forgetConnection();
     this.#wasLive = false;
-    const isReplayed = recovered && !isLive && before && now;
+    const isReplayed = recovered && !isLive && before && current;
     // The subscription may have been ended and requested again meanwhile, from an older position or from one
     // of a third epoch.
-    const isThirdEpoch = isReplayed && named && ![named.epoch, now.epoch].includes(before.epoch);
+    const isThirdEpoch = isReplayed && named && ![named.epoch, current.epoch].includes(before.epoch);
     // A replay continues after the client's offset, under any epoch.
-    if (isReplayed) this.position = { ...(isThirdEpoch ? named : before), epoch: now.epoch };
-    else if (isAsked || !isSameStream) this.position = now;
-    const isMissing = isReplayed && !isThirdEpoch && before.offset < (named ?? now).offset;
-    this.#arrived = (recovered && !isLive ? named : now)?.offset ?? 0;
+    if (isReplayed) this.position = { ...(isThirdEpoch ? named : before), epoch: current.epoch };
+    else if (isAsked || !isSameStream) this.position = current;
+    const isMissing = isReplayed && !isThirdEpoch && before.offset < (named ?? current).offset;
+    this.#arrived = (recovered && !isLive ? named : current)?.offset ?? 0;
     this.#eventSender.rates = entry.client_events ?? {};
-    this.#setState({ name: "subscribed", ...(isReplayed && !isThirdEpoch && { recovered: { from: before, to: now } }) });
+    this.#setState({ name: "subscribed", ...(isReplayed && !isThirdEpoch && { recovered: { from: before, to: current } }) });
     if (generation !== this.#generation) return; // the share may belong to another subscription now
     this.#shares.settle(this.position);
     // The server does not recover the subscriptions that its application creates, nor the messages before a
     // replay that an earlier request caused.
     if (isMissing || (wasKnown && !isAsked && isSameStream)) return void this.#catchUp();
     if (!wasKnown || (recovered && !isThirdEpoch)) return;
-    const reason = entry.reason ?? (now ? (before ? "epoch_changed" : "unknown_position") : "not_recoverable");
-    this.#reportGap(reason, before, isThirdEpoch ? this.position : now);
+    const reason = entry.reason ?? (current ? (before ? "epoch_changed" : "unknown_position") : "not_recoverable");
+    this.#reportGap(reason, before, isThirdEpoch ? this.position : current);
   }
 
   /** Handles the loss of the connection. */
@@ -387,25 +387,25 @@ export class Subscription extends ChannelReader {
     const generation = this.#generation;
     const held: HeldMessages = (this.#heldMessages = { kept: [] });
     try {
-      for (let at = this.position; at; at = this.position) {
-        const message = { type: "history", channel: this.name, since: at };
+      for (let since = this.position; since; since = this.position) {
+        const message = { type: "history", channel: this.name, since };
         const page = await this.host.reads.retry(async () => generation === this.#generation && this.host.outbox.sendNow({ message }));
         if (generation !== this.#generation) return;
         const { epoch, offset: end, messages } = page as HistoryAnswer;
-        if (!(end >= at.offset)) return this.#finishCatchUp("epoch_changed");
+        if (!(end >= since.offset)) return this.#finishCatchUp("epoch_changed");
         // The stream has the same numbering, under any epoch.
         held.wentBack = undefined;
-        this.position = { ...at, epoch };
-        this.#judgeKeys(epoch === at.epoch, true);
+        this.position = { ...since, epoch };
+        this.#judgeKeys(epoch === since.epoch, true);
         for (const message of messages) {
           this.#deliverMessage(message);
           if (generation !== this.#generation) return;
         }
         const { offset } = this.position as Position;
         if (offset >= end) break;
-        if (offset > at.offset) continue;
-        this.position = at;
-        return this.#finishCatchUp(epoch === at.epoch ? "too_old" : "epoch_changed");
+        if (offset > since.offset) continue;
+        this.position = since;
+        return this.#finishCatchUp(epoch === since.epoch ? "too_old" : "epoch_changed");
       }
       this.#finishCatchUp();
     } catch (error) {

@@ -219,14 +219,14 @@ function withActions<T, S extends object, Name extends keyof S>(
 /** Calls `listen` with the channel, and again with each other channel, until the component is unmounted. */
 function listenToChannel<C, E>(source: ChannelSource<C, E>, listen: (room: Channel<C, E>) => Unsubscribe): void {
   onMount(() => {
-    let off: Unsubscribe | undefined;
-    const end = toStore(() => channelOf(source)).subscribe((room) => {
-      off?.();
-      off = room ? listen(room) : undefined;
+    let removeListener: Unsubscribe | undefined;
+    const endUpdates = toStore(() => channelOf(source)).subscribe((room) => {
+      removeListener?.();
+      removeListener = room ? listen(room) : undefined;
     });
     return () => {
-      end();
-      off?.();
+      endUpdates();
+      removeListener?.();
     };
   });
 }

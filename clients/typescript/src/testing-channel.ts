@@ -261,8 +261,8 @@ export class FakeChannel<Content = unknown, Events = Record<string, unknown>> {
     const lost = from && this.#lossReason(from, isBackwards);
     if (lost) throw new Refusal("validation_error", "the history does not reach back to `since`", { path: "since", reason: lost });
     const kept = this.#history;
-    const found = kept.filter(({ offset = 0 }) => !from || (isBackwards ? offset < from.offset : offset > from.offset));
-    const messages = (isBackwards ? found.reverse() : found).slice(0, limit ?? HISTORY_PAGE);
+    const selected = kept.filter(({ offset = 0 }) => !from || (isBackwards ? offset < from.offset : offset > from.offset));
+    const messages = (isBackwards ? selected.reverse() : selected).slice(0, limit ?? HISTORY_PAGE);
     return { channel: this.name, ...this.position, oldest: kept[0]?.offset ?? this.#offset + 1, messages };
   }
 

@@ -180,11 +180,11 @@ export class FakeServer<T extends Contract = Contract> {
    * is left that could answer.
    */
   async ask<Name extends QuestionName<T>>(user: string, name: Name, data?: QuestionData<T, Name>): Promise<QuestionReply<T, Name>> {
-    const asked = this.#connectionsOf(user);
-    if (asked.length === 0) throw new Error(`${user} is not connected`);
+    const connections = this.#connectionsOf(user);
+    if (connections.length === 0) throw new Error(`${user} is not connected`);
     const id = `q-${++this.#idCount}`;
-    const answer = new Promise((resolve, reject) => this.#clientRequests.set(id, { asked: new Set(asked), resolve, reject }));
-    for (const connection of asked) connection.send({ type: "request", id, event: name, data: data ?? null });
+    const answer = new Promise((resolve, reject) => this.#clientRequests.set(id, { asked: new Set(connections), resolve, reject }));
+    for (const connection of connections) connection.send({ type: "request", id, event: name, data: data ?? null });
     return (await answer) as QuestionReply<T, Name>;
   }
 
@@ -238,14 +238,14 @@ export class FakeServer<T extends Contract = Contract> {
   }
 
   #channel(name: string): FakeChannel<any, any> {
-    let found = this.#channels.get(name);
-    if (!found) {
+    let channel = this.#channels.get(name);
+    if (!channel) {
       const { channels = {} } = this.#options;
       const options = typeof channels === "function" ? channels(name) : channels;
-      found = new FakeChannel(name, options, () => this.#clock.now(), (user) => this.#sessions.unsubscribe(name, user));
-      this.#channels.set(name, found);
+      channel = new FakeChannel(name, options, () => this.#clock.now(), (user) => this.#sessions.unsubscribe(name, user));
+      this.#channels.set(name, channel);
     }
-    return found;
+    return channel;
   }
 
   #connectionsOf(user: string): FakeConnection[] {
