@@ -28,6 +28,7 @@ import { type Logger, consoleLogger } from "./logger.js";
 import { Outbox, type OutboxLimits, type RequestOptions } from "./outbox.js";
 import { type ErrorMessage, type ServerMessage, type SessionMessage, typeOf } from "./protocol.js";
 import { Session } from "./session.js";
+import { type ShownCredentials, noteCredentials } from "./credentials.js";
 import type { WebSocketConstructor } from "./socket.js";
 import { positionOf } from "./catch-up.js";
 import { type AbortSignalLike, type UrlLike, absolute, onAbort } from "./runtime-types.js";
@@ -97,11 +98,8 @@ export class Client<T extends Contract = Contract> {
   #isClosing = false;
   #sessionInfo: SessionInfo | undefined;
   #cancelRefresh = () => {};
-  /**
-   * The credentials of the latest attempt: whether there were none, whether the previous session had none,
-   * and the number of the last request before they were available.
-   */
-  #credentials = { isGuest: true, wasGuest: true, number: 0 };
+  /** The credentials that were shown last, and whether there were none before them. */
+  #credentials: ShownCredentials & { wasGuest: boolean } = { isGuest: true, wasGuest: true, number: 0, isNew: false };
 
   /** Creates a client that is not connected. `url` may be relative to the page. */
   constructor(url: string | UrlLike, options: ClientOptions = {}) {
@@ -312,23 +310,25 @@ export class Client<T extends Contract = Contract> {
 
   #stateChanged(state: State): void {
     if (state.name === "connected") {
-      const { isGuest, number } = this.shown();
+      const shown = this.shown();
+      const { isGuest, number } = shown;
       const isOtherUser = this.#sessionInfo && this.#sessionInfo.user !== state.session.user;
       // Users without credentials get another name with each session.
       if (isOtherUser && !(isGuest && this.#credentials.wasGuest)) this.#session.leave(number);
       this.#credentials.wasGuest = isGuest;
+      this.#credentials.isNew = shown.isNew = false;
       this.#sessionInfo = state.session;
     } else this.#cancelRefresh();
-    if (state.name === "closed") this.#session.close(state.error);
-    else this.#outbox.closed = undefined;
+    if (state.name === "closed") {
+      this.#session.close(state.error);
+      // The object is replaced, because pending credentials belong to earlier requests.
+      if (state.error.kind === "closed") this.#credentials = { ...this.#credentials, isNew: true };
+    } else this.#outbox.closed = undefined;
     this.#listeners.emit("state", state, () => state === this.state);
   }
 
-  /**
-   * Returns whether the current session was opened without credentials, and the number of the last request
-   * before they were available.
-   */
-  protected shown(): { readonly isGuest: boolean; readonly number: number } {
+  /** Returns the credentials with which the current session was opened. */
+  protected shown(): ShownCredentials {
     return this.#credentials;
   }
 
@@ -341,9 +341,7 @@ export class Client<T extends Contract = Contract> {
     // Each attempt has its own record, because a later attempt may start before this one has its credentials.
     const credentials = (this.#credentials = { ...this.#credentials });
     const token = await this.#options.getToken?.(context);
-    credentials.isGuest = token === undefined;
-    // Read only now: getToken may have waited for the next user to sign in.
-    credentials.number = this.number();
+    noteCredentials(credentials, token, this.number());
     return token;
   }
 

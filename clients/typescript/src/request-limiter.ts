@@ -20,9 +20,19 @@ export class RequestLimiter {
     this.#environment = environment;
   }
 
-  /** Runs `ask` when a slot is free. Fails if the connection is lost before. */
-  run<T>(ask: () => Promise<T>): Promise<T> {
+  /**
+   * Runs `ask` when a slot is free, and after `former` has settled or timed out. Fails if the connection is
+   * lost before.
+   */
+  async run<T>(ask: () => Promise<T>, former?: Promise<unknown>): Promise<T> {
     const generation = this.#generation;
+    if (former) {
+      let cancel = () => {};
+      const timeout = new Promise<void>((resolve) => (cancel = this.#environment.after(ANSWER_TIMEOUT, resolve)));
+      await Promise.race([former.catch(() => {}), timeout]);
+      cancel();
+      if (generation !== this.#generation) throw notConnected();
+    }
     return new Promise((resolve, reject) => {
       this.#waiting.push(async () => {
         if (generation !== this.#generation) return reject(notConnected());
@@ -78,3 +88,5 @@ export class RequestLimiter {
 
 /** The maximum number of requests that are under way. */
 const MAX_RUNNING = 16;
+/** Milliseconds to wait for the answer to a former request. */
+const ANSWER_TIMEOUT = 10_000;

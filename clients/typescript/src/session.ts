@@ -87,7 +87,7 @@ export class Session {
       this.#outbox.forget((name) => name !== undefined && this.#channels.get(name)?.isWanted === true);
       for (const channel of this.#channels.values()) channel.isUnjudged = true;
     }
-    for (const channel of this.#channels.values()) channel.mayExist = false;
+    for (const channel of this.#channels.values()) channel.exists = false;
     const confirmed = new Set<string>();
     for (const entry of session.subscriptions ?? []) {
       confirmed.add(entry.channel);
@@ -152,7 +152,7 @@ export class Session {
       // pending request.
       const isEarlier = channel && (entry.recovered != null || channel.endings > 0);
       if (!isEarlier || channel.state.name !== "subscribing") this.#startSubscription(entry);
-      else channel.mayExist = true;
+      else channel.exists = true;
       return true;
     }
     if (type !== "unsubscribed") channel?.receive(message);
@@ -179,7 +179,7 @@ export class Session {
 
   #startSubscription(entry: SubscriptionEntry, named?: Position): void {
     const channel = this.channel(entry.channel);
-    channel.mayExist = true;
+    channel.exists = true;
     if (channel.isGivenUp) void channel.giveUp();
     else channel.start(entry, named);
   }

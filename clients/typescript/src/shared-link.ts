@@ -11,6 +11,7 @@ import {
   type WebSocketLike,
   json,
 } from "hauyna";
+import { type ShownCredentials, noteCredentials } from "./credentials.js";
 import { type PortLike, type SharedHost, holdLock, whenReleased } from "./shared-host.js";
 import { type FromPage, type FromWorker, type Settings, VERSION } from "./shared-messages.js";
 import type { SharedWorkerLike } from "./shared.js";
@@ -60,7 +61,7 @@ class LinkedClient<T extends Contract> extends Client<T> {
   }
 
   protected override shown() {
-    return this.#link && !this.#link.isBroken ? this.#link : super.shown();
+    return this.#link && !this.#link.isBroken ? this.#link.shown : super.shown();
   }
 }
 
@@ -72,13 +73,8 @@ class Link {
   isOnline = true;
   /** Whether the attempt skipped getToken, because the worker asks for the credentials. */
   isTokenSkipped = false;
-  /** Whether the page had no credentials when it last gave those of a session. Renewals do not count. */
-  isGuest = true;
-  /**
-   * The last credentials that the page gave for a session, and its last request before they were available.
-   */
-  #lastToken: string | undefined;
-  number = 0;
+  /** The credentials that the page gave last for a session. Renewals do not count. */
+  readonly shown: ShownCredentials = { isGuest: true, number: 0, isNew: false };
   /** Returns the number of the last request of the page's client. */
   lastRequest = () => 0;
   readonly WebSocket: WebSocketConstructor;
@@ -128,6 +124,9 @@ class Link {
     return () => {
       this.#watchers.delete(listener);
       removeListener();
+      // The client is closed, so pending credentials belong to earlier requests.
+      this.shown.isNew = true;
+      this.#latestTokenRequest = 0;
       this.post({ say: "close", socket: 0 });
     };
   }
@@ -252,12 +251,7 @@ class Link {
     }
     // Another worker may use the same number, after another user has signed in.
     if (port !== this.#port) return;
-    if (!hasFailed && !isRefresh && id === this.#latestTokenRequest) {
-      this.isGuest = token === undefined;
-      // The same credentials belong to the same user.
-      if (token !== this.#lastToken) this.number = this.lastRequest();
-      this.#lastToken = token;
-    }
+    if (!hasFailed && !isRefresh && id === this.#latestTokenRequest) noteCredentials(this.shown, token, this.lastRequest());
     this.post({ say: "token", id, token, hasFailed });
   }
 

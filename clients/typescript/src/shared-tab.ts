@@ -181,7 +181,7 @@ export class Tab {
     if (this.#flows.delete(channel)) this.send(message);
   }
 
-  /** Starts a subscribe request. {@link currentSubscribe} returns its symbol as long as it is the current one. */
+  /** Starts a subscribe request. {@link currentSubscribe} returns its symbol until another request starts. */
   startSubscribe(channel: string): symbol {
     const request = Symbol(channel);
     this.#pendingSubscribes.set(channel, request);

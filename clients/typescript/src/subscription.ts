@@ -1,6 +1,7 @@
 // The subscription behind a channel, with its position. It decides for each message whether it is new, and
 // after each reconnect and each gap whether messages are missing, which it always reports.
 
+import { SubscriptionRequests } from "./subscription-requests.js";
 import { delayAfter } from "./backoff.js";
 import type { ChannelState, Gap, Published, PublishOptions, SubscribeOptions, Subscribed } from "./channel.js";
 import { EventSender } from "./client-events.js";
@@ -19,13 +20,12 @@ import {
 } from "./catch-up.js";
 import type { ChannelHost } from "./channel-host.js";
 import { on } from "./listeners.js";
-import { ChannelReader } from "./channel-reader.js";
 import { Roster } from "./presence.js";
 import { type Position, type RecoveryReason, type ServerMessage, type SubscriptionEntry, typeOf } from "./protocol.js";
 import { Shares } from "./subscription-shares.js";
 
 /** The state of one channel in a client. */
-export class Subscription extends ChannelReader {
+export class Subscription extends SubscriptionRequests {
   /** Prevents Vue from making a reactive proxy of this object. */
   readonly __v_skip = true;
   readonly presence: Roster;
@@ -37,11 +37,6 @@ export class Subscription extends ChannelReader {
   isGivenUp = false;
   /** Whether the server refused to end the subscription for now. It may then exist although it was ended. */
   #wasEndRefused = false;
-  /**
-   * Whether the server may have the subscription, as far as this client has asked or heard. Otherwise it need
-   * not be ended.
-   */
-  mayExist = false;
   /**
    * How many unsubscribe requests wait for their answer. Until then, the server's messages concern the
    * subscription that ends.
@@ -117,12 +112,12 @@ export class Subscription extends ChannelReader {
   }
 
   async unsubscribe(): Promise<void> {
-    const mayExist = this.state.name !== "unsubscribed" || this.isGivenUp;
-    this.isGivenUp ||= mayExist;
+    const wasRequested = this.state.name !== "unsubscribed" || this.isGivenUp;
+    this.isGivenUp ||= wasRequested;
     this.position = undefined;
     this.end();
     this.#wasLive = false;
-    if (mayExist) await this.giveUp();
+    if (wasRequested) await this.giveUp();
   }
 
   publish(content: unknown, { key, echo, ...options }: PublishOptions = {}): Promise<Published> {
@@ -163,16 +158,15 @@ export class Subscription extends ChannelReader {
       const message = { type: "subscribe_channel", channel: this.name, metadata, recover, token };
       // Messages may follow directly after the answer.
       const take = (entry: unknown) => {
+        this.exists = true;
         if (generation === this.#generation) return this.start(entry as SubscriptionEntry, recover);
         // The server's application has ended another subscription meanwhile, and this client does not know of
         // this one.
         if (this.state.name !== "unsubscribed" || this.isGivenUp) return;
-        this.isGivenUp = this.mayExist = true;
+        this.isGivenUp = true;
         void this.giveUp();
       };
-      await this.host.limiter.run(
-        async () => generation === this.#generation && (this.mayExist = true) && this.host.outbox.sendNow({ message, timeout: Infinity, take }),
-      );
+      await this.requestStart(() => generation === this.#generation, { message, timeout: Infinity, take });
     } catch (error) {
       const wasTooLarge =
         generation + 1 === this.#generation &&
@@ -229,6 +223,7 @@ export class Subscription extends ChannelReader {
 
   /** Handles the loss of the connection. */
   lost(): void {
+    this.loseAnswer();
     this.#forgetConnection();
     if (this.state.name === "subscribed") this.#wasLive = true;
     if (this.state.name !== "unsubscribed") this.#setState({ name: "subscribing" });
@@ -255,25 +250,22 @@ export class Subscription extends ChannelReader {
 
   /** Sends the unsubscribe request. Without a connection nothing is sent. */
   async giveUp(): Promise<void> {
-    this.endings++;
+    const isRequested = this.mayExist();
+    if (isRequested) this.endings++;
     try {
-      await this.host.limiter.run(async () => {
-        if (!this.mayExist) return;
-        this.mayExist = false;
-        await this.host.outbox.sendNow({ message: { type: "unsubscribe_channel", channel: this.name } });
-      });
+      if (isRequested) await this.requestEnd();
     } catch (error) {
       if (error instanceof ServerError && error.temporary) this.#wasEndRefused = true;
-      this.mayExist ||= !(error instanceof ServerError) || error.temporary;
+      this.exists ||= !(error instanceof ServerError) || error.temporary;
       // Without an answer, the next connection shows what the server has. If another unsubscribe request is
       // pending, its answer decides.
       if (!this.isGivenUp || this.endings > 1 || !(error instanceof ServerError)) return;
       if (error.temporary) return this.#schedule(delayAfter(error), () => this.giveUp());
     } finally {
-      this.endings--;
+      if (isRequested) this.endings--;
     }
     // The server refused an earlier unsubscribe request for now.
-    if (this.isGivenUp && !this.endings && this.#wasEndRefused && this.mayExist) return this.giveUp();
+    if (this.isGivenUp && !this.endings && this.#wasEndRefused && this.exists) return this.giveUp();
     // From now on, the server's application may subscribe this client again.
     if (this.isGivenUp && !this.endings) this.isGivenUp = this.#wasEndRefused = false;
     this.#updateKept();

@@ -118,3 +118,71 @@ test("metadata that one user has updated is not shown as the next one's", async 
   }
   expect(shown).toEqual([{ isMuted: true }, { device: "phone" }]);
 });
+
+test.each(["closed by the application", "closed by the server"])("what the next user asks of a client that was %s is sent as theirs, though their token takes a while", async (how) => {
+  const world = new World();
+  let token: string | Promise<string> = "ana";
+  const client = await world.connected({ getToken: () => token }, { resume: { token: "t" } });
+  const room = client.channel("room");
+  void room.subscribe({ metadata: { device: "phone" } });
+  await settle();
+  await world.socket.ack("subscribe_channel", { channel: "room", epoch: "E", offset: 10, recoverable: true });
+  void room.presence.update({ isMuted: true });
+  await settle();
+  await world.socket.ack("update_presence");
+  const before = fate(client.sendToUser("eve", "before"));
+  if (how === "closed by the server") await world.socket.drop(3505);
+  else client.close();
+  let signIn = (_: string) => {};
+  token = new Promise((resolve) => (signIn = resolve));
+  void client.connect();
+  await settle();
+  const own = fate(client.sendToUser("eve", "after"));
+  await world.pass(1000);
+  signIn("bob");
+  await settle();
+  await world.socket.accept({ user: "bob", connection_id: "c-2" });
+  await world.socket.ack("subscribe_channel", { channel: "room", epoch: "E", offset: 10, recoverable: true, recovered: true });
+  const sent = world.socket.all("private").map(({ message }) => message);
+  expect([before.now, own.now, sent, world.socket.last("subscribe_channel")["metadata"]]).toEqual(["outcome_unknown", "pending", ["after"], { device: "phone" }]);
+});
+
+test("a token that was asked for before the client was closed is not taken for the next user's", async () => {
+  const world = new World();
+  let token: string | Promise<string> = "ana";
+  const client = await world.connected({ getToken: () => token }, { resume: { token: "t" } });
+  const signIns: ((token: string) => void)[] = [];
+  const ask = () => (token = new Promise((resolve) => signIns.push(resolve)));
+  ask();
+  await world.socket.drop();
+  await world.pass(3000);
+  client.close();
+  ask();
+  void client.connect();
+  const own = fate(client.sendToUser("eve", "after"));
+  await settle();
+  for (const signIn of signIns) {
+    signIn(signIn === signIns[0] ? "ana" : "bob");
+    await settle();
+  }
+  await world.socket.accept({ user: "bob", connection_id: "c-2" });
+  expect([own.now, world.socket.all("private").length]).toEqual(["pending", 1]);
+});
+
+test("what a guest has asked since the client was closed is not sent as the user who signs in", async () => {
+  const world = new World();
+  let token: string | undefined = "ana";
+  const client = await world.connected({ getToken: () => token }, { resume: { token: "t" } });
+  client.close();
+  token = undefined;
+  void client.connect();
+  await settle();
+  await world.socket.accept({ user: "guest-1", connection_id: "c-2" });
+  await world.socket.drop();
+  const before = fate(client.sendToUser("eve", "of a guest"));
+  token = "bob";
+  client.reconnect();
+  await settle();
+  await world.socket.accept({ user: "bob", connection_id: "c-3" });
+  expect([before.now, world.socket.all("private")]).toEqual(["expired", []]);
+});

@@ -4,6 +4,7 @@
 import { beforeEach, expect, test, vi } from "vitest";
 import { FakeServer } from "../src/testing.js";
 import { Browser } from "./shared-world.js";
+import { fate } from "./world.js";
 
 // The worker logs to the console.
 beforeEach(() => ["warn" as const, "info" as const].forEach((level) => vi.spyOn(console, level).mockImplementation(() => {})));
@@ -133,4 +134,36 @@ test("a page whose credentials were seen to be another user's is asked again whe
   await two.thaw();
   await browser.pass(60_000);
   expect([one, two].map(({ client }) => [client.state.name, client.user])).toEqual([["connected", "bob"], ["connected", "ana"]]);
+});
+
+test("what the next user asks of a page that was closed is sent as theirs, though their credentials take a while", async () => {
+  const { server, browser } = withTokens();
+  let token: string | Promise<string> = "ana-1";
+  const page = await browser.connected({ getToken: () => token });
+  const before = fate(page.client.sendToUser("eve", "before"));
+  page.client.close();
+  let signIn = (_: string) => {};
+  token = new Promise((resolve) => (signIn = resolve));
+  void page.client.connect();
+  await browser.settle();
+  const own = fate(page.client.sendToUser("eve", "after"));
+  await browser.pass(500);
+  signIn("bob-1");
+  await browser.pass(5000);
+  const sent = server.sent.filter(({ message }) => message.type === "private").map(({ user, message }) => [user, message["message"]]);
+  expect([page.client.user, before.now, own.now, sent.at(-1)]).toEqual(["bob", "outcome_unknown", "done", ["bob", "after"]]);
+});
+
+test("what the next user asks of a page that was closed is sent as theirs, though another page is still the former user's", async () => {
+  const { server, browser } = withTokens();
+  const other = await browser.connected({ getToken: () => "ana-1" });
+  let token = "ana-2";
+  const page = await browser.connected({ getToken: () => token });
+  page.client.close();
+  token = "bob-1";
+  void page.client.connect();
+  const own = fate(page.client.sendToUser("eve", "after"));
+  await browser.pass(20_000);
+  const sent = server.sent.filter(({ message }) => message.type === "private").map(({ user, message }) => [user, message["message"]]);
+  expect([other.client.user, page.client.user, own.now, sent]).toEqual(["ana", "bob", "done", [["bob", "after"]]]);
 });

@@ -271,6 +271,7 @@ test("a subscription of the application's that is about to be ended is not taken
   // The server has sent this before it has read that the subscription ends.
   await world.socket.say({ type: "subscribed", channel: "room", epoch: "E", offset: 4, recoverable: true });
   expect(room.state.name).toBe("subscribing");
+  await world.socket.refuse("subscribe_channel", "already_subscribed");
   await world.socket.ack("unsubscribe_channel");
   give("token");
   await settle();
@@ -359,4 +360,119 @@ test("a refusal for rate of a channel that was given up pauses the subscriptions
   expect(world.socket.all("subscribe_channel").map(({ channel }) => channel)).toEqual(["room", "refused"]);
   await world.pass(1);
   expect(world.socket.last("subscribe_channel")["channel"]).toBe("other");
+});
+
+/** Returns a client whose channels were subscribed to and unsubscribed before the server's answer. */
+async function givenUp(count: number) {
+  const world = new World();
+  const client = await world.connected({}, { resume: { token: "t" } });
+  const rooms = Array.from({ length: count }, (_, n) => client.channel(`room:${n}`));
+  const asked = rooms.map((room) => fate(room.subscribe()));
+  await settle();
+  const ends = rooms.map((room) => fate(room.unsubscribe()));
+  await settle();
+  const said = () => world.socket.heard.map(({ type }) => type).filter((type) => type !== "ping");
+  return { world, client, rooms, asked, ends, said };
+}
+
+// A strict server counts each needless unsubscribe request as an error, and soon closes the client.
+test.each(["rate_limited", "permission_denied"])("subscriptions that are refused with %s after they were given up are not ended in vain", async (error_type) => {
+  const { world, asked, ends, said } = await givenUp(16);
+  for (const { id } of world.socket.all("subscribe_channel")) {
+    await world.socket.say({ type: "error", id, error_type, message: "no", timestamp: 1, temporary: error_type === "rate_limited" });
+  }
+  await world.pass(5000);
+  expect([...new Set(said())]).toEqual(["subscribe_channel"]);
+  expect([...asked, ...ends].map(({ now }) => now)).toEqual([...asked.map(() => "unsubscribed"), ...ends.map(() => "done")]);
+});
+
+test("a channel that is given up after its subscription was refused for now is not ended in vain", async () => {
+  const world = new World();
+  const room = (await world.connected()).channel("room");
+  void room.subscribe().catch(() => {});
+  await settle();
+  await world.socket.refuse("subscribe_channel", "rate_limited", { temporary: true, details: { retry_after: 700 } });
+  const end = fate(room.unsubscribe());
+  await world.pass(5000);
+  expect([end.now, world.socket.heard.map(({ type }) => type)]).toEqual(["done", ["subscribe_channel"]]);
+});
+
+test.each([["", true], ["already_subscribed", true], ["rate_limited", false], ["permission_denied", false]])(
+  "a channel that is wanted again while its end waits is asked for behind it, where the answer is '%s'",
+  async (error_type, isEnded) => {
+    const { world, rooms, asked, ends, said } = await givenUp(1);
+    const again = fate(rooms[0]!.subscribe());
+    await settle();
+    expect(said()).toEqual(["subscribe_channel"]);
+    if (error_type) await world.socket.refuse("subscribe_channel", error_type, { temporary: error_type === "rate_limited" });
+    else await world.socket.ack("subscribe_channel", { channel: "room:0", recoverable: false });
+    if (isEnded) await world.socket.ack("unsubscribe_channel");
+    await world.pass(1000);
+    expect(said().slice(1)).toEqual([...(isEnded ? ["unsubscribe_channel"] : []), "subscribe_channel"]);
+    await world.socket.ack("subscribe_channel", { channel: "room:0", ...start, recoverable: true });
+    expect([asked[0]?.now, ends[0]?.now, again.now]).toMatchObject(["unsubscribed", "done", { position: start }]);
+  },
+);
+
+test("a subscription that is not answered holds up neither its end nor the next one", async () => {
+  const { world, rooms, ends, said } = await givenUp(1);
+  const again = fate(rooms[0]!.subscribe());
+  await world.pass(11_000);
+  expect(said()).toEqual(["subscribe_channel", "unsubscribe_channel", "subscribe_channel"]);
+  const [first, next] = world.socket.all("subscribe_channel");
+  await world.socket.say({ type: "ack", id: first?.["id"], data: { channel: "room:0", recoverable: false } });
+  await world.socket.ack("unsubscribe_channel");
+  await world.socket.say({ type: "ack", id: next?.["id"], data: { channel: "room:0", ...start, recoverable: true } });
+  expect([ends[0]?.now, again.now, said().length]).toMatchObject(["done", { position: start }, 3]);
+});
+
+test.each([true, false])("a subscription that was given up before its answer was lost is ended where the session has it", async (isThere) => {
+  const { world, rooms, ends, said } = await givenUp(1);
+  const subscriptions = isThere ? [{ channel: "room:0", ...start, recoverable: true, recovered: false, reason: "unknown_position" }] : [];
+  await world.lose({ resumed: true, resume: { token: "u" }, subscriptions });
+  await world.pass(1000);
+  expect(said()).toEqual(isThere ? ["resume", "unsubscribe_channel"] : ["resume"]);
+  expect([ends[0]?.now, rooms[0]?.state.name]).toEqual(["done", "unsubscribed"]);
+});
+
+test("a move while an end waits ends nothing that is asked for on the next connection", async () => {
+  const { world, rooms, said } = await givenUp(1);
+  const again = fate(rooms[0]!.subscribe());
+  await world.socket.say({ type: "reconnect", after: [0, 0] });
+  await world.pass(3000);
+  await world.socket.accept({ resumed: false });
+  await world.pass(1000);
+  expect(said()).toEqual(["resume", "subscribe_channel"]);
+  await world.socket.ack("subscribe_channel", { channel: "room:0", ...start, recoverable: true });
+  await world.pass(20_000);
+  expect([again.now, said().length]).toMatchObject([{ position: start }, 2]);
+});
+
+test("a subscription of the application's counts at once where the channel was wanted again and nothing is to be ended", async () => {
+  const world = new World();
+  const room = (await world.connected()).channel("room");
+  void room.subscribe().catch(() => {});
+  await settle();
+  await world.socket.refuse("subscribe_channel", "unavailable", { temporary: true });
+  void room.unsubscribe();
+  const again = fate(room.subscribe());
+  // The message arrives in the same chunk as the refusal.
+  await world.socket.say({ type: "subscribed", channel: "room", ...start, recoverable: true }, message(11));
+  await world.pass(5000);
+  expect([again.now, room.position?.offset, world.socket.all("subscribe_channel").length]).toMatchObject([{ position: start }, 11, 1]);
+});
+
+test.each([0, 1, 2, 3])("a channel that is wanted again %d moments after its answer is asked for behind its end", async (moments) => {
+  const world = new World();
+  const room = (await world.connected()).channel("room");
+  void room.subscribe().catch(() => {});
+  await settle();
+  void room.unsubscribe();
+  await settle();
+  const { id } = world.socket.last("subscribe_channel");
+  world.socket.onmessage?.({ data: JSON.stringify({ type: "ack", id, data: { channel: "room", ...start, recoverable: true } }) } as never);
+  for (let n = 0; n < moments; n++) await undefined;
+  void room.subscribe();
+  await settle();
+  expect(world.socket.heard.map(({ type }) => type)).toEqual(["subscribe_channel", "unsubscribe_channel", "subscribe_channel"]);
 });
