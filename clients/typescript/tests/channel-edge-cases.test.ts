@@ -10,7 +10,7 @@ afterEach(() => vi.unstubAllGlobals());
 setFlagsFromString("--expose-gc");
 const gc = runInNewContext("gc") as () => void;
 
-test("abort in a state listener while connecting", async () => {
+test("aborting in a state listener closes a client that connects", async () => {
   const world = new World();
   const client = world.client();
   const c = new AbortController();
@@ -20,7 +20,7 @@ test("abort in a state listener while connecting", async () => {
   expect([f.now, client.state.name]).toEqual(["enough", "closed"]);
 });
 
-test("a runtime with WeakRef and without FinalizationRegistry", async () => {
+test("a runtime may have WeakRef without FinalizationRegistry", async () => {
   vi.stubGlobal("FinalizationRegistry", undefined);
   const world = new World();
   const client = await world.connected();
@@ -38,7 +38,7 @@ test("a runtime with WeakRef and without FinalizationRegistry", async () => {
   expect(heard).toEqual([1]);
 });
 
-test("same, page code that holds nothing in between", async () => {
+test("a name has one object in a runtime without FinalizationRegistry", async () => {
   vi.stubGlobal("FinalizationRegistry", undefined);
   const world = new World();
   const client = await world.connected();
@@ -49,7 +49,7 @@ test("same, page code that holds nothing in between", async () => {
   expect(a).toBe(b);
 });
 
-test("a client event named like a member of objects", async () => {
+test("a client event may have the name of an object's member", async () => {
   const { room, world } = await subscriber({ ...start, recoverable: true, client_events: { cursor: 1 } });
   for (let n = 0; n < 20; n++) { room.send("constructor", n); await world.pass(1); }
   expect(world.socket.all("client_event").length).toBeLessThan(3);
@@ -71,7 +71,7 @@ test("giving up that is refused for now does not end the subscription that a lis
   expect([room.state.name, world.socket.all("unsubscribe_channel").length]).toEqual(["subscribed", 1]);
 });
 
-test("client event timer after close", async () => {
+test("a closed client keeps no timer of client events", async () => {
   const { room, client, world } = await subscriber({ ...start, recoverable: true, client_events: { cursor: 1 } });
   room.send("cursor");
   client.close();
@@ -79,7 +79,7 @@ test("client event timer after close", async () => {
   expect(world.timers).toBe(0);
 });
 
-test("held event of another subscription", async () => {
+test("a waiting client event is not sent on a later subscription", async () => {
   const { room, world } = await subscriber({ ...start, recoverable: true, client_events: { cursor: 0.1 } });
   room.send("cursor", 1); room.send("cursor", 2);
   void room.unsubscribe();
@@ -115,7 +115,7 @@ test("signals are let go of", async () => {
   expect(s.listeners.size).toBe(0);
 });
 
-test("share given up in the state listener", async () => {
+test("a share may end in the state listener", async () => {
   const world = new World();
   const client = await world.connected();
   const room = client.channel("room");
@@ -127,7 +127,7 @@ test("share given up in the state listener", async () => {
   expect([f.now, room.state.name, world.socket.all("unsubscribe_channel").length]).toEqual(["x", "unsubscribed", 1]);
 });
 
-test("resubscribe in the unsubscribed listener", async () => {
+test("a listener of the end may subscribe again", async () => {
   const { room, world } = await subscriber();
   let n = 0;
   room.onState(({ name }) => { if (name === "unsubscribed" && n++ < 1) void room.subscribe(); });
@@ -140,7 +140,7 @@ test("resubscribe in the unsubscribed listener", async () => {
   expect([room.state.name, room.position?.offset, done.now, u, world.socket.heard.map((m) => m.type)]).toEqual(["subscribed", 11, "done", 1, ["subscribe_channel", "unsubscribe_channel", "subscribe_channel"]]);
 });
 
-test("a move while subscriptions wait", async () => {
+test("a move restores the subscriptions that wait", async () => {
   const world = new World();
   const client = await world.connected();
   const all = [];
@@ -169,7 +169,7 @@ test("echo:false published before the subscription's answer on a new connection"
   expect(heard).toEqual([11, 12, 13]);
 });
 
-test("getters of a proxy: client in a reactive proxy", async () => {
+test("the getters of a client work through a proxy", async () => {
   const world = new World();
   const client = new Proxy(await world.connected(), {});
   const room = new Proxy(client.channel("x"), {});
@@ -180,7 +180,7 @@ test("getters of a proxy: client in a reactive proxy", async () => {
   expect(room.presence.users.size).toBe(0);
 });
 
-test("presence.update and a loss before the answer", async () => {
+test("a presence update whose answer is lost is sent again", async () => {
   const { room, world } = await subscriber();
   const f = fate(room.presence.update({ mood: 1 }));
   await settle();

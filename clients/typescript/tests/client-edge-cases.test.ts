@@ -11,7 +11,7 @@ afterEach(() => vi.unstubAllGlobals());
 const unhandled: unknown[] = [];
 process.on("unhandledRejection", (error) => unhandled.push(error));
 
-test("connect in a state listener while closing", async () => {
+test("a state listener may connect while the client closes", async () => {
   const world = new World();
   const client = await world.connected();
   let again: Promise<void> | undefined;
@@ -24,7 +24,7 @@ test("connect in a state listener while closing", async () => {
   expect(f.now).toBe("done");
 });
 
-test("what close takes back is no unhandled rejection", async () => {
+test("close causes no unhandled rejection", async () => {
   unhandled.length = 0;
   const { client, room } = await subscriber();
   void room.publish("sent");
@@ -38,7 +38,7 @@ test("what close takes back is no unhandled rejection", async () => {
   expect(length).toBe(0);
 });
 
-test("same without a connection", async () => {
+test("close without a connection causes no unhandled rejection", async () => {
   unhandled.length = 0;
   const { client, room, world } = await subscriber();
   await world.socket.drop();
@@ -51,7 +51,7 @@ test("same without a connection", async () => {
   expect(length).toBe(0);
 });
 
-test("presence.update", async () => {
+test("pending presence requests cause no unhandled rejection on close", async () => {
   unhandled.length = 0;
   const { client, room } = await subscriber();
   void room.presence.update({});
@@ -64,7 +64,7 @@ test("presence.update", async () => {
   expect(length).toBe(0);
 });
 
-test("one object for a name, also right after a collection", async () => {
+test("a name has one object, also right after a collection", async () => {
   const world = new World();
   const client = await world.connected();
   (() => { client.channel("x"); })();
@@ -103,7 +103,7 @@ test("a refused presence.update does not cost the next subscription", async () =
   expect(world.socket.last("subscribe_channel")["metadata"]).toEqual({ device: "phone" });
 });
 
-test("messages() given back before its first", async () => {
+test("an iterator that returns before its first message has no listeners", async () => {
   let on = 0;
   const off = () => { on--; };
   const channel = { on: () => (on++, off), onState: () => (on++, off), history: () => Promise.reject() };
@@ -112,7 +112,7 @@ test("messages() given back before its first", async () => {
   expect(on).toBe(0);
 });
 
-test("nothing comes after abort", async () => {
+test("no message is delivered after abort", async () => {
   const { room, world } = await subscriber();
   const controller = new AbortController();
   const loop = room.messages({ signal: controller.signal });
@@ -133,7 +133,7 @@ test("the same listener twice", async () => {
   expect(heard).toEqual(["#11"]);
 });
 
-test("a channel that the server ended: presence and memory", async () => {
+test("a channel that the server has ended has no members", async () => {
   const { room, world } = await subscriber();
   await world.socket.say({ type: "presence_state", channel: "room", users: { bo: { status: "online", metadata: {}, connections: [] } }, count: 1, offset: 1 });
   expect(room.presence.users.size).toBe(1);
@@ -155,7 +155,7 @@ test("since of a refused subscription does not stay", async () => {
   expect(world.socket.last("subscribe_channel")["recover"]).toEqual({ epoch: "F", offset: 9 });
 });
 
-test("timers and watchers after close", async () => {
+test("a closed client keeps no timers and listeners", async () => {
   const { client, room, world } = await subscriber();
   room.send("x");
   room.send("x", 1);

@@ -92,7 +92,7 @@ test("a refused message is not taken for another window's", async () => {
   expect(shown()).toEqual(["ok", "ok failed"]);
 });
 
-test("a listener that unsubscribes and subscribes", async () => {
+test("a listener may unsubscribe and subscribe again", async () => {
   const chat = await Chat.connected(2);
   const room = chat.client.channel("room");
   let once = true;
@@ -110,7 +110,7 @@ test("a listener that unsubscribes and subscribes", async () => {
   expect(list.get().isLoading).toBe(false);
 });
 
-test("own messages in the initial load window while history is pending", async () => {
+test("own messages are listed while the first page is loading", async () => {
   const { chat, list, shown } = await listed(2, {}, (chat) => (chat.answers = ({ type }) => type !== "history"));
   void list.publish("mine");
   await chat.turn();
@@ -119,7 +119,7 @@ test("own messages in the initial load window while history is pending", async (
   expect(shown()).toEqual(["#1", "#2", "mine"]);
 });
 
-test("the client loses the connection while history is on its way", async () => {
+test("a list recovers from a connection that is lost during its first page", async () => {
   const { chat, shown } = await listed(2, {}, (chat) => (chat.answers = ({ type }) => type !== "history"));
   chat.answers = () => true;
   await chat.lose(() => chat.keep("missed"));
@@ -127,7 +127,7 @@ test("the client loses the connection while history is on its way", async () => 
   expect(shown()).toEqual(["#1", "#2", "missed"]);
 });
 
-test("close and connect: createChannel and list go on", async () => {
+test("a channel store and a list continue after close and connect", async () => {
   const chat = new Chat();
   chat.keep("#1");
   const c = createChannel(chat.client, "room").subscribe(() => {});
@@ -159,7 +159,7 @@ test("presence of a channel that was ended by the server is nobody's", async () 
   expect(store.get().count).toBe(0);
 });
 
-test("createChannel begun while closed, released and held, leaves no share", async () => {
+test("a channel store without listeners leaves no share of a closed client", async () => {
   const chat = new Chat();
   const store = createChannel(chat.client, "room");
   const a = store.subscribe(() => {}); a(); const b = store.subscribe(() => {}); b();
@@ -169,7 +169,7 @@ test("createChannel begun while closed, released and held, leaves no share", asy
   expect(chat.socket.all("subscribe_channel")).toHaveLength(0);
 });
 
-test("a channel held while the client is closed and its subscription was ended by the server", async () => {
+test("a channel store subscribes again after close and a temporary refusal", async () => {
   const chat = await Chat.connected();
   createChannel(chat.client, "room").subscribe(() => {});
   await chat.turn();

@@ -15,7 +15,7 @@ test("another component's options leave the token and the metadata", async () =>
   await world.lose();
   expect(world.socket.last("subscribe_channel")).toMatchObject({ token: "t", metadata: { device: "phone" } });
 });
-test("undefined options of useChannel", async () => {
+test("undefined options of a later share leave the earlier ones", async () => {
   const world = new World();
   const client = await world.connected();
   const room = client.channel("room");
@@ -26,7 +26,7 @@ test("undefined options of useChannel", async () => {
   await world.lose();
   expect(world.socket.last("subscribe_channel")).toMatchObject({ token: "t" });
 });
-test("update that is refused, then a reconnect: the channel is lost", async () => {
+test("a refused presence update does not end the subscription after a reconnect", async () => {
   const { room, world } = await subscriber();
   room.presence.update({ big: "x".repeat(5000) }).catch(() => {});
   await settle();
@@ -36,7 +36,7 @@ test("update that is refused, then a reconnect: the channel is lost", async () =
   if (JSON.stringify(metadata).length > 4096) await world.socket.refuse("subscribe_channel", "limit_exceeded");
   expect(room.state.name).not.toBe("unsubscribed");
 });
-test("share given up twice concurrently, and after a new subscription", async () => {
+test("a share that ends twice ends no later subscription", async () => {
   const { room, world } = await subscriber();
   void room.unsubscribe();
   const a = room.subscribe(); 
@@ -57,14 +57,14 @@ test("subscriptions by the server's application are idle after they end, without
   const c = client.channel("x");
   expect(c.state.name).toBe("unsubscribed");
 });
-test("unsubscribe on a client that is closed permanently stays in memory?", async () => {
+test("unsubscribing from a closed client sends nothing after the next connect", async () => {
   const { room, client, world } = await subscriber();
   client.close();
   await room.unsubscribe();
   void client.connect(); await settle(); await world.socket.accept();
   expect(world.socket.heard.filter((m) => m.type !== "ping")).toEqual([]);
 });
-test("gate after many losses", async () => {
+test("all subscriptions are restored after many losses and rate limits", async () => {
   const world = new World();
   const client = await world.connected();
   for (let at = 0; at < 40; at++) void client.channel(`room-${at}`).subscribe().catch(() => {});
