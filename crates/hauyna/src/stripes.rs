@@ -54,8 +54,8 @@ impl<T> Stripes<T> {
     }
 }
 
-/// Whether a collection has more than eight times the room that `len` values and `spare` more need, so that it
-/// should give memory back.
+/// Whether a collection has more than eight times the room that `len` values and `spare` more need, so that
+/// it should give memory back.
 pub(crate) fn is_sparse(capacity: usize, len: usize, spare: usize) -> bool {
     capacity > 8 * (len + spare)
 }

@@ -106,7 +106,7 @@ impl UnopenedConnection {
         // A connection that takes over a session is watched once it has the session; until then the lost
         // connection is.
         if claim.is_none() {
-            presence::watch_user(&core.hub(), &core);
+            presence::watch_user(core.hub(), &core);
             take_remainder(&core, core.id());
         }
         let is_unopened = claim.is_none() && core.is_closed_unopened();

@@ -66,8 +66,8 @@ impl Memberships<'_> {
         }
     }
 
-    /// Subscribes the connection to groups that were created while it was registered. The lock of the registry
-    /// orders this after the insertion, so that either this sees the hub's first group, or
+    /// Subscribes the connection to groups that were created while it was registered. The lock of the
+    /// registry orders this after the insertion, so that either this sees the hub's first group, or
     /// [`GroupMap::set_member`] finds the connection.
     pub(crate) fn subscribe_to_first_groups(self, hub: &HubCore, connection: &Arc<ConnectionCore>) {
         if self.stripe.is_none() && self.groups.is_used.load(Ordering::Relaxed) {
