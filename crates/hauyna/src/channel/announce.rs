@@ -48,7 +48,12 @@ pub(crate) fn announce_removed(hub: &HubCore, name: &ChannelName, user: &str, me
 }
 
 /// Removes a lost connection from one channel, where it may still be present, although its session is kept.
-pub(crate) fn leave_lost(hub: &HubCore, core: &ConnectionCore, name: &ChannelName, metadata: Option<&str>) {
+pub(crate) fn leave_lost(
+    hub: &HubCore,
+    core: &Arc<ConnectionCore>,
+    name: &ChannelName,
+    metadata: Option<&str>,
+) {
     let Some(channel) = hub.channels.find(name) else { return };
     presence::leave_lost(hub, &channel, core.user(), core.id());
     announce_removed(hub, name, core.user(), metadata);

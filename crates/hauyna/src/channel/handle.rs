@@ -115,18 +115,19 @@ impl Channel {
     /// is closed, or [belongs to another hub](crate::error::ErrorKind::OtherHub).
     pub async fn subscribe(&self, connection: &Connection, metadata: impl Serialize) -> Result<(), Error> {
         let core = self.connection_core(connection)?;
-        core.let_task_write().await;
+        core.sender().let_task_write().await;
         let metadata = metadata_text(&metadata)?;
         let request = SubscribeRequest { metadata, recover: None };
         let name = self.checked()?;
         // A client that speaks the protocol keeps the position, to recover from it later.
         let notify = |channel: &ChannelCore, reply: &SubscribeReply| {
             if core.is_negotiated() {
-                core.push_notice(frame(core, &Message::Subscribed(subscribed_message(channel, reply))));
+                core.sender()
+                    .push_notice(frame(core, &Message::Subscribed(subscribed_message(channel, reply))));
             }
         };
         subscribe(&self.hub.0, core, &name, request, notify).await?;
-        core.check_bounds();
+        core.sender().check_bounds();
         Ok(())
     }
 
@@ -148,7 +149,7 @@ impl Channel {
         // that a client gets tells the present state.
         let notify = || {
             if core.is_negotiated() {
-                core.push_notice(frame(core, &Message::Unsubscribed { channel: &self.name }));
+                core.sender().push_notice(frame(core, &Message::Unsubscribed { channel: &self.name }));
             }
         };
         let result = unsubscribe(&self.hub.0, core, &self.name, notify)

@@ -117,7 +117,7 @@ pub(crate) async fn subscribe(
     request: SubscribeRequest,
     answer: impl FnOnce(&ChannelCore, &SubscribeReply) + Send,
 ) -> Result<SubscribeReply, Error> {
-    connection.check_new_subscription(name)?;
+    connection.subscription_list().check_new_subscription(name)?;
     let prepared = prepare(hub, connection, name, request).await?;
     let reply = prepared.reply();
     commit(hub, prepared, None, answer)?;
@@ -146,7 +146,7 @@ pub(crate) async fn prepare<'a>(
         let text = "channel names that begin with `@` are reserved: send to the user, the group or everybody";
         return Err(Error::protocol(ErrorType::PermissionDenied, text));
     }
-    connection.may_subscribe(name)?;
+    connection.subscription_list().may_subscribe(name)?;
     let catching_up = start_catch_up(hub, name)?;
     hub.broker_subscribe(&catching_up.channel).await?;
     let page = match catching_up.channel.options.retention {
@@ -313,8 +313,8 @@ fn activate(
         let text = "the application has ended this subscription";
         return Err(Error::protocol(ErrorType::PermissionDenied, text));
     }
-    let mut subscriptions = connection.subscriptions_of(owner).lock();
-    connection.check_subscribe(&subscriptions, channel, owner, is_resumed)?;
+    let mut subscriptions = connection.subscription_list().subscriptions_of(owner).lock();
+    connection.subscription_list().check_subscribe(&subscriptions, channel, owner, is_resumed)?;
     if subscriptions.is_empty() {
         subscriptions.reserve_exact(1); // most connections have one
     }
@@ -337,7 +337,7 @@ fn activate(
     // The relay may still deliver publications that the history already had; `after` excludes them.
     shard.post(Item::Subscribe { subscription: subscription.clone(), after: started.after });
     if let Some(Replay { from, present, page }) = started.replay {
-        connection.begin_replay(subscription, from, present, page);
+        connection.sender().begin_replay(subscription, from, present, page);
     }
     hub.metrics.subscriptions.increment();
     channel.options.usage.subscriptions.increment();

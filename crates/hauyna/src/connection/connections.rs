@@ -163,7 +163,9 @@ impl Connections {
 
     fn close_silent(&self, longer_than: Duration, close: impl Fn(&Connection)) -> usize {
         let mut all = self.all();
-        all.retain(|connection| connection.is_open() && connection.core().silent_for() >= longer_than);
+        all.retain(|connection| {
+            connection.is_open() && connection.core().liveness_checks().silent_for() >= longer_than
+        });
         all.iter().for_each(close);
         all.len()
     }

@@ -15,6 +15,8 @@ mod extensions;
 mod frame;
 mod handle;
 mod liveness;
+mod liveness_checks;
+mod subscription_list;
 mod takeover;
 mod transition;
 
@@ -29,6 +31,7 @@ pub use handle::Connection;
 pub use hauyna_protocol::Encoding;
 
 pub(crate) use self::core::{ConnectionCore, ConnectionParts, Owner};
+pub(crate) use client_requests::{awaits_answer, deliver_answer, end_requests};
 pub(crate) use connect_info::ConnectInfo;
 pub(crate) use extensions::DetachedExtensions;
 pub(crate) use frame::{append_frame, append_payload, close_frame_of, content_frame, frame, message_frame};

@@ -126,7 +126,7 @@ impl RequestStart {
     ///
     /// `unauthorized`.
     pub(super) fn check_rights(self, core: &Core) -> Result<(), Error> {
-        core.check_revoked_since(self.revocations)?;
+        core.credentials().check_revoked_since(self.revocations)?;
         let has_lost_rights = match core.reason() {
             Some(CloseReason::Expired) => true,
             Some(CloseReason::Application(code)) => should_reconnect(code) == Reconnect::StayAway,

@@ -26,7 +26,7 @@ pub(super) struct PublishRequest<'a> {
 
 pub(super) fn publish(core: &Core, id: Option<RequestId>, request: PublishRequest<'_>) -> Next {
     let PublishRequest { channel, content, key, echo } = request;
-    let Some(subscription) = core.subscription(channel) else {
+    let Some(subscription) = core.subscription_list().subscription(channel) else {
         return Next::Now(Reply::refused(id, channel::not_subscribed()));
     };
     let options = PublishOptions {
@@ -67,7 +67,7 @@ where
         if start.is_none() {
             return action(core, id, &subscription, start);
         }
-        match core.subscription(subscription.channel.name.as_str()) {
+        match core.subscription_list().subscription(subscription.channel.name.as_str()) {
             Some(subscription) => action(core, id, &subscription, start),
             None => Next::Now(Reply::refused(id, channel::not_subscribed())),
         }
@@ -127,7 +127,7 @@ async fn subscribed(
     let result = channel::subscribe(core.hub(), &core, &name, request, |channel, reply| {
         if let Some(id) = &id {
             let data = AckData::Subscribed(channel::subscribed_message(channel, reply));
-            core.push_reply(frame(&core, &Message::Ack { id, data: Some(data) }));
+            core.sender().push_reply(frame(&core, &Message::Ack { id, data: Some(data) }));
         }
     });
     match result.await {
@@ -139,7 +139,7 @@ async fn subscribed(
 pub(super) fn unsubscribe(core: &Core, id: Option<RequestId>, name: &str) -> Next {
     let answer = || {
         if let Some(id) = &id {
-            core.push_reply(frame(core, &Message::Ack { id, data: None }));
+            core.sender().push_reply(frame(core, &Message::Ack { id, data: None }));
         }
     };
     match channel::unsubscribe(core.hub(), core, name, answer) {
@@ -149,7 +149,7 @@ pub(super) fn unsubscribe(core: &Core, id: Option<RequestId>, name: &str) -> Nex
 }
 
 pub(super) fn history(core: &Core, id: Option<RequestId>, name: &str, range: HistoryRange) -> Next {
-    let Some(subscription) = core.subscription(name) else {
+    let Some(subscription) = core.subscription_list().subscription(name) else {
         return Next::Now(Reply::refused(id, channel::not_subscribed()));
     };
     if subscription.channel.options.retention.is_none() {
@@ -176,7 +176,7 @@ pub(super) fn presence(
     after: Option<&str>,
     limit: Option<u32>,
 ) -> Next {
-    let Some(subscription) = core.subscription(name) else {
+    let Some(subscription) = core.subscription_list().subscription(name) else {
         return Next::Now(Reply::refused(id, channel::not_subscribed()));
     };
     let (verdict, after) = (authority::presence(core, &subscription), after.map(str::to_owned));
@@ -188,7 +188,7 @@ pub(super) fn presence(
 /// Replaces the metadata of a client's subscription. Subscribers in any shard are notified, so it waits until
 /// all shards have room.
 pub(super) fn update_presence(core: &Core, id: Option<RequestId>, name: &str, metadata: Raw<'_>) -> Next {
-    let Some(subscription) = core.subscription(name) else {
+    let Some(subscription) = core.subscription_list().subscription(name) else {
         return Next::Now(Reply::refused(id, channel::not_subscribed()));
     };
     if subscription.channel.presence.is_none() {
@@ -212,7 +212,8 @@ pub(super) fn update_presence(core: &Core, id: Option<RequestId>, name: &str, me
             allowed.await?;
             core.hub().wait_for_any_room().await;
             start.check_rights(&core)?;
-            let subscription = core.subscription(name.as_str()).ok_or_else(channel::not_subscribed)?;
+            let subscription =
+                core.subscription_list().subscription(name.as_str()).ok_or_else(channel::not_subscribed)?;
             describe(core.hub(), &subscription, text)
         };
         Reply::of(id, described.await)

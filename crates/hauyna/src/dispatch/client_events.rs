@@ -22,7 +22,7 @@ pub(super) fn client_event(
     event: &str,
     data: Option<Raw<'_>>,
 ) -> Next {
-    let Some(subscription) = core.subscription(name) else {
+    let Some(subscription) = core.subscription_list().subscription(name) else {
         return Next::Now(Reply::refused(id, channel::not_subscribed()));
     };
     if let Err(error) = admit(core, &subscription, event, data) {

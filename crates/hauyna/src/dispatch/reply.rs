@@ -22,6 +22,7 @@ use hauyna_protocol::{
 };
 use serde_json::Value;
 use std::borrow::Cow;
+use std::sync::Arc;
 
 /// A request whose answer is not ready yet.
 pub(crate) struct Pending {
@@ -128,7 +129,7 @@ impl Reply {
     }
 
     /// Makes an answer whose data is borrowed from under a lock: it is encoded at once.
-    pub(super) fn encoded(core: &ConnectionCore, id: Option<RequestId>, data: AckData<'_>) -> Self {
+    pub(super) fn encoded(core: &Arc<ConnectionCore>, id: Option<RequestId>, data: AckData<'_>) -> Self {
         let Some(id) = id else { return Self::new(None, Ok(Data::Nothing)) };
         let mut message = Vec::new();
         Message::Ack { id: &id, data: Some(data) }.encode(core.wire().encoding(), &mut message);
@@ -210,7 +211,7 @@ impl Reply {
     }
 }
 
-pub(super) fn pong(core: &ConnectionCore, id: Option<&RequestId>, replies: &mut Vec<u8>) {
+pub(super) fn pong(core: &Arc<ConnectionCore>, id: Option<&RequestId>, replies: &mut Vec<u8>) {
     append_frame(core, &Message::Pong { id }, replies);
 }
 

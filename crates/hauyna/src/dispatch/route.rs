@@ -9,7 +9,7 @@ use crate::answer::{Answer, BoxFuture};
 use crate::broker::{HistoryRange, Order, Published};
 use crate::channel::{self, PublishOptions, SubscribeRequest};
 use crate::close::CloseReason;
-use crate::connection::ConnectionCore;
+use crate::connection::{ConnectionCore, deliver_answer};
 use crate::driver::CloseDetails;
 use crate::error::{BrokerError, Error};
 use crate::handler::Context;
@@ -150,17 +150,17 @@ pub(crate) fn take_answer(core: &Core, bytes: &[u8]) -> bool {
 /// Delivers a client's answer. Returns whether a client request was waiting for it.
 fn answer(core: &Core, id: Option<&RequestId>, request: &Request<'_>) -> bool {
     match (id, request) {
-        (Some(id), Request::Ack { data }) => core.answer(id, Ok(*data)),
-        (Some(id), Request::Refusal { message }) => core.answer(id, Err(message.as_deref())),
+        (Some(id), Request::Ack { data }) => deliver_answer(core, id, Ok(*data)),
+        (Some(id), Request::Refusal { message }) => deliver_answer(core, id, Err(message.as_deref())),
         _ => false,
     }
 }
 
 /// Queues the answers so far, so that the next one can be queued under a lock and still comes after them.
 fn queue_replies(core: &Core, replies: &mut Vec<u8>) {
-    core.wait_for_ordered_replies();
+    core.sender().wait_for_ordered_replies();
     if !replies.is_empty() {
-        core.push_reply(Bytes::copy_from_slice(replies));
+        core.sender().push_reply(Bytes::copy_from_slice(replies));
         replies.clear();
     }
 }

@@ -6,6 +6,7 @@ use crate::outbox::SessionNotice;
 use hauyna_protocol::{
     FailedSubscription, HeartbeatTerms, Message, ResumeTerms, Session, SessionLimits, Subscribed,
 };
+use std::sync::Arc;
 use std::time::SystemTime;
 
 /// What became of the subscriptions of a resumed session.
@@ -18,7 +19,7 @@ pub(crate) struct Resumed<'a> {
 /// Queues the first message to a client that negotiated a sub-protocol, with the subscriptions of a resumed
 /// session. From now on the session can be resumed.
 pub(crate) fn announce_session(
-    core: &ConnectionCore,
+    core: &Arc<ConnectionCore>,
     resumed: Option<Resumed<'_>>,
     expires_at: Option<SystemTime>,
 ) {

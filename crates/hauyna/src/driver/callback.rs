@@ -36,7 +36,7 @@ pub(super) struct RunningRequest {
 
 impl RunningRequest {
     /// Polls the callback. Returns `None` if it panicked.
-    pub(super) fn poll(&mut self, core: &ConnectionCore, cx: &mut Context<'_>) -> Poll<Option<Reply>> {
+    pub(super) fn poll(&mut self, core: &Arc<ConnectionCore>, cx: &mut Context<'_>) -> Poll<Option<Reply>> {
         let before = post_count_of_thread();
         let poll = poll_callback(core, &mut self.future, cx);
         self.has_sent |= post_count_of_thread() != before;
@@ -47,14 +47,14 @@ impl RunningRequest {
     /// Writes the reply, either behind what its callback has sent or among the other replies.
     pub(super) fn write(&self, core: &Arc<ConnectionCore>, reply: Reply, replies: &mut Vec<u8>) {
         let may_have_sent = self.has_sent || self.has_waited && reply.is_of_callback();
-        if !may_have_sent || !core.has_before_reply() {
+        if !may_have_sent || !core.sender().has_before_reply() {
             return reply.write(core, replies);
         }
         // The earlier replies stay before this one.
         let mut ordered = std::mem::take(replies);
         reply.write(core, &mut ordered);
         if !ordered.is_empty() {
-            core.send_ordered_reply(ordered.into());
+            core.sender().send_ordered_reply(ordered.into());
         }
     }
 }
@@ -104,7 +104,7 @@ pub(super) fn wait_for_room(core: &Arc<ConnectionCore>) -> Option<PendingCallbac
 
 /// Polls a future of the application. Returns `None` if it panicked; the panic is counted.
 pub(super) fn poll_callback<T>(
-    core: &ConnectionCore,
+    core: &Arc<ConnectionCore>,
     future: &mut (impl Future<Output = Result<T, Panicked>> + Unpin),
     cx: &mut Context<'_>,
 ) -> Poll<Option<T>> {

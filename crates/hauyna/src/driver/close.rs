@@ -3,8 +3,7 @@
 //! closes it from outside call this.
 
 use crate::close::{CloseReason, DepartureKind};
-use crate::connection::close_frame_of;
-use crate::connection::{Connection, ConnectionCore};
+use crate::connection::{Connection, ConnectionCore, close_frame_of, end_requests};
 use crate::contain;
 use crate::dispatch::keep_remainder;
 use crate::event::{SystemEvent, SystemKind};
@@ -28,13 +27,13 @@ impl ConnectionCore {
             self.hub().process_inline(self.shard()); // what was sent earlier goes out before the close frame
         }
         let mut outbox = self.outbox.lock();
-        self.note_failure(&outbox, reason);
+        self.transitions().note_failure(&outbox, reason);
         let is_undecided = outbox.session_notice.is_undecided();
         if outbox.phase != Phase::Open && !reason.is_resumable() {
             forbid_resume(&mut outbox, reason);
         }
         outbox.close(close_frame_of(code, text), reason, backlog);
-        self.wake(&outbox);
+        self.sender().wake(&outbox);
         if is_undecided {
             self.hub().sessions.notify_decided(self.id()); // a client that waits with its token checks again
         }
@@ -53,26 +52,26 @@ impl ConnectionCore {
     ) {
         match backlog {
             Backlog::Write => self.hub().process_inline(self.shard()),
-            Backlog::Drop => self.wait_for_ordered_replies(),
+            Backlog::Drop => self.sender().wait_for_ordered_replies(),
         }
         let mut outbox = self.outbox.lock();
         let _ = outbox.write_replies(replies, self.traffic());
         replies.clear();
-        self.note_failure(&outbox, reason);
+        self.transitions().note_failure(&outbox, reason);
         outbox.close(close_frame_of(code, text), reason, backlog);
-        self.wake(&outbox);
+        self.sender().wake(&outbox);
     }
 
     /// Makes the task close the connection as soon as it has answered what it has read.
-    pub(crate) fn close_when_answered(&self) {
+    pub(crate) fn close_when_answered(self: &Arc<Self>) {
         let mut outbox = self.outbox.lock();
         outbox.closes_when_answered = true;
-        self.wake(&outbox);
+        self.sender().wake(&outbox);
     }
 
     /// Closes the connection if the hub drains it. Called when everything that was read is answered. Returns
     /// whether it closed it.
-    pub(super) fn close_if_draining(&self) -> bool {
+    pub(super) fn close_if_draining(self: &Arc<Self>) -> bool {
         let mut outbox = self.outbox.lock();
         let is_due = outbox.closes_when_answered && outbox.phase == Phase::Open;
         if is_due {
@@ -84,7 +83,7 @@ impl ConnectionCore {
 
     /// Closes the connection of a peer that does not answer. The close frame is sent in case the peer can
     /// still read, but the connection does not wait for it.
-    pub(crate) fn close_dead(&self) {
+    pub(crate) fn close_dead(self: &Arc<Self>) {
         let mut outbox = self.outbox.lock();
         let is_written = self.send_session_end(
             &mut outbox,
@@ -95,19 +94,19 @@ impl ConnectionCore {
         if is_written {
             outbox.end(CloseReason::Heartbeat);
         }
-        self.wake(&outbox);
+        self.sender().wake(&outbox);
     }
 
     /// Closes the connection because its client has resumed the session on another socket.
-    pub(super) fn replace(&self, outbox: &mut Outbox) {
+    pub(super) fn replace(self: &Arc<Self>, outbox: &mut Outbox) {
         self.send_session_end(outbox, CloseCode::REPLACED, "replaced by a resume", CloseReason::Resumed);
-        self.wake(outbox);
+        self.sender().wake(outbox);
     }
 
     /// Closes with what can be written now. Returns false where only the task may write: then the task has to
     /// be woken, and the sweep ends the connection if the task does not write the close frame.
     fn send_session_end(
-        &self,
+        self: &Arc<Self>,
         outbox: &mut Outbox,
         code: CloseCode,
         text: &str,
@@ -116,15 +115,15 @@ impl ConnectionCore {
         outbox.close(close_frame_of(code, text), reason, Backlog::Drop);
         let may_write = !outbox.socket.is_of_task();
         if may_write {
-            let _ = outbox.flush(self.outgoing());
+            let _ = outbox.flush(self.sender().outgoing());
         }
         may_write
     }
 
-    pub(crate) fn end(&self, reason: CloseReason) {
+    pub(crate) fn end(self: &Arc<Self>, reason: CloseReason) {
         let mut outbox = self.outbox.lock();
         outbox.end(reason);
-        self.wake(&outbox);
+        self.sender().wake(&outbox);
     }
 }
 
@@ -190,18 +189,18 @@ pub(super) fn tear_down(core: &Arc<ConnectionCore>) -> CloseNotice {
     let contained = |step: &dyn Fn()| {
         let _ = contain::call(&hub.metrics.panics, step);
     };
-    contained(&|| core.clear_expiry());
-    contained(&|| core.end_requests());
-    let state = core.state_to_keep();
+    contained(&|| core.credentials().clear_expiry());
+    contained(&|| end_requests(core));
+    let state = core.transitions().state_to_keep();
     let departure = if is_kept { DepartureKind::Kept } else { reason.departure() };
-    let mut subscriptions = core.take_subscriptions();
+    let mut subscriptions = core.subscription_list().take_subscriptions();
     // A subscription that somebody else ends at this moment has ended for the session, too.
     subscriptions.retain(|subscription| {
         let detach = || crate::channel::detach(hub, subscription, departure);
         contain::call(&hub.metrics.panics, detach).unwrap_or(false)
     });
     contained(&|| presence::connection_gone(hub, core, departure));
-    contained(&|| core.leave_states(reason));
+    contained(&|| core.transitions().leave_states(reason));
     hub.limits.release(core);
     keep_remainder(core);
     hub.metrics.close(reason);
@@ -216,7 +215,7 @@ pub(super) fn tear_down(core: &Arc<ConnectionCore>) -> CloseNotice {
     }
     tracing::debug!(target: "hauyna::connection", id = %core.id(), reason = reason.as_str(), "closed");
     if is_kept {
-        core.mark_reconnecting();
+        core.transitions().mark_reconnecting();
         let kept = subscriptions.iter().filter(|subscription| !subscription.channel.name.is_of_group());
         let kept = kept.map(|subscription| KeptSubscription {
             channel: subscription.channel.name.clone(),

@@ -79,8 +79,8 @@ pub(crate) fn register(opening: Opening) -> UnopenedConnection {
     }
     hub.register(&core);
     place.keep();
-    core.set_expiry(credentials.expiry);
-    core.set_token(credentials.token.clone());
+    core.credentials().set_expiry(credentials.expiry);
+    core.credentials().set_token(credentials.token.clone());
     hub.metrics.opened.increment();
     core.endpoint().connections.increment();
     if let Some((code, reason)) = hub.lifecycle.close_for_newcomers() {
@@ -88,7 +88,7 @@ pub(crate) fn register(opening: Opening) -> UnopenedConnection {
     } else if hub.check_revoked(core.user(), &credentials).is_err() {
         // The credentials were revoked after the handshake was checked, when there was no connection to close
         // yet.
-        core.revoke();
+        core.credentials().revoke();
     } else if !hub.limits.holds(&core) {
         // A newer handshake finished earlier and did not find this connection to close it.
         core.close_with(CloseCode::CONNECTION_LIMIT, CloseReason::Replaced);

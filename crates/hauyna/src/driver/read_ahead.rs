@@ -6,6 +6,7 @@ use super::callback::{start_request, wait_for_room};
 use super::reader::{self, Handled};
 use super::replies::{MAX_REPLY_BYTES, flush_replies};
 use super::task::{Driver, Next};
+use crate::connection::{awaits_answer, end_requests};
 use crate::transport::{with_replies, with_scratch};
 use hauyna_websocket::{Event, OpCode, ProtocolError};
 use std::collections::VecDeque;
@@ -76,7 +77,7 @@ impl Driver {
     /// Continues to read if the running callback may be waiting for an answer of the client. Reading pauses
     /// at the bound: the answer of a client that sends more than that before it does not arrive.
     pub(super) fn read_ahead(&mut self, cx: &mut Context<'_>) -> Next {
-        if !self.core.awaits_answer() {
+        if !awaits_answer(&self.core) {
             return Next::Wait;
         }
         if let Some(read_ahead) = &mut self.read_ahead {
@@ -102,7 +103,7 @@ impl Driver {
             Poll::Ready(Ok(1..)) => Next::Again,
             // The end of the stream is read again when everything before it has been handled.
             Poll::Ready(Ok(0) | Err(_)) => {
-                self.core.end_requests();
+                end_requests(&self.core);
                 Next::Again
             }
         }
@@ -141,7 +142,7 @@ impl Driver {
             }
             read_ahead.push(held);
             if is_end {
-                core.end_requests();
+                end_requests(core);
                 break;
             }
             if read_ahead.is_full() {
@@ -150,7 +151,7 @@ impl Driver {
             }
         }
         if has_ended {
-            core.mark_active();
+            core.transitions().mark_active();
         }
         self.update_message_deadline(has_ended);
     }
@@ -178,7 +179,7 @@ impl Driver {
                 };
                 if let Handled::Later(pending) = handled {
                     *callback = start_request(core, pending, replies, cx);
-                    if core.is_backed_up() {
+                    if core.sender().is_backed_up() {
                         break;
                     }
                 }

@@ -4,8 +4,7 @@
 
 use super::replies::flush_replies;
 use crate::close::CloseReason;
-use crate::connection::ConnectionCore;
-use crate::connection::close_frame_of;
+use crate::connection::{ConnectionCore, close_frame_of};
 use crate::dispatch::{self, Attempt, Pending};
 use crate::error::Error;
 use crate::handler::{Context, Mode};
@@ -76,7 +75,7 @@ pub(super) fn take_answer(core: &Arc<ConnectionCore>, opcode: OpCode, payload: &
 }
 
 /// Answers a ping. While the peer does not read, it keeps only the latest pong (RFC 6455 §5.5.3).
-fn pong(core: &ConnectionCore, payload: &[u8], replies: &mut Vec<u8>) {
+fn pong(core: &Arc<ConnectionCore>, payload: &[u8], replies: &mut Vec<u8>) {
     let mut outbox = core.outbox.lock();
     if outbox.blocked.is_none() {
         encode_into(replies, OpCode::Pong, payload, None);
@@ -85,8 +84,8 @@ fn pong(core: &ConnectionCore, payload: &[u8], replies: &mut Vec<u8>) {
     }
 }
 
-pub(super) fn closed_by_peer(core: &ConnectionCore, code: Option<u16>, replies: &mut Vec<u8>) {
-    core.wait_for_ordered_replies();
+pub(super) fn closed_by_peer(core: &Arc<ConnectionCore>, code: Option<u16>, replies: &mut Vec<u8>) {
+    core.sender().wait_for_ordered_replies();
     let mut outbox = core.outbox.lock();
     let _ = outbox.write_replies(replies, core.traffic());
     replies.clear();
@@ -122,7 +121,7 @@ fn refuse(core: &Arc<ConnectionCore>, error: &ProtocolError) {
     core.hub().metrics.protocol_errors.increment();
     tracing::debug!(target: "hauyna::connection", id = %core.id(), %error, "broke the protocol");
     let code = CloseCode(error.close_code().as_u16());
-    core.wait_for_ordered_replies();
+    core.sender().wait_for_ordered_replies();
     // A client whose message was too large may reconnect and go on without that message.
     let reason = match code {
         CloseCode::MESSAGE_TOO_BIG => CloseReason::MessageTooBig,
@@ -139,7 +138,7 @@ pub(super) fn refuse_open(core: &Arc<ConnectionCore>, error: &Error) {
         error = %crate::log::error_text(error),
         "refused by on_open",
     );
-    core.push_reply(dispatch::error_frame(core, None, error));
+    core.sender().push_reply(dispatch::error_frame(core, None, error));
     let code = error.close_code();
     core.close(code, code.name().unwrap_or_default(), CloseReason::Failed, Backlog::Write);
 }

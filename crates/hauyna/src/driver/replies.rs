@@ -18,7 +18,7 @@ pub(super) fn flush_replies(core: &Arc<ConnectionCore>, replies: &mut Vec<u8>) -
     let mut outbox = core.outbox.lock();
     if !replies.is_empty() && outbox.ordered_replies > 0 {
         drop(outbox);
-        core.send_ordered_reply(Bytes::copy_from_slice(replies));
+        core.sender().send_ordered_reply(Bytes::copy_from_slice(replies));
         replies.clear();
         outbox = core.outbox.lock();
     }
@@ -28,7 +28,7 @@ pub(super) fn flush_replies(core: &Arc<ConnectionCore>, replies: &mut Vec<u8>) -
     }
     if !outbox.is_empty() && outbox.blocked.is_none() {
         // The task itself is running: `Driver::write` waits for the socket to accept the rest.
-        let _ = outbox.flush(core.outgoing());
+        let _ = outbox.flush(core.sender().outgoing());
     }
     if outbox.is_empty() { ReplyProgress::Written } else { ReplyProgress::Waiting }
 }

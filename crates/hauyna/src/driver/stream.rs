@@ -57,6 +57,6 @@ impl Wake for ConnectionCore {
     fn wake(self: Arc<Self>) {
         let mut outbox = self.outbox.lock();
         outbox.note_look();
-        ConnectionCore::wake(&self, &outbox);
+        self.sender().wake(&outbox);
     }
 }

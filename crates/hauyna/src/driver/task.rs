@@ -10,7 +10,7 @@ use super::reader::{self, Handled};
 use super::replies::{MAX_REPLY_BYTES, ReplyProgress, flush_replies};
 use super::stream::{poll_unconstrained, retry_after_look, write_other};
 use crate::close::CloseReason;
-use crate::connection::ConnectionCore;
+use crate::connection::{ConnectionCore, end_requests};
 use crate::contain;
 use crate::dispatch::Reply;
 use crate::handler::Context as HandlerContext;
@@ -104,7 +104,7 @@ impl Driver {
         match self.write(cx) {
             Poll::Ready(WriteProgress::All) => {}
             // Reading continues during a long replay.
-            Poll::Ready(WriteProgress::ReplayIsDue) => is_replaying = self.core.fetch_replay(),
+            Poll::Ready(WriteProgress::ReplayIsDue) => is_replaying = self.core.sender().fetch_replay(),
             Poll::Ready(WriteProgress::Closing(phase)) => {
                 if self.continue_closing(phase) {
                     return Next::Again;
@@ -151,7 +151,7 @@ impl Driver {
 
     /// Continues a close that has begun. Returns whether it made progress.
     fn continue_closing(&mut self, phase: Phase) -> bool {
-        self.core.end_requests();
+        end_requests(&self.core);
         match phase {
             Phase::Gone => self.clean_up(),
             Phase::Closed(_) if self.is_lingering() => {
@@ -191,7 +191,7 @@ impl Driver {
             outbox.waker = Some(cx.waker().clone());
         }
         while !outbox.is_empty() {
-            let out = self.core.outgoing();
+            let out = self.core.sender().outgoing();
             let flushed = match &mut self.io {
                 None => {
                     if outbox.blocked.is_some() && ready!(outbox.socket.poll_write_ready(cx)).is_err() {
@@ -207,8 +207,8 @@ impl Driver {
                 if outbox.is_replaced() {
                     break;
                 }
-                if outbox.is_overdue(self.core.bounded()) {
-                    self.core.close_as_slow(&mut outbox);
+                if outbox.is_overdue(self.core.sender().bounded()) {
+                    self.core.sender().close_as_slow(&mut outbox);
                     continue;
                 }
                 if outbox.awaits_look() {
@@ -247,7 +247,7 @@ impl Driver {
         core.liveness.note_read();
         let is_idle = core.is_idle();
         if is_idle {
-            core.note_read_while_idle();
+            core.transitions().note_read_while_idle();
         }
         let mut has_ended = false;
         with_replies(|replies| {
@@ -258,7 +258,7 @@ impl Driver {
                     Ok(Some(event)) => {
                         let is_message = matches!(event, Event::Text(_) | Event::Binary(_));
                         if is_idle && is_message {
-                            core.mark_active();
+                            core.transitions().mark_active();
                         }
                         has_ended |= is_message;
                         reader::handle(core, event, replies)
@@ -271,7 +271,7 @@ impl Driver {
                 let mut is_full = false;
                 if let Handled::Later(pending) = handled {
                     *callback = start_request(core, pending, replies, cx);
-                    is_full = core.is_backed_up();
+                    is_full = core.sender().is_backed_up();
                 }
                 is_full |= replies.len() >= MAX_REPLY_BYTES
                     && flush_replies(core, replies) == ReplyProgress::Waiting;
@@ -320,7 +320,7 @@ impl Driver {
                 Poll::Ready(None) => {
                     core.close_with(CloseCode::INTERNAL_ERROR, CloseReason::Failed);
                 }
-                Poll::Pending if core.has_expired() => {
+                Poll::Pending if core.liveness_checks().has_expired() => {
                     core.close_with(CloseCode::INTERNAL_ERROR, CloseReason::Failed);
                 }
                 Poll::Pending => {
@@ -332,7 +332,9 @@ impl Driver {
                 let reply = match request.poll(&core, cx) {
                     Poll::Ready(Some(reply)) => reply,
                     Poll::Ready(None) => Reply::panicked(request.id.clone()),
-                    Poll::Pending if core.has_expired() => Reply::expired(request.id.clone()),
+                    Poll::Pending if core.liveness_checks().has_expired() => {
+                        Reply::expired(request.id.clone())
+                    }
                     Poll::Pending => {
                         self.callback = Some(PendingCallback::Request(request));
                         return self.read_ahead(cx);

@@ -152,7 +152,7 @@ impl HubCore {
         for (index, connection) in self.registry.all().into_iter().enumerate() {
             if plan.notice == Notice::Reconnect {
                 // A connection that is closed already needs no notice.
-                let _ = connection.send_message(&Message::Reconnect {
+                let _ = connection.sender().send_message(&Message::Reconnect {
                     min: 0,
                     max: millis(window),
                     reason: &plan.reason,

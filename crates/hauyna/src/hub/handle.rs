@@ -134,22 +134,22 @@ impl Hub {
     fn revoke_on_this_node(&self, revocation: Revocation) -> usize {
         self.0.revocations.add(&revocation, self.0.clock.millis());
         let whose = revocation.whose.clone();
-        let is_meant = move |core: &ConnectionCore| match &whose {
+        let is_meant = move |core: &Arc<ConnectionCore>| match &whose {
             Whose::User(name) => core.user().as_str() == &**name,
-            Whose::Token(id) => core.has_token(id),
+            Whose::Token(id) => core.credentials().has_token(id),
         };
         let count = session::end_matching(&self.0, is_meant, || {
             let connections = match revocation.whose {
                 Whose::User(name) => self.0.registry.of_user(&name),
                 Whose::Token(id) => {
                     let mut all = self.0.registry.all();
-                    all.retain(|connection| connection.has_token(&id));
+                    all.retain(|connection| connection.credentials().has_token(&id));
                     all
                 }
             };
             // A connection that is being closed already may have intended to reconnect.
             let open = connections.iter().filter(|connection| connection.is_open()).count();
-            connections.iter().for_each(ConnectionCore::revoke);
+            connections.iter().for_each(|connection| connection.credentials().revoke());
             open
         });
         tracing::info!(target: "hauyna::auth", connections = count, "revoked");

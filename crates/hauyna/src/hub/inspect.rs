@@ -184,7 +184,7 @@ impl Inspect {
         self.hub.0.registry.by_id(id).map(|core| self.snapshot(&core))
     }
 
-    fn snapshot(&self, core: &ConnectionCore) -> ConnectionSnapshot {
+    fn snapshot(&self, core: &Arc<ConnectionCore>) -> ConnectionSnapshot {
         let (channels, channel_count) = {
             let subscriptions = core.subscriptions.lock();
             let names =
@@ -202,10 +202,10 @@ impl Inspect {
             opened_at: core.connect_info().at(),
             state: core.state(),
             state_for: milliseconds(core.time_in_state()),
-            silent_for: milliseconds(core.silent_for()),
+            silent_for: milliseconds(core.liveness_checks().silent_for()),
             channels,
             channel_count,
-            backlog: core.backlog(),
+            backlog: core.sender().backlog(),
         }
     }
 

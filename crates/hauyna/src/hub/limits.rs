@@ -77,14 +77,14 @@ impl Limits {
     }
 
     /// Releases the places of a connection.
-    pub(crate) fn release(&self, connection: &ConnectionCore) {
+    pub(crate) fn release(&self, connection: &Arc<ConnectionCore>) {
         for limit in Limit::ALL {
             self.give_back(limit, connection.id(), ClientKey::of(connection));
         }
     }
 
     /// Whether the connection still has its places, so that no newer connection has taken one of them.
-    pub(crate) fn holds(&self, connection: &ConnectionCore) -> bool {
+    pub(crate) fn holds(&self, connection: &Arc<ConnectionCore>) -> bool {
         Limit::ALL.into_iter().all(|limit| {
             let Some(scope) = self.scope(limit) else { return true };
             let key = SlotKey::of(limit, Some(connection.user()), connection.connect_info().address());
@@ -135,7 +135,7 @@ impl HubCore {
 impl Limits {
     /// Releases the other places of a connection that has lost one, where newer connections may take them, so
     /// that no further connection is closed for the same newcomer.
-    fn release_all(&self, connection: &ConnectionCore) {
+    fn release_all(&self, connection: &Arc<ConnectionCore>) {
         for limit in Limit::ALL {
             if self.scope(limit).is_some_and(|scope| scope.at_limit() == AtLimit::CloseOldest) {
                 self.give_back(limit, connection.id(), ClientKey::of(connection));
@@ -187,7 +187,7 @@ struct ClientKey<'a> {
 }
 
 impl<'a> ClientKey<'a> {
-    fn of(connection: &'a ConnectionCore) -> Self {
+    fn of(connection: &'a Arc<ConnectionCore>) -> Self {
         Self { user: connection.user(), address: connection.connect_info().address() }
     }
 }

@@ -96,7 +96,7 @@ impl Registry {
 
     /// Removes a connection. Returns whether it was there; then `leaving` runs before other threads can see
     /// it missing.
-    pub(crate) fn remove(&self, connection: &ConnectionCore, leaving: impl FnOnce()) -> bool {
+    pub(crate) fn remove(&self, connection: &Arc<ConnectionCore>, leaving: impl FnOnce()) -> bool {
         let mut connections = self.by_shard[connection.shard()].lock();
         if connections.remove(&connection.id()).is_none() {
             return false;

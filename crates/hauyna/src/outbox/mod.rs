@@ -15,4 +15,5 @@ mod write;
 pub(crate) use outgoing::Outgoing;
 pub(crate) use queue::{Backlog, Flushed, Outbox, Phase, SessionNotice};
 pub(crate) use queued::{QueueBounds, Widening};
+pub(crate) use send::Sender;
 pub(crate) use write::TaskUrgency;

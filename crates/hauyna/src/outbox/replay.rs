@@ -3,13 +3,12 @@
 //! numbered live publications come with it. `Replays` is in the outbox; the connection's task fetches the
 //! pages, and its shard ends the replay.
 
-use super::Phase;
 use super::queued::QueueBounds;
+use super::{Phase, Sender};
 use crate::answer::Answer;
 use crate::broker::{Continuity, HistoryPage, HistoryRange, Order};
 use crate::channel::{EpochTurn, Subscription, SubscriptionPhase};
 use crate::close::CloseReason;
-use crate::connection::ConnectionCore;
 use crate::error::BrokerError;
 use crate::publication::Publication;
 use crate::shard::Item;
@@ -137,17 +136,19 @@ impl Replays {
     }
 }
 
-impl ConnectionCore {
+/// Publications of one page, at most.
+const MAX_PAGE_PUBLICATIONS: u32 = 64;
+impl Sender<'_> {
     /// Begins to replay what follows `at`, at least up to `present`. `page` is what was already read of it,
     /// if anything. The caller holds the channel's lock.
     pub(crate) fn begin_replay(
-        self: &Arc<Self>,
+        self,
         subscription: &Arc<Subscription>,
         at: Position,
         present: Position,
         page: Option<HistoryPage>,
     ) {
-        let mut outbox = self.outbox.lock();
+        let mut outbox = self.core.outbox.lock();
         if outbox.phase != Phase::Open {
             return;
         }
@@ -169,13 +170,13 @@ impl ConnectionCore {
             self.replay(subscription, &page);
         }
         // The task fetches the next page.
-        self.wake(&self.outbox.lock());
+        self.wake(&self.core.outbox.lock());
     }
 
     /// Fetches the next page of a replay if the socket has accepted the one before. Returns whether there was
     /// one to fetch.
-    pub(crate) fn fetch_replay(self: &Arc<Self>) -> bool {
-        let mut outbox = self.outbox.lock();
+    pub(crate) fn fetch_replay(self) -> bool {
+        let mut outbox = self.core.outbox.lock();
         if outbox.is_over_bounds(self.bounded()) {
             return false;
         }
@@ -184,41 +185,41 @@ impl ConnectionCore {
             return false;
         };
         drop(outbox);
-        let answer = self.hub().with_broker(|broker| broker.history(&subscription.channel.name, range));
+        let answer = self.core.hub().with_broker(|broker| broker.history(&subscription.channel.name, range));
         match answer {
             Answer::Ready(page) => self.take_page(&subscription, page),
             Answer::Pending(later) => {
-                let core = self.clone();
+                let core = self.core.clone();
                 tokio::spawn(async move {
                     let page = later.await;
-                    core.take_page(&subscription, page);
-                    core.request_flush();
+                    core.sender().take_page(&subscription, page);
+                    core.sender().request_flush();
                 });
             }
         }
         true
     }
 
-    fn take_page(self: &Arc<Self>, subscription: &Arc<Subscription>, page: Result<HistoryPage, BrokerError>) {
+    fn take_page(self, subscription: &Arc<Subscription>, page: Result<HistoryPage, BrokerError>) {
         match page {
             Ok(page) => self.replay(subscription, &page),
             Err(error) => {
                 tracing::debug!(
                     target: "hauyna::channel",
-                    id = %self.id(),
+                    id = %self.core.id(),
                     error = %crate::log::error_text(&error),
                     "the history cannot be read",
                 );
                 // The client reconnects and recovers.
-                self.close_with(CloseCode::POSITION_LOST, CloseReason::Lost);
+                self.core.close_with(CloseCode::POSITION_LOST, CloseReason::Lost);
             }
         }
     }
 
     /// Queues a page, up to the bounds.
-    fn replay(self: &Arc<Self>, subscription: &Arc<Subscription>, page: &HistoryPage) {
-        let is_negotiated = self.is_negotiated();
-        let mut outbox = self.outbox.lock();
+    fn replay(self, subscription: &Arc<Subscription>, page: &HistoryPage) {
+        let is_negotiated = self.core.is_negotiated();
+        let mut outbox = self.core.outbox.lock();
         let out = self.outgoing();
         let Some(lanes) = outbox.existing_lanes() else { return };
         let Some(replay) = lanes.replays.find(subscription) else { return };
@@ -262,7 +263,7 @@ impl ConnectionCore {
                 if offset > at.offset + 1 {
                     lanes.push_gap(subscription, at, offset - at.offset - 1);
                 }
-                if !self.is_excluded_from(publication) {
+                if !self.core.is_excluded_from(publication) {
                     bytes += lanes.push_replayed(publication, subscription, out);
                 }
                 at.offset = offset;
@@ -281,15 +282,15 @@ impl ConnectionCore {
         drop(outbox);
         if is_done {
             let item = Item::Activate { subscription: subscription.clone(), after: at.offset };
-            self.hub().shards[self.shard()].post(item);
+            self.core.hub().shards[self.core.shard()].post(item);
         }
     }
 
     /// Ends a replay whose present the shard has reached, after the offset `after`: from now on publications
     /// go to the subscriber directly, unless some were published meanwhile. Returns whether the subscription
     /// is live.
-    pub(crate) fn activate(self: &Arc<Self>, subscription: &Arc<Subscription>, after: u64) -> bool {
-        let mut outbox = self.outbox.lock();
+    pub(crate) fn activate(self, subscription: &Arc<Subscription>, after: u64) -> bool {
+        let mut outbox = self.core.outbox.lock();
         let Some(lanes) = outbox.existing_lanes() else { return false };
         let Some(replay) = lanes.replays.find(subscription) else { return false };
         let at = replay.at;
@@ -309,8 +310,6 @@ impl ConnectionCore {
     }
 }
 
-/// Publications of one page, at most.
-const MAX_PAGE_PUBLICATIONS: u32 = 64;
 /// Bytes after which the rest of a page is left for the next one.
 const MAX_PAGE_BYTES: usize = 64 * 1024;
 /// Pages that are fetched at once, for different channels.

@@ -90,8 +90,8 @@ pub(crate) fn join(
         }
         person.device_or_insert(core.id(), now).channels.push(channel.clone());
         roster.update_mode();
-        core.push_reply(message::initial_frame(&mut roster.members, channel, core));
-        core.request_flush();
+        core.sender().push_reply(message::initial_frame(&mut roster.members, channel, core));
+        core.sender().request_flush();
         let connection = Some(core.id());
         roster.notify(Notice { user, step, member_before: None, connection, except: connection });
         announce();
@@ -138,7 +138,7 @@ pub(crate) fn leave<R>(
 }
 
 /// Ends the rest of a connection's presence after it has left its channels: now, or after the grace time.
-pub(crate) fn connection_gone(hub: &HubCore, core: &ConnectionCore, departure: DepartureKind) {
+pub(crate) fn connection_gone(hub: &HubCore, core: &Arc<ConnectionCore>, departure: DepartureKind) {
     hub.presence.change(hub, core.user(), |change| {
         let Some(device) = change.device(core.id()) else { return };
         let grace = hub.config.presence_grace;
@@ -155,7 +155,7 @@ pub(crate) fn connection_gone(hub: &HubCore, core: &ConnectionCore, departure: D
 
 /// Moves the presence of a lost connection, apart from its subscriptions, to the connection that resumes its
 /// session. The lost connection leaves the channels that were not resumed.
-pub(crate) fn take_over(hub: &HubCore, old: &ConnectionCore, new: &ConnectionCore) {
+pub(crate) fn take_over(hub: &HubCore, old: &Arc<ConnectionCore>, new: &Arc<ConnectionCore>) {
     hub.presence.change(hub, new.user(), |change| {
         let Some(lost) = change.remove_device(old.id()) else { return };
         // Where the new connection is closed already, its own end removes all of this later.
@@ -252,7 +252,7 @@ pub(super) fn update(hub: &HubCore, user: &UserId, fields: Map<String, Value>) -
 /// `not_subscribed` where the connection is not present there.
 pub(super) fn set_connection_metadata(
     hub: &HubCore,
-    core: &ConnectionCore,
+    core: &Arc<ConnectionCore>,
     scope: Scope<'_>,
     metadata: Option<Arc<str>>,
 ) -> Result<(), Error> {
@@ -279,7 +279,7 @@ pub(super) fn set_connection_metadata(
 }
 
 /// Counts a connection for `UserOnline` and `UserOffline`, where somebody listens to either of them.
-pub(crate) fn watch_user(hub: &HubCore, core: &ConnectionCore) {
+pub(crate) fn watch_user(hub: &HubCore, core: &Arc<ConnectionCore>) {
     if !hub.events.has_listener_for(&[SystemKind::UserOnline, SystemKind::UserOffline]) {
         return;
     }

@@ -51,7 +51,7 @@ enum Owner {
 
 /// What `track` and `untrack` apply to: one connection, or all connections of a user.
 pub(super) enum Subject<'a> {
-    Connection(&'a ConnectionCore),
+    Connection(&'a Arc<ConnectionCore>),
     User(UserId),
 }
 
@@ -218,7 +218,7 @@ impl Presence {
 /// # Errors
 ///
 /// As [`Presence::update`].
-pub(crate) fn update_status(hub: &HubCore, core: &ConnectionCore, body: &Value) -> Result<(), Error> {
+pub(crate) fn update_status(hub: &HubCore, core: &Arc<ConnectionCore>, body: &Value) -> Result<(), Error> {
     let mut fields = body.as_object().cloned().unwrap_or_default();
     fields.retain(|name, _| !matches!(name.as_str(), "type" | "id"));
     changes::update(hub, core.user(), fields)

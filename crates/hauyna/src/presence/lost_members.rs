@@ -40,7 +40,7 @@ pub(crate) fn evict_oldest_lost_channel(hub: &HubCore) -> bool {
 
 /// Returns about how many bytes a connection takes in the rosters, without those of channels that it holds
 /// alone.
-pub(crate) fn weight(hub: &HubCore, core: &ConnectionCore) -> usize {
+pub(crate) fn weight(hub: &HubCore, core: &Arc<ConnectionCore>) -> usize {
     let mut people = hub.presence.stripe(core.user());
     let Some(person) = people.get_mut(core.user().as_str()) else { return 0 };
     let profile = PERSON_BYTES + 3 * person.profile.text.len();

@@ -47,13 +47,13 @@ pub(crate) struct RestoredIdentity {
 
 impl PresentedToken<'_> {
     /// Whether the session of a connection may be resumed by this request.
-    fn is_bound_to(&self, core: &ConnectionCore) -> bool {
+    fn is_bound_to(&self, core: &Arc<ConnectionCore>) -> bool {
         core.is_of(self.endpoint) && core.session_scope() == self.scope
     }
 
     /// Whether the credentials that apply to the resumed session are valid.
-    fn is_in_time(&self, core: &ConnectionCore) -> bool {
-        self.expiry == OwnExpiry::Known || !core.has_ended_credentials()
+    fn is_in_time(&self, core: &Arc<ConnectionCore>) -> bool {
+        self.expiry == OwnExpiry::Known || !core.credentials().has_ended()
     }
 }
 
@@ -81,7 +81,7 @@ impl Sessions {
         if must_stay_away || !core.connect_info().has_generated_name() || !presented.is_bound_to(&core) {
             return None;
         }
-        Some(RestoredIdentity { user: core.user().clone(), credentials: core.valid_credentials()? })
+        Some(RestoredIdentity { user: core.user().clone(), credentials: core.credentials().valid()? })
     }
 
     /// Claims the session that a token names, either from the store or from a connection that still seems to
@@ -93,7 +93,7 @@ impl Sessions {
         presented: PresentedToken<'_>,
     ) -> Option<Claim> {
         let token = self.key.read(presented.token)?;
-        let may_claim = |core: &ConnectionCore| {
+        let may_claim = |core: &Arc<ConnectionCore>| {
             core.user() == user && presented.is_bound_to(core) && presented.is_in_time(core)
         };
         loop {

@@ -17,7 +17,7 @@ use std::sync::atomic::Ordering;
 pub(super) fn end_session(hub: &Arc<HubCore>, session: LostSession) {
     let LostSession { core, content: kept, .. } = session;
     tracing::debug!(target: "hauyna::connection", id = %core.id(), "its session has ended");
-    core.mark_disconnected();
+    core.transitions().mark_disconnected();
     hub.sessions.forget(&core);
     presence::expire(hub, core.user(), core.id());
     let SessionContent { subscriptions, reason, .. } = kept;
@@ -62,7 +62,7 @@ impl Drop for Closing {
 /// or refused in between.
 pub(crate) fn end_matching<R>(
     hub: &Arc<HubCore>,
-    matches: impl Fn(&ConnectionCore) -> bool + Send + 'static,
+    matches: impl Fn(&Arc<ConnectionCore>) -> bool + Send + 'static,
     close: impl FnOnce() -> R,
 ) -> R {
     let number = hub.sessions.store.lock().bar(Box::new(matches));
@@ -114,7 +114,7 @@ pub(crate) fn end_all(hub: &Arc<HubCore>) {
 
 /// Ends the session of a connection that was lost, or the one that a connection is about to take over.
 /// Returns whether there was one.
-pub(crate) fn end_session_of(core: &ConnectionCore) -> bool {
+pub(crate) fn end_session_of(core: &Arc<ConnectionCore>) -> bool {
     let hub = core.hub();
     let _ending = Closing::new(hub);
     let mut store = hub.sessions.store.lock();
@@ -128,7 +128,7 @@ pub(crate) fn end_session_of(core: &ConnectionCore) -> bool {
 
 /// Ends one subscription of the session of a lost connection, or of a connection that is about to take it
 /// over. Returns whether there was one.
-pub(crate) fn unsubscribe(core: &ConnectionCore, channel: &str) -> bool {
+pub(crate) fn unsubscribe(core: &Arc<ConnectionCore>, channel: &str) -> bool {
     let hub = core.hub();
     let mut store = hub.sessions.store.lock();
     let mut ended = store.unsubscribe(core.id(), channel);

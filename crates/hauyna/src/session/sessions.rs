@@ -75,7 +75,7 @@ impl Sessions {
 
     /// Returns how long a connection's session is kept: as long as its client may try to reconnect, including
     /// the time of each attempt.
-    pub(crate) fn window(&self, core: &ConnectionCore) -> Duration {
+    pub(crate) fn window(&self, core: &Arc<ConnectionCore>) -> Duration {
         let policy = core.retry_policy();
         let attempts = ATTEMPT_DURATION.saturating_mul(policy.max_attempts.unwrap_or_default());
         policy.total().saturating_add(attempts).min(self.options.window)
@@ -210,7 +210,7 @@ impl Sessions {
     }
 
     /// Forgets the succession to a connection whose session has ended.
-    pub(crate) fn forget(&self, core: &ConnectionCore) {
+    pub(crate) fn forget(&self, core: &Arc<ConnectionCore>) {
         if core.takeover().is_some() {
             self.store.lock().forget_succession(core);
         }

@@ -61,7 +61,7 @@ pub(super) struct SessionStore {
 }
 
 /// A filter that selects sessions by their connections.
-pub(super) type SessionFilter = Box<dyn Fn(&ConnectionCore) -> bool + Send>;
+pub(super) type SessionFilter = Box<dyn Fn(&Arc<ConnectionCore>) -> bool + Send>;
 
 #[derive(Debug)]
 enum Slot {
@@ -140,7 +140,7 @@ impl SessionStore {
 
     /// Removes the slot of a session that is about to be kept. Returns whether it may be kept, and the
     /// channels whose subscriptions were ended meanwhile.
-    pub(super) fn finish_leaving(&mut self, core: &ConnectionCore) -> (bool, Vec<ChannelName>) {
+    pub(super) fn finish_leaving(&mut self, core: &Arc<ConnectionCore>) -> (bool, Vec<ChannelName>) {
         let Some(Slot::Leaving(leaving)) = self.by_id.remove(&core.id()) else { return (false, Vec::new()) };
         self.leaving -= 1;
         (!leaving.is_over && !self.is_barred(core), leaving.ended)
@@ -168,7 +168,7 @@ impl SessionStore {
         self.is_closed = true;
     }
 
-    pub(super) fn is_barred(&self, core: &ConnectionCore) -> bool {
+    pub(super) fn is_barred(&self, core: &Arc<ConnectionCore>) -> bool {
         self.is_closed || self.active_bars.iter().any(|(_, matches)| matches(core))
     }
 
@@ -245,13 +245,13 @@ impl SessionStore {
 
     /// Notes that the session of a connection has passed to the next one, which presented a token. The slot
     /// stays until the takeover is complete.
-    pub(super) fn succeed(&mut self, lost: &ConnectionCore, takeover: &Arc<Takeover>) {
+    pub(super) fn succeed(&mut self, lost: &Arc<ConnectionCore>, takeover: &Arc<Takeover>) {
         self.forget_succession(lost);
         self.successors.insert(takeover.presented(), takeover.clone());
     }
 
     /// Forgets the succession to a connection whose session has ended or passed to the next one.
-    pub(super) fn forget_succession(&mut self, core: &ConnectionCore) {
+    pub(super) fn forget_succession(&mut self, core: &Arc<ConnectionCore>) {
         let Some(takeover) = core.takeover() else { return };
         let is_same = |successor: &Arc<Takeover>| Arc::ptr_eq(successor, takeover);
         if self.successors.get(&takeover.presented()).is_some_and(is_same) {
@@ -283,7 +283,7 @@ impl SessionStore {
         &mut self,
         id: ConnectionId,
         presented: ConnectionId,
-        may_claim: impl Fn(&ConnectionCore) -> bool,
+        may_claim: impl Fn(&Arc<ConnectionCore>) -> bool,
     ) -> Lookup {
         match self.by_id.get(&id) {
             Some(Slot::Leaving(leaving)) if may_claim(&leaving.core) => Lookup::Leaving,

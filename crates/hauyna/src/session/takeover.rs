@@ -279,7 +279,7 @@ impl Takeover {
 }
 
 /// Returns a lost connection and the connections that had its session before.
-fn former(lost: &ConnectionCore) -> Box<[ConnectionId]> {
+fn former(lost: &Arc<ConnectionCore>) -> Box<[ConnectionId]> {
     let earlier = lost.takeover().map_or(&[][..], |takeover| &takeover.former);
     let kept = earlier.len().saturating_sub(MAX_FORMER - 1);
     earlier[kept..].iter().copied().chain([lost.id()]).collect()

@@ -36,7 +36,7 @@ pub(super) fn expire(hub: &HubCore, shard: usize) {
     let now = hub.clock.millis();
     for (_, id) in hub.shards[shard].expiries.take_due(now) {
         if let Some(connection) = hub.registry.by_id(id) {
-            connection.expire(now);
+            connection.credentials().expire(now);
         }
     }
 }

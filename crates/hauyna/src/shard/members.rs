@@ -78,8 +78,8 @@ impl SubscriberLists {
             subscription: subscription.clone(),
             after,
         });
-        if connection.enter_list() > 1 {
-            for other in connection.all_subscriptions().iter().chain([subscription]) {
+        if connection.subscription_list().enter_list() > 1 {
+            for other in connection.subscription_list().all_subscriptions().iter().chain([subscription]) {
                 if let Some(number) = self.number(&other.channel) {
                     self.lists[number as usize].has_several = true;
                 }
@@ -111,7 +111,7 @@ impl SubscriberLists {
         let list = &mut self.lists[number as usize];
         let members = &mut list.members;
         members.swap_remove(index);
-        subscription.connection.leave_list();
+        subscription.connection.subscription_list().leave_list();
         if let Some(moved) = members.get(index) {
             moved.subscription.index.store(index as u32, Ordering::Relaxed);
         }

@@ -64,7 +64,7 @@ fn check_broker(hub: &HubCore) {
 
 /// Checks the deadlines of a connection and returns how many bytes wait for it.
 fn check_connection(connection: &Arc<ConnectionCore>, now: Tick) -> usize {
-    let (phase, blocked, backlog) = connection.note_progress();
+    let (phase, blocked, backlog) = connection.liveness_checks().note_progress();
     enforce_deadlines(connection, phase, blocked, now);
     backlog
 }
@@ -79,18 +79,18 @@ fn enforce_deadlines(connection: &Arc<ConnectionCore>, phase: Phase, blocked: Op
         Phase::Closing(_) | Phase::Closed(_) => return,
         Phase::Open => {}
     }
-    connection.keep_past(now);
+    connection.transitions().keep_past(now);
     if blocked.is_some_and(|since| expired(since, endpoint.write_timeout)) {
-        connection.count_slow_consumer();
+        connection.sender().count_slow_consumer();
         return connection.end(CloseReason::WriteTimeout);
     }
-    let Deadlines { busy, unfinished, heard, spoke, beat, pinged } = connection.deadlines();
+    let Deadlines { busy, unfinished, heard, spoke, beat, pinged } = connection.liveness_checks().deadlines();
     if busy.is_some_and(|since| expired(since, endpoint.callback_timeout)) {
-        connection.expire_callback();
+        connection.liveness_checks().expire_callback();
     }
     if busy.is_some() || blocked.is_some() {
         // Nothing is read meanwhile, so silence proves nothing about the peer.
-        return connection.stop_reading_timeout();
+        return connection.liveness_checks().stop_reading_timeout();
     }
     if unfinished.is_some_and(|since| expired(since, endpoint.message_timeout)) {
         return connection.close_with(hauyna_protocol::close::CloseCode::BAD_REQUEST, CloseReason::Protocol);
@@ -98,7 +98,7 @@ fn enforce_deadlines(connection: &Arc<ConnectionCore>, phase: Phase, blocked: Op
     let is_silent =
         endpoint.heartbeat.is_some_and(|heartbeat| expired(heard, heartbeat.interval.saturating_mul(2)));
     if is_silent || endpoint.idle_after.is_some_and(|timeout| expired(spoke, timeout)) {
-        connection.mark_idle();
+        connection.transitions().mark_idle();
     }
     let Some(heartbeat) = endpoint.heartbeat else { return };
     if pinged.is_some_and(|since| expired(since, heartbeat.timeout)) {
@@ -106,7 +106,7 @@ fn enforce_deadlines(connection: &Arc<ConnectionCore>, phase: Phase, blocked: Op
         connection.close_dead();
     } else if expired(beat, heartbeat.interval) {
         // Sent whatever the peer sends: a client that only sends also needs signs of life from the server.
-        connection.ping(beat, heartbeat.interval);
+        connection.liveness_checks().ping(beat, heartbeat.interval);
     }
 }
 
