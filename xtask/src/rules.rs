@@ -80,6 +80,7 @@ impl<'a> File<'a> {
         self.check_size(faults);
         self.check_header(faults);
         self.check_depth(faults);
+        self.check_contents(faults);
         for (at, line) in self.lines.iter().enumerate() {
             for fault in self.line_faults(at, line) {
                 faults.push(format!("{}:{}: {fault}", self.path, at + 1));
@@ -112,6 +113,22 @@ impl<'a> File<'a> {
         let depth = module.split('/').filter(|part| *part != "mod.rs").count();
         if depth > MODULE_DEPTH && !self.is_test {
             faults.push(format!("{}: {depth} modules deep, {MODULE_DEPTH} are allowed", self.path));
+        }
+    }
+
+    /// Checks that `mod.rs` is a table of contents: short, and without logic.
+    fn check_contents(&self, faults: &mut Vec<String>) {
+        if !self.path.ends_with("/mod.rs") || !self.path.starts_with(LIBRARY) {
+            return;
+        }
+        let lines = self.lines.len();
+        if lines > CONTENTS_LINES {
+            faults.push(format!("{}: {lines} lines, a table of contents has {CONTENTS_LINES}", self.path));
+        }
+        let is_logic =
+            |line: &Line| ["fn", "impl", "struct", "enum"].iter().any(|word| has_word(&line.code, word));
+        if let Some(at) = self.lines.iter().position(is_logic) {
+            faults.push(format!("{}:{}: logic in a table of contents", self.path, at + 1));
         }
     }
 
@@ -221,6 +238,7 @@ const FILE_LINES: usize = 400;
 const TEST_LINES: usize = 600;
 const HEADER_LINES: usize = 8;
 const MODULE_DEPTH: usize = 2;
+const CONTENTS_LINES: usize = 60;
 const LIBRARY: &str = "crates/hauyna/src/";
 const TRANSPORT: &str = "crates/hauyna/src/transport/";
 const AXUM: [&str; 3] = [
@@ -246,12 +264,14 @@ mod tests {
 
     #[test]
     fn each_rule_finds_what_it_forbids() {
-        let library = "crates/hauyna/src/hub/mod.rs";
+        let library = "crates/hauyna/src/hub/handle.rs";
         let faulty = [
             (library, "fn f() {}".to_owned()),
             (library, "//! a\n".repeat(9)),
             (library, format!("//! a\n{}", "\n".repeat(400))),
             ("crates/hauyna/src/a/b/c.rs", "//! a".to_owned()),
+            ("crates/hauyna/src/a/mod.rs", format!("//! a\n{}", "mod b;\n".repeat(60))),
+            ("crates/hauyna/src/a/mod.rs", "//! a\nfn f() {}".to_owned()),
             (library, "//! a\nunsafe {}".to_owned()),
             (library, "//! a\nuse axum::Router;".to_owned()),
             (library, "//! a\nuse hyper::upgrade::on;".to_owned()),
