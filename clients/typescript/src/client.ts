@@ -13,9 +13,9 @@ import type {
   ClientEventsOf,
   ClientMessages,
   Contract,
-  QuestionData,
-  QuestionName,
-  QuestionReply,
+  ClientRequestData,
+  ClientRequestName,
+  ClientRequestReply,
   RequestData,
   RequestName,
   RequestReply,
@@ -246,9 +246,9 @@ export class Client<T extends Contract = Contract> {
   }
 
   /** Sets the handler of the client requests of this name, and replaces the earlier one. */
-  onRequest<Name extends QuestionName<T>>(
+  onRequest<Name extends ClientRequestName<T>>(
     name: Name,
-    handler: ClientRequestHandler<QuestionData<T, Name>, QuestionReply<T, Name>>,
+    handler: ClientRequestHandler<ClientRequestData<T, Name>, ClientRequestReply<T, Name>>,
   ): Unsubscribe {
     this.#requestHandlers.set(name, handler as ClientRequestHandler<never, unknown>);
     return () => {

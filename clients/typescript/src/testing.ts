@@ -11,9 +11,9 @@ import {
   type ContentOf,
   type Contract,
   type Unsubscribe,
-  type QuestionData,
-  type QuestionName,
-  type QuestionReply,
+  type ClientRequestData,
+  type ClientRequestName,
+  type ClientRequestReply,
   type RequestData,
   type RequestName,
   type RequestReply,
@@ -179,13 +179,13 @@ export class FakeServer<T extends Contract = Contract> {
    * Sends a client request to the clients of a user, and resolves with the first answer. Rejects if no client
    * is left that could answer.
    */
-  async ask<Name extends QuestionName<T>>(user: string, name: Name, data?: QuestionData<T, Name>): Promise<QuestionReply<T, Name>> {
+  async ask<Name extends ClientRequestName<T>>(user: string, name: Name, data?: ClientRequestData<T, Name>): Promise<ClientRequestReply<T, Name>> {
     const connections = this.#connectionsOf(user);
     if (connections.length === 0) throw new Error(`${user} is not connected`);
     const id = `q-${++this.#idCount}`;
     const answer = new Promise((resolve, reject) => this.#clientRequests.set(id, { asked: new Set(connections), resolve, reject }));
     for (const connection of connections) connection.send({ type: "request", id, event: name, data: data ?? null });
-    return (await answer) as QuestionReply<T, Name>;
+    return (await answer) as ClientRequestReply<T, Name>;
   }
 
   /**
