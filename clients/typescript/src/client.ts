@@ -2,7 +2,6 @@
 
 import { bindMembers } from "./bind.js";
 import type { Channel, Gap, Published, PublishOptions } from "./channel.js";
-import { MESSAGE_TOO_BIG } from "./close-codes.js";
 import { type Codec, json } from "./codec.js";
 import { Connection, type State, type TokenContext } from "./connection.js";
 import type {
@@ -123,12 +122,9 @@ export class Client<T extends Contract = Contract> {
         state: (state) => this.#changed(state),
         resume: () => this.#session.resume(),
         cannotResume: () => this.#session.forget(),
-        session: (session) => this.#began(session),
+        session: (session, resume) => this.#began(session, resume),
         message: (message) => this.#receive(message),
-        lost: (code) => {
-          if (code === MESSAGE_TOO_BIG) this.#outbox.giveUpLargest();
-          this.#session.lost();
-        },
+        lost: (code) => this.#session.lost(code),
         pause: () => this.#outbox.pause(),
         unpause: () => this.#outbox.unpause(),
       },
@@ -320,10 +316,10 @@ export class Client<T extends Contract = Contract> {
     return token;
   }
 
-  #began(session: SessionMessage): void {
+  #began(session: SessionMessage, resume?: string | Uint8Array): void {
     this.#refreshBefore(session);
     this.#outbox.learn(session);
-    this.#session.take(session);
+    this.#session.take(session, resume);
   }
 
   #receive(message: ServerMessage): void {

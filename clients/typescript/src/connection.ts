@@ -57,8 +57,8 @@ export interface ConnectionEvents {
   resume(): { token: string; message: ServerMessage } | undefined;
   /** The first message of an attempt was too large: the next one begins without the session. */
   cannotResume(): void;
-  /** A socket has a session; it is the one that counts from now on. */
-  session(session: SessionMessage): void;
+  /** A socket has a session; it is the one that counts from now on. `resume` is the first message on it, if there was one. */
+  session(session: SessionMessage, resume?: string | Uint8Array): void;
   message(message: ServerMessage): void;
   /** The socket that counted is gone; with this close code, unless another takes its place. */
   lost(code?: number): void;
@@ -77,6 +77,8 @@ export class Connection {
   /** The socket that counts, and the one that may take its place. */
   #socket: Socket | undefined;
   #next: Socket | undefined;
+  /** The first message on the latter. */
+  #resume: string | Uint8Array | undefined;
   #retry: RetryTerms;
   /** Attempts since the last stable connection: the delay grows with them. */
   #attempt = 0;
@@ -196,6 +198,7 @@ export class Connection {
       return failed(BAD_REQUEST, fault);
     }
     this.#next = socket;
+    this.#resume = message;
   }
 
   #receive(socket: Socket, message: ServerMessage): void {
@@ -240,7 +243,8 @@ export class Connection {
     this.#liveness.start(session.heartbeat);
     const fields = { connection: info.connectionId, resumed: info.resumed };
     this.#failureLog.connected(fields);
-    if (this.#become({ name: "connected", session: info })) this.#events.session(session);
+    const resume = this.#resume;
+    if (this.#become({ name: "connected", session: info })) this.#events.session(session, resume);
   }
 
   /** The server's node goes away: moves at a random moment of the window, and stays where that fails. */

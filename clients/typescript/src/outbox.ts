@@ -95,7 +95,7 @@ export class Outbox {
   /** Sent on this connection, by their id, in the order of sending. */
   readonly #sent = new Map<unknown, Entry>();
   #bytes = 0;
-  /** The size of the largest frame without an answer on this connection. */
+  /** The size of the largest frame on this connection that was no request, or one that has failed without an answer. */
   #told = 0;
   /** The newest request has this number. */
   number = 0;
@@ -139,10 +139,14 @@ export class Outbox {
     return frame.length * 3 > this.#largest && size(frame) > this.#largest;
   }
 
-  /** The connection ended because a message was too large: its request fails, unless a larger frame was no request. */
-  giveUpLargest(): void {
+  /**
+   * The connection ended because a message was too large: the largest request that waits for its answer fails, unless
+   * another frame was as large. Returns the size of the largest frame.
+   */
+  giveUpLargest(): number {
     const [largest] = [...this.#sent.values()].sort((one, other) => size(other.frame) - size(one.frame));
     if (largest && size(largest.frame) > this.#told) this.#fail(largest, refusal(largest, tooLarge()));
+    return this.#told;
   }
 
   /**
@@ -206,10 +210,13 @@ export class Outbox {
     return frame;
   }
 
-  /** There is a connection, whose subscriptions come first, and before them what is asked for their tokens. */
-  begin(send: (frame: Frame) => void): void {
+  /**
+   * There is a connection, whose subscriptions come first, and before them what is asked for their tokens. A frame of
+   * `told` bytes was sent on it before.
+   */
+  begin(send: (frame: Frame) => void, told: number): void {
     this.#send = send;
-    this.#told = 0;
+    this.#told = told;
     this.flush();
   }
 
@@ -349,6 +356,7 @@ export class Outbox {
   }
 
   #fail(entry: Entry, error: unknown): void {
+    if (this.#sent.has(entry.id)) this.#told = Math.max(this.#told, size(entry.frame));
     this.#remove(entry);
     if (this.isQuiet && entry.answer) quiet(entry.answer);
     entry.reject(error);

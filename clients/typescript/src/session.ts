@@ -2,6 +2,8 @@
 // them. Messages of channels are given out here.
 
 import type { Gap } from "./channel.js";
+import { MESSAGE_TOO_BIG } from "./close-codes.js";
+import { size } from "./codec.js";
 import { HauynaError } from "./error.js";
 import type { ChannelHost } from "./host.js";
 import type { Outbox } from "./outbox.js";
@@ -29,6 +31,8 @@ export class Session {
   #token: string | undefined;
   /** From where the server replays where it resumes the session: the positions that were said with the token. */
   #named: ReadonlyMap<string, Position | undefined> = new Map();
+  /** The size of the `resume` on this socket, where the server has answered before it has read it. */
+  #unread = 0;
   /** Changes with the socket. */
   #turn = 0;
   /** Ends the waiting for what is restored on this connection. */
@@ -71,11 +75,12 @@ export class Session {
     this.#token = undefined;
   }
 
-  /** A socket has this session. */
-  take(session: SessionMessage): void {
+  /** A socket has this session. `resume` is its first message, if it had one. */
+  take(session: SessionMessage, resume: string | Uint8Array = ""): void {
     const turn = ++this.#turn;
     this.#token = session.resume?.token;
-    this.#outbox.begin(this.#host.send);
+    this.#unread = session.resumed === true ? 0 : size(resume);
+    this.#outbox.begin(this.#host.send, this.#unread);
     // A session that begins again knows nothing of what was sent before, but for what the recovery of a channel proves.
     if (session.resumed !== true) {
       this.#outbox.forget((name) => name !== undefined && this.#channels.get(name)?.isWanted === true);
@@ -114,8 +119,10 @@ export class Session {
     for (const { options } of this.#channels.values()) options.metadata = options.given;
   }
 
-  /** The socket is gone. */
-  lost(): void {
+  /** The socket is gone, with this close code. */
+  lost(code?: number): void {
+    // A `resume` that was too large on the way would end the next connection, too.
+    if (code === MESSAGE_TOO_BIG && this.#outbox.giveUpLargest() === this.#unread && this.#unread > 0) this.forget();
     this.#turn++;
     this.#interrupt();
     this.#outbox.lost();

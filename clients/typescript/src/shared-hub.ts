@@ -35,8 +35,12 @@ export class Hub {
   #wasConnected = false;
   /** The session that has just begun does not go on with everything that the one before had. */
   #isIncomplete = false;
-  /** The size of the largest frame of a page on this connection that was no request. */
+  /** The requests of pages that are not answered yet, also of pages that have gone. */
+  readonly #pending = new Set<{ readonly tab: Tab; readonly bytes: number }>();
+  /** The size of the largest other frame on this connection, or of a request whose time was up. */
   #told = 0;
+  /** The size of the `resume` of the latest attempt, if it had one. */
+  #resume = 0;
   /** Called when the last page has gone. */
   readonly #emptied: () => void;
 
@@ -170,9 +174,12 @@ export class Hub {
     if (/^(client_event|ack|error)$/.test(message.type)) this.#told = Math.max(this.#told, size(frame));
     if (message.type === "ping") tab.tell({ type: "pong", id: message.id });
     else if (message.type !== "resume" && !tab.answered(message) && this.#client) {
-      const request = { frame };
-      tab.requests.add(request);
-      void this.#requests.perform(this.#client, tab, message).then(() => tab.requests.delete(request));
+      const request = { tab, bytes: size(frame) };
+      this.#pending.add(request);
+      void this.#requests.perform(this.#client, tab, message).then((isLate) => {
+        this.#pending.delete(request);
+        if (isLate) this.#told = Math.max(this.#told, request.bytes);
+      });
     }
   }
 
@@ -183,6 +190,11 @@ export class Hub {
     const { environment, WebSocket } = this.#host;
     const codec: Codec = {
       ...this.#codec,
+      encode: (message) => {
+        const frame = this.#codec.encode(message);
+        if ((message as Wire).type === "resume") this.#resume = size(frame);
+        return frame;
+      },
       decode: (data) => {
         const message = this.#codec.decode(data);
         // What is no message is the client's affair.
@@ -206,8 +218,11 @@ export class Hub {
     this.#wasConnected = isConnected;
     if (state.name === "closed") return this.#closed(client, state, isAttempt);
     if ("retryAt" in state) this.#offer = {}; // the attempt is over
+    const resume = this.#resume;
+    this.#resume = 0;
     if (isConnected) {
-      this.#told = 0;
+      // A server that does not know the session answers before it has read `resume`.
+      this.#told = state.session.resumed ? 0 : resume;
       const { token, tab } = this.#offer;
       const { user } = state.session;
       if (tab) {
@@ -233,10 +248,10 @@ export class Hub {
     }
   }
 
-  /** The page with the largest request that was not answered. */
+  /** The page with the largest request that was not answered; it may have gone. */
   #largest(): Tab | undefined {
-    const all = this.#wanted.flatMap((tab) => [...tab.requests].map(({ frame }) => ({ tab, bytes: size(frame) })));
-    return all.filter(({ bytes }) => bytes > this.#told).sort((one, other) => other.bytes - one.bytes)[0]?.tab;
+    const all = [...this.#pending].filter(({ bytes }) => bytes > this.#told);
+    return all.sort((one, other) => other.bytes - one.bytes)[0]?.tab;
   }
 
   /** The client tries no more. Where it is for one page's credentials, that page alone is told, and the others try theirs. */

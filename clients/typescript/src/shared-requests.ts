@@ -133,24 +133,27 @@ export class Requests {
 
   // What pages ask
 
-  /** Answers a request of a page exactly once, unless its socket ends before. */
-  async perform(client: Client, tab: Tab, message: Wire): Promise<void> {
+  /** Answers a request of a page exactly once, unless its socket ends before. Returns whether the server's answer was late. */
+  async perform(client: Client, tab: Tab, message: Wire): Promise<boolean> {
     const { id } = message;
     const { socket } = tab;
     try {
       const { data, isTrue, follow } = await this.#done(client, tab, message);
-      if (tab.socket !== socket) return;
+      if (tab.socket !== socket) return false;
       // The server may have ended it meanwhile: the page asks again.
       if (isTrue?.() === false) throw new HauynaError("unsubscribed", GIVEN_UP);
       if (id !== undefined) tab.tell({ type: "ack", id, data });
       follow?.();
     } catch (error) {
       // Where the connection is lost, so is the page's, and its client decides what to do.
-      if (tab.socket !== socket) return;
-      if (!isLoss(error)) return tab.tell({ type: "error", id, timestamp: Date.now(), ...refusalOf(error) });
-      tab.end(LOST, "lost before the answer");
-      tab.say({ say: "network", isThere: true });
+      if (tab.socket !== socket) return isLate(error);
+      if (isLoss(error)) {
+        tab.end(LOST, "lost before the answer");
+        tab.say({ say: "network", isThere: true });
+      } else tab.tell({ type: "error", id, timestamp: Date.now(), ...refusalOf(error) });
+      return isLate(error);
     }
+    return false;
   }
 
   async #done(client: Client, tab: Tab, message: Wire): Promise<Done> {
@@ -279,9 +282,8 @@ export class Requests {
     } catch (error) {
       release();
       const isRefused = error instanceof ServerError;
-      const isLate = error instanceof HauynaError && error.kind === "timeout";
       // Else the connection is lost, and the page will ask again; or it may not see who is there.
-      if (!isLate && !(isRefused && error.temporary)) return;
+      if (!isLate(error) && !(isRefused && error.temporary)) return;
       const again = () => void (flow !== undefined && tab.flow(name) === flow && this.#present(client, tab, name, type));
       this.#after(Math.max((isRefused && error.retryAfter) || 0, AGAIN), again);
     }
@@ -318,6 +320,11 @@ export class Requests {
 /** Whether the answer was lost with a connection, also where another one has replaced it. */
 function isLoss(error: unknown): boolean {
   return error instanceof HauynaError && ["outcome_unknown", "not_connected", "closed", "gave_up"].includes(error.kind);
+}
+
+/** Whether the answer did not come in time. */
+function isLate(error: unknown): boolean {
+  return error instanceof HauynaError && error.kind === "timeout";
 }
 
 /** What the fields of `error` say. */

@@ -44,8 +44,6 @@ export class Tab {
   vouchedFor: string | undefined;
   /** How often it was asked for the connection's credentials since it has given some that led to one. */
   timesAsked = 0;
-  /** The requests that are not answered yet. */
-  readonly requests = new Set<{ readonly frame: string | Uint8Array }>();
   readonly #codec: Codec;
   readonly #after: (delay: number, run: () => void) => () => void;
   /** Subscriptions that are asked for: an answer to an earlier wish comes too late. */
