@@ -16,6 +16,15 @@ interface Offer {
   tab?: Tab | undefined;
 }
 
+/** A request of a page that is not answered yet. */
+interface Pending {
+  readonly tab: Tab;
+  /** The page's socket that it came by. */
+  readonly socket: number;
+  readonly id: unknown;
+  readonly bytes: number;
+}
+
 /** The connection, and the pages that share it. */
 export class Hub {
   readonly #settings: Settings;
@@ -36,7 +45,7 @@ export class Hub {
   /** The session that has just begun does not go on with everything that the one before had. */
   #isIncomplete = false;
   /** The requests of pages that are not answered yet, also of pages that have gone. */
-  readonly #pending = new Set<{ readonly tab: Tab; readonly bytes: number }>();
+  readonly #pending = new Set<Pending>();
   /** The size of the largest other frame on this connection, or of a request whose time was up. */
   #told = 0;
   /** The size of the `resume` of the latest attempt, if it had one. */
@@ -174,7 +183,7 @@ export class Hub {
     if (/^(client_event|ack|error)$/.test(message.type)) this.#told = Math.max(this.#told, size(frame));
     if (message.type === "ping") tab.tell({ type: "pong", id: message.id });
     else if (message.type !== "resume" && !tab.answered(message) && this.#client) {
-      const request = { tab, bytes: size(frame) };
+      const request = { tab, socket: number, id: message.id, bytes: size(frame) };
       this.#pending.add(request);
       void this.#requests.perform(this.#client, tab, message).then((isLate) => {
         this.#pending.delete(request);
@@ -234,24 +243,30 @@ export class Hub {
       this.#user = user;
       this.#shown = token;
     }
-    const largest = "code" in state && state.code === MESSAGE_TOO_BIG ? this.#largest() : undefined;
+    if ("code" in state && state.code === MESSAGE_TOO_BIG) this.#refuseLargest();
     for (const tab of this.#wanted) {
       // During a move pages keep their sockets. Where something may be missing, each recovers by itself.
       if (isConnected && !this.#isIncomplete) tab.say({ say: "network", isThere: true });
       else {
         tab.say({ say: "network", isThere: false });
-        // A page whose request ends connections gives it up.
-        tab.end(tab === largest ? MESSAGE_TOO_BIG : LOST, isConnected ? "moved" : (state.reason ?? ""));
+        tab.end(LOST, isConnected ? "moved" : (state.reason ?? ""));
         if (isConnected) tab.say({ say: "network", isThere: true });
       }
       if (isConnected) void this.#begin(tab, state);
     }
   }
 
-  /** The page with the largest request that was not answered; it may have gone. */
-  #largest(): Tab | undefined {
-    const all = [...this.#pending].filter(({ bytes }) => bytes > this.#told);
-    return all.sort((one, other) => other.bytes - one.bytes)[0]?.tab;
+  /**
+   * The connection ended because a message was too large: the largest request is refused, where its page still waits for
+   * it. It may be here twice, where its page has repeated it.
+   */
+  #refuseLargest(): void {
+    const largest = Math.max(...[...this.#pending].map(({ bytes }) => bytes));
+    const refusal = { error_type: "payload_too_large", message: "the message is too large", temporary: false };
+    for (const { tab, socket, id, bytes } of this.#pending) {
+      const isTooLarge = bytes === largest && bytes > this.#told;
+      if (isTooLarge && tab.socket === socket) tab.tell({ type: "error", id, timestamp: Date.now(), ...refusal });
+    }
   }
 
   /** The client tries no more. Where it is for one page's credentials, that page alone is told, and the others try theirs. */

@@ -9,13 +9,13 @@ import { fate } from "./world.js";
 beforeEach(() => ["warn" as const, "info" as const].forEach((level) => vi.spyOn(console, level).mockImplementation(() => {})));
 
 /** A browser whose connections end with 1009 where a frame has more than 8,000 bytes, after so many milliseconds, and how many have. */
-function behindProxy(server: FakeServer, delay = 0): { browser: Browser; ended: { count: number } } {
-  const ended = { count: 0 };
+function behindProxy(server: FakeServer, delay = 0): { browser: Browser; ended: { count: number; code: number } } {
+  const ended = { count: 0, code: 1009 };
   // The network takes a moment.
   const end = async () => {
     if (delay > 0) await new Promise<void>((resolve) => server.clientOptions.environment?.after(delay, resolve));
     for (let n = 0; n < 20; n++) await undefined;
-    await server.drop(1009);
+    await server.drop(ended.code);
   };
   const Original = server.WebSocket;
   const Limited = class extends Original {
@@ -95,6 +95,22 @@ test("an update of presence whose time was up and that was too large fails no sm
   const small = fate(two.client.request("look", { text: "small" }, { repeatable: true, timeout: 600_000 }));
   await browser.pass(60_000);
   expect([ended.count, large.now, small.now]).toEqual([1, "timeout", "pending"]);
+});
+
+test("an update of presence that is repeated and too large fails no smaller request of its page, and ends no connection for ever", async () => {
+  const server = new FakeServer({ channels: { presence: true } as never });
+  server.answer("look", () => new Promise(() => {}));
+  const { browser, ended } = behindProxy(server);
+  const one = await browser.connected();
+  const room = one.client.channel("room");
+  await room.subscribe();
+  ended.code = 1006;
+  const large = fate(room.presence.update({ text: "x".repeat(9000) } as never));
+  const small = fate(one.client.request("look", { text: "small" }, { repeatable: true, timeout: 600_000 }));
+  await browser.settle();
+  ended.code = 1009; // from now on both have it, the page and its worker
+  await browser.pass(60_000);
+  expect([ended.count, large.now, small.now, room.state.name]).toEqual([4, "refused", "pending", "subscribed"]);
 });
 
 test("a `resume` of the worker's that is too large for the connection ends no subscription of a page", async () => {
