@@ -31,8 +31,8 @@ export class Session {
   #token: string | undefined;
   /** From where the server replays where it resumes the session: the positions that were said with the token. */
   #named: ReadonlyMap<string, Position | undefined> = new Map();
-  /** The size of the `resume` on this socket, where the server has answered before it has read it. */
-  #unread = 0;
+  /** The size of the `resume` on this socket; the server may have answered before it has read it. */
+  #resumeSize = 0;
   /** Changes with the socket. */
   #turn = 0;
   /** Ends the waiting for what is restored on this connection. */
@@ -79,8 +79,8 @@ export class Session {
   take(session: SessionMessage, resume: string | Uint8Array = ""): void {
     const turn = ++this.#turn;
     this.#token = session.resume?.token;
-    this.#unread = session.resumed === true ? 0 : size(resume);
-    this.#outbox.begin(this.#host.send, this.#unread);
+    this.#resumeSize = size(resume);
+    this.#outbox.begin(this.#host.send, this.#resumeSize);
     // A session that begins again knows nothing of what was sent before, but for what the recovery of a channel proves.
     if (session.resumed !== true) {
       this.#outbox.forget((name) => name !== undefined && this.#channels.get(name)?.isWanted === true);
@@ -122,7 +122,7 @@ export class Session {
   /** The socket is gone, with this close code. */
   lost(code?: number): void {
     // A `resume` that was too large on the way would end the next connection, too.
-    if (code === MESSAGE_TOO_BIG && this.#outbox.giveUpLargest() === this.#unread && this.#unread > 0) this.forget();
+    if (code === MESSAGE_TOO_BIG && this.#outbox.giveUpLargest() === this.#resumeSize && this.#resumeSize > 0) this.forget();
     this.#turn++;
     this.#interrupt();
     this.#outbox.lost();

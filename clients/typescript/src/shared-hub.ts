@@ -230,8 +230,8 @@ export class Hub {
     const resume = this.#resume;
     this.#resume = 0;
     if (isConnected) {
-      // A server that does not know the session answers before it has read `resume`.
-      this.#told = state.session.resumed ? 0 : resume;
+      // The server may have answered before it has read it.
+      this.#told = resume;
       const { token, tab } = this.#offer;
       const { user } = state.session;
       if (tab) {

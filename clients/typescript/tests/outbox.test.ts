@@ -409,7 +409,7 @@ test.each(["timed out", "was aborted"])("a request that %s and was too large for
   await settle();
   if (how === "timed out") await world.pass(1000);
   else abort.abort("enough");
-  const small = fate(client.request("small", {}, { repeatable: true }));
+  const small = fate(client.request("small", { text: "x".repeat(100) }, { repeatable: true }));
   await settle();
   await world.socket.drop(1009);
   expect([large.now, small.now]).toEqual([how === "timed out" ? "timeout" : "enough", "pending"]);

@@ -474,6 +474,24 @@ test("where a server answers before it has read a `resume` that is too large on 
   expect(world.socket.protocols).toContain("hauyna.resume.tok-3");
 });
 
+test("a `resume` that is too large, and late, fails no request of the session that the server has resumed without it", async () => {
+  const world = new World();
+  const client = await world.connected({}, { resume: { token: "tok-1" } });
+  const name = "a".repeat(200);
+  void client.channel(name).subscribe();
+  await settle();
+  const entry = { channel: name, recoverable: true, epoch: "E", offset: 7 };
+  await world.socket.ack("subscribe_channel", entry);
+  const subscriptions = [{ ...entry, recovered: false, reason: "unknown_position" }];
+  await world.lose({ resumed: true, resume: { token: "tok-2" }, subscriptions });
+  const small = fate(client.request("small", {}, { repeatable: true }));
+  await settle();
+  await world.socket.drop(1009);
+  expect(small.now).toBe("pending");
+  await world.attempt();
+  expect(world.socket.protocols).toEqual(["hauyna.v1.json"]);
+});
+
 test("a connection that ended with 1009 and nothing in flight is resumed", async () => {
   const world = new World();
   await world.connected({}, { resume: { token: "tok-1" } });
