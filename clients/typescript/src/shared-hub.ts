@@ -226,12 +226,10 @@ export class Hub {
     const isAttempt = !this.#wasConnected;
     this.#wasConnected = isConnected;
     if (state.name === "closed") return this.#closed(client, state, isAttempt);
-    if ("retryAt" in state) this.#offer = {}; // the attempt is over
-    const resume = this.#resume;
-    this.#resume = 0;
+    if ("retryAt" in state) [this.#offer, this.#resume] = [{}, 0]; // the attempt is over
     if (isConnected) {
       // The server may have answered before it has read it.
-      this.#told = resume;
+      [this.#told, this.#resume] = [this.#resume, 0];
       const { token, tab } = this.#offer;
       const { user } = state.session;
       if (tab) {
