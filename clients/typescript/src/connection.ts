@@ -57,7 +57,10 @@ export interface ConnectionEvents {
   resume(): { token: string; message: ServerMessage } | undefined;
   /** The first message of an attempt was too large: the next one begins without the session. */
   cannotResume(): void;
-  /** A socket has a session; it is the one that counts from now on. `resume` is the first message on it, if there was one. */
+  /**
+   * A socket has a session; it is the one that counts from now on. `resume` is the first message on it, if there was
+   * one.
+   */
   session(session: SessionMessage, resume?: string | Uint8Array): void;
   message(message: ServerMessage): void;
   /** The socket that counted is gone; with this close code, unless another takes its place. */

@@ -95,7 +95,10 @@ export class Outbox {
   /** Sent on this connection, by their id, in the order of sending. */
   readonly #sent = new Map<unknown, Entry>();
   #bytes = 0;
-  /** The size of the largest frame on this connection that was no request, or one that has failed without an answer. */
+  /**
+   * The size of the largest frame on this connection that was no request, or one that has failed without an
+   * answer.
+   */
   #told = 0;
   /** The newest request has this number. */
   number = 0;
@@ -140,8 +143,8 @@ export class Outbox {
   }
 
   /**
-   * The connection ended because a message was too large: the largest request that waits for its answer fails, unless
-   * another frame was as large. Returns the size of the largest frame.
+   * The connection ended because a message was too large: the largest request that waits for its answer
+   * fails, unless another frame was as large. Returns the size of the largest frame.
    */
   giveUpLargest(): number {
     const [largest] = [...this.#sent.values()].sort((one, other) => size(other.frame) - size(one.frame));
@@ -211,8 +214,8 @@ export class Outbox {
   }
 
   /**
-   * There is a connection, whose subscriptions come first, and before them what is asked for their tokens. A frame of
-   * `told` bytes was sent on it before.
+   * There is a connection, whose subscriptions come first, and before them what is asked for their tokens. A
+   * frame of `told` bytes was sent on it before.
    */
   begin(send: (frame: Frame) => void, told: number): void {
     this.#send = send;

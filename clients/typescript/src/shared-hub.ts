@@ -255,8 +255,8 @@ export class Hub {
   }
 
   /**
-   * The connection ended because a message was too large: the largest request is refused, where its page still waits for
-   * it. It may be here twice, where its page has repeated it.
+   * The connection ended because a message was too large: the largest request is refused, where its page still
+   * waits for it. It may be here twice, where its page has repeated it.
    */
   #refuseLargest(): void {
     const largest = Math.max(...[...this.#pending].map(({ bytes }) => bytes));

@@ -133,7 +133,10 @@ export class Requests {
 
   // What pages ask
 
-  /** Answers a request of a page exactly once, unless its socket ends before. Returns whether the server's answer was late. */
+  /**
+   * Answers a request of a page exactly once, unless its socket ends before. Returns whether the server's answer
+   * was late.
+   */
   async perform(client: Client, tab: Tab, message: Wire): Promise<boolean> {
     const { id } = message;
     const { socket } = tab;

@@ -1,5 +1,6 @@
-// Requests of any size behind a proxy with a limit, at random: some are aborted or late, sessions are forgotten, and clients
-// move. Nothing is refused that the proxy takes, nothing waits for ever, and the connections do not end without end.
+// Requests of any size behind a proxy with a limit, at random: some are aborted or late, sessions are forgotten,
+// and clients move. Nothing is refused that the proxy takes, no call waits for ever, and in the end the connection
+// lasts.
 
 import { beforeEach, expect, test, vi } from "vitest";
 import type { Client, ServerError } from "../src/index.js";
@@ -39,7 +40,7 @@ class Application {
     this.#names = Array.from({ length: 3 + this.#dice.below(12) }, (_, n) => `${n}-`.padEnd(100 + this.#dice.below(150), "x"));
   }
 
-  /** A connection ends with 1009 some time after a frame that is too large; nothing behind that one is read. */
+  /** A connection ends with 1009 some time after a frame that is too large; nothing behind it is read. */
   #limitFrames(): void {
     const limited = (bytes: number) => bytes > this.#limit;
     const end = (socket: WebSocket) => void this.#end(socket);

@@ -8,7 +8,10 @@ import { fate } from "./world.js";
 // The worker has the console for its log.
 beforeEach(() => ["warn" as const, "info" as const].forEach((level) => vi.spyOn(console, level).mockImplementation(() => {})));
 
-/** A browser whose connections end with 1009 where a frame has more than 8,000 bytes, after so many milliseconds, and how many have. */
+/**
+ * A browser whose connections end with 1009 where a frame has more than 8,000 bytes, after so many milliseconds, and
+ * how many have.
+ */
 function behindProxy(server: FakeServer, delay = 0): { browser: Browser; ended: { count: number; code: number } } {
   const ended = { count: 0, code: 1009 };
   // The network takes a moment.
