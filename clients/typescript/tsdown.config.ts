@@ -1,8 +1,9 @@
 import { type UserConfig, defineConfig } from "tsdown";
 
-// Two packages' worth of files: one for whatever has a WebSocket of its own, one that brings its own for Node. What goes
-// with it, in which there is no copy of it. And two files for pages that have no bundler, which the
-// program and the examples serve: `/hauyna.js`, and `/hauyna-msgpack.js` for those that want MessagePack.
+// The bundles of the package: the client for runtimes that have a WebSocket, the client for Node with its own
+// WebSocket, and the other entries, which import the client instead of containing it. Two further files are
+// for pages without a bundler, which the program and the examples serve: `/hauyna.js`, and
+// `/hauyna-msgpack.js` with MessagePack.
 const npm: UserConfig = { format: ["esm", "cjs"], target: "es2022", dts: true, sourcemap: true, fixedExtension: false };
 
 const page: UserConfig = {

@@ -2,7 +2,7 @@ import { fileURLToPath } from "node:url";
 import { svelte } from "@sveltejs/vite-plugin-svelte";
 import { defineConfig } from "vitest/config";
 
-// Of Svelte there are two halves: that for pages is for its own tests alone, the other one renders on servers.
+// Svelte has two builds: one for pages, which only its own tests use, and one for rendering servers.
 const pages = ["tests/svelte.test.ts"];
 const common = {
   plugins: [svelte({ configFile: false })],
@@ -13,7 +13,7 @@ const common = {
     ],
   },
 };
-// No test depends on how fast the machine is: what is polled for may take as long as a test.
+// No test depends on the speed of the machine, so polling may take nearly as long as a test.
 const patient = { testTimeout: 20_000, expect: { poll: { timeout: 15_000 } } };
 
 export default defineConfig({

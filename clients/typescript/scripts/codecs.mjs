@@ -1,5 +1,5 @@
-// Measures MessagePack beside JSON: bytes, and the time to encode and decode typical messages of a chat. One run, no
-// verdict: `npm run build && node scripts/codecs.mjs`.
+// Compares MessagePack with JSON: the size of typical chat messages, and the time to encode and decode them.
+// It prints a table, and never fails: `npm run build && node scripts/codecs.mjs`.
 
 import { json, msgpack } from "../dist/index.js";
 
@@ -24,14 +24,17 @@ const messages = {
   }),
   "4 kB of bytes": (n) => text({ image: new Uint8Array(4096).map((_, i) => (i * 31 + n) & 255) }),
 };
-// What an application does with bytes in JSON.
+// Applications encode bytes in base64 for JSON.
 const asBase64 = (message) =>
   message.content?.image ? { ...message, content: { image: Buffer.from(message.content.image).toString("base64") } } : message;
 
 const SAMPLES = 200;
 const utf8 = new TextEncoder();
 
-/** Nanoseconds a message of each work, the best of many short rounds that alternate: other programs disturb none or both. */
+/**
+ * Returns the nanoseconds per message of each function, the best of many short rounds. The rounds alternate,
+ * so that other programs affect all functions alike.
+ */
 function times(...works) {
   const best = works.map(() => Infinity);
   for (let round = 0; round < 1500; round++) {

@@ -1,5 +1,5 @@
-// Puts the client for pages, as the build leaves it, where the program and the examples serve it from. With `--check`
-// it changes nothing, and fails where a file there is another one.
+// Copies the built client for pages to the folder from which the program and the examples serve it. With
+// `--check` it changes nothing, and fails if a file there differs.
 
 import { readFileSync, writeFileSync } from "node:fs";
 
@@ -8,7 +8,7 @@ for (const file of ["hauyna.js", "hauyna-msgpack.js"]) {
   const served = new URL(`../../../crates/hauyna-server/assets/${file}`, import.meta.url);
   if (!process.argv.includes("--check")) writeFileSync(served, built);
   else if (readFileSync(served, "utf8") !== built) {
-    console.error(`crates/hauyna-server/assets/${file} is not what the build gives: npm run build && node scripts/page.mjs`);
+    console.error(`crates/hauyna-server/assets/${file} differs from the build: npm run build && node scripts/page.mjs`);
     process.exit(1);
   }
 }

@@ -1,5 +1,6 @@
-// Fails when something weighs more, minified and with gzip -9, than its limit: the client, alone and for pages, and the entries of
-// the bindings, each without the client, its framework and the stores that all three share; and with these stores.
+// Fails if a bundle, minified and with gzip -9, is larger than its limit: the client, alone and for pages,
+// and the entries of the bindings, without the client and the framework, each without and with the stores
+// that all three share.
 
 import { readFileSync } from "node:fs";
 import { fileURLToPath } from "node:url";
@@ -13,7 +14,7 @@ const STORES = 3_400;
 const FRAMEWORK = /^(hauyna|react|vue|svelte)(\/|$)/;
 const OWN_STORES = /\/stores(-[\w-]+)?\.js$/;
 
-/** One entry of the package with what it imports, as a bundler leaves it. */
+/** Returns the bundle of one entry of the package with its imports. */
 async function bundled(entry, external) {
   const input = fileURLToPath(new URL(`../dist/${entry}.js`, import.meta.url));
   const bundle = await rolldown({ input, external, platform: "browser" });
@@ -21,7 +22,7 @@ async function bundled(entry, external) {
   return output.map(({ code }) => code).join("");
 }
 
-/** What `import { Client } from "hauyna"` brings. */
+/** Returns the bundle of an application that only imports `Client` from `hauyna`. */
 async function core() {
   const from = fileURLToPath(new URL("../dist/index.js", import.meta.url));
   const entry = { name: "entry", resolveId: (id) => (id === "entry" ? id : null), load: (id) => (id === "entry" ? `export { Client } from ${JSON.stringify(from)}` : null) };

@@ -1,25 +1,34 @@
-// How long to wait before coming back: full jitter, so that many clients lost at once come back spread.
+// The delay before the next attempt: exponential backoff with full jitter, so that many clients that were
+// lost at the same moment do not reconnect at the same moment.
 
 import { ServerError } from "./error.js";
-import type { RetryTerms } from "./face.js";
+import type { RetryTerms } from "./conversions.js";
 
-/** The delay in milliseconds before attempt `attempt`, the first being 1; `random` is at least 0 and below 1. */
-export function delay(terms: RetryTerms, attempt: number, random: number): number {
-  const longest = Math.min(terms.maxDelay, terms.baseDelay * terms.backoffMultiplier ** (attempt - 1), FOREVER);
-  // A policy that is none does not make a client hurry.
-  return random * (longest > 0 ? longest : retryTerms.maxDelay);
+/**
+ * Returns the delay in milliseconds before attempt `attempt`, counted from 1. `random` is at least 0 and
+ * below 1.
+ */
+export function delayBefore(terms: RetryTerms, attempt: number, random: number): number {
+  const maxDelay = Math.min(terms.maxDelay, terms.baseDelay * terms.backoffMultiplier ** (attempt - 1), MAX_DELAY);
+  // An invalid policy must not make the client reconnect without a delay.
+  return random * (maxDelay > 0 ? maxDelay : retryTerms.maxDelay);
 }
 
-/** The delay in milliseconds before what was refused for now is asked again: as long as the server says, within bounds, else a second. */
+/**
+ * Returns the delay in milliseconds before a request is repeated that was refused with a temporary error: the
+ * server's `retry_after`, limited to between 50 ms and a minute, or one second without it.
+ */
 export function delayAfter(error: unknown): number {
   return Math.min(Math.max((error instanceof ServerError && error.retryAfter) || 1000, 50), 60_000);
 }
 
-/** How to come back until the server says: never giving up, 1 s × 2 up to 30 s. */
+/** The policy until the server sends its own: 1 s × 2 up to 30 s, without a limit of attempts. */
 export const retryTerms: RetryTerms = { baseDelay: 1000, maxDelay: 30_000, backoffMultiplier: 2 };
 
-/** Milliseconds: more than anybody waits, and less than what no number holds. */
-const FOREVER = 2 ** 40;
+/** Milliseconds. Limits the delay where the multiplication overflows. */
+const MAX_DELAY = 2 ** 40;
 
-/** How long a connection lasts, in milliseconds, before the attempts that led to it are forgotten. */
-export const STABLE = 30_000;
+/**
+ * Milliseconds that a connection has to last before the delay of the next attempt starts from the beginning.
+ */
+export const STABLE_AFTER = 30_000;

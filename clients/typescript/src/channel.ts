@@ -1,4 +1,4 @@
-// One channel, as an application sees it. What is behind it is subscription.ts.
+// The interface of one channel, as applications use it. subscription.ts implements it.
 
 import type { AnyContent, AnyEvents, Fields } from "./contract.js";
 import type { Environment } from "./environment.js";
@@ -7,28 +7,28 @@ import type { Unsubscribe } from "./listeners.js";
 import type { RequestOptions } from "./outbox.js";
 import type { Presence } from "./presence.js";
 import type { ChannelEvent, Position, RecoveryReason } from "./protocol.js";
-import type { AbortSignalLike } from "./standard.js";
+import type { AbortSignalLike } from "./runtime-types.js";
 
-/** A message of a channel, as its listeners get it. */
+/** The fields that every message of a channel has. */
 export interface Delivered {
   readonly channel: string;
   /** Milliseconds since the Unix epoch. */
   readonly timestamp: number;
-  /** Its number, where the channel numbers its publications. */
+  /** The message's number, if the channel numbers its publications. */
   readonly offset?: number;
 }
 
-/** The content of what a channel of the type `C` carries. */
+/** The content of the publications of a channel of type `C`. */
 export type ContentOf<C> = C extends { message: infer Content } ? Content : unknown;
 
-/** What somebody has published. */
+/** A publication, as listeners receive it. */
 export interface Publication<Content> extends Delivered {
   readonly content: Content;
-  /** Who has; nobody where it was the application itself. */
+  /** The user who published it; undefined if the application published it. */
   readonly user?: string;
 }
 
-/** What the listeners of `Event` get in a channel of the type `C`. */
+/** The message that the listeners of `Event` receive in a channel of type `C`. */
 export type MessageOf<C, Event> = Event extends "message"
   ? Publication<ContentOf<C>>
   : Event extends "channel_event"
@@ -37,49 +37,56 @@ export type MessageOf<C, Event> = Event extends "message"
       ? (unknown extends C[Event] ? Fields : C[Event]) & Delivered & { readonly type: Event }
       : never;
 
-/** Messages of a channel may be missing. */
+/** Reports that messages of a channel may be missing. */
 export interface Gap {
   readonly channel: string;
-  /** `not_recoverable`: the channel keeps no history, and there was a reconnect. */
+  /**
+   * Why messages may be missing. `not_recoverable`: the channel keeps no history, and the client reconnected.
+   */
   readonly reason: RecoveryReason | "not_recoverable";
-  /** The last position before it, and the one from which the channel goes on; where they are known. */
+  /**
+   * The last position before the gap and the position after which the channel continues, if they are known.
+   */
   readonly from: Position | undefined;
   readonly to: Position | undefined;
-  /** How many messages, where that is known. */
+  /** How many messages are missing, if that is known. */
   readonly missed: number | undefined;
 }
 
-/** How this client stands to a channel. */
+/** The state of this client's subscription to a channel. */
 export interface ChannelState {
   readonly name: "unsubscribed" | "subscribing" | "subscribed";
-  /** Why a subscription has ended that was not given up. */
+  /** Why the subscription ended, unless the application ended it. */
   readonly error?: HauynaError;
-  /** After a reconnect: what lies between these two was missed, and follows now. */
+  /** After a reconnect: the messages between these two positions were missed, and are delivered next. */
   readonly recovered?: { readonly from: Position; readonly to: Position };
 }
 
-/** What goes with a subscription. */
+/** The options of a subscription. */
 export interface SubscribeOptions {
-  /** What this connection says about itself in the channel. */
+  /** Metadata of this connection, shown in the channel's presence. */
   readonly metadata?: Readonly<Record<string, unknown>> | undefined;
-  /** Gives a token that allows this channel, before each time that it is subscribed to. */
+  /** Returns a token that allows this channel. Called before each subscribe request. */
   readonly getToken?: (() => string | Promise<string>) | undefined;
-  /** Begins after this position, which an earlier page or process has seen. */
+  /** Starts after this position, which an earlier page or process has seen. */
   readonly since?: Position | undefined;
-  /** Ends this share of the subscription, also before the server has answered: the promise is rejected with its reason. */
+  /**
+   * Ends this share of the subscription, also before the server has answered: the promise is then rejected
+   * with the signal's reason.
+   */
   readonly signal?: AbortSignalLike | undefined;
 }
 
-/** A share of a subscription, as of the moment when it began. */
+/** One share of a subscription, with the position at which the share began. */
 export interface Subscribed {
   readonly position: Position | undefined;
-  /** The channel keeps a history. */
+  /** Whether the channel keeps a history. */
   readonly recoverable: boolean;
-  /** Ends this share. The subscription ends with the last one. */
+  /** Ends this share. The subscription ends with its last share. */
   unsubscribe(): Promise<void>;
 }
 
-/** A client event: what another client of this channel has sent past the history. */
+/** A client event: a message that another client sent to this channel without history. */
 export interface ClientEvent<Type extends string = string, Data = unknown> {
   readonly channel: string;
   readonly type: Type;
@@ -87,89 +94,112 @@ export interface ClientEvent<Type extends string = string, Data = unknown> {
   readonly data: Data;
 }
 
-/** How to publish. */
+/** The options of a publication. */
 export interface PublishOptions extends RequestOptions {
-  /** Makes a repetition harmless: at most 128 bytes. Without one, the client makes one up. */
+  /**
+   * Lets the server recognise a repeated publication, so that it publishes once: at most 128 bytes. The
+   * client generates a key if there is none.
+   */
   readonly key?: string | undefined;
-  /** False: this connection does not get the message live, since its page shows it already. Default: true. */
+  /**
+   * Whether this connection receives the message live as well. Use false if the page shows the message
+   * already. Default: true.
+   */
   readonly echo?: boolean | undefined;
 }
 
-/** Where a publication stands; undefined in a channel that does not number them. */
+/** The position of a publication; undefined in a channel that does not number its publications. */
 export type Published = Position | undefined;
 
-/** Which publications of the past. */
+/** Selects publications from the history. */
 export interface HistoryRange {
-  /** Those after this position, or before it with `reverse`. */
+  /** Selects the publications after this position, or before it with `reverse`. */
   readonly since?: Position | undefined;
-  /** Those before this position, the newest first: the page that a reader sees next who scrolls back. Not with `since`. */
+  /**
+   * Selects the publications before this position, newest first, as for a reader who scrolls back. It
+   * excludes `since`.
+   */
   readonly before?: Position | undefined;
   readonly limit?: number | undefined;
-  /** The newest first. */
+  /** Whether the newest publication comes first. */
   readonly reverse?: boolean | undefined;
-  /** Ends the waiting: the promise is rejected with its reason. */
+  /** Stops waiting for the answer: the promise is rejected with the signal's reason. */
   readonly signal?: AbortSignalLike | undefined;
 }
 
-/** A message of the past: a publication, or of a type of the application's own. */
+/** A message from the history: a publication, or a message of one of the application's own types. */
 export type HistoryMessage<C> =
   | (Publication<ContentOf<C>> & { readonly type: "message" })
   | { [Event in Exclude<keyof C & string, "message">]: MessageOf<C, Event> }[Exclude<keyof C & string, "message">];
 
-/** One page of the past. Messages may be of every type that the channel carries. */
+/** One page of the history. It may contain messages of every type that the channel carries. */
 export interface HistoryPage<C> {
   readonly messages: readonly HistoryMessage<C>[];
-  /** The end of the stream. */
+  /** The position of the newest publication in the stream. */
   readonly position: Position;
-  /** The offset of the oldest message that the server keeps; where it is not 1, older ones are gone. */
+  /**
+   * The offset of the oldest message that the server keeps. If it is not 1, the server has dropped older
+   * messages.
+   */
   readonly oldest: number;
-  /** The position of the last message of this page: the next page starts there. */
+  /** The position of the last message of this page, at which the next page starts. */
   readonly last: Position | undefined;
 }
 
-/** One channel of one client; the same for the same name. */
+/** One channel of one client. The same name gives the same object. */
 export interface Channel<C = AnyContent, E = AnyEvents> {
   readonly name: string;
   readonly state: ChannelState;
-  /** What this client has seen; undefined in a channel without history. */
+  /**
+   * The position of the last message that this client has received; undefined in a channel without history.
+   */
   readonly position: Position | undefined;
-  /** Who is present, where the channel shows it. */
+  /** The members of the channel, if it has presence. */
   readonly presence: Presence;
-  /** Time, chance and network, as the client's. */
+  /** The environment of the client: time, randomness and network. */
   readonly environment: Environment;
-  /** Listens to `message`, the publications, or to a type of the application's own. */
+  /**
+   * Calls `listener` for every message of this type: `message` for publications, or one of the application's
+   * own types.
+   */
   on<Event extends (keyof C & string) | "message" | "channel_event">(
     event: Event,
     listener: (message: MessageOf<C, Event>) => void,
   ): Unsubscribe;
-  /** Listens to the client events of others, see {@link send}. */
+  /** Calls `listener` for the client events of this type that other clients {@link send}. */
   onEvent<Type extends keyof E & string>(type: Type, listener: (event: ClientEvent<Type, E[Type]>) => void): Unsubscribe;
-  /** Listens to what may be missing; never called where nothing can be. */
+  /** Calls `listener` when messages may be missing. */
   onGap(listener: (gap: Gap) => void): Unsubscribe;
   onState(listener: (state: ChannelState) => void): Unsubscribe;
   /**
-   * Subscribes, now and after every reconnect. Resolves when the server says so; fails where it refuses, or where the client
-   * is closed before, and then leaves nothing behind. Each call is a
-   * share of one subscription: several components of a page may use a channel without knowing of each other.
+   * Subscribes, now and after every reconnect. Resolves when the server confirms. Rejects if the server
+   * refuses or the client is closed first; then this share does not exist. Each call adds one share to a
+   * common subscription, so that several components of a page can use a channel independently.
    */
   subscribe(options?: SubscribeOptions): Promise<Subscribed>;
-  /** Ends the subscription for all who share it. */
+  /** Ends the subscription with all its shares. */
   unsubscribe(): Promise<void>;
-  /** Publishes. Sent again after a reconnect, with the same key, where the answer was lost. */
+  /**
+   * Publishes a message. If the answer is lost, the client sends the message again after the reconnect, with
+   * the same key.
+   */
   publish(content: ContentOf<C>, options?: PublishOptions): Promise<Published>;
   /**
-   * Sends a client event to the other subscribers, past history and recovery: a cursor, a hint that somebody types. Nothing
-   * is answered, and nothing is sent without a subscription. Of more than the channel takes a second, the latest of each
-   * type is sent.
+   * Sends a client event to the other subscribers, without history and recovery: a cursor position, a typing
+   * indicator. The server does not answer. Without a subscription nothing is sent. If events exceed the
+   * channel's rate, the client sends the latest one of each type.
    */
   send<Type extends keyof E & string>(type: Type, ...[data]: undefined extends E[Type] ? [data?: E[Type]] : [data: E[Type]]): void;
   history(range?: HistoryRange): Promise<HistoryPage<C>>;
-  /** The past from here, or from `before`, to its beginning: the newest first, `limit` messages a request. */
+  /**
+   * Iterates over the history, newest first, from the end or from `before` back to the beginning. Each
+   * request loads `limit` messages.
+   */
   older(range?: Pick<HistoryRange, "before" | "limit" | "signal">): AsyncGenerator<HistoryMessage<C>, void, undefined>;
   /**
-   * The publications from now on, for `for await`. Ends with the subscription, and when the client is closed. Fails with the
-   * error where it was refused or the client was not closed by the application, with `overflow` where the loop falls more than
-   * 10,000 messages behind.
+   * Iterates over the publications from now on. The iterator ends with the subscription, and when the
+   * application closes the client. It throws the error of the subscription, or the error with which the
+   * server ended the client, and `overflow` if the loop falls more than 10,000 messages behind.
    */
   messages(options?: { readonly signal?: AbortSignalLike | undefined }): AsyncGenerator<Publication<ContentOf<C>>, void, undefined>;
 }

@@ -1,6 +1,7 @@
-// The client: what an application holds. It puts the parts together, and gives out what does not belong to a channel.
+// The client that an application creates. It connects the parts, and offers everything that does not belong
+// to one channel.
 
-import { bindMembers } from "./bind.js";
+import { bindMembers } from "./bind-members.js";
 import type { Channel, Gap, Published, PublishOptions } from "./channel.js";
 import { type Codec, json } from "./codec.js";
 import { Connection, type State, type TokenContext } from "./connection.js";
@@ -19,75 +20,87 @@ import type {
   RequestReply,
 } from "./contract.js";
 import { type Environment, amount, defaultEnvironment, unique } from "./environment.js";
-import type { RetryTerms, SessionInfo } from "./face.js";
+import type { RetryTerms, SessionInfo } from "./conversions.js";
 import { HauynaError, ServerError, deferred, quiet } from "./error.js";
 import { Listeners, type Unsubscribe, on } from "./listeners.js";
 import { type Logger, consoleLogger } from "./logger.js";
 import { Outbox, type OutboxLimits, type RequestOptions } from "./outbox.js";
 import { type ErrorMessage, type ServerMessage, type SessionMessage, typeOf } from "./protocol.js";
 import { Session } from "./session.js";
-import { type Shown, show } from "./shown.js";
+import { type ShownCredentials, noteCredentials } from "./credentials.js";
 import type { WebSocketConstructor } from "./socket.js";
-import { positionOf } from "./filling.js";
-import { type AbortSignalLike, type UrlLike, absolute, onAbort } from "./standard.js";
+import { positionOf } from "./catch-up.js";
+import { type AbortSignalLike, type UrlLike, absolute, onAbort } from "./runtime-types.js";
 
-/** How a client behaves. Durations are milliseconds. */
+/** The options of a client. Durations are in milliseconds. */
 export interface ClientOptions {
-  /** The credentials, asked for before every attempt, and before they end. Sent beside the sub-protocol. */
+  /**
+   * Returns the credentials. Called before every attempt, and before the credentials expire. They are sent as
+   * a sub-protocol.
+   */
   readonly getToken?: ((context: TokenContext) => string | undefined | Promise<string | undefined>) | undefined;
-  /** How messages are written: `json`, the default, or `msgpack`. */
+  /** The encoding of messages: `json`, the default, or `msgpack`. */
   readonly codec?: Codec | undefined;
-  /** How long a request may take once it was sent. Default: 10 s. */
+  /** How long a request may wait for its answer after it was sent. Default: 10 s. */
   readonly timeout?: number | undefined;
-  /** How long a request may wait to be sent. Default: as long as the server keeps the session of a lost connection. */
+  /**
+   * How long a request may wait to be sent. Default: as long as the server keeps the session of a lost
+   * connection.
+   */
   readonly ttl?: number | undefined;
-  /** How long an attempt may take. Default: 10 s. */
+  /** How long an attempt to connect may take. Default: 10 s. */
   readonly connectTimeout?: number | undefined;
-  /** How much may wait for an answer. */
+  /** How many requests may wait for an answer. */
   readonly outbox?: OutboxLimits | undefined;
-  /** How to come back, whatever the server's policy says. */
+  /** The reconnect policy, which overrides the server's. */
   readonly retry?: RetryTerms | undefined;
-  /** Another class of sockets. */
+  /** The WebSocket class. Default: the one of the runtime. */
   readonly WebSocket?: WebSocketConstructor | undefined;
-  /** Another environment, for tests. */
+  /** The environment of the client, which tests replace. */
   readonly environment?: Environment | undefined;
-  /** Default: one warning for each series of attempts that fail, what else goes wrong, and that it is back, on the console. */
+  /**
+   * The logger. Default: the console, with one warning for each series of failed attempts, a line when the
+   * client is connected again, and other errors.
+   */
   readonly logger?: Logger | undefined;
 }
 
-/** How long to wait for the first connection. */
+/** The options of {@link Client.connect}. */
 export interface ConnectOptions {
-  /** Milliseconds. Default: for as long as the client tries. */
+  /** Milliseconds to wait for the first connection. Default: no limit. */
   readonly timeout?: number | undefined;
   readonly signal?: AbortSignalLike | undefined;
 }
 
-/** Answers the server's questions of one name. */
+/** Answers the client requests of one name. */
 export type ClientRequestHandler<Data, Reply> = (data: Data) => Reply | Promise<Reply>;
 
-/** A connection to a server that lasts: it comes back by itself, with its channels, and misses nothing silently. */
+/**
+ * A lasting connection to a server: it reconnects by itself, restores its channels, and reports what may be
+ * missing.
+ */
 export class Client<T extends Contract = Contract> {
   readonly #connection: Connection;
   readonly #session: Session;
   readonly #outbox: Outbox;
   readonly #listeners: Listeners;
   readonly #codec: Codec;
-  /** Time, chance and network of this client, as its options have them. */
+  /** The time, randomness and network of this client. */
   readonly environment: Environment;
   readonly #logger: Logger;
   readonly #options: ClientOptions;
-  readonly #questions = new Map<string, ClientRequestHandler<never, unknown>>();
-  /** Keys of one client are unlike those of any other. */
-  readonly #name: string;
-  #keys = 0;
-  /** The application closes the client: listeners need not be told. */
+  readonly #requestHandlers = new Map<string, ClientRequestHandler<never, unknown>>();
+  /** A random prefix, which makes this client's keys different from those of all other clients. */
+  readonly #keyPrefix: string;
+  #keyCount = 0;
+  /** Whether {@link close} is running: errors that it causes need not be reported. */
   #isClosing = false;
-  #info: SessionInfo | undefined;
+  #sessionInfo: SessionInfo | undefined;
   #cancelRefresh = () => {};
-  /** The credentials shown last, and whether those before them were none. */
-  #shown: Shown & { wasGuest: boolean } = { isGuest: true, wasGuest: true, number: 0, isNew: false };
+  /** The credentials that were shown last, and whether there were none before them. */
+  #credentials: ShownCredentials & { wasGuest: boolean } = { isGuest: true, wasGuest: true, number: 0, isNew: false };
 
-  /** `url` may be relative to the page. Nothing happens before {@link connect}. */
+  /** Creates a client that is not connected. `url` may be relative to the page. */
   constructor(url: string | UrlLike, options: ClientOptions = {}) {
     bindMembers(this);
     this.#options = options;
@@ -95,13 +108,13 @@ export class Client<T extends Contract = Contract> {
     const environment = (this.environment = options.environment ?? defaultEnvironment);
     this.#codec = options.codec ?? json;
     this.#listeners = new Listeners(this.#logger);
-    this.#name = unique(environment);
+    this.#keyPrefix = unique(environment);
     this.#outbox = new Outbox(this.#codec, environment, options);
     this.#session = new Session(
       {
         logger: this.#logger,
         environment,
-        key: () => this.#key(),
+        key: () => this.#nextKey(),
         gap: (gap) => this.#listeners.emit("gap", gap),
         send: (frame) => this.#connection.send(frame),
       },
@@ -116,14 +129,14 @@ export class Client<T extends Contract = Contract> {
         logger: this.#logger,
         connectTimeout: amount(options.connectTimeout, 10_000),
         retry: options.retry,
-        getToken: typeof options.getToken === "function" ? (context) => this.#show(context) : options.getToken,
+        getToken: typeof options.getToken === "function" ? (context) => this.#fetchToken(context) : options.getToken,
       },
       {
-        state: (state) => this.#changed(state),
+        state: (state) => this.#stateChanged(state),
         resume: () => this.#session.resume(),
-        cannotResume: () => this.#session.forget(),
-        session: (session, resume) => this.#began(session, resume),
-        message: (message) => this.#receive(message),
+        forgetToken: () => this.#session.forgetToken(),
+        session: (session, resume) => this.#sessionBegan(session, resume),
+        message: (message) => this.#receiveMessage(message),
         lost: (code) => this.#session.lost(code),
         pause: () => this.#outbox.pause(),
         unpause: () => this.#outbox.unpause(),
@@ -131,31 +144,31 @@ export class Client<T extends Contract = Contract> {
     );
   }
 
-  /** Tells Vue not to make a reactive proxy of it: there is nothing in it to watch. */
+  /** Prevents Vue from making a reactive proxy of this object. */
   get __v_skip(): true {
     return true;
   }
 
-  /** How the connection is. */
+  /** The state of the connection. */
   get state(): State {
     return this.#connection.state;
   }
 
-  /** Who the server takes this client for; that of the last connection, where there is none. */
+  /** The user as whom the server knows this client; without a connection, the user of the last one. */
   get user(): string | undefined {
-    return this.#info?.user;
+    return this.#sessionInfo?.user;
   }
 
   /**
-   * Connects, and stays connected. Resolves with the first connection; fails where the server will have none, where the
-   * attempts are used up, or after `timeout`, when the client goes on trying until it is closed. Aborting `signal` closes
-   * a client that has not connected yet.
+   * Connects, and stays connected. Resolves with the first connection. Rejects if the server refuses the
+   * client, if the attempts are used up, or after `timeout`; after `timeout` the client continues to try
+   * until it is closed. Aborting `signal` closes a client that is not connected yet.
    */
   connect({ timeout, signal }: ConnectOptions = {}): Promise<void> {
     if (signal?.aborted) return quiet(Promise.reject(signal.reason));
     const { promise: connected, resolve, reject } = deferred<void>();
     const end = (settle: () => void) => {
-      for (const off of offs) off();
+      for (const remove of removals) remove();
       settle();
     };
     const look = (state: State) => {
@@ -164,30 +177,33 @@ export class Client<T extends Contract = Contract> {
         end(() => reject(state.error));
       } else if (state.name === "connected") end(resolve);
     };
-    const late = () => end(() => reject(new HauynaError("timeout", "not connected in time")));
-    const offs = [
-      timeout === undefined ? () => {} : this.environment.after(timeout, late),
+    const timedOut = () => end(() => reject(new HauynaError("timeout", "not connected in time")));
+    const removals = [
+      timeout === undefined ? () => {} : this.environment.after(timeout, timedOut),
       onAbort(signal, () => {
         quiet(connected);
         end(() => reject(signal?.reason));
         this.close();
       }),
     ];
-    // Whoever is told that it begins may end it.
+    // A listener of the new state may close the client during this call.
     this.#connection.open();
-    offs.push(this.onState(look));
+    removals.push(this.onState(look));
     look(this.state);
     return connected;
   }
 
-  /** Ends the connection and the session. What was not answered fails. `code` is 1000, or of 4500 to 4999. */
+  /**
+   * Ends the connection and the session. Requests without an answer fail. `code` is 1000, or from 4500 to
+   * 4999.
+   */
   close(code = 1000, reason = ""): void {
     this.#isClosing = this.#outbox.isQuiet = true;
     this.#connection.close(code, reason);
     this.#isClosing = this.#outbox.isQuiet = false;
   }
 
-  /** Tries to connect at once, without waiting for the next attempt. */
+  /** Starts an attempt to connect at once, without waiting for the next scheduled one. */
   reconnect(): void {
     this.#connection.reconnect();
   }
@@ -196,25 +212,28 @@ export class Client<T extends Contract = Contract> {
     return this.#listeners.add("state", listener as (value: never) => void);
   }
 
-  /** Listens to what may be missing, in any channel. */
+  /** Calls `listener` when messages of any channel may be missing. */
   onGap(listener: (gap: Gap) => void): Unsubscribe {
     return this.#listeners.add("gap", listener as (value: never) => void);
   }
 
-  /** Listens to errors of the server that answer no request. */
+  /** Calls `listener` for errors from the server that do not answer a request. */
   onError(listener: (error: ServerError) => void): Unsubscribe {
     return this.#listeners.add("error", listener as (value: never) => void);
   }
 
-  /** The channel of this name; nothing is asked before it is subscribed to. */
+  /** Returns the channel of this name. Nothing is sent before `subscribe`. */
   channel<const Name extends string>(name: ChannelName<T, Name> & Name): Channel<ChannelOf<T, Name>, ClientEventsOf<T, Name>>;
-  /** Of content that the contract does not know: what it is has to be said. */
+  /** Returns a channel that the contract does not declare. The type argument states its content. */
   channel<C extends object = never, E extends object = AnyEvents>(name: [C] extends [never] ? never : string): Channel<C, E>;
   channel(name: string): unknown {
     return this.#session.channel(name);
   }
 
-  /** Listens to messages to this client: `private`, `group`, `broadcast`, or of the application's own type. */
+  /**
+   * Calls `listener` for messages to this client: `private`, `group`, `broadcast`, or of one of the
+   * application's own types.
+   */
   on<Type extends keyof ClientMessages<T> & string>(
     type: Type,
     listener: (message: ClientMessages<T>[Type] & { readonly type: Type }) => void,
@@ -222,18 +241,21 @@ export class Client<T extends Contract = Contract> {
     return this.#listeners.add(on(type), listener as (value: never) => void);
   }
 
-  /** Answers the server's questions of one name, instead of the earlier handler. */
+  /** Sets the handler of the client requests of this name, and replaces the earlier one. */
   onRequest<Name extends QuestionName<T>>(
     name: Name,
     handler: ClientRequestHandler<QuestionData<T, Name>, QuestionReply<T, Name>>,
   ): Unsubscribe {
-    this.#questions.set(name, handler as ClientRequestHandler<never, unknown>);
+    this.#requestHandlers.set(name, handler as ClientRequestHandler<never, unknown>);
     return () => {
-      if (this.#questions.get(name) === handler) this.#questions.delete(name);
+      if (this.#requestHandlers.get(name) === handler) this.#requestHandlers.delete(name);
     };
   }
 
-  /** Asks the application. Where the answer is lost with the connection, fails with `outcome_unknown` unless `repeatable`. */
+  /**
+   * Sends a request to the application. If the answer is lost with the connection, it fails with
+   * `outcome_unknown` unless it is `repeatable`.
+   */
   request<Name extends RequestName<T>>(
     name: Name,
     ...[data, options]: object extends RequestData<T, Name>
@@ -242,119 +264,122 @@ export class Client<T extends Contract = Contract> {
   ): Promise<RequestReply<T, Name>> {
     const message: ServerMessage = { ...(data as object | undefined), type: name };
     const retry = options?.repeatable ? "always" : "never";
-    return this.#ask({ ...options, message, retry }) as Promise<RequestReply<T, Name>>;
+    return this.#sendRequest({ ...options, message, retry }) as Promise<RequestReply<T, Name>>;
   }
 
-  /** Sends to every connection of a user. */
+  /** Sends a message to every connection of a user. */
   sendToUser(to: string, message: unknown, options?: Omit<PublishOptions, "echo">): Promise<Published> {
     return this.#publish({ type: "private", to, message }, options);
   }
 
-  /** Sends to every connection of every member of a group. */
+  /** Sends a message to every connection of every member of a group. */
   sendToGroup(room: string, message: unknown, options?: Omit<PublishOptions, "echo">): Promise<Published> {
     return this.#publish({ type: "group", room, message }, options);
   }
 
-  /** Sends to everybody, where the application allows it. */
+  /** Sends a message to everybody, if the application allows it. */
   broadcast(message: unknown, options?: Omit<PublishOptions, "echo">): Promise<Published> {
     return this.#publish({ type: "broadcast", message }, options);
   }
 
-  /** Changes this user's status, and further fields of their metadata, wherever they are present. */
+  /**
+   * Changes this user's status and the given fields of the metadata, in every channel where the user is
+   * present.
+   */
   updateStatus(status: string, fields: object = {}, options?: RequestOptions): Promise<void> {
     const message = { ...fields, type: "update_status", status };
-    return this.#ask({ ...options, message, retry: "always", take: () => {} }) as Promise<void>;
+    return this.#sendRequest({ ...options, message, retry: "always", take: () => {} }) as Promise<void>;
   }
 
   #publish(message: ServerMessage, { key, ...options }: Omit<PublishOptions, "echo"> = {}): Promise<Published> {
-    const keyed = { ...message, key: key ?? this.#key() };
-    return this.#ask({ ...options, message: keyed, retry: "keyed", take: positionOf }) as Promise<Published>;
+    const keyed = { ...message, key: key ?? this.#nextKey() };
+    return this.#sendRequest({ ...options, message: keyed, retry: "keyed", take: positionOf }) as Promise<Published>;
   }
 
-  #ask(asked: Parameters<Outbox["request"]>[0]): Promise<unknown> {
-    return this.#outbox.request(asked);
+  #sendRequest(request: Parameters<Outbox["request"]>[0]): Promise<unknown> {
+    return this.#outbox.request(request);
   }
 
-  #key(): string {
-    return `${this.#name}-${++this.#keys}`;
+  #nextKey(): string {
+    return `${this.#keyPrefix}-${++this.#keyCount}`;
   }
 
-  #changed(state: State): void {
+  #stateChanged(state: State): void {
     if (state.name === "connected") {
       const shown = this.shown();
       const { isGuest, number } = shown;
-      const isOther = this.#info && this.#info.user !== state.session.user;
-      // Guests get another name with each session.
-      if (isOther && !(isGuest && this.#shown.wasGuest)) this.#session.leave(number);
-      this.#shown.wasGuest = isGuest;
-      this.#shown.isNew = shown.isNew = false;
-      this.#info = state.session;
+      const isOtherUser = this.#sessionInfo && this.#sessionInfo.user !== state.session.user;
+      // Users without credentials get another name with each session.
+      if (isOtherUser && !(isGuest && this.#credentials.wasGuest)) this.#session.leave(number);
+      this.#credentials.wasGuest = isGuest;
+      this.#credentials.isNew = shown.isNew = false;
+      this.#sessionInfo = state.session;
     } else this.#cancelRefresh();
     if (state.name === "closed") {
       this.#session.close(state.error);
-      // Replaced: what is still being asked for is for what was asked before.
-      if (state.error.kind === "closed") this.#shown = { ...this.#shown, isNew: true };
+      // The object is replaced, because pending credentials belong to earlier requests.
+      if (state.error.kind === "closed") this.#credentials = { ...this.#credentials, isNew: true };
     } else this.#outbox.closed = undefined;
     this.#listeners.emit("state", state, () => state === this.state);
   }
 
-  /** Whether the session that has begun is one without credentials, and the last request before they were there. */
-  protected shown(): Shown {
-    return this.#shown;
+  /** Returns the credentials with which the current session was opened. */
+  protected shown(): ShownCredentials {
+    return this.#credentials;
   }
 
-  /** The number of the last request. */
+  /** Returns the number of the last request. */
   protected number(): number {
     return this.#outbox.number;
   }
 
-  async #show(context: TokenContext): Promise<string | undefined> {
-    // Another one takes its place where another attempt asks before these are here.
-    const shown = (this.#shown = { ...this.#shown });
+  async #fetchToken(context: TokenContext): Promise<string | undefined> {
+    // Each attempt has its own record, because a later attempt may start before this one has its credentials.
+    const credentials = (this.#credentials = { ...this.#credentials });
     const token = await this.#options.getToken?.(context);
-    show(shown, token, this.number());
+    noteCredentials(credentials, token, this.number());
     return token;
   }
 
-  #began(session: SessionMessage, resume?: string | Uint8Array): void {
-    this.#refreshBefore(session);
-    this.#outbox.learn(session);
-    this.#session.take(session, resume);
+  #sessionBegan(session: SessionMessage, resume?: string | Uint8Array): void {
+    this.#scheduleRefresh(session);
+    this.#outbox.limit(session);
+    this.#session.start(session, resume);
   }
 
-  #receive(message: ServerMessage): void {
+  #receiveMessage(message: ServerMessage): void {
     switch (typeOf(message)) {
       case "ack":
       case "pong":
         this.#outbox.answer(message);
         return;
       case "error":
-        if (!this.#outbox.answer(message)) this.#complain(message as unknown as ErrorMessage);
+        if (!this.#outbox.answer(message)) this.#reportError(message as unknown as ErrorMessage);
         return;
       case "request":
-        return void this.#answer(message);
+        return void this.#answerClientRequest(message);
     }
     if (!this.#session.receive(message)) this.#listeners.emit(on(message.type), message);
   }
 
-  #complain(message: ErrorMessage): void {
+  #reportError(message: ErrorMessage): void {
     this.#logger.warn("the server reports an error", { error: message.error_type, message: message.message });
     this.#listeners.emit("error", new ServerError(message));
   }
 
-  /** Answers on the connection that asked, or not at all. */
-  async #answer({ id, event, data }: ServerMessage): Promise<void> {
-    const session = this.#info;
-    const say = (answer: object) => {
+  /** Answers a client request, only on the connection on which it arrived. */
+  async #answerClientRequest({ id, event, data }: ServerMessage): Promise<void> {
+    const session = this.#sessionInfo;
+    const send = (answer: object) => {
       const frame = this.#codec.encode(answer);
       if (this.#outbox.isTooLarge(frame)) throw new Error("the answer is too large");
-      if (this.#info === session) this.#outbox.tellFrame(frame);
+      if (this.#sessionInfo === session) this.#outbox.sendFrame(frame);
     };
-    const refuse = (error: unknown) => say({ type: "error", id, message: error instanceof Error ? error.message : String(error) });
-    const handler = this.#questions.get(String(event));
+    const refuse = (error: unknown) => send({ type: "error", id, message: error instanceof Error ? error.message : String(error) });
+    const handler = this.#requestHandlers.get(String(event));
     try {
       if (!handler) throw new Error("nobody answers this");
-      say({ type: "ack", id, data: (await handler(data as never)) ?? null });
+      send({ type: "ack", id, data: (await handler(data as never)) ?? null });
     } catch (error) {
       try {
         refuse(error);
@@ -364,33 +389,35 @@ export class Client<T extends Contract = Contract> {
     }
   }
 
-  /** Renews the credentials when a tenth of their time is left. */
-  #refreshBefore({ expires_at, expires_in }: Pick<SessionMessage, "expires_at" | "expires_in"> = {}): void {
+  /** Renews the credentials when a tenth of their lifetime is left. */
+  #scheduleRefresh({ expires_at, expires_in }: Pick<SessionMessage, "expires_at" | "expires_in"> = {}): void {
     this.#cancelRefresh();
     const { getToken } = this.#options;
-    // An older server tells only the moment, which the own clock may misjudge: it takes these credentials.
-    const byClock = (expires_at ?? NaN) - this.environment.now();
-    const left = expires_in ?? (byClock <= 0 ? UNKNOWN_LIFE : byClock);
-    if (Number.isNaN(left) || !getToken) return;
-    const session = this.#info;
-    this.#cancelRefresh = this.environment.after(Math.max(SOONEST, left * 0.9), async () => {
+    // An older server sends only the time of expiry, and the local clock may be wrong. The credentials are
+    // valid, because the server accepted them.
+    const untilExpiry = (expires_at ?? NaN) - this.environment.now();
+    const lifetime = expires_in ?? (untilExpiry <= 0 ? ASSUMED_LIFETIME : untilExpiry);
+    if (Number.isNaN(lifetime) || !getToken) return;
+    const session = this.#sessionInfo;
+    this.#cancelRefresh = this.environment.after(Math.max(MIN_REFRESH_DELAY, lifetime * 0.9), async () => {
       try {
         const token = await getToken({ isRefresh: true });
-        if (session !== this.#info || token === undefined) return;
-        const answer = await this.#ask({ message: { type: "refresh", token }, retry: "never" });
-        this.#refreshBefore(answer as SessionMessage | undefined);
+        if (session !== this.#sessionInfo || token === undefined) return;
+        const answer = await this.#sendRequest({ message: { type: "refresh", token }, retry: "never" });
+        this.#scheduleRefresh(answer as SessionMessage | undefined);
       } catch (error) {
-        // Where this is the end of the credentials, the server closes, and the next attempt asks for new ones.
+        // If the credentials expire, the server closes the connection, and the next attempt asks for new
+        // ones.
         this.#logger.warn("no new token", { error });
       }
     });
   }
 }
 
-/** A client of any contract: what functions take that work for all. */
+/** A client of any contract, as the parameter of general functions. */
 export type AnyClient = Client<any>;
 
-/** Milliseconds: however little is left, credentials are not renewed more often than this. */
-const SOONEST = 1000;
-/** Milliseconds that credentials are taken to live which seem to have ended already. */
-const UNKNOWN_LIFE = 60_000;
+/** Milliseconds: the shortest interval between two renewals of the credentials. */
+const MIN_REFRESH_DELAY = 1000;
+/** Milliseconds: the assumed lifetime of credentials that have expired by the local clock. */
+const ASSUMED_LIFETIME = 60_000;

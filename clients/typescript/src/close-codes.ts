@@ -1,5 +1,5 @@
-// The close codes of `hauyna.v1` with their names. What the client itself needs stands alone, so that a bundler leaves
-// out the table where nobody asks for it.
+// The close codes of `hauyna.v1` with their names. The codes that the client itself uses are separate
+// constants, so that a bundler removes the table if the application does not use it.
 
 export const NORMAL = 1000;
 export const MESSAGE_TOO_BIG = 1009;
@@ -8,7 +8,10 @@ export const INVALID_TOKEN = 3500;
 export const BAD_REQUEST = 3501;
 export const PERMISSION_DENIED = 3507;
 
-/** Close codes with a name; what follows from a code is its range alone, see `shouldReconnect`. */
+/**
+ * The close codes by name. Only the range of a code decides whether a client reconnects, see
+ * `shouldReconnect`.
+ */
 export const closeCodes = {
   normal: 1000,
   goingAway: 1001,

@@ -1,14 +1,14 @@
-// How messages are written: JSON, which is the default, or MessagePack, which a bundler leaves out when unused.
+// The encodings of messages: JSON, the default, and MessagePack, which a bundler removes if it is unused.
 
 import { decode, encode } from "./msgpack.js";
 
 /** One encoding of `hauyna.v1`. */
 export interface Codec {
-  /** The sub-protocol that is offered to the server. */
+  /** The sub-protocol that the client offers to the server. */
   readonly protocol: string;
-  /** Throws for what the encoding cannot hold. */
+  /** Encodes a message. Throws if the encoding cannot represent it. */
   encode(message: object): string | Uint8Array;
-  /** Throws for what is not of this encoding. */
+  /** Decodes a message. Throws if the data is not in this encoding. */
   decode(data: string | ArrayBuffer): unknown;
 }
 
@@ -16,13 +16,13 @@ export interface Codec {
 export const json: Codec = {
   protocol: "hauyna.v1.json",
   encode: (message) => JSON.stringify(message),
-  // Of a binary frame it sees a text that is not JSON.
+  // A binary frame becomes a text that is not JSON, so that parsing throws.
   decode: (data) => JSON.parse(data as string),
 };
 
 /**
- * MessagePack in binary frames: smaller, and binary values (`Uint8Array`) stay binary. Integers beyond 2^53 lose
- * their last digits, as they do in JSON.
+ * MessagePack in binary frames: smaller than JSON, and `Uint8Array` values stay binary. Integers beyond 2^53
+ * lose precision, as in JSON.
  */
 export const msgpack: Codec = {
   protocol: "hauyna.v1.msgpack",
@@ -30,13 +30,13 @@ export const msgpack: Codec = {
   decode,
 };
 
-/** The bytes of a frame's payload. */
+/** Returns the number of bytes of a frame's payload. */
 export function size(frame: string | Uint8Array): number {
   if (typeof frame !== "string") return frame.length;
   let bytes = frame.length;
-  // In UTF-8 a code unit past 0x7F takes a byte more, and one past 0x7FF that is no half of a pair another one.
-  for (let at = 0; at < frame.length; at++) {
-    const unit = frame.charCodeAt(at);
+  // UTF-8 encodes a code unit above 0x7F in two bytes, and one above 0x7FF that is no surrogate in three.
+  for (let index = 0; index < frame.length; index++) {
+    const unit = frame.charCodeAt(index);
     if (unit > 0x7f) bytes += unit > 0x7ff && (unit & 0xf800) !== 0xd800 ? 2 : 1;
   }
   return bytes;

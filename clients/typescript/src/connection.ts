@@ -1,47 +1,53 @@
-// The loop of attempts: when to open the next socket, which one counts, and when to stop. Knows of messages only
-// `session`, `retry_policy` and `reconnect`; everything else goes to its owner.
+// The connection loop: when the next attempt starts, which socket is the current one, and when the client
+// stops. It reads only the messages `session`, `retry_policy` and `reconnect`, and passes all others to its
+// owner.
 
-import { STABLE, delay, retryTerms } from "./backoff.js";
+import { STABLE_AFTER, delayBefore, retryTerms } from "./backoff.js";
 import { BAD_REQUEST, MESSAGE_TOO_BIG, NORMAL, REPLACED } from "./close-codes.js";
 import type { Codec } from "./codec.js";
 import type { Environment, Signal } from "./environment.js";
 import { HauynaError } from "./error.js";
-import { FailureLog, closeCodeOf } from "./failures.js";
+import { FailureLog, closeCodeOf } from "./failure-log.js";
 import { Liveness } from "./liveness.js";
 import { type Logger, messageLog } from "./logger.js";
-import { type RetryTerms, type SessionInfo, sessionOf, termsOf } from "./face.js";
+import { type RetryTerms, type SessionInfo, sessionOf, termsOf } from "./conversions.js";
 import { type RetryMessage, type ServerMessage, type SessionMessage, shouldReconnect, typeOf } from "./protocol.js";
 import { LOST, Socket, type WebSocketConstructor } from "./socket.js";
 
-/** How the connection is. */
+/** The state of the connection. */
 export type State =
-  /** Not connected yet, or no more, and trying: now, or at `retryAt` (milliseconds since the Unix epoch). */
+  /** Not connected, and trying: now, or at `retryAt` (milliseconds since the Unix epoch). */
   | {
       readonly name: "connecting" | "reconnecting";
-      /** The number of the attempt; 0 before anything has failed. */
+      /** The number of the attempt; 0 before the first failure. */
       readonly attempt: number;
-      /** Nothing is tried before; undefined while an attempt is under way, and while there is no network. */
+      /** When the next attempt starts; undefined during an attempt, and without a network. */
       readonly retryAt?: number;
-      /** Why the last connection or attempt ended. */
+      /** The close code with which the last connection or attempt ended. */
       readonly code?: number;
       readonly reason?: string;
     }
   | { readonly name: "connected"; readonly session: SessionInfo }
-  /** Not trying. `error` is what requests fail with: its kind is `closed`, or `gave_up` where the attempts were used up. */
+  /**
+   * Not trying. Requests fail with `error`. Its kind is `closed`, or `gave_up` if the attempts were used up.
+   */
   | { readonly name: "closed"; readonly code?: number; readonly reason: string; readonly error: HauynaError };
 
-/** Why a token is asked for. */
+/** The reason for which `getToken` is called. */
 export interface TokenContext {
-  /** For a connection that stands, whose credentials end soon; else for a new one. */
+  /**
+   * Whether the credentials of the current connection are renewed. False: the credentials are for a new
+   * connection.
+   */
   readonly isRefresh: boolean;
 }
 
-/** What is needed for attempts. */
+/** The options of a connection. */
 export interface ConnectionOptions {
-  /** The address; fails where it is none. */
+  /** Returns the address. Throws if it is not a URL. */
   readonly url: () => string;
   readonly codec: Codec;
-  /** The class of sockets, where the runtime has one. */
+  /** Returns the WebSocket class, if the runtime has one. */
   readonly WebSocket: () => WebSocketConstructor | undefined;
   readonly environment: Environment;
   readonly logger: Logger;
@@ -50,131 +56,133 @@ export interface ConnectionOptions {
   readonly getToken?: ((context: TokenContext) => Promise<string | undefined> | string | undefined) | undefined;
 }
 
-/** What the owner of a connection does. */
+/** The callbacks of a connection's owner. */
 export interface ConnectionEvents {
   state(state: State): void;
-  /** What the next attempt says to resume the session: its token, and its first message. */
+  /** Returns the token that resumes the session, and the first message of the next attempt. */
   resume(): { token: string; message: ServerMessage } | undefined;
-  /** The first message of an attempt was too large: the next one begins without the session. */
-  cannotResume(): void;
-  /**
-   * A socket has a session; it is the one that counts from now on. `resume` is the first message on it, if there was
-   * one.
-   */
+  /** The first message of an attempt was too large. The next attempt starts without the session. */
+  forgetToken(): void;
+  /** A socket has a session, and is the current one from now on. `resume` is its first message, if it had one. */
   session(session: SessionMessage, resume?: string | Uint8Array): void;
   message(message: ServerMessage): void;
-  /** The socket that counted is gone; with this close code, unless another takes its place. */
+  /** The current socket has ended. `code` is undefined if another socket replaced it. */
   lost(code?: number): void;
-  /** Another socket is about to take over: nothing more is sent on this one. Resolves when its answers are here. */
+  /**
+   * Another socket is about to replace the current one: stop sending. Resolves when all answers have arrived.
+   */
   pause(): Promise<void>;
-  /** It did not: this one goes on. */
+  /** The current socket was not replaced: continue sending. */
   unpause(): void;
 }
 
 /** The connection of one client. */
 export class Connection {
-  state: State = closed("not connected yet");
+  state: State = closedState("not connected yet");
   readonly #options: ConnectionOptions;
   readonly #events: ConnectionEvents;
   readonly #liveness: Liveness;
-  /** The socket that counts, and the one that may take its place. */
-  #socket: Socket | undefined;
-  #next: Socket | undefined;
+  /** The current socket, and the socket of the attempt that is under way. */
+  #currentSocket: Socket | undefined;
+  #nextSocket: Socket | undefined;
   /** The first message on the latter. */
-  #resume: string | Uint8Array | undefined;
-  #retry: RetryTerms;
-  /** Attempts since the last stable connection: the delay grows with them. */
-  #attempt = 0;
-  /** Failed attempts since the last session: `maxAttempts` limits them. */
-  #failures = 0;
-  #since = 0;
+  #nextResume: string | Uint8Array | undefined;
+  #policy: RetryTerms;
+  /** Attempts since the last stable connection. The delay grows with them. */
+  #attemptCount = 0;
+  /** Failed attempts since the last session. `maxAttempts` limits them. */
+  #failureCount = 0;
+  #connectedAt = 0;
   #wasConnected = false;
   readonly #failureLog: FailureLog;
-  /** It stopped because the attempts were used up: the network's return is a reason to try again. */
+  /** Whether the attempts were used up. When the network returns, the client tries again. */
   #hasGivenUp = false;
-  /** Changes with every decision about attempts: what an earlier one waits for means nothing. */
-  #turn = 0;
-  /** An attempt is under way; it may still wait for its token. */
-  #isTrying = false;
+  /** Increases with every decision about attempts. Callbacks of an earlier generation do nothing. */
+  #generation = 0;
+  /** Whether an attempt is under way. It may still wait for its token. */
+  #isAttempting = false;
   /** When the last move to another node began. */
   #movedAt = -Infinity;
-  #cancel = () => {};
+  #cancelTimer = () => {};
   #unwatch: (() => void) | undefined;
 
   constructor(options: ConnectionOptions, events: ConnectionEvents) {
     this.#options = options;
     this.#events = events;
-    this.#retry = options.retry ?? retryTerms;
+    this.#policy = options.retry ?? retryTerms;
     this.#failureLog = new FailureLog(options.logger, options.environment);
     this.#liveness = new Liveness(options.environment, {
       ping: () => this.send(this.#options.codec.encode({ type: "ping" })),
-      lost: (reason) => this.#socket?.close(LOST, reason),
+      lost: (reason) => this.#currentSocket?.close(LOST, reason),
     });
   }
 
-  /** Begins, unless it has. */
+  /** Starts to connect, unless the connection is open already. */
   open(): void {
     if (this.state.name !== "closed") return;
-    this.#unwatch ??= this.#options.environment.watch((signal) => this.#react(signal));
+    this.#unwatch ??= this.#options.environment.watch((signal) => this.#handleSignal(signal));
     this.#wasConnected = false;
-    this.#now();
+    this.#startSeries();
   }
 
-  /** Tries at once; what is connected is given up for it. */
+  /** Starts an attempt at once, and closes the current socket. */
   reconnect(): void {
     if (!this.#unwatch) return this.open();
-    this.#socket?.close(LOST, "reconnecting");
-    // Unless somebody who was told of it has closed.
-    if (this.state.name !== "closed" || this.#hasGivenUp) this.#now();
+    this.#currentSocket?.close(LOST, "reconnecting");
+    // A listener may have closed the client meanwhile.
+    if (this.state.name !== "closed" || this.#hasGivenUp) this.#startSeries();
   }
 
-  /** Ends, and stays so. */
+  /** Closes the connection, and stops trying. */
   close(code: number, reason: string): void {
-    this.#end(code, reason, false);
+    this.#stopTrying(code, reason, false);
   }
 
   send(frame: string | Uint8Array): void {
-    this.#socket?.send(frame);
+    this.#currentSocket?.send(frame);
   }
 
-  /** Tries now, as if for the first time. */
-  #now(): void {
-    this.#attempt = 0;
-    this.#failures = 0;
+  /** Starts a new series of attempts at once. */
+  #startSeries(): void {
+    this.#attemptCount = 0;
+    this.#failureCount = 0;
     this.#hasGivenUp = false;
-    this.#try();
+    this.#startAttempt();
   }
 
-  #try(why: { code?: number; reason?: string } = {}): void {
-    const turn = this.#stop();
-    this.#isTrying = true;
+  #startAttempt(cause: { code?: number; reason?: string } = {}): void {
+    const generation = this.#cancelAttempt();
+    this.#isAttempting = true;
     const failed = (code: number, reason: string) => {
-      if (turn !== this.#turn) return;
-      this.#comeBack(code, reason);
+      if (generation !== this.#generation) return;
+      this.#scheduleAttempt(code, reason);
       this.#failureLog.failed(this.#options.url, this.state, code, reason);
     };
-    if (this.#seek(why)) void this.#open(turn, failed);
+    if (this.#setUnconnected(cause)) void this.#openSocket(generation, failed);
   }
 
-  /** Opens the next socket. Exactly one of a session, `failed`, and another turn follows. */
-  async #open(turn: number, failed: (code: number, reason: string) => void): Promise<void> {
+  /**
+   * Opens the next socket. Exactly one of three things follows: a session, a call of `failed`, or a new
+   * generation.
+   */
+  async #openSocket(generation: number, failed: (code: number, reason: string) => void): Promise<void> {
     const { environment, getToken, logger, connectTimeout, ...options } = this.#options;
-    const late = () => {
-      this.#next?.abandon(LOST);
+    const giveUp = () => {
+      this.#nextSocket?.abandon(LOST);
       failed(LOST, "no session in time");
     };
-    const cancel = environment.after(connectTimeout, late);
-    this.#cancel = cancel;
+    const cancel = environment.after(connectTimeout, giveUp);
+    this.#cancelTimer = cancel;
     if (getToken !== undefined && typeof getToken !== "function") return failed(BAD_REQUEST, "getToken is not a function");
     let bearer: string | undefined;
     try {
       bearer = await getToken?.({ isRefresh: false });
     } catch (error) {
       cancel();
-      this.#failureLog.tell("no token", { error });
+      this.#failureLog.log("no token", { error });
       return failed(LOST, "no token");
     }
-    if (turn !== this.#turn) return;
+    if (generation !== this.#generation) return;
     const resume = this.#events.resume();
     const message = resume && options.codec.encode(resume.message);
     const WebSocket = options.WebSocket();
@@ -189,24 +197,25 @@ export class Connection {
         open: () => message && socket.send(message),
         message: (message) => this.#receive(socket, message),
         closed: (code, reason, status) => {
-          if (socket === this.#socket) return this.#lost(code, reason);
+          if (socket === this.#currentSocket) return this.#connectionLost(code, reason);
           cancel();
-          if (code === MESSAGE_TOO_BIG) this.#events.cannotResume();
+          if (code === MESSAGE_TOO_BIG) this.#events.forgetToken();
           failed(closeCodeOf(status, getToken !== undefined) ?? code, reason);
         },
       });
     } catch {
       cancel();
-      // It would never do. What the runtime says of it may hold the token.
+      // A further attempt would fail as well. The runtime's error is not logged, because it may contain the
+      // token.
       return failed(BAD_REQUEST, fault);
     }
-    this.#next = socket;
-    this.#resume = message;
+    this.#nextSocket = socket;
+    this.#nextResume = message;
   }
 
   #receive(socket: Socket, message: ServerMessage): void {
-    if (message.type === "session" && socket === this.#next) this.#take(socket, message as unknown as SessionMessage);
-    if (socket !== this.#socket) return;
+    if (message.type === "session" && socket === this.#nextSocket) this.#makeCurrent(socket, message as unknown as SessionMessage);
+    if (socket !== this.#currentSocket) return;
     this.#liveness.heard();
     switch (typeOf(message)) {
       case "session":
@@ -217,111 +226,114 @@ export class Connection {
         return this.#events.message({ ...terms, type: message.type });
       }
       case "reconnect":
-        return this.#handOver(message["after"]);
+        return this.#scheduleMove(message["after"]);
     }
     this.#events.message(message);
   }
 
-  /** This socket counts from now on. */
-  #take(socket: Socket, session: SessionMessage): void {
+  /** Makes this socket the current one. */
+  #makeCurrent(socket: Socket, session: SessionMessage): void {
     const { environment } = this.#options;
-    this.#cancel();
-    const turn = ++this.#turn;
-    this.#isTrying = false;
-    const old = this.#socket;
-    this.#next = undefined;
-    this.#socket = socket;
-    // Its session is here, if it was resumed, and the server closes it; else nothing is left to come back for.
-    if (old) {
-      old.abandon(session.resumed ? LOST : NORMAL, "moved");
+    this.#cancelTimer();
+    const generation = ++this.#generation;
+    this.#isAttempting = false;
+    const former = this.#currentSocket;
+    this.#nextSocket = undefined;
+    this.#currentSocket = socket;
+    // If the session was resumed, the server closes the old socket. Otherwise the old session ends here.
+    if (former) {
+      former.abandon(session.resumed ? LOST : NORMAL, "moved");
       this.#events.lost();
-      if (turn !== this.#turn) return;
+      if (generation !== this.#generation) return;
     } else {
-      this.#since = environment.now();
+      this.#connectedAt = environment.now();
     }
     this.#wasConnected = true;
-    this.#failures = 0;
+    this.#failureCount = 0;
     const info = sessionOf(session);
     this.#setTerms(info.retry);
     this.#liveness.start(session.heartbeat);
     const fields = { connection: info.connectionId, resumed: info.resumed };
     this.#failureLog.connected(fields);
-    const resume = this.#resume;
-    if (this.#become({ name: "connected", session: info })) this.#events.session(session, resume);
+    const resume = this.#nextResume;
+    if (this.#setState({ name: "connected", session: info })) this.#events.session(session, resume);
   }
 
-  /** The server's node goes away: moves at a random moment of the window, and stays where that fails. */
-  #handOver(window: unknown): void {
+  /**
+   * Moves to another node of the server at a random time in the window. If the move fails, the current socket
+   * stays.
+   */
+  #scheduleMove(window: unknown): void {
     const { environment, logger } = this.#options;
     const [min, max] = (Array.isArray(window) ? window : []) as [number, number];
     const planned = min + environment.random() * (max - min);
-    if (!(planned >= 0)) return; // of a window that is none
-    // However often it is said, one move does not follow the other at once.
-    const rest = this.#movedAt + BETWEEN_MOVES - environment.now();
-    // Longer than that only where the clock was set back.
-    const wait = Math.max(planned, Math.min(rest, BETWEEN_MOVES));
-    const turn = this.#stop();
-    this.#events.unpause(); // by an earlier window
+    if (!(planned >= 0)) return; // the window is invalid
+    // Repeated requests to move keep a minimum interval between two moves.
+    const remaining = this.#movedAt + MIN_MOVE_INTERVAL - environment.now();
+    // The remaining time is longer than the interval only after the clock was set back.
+    const wait = Math.max(planned, Math.min(remaining, MIN_MOVE_INTERVAL));
+    const generation = this.#cancelAttempt();
+    this.#events.unpause(); // an earlier window may have paused the requests
     const failed = (code: number, reason: string) => {
-      if (turn !== this.#turn) return;
-      if (!this.#socket) return this.#comeBack(code, reason);
+      if (generation !== this.#generation) return;
+      if (!this.#currentSocket) return this.#scheduleAttempt(code, reason);
       logger.debug("not moved", { code, reason });
-      this.#stop();
+      this.#cancelAttempt();
       this.#events.unpause();
     };
-    this.#cancel = environment.after(wait, async () => {
+    this.#cancelTimer = environment.after(wait, async () => {
       this.#movedAt = environment.now();
-      // Answers that take longer are lost with this connection.
-      const late = new Promise<void>((resolve) => (this.#cancel = environment.after(ANSWERS, resolve)));
-      await Promise.race([this.#events.pause(), late]);
-      if (turn !== this.#turn) return;
-      this.#cancel();
-      void this.#open(turn, failed);
+      // Answers that take longer than this are lost with the current socket.
+      const timeout = new Promise<void>((resolve) => (this.#cancelTimer = environment.after(ANSWERS_TIMEOUT, resolve)));
+      await Promise.race([this.#events.pause(), timeout]);
+      if (generation !== this.#generation) return;
+      this.#cancelTimer();
+      void this.#openSocket(generation, failed);
     });
   }
 
-  #lost(code: number, reason: string): void {
-    this.#socket = undefined;
+  #connectionLost(code: number, reason: string): void {
+    this.#currentSocket = undefined;
     this.#liveness.stop();
-    // The socket of a move may have the session already, which is why this one was closed.
-    const isMoving = this.#next !== undefined && shouldReconnect(code);
-    const turn = isMoving ? this.#turn : this.#stop();
-    this.#isTrying = isMoving;
+    // The server may close this socket because the next one has taken the session over.
+    const isMoving = this.#nextSocket !== undefined && shouldReconnect(code);
+    const generation = isMoving ? this.#generation : this.#cancelAttempt();
+    this.#isAttempting = isMoving;
     this.#options.logger.debug("connection lost", { code, reason });
-    if (this.#options.environment.now() - this.#since >= STABLE) this.#attempt = 0;
+    if (this.#options.environment.now() - this.#connectedAt >= STABLE_AFTER) this.#attemptCount = 0;
     this.#events.lost(code);
-    if (turn !== this.#turn) return;
+    if (generation !== this.#generation) return;
     if (!isMoving) {
-      this.#comeBack(code, reason);
+      this.#scheduleAttempt(code, reason);
       if (this.state.name === "closed") this.#options.logger.warn("closed permanently", { code, reason });
-    } else if (code !== REPLACED) this.#seek({ code, reason });
+    } else if (code !== REPLACED) this.#setUnconnected({ code, reason });
   }
 
-  /** The next attempt, if there is to be one. */
-  #comeBack(code: number, reason: string): void {
-    const turn = this.#stop();
-    if (!shouldReconnect(code)) return this.#end(code, reason, false);
+  /** Schedules the next attempt, unless the code or the policy forbids it. */
+  #scheduleAttempt(code: number, reason: string): void {
+    const generation = this.#cancelAttempt();
+    if (!shouldReconnect(code)) return this.#stopTrying(code, reason, false);
     const { environment } = this.#options;
-    // Without a network nothing is tried, and so nothing counts.
-    if (!environment.isOnline()) return void this.#seek({ code, reason });
-    this.#attempt++;
-    const most = this.#retry.maxAttempts ?? Infinity;
-    if (++this.#failures > most) return this.#end(code, `gave up after ${most} attempts`, true);
-    const wait = delay(this.#retry, this.#attempt, environment.random());
-    const why = { code, reason };
-    this.#cancel = environment.after(wait, () => turn === this.#turn && this.#try(why));
-    this.#seek({ retryAt: environment.now() + wait, ...why });
+    // Without a network there is no attempt, so none is counted.
+    if (!environment.isOnline()) return void this.#setUnconnected({ code, reason });
+    this.#attemptCount++;
+    const maxAttempts = this.#policy.maxAttempts ?? Infinity;
+    if (++this.#failureCount > maxAttempts) return this.#stopTrying(code, `gave up after ${maxAttempts} attempts`, true);
+    const wait = delayBefore(this.#policy, this.#attemptCount, environment.random());
+    const cause = { code, reason };
+    this.#cancelTimer = environment.after(wait, () => generation === this.#generation && this.#startAttempt(cause));
+    this.#setUnconnected({ retryAt: environment.now() + wait, ...cause });
   }
 
-  /** Nothing is tried any more. */
-  #end(code: number, reason: string, hasGivenUp: boolean): void {
-    // With any other code a client would be taken to come back.
-    const said = code >= 4500 && code < 5000 ? code : NORMAL;
-    // Where it is about to take over, the session may be with it.
-    this.#next?.abandon(said, reason);
-    const turn = this.#stop();
-    const socket = this.#socket;
-    this.#socket = undefined;
+  /** Stops all attempts, and ends the connection. */
+  #stopTrying(code: number, reason: string, hasGivenUp: boolean): void {
+    // Any other code would tell the server that the client reconnects.
+    const closeCode = code >= 4500 && code < 5000 ? code : NORMAL;
+    // The next socket may already have the session.
+    this.#nextSocket?.abandon(closeCode, reason);
+    const generation = this.#cancelAttempt();
+    const current = this.#currentSocket;
+    this.#currentSocket = undefined;
     this.#liveness.stop();
     this.#hasGivenUp = hasGivenUp;
     if (!hasGivenUp) {
@@ -329,60 +341,60 @@ export class Connection {
       this.#unwatch = undefined;
     }
     if (this.state.name === "closed" && this.state.code) return;
-    socket?.abandon(said, reason);
-    if (socket) this.#events.lost();
-    if (turn !== this.#turn) return;
+    current?.abandon(closeCode, reason);
+    if (current) this.#events.lost();
+    if (generation !== this.#generation) return;
     this.#options.logger.debug("closed", { code, reason });
-    this.#become({ ...closed(reason, hasGivenUp), code });
+    this.#setState({ ...closedState(reason, hasGivenUp), code });
   }
 
-  /** Ends what is under way, but not the socket that counts. Returns the new turn. */
-  #stop(): number {
-    this.#cancel();
-    this.#isTrying = false;
-    this.#next?.abandon(LOST);
-    this.#next = undefined;
-    return ++this.#turn;
+  /** Cancels the attempt that is under way, but keeps the current socket. Returns the new generation. */
+  #cancelAttempt(): number {
+    this.#cancelTimer();
+    this.#isAttempting = false;
+    this.#nextSocket?.abandon(LOST);
+    this.#nextSocket = undefined;
+    return ++this.#generation;
   }
 
-  #react(signal: Signal): void {
-    if (this.#socket) return this.#liveness.check();
+  #handleSignal(signal: Signal): void {
+    if (this.#currentSocket) return this.#liveness.check();
     const { state } = this;
     if (signal === "offline") {
       if (state.name === "closed" || state.name === "connected" || state.retryAt === undefined) return;
-      this.#stop();
-      this.#attempt--;
-      this.#failures--;
-      return void this.#seek({ code: state.code ?? LOST, reason: "offline" });
+      this.#cancelAttempt();
+      this.#attemptCount--;
+      this.#failureCount--;
+      return void this.#setUnconnected({ code: state.code ?? LOST, reason: "offline" });
     }
-    const isWaiting = state.name !== "closed" && !this.#isTrying && this.#options.environment.isOnline();
-    if (this.#hasGivenUp || isWaiting) this.#now();
+    const isWaiting = state.name !== "closed" && !this.#isAttempting && this.#options.environment.isOnline();
+    if (this.#hasGivenUp || isWaiting) this.#startSeries();
   }
 
-  /** Takes the server's terms, unless the application gave its own. */
+  /** Applies the server's policy, unless the application has set one. */
   #setTerms(terms: RetryTerms | undefined): void {
-    this.#retry = this.#options.retry ?? terms ?? this.#retry;
+    this.#policy = this.#options.retry ?? terms ?? this.#policy;
   }
 
-  /** There is no connection, and there is to be one. */
-  #seek(why: { retryAt?: number; code?: number; reason?: string }): boolean {
-    return this.#become({ name: this.#wasConnected ? "reconnecting" : "connecting", attempt: this.#attempt, ...why });
+  /** Reports that there is no connection, and that the client tries to get one. */
+  #setUnconnected(cause: { retryAt?: number; code?: number; reason?: string }): boolean {
+    return this.#setState({ name: this.#wasConnected ? "reconnecting" : "connecting", attempt: this.#attemptCount, ...cause });
   }
 
-  /** False where somebody who was told has decided otherwise. */
-  #become(state: State): boolean {
-    const turn = this.#turn;
+  /** Sets the state and notifies the owner. Returns false if a listener has changed the state again. */
+  #setState(state: State): boolean {
+    const generation = this.#generation;
     this.state = state;
     this.#events.state(state);
-    return turn === this.#turn;
+    return generation === this.#generation;
   }
 }
 
-function closed(reason: string, hasGivenUp = false): State & { name: "closed" } {
+function closedState(reason: string, hasGivenUp = false): State & { name: "closed" } {
   return { name: "closed", reason, error: new HauynaError(hasGivenUp ? "gave_up" : "closed", reason || "closed") };
 }
 
-/** Milliseconds for the answers that are on their way, before another socket takes over. */
-const ANSWERS = 2000;
-/** Milliseconds from one move to the next, at least. */
-const BETWEEN_MOVES = 10_000;
+/** Milliseconds to wait for pending answers before another socket replaces the current one. */
+const ANSWERS_TIMEOUT = 2000;
+/** Milliseconds: the minimum interval between two moves. */
+const MIN_MOVE_INTERVAL = 10_000;

@@ -1,10 +1,10 @@
-// The types of an application, as a compiler sees them: what its channels carry, what it can be asked, what it asks.
-// Types alone; `hauyna types` writes such a contract from a Rust application.
+// The types of an application for the compiler: what its channels carry, its requests, and its client
+// requests. It contains types only. `hauyna types` generates such a contract from a Rust application.
 
-import type { RetryTerms } from "./face.js";
+import type { RetryTerms } from "./conversions.js";
 
 /**
- * What an application says and hears. Every part may be left out, and is then open to anything.
+ * The contract of an application. A part that is left out accepts anything.
  *
  * ```ts
  * interface Chat {
@@ -17,42 +17,51 @@ import type { RetryTerms } from "./face.js";
  * ```
  */
 export interface Contract {
-  /** Application events by name: their fields, and what their handler returns. */
+  /** The application's requests by name: their fields, and the result of their handler. */
   requests?: object;
-  /** What the server asks this client, by name. */
+  /** The client requests by name: what the server asks this client. */
   questions?: object;
-  /** The application's own messages to this client outside of channels, by their `type`; what `private`, `group` and `broadcast` carry. */
+  /**
+   * The application's messages to this client outside of channels, by `type`, and the contents of `private`,
+   * `group` and `broadcast`.
+   */
   messages?: object;
-  /** What channels carry, by the pattern of their names: `{name}` is a part, `{*name}` the rest. */
+  /**
+   * The messages of channels, by the pattern of the channel name: `{name}` matches one part, `{*name}` the
+   * rest.
+   */
   channels?: object;
-  /** The client events of channels, by the pattern of their names: their data by type. */
+  /** The client events of channels, by the pattern of the channel name: the data of each type. */
   clientEvents?: object;
 }
 
-/** Fields of a message. */
+/** The fields of a message. */
 export type Fields = Record<string, unknown>;
 
 type Part<T, K extends keyof Contract, Else> = T extends { [key in K]: infer P } ? P : Else;
 type Open = Record<string, { data: object; reply: unknown }>;
 
-/** The names of what can be asked. */
+/** The names of the application's requests. */
 export type RequestName<T> = keyof Part<T, "requests", Open> & string;
-/** What goes with a request. */
+/** The fields of a request. */
 export type RequestData<T, N extends RequestName<T>> = Of<Part<T, "requests", Open>[N], "data", object>;
-/** What comes back. */
+/** The result of a request. */
 export type RequestReply<T, N extends RequestName<T>> = Of<Part<T, "requests", Open>[N], "reply", unknown>;
-/** The names of what the server asks. */
+/** The names of the client requests. */
 export type QuestionName<T> = keyof Part<T, "questions", Open> & string;
-/** What comes with a question. */
+/** The data of a client request. */
 export type QuestionData<T, N extends QuestionName<T>> = T extends { questions: infer P }
   ? Of<P[N & keyof P], "data", unknown>
   : unknown;
-/** What answers it. */
+/** The answer to a client request. */
 export type QuestionReply<T, N extends QuestionName<T>> = Of<Part<T, "questions", Open>[N], "reply", unknown>;
 
 type Of<P, K extends "data" | "reply", Else> = P extends { [key in K]: infer V } ? V : Else;
 
-/** What is sent to this client outside of channels. A contract may say what `private`, `group` and `broadcast` carry. */
+/**
+ * The messages to this client outside of channels. The contract may declare the contents of `private`,
+ * `group` and `broadcast`.
+ */
 export type ClientMessages<T> = { [Type in keyof Direct]: Carrying<Direct[Type], Part<T, "messages", object>, Type> } & Omit<
   Part<T, "messages", Record<string, Fields>>,
   keyof Direct
@@ -64,7 +73,7 @@ type Carrying<Message, Messages, Type extends PropertyKey> = Message extends { m
     : Message
   : Message;
 
-/** The protocol's own messages to a client. */
+/** The messages to a client that the protocol defines. */
 export interface Direct {
   private: { from?: string; message: unknown; timestamp: number; offset?: number };
   group: { from?: string; room: string; message: unknown; timestamp: number; offset?: number };
@@ -73,19 +82,22 @@ export interface Direct {
   retry_policy: RetryTerms;
 }
 
-/** What a channel carries where nobody says: anything. */
+/** The messages of a channel that no contract declares. */
 export type AnyContent = { message: unknown } & Record<string, unknown>;
 
-/** The client events of a channel where nobody says: any. */
+/** The client events of a channel that no contract declares. */
 export type AnyEvents = Record<string, unknown>;
 
-/** What the channel of this name carries, by the patterns of the contract. */
+/** The messages of the channel of this name, by the patterns of the contract. */
 export type ChannelOf<T, Name extends string> = T extends { channels: infer C } ? ByPattern<C, Name, AnyContent> : AnyContent;
 
 /** The client events of the channel of this name, by the patterns of the contract. */
 export type ClientEventsOf<T, Name extends string> = T extends { clientEvents: infer E } ? ByPattern<E, Name, AnyEvents> : AnyEvents;
 
-/** The name, where the contract has a pattern for it or has no channels at all; of a name known only at run time, nobody can say. */
+/**
+ * The name, if a pattern of the contract matches it or the contract declares no channels. A name that is
+ * known only at run time always matches.
+ */
 export type ChannelName<T, Name extends string> = T extends { channels: infer C }
   ? string extends Name
     ? Name

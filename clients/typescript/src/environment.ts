@@ -1,19 +1,20 @@
-// The environment of a client: time, chance, the network, the page. An interface, so that tests can turn them.
+// The environment of a client: time, randomness, the network, the page. It is an interface, so that tests can
+// replace it.
 
-/** What the environment tells. */
+/** A change of the network or the page. */
 export type Signal = "online" | "offline" | "visible";
 
-/** Time, chance, and what the browser knows of the network and the page. */
+/** Time, randomness, and the browser's knowledge of the network and the page. */
 export interface Environment {
-  /** Milliseconds since the Unix epoch. */
+  /** Returns the time in milliseconds since the Unix epoch. */
   now(): number;
-  /** A number from 0 up to, but not including, 1. */
+  /** Returns a random number that is at least 0 and below 1. */
   random(): number;
-  /** Calls `run` once, after `delay` milliseconds, unless the returned function was called before. */
+  /** Calls `run` once after `delay` milliseconds. The returned function cancels the call. */
   after(delay: number, run: () => void): () => void;
-  /** False only where it is certain that there is no network. */
+  /** Returns false only if there is certainly no network. */
   isOnline(): boolean;
-  /** Reports every signal, until the returned function is called. */
+  /** Calls `listener` for every signal, until the returned function is called. */
   watch(listener: (signal: Signal) => void): () => void;
 }
 
@@ -36,7 +37,7 @@ export const defaultEnvironment: Environment = {
     const watched: [Partial<EventTarget> | undefined, string, () => void][] = [
       [globalThis, "online", () => listener("online")],
       [globalThis, "offline", () => listener("offline")],
-      // A page that comes back from the browser's cache.
+      // The browser shows a page again that it had in its cache.
       [globalThis, "pageshow", visible],
       [page, "visibilitychange", visible],
     ];
@@ -47,19 +48,22 @@ export const defaultEnvironment: Environment = {
   },
 };
 
-/** A duration or a number as somebody gave it: at least 0, and `or` where it is none. */
+/** Returns the given duration or number, at least 0, or `or` if it is missing or not a number. */
 export function amount(given: number | undefined, or: number): number {
-  const least = Math.max(0, given ?? NaN);
-  return least >= 0 ? least : or;
+  const value = Math.max(0, given ?? NaN);
+  return value >= 0 ? value : or;
 }
 
-/** A name that no other client has. Pages may replace `Math.random` by a source that repeats itself. */
+/**
+ * Returns a random name. `crypto` comes first, because pages may replace `Math.random` with a predictable
+ * source.
+ */
 export function unique({ random }: Environment): string {
   const bytes = new Uint8Array(15);
   if (globalThis.crypto?.getRandomValues) globalThis.crypto.getRandomValues(bytes);
-  else for (const at of bytes.keys()) bytes[at] = random() * 256;
+  else for (const index of bytes.keys()) bytes[index] = random() * 256;
   return Array.from(bytes, (byte) => byte.toString(36)).join("");
 }
 
-// Timers of browsers hold 31 bits.
+// The longest delay of a browser's timer: 31 bits.
 const MAX_DELAY = 2 ** 31 - 1;

@@ -1,23 +1,25 @@
-// What goes wrong, as one type with a `kind`, and the refusals of the server. Thrown by promises of the client.
+// The errors of this client, as one class with a `kind`, and the server's refusals. Promises of the client
+// are rejected with them.
 
 import type { ErrorMessage } from "./protocol.js";
 
-/** Errors of every copy of this package have it; its value is whether they are the server's. */
+/**
+ * Marks the errors of every copy of this package. The value states whether the error comes from the server.
+ */
 const MARK = Symbol.for("hauyna.isServerError");
 
 /**
- * Why a promise of the client failed:
- *
- * - `refused`: the server said no; it is a {@link ServerError}
- * - `timeout`: it was sent, and not answered in time; whether it was done is not known
+ * Why a promise of the client was rejected:
+ * - `refused`: the server refused the request; the error is a {@link ServerError}
+ * - `timeout`: it was sent and not answered in time; it may have been done
  * - `outcome_unknown`: it was sent, and the connection was lost before the answer; it may have been done
- * - `expired`: it could not be sent within its `ttl`, or before somebody else signed in; it was not done
+ * - `expired`: it was not sent within its `ttl`, or before another user signed in; it was not done
  * - `not_connected`: it was `volatile`, and there was no connection; it was not done
- * - `outbox_full`: too much waits already; it was not done
- * - `invalid`: it cannot be encoded, is larger than the outbox, or is no use of this client
- * - `closed`: the client was closed, or the server will have no connection of it
+ * - `outbox_full`: too many requests wait already; it was not done
+ * - `invalid`: it cannot be encoded, is larger than the outbox, or the call is a mistake
+ * - `closed`: the client was closed, or the server refuses to connect it
  * - `gave_up`: the client has used up its attempts to connect
- * - `unsubscribed`: the subscription was ended before the server had answered
+ * - `unsubscribed`: the subscription ended before the server had answered
  * - `overflow`: more messages wait in an iterator than it holds
  */
 export type ErrorKind =
@@ -33,11 +35,14 @@ export type ErrorKind =
   | "unsubscribed"
   | "overflow";
 
-/** A failure of this client or, as {@link ServerError}, of the server. */
+/** An error of this client or, as {@link ServerError}, of the server. */
 export class HauynaError extends Error {
   readonly kind: ErrorKind;
 
-  /** An application may load this package twice, as an ES module and as CommonJS: errors of either are instances. */
+  /**
+   * An application may load this package twice, as an ES module and as CommonJS. `instanceof` recognises the
+   * errors of both copies.
+   */
   static override [Symbol.hasInstance](value: unknown): boolean {
     const mark = (value as { [MARK]?: boolean } | undefined | null)?.[MARK];
     if (this === HauynaError) return mark !== undefined;
@@ -55,13 +60,13 @@ export class HauynaError extends Error {
   }
 }
 
-/** Marks a promise as handled: the application itself took back what it would have resolved with. */
+/** Marks the rejection of a promise as handled, because the application itself caused it. */
 export function quiet<T>(promise: Promise<T>): Promise<T> {
   promise.catch(() => {});
   return promise;
 }
 
-/** A promise with what settles it. */
+/** Returns a promise together with the functions that settle it. */
 export function deferred<T>(): { promise: Promise<T>; resolve: (value: T) => void; reject: (error: unknown) => void } {
   let resolve!: (value: T) => void;
   let reject!: (error: unknown) => void;
@@ -69,10 +74,10 @@ export function deferred<T>(): { promise: Promise<T>; resolve: (value: T) => voi
   return { promise, resolve, reject };
 }
 
-/** The server refused a request. `type` is the contract, the text is for people. */
+/** The server's refusal of a request. Programs use `type`; the text is for people. */
 export class ServerError extends HauynaError {
   readonly type: ErrorMessage["error_type"];
-  /** The same request may succeed later. */
+  /** Whether the same request may succeed later. */
   readonly temporary: boolean;
   readonly details: Readonly<Record<string, unknown>>;
 

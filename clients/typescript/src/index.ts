@@ -1,4 +1,4 @@
-// The client of hauyna, for browsers and whatever else has a WebSocket of its own.
+// The client of hauyna, for browsers and every runtime that has a WebSocket.
 
 export { closeCodes } from "./close-codes.js";
 export { msgpack } from "./codec.js";

@@ -1,13 +1,15 @@
-// Who listens to what. A listener that fails is logged, and costs the others nothing.
+// The listeners of events. A listener that throws is logged, and the other listeners are still called.
 
 import type { Logger } from "./logger.js";
 
-/** Ends what it was returned by. */
+/** Removes the listener, or ends the work, that the call which returned it has started. */
 export type Unsubscribe = () => void;
 
-/** The event that a message of this type is; the client's own events have names without quotes. */
+/**
+ * Returns the name of the event for messages of this type. The client's own events have names without quotes.
+ */
 export function on(type: string): string {
-  // Mostly the same: a string that is made again has to be hashed again.
+  // Consecutive messages mostly have the same type, and a new string would have to be hashed again.
   if (type !== lastType) lastEvent = `"${(lastType = type)}"`;
   return lastEvent;
 }
@@ -18,42 +20,44 @@ let lastEvent = '""';
 /** The listeners of any number of events, by name. */
 export class Listeners {
   readonly #logger: Logger;
-  readonly #all = new Map<string, Set<(value: never) => void>>();
+  readonly #byEvent = new Map<string, Set<(value: never) => void>>();
   /** Called when a listener was added or removed. */
-  readonly #changed: () => void;
+  readonly #onChange: () => void;
 
   constructor(logger: Logger, changed = () => {}) {
     this.#logger = logger;
-    this.#changed = changed;
+    this.#onChange = changed;
   }
 
   get isEmpty(): boolean {
-    return this.#all.size === 0;
+    return this.#byEvent.size === 0;
   }
 
   add(event: string, listener: (value: never) => void): Unsubscribe {
-    const own = this.#all.get(event) ?? new Set();
-    this.#all.set(event, own);
-    const one = (value: never) => listener(value);
-    own.add(one);
-    this.#changed();
+    const listeners = this.#byEvent.get(event) ?? new Set();
+    this.#byEvent.set(event, listeners);
+    const entry = (value: never) => listener(value);
+    listeners.add(entry);
+    this.#onChange();
     return () => {
-      own.delete(one);
-      if (own.size === 0 && this.#all.get(event) === own) this.#all.delete(event);
-      this.#changed();
+      listeners.delete(entry);
+      if (listeners.size === 0 && this.#byEvent.get(event) === listeners) this.#byEvent.delete(event);
+      this.#onChange();
     };
   }
 
-  /** Tells everybody, or until `isCurrent` does not hold any more: who is told may have changed what is told. */
+  /**
+   * Calls every listener, until `isCurrent` returns false because a listener has changed the reported state.
+   */
   emit(event: string, value: unknown, isCurrent = () => true): void {
-    const all = this.#all.get(event) ?? new Set();
+    const listeners = this.#byEvent.get(event) ?? new Set();
     const failed = (error: unknown) => this.#logger.error(`a listener of ${event} failed`, { error });
-    for (const listener of [...all] as ((value: unknown) => unknown)[]) {
-      // Unless one before has ended it.
-      if (!all.has(listener) || !isCurrent()) continue;
+    for (const listener of [...listeners] as ((value: unknown) => unknown)[]) {
+      // An earlier listener may have removed this one.
+      if (!listeners.has(listener) || !isCurrent()) continue;
       try {
-        const work = listener(value);
-        if (work instanceof Promise) work.catch(failed);
+        const result = listener(value);
+        if (result instanceof Promise) result.catch(failed);
       } catch (error) {
         failed(error);
       }

@@ -1,28 +1,28 @@
-// Whether the server is still there: asks after a silence, gives up after a longer one, and asks at once when the
-// machine has slept. One timer, which no message touches.
+// Detects that the server is gone: pings after a silence, reports a longer one as a loss, and pings at once
+// after the machine has slept. It uses one timer, which received messages do not reset.
 
 import type { Environment } from "./environment.js";
 import type { Heartbeat } from "./protocol.js";
 
-/** What follows from a silence. */
+/** The consequences of a silence. */
 export interface LivenessEvents {
   ping(): void;
-  /** Nothing was heard for too long. */
+  /** The connection is lost: nothing was received for too long. */
   lost(reason: string): void;
 }
 
-/** Watches over one connection at a time. */
+/** Watches one connection at a time. */
 export class Liveness {
   readonly #environment: Environment;
   readonly #events: LivenessEvents;
-  #heartbeat = heartbeat;
-  #heard = 0;
-  /** Nothing was heard since it asked. No moment: clocks are coarse. */
-  #hasAsked = false;
-  /** When an answer must have come, after something that may have ended the connection unseen. */
-  #patience = Infinity;
-  #expected = 0;
-  #cancel = () => {};
+  #heartbeat = defaultHeartbeat;
+  #lastRead = 0;
+  /** Whether a ping was sent since the last message. It is not a time, because clocks may be coarse. */
+  #hasPinged = false;
+  /** When an answer must have arrived, after an event that may have ended the connection unnoticed. */
+  #answerBy = Infinity;
+  #nextCheck = 0;
+  #cancelTimer = () => {};
 
   constructor(environment: Environment, events: LivenessEvents) {
     this.#environment = environment;
@@ -30,71 +30,74 @@ export class Liveness {
   }
 
   start(terms: Heartbeat | null | undefined): void {
-    this.#heartbeat = terms ?? heartbeat;
+    this.#heartbeat = terms ?? defaultHeartbeat;
     this.heard();
-    this.#next();
+    this.#scheduleCheck();
   }
 
   stop(): void {
-    this.#cancel();
+    this.#cancelTimer();
   }
 
   heard(): void {
-    this.#heard = this.#environment.now();
-    this.#hasAsked = false;
-    this.#patience = Infinity;
+    this.#lastRead = this.#environment.now();
+    this.#hasPinged = false;
+    this.#answerBy = Infinity;
   }
 
-  /** Asks now, with little patience. */
+  /** Pings now, and expects the answer within a short time. */
   check(): void {
     const now = this.#environment.now();
-    if (this.#patience <= now + PONG_TIMEOUT) return;
-    this.#patience = now + PONG_TIMEOUT;
-    this.#ping();
-    this.#next();
+    if (this.#answerBy <= now + PONG_TIMEOUT) return;
+    this.#answerBy = now + PONG_TIMEOUT;
+    this.#sendPing();
+    this.#scheduleCheck();
   }
 
-  #tick(): void {
+  #checkSilence(): void {
     const now = this.#environment.now();
-    const silence = now - this.#heard;
-    if (now >= this.#patience) return this.#lost("no answer after a wake-up");
-    // The clock has jumped, and says nothing of the silence.
-    if (Math.abs(now - this.#expected) > DRIFT) return this.check();
-    if (this.#patience === Infinity) {
-      if (silence >= this.#heartbeat.timeout) return this.#lost("silence");
-      if (silence >= this.#heartbeat.interval && !this.#hasAsked) this.#ping();
+    const silence = now - this.#lastRead;
+    if (now >= this.#answerBy) return this.#reportLoss("no answer after a wake-up");
+    // The clock has jumped, so the time since the last message is unknown.
+    if (Math.abs(now - this.#nextCheck) > MIN_CLOCK_JUMP) return this.check();
+    if (this.#answerBy === Infinity) {
+      if (silence >= this.#heartbeat.timeout) return this.#reportLoss("silence");
+      if (silence >= this.#heartbeat.interval && !this.#hasPinged) this.#sendPing();
     }
-    this.#next();
+    this.#scheduleCheck();
   }
 
-  #ping(): void {
-    this.#hasAsked = true;
+  #sendPing(): void {
+    this.#hasPinged = true;
     this.#events.ping();
   }
 
-  #lost(reason: string): void {
+  #reportLoss(reason: string): void {
     this.stop();
     this.#events.lost(reason);
   }
 
-  #next(): void {
-    this.#cancel();
+  #scheduleCheck(): void {
+    this.#cancelTimer();
     const now = this.#environment.now();
     const { interval, timeout } = this.#heartbeat;
-    // Terms that are none are never due.
-    const silent = this.#heard + (this.#hasAsked ? timeout : interval) || Infinity;
-    // After a jump of the clock only the answer counts.
-    const due = this.#patience < Infinity ? this.#patience : silent;
-    const at = Math.min(Math.max(now + 1, due), now + TICK);
-    this.#expected = at;
-    this.#cancel = this.#environment.after(at - now, () => this.#tick());
+    // With an invalid interval or timeout, the check is never due.
+    const silenceEnds = this.#lastRead + (this.#hasPinged ? timeout : interval) || Infinity;
+    // After a jump of the clock, only the answer to the ping counts.
+    const due = this.#answerBy < Infinity ? this.#answerBy : silenceEnds;
+    const checkAt = Math.min(Math.max(now + 1, due), now + CHECK_INTERVAL);
+    this.#nextCheck = checkAt;
+    this.#cancelTimer = this.#environment.after(checkAt - now, () => this.#checkSilence());
   }
 }
 
-/** Until the server says, and where it does not. */
-const heartbeat: Heartbeat = { interval: 25_000, timeout: 60_000 };
-/** Milliseconds: how often to look whether the clock has jumped, and by how much it jumps when a machine sleeps. */
-const TICK = 10_000;
-const DRIFT = 5_000;
-/** Milliseconds for the answer after a wake-up. */
+/** The heartbeat until the server sends its own, and if it sends none. */
+const defaultHeartbeat: Heartbeat = { interval: 25_000, timeout: 60_000 };
+/**
+ * Milliseconds: the interval of the checks for a jump of the clock, and the smallest jump that counts as a
+ * sleep of the machine.
+ */
+const CHECK_INTERVAL = 10_000;
+const MIN_CLOCK_JUMP = 5_000;
+/** Milliseconds to wait for an answer after a wake-up. */
 const PONG_TIMEOUT = 5_000;

@@ -1,25 +1,41 @@
-// The messages of a channel in one list: its history, what comes live or is recovered, and the own ones from the moment
-// they are written. Ordered by epoch and offset, each once, bounded; where some may be missing stands a gap.
+// The list of a channel's messages: its history, live and recovered messages, and this client's own messages
+// from the moment of `publish`. The list is ordered by epoch and offset, contains each message once, and is
+// bounded. A gap entry stands where messages may be missing.
 
-import type { AnyChannel, AnyClient, Channel, ChannelState, ContentOf, Gap, HauynaError, Unsubscribe, Position, Publication, State } from "hauyna";
+import type {
+  AnyChannel,
+  AnyClient,
+  Channel,
+  ChannelState,
+  ContentOf,
+  Gap,
+  HauynaError,
+  Position,
+  Publication,
+  State,
+  Unsubscribe,
+} from "hauyna";
 import { type Store, createStore, endAll, nothing } from "./store.js";
-import { Timeline } from "./timeline.js";
+import { OrderedEntries } from "./ordered-entries.js";
 
 /** A message in the list. */
 export interface ListedMessage<Content> {
   readonly kind: "message";
-  /** The same as long as it is in the list, and of no other entry. */
+  /** Identifies the entry as long as it is in the list. */
   readonly key: string;
-  /** `pending`: the server has not answered. `failed`: it was not published, as far as is known; see `error`. */
+  /**
+   * `pending`: the server has not answered yet. `failed`: the message was not published, as far as is known;
+   * see `error`.
+   */
   readonly status: "sent" | "pending" | "failed";
   readonly content: Content;
-  /** Who has published it; nobody where it was the application itself. */
+  /** The user who published it; undefined if the application published it. */
   readonly user?: string | undefined;
-  /** Milliseconds since the Unix epoch; by the own clock where this client has published it. */
+  /** Milliseconds since the Unix epoch; by the local clock if this client published the message. */
   readonly timestamp: number;
-  /** Its number, where the channel numbers its publications. */
+  /** The message's number, if the channel numbers its publications. */
   readonly offset?: number | undefined;
-  /** Why it has failed. */
+  /** Why the publication failed. */
   readonly error?: HauynaError | undefined;
 }
 
@@ -30,49 +46,60 @@ export interface ListedGap {
   readonly gap: Gap;
 }
 
-/** A list at one moment. */
+/** The content of a list at one moment. */
 export interface MessagesState<Content> {
-  /** Oldest first. */
+  /** The entries, oldest first. */
   readonly messages: readonly (ListedMessage<Content> | ListedGap)[];
-  /** The server keeps older messages: {@link MessageActions.loadOlder}. */
+  /** Whether the server keeps older messages, which {@link MessageActions.loadOlder} loads. */
   readonly hasOlder: boolean;
-  /** The history is being asked for. */
+  /** Whether a page of the history is being loaded. */
   readonly isLoading: boolean;
-  /** Why there is no subscription, or the history could not be read. */
+  /** Why there is no subscription, or why the history could not be loaded. */
   readonly error: HauynaError | undefined;
 }
 
-/** What can be done with a list. None of it ever rejects. */
+/** The actions of a list. Their promises are never rejected. */
 export interface MessageActions<Content> {
-  /** Publishes, and shows it at once. Resolves with whether the server has taken it; where not, the message has failed. */
+  /**
+   * Publishes a message, and shows it at once. Resolves with true if the server accepted it, and with false
+   * if it failed.
+   */
   publish(content: Content): Promise<boolean>;
-  /** Publishes a message again that has failed: once, even if the first time has come through. */
+  /**
+   * Publishes a failed message again. It is published only once, even if the first attempt was successful.
+   */
   retry(key: string): Promise<boolean>;
-  /** Takes a message out of the list that has failed. */
+  /** Removes a failed message from the list. */
   discard(key: string): void;
   /** Loads the page of the history before the oldest message. */
   loadOlder(): Promise<void>;
 }
 
-/** How a list is kept. */
+/** The options of a list. */
 export interface MessagesOptions {
   /** Messages in one page of the history. Default: 50. */
   readonly pageSize?: number | undefined;
-  /** Messages that are kept, besides what `loadOlder` has brought; older ones are dropped. Default: 500. */
+  /**
+   * The maximum number of messages, not counting those that `loadOlder` has loaded. The oldest are dropped.
+   * Default: 500.
+   */
   readonly max?: number | undefined;
 }
 
 type Message = ListedMessage<any>;
 type AnyPublication = Publication<any>;
-type Placed = Pick<Message, "content" | "user" | "timestamp" | "offset">;
+type SentFields = Pick<Message, "content" | "user" | "timestamp" | "offset">;
 
-/** The messages of a channel, while the list is listened to. It needs a subscription, which it does not ask for. */
+/**
+ * Creates the list of a channel's messages, which is updated while it has listeners. It does not subscribe to
+ * the channel; something else has to.
+ */
 export function createMessageList<C>(
   client: AnyClient,
   channel: Channel<C, any> | null,
   options: MessagesOptions = {},
 ): Store<MessagesState<ContentOf<C>>> & MessageActions<ContentOf<C>> {
-  const list = new List(client, channel, options);
+  const list = new MessageList(client, channel, options);
   return {
     ...createStore(
       () => list.state(),
@@ -87,41 +114,41 @@ export function createMessageList<C>(
   };
 }
 
-/** Pages that one call loads at most, where none has a publication. */
-const PAGES = 20;
+/** The maximum number of pages that one call loads while no page contains a publication. */
+const MAX_EMPTY_PAGES = 20;
 
-class List {
+class MessageList {
   readonly #client: AnyClient;
   readonly #channel: AnyChannel | null;
   readonly #pageSize: number;
   readonly #max: number;
-  #timeline = new Timeline();
-  /** Entries that are kept: `max`, and what was loaded beyond. */
-  #room = 0;
-  /** Own messages without an answer, and those that have failed: behind all others. */
+  #entries = new OrderedEntries();
+  /** The maximum number of entries: `max`, and those that `loadOlder` has loaded. */
+  #capacity = 0;
+  /** This client's messages without an answer, and those that failed. They follow all others. */
   #unsent: Message[] = [];
   #state: MessagesState<any> | undefined;
   #isLoading: boolean;
   #error: HauynaError | undefined;
-  /** Where the next older page ends, and whether there is one. */
-  #edge: Position | undefined;
+  /** The position before which the next older page ends, and whether there is one. */
+  #oldestLoaded: Position | undefined;
   #hasOlder = false;
-  #count = 0;
-  /** Changes where answers to earlier questions mean nothing any more. */
-  #turn = 0;
-  #tell = nothing;
+  #keyCount = 0;
+  /** Increases when pending answers become obsolete. Answers of an earlier generation are ignored. */
+  #generation = 0;
+  #notify = nothing;
 
   constructor(client: AnyClient, channel: AnyChannel | null, { pageSize = 50, max = 500 }: MessagesOptions) {
     this.#client = client;
     this.#channel = channel;
     this.#pageSize = pageSize;
-    this.#max = this.#room = max;
+    this.#max = this.#capacity = max;
     this.#isLoading = channel !== null;
   }
 
   state(): MessagesState<any> {
     return (this.#state ??= {
-      messages: [...this.#timeline.rows.map((row) => row.entry), ...this.#unsent],
+      messages: [...this.#entries.rows.map((row) => row.entry), ...this.#unsent],
       hasOlder: this.#hasOlder,
       isLoading: this.#isLoading,
       error: this.#error,
@@ -131,45 +158,45 @@ class List {
   start(changed: () => void): Unsubscribe {
     const channel = this.#channel;
     if (!channel) return nothing;
-    this.#tell = changed;
-    const all = lists.get(channel) ?? new Set();
-    lists.set(channel, all.add(this));
+    this.#notify = changed;
+    const activeLists = activeListsOf.get(channel) ?? new Set();
+    activeListsOf.set(channel, activeLists.add(this));
     let isNew = true;
     let isFirst = true;
-    const follow = () => {
+    const followChannel = () => {
       const { name, error }: ChannelState = channel.state;
       if (name === "unsubscribed") {
         isNew = true;
-        this.#turn++;
-        // Once it has ended, nothing is on its way.
-        this.#report(isFirst && !error, error);
+        this.#generation++;
+        // After the subscription has ended, no page arrives.
+        this.#setStatus(isFirst && !error, error);
       } else if (name === "subscribed" && isNew) {
         isNew = isFirst = false;
-        this.#begin(channel);
+        this.#restart(channel);
       }
     };
-    // Of a client that was closed permanently nothing comes, until somebody connects it again.
-    const attend = (state: State) => {
+    // After the client was closed permanently, no page arrives until it is connected again.
+    const followClient = (state: State) => {
       if (state.name !== "closed") {
-        if (isNew && this.#error && this.#error.kind !== "refused") this.#report(true);
-      } else if (this.#isLoading && state.code !== undefined) this.#report(false, state.error);
+        if (isNew && this.#error && this.#error.kind !== "refused") this.#setStatus(true);
+      } else if (this.#isLoading && state.code !== undefined) this.#setStatus(false, state.error);
     };
-    follow();
-    attend(this.#client.state);
-    const off = endAll(
-      this.#client.onState(attend),
-      channel.on("message", (message) => this.#arrive(message, channel)),
-      channel.onState(follow),
+    followChannel();
+    followClient(this.#client.state);
+    const removeListeners = endAll(
+      this.#client.onState(followClient),
+      channel.on("message", (message) => this.#receive(message, channel)),
+      channel.onState(followChannel),
       channel.onGap((gap) => {
-        const isSame = this.#timeline.mark(gap.to?.epoch, { kind: "gap", key: this.#key(), gap });
-        if (!isSame) this.#edge = undefined;
-        this.#load(channel);
+        const isContinued = this.#entries.addGap(gap.to?.epoch, { kind: "gap", key: this.#nextKey(), gap });
+        if (!isContinued) this.#oldestLoaded = undefined;
+        this.#loadPages(channel);
       }),
     );
     return () => {
-      off();
-      all.delete(this);
-      this.#tell = nothing;
+      removeListeners();
+      activeLists.delete(this);
+      this.#notify = nothing;
     };
   }
 
@@ -177,147 +204,157 @@ class List {
     if (!this.#channel) return false;
     const { user, environment } = this.#client;
     const timestamp = environment.now();
-    const own: Message = { kind: "message", key: unique(), status: "pending", content: snapshot(content), user, timestamp };
-    this.#unsent.push(own);
-    return this.#send(own, this.#channel);
+    const message: Message = { kind: "message", key: unique(), status: "pending", content: snapshot(content), user, timestamp };
+    this.#unsent.push(message);
+    return this.#publishUnsent(message, this.#channel);
   }
 
   async retry(key: string): Promise<boolean> {
-    const own = this.#unsent.find((one) => one.key === key && one.status === "failed");
-    if (!own || !this.#channel) return false;
-    this.#become({ ...own, status: "pending", error: undefined });
-    return this.#send(own, this.#channel);
+    const message = this.#unsent.find((one) => one.key === key && one.status === "failed");
+    if (!message || !this.#channel) return false;
+    this.#replaceUnsent({ ...message, status: "pending", error: undefined });
+    return this.#publishUnsent(message, this.#channel);
   }
 
   discard(key: string): void {
     this.#unsent = this.#unsent.filter((own) => own.key !== key || own.status === "pending");
-    this.#change();
+    this.#invalidate();
   }
 
   async loadOlder(): Promise<void> {
     const channel = this.#channel;
     if (!channel || channel.state.name === "unsubscribed" || this.#isLoading || !(this.#hasOlder || this.#error)) return;
-    // The numbering may have gone on under another epoch.
-    await this.#load(channel, this.#edge && { ...this.#edge, epoch: channel.position?.epoch ?? this.#edge.epoch });
+    // The stream may have continued under another epoch.
+    await this.#loadPages(
+      channel,
+      this.#oldestLoaded && { ...this.#oldestLoaded, epoch: channel.position?.epoch ?? this.#oldestLoaded.epoch },
+    );
   }
 
-  /** A subscription begins; what came before it has no connection with it. */
-  #begin(channel: AnyChannel): void {
-    this.#timeline = new Timeline();
-    this.#room = this.#max;
-    this.#edge = undefined;
+  /** Starts an empty list for a new subscription, which is not connected to the previous messages. */
+  #restart(channel: AnyChannel): void {
+    this.#entries = new OrderedEntries();
+    this.#capacity = this.#max;
+    this.#oldestLoaded = undefined;
     this.#hasOlder = false;
-    void this.#load(channel);
+    void this.#loadPages(channel);
   }
 
-  #arrive(message: AnyPublication, channel: AnyChannel): void {
+  #receive(message: AnyPublication, channel: AnyChannel): void {
     const { content, user, offset } = message;
-    const isSame = (own: Message) => !UNDONE.test(own.error?.kind ?? "") && text(own.content) === text(content);
-    // After a reconnect an own message may come back before its answer.
-    const own = offset !== undefined && user === this.#client.user ? this.#take(isSame) : undefined;
-    this.#add(message, channel.position?.epoch, own?.key);
+    const isSame = (other: Message) =>
+      !NOT_PUBLISHED.test(other.error?.kind ?? "") && encodedText(other.content) === encodedText(content);
+    // After a reconnect, this client's message may arrive before the answer to its publication.
+    const ownMessage = offset !== undefined && user === this.#client.user ? this.#removeUnsent(isSame) : undefined;
+    this.#addSent(message, channel.position?.epoch, ownMessage?.key);
   }
 
-  /** Loads the page before this position, or the newest one, and further ones while all that comes is the application's own. */
-  async #load(channel: AnyChannel, before?: Position): Promise<void> {
-    const turn = ++this.#turn;
+  /**
+   * Loads the page before this position, or the newest page. Continues with older pages while they contain no
+   * publications.
+   */
+  async #loadPages(channel: AnyChannel, before?: Position): Promise<void> {
+    const generation = ++this.#generation;
     this.#error = undefined;
-    // Without a position there is no history.
+    // Without a position the channel has no history.
     this.#isLoading = channel.position !== undefined;
-    this.#change();
-    if (!this.#isLoading) return this.#trim();
+    this.#invalidate();
+    if (!this.#isLoading) return this.#dropOldest();
     try {
       const limit = this.#pageSize;
-      // The newest page again, after a gap, changes nothing about the oldest.
-      const isOldest = before !== undefined || !this.#edge;
-      for (let pages = 0, isEmpty = true; isEmpty && pages < PAGES; pages++) {
+      // Loading the newest page again after a gap does not change where the oldest page ends.
+      const isOldest = before !== undefined || !this.#oldestLoaded;
+      for (let pages = 0, isEmpty = true; isEmpty && pages < MAX_EMPTY_PAGES; pages++) {
         const { messages, position, last, oldest } = await channel.history(before ? { before, limit } : { reverse: true, limit });
-        if (turn !== this.#turn) return;
+        if (generation !== this.#generation) return;
         const publications = messages.filter((message) => message.type === "message") as AnyPublication[];
-        for (const message of publications) this.#insert(message, position.epoch);
-        if (before) this.#room += publications.length;
+        for (const message of publications) this.#insertSent(message, position.epoch);
+        if (before) this.#capacity += publications.length;
         isEmpty = false;
         if (!isOldest) continue;
-        this.#edge = before = last;
+        this.#oldestLoaded = before = last;
         this.#hasOlder = last !== undefined && last.offset > oldest;
         isEmpty = publications.length === 0 && this.#hasOlder;
       }
-      this.#report(false);
-      this.#trim();
+      this.#setStatus(false);
+      this.#dropOldest();
     } catch (error) {
-      if (turn === this.#turn) this.#report(false, error as HauynaError);
+      if (generation === this.#generation) this.#setStatus(false, error as HauynaError);
     }
   }
 
-  #report(isLoading: boolean, error?: HauynaError): void {
+  #setStatus(isLoading: boolean, error?: HauynaError): void {
     this.#isLoading = isLoading;
     this.#error = error;
-    this.#change();
+    this.#invalidate();
   }
 
-  async #send(own: Message, channel: AnyChannel): Promise<boolean> {
-    this.#change();
+  async #publishUnsent(message: Message, channel: AnyChannel): Promise<boolean> {
+    this.#invalidate();
     try {
-      const position = await channel.publish(own.content, { key: own.key, echo: false });
-      // Where it has come back before, this is known; unless that was another one with the same content.
-      const key = this.#take(({ key }) => key === own.key)?.key;
-      // Before the first connection, nobody knew the user.
-      const sent = { ...own, user: this.#client.user ?? own.user, offset: position?.offset };
-      // The other lists of this page do not hear of it from the server.
-      for (const list of new Set(lists.get(channel)).add(this)) list.#add(sent, position?.epoch, list === this ? key : own.key);
+      const position = await channel.publish(message.content, { key: message.key, echo: false });
+      // If the message has arrived already, it has this key, unless that was another message with the same
+      // content.
+      const key = this.#removeUnsent(({ key }) => key === message.key)?.key;
+      // Before the first connection the user was unknown.
+      const sent = { ...message, user: this.#client.user ?? message.user, offset: position?.offset };
+      // The server does not echo the message, so the page's other lists of the channel are updated here.
+      for (const list of new Set(activeListsOf.get(channel)).add(this)) {
+        list.#addSent(sent, position?.epoch, list === this ? key : message.key);
+      }
       return true;
     } catch (error) {
-      const isGone = !this.#unsent.some(({ key }) => key === own.key);
-      const failed: Message = { ...own, status: "failed", error: error as HauynaError };
-      // Another one's was taken for it, and has its key.
-      if (isGone && UNDONE.test((error as HauynaError).kind)) this.#unsent.push({ ...failed, key: unique() });
-      this.#become(failed);
+      const isGone = !this.#unsent.some(({ key }) => key === message.key);
+      const failed: Message = { ...message, status: "failed", error: error as HauynaError };
+      // A message of another connection was taken for this one, and has its key.
+      if (isGone && NOT_PUBLISHED.test((error as HauynaError).kind)) this.#unsent.push({ ...failed, key: unique() });
+      this.#replaceUnsent(failed);
       return false;
     }
   }
 
-  #add(message: Placed, epoch: string | undefined, key: string | undefined): void {
-    this.#insert(message, epoch, key);
-    this.#trim();
+  #addSent(message: SentFields, epoch: string | undefined, key: string | undefined): void {
+    this.#insertSent(message, epoch, key);
+    this.#dropOldest();
   }
 
-  #insert({ content, user, timestamp, offset }: Placed, epoch: string | undefined, key = this.#key()): void {
-    const order = this.#timeline.order(epoch, offset);
-    this.#timeline.insert(order, { kind: "message", key, status: "sent", content, user, timestamp, offset });
+  #insertSent({ content, user, timestamp, offset }: SentFields, epoch: string | undefined, key = this.#nextKey()): void {
+    const rank = this.#entries.rank(epoch, offset);
+    this.#entries.insert(rank, { kind: "message", key, status: "sent", content, user, timestamp, offset });
   }
 
-  /** Takes the first own message of which this holds out of those without an answer. */
-  #take(is: (own: Message) => boolean): Message | undefined {
-    const at = this.#unsent.findIndex(is);
-    return at < 0 ? undefined : this.#unsent.splice(at, 1)[0];
+  /** Removes the first matching message from those without an answer, and returns it. */
+  #removeUnsent(isMatch: (message: Message) => boolean): Message | undefined {
+    const index = this.#unsent.findIndex(isMatch);
+    return index < 0 ? undefined : this.#unsent.splice(index, 1)[0];
   }
 
-  #become(own: Message): void {
-    this.#unsent = this.#unsent.map((other) => (other.key === own.key ? own : other));
-    this.#change();
+  #replaceUnsent(message: Message): void {
+    this.#unsent = this.#unsent.map((other) => (other.key === message.key ? message : other));
+    this.#invalidate();
   }
 
-  #trim(): void {
-    // Else there would be a hole behind the page that is on its way.
-    const edge = this.#isLoading ? undefined : this.#timeline.trim(this.#room);
-    if (edge) {
-      this.#edge = edge;
+  #dropOldest(): void {
+    // Dropping entries during a page request would leave a hole behind that page.
+    const position = this.#isLoading ? undefined : this.#entries.trim(this.#capacity);
+    if (position) {
+      this.#oldestLoaded = position;
       this.#hasOlder = true;
     }
-    this.#change();
+    this.#invalidate();
   }
 
-  #key(): string {
-    return `${++this.#count}`;
+  #nextKey(): string {
+    return `${++this.#keyCount}`;
   }
 
-  #change(): void {
+  #invalidate(): void {
     this.#state = undefined;
-    this.#tell();
+    this.#notify();
   }
 }
 
-function text(content: unknown): string | undefined {
+function encodedText(content: unknown): string | undefined {
   try {
     return JSON.stringify(content);
   } catch {
@@ -325,12 +362,12 @@ function text(content: unknown): string | undefined {
   }
 }
 
-/** What it is now: an application may go on changing what it has published, as the fields of a form. */
+/** Copies the content, because an application may continue to change the object that it has published. */
 function snapshot(content: unknown): unknown {
   try {
     return copy(content);
   } catch {
-    // Without an end: it will be refused.
+    // The content contains itself. Its publication will be refused.
     return content;
   }
 }
@@ -341,12 +378,12 @@ function copy(content: unknown): unknown {
   return Object.fromEntries(Object.entries(content as object).map(([name, value]) => [name, copy(value)]));
 }
 
-/** The lists of each channel that are listened to. */
-const lists = /* @__PURE__ */ new WeakMap<AnyChannel, Set<List>>();
-/** With one of these, it was certainly not published. */
-const UNDONE = /^(refused|invalid|expired|not_connected|outbox_full|closed|gave_up)$/;
+/** The active lists of each channel. */
+const activeListsOf = /* @__PURE__ */ new WeakMap<AnyChannel, Set<MessageList>>();
+/** The kinds of error after which the message was certainly not published. */
+const NOT_PUBLISHED = /^(refused|invalid|expired|not_connected|outbox_full|closed|gave_up)$/;
 
-/** A key that no other client has. React Native has no `crypto`. */
+/** Returns a key that no other client has. React Native has no `crypto`. */
 function unique(): string {
   const random = () => globalThis.crypto?.getRandomValues(new Uint32Array(1))[0] ?? Math.random() * 2 ** 32;
   return [random(), random(), random(), random()].map((part) => part.toString(36)).join("-");

@@ -1,36 +1,41 @@
-// MessagePack, as far as `hauyna.v1` uses it: string keys, no extension types. Writes the shortest form of each
-// value and reads every form. Knows nothing of messages. Its functions share one buffer: a closure or an object for
-// each field costs more than the field does. `scripts/codecs.mjs` measures it beside JSON.
+// MessagePack, the part of it that `hauyna.v1` uses: string keys, no extension types. The encoder writes the
+// shortest form of each value; the decoder accepts every form. The functions share one buffer, because a
+// closure or an object for each field costs more than the field itself. `scripts/codecs.mjs` compares it with
+// JSON.
 
-/** Writes one value. Throws a TypeError for functions, symbols, and what is nested more than 64 deep. */
+/**
+ * Encodes one value. Throws a TypeError for functions, symbols, and values that are nested more than 64 deep.
+ */
 export function encode(value: unknown): Uint8Array<ArrayBuffer> {
-  // A `toJSON` or a getter of the application may encode, too.
-  const start = end;
+  // A `toJSON` method or a getter of the application may call this function during the encoding.
+  const start = outputEnd;
   try {
     write(value, 0);
-    return output.slice(start, end);
+    return output.slice(start, outputEnd);
   } finally {
-    end = start;
+    outputEnd = start;
   }
 }
 
-/** Reads one value. Throws a RangeError where it is cut off, a TypeError where it is not of this kind, as a text is. */
+/**
+ * Decodes one value. Throws a RangeError if the data is incomplete, and a TypeError if it is not MessagePack.
+ */
 export function decode(data: string | ArrayBuffer): unknown {
   view = new DataView(data as ArrayBuffer);
   input = new Uint8Array(view.buffer as ArrayBuffer);
-  at = 0;
+  readIndex = 0;
   const value = read(0);
-  if (at !== input.length) throw new RangeError(FOREIGN);
+  if (readIndex !== input.length) throw new RangeError(NOT_MSGPACK);
   return value;
 }
 
-// What is written: `output` up to `end`. It stays as large as the largest message made it.
+// The output buffer, filled up to `outputEnd`. It keeps the size that the largest message needed.
 let output = new Uint8Array();
 let outputView: DataView;
-let end = 0;
+let outputEnd = 0;
 
 function write(value: unknown, depth: number): void {
-  if (depth > DEEPEST) throw new TypeError(FOREIGN);
+  if (depth > MAX_DEPTH) throw new TypeError(NOT_MSGPACK);
   reserve(9);
   if (typeof value === "string") writeText(value);
   else if (typeof value === "number") writeNumber(value);
@@ -39,7 +44,7 @@ function write(value: unknown, depth: number): void {
   else if (typeof value === "bigint" && value < 2n ** 64n && value >= -(2n ** 63n)) {
     writeHalves(value < 0, Number(value >> 32n), Number(value & 0xffffffffn));
   }
-  else if (typeof value !== "object") throw new TypeError(FOREIGN);
+  else if (typeof value !== "object") throw new TypeError(NOT_MSGPACK);
   else if (value instanceof Uint8Array) {
     writeSize(0, 0, 0xc4, value.length);
     writeBytes(value);
@@ -58,7 +63,8 @@ function writeMap(value: Fields, depth: number): void {
   const { length } = names;
   const fields = new Array<unknown>(length);
   let count = 0;
-  // What is undefined is no field. Each is read once, for a getter may say something else the next time.
+  // Undefined fields are left out. Each field is read once, because a getter may return another value the
+  // next time.
   for (let n = 0; n < length; n++) if ((fields[n] = value[names[n] as string]) !== undefined) count++;
   reserve(5);
   writeSize(0x80, 16, 0xdd, count);
@@ -73,37 +79,37 @@ function writeNumber(value: number): void {
   if (Number.isInteger(value) && Math.abs(value) < 2 ** 63 && !Object.is(value, -0)) {
     if (value >= 2 ** 32 || value < -(2 ** 31)) writeHalves(value < 0, Math.floor(value / 2 ** 32), value);
     else if (value >= 0) writeSize(0, 128, 0xcc, value);
-    // Of a negative number one bit is the sign.
+    // The sign of a negative number takes one bit.
     else writeSize(value, value < -32 ? 0 : Infinity, 0xd0, -2 * value - 1, value);
   } else if (Number.isFinite(value)) {
-    output[end++] = 0xcb;
-    outputView.setFloat64(end, value);
-    end += 8;
-  } else put(1, 0xc0); // as JSON writes them
+    output[outputEnd++] = 0xcb;
+    outputView.setFloat64(outputEnd, value);
+    outputEnd += 8;
+  } else put(1, 0xc0); // null, as in JSON
 }
 
-/** An integer of eight bytes, by its halves. */
+/** Writes an integer of eight bytes from its two halves. */
 function writeHalves(isNegative: boolean, high: number, low: number): void {
-  output[end++] = isNegative ? 0xd3 : 0xcf;
+  output[outputEnd++] = isNegative ? 0xd3 : 0xcf;
   put(4, high);
   put(4, low);
 }
 
 function writeText(text: string): void {
   const { length } = text;
-  const start = end;
+  const start = outputEnd;
   if (length < 64) {
     reserve(length + 2);
     writeSize(0xa0, 32, 0xd9, length);
-    let all = 0;
+    let bits = 0;
     for (let index = 0; index < length; index++) {
       const unit = text.charCodeAt(index);
-      output[end++] = unit;
-      all |= unit;
+      output[outputEnd++] = unit;
+      bits |= unit;
     }
-    if (all < 128) return;
-    // It is not ASCII.
-    end = start;
+    if (bits < 128) return;
+    // The text is not ASCII.
+    outputEnd = start;
   }
   const bytes = (encoder ??= new TextEncoder()).encode(text);
   reserve(5);
@@ -111,10 +117,13 @@ function writeText(text: string): void {
   writeBytes(bytes);
 }
 
-/** A size or an integer: in one byte below `limit`, else behind a marker. Arrays and maps have no form of one byte more. */
+/**
+ * Writes a size or an integer: in one byte below `limit`, otherwise after a marker. Arrays and maps have no
+ * form with a size of one byte.
+ */
 function writeSize(short: number, limit: number, marker: number, size: number, value = size): void {
   if (size < limit) {
-    output[end++] = short | value;
+    output[outputEnd++] = short | value;
     return;
   }
   const power = size < 2 ** 8 && limit !== 16 ? 0 : size < 2 ** 16 ? 1 : 2;
@@ -124,51 +133,51 @@ function writeSize(short: number, limit: number, marker: number, size: number, v
 
 function writeBytes(bytes: Uint8Array): void {
   reserve(bytes.length);
-  output.set(bytes, end);
-  end += bytes.length;
+  output.set(bytes, outputEnd);
+  outputEnd += bytes.length;
 }
 
-/** An integer of at most four bytes, in two's complement, where there is room for it. */
+/** Writes an integer of at most four bytes in two's complement. The caller has reserved the space. */
 function put(size: number, value: number): void {
-  for (let bits = 8 * size; bits > 0; ) output[end++] = value >> (bits -= 8);
+  for (let bits = 8 * size; bits > 0; ) output[outputEnd++] = value >> (bits -= 8);
 }
 
-/** Makes room. */
+/** Ensures that the buffer has space for `size` more bytes. */
 function reserve(size: number): void {
-  if (end + size <= output.length) return;
-  const larger = new Uint8Array(2 * (end + size) + 256);
+  if (outputEnd + size <= output.length) return;
+  const larger = new Uint8Array(2 * (outputEnd + size) + 256);
   larger.set(output);
   output = larger;
   outputView = new DataView(larger.buffer);
 }
 
-// What is read: `input` from `at`.
+// The input, read up to `readIndex`.
 let input: Uint8Array<ArrayBuffer>;
 let view: DataView;
-let at = 0;
+let readIndex = 0;
 
 function read(depth: number): unknown {
-  if (depth > DEEPEST_READ) throw new TypeError(FOREIGN);
+  if (depth > MAX_READ_DEPTH) throw new TypeError(NOT_MSGPACK);
   const marker = input[skip(1)] as number;
   if (marker < 0x80) return marker;
   if (marker < 0x90) return readMap(marker & 0xf, depth);
   if (marker < 0xa0) return readArray(marker & 0xf, depth);
   if (marker < 0xc0) return readText(marker & 0x1f);
   if (marker >= 0xe0) return marker - 0x100;
-  // Most markers come in fours, for 1, 2, 4 and 8 bytes.
+  // Most markers come in groups of four, for 1, 2, 4 and 8 bytes.
   const size = 1 << (marker & 3);
   if (marker >= 0xde) return readMap(readUint(size >> 1), depth);
   if (marker >= 0xdc) return readArray(readUint(2 * size), depth);
   if (marker >= 0xd9) return readText(readUint(size >> 1));
   if (marker >= 0xcc && marker < 0xd0) return readUint(size);
   if (marker >= 0xca && marker < 0xd4) return readNumber(marker, skip(size));
-  if (marker >= 0xc4 && marker < 0xc7) return input.slice(skip(readUint(size)), at);
+  if (marker >= 0xc4 && marker < 0xc7) return input.slice(skip(readUint(size)), readIndex);
   if (marker === 0xc0) return null;
   if (marker === 0xc2 || marker === 0xc3) return marker === 0xc3;
-  throw new TypeError(FOREIGN);
+  throw new TypeError(NOT_MSGPACK);
 }
 
-/** A float, or an integer with a sign. */
+/** Reads a float or a signed integer. */
 function readNumber(marker: number, start: number): number {
   if (marker === 0xca) return view.getFloat32(start);
   if (marker === 0xcb) return view.getFloat64(start);
@@ -181,9 +190,9 @@ function readMap(count: number, depth: number): object {
   const map: Fields = {};
   for (let n = 0; n < count; n++) {
     const name = read(depth);
-    if (typeof name !== "string") throw new TypeError(FOREIGN);
+    if (typeof name !== "string") throw new TypeError(NOT_MSGPACK);
     const value = read(depth + 1);
-    // As JSON.parse does: `__proto__` is a field like any other.
+    // As with JSON.parse, `__proto__` is an ordinary field.
     if (name !== "__proto__") map[name] = value;
     else Object.defineProperty(map, name, { value, enumerable: true, writable: true, configurable: true });
   }
@@ -200,24 +209,27 @@ function readText(length: number): string {
   const start = skip(length);
   if (length < 32) {
     let hash = 0;
-    let all = 0;
-    for (let n = start; n < at; n++) {
+    let bits = 0;
+    for (let n = start; n < readIndex; n++) {
       const byte = input[n] as number;
       hash = (hash * 31 + byte) & 511;
-      all |= byte;
+      bits |= byte;
     }
-    if (all < 128) {
-      // Names, types and users repeat: the text is mostly there already.
+    if (bits < 128) {
+      // Names, types and users repeat, so the text is mostly in the cache already.
       const text = texts[hash];
       let n = text?.length === length ? 0 : -1;
       while (n >= 0 && n < length) n = (text as string).charCodeAt(n) === input[start + n] ? n + 1 : -1;
-      return n < 0 ? (texts[hash] = String.fromCharCode(...input.subarray(start, at))) : (text as string);
+      return n < 0 ? (texts[hash] = String.fromCharCode(...input.subarray(start, readIndex))) : (text as string);
     }
   }
-  return (decoder ??= createDecoder()).decode(input.subarray(start, at));
+  return (decoder ??= createDecoder()).decode(input.subarray(start, readIndex));
 }
 
-/** Where the runtime's decoder takes no options, as in old Hermes, texts that are not UTF-8 are not refused. */
+/**
+ * Creates a decoder that throws for invalid UTF-8. Runtimes such as old Hermes accept no options; their
+ * decoder replaces invalid bytes.
+ */
 function createDecoder(): TextDecoder {
   try {
     return new TextDecoder("utf-8", { fatal: true, ignoreBOM: true });
@@ -228,27 +240,30 @@ function createDecoder(): TextDecoder {
 
 function readUint(size: number): number {
   let value = 0;
-  for (let n = skip(size); n < at; n++) value = value * 256 + (input[n] as number);
+  for (let n = skip(size); n < readIndex; n++) value = value * 256 + (input[n] as number);
   return value;
 }
 
 function skip(size: number): number {
-  const start = at;
-  at += size;
-  if (at > input.length) throw new RangeError(FOREIGN);
+  const start = readIndex;
+  readIndex += size;
+  if (readIndex > input.length) throw new RangeError(NOT_MSGPACK);
   return start;
 }
 
 type Fields = Record<string, unknown>;
 
-// Made when they are first used: some test environments have none.
+// Created on first use, because some test environments do not have them.
 let encoder: TextEncoder | undefined;
 let decoder: TextDecoder | undefined;
 
 /** Short texts that were read, by their hash. */
 const texts: string[] = [];
-/** The bound of a server for what clients send. */
-const DEEPEST = 64;
-/** What the server's application sends is bounded by nothing, and a history wraps it. A message that cannot be read ends the connection. */
-const DEEPEST_READ = 1000;
-const FOREIGN = "not MessagePack";
+/** The maximum depth that servers accept from clients. */
+const MAX_DEPTH = 64;
+/**
+ * The maximum depth of messages from the server. It is larger, because the application's content has no limit
+ * and a history adds levels. An unreadable message ends the connection.
+ */
+const MAX_READ_DEPTH = 1000;
+const NOT_MSGPACK = "not MessagePack";

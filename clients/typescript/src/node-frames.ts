@@ -1,8 +1,8 @@
-// Frames of RFC 6455 on the client's side: bytes in, whole messages out, and the other way round. No I/O.
+// The frames of RFC 6455 on the client's side: bytes to whole messages and messages to bytes. No I/O.
 
 import { randomBytes } from "node:crypto";
 
-/** RFC 6455, 5.2. */
+/** The opcodes of RFC 6455, 5.2. */
 export const OPCODE = { continuation: 0, text: 1, binary: 2, close: 8, ping: 9, pong: 10 } as const;
 
 /** A whole message, or a control frame. */
@@ -11,7 +11,7 @@ export interface Frame {
   readonly payload: Buffer;
 }
 
-/** Writes one frame, masked. */
+/** Returns one masked frame. */
 export function writeFrame(opcode: number, payload: Buffer): Buffer {
   const { length } = payload;
   const extra = length < 126 ? 0 : length < 2 ** 16 ? 2 : 8;
@@ -27,7 +27,7 @@ export function writeFrame(opcode: number, payload: Buffer): Buffer {
   return frame;
 }
 
-/** What the server sent against RFC 6455; `code` is what it is told. */
+/** A violation of RFC 6455 by the server. `code` is the close code with which the client answers. */
 export class FrameError extends Error {
   readonly code: number;
 
@@ -37,33 +37,33 @@ export class FrameError extends Error {
   }
 }
 
-/** Reads frames, in whatever pieces they come, and joins fragments. */
+/** Reads frames from chunks of any size, and joins fragments. */
 export class FrameReader {
-  readonly #largest: number;
-  #pieces: Buffer[] = [];
-  #buffered = 0;
-  /** The message that is not finished. */
+  readonly #maxSize: number;
+  #chunks: Buffer[] = [];
+  #bufferedBytes = 0;
+  /** The opcode of the fragmented message that is incomplete; 0 if there is none. */
   #opcode = 0;
   #fragments: Buffer[] = [];
-  #length = 0;
+  #fragmentBytes = 0;
 
-  /** No message may have more than `largest` bytes. */
-  constructor(largest: number) {
-    this.#largest = largest;
+  /** `largest` is the maximum number of bytes in a message. */
+  constructor(maxSize: number) {
+    this.#maxSize = maxSize;
   }
 
-  /** The frames that `bytes` complete. Throws a {@link FrameError}. */
+  /** Returns the frames that `bytes` complete. Throws a {@link FrameError}. */
   *read(bytes: Buffer): Generator<Frame> {
-    this.#pieces.push(bytes);
-    this.#buffered += bytes.length;
-    for (let frame = this.#next(); frame; frame = this.#next()) {
-      const whole = this.#join(frame);
+    this.#chunks.push(bytes);
+    this.#bufferedBytes += bytes.length;
+    for (let frame = this.#nextFrame(); frame; frame = this.#nextFrame()) {
+      const whole = this.#joinFragments(frame);
       if (whole) yield whole;
     }
   }
 
-  #next(): (Frame & { isLast: boolean }) | undefined {
-    const head = this.#peek(2);
+  #nextFrame(): (Frame & { isLast: boolean }) | undefined {
+    const head = this.#peekBytes(2);
     if (!head) return undefined;
     const [first, second] = head as unknown as [number, number];
     const opcode = first & 0xf;
@@ -71,16 +71,16 @@ export class FrameReader {
     if (second & 0x80) throw new FrameError(1002, "a masked frame");
     if (opcode >= 8 && (second > 125 || first < 0x80)) throw new FrameError(1002, "a long control frame");
     const extra = second < 126 ? 0 : second === 126 ? 2 : 8;
-    const start = this.#peek(2 + extra);
+    const start = this.#peekBytes(2 + extra);
     if (!start) return undefined;
     const length = extra === 0 ? second : extra === 2 ? start.readUInt16BE(2) : Number(start.readBigUInt64BE(2));
-    if (length + this.#length > this.#largest) throw new FrameError(1009, "a message too long");
-    if (this.#buffered < start.length + length) return undefined;
-    this.#take(start.length);
-    return { opcode, payload: this.#take(length), isLast: first >= 0x80 };
+    if (length + this.#fragmentBytes > this.#maxSize) throw new FrameError(1009, "a message too long");
+    if (this.#bufferedBytes < start.length + length) return undefined;
+    this.#takeBytes(start.length);
+    return { opcode, payload: this.#takeBytes(length), isLast: first >= 0x80 };
   }
 
-  #join({ opcode, payload, isLast }: Frame & { isLast: boolean }): Frame | undefined {
+  #joinFragments({ opcode, payload, isLast }: Frame & { isLast: boolean }): Frame | undefined {
     if (opcode >= 8) {
       if (opcode > OPCODE.pong) throw new FrameError(1002, "an unknown opcode");
       return { opcode, payload };
@@ -90,32 +90,32 @@ export class FrameReader {
     if (isFirst && isLast) return { opcode, payload };
     if (isFirst) this.#opcode = opcode;
     this.#fragments.push(payload);
-    this.#length += payload.length;
+    this.#fragmentBytes += payload.length;
     if (!isLast) return undefined;
     const whole = { opcode: this.#opcode, payload: Buffer.concat(this.#fragments) };
     this.#opcode = 0;
     this.#fragments = [];
-    this.#length = 0;
+    this.#fragmentBytes = 0;
     return whole;
   }
 
-  /** The next bytes, which stay. */
-  #peek(size: number): Buffer | undefined {
-    if (this.#buffered < size) return undefined;
-    const first = this.#pieces[0] as Buffer;
+  /** Returns the next bytes without removing them. */
+  #peekBytes(size: number): Buffer | undefined {
+    if (this.#bufferedBytes < size) return undefined;
+    const first = this.#chunks[0] as Buffer;
     if (first.length >= size) return first.subarray(0, size);
-    this.#pieces = [Buffer.concat(this.#pieces)];
-    return this.#peek(size);
+    this.#chunks = [Buffer.concat(this.#chunks)];
+    return this.#peekBytes(size);
   }
 
-  #take(size: number): Buffer {
+  #takeBytes(size: number): Buffer {
     if (size === 0) return Buffer.alloc(0);
-    const first = this.#pieces[0] as Buffer;
-    if (first.length < size) this.#pieces = [Buffer.concat(this.#pieces)];
-    const whole = this.#pieces[0] as Buffer;
-    this.#buffered -= size;
-    if (whole.length === size) this.#pieces.shift();
-    else this.#pieces[0] = whole.subarray(size);
+    const first = this.#chunks[0] as Buffer;
+    if (first.length < size) this.#chunks = [Buffer.concat(this.#chunks)];
+    const whole = this.#chunks[0] as Buffer;
+    this.#bufferedBytes -= size;
+    if (whole.length === size) this.#chunks.shift();
+    else this.#chunks[0] = whole.subarray(size);
     return whole.subarray(0, size);
   }
 }

@@ -1,13 +1,16 @@
-// The client for Node: as index.ts, with a WebSocket of its own where the runtime has none (Node 20).
+// The client for Node: as index.ts, with its own WebSocket for runtimes that have none (Node 20).
 
 import { Client as PageClient, type ClientOptions, type Contract } from "./index.js";
 import { NodeWebSocket } from "./node-socket.js";
 import type { WebSocketConstructor } from "./socket.js";
-import type { UrlLike } from "./standard.js";
+import type { UrlLike } from "./runtime-types.js";
 
 export * from "./index.js";
 
-/** A connection to a server that lasts: it comes back by itself, with its channels, and misses nothing silently. */
+/**
+ * A lasting connection to a server: it reconnects by itself, restores its channels, and reports what may be
+ * missing.
+ */
 export class Client<T extends Contract = Contract> extends PageClient<T> {
   constructor(url: string | UrlLike, options: ClientOptions = {}) {
     const runtime = globalThis.WebSocket as unknown as WebSocketConstructor | undefined;
@@ -15,5 +18,5 @@ export class Client<T extends Contract = Contract> extends PageClient<T> {
   }
 }
 
-/** What helper functions take: a client of any contract. */
+/** A client of any contract, as the parameter of general functions. */
 export type AnyClient = Client<any>;

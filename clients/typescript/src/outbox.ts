@@ -1,59 +1,66 @@
-// What this client has asked: waiting to be sent, or sent and waiting for its answer. Bounded, in its order, and the
-// place where it is decided what happens to a request when the connection is lost. Knows nothing of sockets.
+// The requests of this client: those that wait to be sent, and those that wait for their answer. It is
+// bounded, keeps the order of requests, and decides what happens to a request when the connection is lost. It
+// has no access to sockets.
 
 import { type Codec, size } from "./codec.js";
 import { type Environment, amount } from "./environment.js";
 import { HauynaError, ServerError, deferred, quiet } from "./error.js";
 import type { ErrorMessage, ServerMessage, SessionMessage } from "./protocol.js";
-import { type AbortSignalLike, onAbort } from "./standard.js";
+import { type AbortSignalLike, onAbort } from "./runtime-types.js";
 
-/** How long a request may take, and what may be done for it. */
+/** The options of a request. */
 export interface RequestOptions {
-  /** Milliseconds from sending to the answer. Default: 10 s. */
+  /** Milliseconds from sending the request to its answer. Default: 10 s. */
   readonly timeout?: number | undefined;
-  /** Milliseconds that it may wait to be sent. Default: for as long as the server keeps the session of a lost connection. */
+  /**
+   * Milliseconds that the request may wait to be sent. Default: as long as the server keeps the session of a
+   * lost connection.
+   */
   readonly ttl?: number | undefined;
-  /** Only if connected now. */
+  /** Whether the request fails if there is no connection now. */
   readonly volatile?: boolean | undefined;
-  /** May be sent again where the first time may have been lost. Without it such a request fails. */
+  /** Whether the request may be sent again after its answer was lost. Otherwise it then fails. */
   readonly repeatable?: boolean | undefined;
-  /** Ends the waiting: the promise is rejected with the signal's reason. What was sent already may have been done. */
+  /**
+   * Stops waiting: the promise is rejected with the signal's reason. A request that was sent already may have
+   * been done.
+   */
   readonly signal?: AbortSignalLike | undefined;
 }
 
-/** What to do with a request whose answer was lost. */
+/** What happens to a request whose answer was lost. */
 export type Retry =
-  /** Send it again: it changes nothing, or says so itself. */
+  /** It is sent again: it changes nothing, or the application has declared it `repeatable`. */
   | "always"
-  /** Never: `outcome_unknown`. */
+  /** It fails with `outcome_unknown`. */
   | "never"
-  /** A publication with a key: again, where the server remembers keys. */
+  /** It is a publication with a key, and is sent again if the server still remembers the key. */
   | "keyed";
 
-/** How much may wait. */
+/** The limits of the outbox. */
 export interface OutboxLimits {
-  /** Requests without an answer. Default: 1,000. */
+  /** The maximum number of requests without an answer. Default: 1,000. */
   readonly count?: number | undefined;
-  /** About as many bytes of them. Default: 1 MiB. */
+  /** The approximate maximum of their size in bytes. Default: 1 MiB. */
   readonly bytes?: number | undefined;
 }
 
-/** One request. */
-export interface Asked extends RequestOptions {
+/** A request that the outbox may queue. */
+export interface QueuedRequest extends RequestOptions {
   readonly message: ServerMessage;
   readonly retry: Retry;
-  /** Where it publishes. */
+  /** The channel to which it publishes. */
   readonly channel?: string;
-  /** Makes the result of the answer, before anything else is received. */
+  /** Converts the data of the answer, before the client receives anything else. */
   readonly take?: (data: unknown) => unknown;
-  /** Whether it has to wait, though there is a connection. */
+  /** Whether it has to wait although there is a connection. */
   readonly isHeld?: () => boolean;
-  /** It does not wait for the subscriptions. */
+  /** Whether it is sent before the subscriptions are restored. */
   readonly isEarly?: boolean;
 }
 
-/** One request past everything that waits. */
-export interface Urgent {
+/** A request that is sent at once, before all queued requests. */
+export interface UrgentRequest {
   readonly message: ServerMessage;
   readonly timeout?: number;
   readonly take?: (data: unknown) => unknown;
@@ -61,20 +68,20 @@ export interface Urgent {
 
 type Frame = string | Uint8Array;
 
-interface Entry extends Asked {
+interface Entry extends QueuedRequest {
   retry: Retry;
   readonly id: number;
   readonly frame: Frame;
-  /** Past it, it is not sent any more. */
+  /** The time after which it is not sent any more. */
   readonly until: number;
   /** When it was sent for the first time. */
   sentAt: number | undefined;
   cancel: () => void;
-  /** It was sent on an earlier connection, too. */
+  /** Whether it was sent on an earlier connection as well. */
   isRepeated?: boolean;
-  /** What the application waits for. */
+  /** The promise that the application has. */
   answer?: Promise<unknown>;
-  /** Stops listening to the signal. */
+  /** Removes the listener of the signal. */
   unlisten?: () => void;
   readonly resolve: (data: unknown) => void;
   readonly reject: (error: unknown) => void;
@@ -87,34 +94,42 @@ export class Outbox {
   readonly #limits: { readonly count: number; readonly bytes: number };
   readonly #timeout: number;
   readonly #ttl: number | undefined;
-  /** What the last session has said: how long it is kept after a loss, and the bytes of the largest message. */
-  #window = WINDOW;
-  #largest = Infinity;
-  /** Not sent on this connection; those that were on an earlier one come first. */
+  /**
+   * How long the server keeps a lost session, and the maximum size of a message, as the last session stated
+   * them.
+   */
+  #sessionWindow = DEFAULT_WINDOW;
+  #maxMessage = Infinity;
+  /**
+   * The requests that were not sent on this connection. Those that were sent on an earlier one come first.
+   */
   #waiting = new Set<Entry>();
-  /** Sent on this connection, by their id, in the order of sending. */
+  /** The requests that were sent on this connection, by id, in the order of sending. */
   readonly #sent = new Map<unknown, Entry>();
   #bytes = 0;
   /**
-   * The size of the largest frame on this connection that was no request, or one that has failed without an
-   * answer.
+   * The size of the largest frame on this connection that was not a request, or was a request that failed
+   * without an answer.
    */
-  #told = 0;
-  /** The newest request has this number. */
+  #largestOther = 0;
+  /** The number of the newest request. */
   number = 0;
-  /** How to send on the connection that is there. */
-  #send: ((frame: Frame) => void) | undefined;
-  /** Its subscriptions are restored, as far as anybody waits for that. */
-  #isOpen = false;
-  /** Tokens that are being asked for. */
-  readonly #early = new Set<object>();
-  /** Another connection is about to take over. */
+  /** Sends a frame on the current connection. */
+  #writeFrame: ((frame: Frame) => void) | undefined;
+  /**
+   * Whether the subscriptions of the current connection are restored, or other requests no longer wait for
+   * them.
+   */
+  #isRestored = false;
+  /** The token requests that are under way. */
+  readonly #tokenRequests = new Set<object>();
+  /** Whether another connection is about to replace the current one. */
   #isPaused = false;
-  /** Called when nothing that was sent waits for its answer. */
-  #idle = () => {};
-  /** The application ends what fails now: it need not hear of that. */
+  /** Called when no sent request waits for an answer. */
+  #allAnswered = () => {};
+  /** Whether the application causes the failures, so that rejections count as handled. */
   isQuiet = false;
-  /** Why nothing is taken, where that is so; a connection that is being looked for ends it. */
+  /** The error with which new requests fail, while the client is closed. */
   closed: HauynaError | undefined;
 
   constructor(
@@ -130,41 +145,42 @@ export class Outbox {
     this.#ttl = options.ttl;
   }
 
-  /** Takes what a session says about requests. */
-  learn({ resume, limits }: SessionMessage): void {
-    this.#window = Math.max(amount(resume?.window, 0), SHORTEST);
-    this.#largest = amount(limits?.max_message, Infinity);
+  /** Applies the limits that a session states. */
+  limit({ resume, limits }: SessionMessage): void {
+    this.#sessionWindow = Math.max(amount(resume?.window, 0), MIN_WINDOW);
+    this.#maxMessage = amount(limits?.max_message, Infinity);
   }
 
-  /** Whether the server takes no message that large. */
+  /** Whether the frame exceeds the server's maximum size. */
   isTooLarge(frame: Frame): boolean {
-    // No character takes more than three bytes a code unit.
-    return frame.length * 3 > this.#largest && size(frame) > this.#largest;
+    // UTF-8 needs at most three bytes for each code unit.
+    return frame.length * 3 > this.#maxMessage && size(frame) > this.#maxMessage;
   }
 
   /**
-   * The connection ended because a message was too large: the largest request that waits for its answer
-   * fails, unless another frame was as large. Returns the size of the largest frame.
+   * Fails the largest request after the connection ended because a message was too large, unless another frame
+   * was as large. Returns the size of the largest frame.
    */
-  giveUpLargest(): number {
+  failLargest(): number {
     const [largest] = [...this.#sent.values()].sort((one, other) => size(other.frame) - size(one.frame));
-    if (largest && size(largest.frame) > this.#told) this.#fail(largest, refusal(largest, tooLarge()));
-    return this.#told;
+    if (largest && size(largest.frame) > this.#largestOther) this.#failEntry(largest, refusalOf(largest, tooLargeError()));
+    return this.#largestOther;
   }
 
   /**
-   * Sends, now or later. The promise is that of the answer's data, or of what is taken from it. It is given to the
-   * application as it is: another one around it would be rejected, and unhandled, where the application has aborted.
+   * Sends a request, or queues it. The promise resolves with the answer's data, or with the result of `take`.
+   * The application receives this very promise: a promise that wraps it would be rejected without a handler
+   * after an abort.
    */
-  request(asked: Asked): Promise<unknown> {
+  request(request: QueuedRequest): Promise<unknown> {
     if (this.closed) return Promise.reject(this.closed);
-    const { signal } = asked;
+    const { signal } = request;
     if (signal?.aborted) return quiet(Promise.reject(signal.reason));
-    const isEarly = this.#early.size > 0 && asked.retry !== "keyed";
-    if (asked.volatile && (!this.#send || this.#isPaused || !(this.#isOpen || isEarly))) return Promise.reject(unconnected());
+    const isEarly = this.#tokenRequests.size > 0 && request.retry !== "keyed";
+    if (request.volatile && (!this.#writeFrame || this.#isPaused || !(this.#isRestored || isEarly))) return Promise.reject(notConnected());
     const { promise: answer, resolve, reject } = deferred<unknown>();
     try {
-      const entry = this.#entry({ ...asked, isEarly }, resolve, reject);
+      const entry = this.#createEntry({ ...request, isEarly }, resolve, reject);
       const { length } = entry.frame;
       const { count, bytes } = this.#limits;
       if (this.#waiting.size + this.#sent.size >= count || this.#bytes + length > bytes) {
@@ -173,8 +189,8 @@ export class Outbox {
       entry.answer = answer;
       this.#bytes += length;
       this.#waiting.add(entry);
-      entry.unlisten = onAbort(signal, () => (quiet(answer), this.#fail(entry, signal?.reason)));
-      this.#expire(entry);
+      entry.unlisten = onAbort(signal, () => (quiet(answer), this.#failEntry(entry, signal?.reason)));
+      this.#scheduleExpiry(entry);
       this.flush();
     } catch (error) {
       reject(error);
@@ -182,118 +198,127 @@ export class Outbox {
     return answer;
   }
 
-  /** Whether there is a connection; its subscriptions may still be restored. */
+  /** Whether there is a connection. Its subscriptions may not be restored yet. */
   get isConnected(): boolean {
-    return this.#send !== undefined;
+    return this.#writeFrame !== undefined;
   }
 
-  /** Sends past everything that waits, on the connection that is there; lost with it. Fails where there is none. */
-  urgent(asked: Urgent): Promise<unknown> {
+  /**
+   * Sends a request on the current connection, before all queued ones. It fails with the connection, or at
+   * once if there is none.
+   */
+  sendNow(request: UrgentRequest): Promise<unknown> {
     return new Promise((resolve, reject) => {
-      if (!this.#send) throw unconnected();
-      const entry = this.#entry({ ...asked, retry: "never" }, resolve, reject);
-      this.#check(entry.frame);
+      if (!this.#writeFrame) throw notConnected();
+      const entry = this.#createEntry({ ...request, retry: "never" }, resolve, reject);
+      this.#checkSize(entry.frame);
       this.#bytes += entry.frame.length;
-      this.#deliver(entry, this.#send);
+      this.#sendEntry(entry, this.#writeFrame);
     });
   }
 
-  /** Sends what is not answered, where there is a connection; what is too large or cannot be encoded fails. */
-  tell(message: ServerMessage): void {
-    this.tellFrame(this.#check(this.#encode(message)));
+  /**
+   * Sends a message that has no answer, if there is a connection. Throws if it is too large or cannot be
+   * encoded.
+   */
+  send(message: ServerMessage): void {
+    this.sendFrame(this.#checkSize(this.#encode(message)));
   }
 
-  tellFrame(frame: Frame): void {
-    this.#told = Math.max(this.#told, size(frame));
-    this.#send?.(frame);
+  sendFrame(frame: Frame): void {
+    this.#largestOther = Math.max(this.#largestOther, size(frame));
+    this.#writeFrame?.(frame);
   }
 
-  #check(frame: Frame): Frame {
-    if (this.isTooLarge(frame)) throw tooLarge(this.#largest);
+  #checkSize(frame: Frame): Frame {
+    if (this.isTooLarge(frame)) throw tooLargeError(this.#maxMessage);
     return frame;
   }
 
   /**
-   * There is a connection, whose subscriptions come first, and before them what is asked for their tokens. A
-   * frame of `told` bytes was sent on it before.
+   * Starts to send on a new connection: first the subscriptions, and before them the requests for their
+   * tokens. A frame of `resumeSize` bytes was sent before.
    */
-  begin(send: (frame: Frame) => void, told: number): void {
-    this.#send = send;
-    this.#told = told;
+  begin(send: (frame: Frame) => void, resumeSize: number): void {
+    this.#writeFrame = send;
+    this.#largestOther = resumeSize;
     this.flush();
   }
 
-  /** Everything may be sent on it. */
+  /** Allows all requests on the current connection. */
   open(): void {
-    this.#isOpen = true;
+    this.#isRestored = true;
     this.flush();
   }
 
-  /** Until the returned function is called, a token is asked for: what is requested may be for it, and does not wait for the subscriptions. */
+  /**
+   * Announces a token request. Until the returned function is called, new requests do not wait for the
+   * subscriptions, because the token may depend on them.
+   */
   early(): () => void {
     const token = {};
-    this.#early.add(token);
-    return () => void this.#early.delete(token);
+    this.#tokenRequests.add(token);
+    return () => void this.#tokenRequests.delete(token);
   }
 
-  /** Nothing is sent for now. Resolves when what was sent is answered. */
+  /** Stops sending. Resolves when all sent requests are answered. */
   pause(): Promise<void> {
     this.#isPaused = true;
     return new Promise((resolve) => {
-      this.#idle = resolve;
-      this.#settled();
+      this.#allAnswered = resolve;
+      this.#notifyIfAllAnswered();
     });
   }
 
-  /** It did not. */
+  /** Continues sending after {@link pause}. */
   unpause(): void {
     this.#isPaused = false;
     this.flush();
   }
 
-  /** The connection is lost, or another takes its place. */
+  /** Handles the loss or the replacement of the connection. */
   lost(): void {
-    this.#send = undefined;
-    this.#isOpen = this.#isPaused = false;
-    const again: Entry[] = [];
+    this.#writeFrame = undefined;
+    this.#isRestored = this.#isPaused = false;
+    const repeated: Entry[] = [];
     for (const entry of [...this.#sent.values()]) {
       entry.cancel();
-      if (entry.retry === "never" || entry.volatile) this.#fail(entry, unknown());
-      else again.push(entry);
+      if (entry.retry === "never" || entry.volatile) this.#failEntry(entry, outcomeUnknown());
+      else repeated.push(entry);
     }
     this.#sent.clear();
-    for (const entry of this.#waiting) if (entry.volatile) this.#fail(entry, unconnected());
-    this.#waiting = new Set([...again, ...this.#waiting]);
-    for (const entry of again) {
+    for (const entry of this.#waiting) if (entry.volatile) this.#failEntry(entry, notConnected());
+    this.#waiting = new Set([...repeated, ...this.#waiting]);
+    for (const entry of repeated) {
       entry.isRepeated = true;
-      this.#expire(entry);
+      this.#scheduleExpiry(entry);
     }
-    this.#settled();
+    this.#notifyIfAllAnswered();
   }
 
   /**
-   * Some places may have forgotten the keys of what was sent there. What was sent on an earlier connection fails, and the
-   * rest is not sent again.
+   * Handles that the server may have forgotten the keys of some channels. Publications that were sent to them
+   * on an earlier connection fail; those that were sent on this one are not sent again.
    */
   forget(isRemembered: (channel: string | undefined) => boolean): void {
     for (const entry of [...this.#waiting, ...this.#sent.values()]) {
       if (entry.retry !== "keyed" || entry.sentAt === undefined || isRemembered(entry.channel)) continue;
       if (this.#sent.has(entry.id)) entry.retry = "never";
-      else this.#fail(entry, unknown());
+      else this.#failEntry(entry, outcomeUnknown());
     }
   }
 
-  /** Somebody else has signed in: what waits is not sent as theirs, but for what was asked after the request of this number. */
-  leave(last: number): void {
-    for (const entry of this.#waiting) if (entry.id <= last) this.#fail(entry, unsent(entry));
+  /** Fails the waiting requests up to this number, because another user has signed in. */
+  failUpTo(last: number): void {
+    for (const entry of this.#waiting) if (entry.id <= last) this.#failEntry(entry, unsentError(entry));
   }
 
-  /** Takes an `ack`, `pong` or `error` of the server's. False if nobody waits for it. */
+  /** Handles an `ack`, `pong` or `error`. Returns false if no request waits for it. */
   answer(message: ServerMessage): boolean {
     const entry = this.#sent.get(message["id"]);
     if (!entry) return false;
-    this.#remove(entry);
-    if (message.type === "error") entry.reject(refusal(entry, new ServerError(message as unknown as ErrorMessage)));
+    this.#removeEntry(entry);
+    if (message.type === "error") entry.reject(refusalOf(entry, new ServerError(message as unknown as ErrorMessage)));
     else {
       const { take = (data: unknown) => data } = entry;
       try {
@@ -305,18 +330,18 @@ export class Outbox {
     return true;
   }
 
-  /** Nothing will be sent. */
+  /** Fails all requests, and refuses new ones. */
   close(closed: HauynaError): void {
-    this.#send = undefined;
+    this.#writeFrame = undefined;
     this.closed = closed;
-    for (const entry of [...this.#sent.values(), ...this.#waiting]) this.#fail(entry, unsent(entry, closed));
+    for (const entry of [...this.#sent.values(), ...this.#waiting]) this.#failEntry(entry, unsentError(entry, closed));
   }
 
-  #entry(asked: Asked, resolve: (data: unknown) => void, reject: (error: unknown) => void): Entry {
+  #createEntry(request: QueuedRequest, resolve: (data: unknown) => void, reject: (error: unknown) => void): Entry {
     const id = ++this.number;
-    const frame = this.#encode({ ...asked.message, id });
-    const until = this.#environment.now() + amount(asked.ttl ?? this.#ttl, this.#window);
-    return { ...asked, id, frame, until, sentAt: undefined, cancel: () => {}, resolve, reject };
+    const frame = this.#encode({ ...request.message, id });
+    const until = this.#environment.now() + amount(request.ttl ?? this.#ttl, this.#sessionWindow);
+    return { ...request, id, frame, until, sentAt: undefined, cancel: () => {}, resolve, reject };
   }
 
   #encode(message: ServerMessage): Frame {
@@ -327,85 +352,90 @@ export class Outbox {
     }
   }
 
-  /** Sends what may be sent now. */
+  /** Sends the waiting requests that may be sent now. */
   flush(): void {
     for (const entry of this.#waiting) {
-      if (!this.#send || this.#isPaused) return;
-      if (!(this.#isOpen || entry.isEarly) || entry.isHeld?.()) continue;
+      if (!this.#writeFrame || this.#isPaused) return;
+      if (!(this.#isRestored || entry.isEarly) || entry.isHeld?.()) continue;
       const now = this.#environment.now();
-      const isLate = now > entry.until || (entry.retry === "keyed" && now - (entry.sentAt ?? now) > REMEMBERED);
-      if (isLate) this.#fail(entry, unsent(entry));
-      else if (this.isTooLarge(entry.frame)) this.#fail(entry, refusal(entry, tooLarge(this.#largest)));
+      const isLate = now > entry.until || (entry.retry === "keyed" && now - (entry.sentAt ?? now) > KEY_MEMORY);
+      if (isLate) this.#failEntry(entry, unsentError(entry));
+      else if (this.isTooLarge(entry.frame)) this.#failEntry(entry, refusalOf(entry, tooLargeError(this.#maxMessage)));
       else {
         this.#waiting.delete(entry);
         entry.cancel();
-        this.#deliver(entry, this.#send);
+        this.#sendEntry(entry, this.#writeFrame);
       }
     }
   }
 
-  #deliver(entry: Entry, send: (frame: Frame) => void): void {
+  #sendEntry(entry: Entry, send: (frame: Frame) => void): void {
     this.#sent.set(entry.id, entry);
     entry.sentAt ??= this.#environment.now();
-    const late = () => this.#fail(entry, new HauynaError("timeout", "no answer in time"));
-    entry.cancel = this.#environment.after(amount(entry.timeout, this.#timeout), late);
+    const timedOut = () => this.#failEntry(entry, new HauynaError("timeout", "no answer in time"));
+    entry.cancel = this.#environment.after(amount(entry.timeout, this.#timeout), timedOut);
     send(entry.frame);
   }
 
-  #expire(entry: Entry): void {
-    const left = Math.max(0, entry.until - this.#environment.now());
-    if (left === Infinity) return;
-    entry.cancel = this.#environment.after(left, () => this.#fail(entry, unsent(entry)));
+  #scheduleExpiry(entry: Entry): void {
+    const remaining = Math.max(0, entry.until - this.#environment.now());
+    if (remaining === Infinity) return;
+    entry.cancel = this.#environment.after(remaining, () => this.#failEntry(entry, unsentError(entry)));
   }
 
-  #fail(entry: Entry, error: unknown): void {
-    if (this.#sent.has(entry.id)) this.#told = Math.max(this.#told, size(entry.frame));
-    this.#remove(entry);
+  #failEntry(entry: Entry, error: unknown): void {
+    if (this.#sent.has(entry.id)) this.#largestOther = Math.max(this.#largestOther, size(entry.frame));
+    this.#removeEntry(entry);
     if (this.isQuiet && entry.answer) quiet(entry.answer);
     entry.reject(error);
   }
 
-  #remove(entry: Entry): void {
+  #removeEntry(entry: Entry): void {
     entry.cancel();
     entry.unlisten?.();
     this.#bytes -= entry.frame.length;
     this.#sent.delete(entry.id);
     this.#waiting.delete(entry);
-    this.#settled();
+    this.#notifyIfAllAnswered();
   }
 
-  #settled(): void {
-    if (this.#sent.size === 0) this.#idle();
+  #notifyIfAllAnswered(): void {
+    if (this.#sent.size === 0) this.#allAnswered();
   }
 }
 
-/** Why something was not sent that does not wait. */
-export function unconnected(): HauynaError {
+/** Returns the error of a request that needs a connection while there is none. */
+export function notConnected(): HauynaError {
   return new HauynaError("not_connected", "there is no connection");
 }
 
-/** The server takes no message that large. */
-function tooLarge(limit?: number): ServerError {
+/** Returns the error of a message that exceeds the server's maximum size. */
+function tooLargeError(limit?: number): ServerError {
   const details = { ...(limit && { limit }) };
   return new ServerError({ error_type: "payload_too_large", message: "the message is too large", temporary: false, details });
 }
 
-/** Why it fails without having been sent, unless it was before. */
-function unsent({ sentAt }: Entry, error = new HauynaError("expired", "not sent in time")): HauynaError {
-  return sentAt === undefined ? error : unknown();
+/**
+ * Returns the error of a request that will not be sent: `error` if it never was, otherwise `outcome_unknown`.
+ */
+function unsentError({ sentAt }: Entry, error = new HauynaError("expired", "not sent in time")): HauynaError {
+  return sentAt === undefined ? error : outcomeUnknown();
 }
 
-/** What a refusal means for the request: of one that was sent before, it says nothing of the first time. */
-function refusal({ isRepeated, retry }: Entry, refused: ServerError): HauynaError {
-  return isRepeated && retry !== "always" ? unknown(refused) : refused;
+/**
+ * Returns the error of a refused request. If it was sent before, the refusal does not tell the outcome of the
+ * first time.
+ */
+function refusalOf({ isRepeated, retry }: Entry, refused: ServerError): HauynaError {
+  return isRepeated && retry !== "always" ? outcomeUnknown(refused) : refused;
 }
 
-function unknown(cause?: ServerError): HauynaError {
+function outcomeUnknown(cause?: ServerError): HauynaError {
   return new HauynaError("outcome_unknown", "lost before the answer", { cause });
 }
 
-/** Milliseconds that a request waits before the first session, and at least. */
-const WINDOW = 120_000;
-const SHORTEST = 30_000;
-/** Milliseconds: servers remember keys for five minutes, and clocks differ. */
-const REMEMBERED = 4.5 * 60_000;
+/** Milliseconds that a request may wait before the first session, and the minimum afterwards. */
+const DEFAULT_WINDOW = 120_000;
+const MIN_WINDOW = 30_000;
+/** Milliseconds. Servers remember keys for five minutes; the difference allows for inexact clocks. */
+const KEY_MEMORY = 4.5 * 60_000;

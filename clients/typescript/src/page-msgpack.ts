@@ -1,3 +1,3 @@
-// MessagePack for pages that have no bundler, in a file of its own: few pages need it.
+// MessagePack for pages without a bundler. It is a file of its own, because few pages need it.
 
 export { msgpack } from "./codec.js";

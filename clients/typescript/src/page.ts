@@ -1,5 +1,5 @@
-// The client in one file, for pages that have no bundler: as index.ts, but for MessagePack, which has a
-// file of its own, and the table of close codes.
+// The client in one file, for pages without a bundler: as index.ts, without MessagePack, which has a file of
+// its own, and without the table of close codes.
 
 export { type AnyClient, Client, type ClientOptions, type ConnectOptions, type ClientRequestHandler } from "./client.js";
 export type {
@@ -25,7 +25,7 @@ export type { State, TokenContext } from "./connection.js";
 export type * from "./contract.js";
 export { type Environment, type Signal, defaultEnvironment } from "./environment.js";
 export { type ErrorKind, HauynaError, ServerError } from "./error.js";
-export type { RetryTerms, SessionInfo } from "./face.js";
+export type { RetryTerms, SessionInfo } from "./conversions.js";
 export type { Unsubscribe } from "./listeners.js";
 export { type Level, type Logger, consoleLogger } from "./logger.js";
 export type { OutboxLimits, RequestOptions } from "./outbox.js";
@@ -38,5 +38,5 @@ export {
   type RecoveryReason,
   shouldReconnect,
 } from "./protocol.js";
-export type { AbortSignalLike, UrlLike } from "./standard.js";
+export type { AbortSignalLike, UrlLike } from "./runtime-types.js";
 export type { WebSocketConstructor, WebSocketLike } from "./socket.js";

@@ -1,21 +1,21 @@
-// Who is present in a channel, as one immutable value.
+// The members of a channel as one immutable value.
 
 import type { AnyChannel, Member } from "hauyna";
 import { type Store, createStore, endAll, nothing } from "./store.js";
 
-/** Who is present in a channel. */
+/** The members of a channel. */
 export interface PresenceState {
-  /** By user. Empty where the channel has grown too large for a list. */
+  /** The members by user. Empty if the channel has become too large for a list. */
   readonly users: ReadonlyMap<string, Member>;
-  /** How many users are present, listed or not. */
+  /** The number of users that are present, whether they are listed or not. */
   readonly count: number;
-  /** The users are known, and not only their number. */
+  /** Whether the members are known, and not only their number. */
   readonly isListed: boolean;
 }
 
-/** Who is present in a channel, while it is subscribed to. */
+/** Creates the store of a channel's members. It needs a subscription to the channel. */
 export function createPresence(channel: AnyChannel | null): Store<PresenceState> {
-  let state = NOBODY;
+  let state = NO_MEMBERS;
   let isStale = false;
   const get = () => {
     if (isStale && channel) {
@@ -27,14 +27,14 @@ export function createPresence(channel: AnyChannel | null): Store<PresenceState>
   };
   const start = (changed: () => void) => {
     if (!channel) return nothing;
-    const change = () => {
+    const markChanged = () => {
       isStale = true;
       changed();
     };
     isStale = true;
-    return endAll(channel.presence.on("change", change), channel.onState(change));
+    return endAll(channel.presence.on("change", markChanged), channel.onState(markChanged));
   };
-  return createStore(get, start, NOBODY, channel?.environment);
+  return createStore(get, start, NO_MEMBERS, channel?.environment);
 }
 
-const NOBODY: PresenceState = { users: new Map(), count: 0, isListed: false };
+const NO_MEMBERS: PresenceState = { users: new Map(), count: 0, isListed: false };

@@ -1,31 +1,31 @@
-// Who is present in one channel: the roster, kept by its own numbers, and what changes in it. A new list is compared
-// with the old one, so that a reconnect reports only who really came or went.
+// The members of one channel: the roster, ordered by the numbers of its changes, and its events. A new list
+// is compared with the old one, so that a reconnect reports only users who really joined or left.
 
-import { bindMembers } from "./bind.js";
-import { type DeviceMessage, deviceOf } from "./face.js";
+import { bindMembers } from "./bind-members.js";
+import { type DeviceMessage, deviceOf } from "./conversions.js";
 import type { Listeners, Unsubscribe } from "./listeners.js";
 import type { ServerMessage } from "./protocol.js";
 
-/** One connection of somebody who is present. */
+/** One connection of a member. */
 export interface Device {
   readonly connectionId: string;
   readonly metadata: Readonly<Record<string, unknown>>;
   readonly joinedAt: number;
 }
 
-/** Somebody who is present. */
+/** A user who is present. */
 export interface Member {
   readonly user: string;
-  /** `online`, `away`, `offline`, or a word of the application's. */
+  /** `online`, `away`, `offline`, or a word of the application. */
   readonly status: string;
   readonly metadata: Readonly<Record<string, unknown>>;
-  /** How many connections they have to the channel. */
+  /** How many connections of the user are subscribed to the channel. */
   readonly connections: number;
-  /** Those connections, as far as the server has listed them since they last changed. */
+  /** Those connections, if the server has listed them since their last change. */
   readonly devices?: readonly Device[];
 }
 
-/** What may be heard of a roster. `change` is any change, and comes last. */
+/** The events of a roster. `change` follows after every change, as the last event. */
 export interface PresenceEvents {
   join: Member;
   leave: Member;
@@ -33,26 +33,28 @@ export interface PresenceEvents {
   change: Presence;
 }
 
-/** Who is present in a channel that shows it. */
+/** The members of a channel that has presence. */
 export interface Presence {
   /**
-   * By user, in no order. Empty where the channel has grown too large for a list, see {@link isListed}. A map never
-   * changes: after a change there is another one.
+   * The members by user, in no order. Empty if the channel has become too large for a list, see {@link
+   * isListed}. The map is immutable: a change creates another one.
    */
   readonly users: ReadonlyMap<string, Member>;
-  /** How many users are present, listed or not. */
+  /** The number of users that are present, whether they are listed or not. */
   readonly count: number;
-  /** The users are known, and not only their number. */
+  /** Whether the members are known, and not only their number. */
   readonly isListed: boolean;
-  /** Asks for the list again, as where somebody's `devices` are not known. Needs a subscription. */
+  /** Requests the list again, for example to learn the `devices` of a member. It needs a subscription. */
   refresh(): Promise<void>;
-  /** Replaces what this connection says about itself in this channel, and will say when the same user is subscribed again. */
+  /**
+   * Replaces the metadata of this connection in this channel, also for later subscriptions of the same user.
+   */
   update(metadata: Readonly<Record<string, unknown>>): Promise<void>;
-  /** Listens, until the returned function is called. */
+  /** Calls `listener` for the event, until the returned function is called. */
   on<E extends keyof PresenceEvents>(event: E, listener: (value: PresenceEvents[E]) => void): Unsubscribe;
 }
 
-/** What `presence` answers: one page of the list. */
+/** The answer to `presence`: one page of the list. */
 interface Page {
   readonly users: Readonly<Record<string, Entry>>;
   readonly count: number;
@@ -60,7 +62,7 @@ interface Page {
   readonly next?: string;
 }
 
-/** The whole of it. */
+/** The complete list. */
 interface List {
   readonly users: Map<string, Member>;
   readonly count: number;
@@ -73,30 +75,33 @@ interface Entry {
   readonly connections: readonly DeviceMessage[];
 }
 
-/** What a roster needs of its channel. */
+/** The parts of the channel that a roster uses. */
 interface RosterHost {
-  /** Asks for one page of the list, after a user. */
+  /** Requests the page of the list that follows a user. */
   ask(after: string | undefined): Promise<unknown>;
-  /** Tells the server what this connection says about itself. */
+  /** Sends the metadata of this connection to the server. */
   update(metadata: Readonly<Record<string, unknown>>): Promise<void>;
 }
 
 /** The roster of one channel. */
 export class Roster implements Presence {
-  /** As the client's. */
+  /** Prevents Vue from making a reactive proxy of this object. */
   readonly __v_skip = true;
   #users = new Map<string, Member>();
-  /** What has changed, and was not told yet: who is told of one change sees all that belong to it. */
-  #news: [keyof PresenceEvents, unknown][] = [];
-  /** What was given out since the last change. */
+  /**
+   * The events that were not emitted yet. They are collected, so that a listener sees all parts of one
+   * change.
+   */
+  #pendingEvents: [keyof PresenceEvents, unknown][] = [];
+  /** The map that was returned since the last change. */
   #snapshot: ReadonlyMap<string, Member> | undefined;
   count = 0;
   isListed = false;
   readonly #listeners: Listeners;
   readonly #host: RosterHost;
   #offset = 0;
-  /** Changes that came while the list is being asked for. */
-  #kept: ServerMessage[] | undefined;
+  /** The changes that arrive during the request of the list. */
+  #heldChanges: ServerMessage[] | undefined;
 
   constructor(listeners: Listeners, host: RosterHost) {
     bindMembers(this);
@@ -116,125 +121,125 @@ export class Roster implements Presence {
     return this.#listeners.add(`presence ${event}`, listener as (value: never) => void);
   }
 
-  /** Takes a message about presence. */
+  /** Handles a message about presence. */
   receive(message: ServerMessage): void {
     switch (message.type) {
       case "presence_state":
-        this.#kept = undefined;
-        return this.#replace(read(message as unknown as Page));
+        this.#heldChanges = undefined;
+        return this.#replaceList(readList(message as unknown as Page));
       case "occupancy":
         this.clear(message["count"] as number);
-        return this.#tell();
+        return this.#emitEvents();
     }
     if (!this.isListed) return;
-    if (this.#kept) this.#keep(message, this.#kept);
-    else this.#apply(message);
+    if (this.#heldChanges) this.#holdChange(message, this.#heldChanges);
+    else this.#applyChange(message);
   }
 
-  /** Nobody is known any more but for their number, and nobody is told. */
+  /** Forgets the members except for their number, without an event. */
   clear(count = 0): void {
-    this.#kept = undefined;
+    this.#heldChanges = undefined;
     this.#users = new Map();
-    this.#news = [];
+    this.#pendingEvents = [];
     this.#snapshot = undefined;
     this.isListed = false;
     this.count = count;
   }
 
-  /** Asks for the list again, for something may have been missed. */
+  /** Requests the list again, because a change may be missing. */
   async refresh(): Promise<void> {
-    if (!this.isListed || this.#kept) return;
-    const kept: ServerMessage[] = [];
-    this.#kept = kept;
-    const pages = await this.#pages(kept).catch(() => undefined);
-    // A list that the server sent meanwhile is newer.
-    if (this.#kept !== kept) return;
-    this.#kept = undefined;
+    if (!this.isListed || this.#heldChanges) return;
+    const held: ServerMessage[] = [];
+    this.#heldChanges = held;
+    const pages = await this.#requestPages(held).catch(() => undefined);
+    // The server has sent a newer list meanwhile.
+    if (this.#heldChanges !== held) return;
+    this.#heldChanges = undefined;
     try {
-      if (pages) this.#replace(pages);
-      for (const message of kept) this.#apply(message);
+      if (pages) this.#replaceList(pages);
+      for (const message of held) this.#applyChange(message);
     } catch {
-      // Not what PROTOCOL.md says: the next number shows what is missing.
+      // The message violates PROTOCOL.md. The number of the next change reveals what is missing.
     }
   }
 
-  async #pages(kept: ServerMessage[]): Promise<List> {
+  async #requestPages(held: ServerMessage[]): Promise<List> {
     const first = (await this.#host.ask(undefined)) as Page;
-    const users = read(first).users;
+    const users = readList(first).users;
     let { next } = first;
-    // A page without anybody new is the last one, whatever it says.
-    for (let before = 0; next !== undefined && users.size > before && this.#kept === kept; ) {
-      before = users.size;
+    // A page without a new user is the last one, even if it names another.
+    for (let previousSize = 0; next !== undefined && users.size > previousSize && this.#heldChanges === held; ) {
+      previousSize = users.size;
       const page = (await this.#host.ask(next)) as Page;
-      for (const [user, one] of read(page).users) users.set(user, one);
+      for (const [user, member] of readList(page).users) users.set(user, member);
       next = page.next;
     }
-    // What changed between the pages is among what was kept, by the first page's number.
+    // The held messages contain the changes between the pages, as the number of the first page tells.
     return { ...first, users };
   }
 
-  #keep(message: ServerMessage, kept: ServerMessage[]): void {
-    if (kept.length < KEPT) kept.push(message);
-    else this.#kept = undefined; // the answer will be too old: the next skipped number asks again
+  #holdChange(message: ServerMessage, held: ServerMessage[]): void {
+    if (held.length < MAX_HELD) held.push(message);
+    else this.#heldChanges = undefined; // the answer will be too old, and the next skipped number starts another request
   }
 
-  #apply(message: ServerMessage): void {
+  #applyChange(message: ServerMessage): void {
     const offset = message["offset"] as number;
     if (!this.isListed || offset <= this.#offset) return;
-    if (message.type === "presence_diff") this.#diff(message as unknown as Diff);
+    if (message.type === "presence_diff") this.#applyDiff(message as unknown as Diff);
     else if (offset > this.#offset + 1) return void this.refresh();
-    else this.#change(message as unknown as Change);
+    else this.#applyMemberChange(message as unknown as Change);
     this.#offset = offset;
-    this.#tell();
+    this.#emitEvents();
     if (this.#users.size !== this.count) void this.refresh();
   }
 
-  #change(change: Change): void {
+  #applyMemberChange(change: Change): void {
     const { event, user, status, metadata, connections } = change;
     const connection = change.connection && deviceOf(change.connection);
     const others = this.#users.get(user)?.devices?.filter((device) => device.connectionId !== connection?.connectionId) ?? [];
     const devices = others.concat(connection ?? []);
-    // Of a connection that has left, a change may say nothing but how many there are now.
+    // A change may leave out the connection that has left, and state only how many there are now.
     const known = devices.length === connections ? { devices } : others.length === connections ? { devices: others } : {};
-    if (event === "leave") this.#leave(user);
-    else this.#set({ user, status, metadata, connections, ...known });
+    if (event === "leave") this.#removeMember(user);
+    else this.#setMember({ user, status, metadata, connections, ...known });
     this.count = this.#users.size;
   }
 
-  #diff({ joins, updates, leaves, count }: Diff): void {
-    for (const user of leaves) this.#leave(user);
-    for (const [user, entry] of Object.entries({ ...joins, ...updates })) this.#set(present(user, entry));
+  #applyDiff({ joins, updates, leaves, count }: Diff): void {
+    for (const user of leaves) this.#removeMember(user);
+    for (const [user, entry] of Object.entries({ ...joins, ...updates })) this.#setMember(memberOf(user, entry));
     this.count = count;
   }
 
-  #replace({ users, count, offset }: List): void {
+  #replaceList({ users, count, offset }: List): void {
     this.#offset = offset;
     this.count = count;
     this.isListed = true;
     for (const user of [...this.#users.keys()]) {
-      if (!users.has(user)) this.#leave(user);
+      if (!users.has(user)) this.#removeMember(user);
     }
-    for (const present of users.values()) this.#set(present);
-    this.#tell();
+    for (const member of users.values()) this.#setMember(member);
+    this.#emitEvents();
   }
 
-  #set(now: Member): void {
-    const before = this.#users.get(now.user);
-    this.#users.set(now.user, now);
+  #setMember(member: Member): void {
+    const before = this.#users.get(member.user);
+    this.#users.set(member.user, member);
     this.#snapshot = undefined;
-    if (!before) this.#news.push(["join", now]);
-    else if (!isSame(before, now)) this.#news.push(["update", now]);
+    if (!before) this.#pendingEvents.push(["join", member]);
+    else if (!isSame(before, member)) this.#pendingEvents.push(["update", member]);
   }
 
-  #leave(user: string): void {
-    const gone = this.#users.get(user);
+  #removeMember(user: string): void {
+    const member = this.#users.get(user);
     this.#snapshot = undefined;
-    if (this.#users.delete(user)) this.#news.push(["leave", gone]);
+    if (this.#users.delete(user)) this.#pendingEvents.push(["leave", member]);
   }
 
-  #tell(): void {
+  #emitEvents(): void {
     const users = this.#users;
-    for (const [event, value] of [...this.#news.splice(0), ["change", this]]) {
+    for (const [event, value] of [...this.#pendingEvents.splice(0), ["change", this]]) {
       this.#listeners.emit(`presence ${event}`, value, () => users === this.#users);
     }
   }
@@ -257,20 +262,23 @@ interface Diff {
   readonly count: number;
 }
 
-/** A list as it was said, checked before anything is done with it. */
-function read({ users, count, offset }: Page): List {
-  return { users: new Map(Object.entries(users).map(([user, entry]) => [user, present(user, entry)])), count, offset };
+/** Reads a list, and throws before any change if it is invalid. */
+function readList({ users, count, offset }: Page): List {
+  return { users: new Map(Object.entries(users).map(([user, entry]) => [user, memberOf(user, entry)])), count, offset };
 }
 
-function present(user: string, { status, metadata, connections }: Entry): Member {
+function memberOf(user: string, { status, metadata, connections }: Entry): Member {
   return { user, status, metadata, connections: connections.length, devices: connections.map(deviceOf) };
 }
 
-/** Whether nothing that can be seen has changed: not which connections they are, for those change with a reconnect. */
+/**
+ * Whether status, metadata and number of connections are the same. The connections themselves change with
+ * every reconnect.
+ */
 function isSame(one: Member, other: Member): boolean {
   const seen = ({ status, metadata, connections }: Member) => JSON.stringify([status, metadata, connections]);
   return seen(one) === seen(other);
 }
 
-/** Changes that are kept while a list is asked for. */
-const KEPT = 10_000;
+/** The maximum number of changes that are held during the request of a list. */
+const MAX_HELD = 10_000;

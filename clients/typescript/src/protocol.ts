@@ -1,13 +1,14 @@
-// What `hauyna.v1` says on the wire: messages, positions, error types, close codes. No behaviour but the rule
-// which close code means to come back. PROTOCOL.md is the norm, its fixtures are the test.
+// The messages of `hauyna.v1` on the wire: messages, positions, error types, close codes. The only behaviour
+// is the rule for which close codes a client reconnects. PROTOCOL.md is the specification, and its fixtures
+// are the tests.
 
-/** A moment in the life of a channel's stream: an offset means nothing under another epoch. */
+/** A position in a channel's stream. Offsets of different epochs cannot be compared. */
 export interface Position {
   readonly epoch: string;
   readonly offset: number;
 }
 
-/** How a client comes back after a loss, in `session.retry` and `retry_policy`; delays in milliseconds. */
+/** A reconnect policy, in `session.retry` and `retry_policy`. Delays are in milliseconds. */
 export interface RetryMessage {
   readonly max_attempts?: number;
   readonly base_delay: number;
@@ -16,25 +17,27 @@ export interface RetryMessage {
   readonly jitter?: number;
 }
 
-/** How often the server is heard, and after which silence the connection is lost; milliseconds. */
+/**
+ * How often the server sends something, and the silence after which the connection is lost, in milliseconds.
+ */
 export interface Heartbeat {
   readonly interval: number;
   readonly timeout: number;
 }
 
-/** Why a channel could not be brought up to date. */
+/** Why a channel could not be recovered. */
 export type RecoveryReason = "epoch_changed" | "too_old" | "too_many" | "unknown_position";
 
-/** What the server says about one subscription. */
+/** The server's description of one subscription. */
 export interface SubscriptionEntry {
   readonly channel: string;
   readonly epoch?: string;
   readonly offset?: number;
-  /** The channel keeps a history, from which a reconnect recovers. */
+  /** Whether the channel keeps a history, from which a reconnect recovers. */
   readonly recoverable: boolean;
   readonly recovered?: boolean;
   readonly reason?: RecoveryReason;
-  /** The types of client events that the channel takes, and how many a second of each. */
+  /** The types of client events that the channel accepts, and how many of each in a second. */
   readonly client_events?: Readonly<Record<string, number>>;
 }
 
@@ -48,33 +51,38 @@ export interface SessionMessage {
   readonly heartbeat?: Heartbeat;
   readonly retry?: RetryMessage;
   readonly subscriptions?: readonly SubscriptionEntry[];
-  /** When the credentials end, in milliseconds since the Unix epoch. */
+  /** When the credentials expire, in milliseconds since the Unix epoch. */
   readonly expires_at?: number;
-  /** How many milliseconds the credentials still live. */
+  /** The remaining lifetime of the credentials in milliseconds. */
   readonly expires_in?: number;
-  /** What the server takes: `max_message` is the largest message, in bytes as it is encoded. */
+  /** The limits of the server: `max_message` is the maximum size of a message, in encoded bytes. */
   readonly limits?: { readonly max_message?: number };
 }
 
-/** Any message of the server: its type, and fields that depend on it. */
+/** Any message of the server: a type, and fields that depend on it. */
 export interface ServerMessage {
   readonly type: string;
   readonly [field: string]: unknown;
 }
 
 /**
- * The type of a message of the protocol; none of one that is for listeners, whatever its type: an application may use any
- * in a channel. What the protocol says of a channel has one of a few types and, but for changes of presence, no `timestamp`.
+ * Returns the type of a protocol message, and undefined for a message to listeners, whose type the
+ * application chooses freely. Protocol messages about a channel have one of a few types and, except for
+ * presence changes, no `timestamp`.
  */
 export function typeOf({ type, channel, timestamp, event }: ServerMessage): string | undefined {
-  // Publications leave here, several times each: without looking at their type.
+  // Publications return here before their type is compared, because this function is called several times for
+  // each.
   if (channel !== undefined && timestamp !== undefined && !(event && type === "presence_change")) return undefined;
-  return channel === undefined || OF_CHANNELS.test(type) ? type : undefined;
+  return channel === undefined || CHANNEL_TYPES.test(type) ? type : undefined;
 }
 
-const OF_CHANNELS = /^((un)?subscribed|presence_(state|change|diff)|occupancy|gap|client_event)$/;
+const CHANNEL_TYPES = /^((un)?subscribed|presence_(state|change|diff)|occupancy|gap|client_event)$/;
 
-/** The contract of a refusal. Types may be added: an unknown one is treated by its `temporary`. */
+/**
+ * The types of refusals. A client treats an unknown type by its `temporary` field, because types may be
+ * added.
+ */
 export type ErrorType =
   | "parse_error"
   | "validation_error"
@@ -104,7 +112,7 @@ export interface ErrorMessage {
   readonly details?: Readonly<Record<string, unknown>>;
 }
 
-/** Subscribers of a channel that announces them. */
+/** A change of a channel's subscribers, in a channel that announces them. */
 export interface ChannelEvent {
   readonly type: "channel_event";
   readonly event: "subscription_added" | "subscription_removed" | "subscription_reconnected" | (string & {});
@@ -113,10 +121,10 @@ export interface ChannelEvent {
   readonly metadata: Readonly<Record<string, unknown>>;
 }
 
-/** Whether a client comes back after this close code: the number's range alone decides. */
+/** Whether a client reconnects after this close code. Only the range of the number matters. */
 export function shouldReconnect(code: number): boolean {
-  return code < 3000 ? !STAY_AWAY.includes(code) : code % 1000 < 500;
+  return code < 3000 ? !PERMANENT_CODES.includes(code) : code % 1000 < 500;
 }
 
-// RFC 6455, 7.4.1: what would only happen again.
-const STAY_AWAY = [1000, 1002, 1003, 1007, 1008, 1010];
+// The codes of RFC 6455, 7.4.1, that a further attempt would bring about again.
+const PERMANENT_CODES = [1000, 1002, 1003, 1007, 1008, 1010];

@@ -1,5 +1,6 @@
 "use client";
-// React 18 and 19. Every hook reads a store of stores.ts; what is not React's own is there.
+// The bindings for React 18 and 19. Every hook reads a store of stores.ts, which contains everything that is
+// not specific to React.
 
 import {
   type ReactNode,
@@ -44,7 +45,7 @@ import type {
   TypingActions,
   TypingArguments,
   TypingState,
-} from "./binding.js";
+} from "./binding-types.js";
 import {
   createChannel,
   createChannelState,
@@ -56,34 +57,37 @@ import {
   holdConnection,
 } from "./stores.js";
 
-export type { ChannelNamed, EventData } from "./named.js";
+export type { ChannelNamed, EventData } from "./contract-lookup.js";
 export type * from "./stores.js";
 
 const ClientContext = /* @__PURE__ */ createContext<AnyClient | null>(null);
 
 /**
- * Gives a client to the components inside, and connects it while it is mounted. A client that was connected before is left to
- * the code that has connected it.
+ * Provides a client to the components inside, and connects it while it is mounted. A client that was
+ * connected before is never closed.
  */
 export function HauynaProvider({ client, children }: { client: AnyClient; children?: ReactNode }): ReactNode {
   useEffect(() => holdConnection(client), [client]);
   return createElement(ClientContext.Provider, { value: client }, children);
 }
 
-/** The client of the provider around. */
+/** Returns the client of the nearest provider. */
 export function useClient<T extends Contract = Contract>(): Client<T> {
   const client = useContext(ClientContext);
   if (!client) throw new Error("there is no HauynaProvider around this component");
   return client;
 }
 
-/** How the connection is, with the moment of the next attempt. */
+/** Returns the state of the connection, with the time of the next attempt. */
 export function useConnection(): State {
   const client = useClient();
   return useStore(useMemo(() => createConnectionState(client, true), [client]));
 }
 
-/** Subscribes to a channel while the component is mounted; null is none. The same object as long as the name is the same. */
+/**
+ * Subscribes to a channel while the component is mounted; null subscribes to nothing. The same name gives the
+ * same object.
+ */
 export function useChannel<C extends object = AnyContent, E extends object = AnyEvents>(
   name: string,
   options?: SubscribeOptions,
@@ -98,12 +102,12 @@ export function useChannel(name: string | null, options?: SubscribeOptions): unk
   return useStore(useMemo(() => createChannel<AnyContent>(client, name, () => latest.current), [client, name, latest]));
 }
 
-/** How this client stands to a channel: whether it is subscribed, and why not. */
+/** Returns the state of the subscription, with its error. */
 export function useChannelState(channel: AnyChannel | null): ChannelState {
   return useStore(useMemo(() => createChannelState(channel), [channel]));
 }
 
-/** Listens to messages of a channel of one type. The handler may be another one with each render. */
+/** Calls the handler for every message of this type. The handler may change with each render. */
 export function useEvent<C, Event extends (keyof C & string) | "message" | "channel_event">(
   channel: Channel<C, any> | null,
   type: Event,
@@ -113,7 +117,10 @@ export function useEvent<C, Event extends (keyof C & string) | "message" | "chan
   useEffect(() => channel?.on(type, (message) => latest.current(message)), [channel, type, latest]);
 }
 
-/** Listens to the client events of others of one type, and returns what sends one. */
+/**
+ * Calls the handler for the client events of this type from other clients, and returns a function that sends
+ * one.
+ */
 export function useClientEvent<E, Type extends keyof E & string>(
   channel: Channel<any, E> | null,
   type: Type,
@@ -124,37 +131,43 @@ export function useClientEvent<E, Type extends keyof E & string>(
   return useCallback((...data) => channel?.send(type, ...(data as [never])), [channel, type]);
 }
 
-/** Who is present. Needs a subscription to the channel. */
+/** Returns the members of a channel. It needs a subscription to the channel. */
 export function usePresence(channel: AnyChannel | null): PresenceState {
   return useStore(useMemo(() => createPresence(channel), [channel]));
 }
 
-/** The messages of a channel: history, live, recovered and own ones, in one list. Options count when the channel changes. */
+/**
+ * Returns the messages of a channel in one list: the history, live, recovered and this client's messages. New
+ * options take effect when the channel changes.
+ */
 export function useMessages<C>(
   channel: Channel<C, any> | null,
   options?: MessagesOptions,
 ): MessagesState<ContentOf<C>> & MessageActions<ContentOf<C>> {
   const client = useClient();
-  const make = () => createMessageList(client, channel, options);
-  return useBoth(useMemo(make, [client, channel]));
+  const create = () => createMessageList(client, channel, options);
+  return useStoreWithActions(useMemo(create, [client, channel]));
 }
 
-/** A request of the application, and what became of it. Options count when the name changes. */
+/** Returns a request to the application with its state. New options take effect when the name changes. */
 export function useRequest<Data = object, Reply = unknown>(
   name: string,
   options?: RequestOptions,
 ): RequestState<Reply> & RequestActions<Data, Reply> {
   const client = useClient();
-  return useBoth(useMemo(() => createRequest<Data, Reply>(client, name as never, options), [client, name]));
+  return useStoreWithActions(useMemo(() => createRequest<Data, Reply>(client, name as never, options), [client, name]));
 }
 
-/** Who types in a channel, and what says that this user does. Options count when the channel changes. */
+/**
+ * Returns who is typing in a channel, and functions that announce that this user is. New options take effect
+ * when the channel changes.
+ */
 export function useTyping<E>(channel: Channel<any, E> | null, ...options: TypingArguments<E>): TypingState & TypingActions {
   const client = useClient();
-  return useBoth(useMemo(() => createTyping(client, channel, ...options), [client, channel]));
+  return useStoreWithActions(useMemo(() => createTyping(client, channel, ...options), [client, channel]));
 }
 
-/** The hooks, typed by a contract. */
+/** The hooks whose types depend on the contract. */
 export interface Hooks<T extends Contract> {
   readonly useClient: () => Client<T>;
   readonly useChannel: {
@@ -167,7 +180,7 @@ export interface Hooks<T extends Contract> {
   ) => RequestState<RequestReply<T, Name>> & RequestActions<RequestData<T, Name>, RequestReply<T, Name>>;
 }
 
-/** The hooks whose types depend on the contract, typed by it: once for an application. */
+/** Returns the hooks typed by the contract. Call it once for an application. */
 export function createHooks<T extends Contract>(): Hooks<T> {
   return { useClient, useChannel, useRequest } as unknown as Hooks<T>;
 }
@@ -176,13 +189,13 @@ function useStore<T>({ subscribe, get, initial }: Store<T>): T {
   return useSyncExternalStore(subscribe, get, () => initial);
 }
 
-/** The value of a store, and what can be done with it. */
-function useBoth<T extends object, A>(store: Store<T> & A): T & Omit<A, keyof Store<T>> {
+/** Returns the value of a store together with its actions. */
+function useStoreWithActions<T extends object, A>(store: Store<T> & A): T & Omit<A, keyof Store<T>> {
   const state = useStore(store);
   return useMemo(() => ({ ...store, ...state }), [store, state]);
 }
 
-/** What the last render was given. */
+/** Returns a reference to the value of the last render. */
 function useLatest<T>(value: T): { current: T } {
   const latest = useRef(value);
   useInsertionEffect(() => {

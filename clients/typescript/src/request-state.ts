@@ -1,27 +1,30 @@
-// A request of an application, with what became of it: the store behind `useRequest`.
+// A request to the application with its state: the store behind `useRequest`.
 
 import type { AnyClient, Client, Contract, HauynaError, RequestData, RequestName, RequestOptions, RequestReply } from "hauyna";
 import { type Store, createStore, nothing } from "./store.js";
 
-/** What became of the last request. */
+/** The state of the last request. */
 export interface RequestState<Reply> {
-  /** The reply to the last request that had one. */
+  /** The reply to the last successful request. */
   readonly reply: Reply | undefined;
   /** Why the last request failed. */
   readonly error: HauynaError | undefined;
-  /** There is no answer yet. */
+  /** Whether the request waits for its answer. */
   readonly isPending: boolean;
 }
 
-/** Asks, and says what became of it. */
+/** Sends the request. */
 export interface RequestActions<Data, Reply> {
-  /** Never rejects: a failure resolves with undefined, and is the `error` of the state. */
+  /**
+   * Sends the request. The promise is never rejected: it resolves with undefined after a failure, which is
+   * the `error` of the state.
+   */
   request(...data: object extends Data ? [data?: Data] : [data: Data]): Promise<Reply | undefined>;
 }
 
 type RequestStore<Data, Reply> = Store<RequestState<Reply>> & RequestActions<Data, Reply>;
 
-/** Asks the application. Where requests overlap, the state is that of the last one. */
+/** Creates the store of a request. If requests overlap, the state is that of the last one. */
 export function createRequest<Data = never, Reply = unknown>(
   client: AnyClient,
   name: [Data] extends [never] ? never : string,
@@ -34,29 +37,29 @@ export function createRequest<T extends Contract, Name extends RequestName<T>>(
 ): RequestStore<RequestData<T, Name>, RequestReply<T, Name>>;
 export function createRequest(client: AnyClient, name: string, options?: RequestOptions): RequestStore<object, unknown> {
   let state: RequestState<unknown> = { reply: undefined, error: undefined, isPending: false };
-  let turn = 0;
-  let tell = nothing;
-  const become = (part: Partial<RequestState<unknown>>) => {
+  let generation = 0;
+  let notify = nothing;
+  const setState = (part: Partial<RequestState<unknown>>) => {
     state = { ...state, error: undefined, isPending: false, ...part };
-    tell();
+    notify();
   };
   const start = (changed: () => void) => {
-    tell = changed;
+    notify = changed;
     return () => {
-      tell = nothing;
+      notify = nothing;
     };
   };
   return {
     ...createStore(() => state, start, state, client.environment),
     async request(data?) {
-      const own = ++turn;
-      become({ isPending: true });
+      const requestGeneration = ++generation;
+      setState({ isPending: true });
       try {
         const reply = await client.request(name as never, data as never, options);
-        if (own === turn) become({ reply });
+        if (requestGeneration === generation) setState({ reply });
         return reply;
       } catch (error) {
-        if (own === turn) become({ error: error as HauynaError });
+        if (requestGeneration === generation) setState({ error: error as HauynaError });
         return undefined;
       }
     },

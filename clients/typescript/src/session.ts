@@ -1,42 +1,45 @@
-// What survives a socket: the channels with their positions, the token that resumes, and what a reconnect does with
-// them. Messages of channels are given out here.
+// What survives a lost connection: the channels with their positions, and the token that resumes the session.
+// It restores the channels after a reconnect, and passes messages to their channels.
 
 import type { Gap } from "./channel.js";
 import { MESSAGE_TOO_BIG } from "./close-codes.js";
 import { size } from "./codec.js";
 import { HauynaError } from "./error.js";
-import type { ChannelHost } from "./host.js";
+import type { ChannelHost } from "./channel-host.js";
 import type { Outbox } from "./outbox.js";
-import { Gate } from "./restoring.js";
+import { RequestLimiter } from "./request-limiter.js";
 import { type Position, type ServerMessage, type SessionMessage, type SubscriptionEntry, typeOf } from "./protocol.js";
 import { Subscription } from "./subscription.js";
 
-/** What a session needs of its client. */
+/** The parts of the client that a session uses. */
 export interface SessionHost extends Pick<ChannelHost, "logger" | "environment" | "key"> {
   send(frame: string | Uint8Array): void;
   gap(gap: Gap): void;
 }
 
-/** The session of one client, over all of its sockets. */
+/** The session of one client, across its connections. */
 export class Session {
   readonly #host: SessionHost;
   readonly #outbox: Outbox;
   /** The channels with a subscription, a position or a listener. */
   readonly #channels = new Map<string, Subscription>();
-  /** Those that only the application holds, if anybody. */
-  readonly #idle = new Map<string, Pick<WeakRef<Subscription>, "deref">>();
-  readonly #gone = globalThis.FinalizationRegistry && new FinalizationRegistry((name: string) => this.#forget(name));
-  /** What every channel has of it. */
+  /** The channels to which only the application may hold a reference. */
+  readonly #released = new Map<string, Pick<WeakRef<Subscription>, "deref">>();
+  readonly #registry = globalThis.FinalizationRegistry && new FinalizationRegistry((name: string) => this.#forgetCollected(name));
+  /** The interface that all channels share. */
   readonly #channelHost: ChannelHost;
   #token: string | undefined;
-  /** From where the server replays where it resumes the session: the positions that were said with the token. */
-  #named: ReadonlyMap<string, Position | undefined> = new Map();
-  /** The size of the `resume` on this socket; the server may have answered before it has read it. */
+  /**
+   * The positions that the client sent with the token, from which the server replays when it resumes the
+   * session.
+   */
+  #sentPositions: ReadonlyMap<string, Position | undefined> = new Map();
+  /** The size of the `resume` on this connection. The server may have answered before it has read it. */
   #resumeSize = 0;
-  /** Changes with the socket. */
-  #turn = 0;
-  /** Ends the waiting for what is restored on this connection. */
-  #interrupt = () => {};
+  /** Increases with each connection. Callbacks of an earlier generation do nothing. */
+  #generation = 0;
+  /** Cancels the timeout for the subscriptions that this connection restores. */
+  #cancelTimeout = () => {};
 
   constructor(host: SessionHost, outbox: Outbox) {
     this.#host = host;
@@ -44,101 +47,107 @@ export class Session {
     this.#channelHost = {
       ...host,
       outbox,
-      gate: new Gate(host.environment),
-      reads: new Gate(host.environment),
-      keep: (channel, isKept) => this.#keep(channel, isKept),
+      limiter: new RequestLimiter(host.environment),
+      reads: new RequestLimiter(host.environment),
+      keep: (channel, isKept) => this.#setKept(channel, isKept),
     };
   }
 
   channel(name: string): Subscription {
-    let found = this.#channels.get(name) ?? this.#idle.get(name)?.deref();
-    if (!found) {
-      found = new Subscription(name, this.#channelHost);
-      this.#keep(found, false);
-      this.#gone?.register(found, name);
+    let subscription = this.#channels.get(name) ?? this.#released.get(name)?.deref();
+    if (!subscription) {
+      subscription = new Subscription(name, this.#channelHost);
+      this.#setKept(subscription, false);
+      this.#registry?.register(subscription, name);
     }
-    return found;
+    return subscription;
   }
 
-  /** What the first message on the next socket says, where there is a session to resume. */
+  /** Returns the token and the first message of the next connection, if there is a session to resume. */
   resume(): { token: string; message: ServerMessage } | undefined {
     if (this.#token === undefined) return undefined;
     const positions = [...this.#channels.values()]
       .filter(({ position, state }) => position && state.name !== "unsubscribed")
       .map(({ name, position }) => [name, position] as const);
-    this.#named = new Map(positions);
+    this.#sentPositions = new Map(positions);
     return { token: this.#token, message: { type: "resume", positions: Object.fromEntries(positions) } };
   }
 
-  /** The next socket begins again: each subscription recovers by itself. */
-  forget(): void {
+  /**
+   * Forgets the token: the next connection starts a new session, and each subscription recovers separately.
+   */
+  forgetToken(): void {
     this.#token = undefined;
   }
 
-  /** A socket has this session. `resume` is its first message, if it had one. */
-  take(session: SessionMessage, resume: string | Uint8Array = ""): void {
-    const turn = ++this.#turn;
+  /** Starts the session of a new connection. `resume` is the first message on it, if there was one. */
+  start(session: SessionMessage, resume: string | Uint8Array = ""): void {
+    const generation = ++this.#generation;
     this.#token = session.resume?.token;
     this.#resumeSize = size(resume);
     this.#outbox.begin(this.#host.send, this.#resumeSize);
-    // A session that begins again knows nothing of what was sent before, but for what the recovery of a channel proves.
+    // A new session knows nothing about earlier publications. Only the recovery of a channel can prove
+    // otherwise.
     if (session.resumed !== true) {
       this.#outbox.forget((name) => name !== undefined && this.#channels.get(name)?.isWanted === true);
       for (const channel of this.#channels.values()) channel.isUnjudged = true;
     }
-    for (const channel of this.#channels.values()) channel.isThere = false;
-    const there = new Set<string>();
+    for (const channel of this.#channels.values()) channel.exists = false;
+    const confirmed = new Set<string>();
     for (const entry of session.subscriptions ?? []) {
-      there.add(entry.channel);
-      this.#established(entry, this.#named.get(entry.channel));
-      // Who was told may have ended this connection.
-      if (turn !== this.#turn) return;
+      confirmed.add(entry.channel);
+      this.#startSubscription(entry, this.#sentPositions.get(entry.channel));
+      // A listener may have ended this connection.
+      if (generation !== this.#generation) return;
     }
     const restored: Promise<void>[] = [];
     for (const channel of this.#channels.values()) {
-      if (there.has(channel.name)) continue;
+      if (confirmed.has(channel.name)) continue;
       channel.isGivenUp = false;
       if (channel.isWanted) restored.push(channel.restore());
-      // The application had made it, and has not made it again.
+      // The server's application had created the subscription, and has not created it again.
       else channel.end();
-      if (turn !== this.#turn) return;
+      if (generation !== this.#generation) return;
     }
     if (session.resumed === true || restored.length === 0) return this.#outbox.open();
-    const goOn = () => {
-      if (turn !== this.#turn) return;
-      this.#interrupt();
+    const sendAll = () => {
+      if (generation !== this.#generation) return;
+      this.#cancelTimeout();
       this.#outbox.open();
     };
-    this.#interrupt = this.#host.environment.after(RESTORE_TIMEOUT, goOn);
-    void Promise.all(restored).then(goOn);
+    this.#cancelTimeout = this.#host.environment.after(RESTORE_TIMEOUT, sendAll);
+    void Promise.all(restored).then(sendAll);
   }
 
-  /** Somebody else has signed in: what was asked up to the request of this number is not done as theirs, nor shown as theirs what it has set. */
+  /**
+   * Handles that another user has signed in: requests up to this number fail, and metadata that they have set
+   * is reset.
+   */
   leave(last: number): void {
-    this.#outbox.leave(last);
+    this.#outbox.failUpTo(last);
     for (const { options } of this.#channels.values()) options.metadata = options.given;
   }
 
-  /** The socket is gone, with this close code. */
+  /** Handles the loss of the connection, with its close code. */
   lost(code?: number): void {
-    // A `resume` that was too large on the way would end the next connection, too.
-    if (code === MESSAGE_TOO_BIG && this.#outbox.giveUpLargest() === this.#resumeSize && this.#resumeSize > 0) this.forget();
-    this.#turn++;
-    this.#interrupt();
+    // A `resume` that is too large for an intermediary would also end the next connection.
+    if (code === MESSAGE_TOO_BIG && this.#outbox.failLargest() === this.#resumeSize && this.#resumeSize > 0) this.forgetToken();
+    this.#generation++;
+    this.#cancelTimeout();
     this.#outbox.lost();
-    this.#channelHost.gate.reset();
+    this.#channelHost.limiter.reset();
     this.#channelHost.reads.reset();
     for (const channel of this.#channels.values()) channel.lost();
   }
 
-  /** No socket will come, unless somebody asks for one. */
+  /** Handles that the client is closed, and does not connect until the application asks for it. */
   close(closed: HauynaError): void {
     this.#token = undefined;
     this.#outbox.close(closed);
     for (const channel of this.#channels.values()) channel.refuse(closed, this.#outbox.isQuiet);
   }
 
-  /** Takes a message about a channel. False if it is not about one that anybody knows. */
+  /** Handles a message about a channel. Returns false if the channel is unknown. */
   receive(message: ServerMessage): boolean {
     const name = message["channel"];
     if (typeof name !== "string") return false;
@@ -146,41 +155,42 @@ export class Session {
     const channel = this.#channels.get(name);
     if (type === "subscribed") {
       const entry = message as unknown as SubscriptionEntry;
-      // Of an earlier subscription, that goes on or is about to end, it says nothing of the one that is being asked for.
+      // A message about an earlier subscription, which continues or is about to end, does not answer the
+      // pending request.
       const isEarlier = channel && (entry.recovered != null || channel.endings > 0);
-      if (!isEarlier || channel.state.name !== "subscribing") this.#established(entry);
-      else channel.isThere = true;
+      if (!isEarlier || channel.state.name !== "subscribing") this.#startSubscription(entry);
+      else channel.exists = true;
       return true;
     }
     if (type !== "unsubscribed") channel?.receive(message);
-    // What is being asked for is decided by the answer.
+    // A pending subscribe request is decided by its answer.
     else if (channel?.state.name === "subscribed") channel.end(new HauynaError("refused", "the server ended the subscription"));
     return channel !== undefined;
   }
 
-  #keep(channel: Subscription, isKept: boolean): void {
+  #setKept(channel: Subscription, isKept: boolean): void {
     const { name } = channel;
     if (isKept) {
       this.#channels.set(name, channel);
-      this.#idle.delete(name);
-    } else if (this.#idle.get(name)?.deref() !== channel) {
+      this.#released.delete(name);
+    } else if (this.#released.get(name)?.deref() !== channel) {
       this.#channels.delete(name);
-      this.#idle.set(name, globalThis.WeakRef ? new WeakRef(channel) : { deref: () => channel });
+      this.#released.set(name, globalThis.WeakRef ? new WeakRef(channel) : { deref: () => channel });
     }
   }
 
-  /** A channel has left the memory; another one may have its name by now. */
-  #forget(name: string): void {
-    if (!this.#idle.get(name)?.deref()) this.#idle.delete(name);
+  /** Removes a channel that was garbage-collected, unless another channel has the name by now. */
+  #forgetCollected(name: string): void {
+    if (!this.#released.get(name)?.deref()) this.#released.delete(name);
   }
 
-  #established(entry: SubscriptionEntry, named?: Position): void {
+  #startSubscription(entry: SubscriptionEntry, named?: Position): void {
     const channel = this.channel(entry.channel);
-    channel.isThere = true;
+    channel.exists = true;
     if (channel.isGivenUp) void channel.giveUp();
-    else channel.established(entry, named);
+    else channel.start(entry, named);
   }
 }
 
-/** Milliseconds for the subscriptions to be restored, before other requests go on without them. */
+/** Milliseconds that other requests wait for the subscriptions to be restored. */
 const RESTORE_TIMEOUT = 10_000;

@@ -1,34 +1,37 @@
-// What pages and the shared worker need of their browser: time, the network, locks, the end of the page. An interface, so
-// that tests can turn them.
+// The parts of the browser that pages and the shared worker use: time, the network, locks, the end of the
+// page. It is an interface, so that tests can replace it.
 
 import { type Environment, type WebSocketConstructor, defaultEnvironment } from "hauyna";
 
 /** One end of a port between a page and the worker. */
 export interface PortLike {
   onmessage: ((event: never) => void) | null;
-  /** Called when the other end is gone, in browsers that tell. */
+  /** Called when the other end is gone, in browsers that report it. */
   onclose?: ((event: never) => void) | null;
   postMessage(message: unknown): void;
 }
 
-/** As much of `navigator.locks` as is used here. */
+/** The part of `navigator.locks` that is used here. */
 export interface LocksLike {
   request(name: string, held: () => unknown): Promise<unknown>;
 }
 
-/** The browser around a page or a worker. */
+/** The browser of a page or a worker. */
 export interface SharedHost {
   readonly environment: Environment;
-  /** Only secure origins have locks. */
+  /** The locks, which only secure origins have. */
   readonly locks: LocksLike | undefined;
-  /** The class of sockets that lead to the server; by default that of the browser. */
+  /** The class of the sockets to the server. Default: the browser's. */
   readonly WebSocket?: WebSocketConstructor | undefined;
-  /** Calls `listener` with false when the page ends, or goes into the browser's cache, and with true when it comes back. */
+  /**
+   * Calls `listener` with false when the page ends or enters the browser's cache, and with true when it
+   * returns.
+   */
   onShown(listener: (isShown: boolean) => void): void;
 }
 
 /** The real browser. */
-export const browser: SharedHost = {
+export const realBrowser: SharedHost = {
   environment: defaultEnvironment,
   get locks() {
     return globalThis.navigator?.locks as LocksLike | undefined;
@@ -39,13 +42,13 @@ export const browser: SharedHost = {
   },
 };
 
-/** Holds a new lock until the returned function is called; without a name where that is not possible. */
-export async function hold({ locks }: SharedHost, prefix: string): Promise<{ name: string | undefined; release: () => void }> {
+/** Holds a new lock until the returned function is called. The name is undefined if there are no locks. */
+export async function holdLock({ locks }: SharedHost, prefix: string): Promise<{ name: string | undefined; release: () => void }> {
   const name = `${prefix} ${crypto.getRandomValues(new Uint32Array(4)).join("-")}`;
   let release = () => {};
   const held = new Promise<void>((resolve) => (release = resolve));
   const isHeld = await new Promise<boolean>((resolve) => {
-    // Refused where the browser keeps no state for this page.
+    // The browser refuses locks if it keeps no state for this page.
     if (!locks) return resolve(false);
     locks.request(name, () => (resolve(true), held)).catch(() => resolve(false));
   });

@@ -1,25 +1,28 @@
-// One connection of the worker, and the pages that share it: to each page it is what the server would be.
+// One connection of the worker, and the pages that share it. For each page it acts as the server.
 
 import { Client, type ClientOptions, type Codec, type Contract, ServerError, type State, json, msgpack } from "hauyna";
 import { size } from "./codec.js";
 import type { SharedHost } from "./shared-host.js";
-import type { FromPage, Settings } from "./shared-port.js";
+import type { FromPage, Settings } from "./shared-messages.js";
 import { Requests } from "./shared-requests.js";
 import { LOST, type Tab, type Wire } from "./shared-tab.js";
 
-/** What has come of a page's credentials: they are this connection's, another user's, or were not to be had. */
+/**
+ * The result of comparing a page's credentials with the connection's user. `unknown`: the page gave none, or
+ * the server could not check them.
+ */
 type Verdict = "same" | "other" | "unknown";
 
-/** Credentials, and the page that gave them. */
+/** The credentials of an attempt, and the page that gave them. */
 interface Offer {
   token?: string;
   tab?: Tab | undefined;
 }
 
-/** A request of a page that is not answered yet. */
+/** A request of a page without an answer. */
 interface Pending {
   readonly tab: Tab;
-  /** The page's socket that it came by. */
+  /** The page's socket that sent it. */
   readonly socket: number;
   readonly id: unknown;
   readonly bytes: number;
@@ -32,339 +35,356 @@ export class Hub {
   readonly #codec: Codec;
   readonly #tabs = new Set<Tab>();
   readonly #requests: Requests;
-  /** The server's questions that pages are asked. */
-  readonly #questions = new Set<string>();
+  /** The names of the client requests that pages answer. */
+  readonly #forwardedNames = new Set<string>();
   #client: Client | undefined;
-  /** The credentials of the connection, and whose it was last. */
-  #shown: string | undefined;
+  /** The credentials and the user of the connection. */
+  #token: string | undefined;
   #user: string | undefined;
-  /** What the latest attempt to connect has got. */
-  #offer: Offer = {};
-  /** Whether the connection had a session when its state was told last. */
+  /** The credentials of the latest attempt. */
+  #latestOffer: Offer = {};
+  /** Whether the last reported state was `connected`. */
   #wasConnected = false;
-  /** The session that has just begun does not go on with everything that the one before had. */
+  /** Whether the new session lacks something that the previous one had. */
   #isIncomplete = false;
-  /** The requests of pages that are not answered yet, also of pages that have gone. */
+  /** The requests without an answer, also those of pages that are gone. */
   readonly #pending = new Set<Pending>();
-  /** The size of the largest other frame on this connection, or of a request whose time was up. */
-  #told = 0;
-  /** The size of the `resume` of the latest attempt, if it had one. */
-  #resume = 0;
-  /** Called when the last page has gone. */
-  readonly #emptied: () => void;
+  /** The size of the `resume` of the latest attempt, if it has one. */
+  #resumeSize = 0;
+  /** The size of the largest other frame on this connection, or of a request whose answer was late. */
+  #largestOther = 0;
+  /** Called when the last page is gone. */
+  readonly #onEmpty: () => void;
 
   constructor(settings: Settings, host: SharedHost, emptied: () => void) {
     this.#settings = settings;
     this.#host = host;
-    this.#emptied = emptied;
+    this.#onEmpty = emptied;
     this.#codec = settings.protocol === msgpack.protocol ? msgpack : json;
     this.#requests = new Requests(this.#tabs, (delay, run) => host.environment.after(delay, run));
   }
 
-  // Pages
+  // Messages of pages
 
   join(tab: Tab): void {
     this.#tabs.add(tab);
   }
 
-  hear(tab: Tab, message: FromPage): void {
-    if (message.say === "open") this.#open(tab, message.socket);
-    else if (message.say === "close") this.#close(tab, message.socket);
-    else if (message.say === "frame") this.#frame(tab, message.socket, message.frame);
-    else if (message.say === "alive") tab.say({ say: "alive" });
-    else if (message.say === "token") tab.give(message.id, message);
-    else if (message.say === "retry" && this.#client) hurry(this.#client);
+  receive(tab: Tab, message: FromPage): void {
+    if (message.say === "open") this.#openSocket(tab, message.socket);
+    else if (message.say === "close") this.#closeSocket(tab, message.socket);
+    else if (message.say === "frame") this.#handleFrame(tab, message.socket, message.frame);
+    else if (message.say === "alive") tab.post({ say: "alive" });
+    else if (message.say === "token") tab.receiveToken(message.id, message);
+    else if (message.say === "retry" && this.#client) connectNow(this.#client);
   }
 
-  /** The page has gone. */
+  /** Removes a page that is gone. */
   leave(tab: Tab): void {
-    tab.socket = tab.waiting = undefined;
+    tab.currentSocket = tab.waitingSocket = undefined;
     this.#tabs.delete(tab);
-    this.#giveUp(tab);
-    if (this.#tabs.size === 0) this.#emptied();
+    this.#releaseTab(tab);
+    if (this.#tabs.size === 0) this.#onEmpty();
   }
 
-  #open(tab: Tab, socket: number): void {
+  #openSocket(tab: Tab, socket: number): void {
     tab.isWanted = true;
-    tab.waiting = socket;
+    tab.waitingSocket = socket;
     const { refusal } = tab;
     tab.refusal = undefined;
-    if (refusal) return tab.turnAway(refusal.code, refusal.reason);
-    // By itself, a page waits until there is a connection.
-    if (this.#client?.state.name !== "connected") this.#doubt(tab);
-    const client = (this.#client ??= this.#connect());
+    if (refusal) return tab.closeWaiting(refusal.code, refusal.reason);
+    // A page connects by itself only when the worker has a connection, so the application must have asked for
+    // this.
+    if (this.#client?.state.name !== "connected") this.#forgetCredentials(tab);
+    const client = (this.#client ??= this.#createClient());
     const { state } = client;
-    tab.say({ say: "network", isThere: state.name === "connected" });
-    if (state.name === "connected") return void this.#begin(tab, state);
-    hurry(client);
+    tab.post({ say: "network", isThere: state.name === "connected" });
+    if (state.name === "connected") return void this.#startSession(tab, state);
+    connectNow(client);
   }
 
-  /** The page's client is told to connect again, or closed: somebody else may have signed in there. */
-  #doubt(tab: Tab): void {
-    tab.doubt();
-    if (this.#offer.tab === tab) this.#offer.tab = undefined;
+  /**
+   * Handles that the page's client was told to connect again, or was closed: another user may have signed in.
+   */
+  #forgetCredentials(tab: Tab): void {
+    tab.forgetCredentials();
+    if (this.#latestOffer.tab === tab) this.#latestOffer.tab = undefined;
   }
 
-  /** Gives the waiting socket its session, unless the page is somebody else's. */
-  async #begin(tab: Tab, state: State & { name: "connected" }): Promise<void> {
-    const { waiting } = tab;
-    if (waiting === undefined) return;
+  /** Gives the waiting socket its session, unless the page belongs to another user. */
+  async #startSession(tab: Tab, state: State & { name: "connected" }): Promise<void> {
+    const { waitingSocket } = tab;
+    if (waitingSocket === undefined) return;
     const { connectionId, user, maxMessage } = state.session;
-    if (this.#settings.hasToken && tab.vouchedFor !== user) {
-      const verdict = await this.#judge(tab);
-      // Whatever has changed meanwhile asks again.
-      if (tab.waiting !== waiting || this.#client?.state !== state) return;
-      if (verdict === "unknown") return tab.turnAway(LOST, "no token");
-      if (verdict === "other") return tab.say({ say: "alone" });
-      tab.vouchedFor = user;
+    if (this.#settings.hasToken && tab.verifiedUser !== user) {
+      const verdict = await this.#compareCredentials(tab);
+      // The change that has happened meanwhile starts this method again.
+      if (tab.waitingSocket !== waitingSocket || this.#client?.state !== state) return;
+      if (verdict === "unknown") return tab.closeWaiting(LOST, "no token");
+      if (verdict === "other") return tab.post({ say: "alone" });
+      tab.verifiedUser = user;
     }
-    tab.begin(waiting);
+    tab.startSession(waitingSocket);
     const limits = maxMessage === undefined ? {} : { limits: { max_message: maxMessage } };
-    tab.tell({ type: "session", connection_id: connectionId, user, resumed: false, heartbeat: HEARTBEAT, ...limits });
-    this.#requests.introduce(tab, this.#client);
+    tab.send({ type: "session", connection_id: connectionId, user, resumed: false, heartbeat: HEARTBEAT, ...limits });
+    this.#requests.announceServed(tab, this.#client);
   }
 
-  /** Whether the page's credentials are those of the connection's user. The server knows, for it renews only theirs. */
-  async #judge(tab: Tab): Promise<Verdict> {
-    const { token, hasFailed } = await tab.token(false);
+  /**
+   * Whether the page's credentials belong to the connection's user. The server decides, because it renews
+   * only that user's.
+   */
+  async #compareCredentials(tab: Tab): Promise<Verdict> {
+    const { token, hasFailed } = await tab.requestToken(false);
     if (hasFailed || !this.#client) return "unknown";
-    if (token === this.#shown) return "same";
+    if (token === this.#token) return "same";
     if (token === undefined) return "other";
     try {
       await this.#client.request("refresh", { token } as never);
-      this.#shown = token;
+      this.#token = token;
       return "same";
     } catch (error) {
       if (!(error instanceof ServerError) || error.temporary) return "unknown";
-      // A server that renews no credentials says nothing of them.
+      // A server that does not renew credentials cannot check them.
       return error.type === "unknown_event" ? "same" : "other";
     }
   }
 
-  #close(tab: Tab, number: number): void {
-    this.#doubt(tab);
-    if (tab.waiting === number) tab.waiting = undefined;
-    if (tab.socket === number) tab.end(LOST, "");
-    // Until it is closed, the page's client will come back.
+  #closeSocket(tab: Tab, number: number): void {
+    this.#forgetCredentials(tab);
+    if (tab.waitingSocket === number) tab.waitingSocket = undefined;
+    if (tab.currentSocket === number) tab.endSession(LOST, "");
+    // The page's client reconnects, unless it was closed.
     if (number !== 0) return;
-    tab.socket = tab.waiting = undefined;
-    this.#giveUp(tab);
+    tab.currentSocket = tab.waitingSocket = undefined;
+    this.#releaseTab(tab);
   }
 
-  #giveUp(tab: Tab): void {
+  #releaseTab(tab: Tab): void {
     tab.isWanted = false;
     tab.refusal = undefined;
-    void this.#requests.leave(tab);
-    if (this.#wanted.length === 0) this.#end();
+    void this.#requests.releaseTab(tab);
+    if (this.#activeTabs.length === 0) this.#closeConnection();
   }
 
-  /** Nothing is left of the connection. */
-  #end(): void {
+  /** Closes the connection, and forgets its state. */
+  #closeConnection(): void {
     const client = this.#client;
-    this.#client = this.#shown = this.#user = undefined;
+    this.#client = this.#token = this.#user = undefined;
     this.#wasConnected = false;
-    this.#offer = {};
+    this.#latestOffer = {};
     client?.close();
     this.#requests.clear();
-    this.#questions.clear();
+    this.#forwardedNames.clear();
   }
 
-  get #wanted(): Tab[] {
+  get #activeTabs(): Tab[] {
     return [...this.#tabs].filter(({ isWanted }) => isWanted);
   }
 
-  #frame(tab: Tab, number: number, frame: string | Uint8Array): void {
-    if (tab.socket !== number) return;
+  #handleFrame(tab: Tab, number: number, frame: string | Uint8Array): void {
+    if (tab.currentSocket !== number) return;
     const message = read(this.#codec, frame);
     if (!message) {
-      tab.end(LOST, "unreadable");
-      return tab.say({ say: "network", isThere: true });
+      tab.endSession(LOST, "unreadable");
+      return tab.post({ say: "network", isThere: true });
     }
-    if (/^(client_event|ack|error)$/.test(message.type)) this.#told = Math.max(this.#told, size(frame));
-    if (message.type === "ping") tab.tell({ type: "pong", id: message.id });
-    else if (message.type !== "resume" && !tab.answered(message) && this.#client) {
+    if (/^(client_event|ack|error)$/.test(message.type)) this.#largestOther = Math.max(this.#largestOther, size(frame));
+    if (message.type === "ping") tab.send({ type: "pong", id: message.id });
+    else if (message.type !== "resume" && !tab.takeAnswer(message) && this.#client) {
       const request = { tab, socket: number, id: message.id, bytes: size(frame) };
       this.#pending.add(request);
-      void this.#requests.perform(this.#client, tab, message).then((isLate) => {
+      void this.#requests.answer(this.#client, tab, message).then((isLate) => {
         this.#pending.delete(request);
-        if (isLate) this.#told = Math.max(this.#told, request.bytes);
+        if (isLate) this.#largestOther = Math.max(this.#largestOther, request.bytes);
       });
     }
   }
 
   // The server
 
-  #connect(): Client {
+  #createClient(): Client {
     const { url, hasToken, retry, timeout, connectTimeout } = this.#settings;
     const { environment, WebSocket } = this.#host;
     const codec: Codec = {
       ...this.#codec,
       encode: (message) => {
         const frame = this.#codec.encode(message);
-        if ((message as Wire).type === "resume") this.#resume = size(frame);
+        if ((message as Wire).type === "resume") this.#resumeSize = size(frame);
         return frame;
       },
       decode: (data) => {
         const message = this.#codec.decode(data);
-        // What is no message is the client's affair.
-        if (typeof message === "object" && message !== null && typeof (message as Wire).type === "string") this.#look(message as Wire);
+        // The worker's own client handles data that is not a message.
+        if (typeof message === "object" && message !== null && typeof (message as Wire).type === "string") this.#inspectMessage(message as Wire);
         return message;
       },
     };
-    const getToken: ClientOptions["getToken"] = hasToken ? ({ isRefresh }) => this.#token(isRefresh) : undefined;
-    // What may wait is bounded in each page.
+    const getToken: ClientOptions["getToken"] = hasToken ? ({ isRefresh }) => this.#collectToken(isRefresh) : undefined;
+    // Each page limits its own requests.
     const outbox = { count: Infinity, bytes: Infinity };
     const client = new Client<Contract>(url, { codec, retry, timeout, connectTimeout, getToken, outbox, environment, WebSocket });
-    client.onState((state) => this.#changed(client, state));
+    client.onState((state) => this.#stateChanged(client, state));
     void client.connect().catch(() => {});
     return client;
   }
 
-  #changed(client: Client, state: State): void {
+  #stateChanged(client: Client, state: State): void {
     if (client !== this.#client) return;
     const isConnected = state.name === "connected";
     const isAttempt = !this.#wasConnected;
     this.#wasConnected = isConnected;
-    if (state.name === "closed") return this.#closed(client, state, isAttempt);
-    if ("retryAt" in state) [this.#offer, this.#resume] = [{}, 0]; // the attempt is over
+    if (state.name === "closed") return this.#clientClosed(client, state, isAttempt);
+    if ("retryAt" in state) [this.#latestOffer, this.#resumeSize] = [{}, 0]; // the attempt is over
     if (isConnected) {
-      // The server may have answered before it has read it.
-      [this.#told, this.#resume] = [this.#resume, 0];
-      const { token, tab } = this.#offer;
+      // The server may have answered before it has read `resume`.
+      [this.#largestOther, this.#resumeSize] = [this.#resumeSize, 0];
+      const { token, tab } = this.#latestOffer;
       const { user } = state.session;
       if (tab) {
-        tab.vouchedFor = user;
+        tab.verifiedUser = user;
         tab.timesAsked = 0;
       }
-      const isGuest = token === undefined && this.#shown === undefined;
-      if (this.#user !== undefined && this.#user !== user && !isGuest) return this.#startAnew();
+      const isGuest = token === undefined && this.#token === undefined;
+      if (this.#user !== undefined && this.#user !== user && !isGuest) return this.#startForNewUser();
       this.#user = user;
-      this.#shown = token;
+      this.#token = token;
     }
-    if ("code" in state && state.code === MESSAGE_TOO_BIG) this.#refuseLargest();
-    for (const tab of this.#wanted) {
-      // During a move pages keep their sockets. Where something may be missing, each recovers by itself.
-      if (isConnected && !this.#isIncomplete) tab.say({ say: "network", isThere: true });
+    if ("code" in state && state.code === MESSAGE_TOO_BIG) this.#refuseLargestRequest();
+    for (const tab of this.#activeTabs) {
+      // Pages keep their sockets when the connection moves. If something may be missing, each page reconnects
+      // and recovers.
+      if (isConnected && !this.#isIncomplete) tab.post({ say: "network", isThere: true });
       else {
-        tab.say({ say: "network", isThere: false });
-        tab.end(LOST, isConnected ? "moved" : (state.reason ?? ""));
-        if (isConnected) tab.say({ say: "network", isThere: true });
+        tab.post({ say: "network", isThere: false });
+        tab.endSession(LOST, isConnected ? "moved" : (state.reason ?? ""));
+        if (isConnected) tab.post({ say: "network", isThere: true });
       }
-      if (isConnected) void this.#begin(tab, state);
+      if (isConnected) void this.#startSession(tab, state);
     }
   }
 
   /**
-   * The connection ended because a message was too large: the largest request is refused, where its page still
-   * waits for it. It may be here twice, where its page has repeated it.
+   * Refuses the largest request after the connection ended because a message was too large, if its page still
+   * waits for it. A request that its page has repeated is pending twice.
    */
-  #refuseLargest(): void {
+  #refuseLargestRequest(): void {
     const largest = Math.max(...[...this.#pending].map(({ bytes }) => bytes));
     const refusal = { error_type: "payload_too_large", message: "the message is too large", temporary: false };
     for (const { tab, socket, id, bytes } of this.#pending) {
-      const isTooLarge = bytes === largest && bytes > this.#told;
-      if (isTooLarge && tab.socket === socket) tab.tell({ type: "error", id, timestamp: Date.now(), ...refusal });
+      const isTooLarge = bytes === largest && bytes > this.#largestOther;
+      if (isTooLarge && tab.currentSocket === socket) tab.send({ type: "error", id, timestamp: Date.now(), ...refusal });
     }
-  }
-
-  /** The client tries no more. Where it is for one page's credentials, that page alone is told, and the others try theirs. */
-  #closed(client: Client, { error, code = LOST, reason }: State & { name: "closed" }, isAttempt: boolean): void {
-    const { token, tab } = this.#offer;
-    // A page that was told to come back would make the worker try again.
-    if (error.kind === "gave_up" || !isAttempt || token === undefined) {
-      for (const each of this.#wanted) each.refuse(error.kind === "gave_up" ? GAVE_UP : code, reason);
-      return;
-    }
-    this.#offer = {};
-    if (tab) {
-      this.#giveUp(tab);
-      tab.refuse(code, reason);
-    }
-    if (client === this.#client) hurry(client);
-  }
-
-  /** The connection is another user's now: it goes on with nothing of the former user: no subscriptions, no waiting requests. */
-  #startAnew(): void {
-    this.#end();
-    for (const tab of this.#wanted) {
-      tab.say({ say: "network", isThere: false });
-      tab.end(LOST, "another user");
-      void tab.release();
-    }
-    this.#client = this.#connect();
   }
 
   /**
-   * Asks the pages until one gives credentials: those first that have been asked least since they led to a connection, and of them the
-   * newest. So none keeps the others from their turn for ever. One that is frozen holds them up only for a moment.
-   * What comes later counts for nothing. Only those that share the connection can renew its credentials.
+   * Handles that the client has stopped. If one page's credentials are the reason, only that page is refused,
+   * and the client tries those of the others.
    */
-  #token(isRefresh: boolean): Promise<string | undefined> {
+  #clientClosed(client: Client, { error, code = LOST, reason }: State & { name: "closed" }, isAttempt: boolean): void {
+    const { token, tab } = this.#latestOffer;
+    // A page that reconnects would make the worker try again.
+    if (error.kind === "gave_up" || !isAttempt || token === undefined) {
+      for (const each of this.#activeTabs) each.refuseConnection(error.kind === "gave_up" ? GAVE_UP : code, reason);
+      return;
+    }
+    this.#latestOffer = {};
+    if (tab) {
+      this.#releaseTab(tab);
+      tab.refuseConnection(code, reason);
+    }
+    if (client === this.#client) connectNow(client);
+  }
+
+  /**
+   * Connects again without anything of the previous user, because the connection belongs to another user now.
+   */
+  #startForNewUser(): void {
+    this.#closeConnection();
+    for (const tab of this.#activeTabs) {
+      tab.post({ say: "network", isThere: false });
+      tab.endSession(LOST, "another user");
+      void tab.endShares();
+    }
+    this.#client = this.#createClient();
+  }
+
+  /**
+   * Asks the pages for credentials until one of them gives some. Pages that were asked least often since
+   * their credentials last led to a connection come first, and among them the newest, so that no page can
+   * block the others. A frozen page delays them only for a moment; a late answer is ignored. Only pages that
+   * share the connection can renew its credentials.
+   */
+  #collectToken(isRefresh: boolean): Promise<string | undefined> {
     const user = this.#client?.user;
-    const tabs = this.#wanted.filter(({ vouchedFor }) => !isRefresh || vouchedFor === user);
+    const tabs = this.#activeTabs.filter(({ verifiedUser }) => !isRefresh || verifiedUser === user);
     if (!isRefresh) tabs.sort((one, other) => other.timesAsked - one.timesAsked);
-    let left = tabs.length;
+    let pendingCount = tabs.length;
     let isAnonymous = false;
     const offer: Offer = {};
-    if (!isRefresh) this.#offer = offer;
-    const isOver = () => !isRefresh && offer !== this.#offer;
+    if (!isRefresh) this.#latestOffer = offer;
+    const isOver = () => !isRefresh && offer !== this.#latestOffer;
     return new Promise((resolve, reject) => {
-      const ask = () => {
-        // The next attempt asks by itself, and a page answers only its latest question.
+      const askNextTab = () => {
+        // The next attempt asks on its own, and a page answers only the latest request for credentials.
         if (isOver()) return;
         const tab = offer.token === undefined ? tabs.pop() : undefined;
         if (!tab) return;
         if (!isRefresh) tab.timesAsked++;
         let isNextAsked = false;
         const next = () => {
-          if (!isNextAsked) ask();
+          if (!isNextAsked) askNextTab();
           isNextAsked = true;
         };
         const cancel = this.#host.environment.after(TOKEN_TIMEOUT, next);
-        void tab.token(isRefresh).then(({ token, hasFailed }) => {
+        void tab.requestToken(isRefresh).then(({ token, hasFailed }) => {
           cancel();
           if (offer.token !== undefined) return;
           if (token !== undefined) {
-            if (isOver()) tab.timesAsked = 0; // too slow, but not frozen: the next attempt begins with it
+            // The answer was slow, but the page is not frozen: the next attempt asks it first.
+            if (isOver()) tab.timesAsked = 0;
             Object.assign(offer, { token, tab });
             return resolve(token);
           }
           isAnonymous ||= !hasFailed;
-          if (--left > 0) return next();
-          // Without credentials that there should be, the connection would be somebody else's.
+          if (--pendingCount > 0) return next();
+          // If every page failed, a connection without credentials would belong to another user.
           if (isAnonymous) resolve(undefined);
           else reject(new Error("no page gave a token"));
         });
       };
-      if (left === 0) reject(new Error("there is no page"));
-      ask();
+      if (pendingCount === 0) reject(new Error("there is no page"));
+      askNextTab();
     });
   }
 
-  /** Passes on what the server says, before the worker's own client hears it. */
-  #look(message: Wire): void {
+  /** Handles a message of the server before the worker's own client does. */
+  #inspectMessage(message: Wire): void {
     try {
-      if (message.type === "session") this.#isIncomplete = this.#requests.learn(message);
-      else if (message.type === "request") this.#answerBy(String(message["event"]));
-      else this.#requests.pass(message, this.#client);
+      if (message.type === "session") this.#isIncomplete = this.#requests.handleSession(message);
+      else if (message.type === "request") this.#forwardClientRequests(String(message["event"]));
+      else this.#requests.forward(message, this.#client);
     } catch (error) {
-      // Else the client would take the message for unreadable, and give up the connection.
+      // An exception would make the client treat the message as unreadable, and close the connection.
       console.error("not passed on", error);
     }
   }
 
-  /** Lets the pages answer questions of this name. The first answer counts, and a refusal only where nobody answers. */
-  #answerBy(event: string): void {
-    if (this.#questions.has(event) || !this.#client) return;
-    this.#questions.add(event);
+  /**
+   * Lets the pages answer client requests of this name. The first answer counts; a refusal counts only if no
+   * page answers.
+   */
+  #forwardClientRequests(event: string): void {
+    if (this.#forwardedNames.has(event) || !this.#client) return;
+    this.#forwardedNames.add(event);
     this.#client.onRequest(event, async (data) => {
-      const answers = [...this.#tabs].map((tab) => tab.question(event, data));
+      const answers = [...this.#tabs].map((tab) => tab.sendClientRequest(event, data));
       return Promise.any(answers).catch(({ errors }) => Promise.reject(errors[0] ?? new Error("nobody answers this")));
     });
   }
 }
 
-/** The message of a frame, if it is one. */
+/** Returns the message in a frame, or undefined if there is none. */
 function read(codec: Codec, frame: string | Uint8Array): Wire | undefined {
   try {
     const message = codec.decode(typeof frame === "string" ? frame : frame.slice().buffer) as Wire | null;
@@ -374,18 +394,21 @@ function read(codec: Codec, frame: string | Uint8Array): Wire | undefined {
   }
 }
 
-/** Lets a client try now that waits for its next attempt, or that has been closed. */
-function hurry(client: Client): void {
+/** Makes a client connect now that waits for its next attempt or is closed. */
+function connectNow(client: Client): void {
   const { state } = client;
   if (state.name === "closed") void client.connect().catch(() => {});
   else if (state.name !== "connected" && state.retryAt !== undefined) client.reconnect();
 }
 
-/** Between a page and its worker nothing is lost, but the worker may end. */
+/** Ports lose nothing, but the worker may end. */
 const HEARTBEAT = { interval: 60_000, timeout: 120_000 };
-/** The close code of pages whose worker has used up its attempts: they stay away until they are told to connect. */
+/**
+ * The close code for pages whose worker has used up its attempts. They do not reconnect until the application
+ * asks for it.
+ */
 const GAVE_UP = 4500;
-/** The close code of a connection that a message was too large for. */
+/** The close code of a connection that sent a too large message. */
 const MESSAGE_TOO_BIG = 1009;
-/** Milliseconds that a page has to give credentials before the next one is asked, too. */
+/** Milliseconds after which the next page is asked for credentials as well. */
 const TOKEN_TIMEOUT = 1_000;

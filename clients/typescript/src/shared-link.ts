@@ -1,16 +1,30 @@
-// The page's half: a client whose sockets lead to the shared worker, over one port. Where the worker cannot be used, or
-// refuses to share, they lead to the server.
+// The page's side of a shared connection: a client whose sockets lead to the shared worker over one port. If
+// the worker cannot be used, or refuses to share, they lead to the server.
 
-import { Client, type ClientOptions, type Contract, type Signal, type UrlLike, type WebSocketConstructor, type WebSocketLike, json } from "hauyna";
-import { type PortLike, type SharedHost, hold, whenReleased } from "./shared-host.js";
-import { type FromPage, type FromWorker, type Settings, VERSION } from "./shared-port.js";
+import {
+  Client,
+  type ClientOptions,
+  type Contract,
+  type Signal,
+  type UrlLike,
+  type WebSocketConstructor,
+  type WebSocketLike,
+  json,
+} from "hauyna";
+import { type ShownCredentials, noteCredentials } from "./credentials.js";
+import { type PortLike, type SharedHost, holdLock, whenReleased } from "./shared-host.js";
+import { type FromPage, type FromWorker, type Settings, VERSION } from "./shared-messages.js";
 import type { SharedWorkerLike } from "./shared.js";
-import { type Shown, show } from "./shown.js";
 
 type PageOptions = Omit<ClientOptions, "WebSocket" | "environment">;
 
-/** A client whose sockets lead to a worker. */
-export function linkedClient<T extends Contract>(url: string | UrlLike, worker: () => SharedWorkerLike, options: PageOptions, host: SharedHost): Client<T> {
+/** Creates a client whose sockets lead to a worker. */
+export function linkedClient<T extends Contract>(
+  url: string | UrlLike,
+  worker: () => SharedWorkerLike,
+  options: PageOptions,
+  host: SharedHost,
+): Client<T> {
   const link = new Link(url, worker, options, host);
   const { environment } = host;
   const { getToken } = options;
@@ -22,21 +36,22 @@ export function linkedClient<T extends Contract>(url: string | UrlLike, worker: 
       now: () => environment.now(),
       random: () => environment.random(),
       after: (delay, run) => environment.after(delay, run),
-      isOnline: () => (link.isBroken ? environment.isOnline() : link.isThere),
+      isOnline: () => (link.isBroken ? environment.isOnline() : link.isOnline),
       watch: (listener) => link.watch(listener),
     },
   });
   client.attach(link);
   const { reconnect } = client;
-  // Also where there is no socket to close: the worker, connected again meanwhile, would take the next one for the page's own attempt.
+  // The worker must hear of this even if there is no socket to close. Otherwise it would take the next socket
+  // for one that the page opened by itself.
   client.reconnect = () => {
-    link.say({ say: "close", socket: NONE });
+    link.post({ say: "close", socket: NO_SOCKET });
     reconnect();
   };
   return client;
 }
 
-/** The client of a page, whose credentials the worker asks for, and not the attempt. */
+/** The client of a page. The worker asks it for credentials, instead of the attempt. */
 class LinkedClient<T extends Contract> extends Client<T> {
   #link: Link | undefined;
 
@@ -52,14 +67,14 @@ class LinkedClient<T extends Contract> extends Client<T> {
 
 /** The page's end of the port. */
 class Link {
-  /** The worker cannot be used: this page is on its own. */
+  /** Whether the worker cannot be used, so that this page connects by itself. */
   isBroken = false;
-  /** The worker is connected, or has not said that it is not. */
-  isThere = true;
-  /** The attempt has not asked for credentials, since the worker does. */
+  /** Whether the worker is connected, or has not reported otherwise. */
+  isOnline = true;
+  /** Whether the attempt skipped getToken, because the worker asks for the credentials. */
   isTokenSkipped = false;
-  /** The credentials that the page has given last for a session, and not to renew those of one. */
-  readonly shown: Shown = { isGuest: true, number: 0, isNew: false };
+  /** The credentials that the page gave last for a session. Renewals do not count. */
+  readonly shown: ShownCredentials = { isGuest: true, number: 0, isNew: false };
   /** Returns the number of the last request of the page's client. */
   lastRequest = () => 0;
   readonly WebSocket: WebSocketConstructor;
@@ -70,14 +85,14 @@ class Link {
   readonly #sockets = new Map<number, LinkSocket>();
   readonly #watchers = new Set<(signal: Signal) => void>();
   #port: PortLike | undefined;
-  /** The worker's latest question for credentials. */
-  #tokenAsked = 0;
-  /** What is said before the worker knows this page; undefined when it does. */
-  #unsaid: FromPage[] | undefined;
-  /** What the worker has been told since it has said something, and must answer. */
+  /** The worker's latest request for credentials. */
+  #latestTokenRequest = 0;
+  /** The messages that wait until the worker knows this page; undefined afterwards. */
+  #queued: FromPage[] | undefined;
+  /** How many messages that need an answer were sent since the worker's last message. */
   #unanswered = 0;
-  #release = () => {};
-  #numbers = 0;
+  #releaseLock = () => {};
+  #socketCount = 0;
   #isWatchingPage = false;
 
   constructor(url: string | UrlLike, worker: () => SharedWorkerLike, options: PageOptions, host: SharedHost) {
@@ -88,182 +103,197 @@ class Link {
     const link = this;
     this.WebSocket = class {
       constructor(address: string, protocols: string[]) {
-        return link.#socket(address, protocols) as never;
+        return link.#createSocket(address, protocols) as never;
       }
     } as unknown as WebSocketConstructor;
   }
 
-  say(message: FromPage): void {
-    if (this.#unsaid) this.#unsaid.push(message);
+  post(message: FromPage): void {
+    if (this.#queued) this.#queued.push(message);
     else this.#port?.postMessage(message);
   }
 
-  /** The signals of the page, and that of the worker's connection. */
+  /** Reports the signals of the page, and those of the worker's connection. */
   watch(listener: (signal: Signal) => void): () => void {
     this.#watchers.add(listener);
-    const off = this.#host.environment.watch((signal) => {
-      // The network is the worker's affair. A page that is looked at asks whether its worker still lives.
+    const removeListener = this.#host.environment.watch((signal) => {
+      // The worker watches the network. A visible page checks whether its worker still lives.
       if (this.isBroken || signal === "visible") listener(signal);
-      if (signal === "visible" && !this.isThere) this.say({ say: "retry" });
+      if (signal === "visible" && !this.isOnline) this.post({ say: "retry" });
     });
     return () => {
       this.#watchers.delete(listener);
-      off();
-      // Closed: what is still being asked for is for what was asked before.
+      removeListener();
+      // The client is closed, so pending credentials belong to earlier requests.
       this.shown.isNew = true;
-      this.#tokenAsked = 0;
-      this.say({ say: "close", socket: 0 });
+      this.#latestTokenRequest = 0;
+      this.post({ say: "close", socket: 0 });
     };
   }
 
-  /** The page has given up a socket. A worker that has not said a word to it is taken for dead. */
+  /** Closes a socket. A worker that has not answered at all counts as ended. */
   close(number: number): void {
-    this.say({ say: "close", socket: number });
-    if (this.#sockets.delete(number) && this.#unanswered > 0) this.#reset("no answer of the shared worker");
+    this.post({ say: "close", socket: number });
+    if (this.#sockets.delete(number) && this.#unanswered > 0) this.#disconnect("no answer of the shared worker");
   }
 
-  #socket(url: string, protocols: string[]): WebSocketLike {
+  #createSocket(url: string, protocols: string[]): WebSocketLike {
     const isLinked = this.open();
-    if (!isLinked && !this.isTokenSkipped) return new (this.#host.WebSocket ?? (globalThis.WebSocket as unknown as WebSocketConstructor))(url, protocols);
-    const number = ++this.#numbers;
+    if (!isLinked && !this.isTokenSkipped) {
+      return new (this.#host.WebSocket ?? (globalThis.WebSocket as unknown as WebSocketConstructor))(url, protocols);
+    }
+    const number = ++this.#socketCount;
     const socket = new LinkSocket(number, this);
     if (!isLinked) {
-      // Broken since then: without credentials it would be nobody's. The next attempt has them.
-      this.#host.environment.after(0, () => socket.hear({ say: "closed", socket: number, code: 1006, reason: "no token" }));
+      // The worker failed after getToken was skipped, and a connection without credentials would belong to
+      // nobody. The next attempt has them.
+      this.#host.environment.after(0, () => socket.receive({ say: "closed", socket: number, code: 1006, reason: "no token" }));
       return socket;
     }
     this.#sockets.set(number, socket);
     this.#unanswered++;
-    this.say({ say: "open", socket: number });
+    this.post({ say: "open", socket: number });
     return socket;
   }
 
-  /** Leads to the worker, unless it cannot be used: whether it can is known before credentials are needed. */
+  /** Connects to the worker, unless it cannot be used. The result is known before credentials are needed. */
   open(): boolean {
-    if (!this.isBroken) this.#connect();
+    if (!this.isBroken) this.#connectPort();
     return !this.isBroken;
   }
 
-  #connect(): void {
-    if (!this.#isWatchingPage) this.#host.onShown((isShown) => this.#show(isShown));
+  #connectPort(): void {
+    if (!this.#isWatchingPage) this.#host.onShown((isShown) => this.#handleVisibility(isShown));
     this.#isWatchingPage = true;
     let port = this.#port;
     if (!port) {
       try {
         const worker = this.#worker();
         port = this.#port = worker.port;
-        worker.addEventListener("error", () => port === this.#port && this.#break("no shared worker"));
+        worker.addEventListener("error", () => port === this.#port && this.#stopSharing("no shared worker"));
       } catch {
-        return this.#break("no shared worker");
+        return this.#stopSharing("no shared worker");
       }
-      port.onmessage = ({ data }: MessageEvent<FromWorker>) => port === this.#port && this.#hear(data);
-      port.onclose = () => port === this.#port && this.#reset("the shared worker has ended");
-      void this.#introduce(port);
+      port.onmessage = ({ data }: MessageEvent<FromWorker>) => port === this.#port && this.#receive(data);
+      port.onclose = () => port === this.#port && this.#disconnect("the shared worker has ended");
+      void this.#sayHello(port);
     }
   }
 
-  async #introduce(port: PortLike): Promise<void> {
-    this.#unsaid = [];
-    const { name: lock, release } = await hold(this.#host, "hauyna");
+  async #sayHello(port: PortLike): Promise<void> {
+    this.#queued = [];
+    const { name: lock, release } = await holdLock(this.#host, "hauyna");
     if (port !== this.#port) return release();
-    const unsaid = this.#unsaid;
-    this.#unsaid = undefined;
-    this.#release = release;
-    this.say({ say: "hello", version: VERSION, lock, settings: this.#settings() });
-    for (const message of unsaid) this.say(message);
-    this.#stayAlive(port);
+    const queued = this.#queued;
+    this.#queued = undefined;
+    this.#releaseLock = release;
+    this.post({ say: "hello", version: VERSION, lock, settings: this.#copySettings() });
+    for (const message of queued) this.post(message);
+    this.#scheduleAlive(port);
   }
 
-  /** Copied by value: the options of an application may be proxies, which no port takes. */
-  #settings(): Settings {
+  /** Returns a copy of the options, which may be proxies that a port cannot clone. */
+  #copySettings(): Settings {
     const { retry, timeout, connectTimeout, getToken, codec = json } = this.#options;
     const url = new URL(`${this.#url}`, globalThis.location?.href).href;
-    const own = retry && (JSON.parse(JSON.stringify(retry)) as typeof retry);
-    return { url, protocol: codec.protocol, hasToken: getToken !== undefined, retry: own, timeout, connectTimeout };
+    const retryCopy = retry && (JSON.parse(JSON.stringify(retry)) as typeof retry);
+    return { url, protocol: codec.protocol, hasToken: getToken !== undefined, retry: retryCopy, timeout, connectTimeout };
   }
 
-  /** Without locks each knows of the other by these alone; with them a worker is found out that has ended before it said its own. */
-  #stayAlive(port: PortLike): void {
-    this.#host.environment.after(ALIVE, () => {
+  /**
+   * Sends signs of life. Without locks they are the only ones; with locks they reveal a worker that ended
+   * before it named its lock.
+   */
+  #scheduleAlive(port: PortLike): void {
+    this.#host.environment.after(ALIVE_INTERVAL, () => {
       if (port !== this.#port) return;
-      // A page that was frozen hears late of what was answered.
-      if (++this.#unanswered > 2) return this.#reset("no sign of life of the shared worker");
-      this.say({ say: "alive" });
-      this.#stayAlive(port);
+      // A frozen page receives answers late.
+      if (++this.#unanswered > 2) return this.#disconnect("no sign of life of the shared worker");
+      this.post({ say: "alive" });
+      this.#scheduleAlive(port);
     });
   }
 
-  #hear(message: FromWorker): void {
+  #receive(message: FromWorker): void {
     this.#unanswered = 0;
     const { say } = message;
     if (say === "alive") return;
-    if (say === "network") this.#network(message.isThere);
-    else if (say === "token?") void this.#giveToken(message.id, message.isRefresh);
+    if (say === "network") this.#setNetwork(message.isThere);
+    else if (say === "token?") void this.#answerTokenRequest(message.id, message.isRefresh);
     else if (say === "welcome") {
       const port = this.#port;
-      whenReleased(this.#host, message.lock, () => port === this.#port && this.#reset("the shared worker has ended"));
-    } else if (say === "gone") this.#reset("the shared worker took this page for gone");
-    else if (say === "alone") this.#break("the connection cannot be shared");
+      whenReleased(this.#host, message.lock, () => port === this.#port && this.#disconnect("the shared worker has ended"));
+    } else if (say === "gone") this.#disconnect("the shared worker took this page for gone");
+    else if (say === "alone") this.#stopSharing("the connection cannot be shared");
     else {
       const socket = this.#sockets.get(message.socket);
       if (say === "closed") this.#sockets.delete(message.socket);
-      socket?.hear(message);
+      socket?.receive(message);
     }
   }
 
-  #network(isThere: boolean): void {
-    this.isThere = isThere;
-    for (const watcher of [...this.#watchers]) watcher(isThere ? "online" : "offline");
+  #setNetwork(isOnline: boolean): void {
+    this.isOnline = isOnline;
+    for (const watcher of [...this.#watchers]) watcher(isOnline ? "online" : "offline");
   }
 
-  async #giveToken(id: number, isRefresh: boolean): Promise<void> {
+  async #answerTokenRequest(id: number, isRefresh: boolean): Promise<void> {
     const port = this.#port;
-    this.#tokenAsked = id;
+    this.#latestTokenRequest = id;
     let token: string | undefined;
     let hasFailed = false;
     try {
-      const given: unknown = await this.#options.getToken?.({ isRefresh });
-      if (given != null) token = String(given);
+      const value: unknown = await this.#options.getToken?.({ isRefresh });
+      if (value != null) token = String(value);
     } catch (error) {
       hasFailed = true;
       this.#options.logger?.warn("no token", { error });
     }
-    // Another worker may have asked under the same number, after somebody else has signed in.
+    // Another worker may use the same number, after another user has signed in.
     if (port !== this.#port) return;
-    if (!hasFailed && !isRefresh && id === this.#tokenAsked) show(this.shown, token, this.lastRequest());
-    this.say({ say: "token", id, token, hasFailed });
+    if (!hasFailed && !isRefresh && id === this.#latestTokenRequest) noteCredentials(this.shown, token, this.lastRequest());
+    this.post({ say: "token", id, token, hasFailed });
   }
 
-  /** A page that ends, or may end in the cache, says goodbye, and looks for no other worker until it is shown again. */
-  #show(isShown: boolean): void {
+  /**
+   * Leaves the worker when the page is hidden, because it may end in the cache, and returns when the page is
+   * shown.
+   */
+  #handleVisibility(isShown: boolean): void {
     if (this.isBroken) return;
-    if (isShown && !this.#port) this.#network(true);
-    else if (!isShown && this.#port) this.#reset("the page is hidden", false);
+    if (isShown && !this.#port) this.#setNetwork(true);
+    else if (!isShown && this.#port) this.#disconnect("the page is hidden", false);
   }
 
-  /** This worker knows this page no more, whichever of them has ended. The next socket leads to a worker that may be new. */
-  #reset(reason: string, isThere = true): void {
-    this.#unsaid = undefined;
-    this.say({ say: "bye" });
+  /**
+   * Disconnects from this worker, because it or the page has ended for the other. The next socket may lead to
+   * a new worker.
+   */
+  #disconnect(reason: string, isOnline = true): void {
+    this.#queued = undefined;
+    this.post({ say: "bye" });
     this.#port = undefined;
     this.#unanswered = 0;
-    this.#release();
-    this.isThere = isThere;
-    this.#closeAll(reason);
-    // Nothing is known of the network any more: who has waited for it tries.
-    this.#network(isThere);
+    this.#releaseLock();
+    this.isOnline = isOnline;
+    this.#closeSockets(reason);
+    // The state of the network is unknown, so a client that waits for it tries now.
+    this.#setNetwork(isOnline);
   }
 
-  /** The script of the worker cannot be loaded, or fails, or does not share: this page opens a socket of its own. */
-  #break(reason: string): void {
+  /**
+   * Stops using the worker, because its script fails or it does not share. The page opens its own sockets
+   * from now on.
+   */
+  #stopSharing(reason: string): void {
     this.isBroken = true;
-    this.#reset(reason);
+    this.#disconnect(reason);
   }
 
-  #closeAll(reason: string): void {
+  #closeSockets(reason: string): void {
     const sockets = [...this.#sockets];
     this.#sockets.clear();
-    for (const [socket, open] of sockets) open.hear({ say: "closed", socket, code: 1006, reason });
+    for (const [socket, open] of sockets) open.receive({ say: "closed", socket, code: 1006, reason });
   }
 }
 
@@ -283,21 +313,21 @@ class LinkSocket implements WebSocketLike {
   }
 
   send(frame: string | Uint8Array): void {
-    this.#link.say({ say: "frame", socket: this.#number, frame });
+    this.#link.post({ say: "frame", socket: this.#number, frame });
   }
 
   close(): void {
     this.#link.close(this.#number);
   }
 
-  hear(message: Extract<FromWorker, { readonly socket: number }>): void {
+  receive(message: Extract<FromWorker, { readonly socket: number }>): void {
     if (message.say === "opened") this.onopen?.(undefined as never);
     else if (message.say === "closed") this.onclose?.({ code: message.code, reason: message.reason } as never);
     else this.onmessage?.({ data: typeof message.frame === "string" ? message.frame : message.frame.slice().buffer } as never);
   }
 }
 
-/** The number of no socket. */
-const NONE = -1;
+/** A number that no socket has. */
+const NO_SOCKET = -1;
 /** Milliseconds between two signs of life. */
-const ALIVE = 20_000;
+const ALIVE_INTERVAL = 20_000;

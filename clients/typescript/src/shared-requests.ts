@@ -1,11 +1,11 @@
-// What pages ask, and what they are told of channels. A page's subscription is a share of the worker's; what a page has
-// missed comes from the server's history.
+// The requests of pages, and the messages of channels that they receive. A page's subscription is a share of
+// the worker's. Messages that a page has missed come from the server's history.
 
 import { type Client, HauynaError, type Position, ServerError, type Subscribed } from "hauyna";
 import { LOST, type Tab, type Wire } from "./shared-tab.js";
 
-/** What the server has said about a channel. */
-export interface Known {
+/** The server's description of a channel. */
+export interface KnownChannel {
   readonly channel: string;
   readonly recoverable: boolean;
   epoch?: string | undefined;
@@ -15,20 +15,23 @@ export interface Known {
 
 /** A channel of the worker's connection. */
 interface Entry {
-  known: Known;
-  /** How the server has told who is present: by `presence_state`, by `occupancy`, or not. */
+  known: KnownChannel;
+  /**
+   * The message with which the server reports presence: `presence_state` or `occupancy`; undefined if it
+   * reports none.
+   */
   presence?: string;
-  /** The latest gap since then: who knows the channel from here alone may miss something behind its position. */
+  /** The latest gap. A page that subscribes later may miss messages behind its position. */
   gap?: Wire | undefined;
-  /** The application's server has subscribed the connection: every page is subscribed. */
-  isServed: boolean;
+  /** Whether the server's application has subscribed the connection, and thereby every page. */
+  isServerSubscribed: boolean;
 }
 
-/** An answer, and what comes right behind it. */
-interface Done {
+/** The answer to a request, and what follows it. */
+interface RequestResult {
   readonly data?: unknown;
-  /** Whether it is still true when it is told. */
-  readonly isTrue?: () => boolean;
+  /** Whether the answer is still true at the moment of sending. */
+  readonly isStillTrue?: () => boolean;
   readonly follow?: () => void;
 }
 
@@ -37,197 +40,203 @@ export class Requests {
   readonly #tabs: ReadonlySet<Tab>;
   readonly #after: (delay: number, run: () => void) => () => void;
   readonly #channels = new Map<string, Entry>();
-  /** The token that was shown last for each channel that takes one. */
-  readonly #shown = new Map<string, string>();
+  /** The last token that was sent for each channel. */
+  readonly #lastTokens = new Map<string, string>();
 
   constructor(tabs: ReadonlySet<Tab>, after: (delay: number, run: () => void) => () => void) {
     this.#tabs = tabs;
     this.#after = after;
   }
 
-  // What the server says
+  // Messages of the server
 
-  /** Takes `session`. Returns whether something may be missing that pages cannot know of. */
-  learn(session: Wire): boolean {
-    const entries = (session["subscriptions"] as (Known & { recovered?: boolean })[] | undefined) ?? [];
-    const there = new Set(session["resumed"] === true ? entries.map(({ channel }) => channel) : []);
-    // The server may have ended some while nobody could be told.
-    const ended = [...this.#channels].filter(([channel]) => !there.has(channel));
-    for (const [, entry] of ended) entry.isServed = false;
-    const isMissed = ended.filter(([channel]) => !this.#forget(channel)).length > 0;
-    for (const entry of entries) this.#know(entry);
+  /** Handles `session`. Returns whether something may be missing that the pages cannot notice. */
+  handleSession(session: Wire): boolean {
+    const entries = (session["subscriptions"] as (KnownChannel & { recovered?: boolean })[] | undefined) ?? [];
+    const resumedChannels = new Set(session["resumed"] === true ? entries.map(({ channel }) => channel) : []);
+    // The server may have ended some subscriptions while there was no connection.
+    const ended = [...this.#channels].filter(([channel]) => !resumedChannels.has(channel));
+    for (const [, entry] of ended) entry.isServerSubscribed = false;
+    const isMissed = ended.filter(([channel]) => !this.#forgetUnused(channel)).length > 0;
+    for (const entry of entries) this.#updateEntry(entry);
     return session["resumed"] !== true || isMissed || entries.some(({ recovered }) => recovered !== true);
   }
 
-  /** Passes a message on to the pages that it concerns. */
-  pass(message: Wire, client: Client | undefined): void {
+  /** Passes a message to the pages that it concerns. */
+  forward(message: Wire, client: Client | undefined): void {
     const { type, channel, id } = message;
-    const data = message["data"] as Known | null | undefined;
-    if (type === "ack" && typeof data?.channel === "string" && data.recoverable !== undefined) this.#know(data);
-    if (OWN.has(type) || (type === "error" && id !== undefined)) return;
-    if (typeof channel !== "string") return this.#tell(message);
-    if (type === "unsubscribed") return this.#ended(channel, message, client);
+    const data = message["data"] as KnownChannel | null | undefined;
+    if (type === "ack" && typeof data?.channel === "string" && data.recoverable !== undefined) this.#updateEntry(data);
+    if (CLIENT_ONLY_TYPES.has(type) || (type === "error" && id !== undefined)) return;
+    if (typeof channel !== "string") return this.#sendToAll(message);
+    if (type === "unsubscribed") return this.#subscriptionEnded(channel, message, client);
     if (type === "subscribed") {
-      const isTheirs = ![...this.#tabs].some((tab) => tab.has(channel));
-      const entry = this.#know(message as unknown as Known);
-      entry.isServed ||= isTheirs;
-      if (entry.isServed) for (const tab of this.#tabs) tab.adopt(channel);
+      const isUnrequested = ![...this.#tabs].some((tab) => tab.has(channel));
+      const entry = this.#updateEntry(message as unknown as KnownChannel);
+      entry.isServerSubscribed ||= isUnrequested;
+      if (entry.isServerSubscribed) for (const tab of this.#tabs) tab.addServed(channel);
     }
     const entry = this.#channels.get(channel);
-    // To the user, about a channel that nobody here is subscribed to.
-    if (!entry) return this.#tell(message);
+    // The message is for the user, about a channel to which no page is subscribed.
+    if (!entry) return this.#sendToAll(message);
     if (/^(presence_state|occupancy)$/.test(type)) entry.presence = type;
     if (type === "gap" && entry.known.recoverable && message["epoch"] != null) entry.gap = message;
     if (typeof message["offset"] === "number" && !/^(presence_|subscribed|gap)/.test(type)) entry.known.offset = message["offset"];
-    for (const tab of this.#tabs) tab.pass(channel, message, client?.user);
+    for (const tab of this.#tabs) tab.deliver(channel, message, client?.user);
   }
 
-  /** Tells a page whose session has begun about the channels that the application's server has subscribed it to. */
-  introduce(tab: Tab, client: Client | undefined): void {
-    for (const [channel, { known, isServed, presence, gap }] of this.#channels) {
-      if (!isServed) continue;
-      tab.adopt(channel);
-      tab.tell({ type: "subscribed", ...known });
-      if (gap) tab.tell(gap);
-      if (presence && client) void this.#present(client, tab, channel, presence);
+  /**
+   * Informs a page with a new session about the channels to which the server's application has subscribed it.
+   */
+  announceServed(tab: Tab, client: Client | undefined): void {
+    for (const [channel, { known, isServerSubscribed, presence, gap }] of this.#channels) {
+      if (!isServerSubscribed) continue;
+      tab.addServed(channel);
+      tab.send({ type: "subscribed", ...known });
+      if (gap) tab.send(gap);
+      if (presence && client) void this.#sendPresence(client, tab, channel, presence);
     }
   }
 
-  /** A page has gone, or has no socket: gives up what it has. */
-  async leave(tab: Tab): Promise<void> {
+  /** Releases the subscriptions of a page that is gone or has no socket. */
+  async releaseTab(tab: Tab): Promise<void> {
     const { channels } = tab;
-    await tab.release();
-    for (const channel of channels) if (!this.#channels.get(channel)?.isServed) this.#forget(channel);
+    await tab.endShares();
+    for (const channel of channels) if (!this.#channels.get(channel)?.isServerSubscribed) this.#forgetUnused(channel);
   }
 
   clear(): void {
     this.#channels.clear();
-    this.#shown.clear();
+    this.#lastTokens.clear();
   }
 
-  /** Where nobody has the channel any more, nothing need be known of it. False where somebody has. */
-  #forget(channel: string): boolean {
-    if ([...this.#tabs].some((tab) => tab.has(channel) || tab.asked(channel))) return false;
+  /** Forgets a channel that no page uses. Returns false if a page does. */
+  #forgetUnused(channel: string): boolean {
+    if ([...this.#tabs].some((tab) => tab.has(channel) || tab.currentSubscribe(channel))) return false;
     this.#channels.delete(channel);
-    this.#shown.delete(channel);
+    this.#lastTokens.delete(channel);
     return true;
   }
 
-  #ended(channel: string, message: Wire, client: Client | undefined): void {
-    // What is being asked for is decided by the answer.
+  #subscriptionEnded(channel: string, message: Wire, client: Client | undefined): void {
+    // A pending subscribe request is decided by its answer.
     if (client?.channel<object>(channel as never).state.name !== "subscribed") return;
-    for (const tab of this.#tabs) tab.ended(channel, message);
-    this.#forget(channel);
+    for (const tab of this.#tabs) tab.removeEnded(channel, message);
+    this.#forgetUnused(channel);
   }
 
-  #know({ channel, epoch, offset, recoverable, client_events }: Known): Entry {
+  #updateEntry({ channel, epoch, offset, recoverable, client_events }: KnownChannel): Entry {
     const known = { channel, epoch, offset, recoverable, client_events };
-    const entry = { isServed: false, ...this.#channels.get(channel), known, gap: undefined };
+    const entry = { isServerSubscribed: false, ...this.#channels.get(channel), known, gap: undefined };
     this.#channels.set(channel, entry);
     return entry;
   }
 
-  #tell(message: Wire): void {
-    for (const tab of this.#tabs) tab.tell(message);
+  #sendToAll(message: Wire): void {
+    for (const tab of this.#tabs) tab.send(message);
   }
 
-  // What pages ask
+  // Requests of pages
 
   /**
    * Answers a request of a page exactly once, unless its socket ends before. Returns whether the server's answer
    * was late.
    */
-  async perform(client: Client, tab: Tab, message: Wire): Promise<boolean> {
+  async answer(client: Client, tab: Tab, message: Wire): Promise<boolean> {
     const { id } = message;
-    const { socket } = tab;
+    const { currentSocket: socket } = tab;
     try {
-      const { data, isTrue, follow } = await this.#done(client, tab, message);
-      if (tab.socket !== socket) return false;
-      // The server may have ended it meanwhile: the page asks again.
-      if (isTrue?.() === false) throw new HauynaError("unsubscribed", GIVEN_UP);
-      if (id !== undefined) tab.tell({ type: "ack", id, data });
+      const { data, isStillTrue, follow } = await this.#perform(client, tab, message);
+      if (tab.currentSocket !== socket) return false;
+      // The server may have ended the subscription meanwhile. The page then asks again.
+      if (isStillTrue?.() === false) throw new HauynaError("unsubscribed", SUBSCRIPTION_ENDED);
+      if (id !== undefined) tab.send({ type: "ack", id, data });
       follow?.();
     } catch (error) {
-      // Where the connection is lost, so is the page's, and its client decides what to do.
-      if (tab.socket !== socket) return isLate(error);
-      if (isLoss(error)) {
-        tab.end(LOST, "lost before the answer");
-        tab.say({ say: "network", isThere: true });
-      } else tab.tell({ type: "error", id, timestamp: Date.now(), ...refusalOf(error) });
+      // The page's socket ends with the connection, and the page's client decides what follows.
+      if (tab.currentSocket !== socket) return isLate(error);
+      if (isConnectionLoss(error)) {
+        tab.endSession(LOST, "lost before the answer");
+        tab.post({ say: "network", isThere: true });
+      } else tab.send({ type: "error", id, timestamp: Date.now(), ...refusalOf(error) });
       return isLate(error);
     }
     return false;
   }
 
-  async #done(client: Client, tab: Tab, message: Wire): Promise<Done> {
+  async #perform(client: Client, tab: Tab, message: Wire): Promise<RequestResult> {
     const name = String(message.channel);
     const { type, id: _, ...fields } = message;
     if (type === "subscribe_channel") return this.#subscribe(client, tab, name, message);
     if (type === "unsubscribe_channel") {
-      await tab.release(name);
-      const isServed = this.#channels.get(name)?.isServed;
-      // The application's subscription has no shares with which it would end.
-      if (this.#forget(name) && isServed) await client.channel<object>(name as never).unsubscribe();
+      await tab.endShares(name);
+      const isServerSubscribed = this.#channels.get(name)?.isServerSubscribed;
+      // A subscription that the server's application created has no shares, and is ended explicitly.
+      if (this.#forgetUnused(name) && isServerSubscribed) await client.channel<object>(name as never).unsubscribe();
       return {};
     }
-    if (type === "channel_message" && message["echo"] === false) return { data: await this.#publishQuietly(client, tab, name, fields) };
-    // By the worker's subscription, which says it again after a reconnect.
+    if (type === "channel_message" && message["echo"] === false) return { data: await this.#publishWithoutEcho(client, tab, name, fields) };
+    // The worker's subscription sends the metadata, and sends them again after a reconnect.
     if (type === "update_presence") return { data: await client.channel<object>(name as never).presence.update(message["metadata"] as never) };
     if (type !== "client_event") return { data: await client.request(type, fields as never, { timeout: MAX_TIMEOUT }) };
     const event = String(message["event"]);
     client.channel<object>(name as never).send(event, message["data"] as never);
     const taken = this.#channels.get(name)?.known.client_events as object | undefined;
-    // The server leaves out this connection, and with it the other pages.
+    // The server does not send the event back to this connection, so the other pages receive it from here.
     for (const other of this.#tabs) {
-      if (other !== tab && (!taken || event in taken)) other.pass(name, { type, channel: name, event, user: client.user, data: message["data"] });
+      if (other === tab || (taken && !(event in taken))) continue;
+      other.deliver(name, { type, channel: name, event, user: client.user, data: message["data"] });
     }
     return {};
   }
 
-  async #subscribe(client: Client, tab: Tab, name: string, message: Wire): Promise<Done> {
-    const { socket } = tab;
+  async #subscribe(client: Client, tab: Tab, name: string, message: Wire): Promise<RequestResult> {
+    const { currentSocket: socket } = tab;
     const isFirst = ![...this.#tabs].some((other) => other.has(name));
-    const ask = tab.ask(name);
+    const request = tab.startSubscribe(name);
     let share: Subscribed;
     try {
-      share = await this.#share(client, name, message);
+      share = await this.#addShare(client, name, message);
     } catch (error) {
-      if (tab.asked(name) === ask) void tab.release(name);
-      this.#forget(name);
+      if (tab.currentSubscribe(name) === request) void tab.endShares(name);
+      this.#forgetUnused(name);
       throw error;
     }
-    if (tab.socket !== socket || tab.asked(name) !== ask) {
+    if (tab.currentSocket !== socket || tab.currentSubscribe(name) !== request) {
       await share.unsubscribe();
-      this.#forget(name);
-      throw new HauynaError("unsubscribed", GIVEN_UP);
+      this.#forgetUnused(name);
+      throw new HauynaError("unsubscribed", SUBSCRIPTION_ENDED);
     }
-    const flow = tab.hold(name, share);
+    const flow = tab.keepShare(name, share);
     const { known, presence, gap } = this.#channels.get(name) ?? { known: { channel: name, recoverable: share.recoverable, ...share.position } };
     const answer = { ...known };
     let recovered: Wire[] | string | undefined;
     try {
-      if (message["recover"]) recovered = await this.#missed(client, answer, message["recover"] as Position);
+      if (message["recover"]) recovered = await this.#loadMissed(client, answer, message["recover"] as Position);
     } catch (error) {
-      if (tab.asked(name) === ask) void tab.release(name);
-      this.#forget(name);
+      if (tab.currentSubscribe(name) === request) void tab.endShares(name);
+      this.#forgetUnused(name);
       throw error;
     }
     return {
-      isTrue: () => tab.asked(name) === ask,
+      isStillTrue: () => tab.currentSubscribe(name) === request,
       data: { ...answer, ...(Array.isArray(recovered) ? { recovered: true } : recovered && { recovered: false, reason: recovered }) },
       follow: () => {
         const missed = Array.isArray(recovered) ? recovered : [];
         flow.release(gap ? [...missed, gap] : missed);
-        if (presence && !isFirst) void this.#present(client, tab, name, presence);
+        if (presence && !isFirst) void this.#sendPresence(client, tab, name, presence);
       },
     };
   }
 
-  /** A share of the worker's subscription. Where that was refused for another token, this page's is shown. */
-  async #share(client: Client, name: string, message: Wire): Promise<Subscribed> {
+  /**
+   * Adds a share to the worker's subscription. If it was refused with another page's token, this page's token
+   * is tried.
+   */
+  async #addShare(client: Client, name: string, message: Wire): Promise<Subscribed> {
     const token = message["token"] as string | undefined;
     const getToken = () => {
-      this.#shown.set(name, token as string);
+      this.#lastTokens.set(name, token as string);
       return token as string;
     };
     for (;;) {
@@ -237,91 +246,99 @@ export class Requests {
           ...(token !== undefined && { getToken }),
         });
       } catch (error) {
-        if (token === undefined || !(error instanceof ServerError) || this.#shown.get(name) === token) throw error;
+        if (token === undefined || !(error instanceof ServerError) || this.#lastTokens.get(name) === token) throw error;
       }
     }
   }
 
-  /** The messages after a position, up to where the channel stands; or why they are not to be had. */
-  async #missed(client: Client, { channel, epoch, offset = 0, recoverable }: Known, since: Position): Promise<Wire[] | string | undefined> {
+  /**
+   * Returns the messages after a position up to the channel's current one, or the reason why they cannot be
+   * loaded.
+   */
+  async #loadMissed(
+    client: Client,
+    { channel, epoch, offset = 0, recoverable }: KnownChannel,
+    since: Position,
+  ): Promise<Wire[] | string | undefined> {
     if (!recoverable) return undefined;
     if (since.epoch !== epoch) return "epoch_changed";
-    const found: Wire[] = [];
+    const messages: Wire[] = [];
     try {
-      for (let at = since.offset; at < offset; ) {
-        const page = (await client.request("history", { channel, since: { epoch, offset: at } } as never)) as { messages: Wire[] };
+      for (let loaded = since.offset; loaded < offset; ) {
+        const page = (await client.request("history", { channel, since: { epoch, offset: loaded } } as never)) as { messages: Wire[] };
         const last = page.messages.at(-1)?.["offset"];
-        if (!(typeof last === "number" && last > at)) return "too_old";
-        found.push(...page.messages.filter((message) => (message["offset"] as number) <= offset));
-        at = last;
+        if (!(typeof last === "number" && last > loaded)) return "too_old";
+        messages.push(...page.messages.filter((message) => (message["offset"] as number) <= offset));
+        loaded = last;
       }
     } catch (error) {
       const reason = error instanceof ServerError ? error.details["reason"] : undefined;
       if (typeof reason === "string") return reason;
       throw error;
     }
-    return found;
+    return messages;
   }
 
-  /** Tells a page who is present: the server has told so when the first one subscribed. */
-  async #present(client: Client, tab: Tab, name: string, type: string): Promise<void> {
+  /** Sends the members to a page that is not the first subscriber. The server has sent them to the first. */
+  async #sendPresence(client: Client, tab: Tab, name: string, type: string): Promise<void> {
     const channel = client.channel<object>(name as never);
-    if (type === "occupancy") return tab.pass(name, { type, channel: name, count: channel.presence.count });
-    const flow = tab.flow(name);
+    if (type === "occupancy") return tab.deliver(name, { type, channel: name, count: channel.presence.count });
+    const flow = tab.currentFlow(name);
     const release = tab.holdPresence(name);
     try {
       let list = (await client.request("presence", { channel: name } as never)) as { users: object; next?: string };
-      const { users, ...first } = list;
-      const all = { ...users };
-      const count = () => Object.keys(all).length;
-      // A page without anybody new is the last one, whatever it says.
-      for (let before = 0; list.next !== undefined && count() > before && tab.flow(name) === flow; ) {
+      const { users: firstUsers, ...first } = list;
+      const users = { ...firstUsers };
+      const count = () => Object.keys(users).length;
+      // A page without a new user is the last one, even if it names another.
+      for (let before = 0; list.next !== undefined && count() > before && tab.currentFlow(name) === flow; ) {
         before = count();
         list = (await client.request("presence", { channel: name, after: list.next } as never)) as typeof list;
-        Object.assign(all, list.users);
+        Object.assign(users, list.users);
       }
-      // What changed meanwhile comes behind it, by the first page's number.
-      release({ type, ...first, channel: name, users: all });
+      // Changes that arrived meanwhile follow, as the number of the first page tells.
+      release({ type, ...first, channel: name, users });
     } catch (error) {
       release();
       const isRefused = error instanceof ServerError;
-      // Else the connection is lost, and the page will ask again; or it may not see who is there.
+      // In other cases the connection is lost, and the page will ask again, or it may not see the members.
       if (!isLate(error) && !(isRefused && error.temporary)) return;
-      const again = () => void (flow !== undefined && tab.flow(name) === flow && this.#present(client, tab, name, type));
-      this.#after(Math.max((isRefused && error.retryAfter) || 0, AGAIN), again);
+      const sendAgain = () => void (flow !== undefined && tab.currentFlow(name) === flow && this.#sendPresence(client, tab, name, type));
+      this.#after(Math.max((isRefused && error.retryAfter) || 0, MIN_RETRY_DELAY), sendAgain);
     }
   }
 
   /**
-   * Publishes without an echo for this page: other pages of this browser get it as others do, and so the connection does.
-   * By its number it is known among the channel's messages; where there are none, by its content.
+   * Publishes without an echo for this page. The server echoes to the connection, because the browser's other
+   * pages receive the message like any subscriber. The echo is recognised by its offset, and in channels
+   * without offsets by its content.
    */
-  async #publishQuietly(client: Client, tab: Tab, name: string, { echo: _, ...fields }: Record<string, unknown>): Promise<unknown> {
+  async #publishWithoutEcho(client: Client, tab: Tab, name: string, { echo: _, ...fields }: Record<string, unknown>): Promise<unknown> {
     const isNumbered = this.#channels.get(name)?.known.recoverable !== false;
-    const flow = isNumbered ? tab.pause(name) : undefined;
-    const takeBack = isNumbered ? () => {} : tab.leaveOut(name, fields["content"]);
-    let own: Position | undefined;
+    const flow = isNumbered ? tab.pauseChannel(name) : undefined;
+    const cancelSuppression = isNumbered ? () => {} : tab.suppressEcho(name, fields["content"]);
+    let position: Position | undefined;
     const text = JSON.stringify(fields["content"]);
-    const isAlike = ({ type, user, content }: Wire) => type === "message" && user === client.user && JSON.stringify(content) === text;
-    // An answer that is late must not hold up the channel.
-    const cancel = flow && this.#after(ANSWER, () => flow.resume(isAlike));
+    const hasSameContent = ({ type, user, content }: Wire) => type === "message" && user === client.user && JSON.stringify(content) === text;
+    // A late answer must not hold up the channel.
+    const cancel = flow && this.#after(OFFSET_TIMEOUT, () => flow.resume(hasSameContent));
     try {
-      own = (await client.request("channel_message", fields as never, { timeout: MAX_TIMEOUT })) as Position | undefined;
-      // It may still come; or never, where the publication was a repeat.
-      this.#after(ECHO, takeBack);
-      return own;
+      position = (await client.request("channel_message", fields as never, { timeout: MAX_TIMEOUT })) as Position | undefined;
+      // The echo may still arrive. It never does if the publication was a repetition.
+      this.#after(ECHO_TIMEOUT, cancelSuppression);
+      return position;
     } catch (error) {
-      takeBack();
+      cancelSuppression();
       throw error;
     } finally {
       cancel?.();
-      flow?.resume((message) => own !== undefined && message["offset"] === own.offset);
+      flow?.resume((message) => position !== undefined && message["offset"] === position.offset);
     }
   }
 }
 
-/** Whether the answer was lost with a connection, also where another one has replaced it. */
-function isLoss(error: unknown): boolean {
+/** Whether the answer was lost with a connection, even if another connection has replaced it. */
+function isConnectionLoss(error: unknown): boolean {
   return error instanceof HauynaError && ["outcome_unknown", "not_connected", "closed", "gave_up"].includes(error.kind);
 }
 
@@ -330,7 +347,7 @@ function isLate(error: unknown): boolean {
   return error instanceof HauynaError && error.kind === "timeout";
 }
 
-/** What the fields of `error` say. */
+/** Converts an error to the fields of an `error` message. */
 function refusalOf(error: unknown): object {
   const message = error instanceof Error ? error.message : String(error);
   if (error instanceof ServerError) {
@@ -343,14 +360,17 @@ function refusalOf(error: unknown): object {
   return { error_type: "unavailable", message, temporary: true };
 }
 
-/** Between the server and the worker's client alone. */
-const OWN = new Set(["session", "ack", "pong", "retry_policy", "reconnect"]);
-/** Milliseconds for an answer: a page knows itself how long it waits, and what nobody waits for must not stay for ever. */
+/** The messages between the server and the worker's client alone. */
+const CLIENT_ONLY_TYPES = new Set(["session", "ack", "pong", "retry_policy", "reconnect"]);
+/**
+ * Milliseconds to wait for an answer. Each page has its own timeout; this one only prevents that requests
+ * stay forever.
+ */
 const MAX_TIMEOUT = 3_600_000;
-/** Milliseconds for which a channel's messages wait for the number of a publication. */
-const ANSWER = 2_000;
-/** Milliseconds, at least, before something is asked again that failed for now. */
-const AGAIN = 1_000;
-const GIVEN_UP = "given up before the answer";
-/** Milliseconds for the echo of a publication, behind its answer. */
-const ECHO = 10_000;
+/** Milliseconds that a channel's messages wait for the offset of a publication. */
+const OFFSET_TIMEOUT = 2_000;
+/** Milliseconds: the minimum delay before a request that failed temporarily is repeated. */
+const MIN_RETRY_DELAY = 1_000;
+const SUBSCRIPTION_ENDED = "given up before the answer";
+/** Milliseconds to wait for the echo of a publication after its answer. */
+const ECHO_TIMEOUT = 10_000;

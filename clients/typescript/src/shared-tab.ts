@@ -1,9 +1,10 @@
-// One page, as the worker sees it: its socket, its shares of subscriptions, and what waits to be passed on to it.
+// One page from the worker's point of view: its socket, its shares of subscriptions, and the messages that
+// wait for it.
 
 import type { Codec, Subscribed } from "hauyna";
-import type { FromWorker } from "./shared-port.js";
+import type { FromWorker } from "./shared-messages.js";
 
-/** A message of the wire. */
+/** A message on the wire. */
 export interface Wire {
   readonly type: string;
   readonly channel?: unknown;
@@ -11,193 +12,203 @@ export interface Wire {
   readonly [field: string]: unknown;
 }
 
-/** What a page has said to a question for credentials. */
-export interface Given {
+/** A page's answer to a request for credentials. */
+export interface TokenAnswer {
   readonly token: string | undefined;
-  /** It could not get them, or said nothing. */
+  /** Whether the page failed to get them, or did not answer. */
   readonly hasFailed: boolean;
 }
 
 /** The messages of one channel on their way to one page. */
 interface Flow {
-  /** While above 0 they are kept. */
+  /** While it is above 0, messages are held. */
   pauses: number;
-  readonly kept: Wire[];
-  /** The contents that the page has published and does not want to get, in a channel without numbers. */
-  readonly own: string[];
-  /** What is said of presence while the page's list is being asked for. */
-  presence?: Wire[] | undefined;
+  readonly held: Wire[];
+  /** The contents that the page has published without an echo, in a channel without offsets. */
+  readonly suppressed: string[];
+  /** The presence messages that are held while the page's list is being requested. */
+  heldPresence?: Wire[] | undefined;
 }
 
 /** One page. */
 export class Tab {
-  readonly say: (message: FromWorker) => void;
+  readonly post: (message: FromWorker) => void;
   /** The number of the socket that has a session. */
-  socket: number | undefined;
-  /** The number of the socket that waits for one. */
-  waiting: number | undefined;
-  /** The page's client wants a connection, whatever becomes of its sockets. */
+  currentSocket: number | undefined;
+  /** The number of the socket that waits for a session. */
+  waitingSocket: number | undefined;
+  /** Whether the page's client wants a connection, independent of its sockets. */
   isWanted = false;
-  /** Why the connection was closed while the page had no socket that could be told: the next one is. */
+  /** The reason why the connection was closed while the page had no socket. The next socket receives it. */
   refusal: { readonly code: number; readonly reason: string } | undefined;
   /** The user whose credentials this page has shown. */
-  vouchedFor: string | undefined;
-  /** How often it was asked for the connection's credentials since it has given some that led to one. */
+  verifiedUser: string | undefined;
+  /** How often the page was asked for credentials since those that it gave led to a connection. */
   timesAsked = 0;
   readonly #codec: Codec;
   readonly #after: (delay: number, run: () => void) => () => void;
-  /** Subscriptions that are asked for: an answer to an earlier wish comes too late. */
-  readonly #asks = new Map<string, symbol>();
+  /** The pending subscribe requests. An answer to an earlier request is ignored. */
+  readonly #pendingSubscribes = new Map<string, symbol>();
   readonly #shares = new Map<string, Subscribed>();
-  /** Those of the session before, until the page subscribes again or has not for a while. */
-  readonly #earlier = new Map<string, Subscribed>();
+  /** The shares of the previous session, until the page subscribes again or a timeout ends them. */
+  readonly #formerShares = new Map<string, Subscribed>();
   readonly #flows = new Map<string, Flow>();
-  readonly #questions = new Map<string, { resolve(data: unknown): void; reject(error: Error): void }>();
-  #credentials: { readonly id: number; readonly resolve: (given: Given) => void } | undefined;
-  #cancelGrace = () => {};
-  #ids = 0;
+  readonly #clientRequests = new Map<string, { resolve(data: unknown): void; reject(error: Error): void }>();
+  #tokenRequest: { readonly id: number; readonly resolve: (answer: TokenAnswer) => void } | undefined;
+  #cancelTimeout = () => {};
+  #requestCount = 0;
 
-  constructor(say: (message: FromWorker) => void, codec: Codec, after: (delay: number, run: () => void) => () => void) {
-    this.say = say;
+  constructor(post: (message: FromWorker) => void, codec: Codec, after: (delay: number, run: () => void) => () => void) {
+    this.post = post;
     this.#codec = codec;
     this.#after = after;
   }
 
-  /** Whether it has a share of the channel, or the application's server has subscribed it. */
+  /** Whether the page has a share of the channel, or the server's application has subscribed it. */
   has(channel: string): boolean {
-    return this.#shares.has(channel) || this.#earlier.has(channel) || this.#flows.has(channel);
+    return this.#shares.has(channel) || this.#formerShares.has(channel) || this.#flows.has(channel);
   }
 
-  /** What stands for one subscription of the page, where it gets the channel's messages. */
-  flow(channel: string): object | undefined {
+  /**
+   * Returns an object that identifies the page's current subscription, if it receives the channel's messages.
+   */
+  currentFlow(channel: string): object | undefined {
     return this.#flows.get(channel);
   }
 
-  /** Every channel that {@link has} is true of. */
+  /** The channels for which {@link has} is true. */
   get channels(): string[] {
-    return [...new Set([...this.#shares.keys(), ...this.#earlier.keys(), ...this.#flows.keys()])];
+    return [...new Set([...this.#shares.keys(), ...this.#formerShares.keys(), ...this.#flows.keys()])];
   }
 
-  /** The waiting socket has its session. */
-  begin(socket: number): void {
-    this.socket = socket;
-    this.waiting = undefined;
-    this.say({ say: "opened", socket });
-    this.#cancelGrace();
-    this.#cancelGrace = this.#after(GRACE, () => {
-      for (const share of this.#earlier.values()) void share.unsubscribe();
-      this.#earlier.clear();
+  /** Gives the waiting socket its session. */
+  startSession(socket: number): void {
+    this.currentSocket = socket;
+    this.waitingSocket = undefined;
+    this.post({ say: "opened", socket });
+    this.#cancelTimeout();
+    this.#cancelTimeout = this.#after(RESUBSCRIBE_TIMEOUT, () => {
+      for (const share of this.#formerShares.values()) void share.unsubscribe();
+      this.#formerShares.clear();
     });
   }
 
-  /** The socket ends. Its shares are kept for the next one, so that nobody is seen to leave meanwhile. */
-  end(code: number, reason: string): void {
-    const { socket, waiting } = this;
-    this.socket = undefined;
-    this.#cancelGrace();
+  /** Ends the socket. Its shares are kept for the next one, so that nobody sees the user leave meanwhile. */
+  endSession(code: number, reason: string): void {
+    const { currentSocket, waitingSocket } = this;
+    this.currentSocket = undefined;
+    this.#cancelTimeout();
     for (const [channel, share] of this.#shares) {
-      void this.#earlier.get(channel)?.unsubscribe();
-      this.#earlier.set(channel, share);
+      void this.#formerShares.get(channel)?.unsubscribe();
+      this.#formerShares.set(channel, share);
     }
     this.#shares.clear();
-    this.#asks.clear();
+    this.#pendingSubscribes.clear();
     this.#flows.clear();
-    this.#refuseQuestions();
-    if (socket !== undefined) this.say({ say: "closed", socket, code, reason });
-    if (waiting !== undefined && code !== LOST) this.turnAway(code, reason);
+    this.#refuseClientRequests();
+    if (currentSocket !== undefined) this.post({ say: "closed", socket: currentSocket, code, reason });
+    if (waitingSocket !== undefined && code !== LOST) this.closeWaiting(code, reason);
   }
 
-  /** There will be no connection. */
-  refuse(code: number, reason: string): void {
-    if (this.socket === undefined && this.waiting === undefined) this.refusal = { code, reason };
-    this.say({ say: "network", isThere: true });
-    this.end(code, reason);
+  /** Refuses a connection to the page. */
+  refuseConnection(code: number, reason: string): void {
+    if (this.currentSocket === undefined && this.waitingSocket === undefined) this.refusal = { code, reason };
+    this.post({ say: "network", isThere: true });
+    this.endSession(code, reason);
   }
 
-  /** The waiting socket gets no session. */
-  turnAway(code: number, reason: string): void {
-    const { waiting } = this;
-    this.waiting = undefined;
-    if (waiting !== undefined) this.say({ say: "closed", socket: waiting, code, reason });
+  /** Closes the waiting socket without a session. */
+  closeWaiting(code: number, reason: string): void {
+    const { waitingSocket } = this;
+    this.waitingSocket = undefined;
+    if (waitingSocket !== undefined) this.post({ say: "closed", socket: waitingSocket, code, reason });
   }
 
-  /** Sends to the page. */
-  tell(message: Wire): void {
-    const { socket } = this;
-    if (socket !== undefined) this.say({ say: "frame", socket, frame: this.#codec.encode(message) });
+  /** Sends a message to the page. */
+  send(message: Wire): void {
+    const { currentSocket } = this;
+    if (currentSocket !== undefined) this.post({ say: "frame", socket: currentSocket, frame: this.#codec.encode(message) });
   }
 
-  /** Sends a message of a channel, where the page is subscribed; not what the page has published without an echo, as `user`. */
-  pass(channel: string, message: Wire, user?: string): void {
+  /**
+   * Sends a message of a channel, if the page is subscribed. Leaves out what the page published without an
+   * echo, as `user`.
+   */
+  deliver(channel: string, message: Wire, user?: string): void {
     const flow = this.#flows.get(channel);
     if (!flow) return;
-    if (flow.own.length > 0 && message.type === "message" && message["user"] === user) {
-      const at = flow.own.indexOf(JSON.stringify(message["content"]));
-      if (at >= 0) return void flow.own.splice(at, 1);
+    if (flow.suppressed.length > 0 && message.type === "message" && message["user"] === user) {
+      const index = flow.suppressed.indexOf(JSON.stringify(message["content"]));
+      if (index >= 0) return void flow.suppressed.splice(index, 1);
     }
-    if (flow.presence && /^(presence_|occupancy$)/.test(message.type)) flow.presence.push(message);
-    else if (flow.pauses > 0) flow.kept.push(message);
-    else this.tell(message);
+    if (flow.heldPresence && /^(presence_|occupancy$)/.test(message.type)) flow.heldPresence.push(message);
+    else if (flow.pauses > 0) flow.held.push(message);
+    else this.send(message);
   }
 
-  /** Keeps what is said of presence in the channel, until the returned function is called with the list that goes before it, if any. */
+  /**
+   * Holds the presence messages of a channel, until the returned function is called with the list that
+   * precedes them, if there is one.
+   */
   holdPresence(channel: string): (list?: Wire) => void {
     const flow = this.#flows.get(channel);
-    const kept: Wire[] = [];
-    if (flow) flow.presence = kept;
+    const held: Wire[] = [];
+    if (flow) flow.heldPresence = held;
     return (list) => {
-      if (!flow || flow.presence !== kept) return;
-      flow.presence = undefined;
+      if (!flow || flow.heldPresence !== held) return;
+      flow.heldPresence = undefined;
       if (this.#flows.get(channel) !== flow) return;
-      if (list) this.pass(channel, list);
-      for (const message of kept) this.pass(channel, message);
+      if (list) this.deliver(channel, list);
+      for (const message of held) this.deliver(channel, message);
     };
   }
 
-  /** The application's server has subscribed the connection, and with it every page. */
-  adopt(channel: string): void {
-    if (this.socket !== undefined && !this.#flows.has(channel)) this.#flows.set(channel, { pauses: 0, kept: [], own: [] });
+  /**
+   * Adds a channel to which the server's application has subscribed the connection, and thereby every page.
+   */
+  addServed(channel: string): void {
+    if (this.currentSocket !== undefined && !this.#flows.has(channel)) this.#flows.set(channel, { pauses: 0, held: [], suppressed: [] });
   }
 
-  /** The server has ended the subscription: there is nothing left to give up. */
-  ended(channel: string, message: Wire): void {
-    // A page that still catches up is told by the answer.
-    this.#asks.delete(channel);
+  /** Removes a channel whose subscription the server has ended. */
+  removeEnded(channel: string, message: Wire): void {
+    // A page that still catches up learns it from the answer.
+    this.#pendingSubscribes.delete(channel);
     this.#shares.delete(channel);
-    this.#earlier.delete(channel);
-    if (this.#flows.delete(channel)) this.tell(message);
+    this.#formerShares.delete(channel);
+    if (this.#flows.delete(channel)) this.send(message);
   }
 
-  /** Begins to ask for a subscription; what it returns is {@link asked} until the page has changed its mind. */
-  ask(channel: string): symbol {
-    const ask = Symbol(channel);
-    this.#asks.set(channel, ask);
-    return ask;
+  /** Starts a subscribe request. {@link currentSubscribe} returns its symbol until another request starts. */
+  startSubscribe(channel: string): symbol {
+    const request = Symbol(channel);
+    this.#pendingSubscribes.set(channel, request);
+    return request;
   }
 
-  asked(channel: string): symbol | undefined {
-    return this.#asks.get(channel);
+  currentSubscribe(channel: string): symbol | undefined {
+    return this.#pendingSubscribes.get(channel);
   }
 
-  /** Takes a share, and keeps the channel's messages until what was missed has been sent. */
-  hold(channel: string, share: Subscribed): { release(missed: readonly Wire[]): void } {
-    void this.#earlier.get(channel)?.unsubscribe();
-    this.#earlier.delete(channel);
+  /** Keeps a share, and holds the channel's messages until the missed ones are sent. */
+  keepShare(channel: string, share: Subscribed): { release(missed: readonly Wire[]): void } {
+    void this.#formerShares.get(channel)?.unsubscribe();
+    this.#formerShares.delete(channel);
     void this.#shares.get(channel)?.unsubscribe();
     this.#shares.set(channel, share);
-    const flow: Flow = { pauses: 1, kept: [], own: [] };
+    const flow: Flow = { pauses: 1, held: [], suppressed: [] };
     this.#flows.set(channel, flow);
     return {
       release: (missed) => {
         if (this.#flows.get(channel) !== flow) return;
-        for (const message of missed) this.tell(message);
-        this.#resume(flow);
+        for (const message of missed) this.send(message);
+        this.#resumeFlow(flow);
       },
     };
   }
 
-  /** Keeps a channel's messages until it is known which one the page has itself sent. */
-  pause(channel: string): { resume(isOwn: (message: Wire) => boolean): void } | undefined {
+  /** Holds a channel's messages until it is known which of them the page itself has published. */
+  pauseChannel(channel: string): { resume(isOwn: (message: Wire) => boolean): void } | undefined {
     const flow = this.#flows.get(channel);
     if (!flow) return undefined;
     flow.pauses++;
@@ -206,98 +217,102 @@ export class Tab {
       resume: (isOwn) => {
         if (!isPaused) return;
         isPaused = false;
-        const own = flow.kept.findIndex(isOwn);
-        if (own >= 0) flow.kept.splice(own, 1);
-        if (this.#flows.get(channel) === flow) this.#resume(flow);
+        const index = flow.held.findIndex(isOwn);
+        if (index >= 0) flow.held.splice(index, 1);
+        if (this.#flows.get(channel) === flow) this.#resumeFlow(flow);
       },
     };
   }
 
-  /** Leaves out the next message of the page's user with this content. Returns what takes that back. */
-  leaveOut(channel: string, content: unknown): () => void {
-    const own = this.#flows.get(channel)?.own;
+  /** Leaves out the next message of the page's user with this content. The returned function cancels that. */
+  suppressEcho(channel: string, content: unknown): () => void {
+    const suppressed = this.#flows.get(channel)?.suppressed;
     const text = JSON.stringify(content);
-    own?.push(text);
+    suppressed?.push(text);
     return () => {
-      const at = own?.indexOf(text) ?? -1;
-      if (at >= 0) own?.splice(at, 1);
+      const index = suppressed?.indexOf(text) ?? -1;
+      if (index >= 0) suppressed?.splice(index, 1);
     };
   }
 
-  /** Gives up the share of one channel, or all. */
-  async release(channel?: string): Promise<void> {
+  /** Ends the share of one channel, or all shares. */
+  async endShares(channel?: string): Promise<void> {
     const names = channel === undefined ? this.channels : [channel];
-    const shares = names.flatMap((name) => [this.#shares.get(name), this.#earlier.get(name)]);
+    const shares = names.flatMap((name) => [this.#shares.get(name), this.#formerShares.get(name)]);
     for (const name of names) {
-      this.#asks.delete(name);
+      this.#pendingSubscribes.delete(name);
       this.#shares.delete(name);
-      this.#earlier.delete(name);
+      this.#formerShares.delete(name);
       this.#flows.delete(name);
     }
     if (channel === undefined) {
-      this.#asks.clear();
-      this.#cancelGrace();
-      this.#refuseQuestions();
-      this.#credentials?.resolve(NOTHING);
+      this.#pendingSubscribes.clear();
+      this.#cancelTimeout();
+      this.#refuseClientRequests();
+      this.#tokenRequest?.resolve(NO_ANSWER);
     }
     await Promise.all(shares.map((share) => share?.unsubscribe()));
   }
 
   /** Asks the page for credentials. */
-  token(isRefresh: boolean): Promise<Given> {
-    // A page that is frozen answers nothing: only the latest question is open.
-    this.#credentials?.resolve(NOTHING);
-    // Whoever signs in before it connects again is not known yet.
-    if (!this.isWanted) return Promise.resolve(NOTHING);
-    const id = ++this.#ids;
-    this.say({ say: "token?", id, isRefresh });
-    return new Promise((resolve) => (this.#credentials = { id, resolve }));
+  requestToken(isRefresh: boolean): Promise<TokenAnswer> {
+    // A frozen page does not answer, so only the latest request is open.
+    this.#tokenRequest?.resolve(NO_ANSWER);
+    // The user who signs in before the page connects again is not known yet.
+    if (!this.isWanted) return Promise.resolve(NO_ANSWER);
+    const id = ++this.#requestCount;
+    this.post({ say: "token?", id, isRefresh });
+    return new Promise((resolve) => (this.#tokenRequest = { id, resolve }));
   }
 
-  /** Somebody else may have signed in: what the page has shown means nothing, nor what it has been asked for. */
-  doubt(): void {
-    this.vouchedFor = undefined;
-    this.#credentials?.resolve(NOTHING);
+  /**
+   * Forgets what the page has shown, and its pending request for credentials, because another user may have
+   * signed in.
+   */
+  forgetCredentials(): void {
+    this.verifiedUser = undefined;
+    this.#tokenRequest?.resolve(NO_ANSWER);
   }
 
-  give(id: number, given: Given): void {
-    if (this.#credentials?.id === id) this.#credentials.resolve(given);
-    else if (given.token !== undefined) this.timesAsked = 0; // too slow, but not frozen
+  receiveToken(id: number, answer: TokenAnswer): void {
+    if (this.#tokenRequest?.id === id) this.#tokenRequest.resolve(answer);
+    // The answer was slow, but the page is not frozen.
+    else if (answer.token !== undefined) this.timesAsked = 0;
   }
 
-  /** Passes a question of the server on. */
-  question(event: string, data: unknown): Promise<unknown> {
-    if (this.socket === undefined) return Promise.reject(new Error("nobody answers this"));
-    const id = `worker-${++this.#ids}`;
+  /** Passes a client request to the page. */
+  sendClientRequest(event: string, data: unknown): Promise<unknown> {
+    if (this.currentSocket === undefined) return Promise.reject(new Error("nobody answers this"));
+    const id = `worker-${++this.#requestCount}`;
     return new Promise((resolve, reject) => {
-      this.#questions.set(id, { resolve, reject });
-      this.tell({ type: "request", id, event, data });
+      this.#clientRequests.set(id, { resolve, reject });
+      this.send({ type: "request", id, event, data });
     });
   }
 
-  /** Whether this is the answer to a question. */
-  answered({ type, id, ...fields }: Wire): boolean {
+  /** Whether the message answers a client request. */
+  takeAnswer({ type, id, ...fields }: Wire): boolean {
     if (type !== "ack" && type !== "error") return false;
-    const question = this.#questions.get(String(id));
-    this.#questions.delete(String(id));
-    if (type === "ack") question?.resolve(fields["data"]);
-    else question?.reject(new Error(String(fields["message"])));
+    const request = this.#clientRequests.get(String(id));
+    this.#clientRequests.delete(String(id));
+    if (type === "ack") request?.resolve(fields["data"]);
+    else request?.reject(new Error(String(fields["message"])));
     return true;
   }
 
-  #resume(flow: Flow): void {
+  #resumeFlow(flow: Flow): void {
     if (--flow.pauses > 0) return;
-    for (const message of flow.kept.splice(0)) this.tell(message);
+    for (const message of flow.held.splice(0)) this.send(message);
   }
 
-  #refuseQuestions(): void {
-    for (const { reject } of this.#questions.values()) reject(new Error("nobody answers this"));
-    this.#questions.clear();
+  #refuseClientRequests(): void {
+    for (const { reject } of this.#clientRequests.values()) reject(new Error("nobody answers this"));
+    this.#clientRequests.clear();
   }
 }
 
-const NOTHING: Given = { token: undefined, hasFailed: true };
-/** The close code with which a page comes back. */
+const NO_ANSWER: TokenAnswer = { token: undefined, hasFailed: true };
+/** The close code after which a page reconnects. */
 export const LOST = 1006;
-/** Milliseconds for a page to subscribe again after a reconnect. */
-const GRACE = 10_000;
+/** Milliseconds that a page has to subscribe again after a reconnect. */
+const RESUBSCRIBE_TIMEOUT = 10_000;

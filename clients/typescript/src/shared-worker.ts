@@ -1,21 +1,25 @@
-// The worker's half: the ports of the pages, who of them still lives, and which connection each shares.
+// The worker's side of a shared connection: the ports of the pages, which pages still live, and which
+// connection each of them shares.
 
 import { json, msgpack } from "hauyna";
-import { type PortLike, type SharedHost, browser, hold, whenReleased } from "./shared-host.js";
+import { type PortLike, type SharedHost, realBrowser, holdLock, whenReleased } from "./shared-host.js";
 import { Hub } from "./shared-hub.js";
-import { type FromPage, type FromWorker, type Settings, VERSION } from "./shared-port.js";
+import { type FromPage, type FromWorker, type Settings, VERSION } from "./shared-messages.js";
 import { LOST, Tab } from "./shared-tab.js";
 
-/** Serves the pages that connect to this shared worker, see {@link sharedClient}. To be called once, by the worker's script. */
+/**
+ * Serves the pages that connect to this shared worker, see {@link sharedClient}. The worker's script calls it
+ * once.
+ */
 export function serveTabs(): void {
-  const tabs = new TabServer(browser);
-  // In a page's compiler there is no type for the worker's own scope.
+  const tabs = new TabServer(realBrowser);
+  // The compiler of a page has no type for the scope of a worker.
   const scope = globalThis as unknown as { onconnect: (event: MessageEvent) => void };
   scope.onconnect = ({ ports: [port] }) => port && tabs.join(port);
 }
 
 /** A page that has said `hello`. */
-interface Joined {
+interface ConnectedPage {
   readonly hub: Hub;
   readonly tab: Tab;
   readonly lock: string | undefined;
@@ -24,7 +28,7 @@ interface Joined {
 /** The pages of one worker. */
 export class TabServer {
   readonly #host: SharedHost;
-  /** By what their connections have in common. */
+  /** The hubs by the settings that their pages share. */
   readonly #hubs = new Map<string, Hub>();
   /** The lock that this worker holds as long as it lives. */
   #lock: Promise<{ name: string | undefined }> | undefined;
@@ -34,52 +38,52 @@ export class TabServer {
   }
 
   join(port: PortLike): void {
-    const say = (message: FromWorker) => port.postMessage(message);
-    let joined: Joined | undefined;
+    const post = (message: FromWorker) => port.postMessage(message);
+    let joined: ConnectedPage | undefined;
     let cancel = () => {};
     const leave = () => {
       cancel();
       joined?.hub.leave(joined.tab);
       joined = undefined;
     };
-    /** Where the page is only frozen, it hears of it when it goes on. */
-    const lose = () => {
+    /** If the page is only frozen, it receives the message later. */
+    const pageIsGone = () => {
       if (!joined) return;
       leave();
-      say({ say: "gone" });
+      post({ say: "gone" });
     };
     port.onclose = leave;
     port.onmessage = ({ data }: MessageEvent<FromPage>) => {
       if (data.say === "hello") {
         leave();
-        if (data.version !== VERSION) return say({ say: "alone" });
-        const own = (joined = this.#admit(data, say));
-        void this.#welcome(say);
-        whenReleased(this.#host, own.lock, () => joined === own && lose());
+        if (data.version !== VERSION) return post({ say: "alone" });
+        const page = (joined = this.#addPage(data, post));
+        void this.#sayWelcome(post);
+        whenReleased(this.#host, page.lock, () => joined === page && pageIsGone());
       } else if (data.say === "bye") return leave();
       else if (!joined) {
-        if (data.say === "open" || data.say === "frame") say({ say: "closed", socket: data.socket, code: LOST, reason: "unknown page" });
-        if (data.say !== "close") say({ say: "gone" });
+        if (data.say === "open" || data.say === "frame") post({ say: "closed", socket: data.socket, code: LOST, reason: "unknown page" });
+        if (data.say !== "close") post({ say: "gone" });
         return;
-      } else joined.hub.hear(joined.tab, data);
-      // A page without a lock has to say something now and then.
+      } else joined.hub.receive(joined.tab, data);
+      // A page without a lock has to send a message from time to time.
       cancel();
-      if (joined && joined.lock === undefined) cancel = this.#host.environment.after(SILENCE, lose);
+      if (joined && joined.lock === undefined) cancel = this.#host.environment.after(MAX_SILENCE, pageIsGone);
     };
   }
 
-  #admit({ lock, settings }: FromPage & { say: "hello" }, say: (message: FromWorker) => void): Joined {
+  #addPage({ lock, settings }: FromPage & { say: "hello" }, post: (message: FromWorker) => void): ConnectedPage {
     const key = JSON.stringify([settings.url, settings.protocol, settings.hasToken]);
     const hub = this.#hubs.get(key) ?? new Hub(settings, this.#host, () => this.#hubs.delete(key));
     this.#hubs.set(key, hub);
-    const tab = new Tab(say, codecOf(settings), (delay, run) => this.#host.environment.after(delay, run));
+    const tab = new Tab(post, codecOf(settings), (delay, run) => this.#host.environment.after(delay, run));
     hub.join(tab);
     return { hub, tab, lock };
   }
 
-  async #welcome(say: (message: FromWorker) => void): Promise<void> {
-    const { name } = await (this.#lock ??= hold(this.#host, "hauyna worker"));
-    say({ say: "welcome", lock: name });
+  async #sayWelcome(post: (message: FromWorker) => void): Promise<void> {
+    const { name } = await (this.#lock ??= holdLock(this.#host, "hauyna worker"));
+    post({ say: "welcome", lock: name });
   }
 }
 
@@ -87,5 +91,8 @@ export function codecOf({ protocol }: Settings) {
   return protocol === msgpack.protocol ? msgpack : json;
 }
 
-/** Milliseconds after which a page without locks that says nothing is taken for gone: timers of hidden pages run once a minute. */
-const SILENCE = 180_000;
+/**
+ * Milliseconds after which a silent page without locks counts as gone. Timers of hidden pages run once a
+ * minute.
+ */
+const MAX_SILENCE = 180_000;

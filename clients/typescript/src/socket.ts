@@ -1,18 +1,21 @@
-// One attempt: a WebSocket with its address, sub-protocols and frames. It is told once how it ended, and knows
-// nothing of what the messages mean.
+// The socket of one attempt: a WebSocket with its address, sub-protocols and frames. It reports its end once,
+// and does not interpret messages.
 
 import type { Codec } from "./codec.js";
 import type { MessageLog } from "./logger.js";
 import type { ServerMessage } from "./protocol.js";
 
-/** As much of a browser's WebSocket as this client uses; any class of this shape will do. */
+/** The part of a browser's WebSocket that this client uses. Any class of this shape works. */
 export interface WebSocketLike {
   binaryType: string;
   onopen: ((event: never) => void) | null;
   onmessage: ((event: { data: unknown } & never) => void) | null;
   onclose: ((event: { code: number; reason: string; status?: number } & never) => void) | null;
   onerror: ((event: { message?: unknown } & never) => void) | null;
-  /** Gets a string or a `Uint8Array`; what any socket takes differs with the library and the version of the compiler. */
+  /**
+   * Sends a string or a `Uint8Array`. The parameter is `never`, because the accepted types differ between
+   * libraries and versions of the compiler.
+   */
   send(data: never): void;
   close(code?: number, reason?: string): void;
 }
@@ -20,24 +23,30 @@ export interface WebSocketLike {
 /** Opens a WebSocket. */
 export type WebSocketConstructor = new (url: string, protocols: string[]) => WebSocketLike;
 
-/** What an attempt needs. */
+/** The parameters of an attempt. */
 export interface Attempt {
   readonly url: string;
   readonly codec: Codec;
   readonly WebSocket: WebSocketConstructor;
-  /** Credentials, and what resumes a session: both ride beside the encoding, and so stay out of addresses. */
+  /**
+   * The credentials, and the token that resumes a session. Both are sub-protocols beside the encoding, so
+   * that addresses do not contain them.
+   */
   readonly bearer?: string | undefined;
   readonly resume?: string | undefined;
-  /** Calls `run` after so many milliseconds. */
+  /** Calls `run` after `delay` milliseconds. */
   after(delay: number, run: () => void): void;
   readonly log?: MessageLog | undefined;
 }
 
-/** What a socket tells its owner. */
+/** The callbacks of a socket's owner. */
 export interface SocketEvents {
   open(): void;
   message(message: ServerMessage): void;
-  /** The last thing it tells; with the HTTP status, where the runtime tells that of a handshake that was refused. */
+  /**
+   * The socket has ended. It is the last call. `status` is the HTTP status of a refused handshake, if the
+   * runtime reports it.
+   */
   closed(code: number, reason: string, status?: number): void;
 }
 
@@ -47,7 +56,7 @@ export class Socket {
   readonly #codec: Codec;
   readonly #events: SocketEvents;
   readonly #log: MessageLog | undefined;
-  #ended = false;
+  #hasEnded = false;
 
   constructor(attempt: Attempt, events: SocketEvents) {
     const { codec, bearer, resume } = attempt;
@@ -63,54 +72,55 @@ export class Socket {
     let isOpen = false;
     socket.onopen = () => {
       isOpen = true;
-      if (!this.#ended) events.open();
+      if (!this.#hasEnded) events.open();
     };
-    socket.onmessage = (event: { data: unknown }) => this.#ended || this.#read(event.data);
-    socket.onclose = (event: { code: number; reason: string; status?: number }) => this.#end(event.code, event.reason, event.status);
-    // What follows is `close`, except in runtimes that forget it before the connection is open.
+    socket.onmessage = (event: { data: unknown }) => this.#hasEnded || this.#readFrame(event.data);
+    socket.onclose = (event: { code: number; reason: string; status?: number }) => this.#reportEnd(event.code, event.reason, event.status);
+    // A `close` event follows, except in runtimes that leave it out before the connection is open.
     socket.onerror = (event: { message?: unknown }) => {
-      if (!isOpen) attempt.after(0, () => this.#end(ABNORMAL, typeof event?.message === "string" ? event.message : ""));
+      if (!isOpen) attempt.after(0, () => this.#reportEnd(ABNORMAL, typeof event?.message === "string" ? event.message : ""));
     };
   }
 
   send(frame: string | Uint8Array): void {
-    if (this.#ended) return;
+    if (this.#hasEnded) return;
     this.#log?.("sent", this.#codec.decode(typeof frame === "string" ? frame : frame.slice().buffer));
     this.#socket.send(frame as never);
   }
 
-  /** Closes; `closed` is told at once, whatever the peer does. */
+  /** Closes the socket, and reports its end at once, without waiting for the peer. */
   close(code: number, reason = ""): void {
-    if (this.#ended) return;
+    if (this.#hasEnded) return;
     this.abandon(code, reason);
     this.#events.closed(code, reason);
   }
 
-  /** Closes, and tells nothing more. */
+  /** Closes the socket, and reports nothing more. */
   abandon(code: number, reason = ""): void {
-    if (this.#ended) return;
-    this.#ended = true;
+    if (this.#hasEnded) return;
+    this.#hasEnded = true;
     try {
       this.#socket.close(code, reason);
     } catch {
-      this.#socket.close(); // not a code or a reason that may be sent
+      this.#socket.close(); // the code or the reason may not be sent
     }
   }
 
-  #read(data: unknown): void {
+  #readFrame(data: unknown): void {
     try {
       const message = this.#codec.decode(data as string | ArrayBuffer);
       this.#log?.("received", message);
       if (isMessage(message)) this.#events.message(message);
     } catch {
-      // Not of this encoding, or not what PROTOCOL.md says. Applications' listeners throw elsewhere.
+      // The data is not in this encoding, or violates PROTOCOL.md. Listeners of the application do not throw
+      // here.
       this.close(UNREADABLE, "unreadable");
     }
   }
 
-  #end(code: number, reason: string, status?: number): void {
-    if (this.#ended) return;
-    this.#ended = true;
+  #reportEnd(code: number, reason: string, status?: number): void {
+    if (this.#hasEnded) return;
+    this.#hasEnded = true;
     this.#events.closed(code, reason, status);
   }
 }
@@ -119,8 +129,10 @@ function isMessage(value: unknown): value is ServerMessage {
   return typeof value === "object" && value !== null && typeof (value as ServerMessage).type === "string";
 }
 
-/** Codes of the application's range that say: I come back. A browser may send no others of that meaning. */
+/**
+ * A code of the application's range after which the client reconnects. Browsers may send no other such code.
+ */
 export const LOST = 4000;
 const UNREADABLE = 4001;
-/** The connection ended without a close (RFC 6455, 7.1.5). */
+/** The connection ended without a close frame (RFC 6455, 7.1.5). */
 const ABNORMAL = 1006;

@@ -1,55 +1,61 @@
-// A value that changes, as React, Vue and Svelte read it: the base of everything that the bindings show. Knows nothing of
-// channels.
+// A store: a value that changes, in the form that React, Vue and Svelte read. It is the base of everything
+// that the bindings offer, and independent of channels.
 
 import type { Environment, Unsubscribe } from "hauyna";
 
-/** A value that changes, with work behind it that runs only while somebody listens. */
+/** A value that changes. It is kept up to date only while it has listeners. */
 export interface Store<T> {
-  /** The value: an immutable snapshot, the same object until something changes. */
+  /** Returns the value: an immutable snapshot, the same object until something changes. */
   get(): T;
   /** Calls `listener` after changes, at most once in 16 ms, until the returned function is called. */
   subscribe(listener: () => void): Unsubscribe;
-  /** The value on a server that renders pages, and on the page until it is hydrated. */
+  /** The value on a rendering server, and in the page until it is hydrated. */
   readonly initial: T;
 }
 
-/** How time passes for a store: as for its client, whose time a test may turn. */
+/** The timers of a store: those of its client, which a test may control. */
 export type Clock = Pick<Environment, "after">;
 
 /**
- * Makes a store. `start` begins the work with the first listener, and returns what ends it. The work outlives the last
- * listener for a moment: a component that is mounted again (StrictMode, a route, a hot reload) finds it running.
+ * Creates a store. `start` starts the work with the first listener, and returns a function that ends it. The
+ * work continues for a moment after the last listener, so that a component that is mounted again (StrictMode,
+ * a route, a hot reload) finds it running.
  */
-export function createStore<T>(get: () => T, start: (changed: () => void) => Unsubscribe, initial: T = get(), clock: Clock = PROCESS): Store<T> {
+export function createStore<T>(
+  get: () => T,
+  start: (changed: () => void) => Unsubscribe,
+  initial: T = get(),
+  clock: Clock = PROCESS_CLOCK,
+): Store<T> {
   const listeners = new Set<() => void>();
   let stop: Unsubscribe | undefined;
-  let keep = nothing;
-  let isDue = false;
+  let cancelStop = nothing;
+  let isNotificationDue = false;
   const notify = () => {
-    isDue = false;
-    for (const listener of [...listeners]) if (listeners.has(listener)) safely(listener);
+    isNotificationDue = false;
+    for (const listener of [...listeners]) if (listeners.has(listener)) callSafely(listener);
   };
   const changed = () => {
-    if (!isDue) clock.after(FRAME, notify);
-    isDue = true;
+    if (!isNotificationDue) clock.after(FRAME, notify);
+    isNotificationDue = true;
   };
   return {
     get,
     initial,
     subscribe(listener) {
-      const own = () => listener();
-      listeners.add(own);
-      keep();
+      const entry = () => listener();
+      listeners.add(entry);
+      cancelStop();
       if (!stop) {
-        // Whoever is told that it begins may listen, too.
+        // A callback of `start` may add another listener.
         let end = nothing;
         stop = () => end();
         end = start(changed);
       }
       return () => {
-        if (!listeners.delete(own) || listeners.size > 0) return;
-        keep = clock.after(0, () => {
-          // Whoever is told that it ends may listen again.
+        if (!listeners.delete(entry) || listeners.size > 0) return;
+        cancelStop = clock.after(0, () => {
+          // A callback of `end` may add another listener.
           const end = stop;
           stop = undefined;
           end?.();
@@ -59,8 +65,8 @@ export function createStore<T>(get: () => T, start: (changed: () => void) => Uns
   };
 }
 
-/** A listener that fails costs the others nothing. */
-function safely(listener: () => void): void {
+/** Calls a listener. If it throws, the other listeners are still called. */
+function callSafely(listener: () => void): void {
   try {
     listener();
   } catch (error) {
@@ -70,20 +76,23 @@ function safely(listener: () => void): void {
   }
 }
 
-/** Ends all of these. */
-export function endAll(...offs: Unsubscribe[]): Unsubscribe {
-  return () => offs.forEach((off) => off());
+/** Returns a function that calls all of these. */
+export function endAll(...removals: Unsubscribe[]): Unsubscribe {
+  return () => removals.forEach((remove) => remove());
 }
 
 /** Does nothing. */
 export const nothing = (): void => {};
 
-const PROCESS: Clock = {
+const PROCESS_CLOCK: Clock = {
   after(delay, run) {
     const timer = setTimeout(run, delay);
     return () => clearTimeout(timer);
   },
 };
 
-/** Milliseconds. Not an animation frame: those stop in hidden tabs, whose titles count messages. */
+/**
+ * Milliseconds. It is not an animation frame, because those stop in hidden tabs, whose titles may show a
+ * number of messages.
+ */
 export const FRAME = 16;

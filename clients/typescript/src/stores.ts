@@ -1,7 +1,7 @@
-// What the bindings for React, Vue and Svelte are made of, for authors of other bindings.
+// The stores of the bindings for React, Vue and Svelte, for the authors of other bindings.
 
 export { type RequestActions, type RequestState, createRequest } from "./request-state.js";
-export { createChannel, createChannelState, createConnectionState, holdConnection } from "./holding.js";
+export { createChannel, createChannelState, createConnectionState, holdConnection } from "./connection-stores.js";
 export {
   type ListedGap,
   type ListedMessage,

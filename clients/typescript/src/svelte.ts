@@ -1,5 +1,6 @@
-// Svelte 5. Every function gives an object that is reactive where it is read, and a store by `$`. It works while somebody
-// reads it; nothing happens on a server that renders pages. What is not Svelte's own is in stores.ts.
+// The bindings for Svelte 5. Every function returns an object that is reactive when it is read, and is also a
+// store for `$`. It works while it is read; nothing happens on a rendering server. stores.ts contains
+// everything that is not specific to Svelte.
 
 import { getContext, onMount, setContext } from "svelte";
 import { createSubscriber } from "svelte/reactivity";
@@ -36,7 +37,7 @@ import type {
   TypingActions,
   TypingArguments,
   TypingState,
-} from "./binding.js";
+} from "./binding-types.js";
 import {
   createChannel,
   createChannelState,
@@ -48,84 +49,90 @@ import {
   holdConnection,
 } from "./stores.js";
 
-export type { ChannelNamed, EventData } from "./named.js";
+export type { ChannelNamed, EventData } from "./contract-lookup.js";
 export type * from "./stores.js";
 
-/** A value that is reactive where `current` is read, and a store: `$value`. */
+/** A value that is reactive when `current` is read, and a store: `$value`. */
 export interface Reactive<T> {
   readonly current: T;
   subscribe(run: (value: T) => void): Unsubscribe;
 }
 
-/** What may be given as it is, or as a function that reads it: `() => name`. */
+/** A value, or a function that reads it: `() => name`. */
 export type MaybeGetter<T> = T | (() => T);
 
-/** A channel, the function that reads it, or what {@link useChannel} gives. */
+/** A channel, a function that reads it, or the result of {@link useChannel}. */
 export type ChannelSource<C = any, E = any> = MaybeGetter<Channel<C, E> | null> | Reactive<Channel<C, E> | null>;
 
 const KEY = "hauyna";
 
-/** Gives a client to the components inside this one, and connects it while this one is mounted. */
+/** Provides a client to the components inside this one, and connects it while this one is mounted. */
 export function provideClient(client: AnyClient): void {
   setContext(KEY, client);
   onMount(() => holdConnection(client));
 }
 
-/** The client of the nearest component that provides one. */
+/** Returns the client of the nearest component that provides one. */
 export function useClient<T extends Contract = Contract>(): Client<T> {
   const client = getContext<AnyClient | undefined>(KEY);
   if (!client) throw new Error("no client is provided: provideClient(client) in a component around this one");
   return client;
 }
 
-/** How the connection is, with the moment of the next attempt. */
+/** Returns the state of the connection, with the time of the next attempt. */
 export function useConnection(): Reactive<State> {
   const client = useClient();
   return reactive(() => client, () => createConnectionState(client, true));
 }
 
-/** Subscribes to a channel while `current` is read; null is none. */
+/** Subscribes to a channel while `current` is read; null subscribes to nothing. */
 export function useChannel<C extends object = AnyContent, E extends object = AnyEvents>(
   name: MaybeGetter<string | null>,
   options?: MaybeGetter<SubscribeOptions | undefined>,
 ): Reactive<Channel<C, E> | null> {
   const client = useClient();
   return reactive(
-    () => read(name),
-    (of) => createChannel<AnyContent>(client, of, () => read(options)),
+    () => readSource(name),
+    (value) => createChannel<AnyContent>(client, value, () => readSource(options)),
   ) as Reactive<any>;
 }
 
-/** How this client stands to a channel: whether it is subscribed, and why not. */
+/** Returns the state of the subscription, with its error. */
 export function useChannelState(channel: ChannelSource): Reactive<ChannelState> {
   return reactive(() => channelOf(channel), createChannelState);
 }
 
-/** Listens to messages of a channel of one type. */
+/** Calls the handler for every message of this type. */
 export function useEvent<C, Event extends (keyof C & string) | "message" | "channel_event">(
   channel: ChannelSource<C>,
   type: Event,
   handler: (message: MessageOf<C, Event>) => void,
 ): void {
-  follow(channel, (room) => room.on(type, handler));
+  listenToChannel(channel, (room) => room.on(type, handler));
 }
 
-/** Listens to the client events of others of one type, and returns what sends one. */
+/**
+ * Calls the handler for the client events of this type from other clients, and returns a function that sends
+ * one.
+ */
 export function useClientEvent<E, Type extends keyof E & string>(
   channel: ChannelSource<any, E>,
   type: Type,
   handler?: (event: ClientEvent<Type, E[Type]>) => void,
 ): (...data: EventData<E[Type]>) => void {
-  if (handler) follow(channel, (room) => room.onEvent(type, handler));
+  if (handler) listenToChannel(channel, (room) => room.onEvent(type, handler));
   return (...data) => channelOf(channel)?.send(type, ...data);
 }
 
-/** Who is present. Needs a subscription to the channel. */
+/** Returns the members of a channel. It needs a subscription to the channel. */
 export function usePresence(channel: ChannelSource): Reactive<PresenceState> {
   return reactive(() => channelOf(channel), createPresence);
 }
 
-/** The messages of a channel: history, live, recovered and own ones, in one list. Options count when the channel changes. */
+/**
+ * Returns the messages of a channel in one list: the history, live, recovered and this client's messages. New
+ * options take effect when the channel changes.
+ */
 export function useMessages<C>(
   channel: ChannelSource<C>,
   options?: MessagesOptions,
@@ -135,7 +142,7 @@ export function useMessages<C>(
   return withActions(list, ["publish", "retry", "discard", "loadOlder"]);
 }
 
-/** A request of the application, and what became of it. */
+/** Returns a request to the application with its state. */
 export function useRequest<Data = object, Reply = unknown>(
   name: string,
   options?: RequestOptions,
@@ -144,7 +151,10 @@ export function useRequest<Data = object, Reply = unknown>(
   return withActions(reactive(() => name, () => createRequest<Data, Reply>(client, name as never, options)), ["request"]);
 }
 
-/** Who types in a channel, and what says that this user does. Options count when the channel changes. */
+/**
+ * Returns who is typing in a channel, and functions that announce that this user is. New options take effect
+ * when the channel changes.
+ */
 export function useTyping<E>(channel: ChannelSource<any, E>, ...options: TypingArguments<E>): Reactive<TypingState> & TypingActions {
   const client = useClient();
   const typing = reactive(() => channelOf(channel), (room) => createTyping<E>(client, room, ...options));
@@ -164,28 +174,31 @@ export interface Bindings<T extends Contract> {
   ) => Reactive<RequestState<RequestReply<T, Name>>> & RequestActions<RequestData<T, Name>, RequestReply<T, Name>>;
 }
 
-/** The functions whose types depend on the contract, typed by it: once for an application. */
+/** Returns the functions typed by the contract. Call it once for an application. */
 export function createBindings<T extends Contract>(): Bindings<T> {
   return { useClient, useChannel, useRequest } as unknown as Bindings<T>;
 }
 
-/** The value of the store that `make` gives, another one where the source has changed. */
-function reactive<Source, T, S extends Store<T>>(source: () => Source, make: (of: Source) => S & Store<T>): Reactive<T> & { readonly store: S } {
-  let made: { of: Source; store: S & Store<T>; track: () => void } | undefined;
-  const find = () => {
-    const of = source();
-    if (!made || made.of !== of) {
-      const store = make(of);
-      made = { of, store, track: createSubscriber(store.subscribe) };
+/** Returns the value of the store that `create` returns. If the source changes, another store is created. */
+function reactive<Source, T, S extends Store<T>>(
+  source: () => Source,
+  create: (value: Source) => S & Store<T>,
+): Reactive<T> & { readonly store: S } {
+  let latest: { of: Source; store: S & Store<T>; track: () => void } | undefined;
+  const current = () => {
+    const value = source();
+    if (!latest || latest.of !== value) {
+      const store = create(value);
+      latest = { of: value, store, track: createSubscriber(store.subscribe) };
     }
-    return made;
+    return latest;
   };
   const value = {
     get store() {
-      return find().store;
+      return current().store;
     },
     get current() {
-      const { store, track } = find();
+      const { store, track } = current();
       track();
       return typeof document === "undefined" ? store.initial : store.get();
     },
@@ -194,35 +207,35 @@ function reactive<Source, T, S extends Store<T>>(source: () => Source, make: (of
   return value;
 }
 
-/** With functions of whichever store it is now. */
+/** Adds functions that call those of the current store. */
 function withActions<T, S extends object, Name extends keyof S>(
   value: Reactive<T> & { readonly store: S },
   names: Name[],
 ): Reactive<T> & Pick<S, Name> {
-  const call = (name: Name) => [name, (...words: unknown[]) => (value.store[name] as (...words: unknown[]) => unknown)(...words)];
+  const call = (name: Name) => [name, (...args: unknown[]) => (value.store[name] as (...args: unknown[]) => unknown)(...args)];
   return Object.assign(value, Object.fromEntries(names.map(call))) as never;
 }
 
-/** Calls `listen` with the channel, and with each other one, until the component is gone. */
-function follow<C, E>(source: ChannelSource<C, E>, listen: (room: Channel<C, E>) => Unsubscribe): void {
+/** Calls `listen` with the channel, and again with each other channel, until the component is unmounted. */
+function listenToChannel<C, E>(source: ChannelSource<C, E>, listen: (room: Channel<C, E>) => Unsubscribe): void {
   onMount(() => {
-    let off: Unsubscribe | undefined;
-    const end = toStore(() => channelOf(source)).subscribe((room) => {
-      off?.();
-      off = room ? listen(room) : undefined;
+    let removeListener: Unsubscribe | undefined;
+    const endUpdates = toStore(() => channelOf(source)).subscribe((room) => {
+      removeListener?.();
+      removeListener = room ? listen(room) : undefined;
     });
     return () => {
-      end();
-      off?.();
+      endUpdates();
+      removeListener?.();
     };
   });
 }
 
-function read<T>(source: MaybeGetter<T>): T {
+function readSource<T>(source: MaybeGetter<T>): T {
   return typeof source === "function" ? (source as () => T)() : source;
 }
 
 function channelOf(source: ChannelSource): AnyChannel | null {
-  const channel = read(source);
+  const channel = readSource(source);
   return channel && "current" in channel ? channel.current : channel;
 }

@@ -1,4 +1,4 @@
-// One channel of a fake server: its history, its subscribers, who is present, and what others do in it.
+// One channel of a fake server: its history, its subscribers, its members, and the actions of other users.
 
 import type { ErrorType, Position } from "hauyna";
 import { settled } from "./testing-clock.js";
@@ -21,23 +21,23 @@ export interface FakeEvent {
   readonly data: unknown;
 }
 
-/** Somebody who is present, as a test puts them there. */
+/** A member whom a test adds. */
 export interface FakePerson {
   readonly status?: string | undefined;
   readonly metadata?: Readonly<Record<string, unknown>> | undefined;
 }
 
-/** How a channel of a fake server behaves. */
+/** The options of a channel of a fake server. */
 export interface FakeChannelOptions {
-  /** How many publications it keeps; 0 for a channel without history. Default: 1,000. */
+  /** How many publications the channel keeps; 0 for a channel without history. Default: 1,000. */
   readonly history?: number | undefined;
-  /** Whether it shows who is present. Default: true. */
+  /** Whether the channel has presence. Default: true. */
   readonly presence?: boolean | undefined;
-  /** How many client events of each type it takes a second. Default: any type, and one a second. */
+  /** How many client events of each type the channel accepts in a second. Default: one of any type. */
   readonly clientEvents?: Readonly<Record<string, number>> | undefined;
 }
 
-/** A refusal: thrown by what answers requests, or given to `refuse`. */
+/** A refusal, which handlers of requests throw and `refuse` takes. */
 export class Refusal extends Error {
   readonly type: ErrorType;
   readonly details: Readonly<Record<string, unknown>> | undefined;
@@ -50,7 +50,7 @@ export class Refusal extends Error {
   }
 }
 
-interface Entry {
+interface MemberEntry {
   status: string;
   metadata: Readonly<Record<string, unknown>>;
   joined_at: number;
@@ -58,64 +58,67 @@ interface Entry {
   connections: { connection_id: string; metadata: unknown; joined_at: number }[];
 }
 
-/** What each way of subscribing is answered. */
-export interface Standing extends Record<string, unknown> {
+/** The fields that answer every way of subscribing. */
+export interface SubscriptionFields extends Record<string, unknown> {
   readonly channel: string;
   readonly recoverable: boolean;
 }
 
-/** One channel of a fake server. What changes it resolves when every client has been told. */
+/** One channel of a fake server. Methods that change it resolve when every client has been notified. */
 export class FakeChannel<Content = unknown, Events = Record<string, unknown>> {
   readonly name: string;
-  /** The publications that the history keeps, by clients and by others, oldest first. */
+  /** The publications that the history keeps, of clients and of others, oldest first. */
   readonly messages: FakePublication<Content>[] = [];
   /** The client events that clients have sent, oldest first. */
   readonly events: FakeEvent[] = [];
   readonly #options: FakeChannelOptions;
   readonly #now: () => number;
   readonly #subscriptions = new Map<FakeConnection, unknown>();
-  readonly #present = new Map<string, Entry>();
-  readonly #keys: Keys;
-  /** Which session has published a message without an echo: it does not get it in a recovery either. */
-  readonly #quiet = new WeakMap<object, object>();
-  /** Called when the application ends subscriptions, of one user or of all: sessions without a connection have some, too. */
-  readonly #ended: (user: string | undefined) => void;
+  readonly #members = new Map<string, MemberEntry>();
+  readonly #keys: PublicationKeys;
+  /** The session that published a message without an echo. A recovery does not send it the message either. */
+  readonly #publisherWithoutEcho = new WeakMap<object, object>();
+  /**
+   * Called when the application ends subscriptions, of one user or of all. Sessions without a connection have
+   * subscriptions as well.
+   */
+  readonly #onEnded: (user: string | undefined) => void;
   #epoch = "epoch-1";
-  #lives = 1;
+  #epochCount = 1;
   #offset = 0;
-  #changes = 0;
+  #changeCount = 0;
 
   constructor(name: string, options: FakeChannelOptions, now: () => number, ended: (user: string | undefined) => void) {
     this.name = name;
     this.#options = options;
     this.#now = now;
-    this.#ended = ended;
-    this.#keys = new Keys(now);
+    this.#onEnded = ended;
+    this.#keys = new PublicationKeys(now);
   }
 
-  /** The connections that are subscribed, by user. */
+  /** The users of the subscribed connections. */
   get subscribers(): readonly string[] {
     return [...this.#subscriptions.keys()].map(({ user }) => user);
   }
 
-  /** Who is present, clients and others. */
+  /** The users who are present, whether the test or a client added them. */
   get present(): readonly string[] {
-    return [...this.#present.keys()];
+    return [...this.#members.keys()];
   }
 
-  /** The end of the stream. */
+  /** The position of the newest publication. */
   get position(): Position | undefined {
-    return this.#limit > 0 ? { epoch: this.#epoch, offset: this.#offset } : undefined;
+    return this.#historySize > 0 ? { epoch: this.#epoch, offset: this.#offset } : undefined;
   }
 
-  /** Publishes as another user, or as the application where there is none. */
+  /** Publishes as another user, or as the application without `user`. */
   async publish(content: Content, { user }: { user?: string | undefined } = {}): Promise<Position | undefined> {
     const position = this.put({ type: "message", ...(user !== undefined && { user }), content });
     await settled();
     return position;
   }
 
-  /** Sends a message of the application's own type into the channel. */
+  /** Sends a message of one of the application's own types into the channel. */
   async tell(message: WireMessage): Promise<Position | undefined> {
     const position = this.put(message);
     await settled();
@@ -124,19 +127,19 @@ export class FakeChannel<Content = unknown, Events = Record<string, unknown>> {
 
   /** Sends a client event as another user. */
   async send<Type extends keyof Events & string>(type: Type, data: Events[Type], user = "somebody"): Promise<void> {
-    this.#say({ type: "client_event", channel: this.name, event: type, user, data });
+    this.#sendToSubscribers({ type: "client_event", channel: this.name, event: type, user, data });
     await settled();
   }
 
-  /** Lets somebody else be present, or changes what is known of them. */
+  /** Adds another member, or changes one. */
   async join(user: string, { status = "online", metadata = {} }: FakePerson = {}): Promise<void> {
     const connection = { connection_id: `fake-${user}`, metadata: {}, joined_at: this.#now() };
-    this.#enter(user, connection, { ...metadata, status });
+    this.#setMember(user, connection, { ...metadata, status });
     await settled();
   }
 
   async leave(user: string): Promise<void> {
-    this.#exit(user, `fake-${user}`);
+    this.#removeMember(user, `fake-${user}`);
     await settled();
   }
 
@@ -145,189 +148,203 @@ export class FakeChannel<Content = unknown, Events = Record<string, unknown>> {
     for (const connection of [...this.#subscriptions.keys()]) {
       if (user !== undefined && connection.user !== user) continue;
       this.remove(connection);
-      connection.say({ type: "unsubscribed", channel: this.name });
+      connection.send({ type: "unsubscribed", channel: this.name });
     }
-    this.#ended(user);
+    this.#onEnded(user);
     await settled();
   }
 
-  /** Forgets the history, as a server does whose memory is lost: clients hear of a gap. */
+  /** Clears the history, like a server that loses its memory: clients report a gap. */
   async forget(): Promise<void> {
-    this.#epoch = `epoch-${++this.#lives}`;
+    this.#epoch = `epoch-${++this.#epochCount}`;
     this.#offset = 0;
     this.messages.length = 0;
     this.#keys.clear();
-    this.#say({ type: "subscribed", ...this.#standing(), recovered: false, reason: "epoch_changed" });
+    this.#sendToSubscribers({ type: "subscribed", ...this.#subscriptionFields(), recovered: false, reason: "epoch_changed" });
     await settled();
   }
 
-  // For the server
+  // Methods for the server
 
-  /** Numbers a message, keeps it, and sends it to all but one. */
+  /** Numbers a message, keeps it, and sends it to all connections except one. */
   put(fields: WireMessage, except?: FakeConnection): Position | undefined {
-    const offset = this.#limit > 0 ? { offset: ++this.#offset } : {};
+    const offset = this.#historySize > 0 ? { offset: ++this.#offset } : {};
     const message = { timestamp: this.#now(), ...fields, channel: this.name, ...offset };
     this.messages.push(message as unknown as FakePublication<Content>);
-    if (this.messages.length > Math.max(this.#limit, KEPT)) this.messages.shift();
-    if (except?.session) this.#quiet.set(message, except.session);
-    this.#say(message, except);
+    if (this.messages.length > Math.max(this.#historySize, DEFAULT_HISTORY)) this.messages.shift();
+    if (except?.session) this.#publisherWithoutEcho.set(message, except.session);
+    this.#sendToSubscribers(message, except);
     return this.position;
   }
 
-  /** A publication of a client: once for each key. */
+  /** Publishes a message of a client, once for each key. */
   take(connection: FakeConnection, { content, key, echo }: WireMessage): Position | undefined {
     const publish = () => this.put({ type: "message", user: connection.user, content }, echo === false ? connection : undefined);
-    return this.#keys.once(connection.user, key, publish);
+    return this.#keys.runOnce(connection.user, key, publish);
   }
 
   event(connection: FakeConnection, { event, data }: WireMessage): void {
     const { clientEvents } = this.#options;
     if (clientEvents && !(String(event) in clientEvents)) throw new Refusal("permission_denied", `no client event ${String(event)} here`);
     this.events.push({ type: String(event), user: connection.user, data });
-    this.#say({ type: "client_event", channel: this.name, event, user: connection.user, data }, connection);
+    this.#sendToSubscribers({ type: "client_event", channel: this.name, event, user: connection.user, data }, connection);
   }
 
   has(connection: FakeConnection): boolean {
     return this.#subscriptions.has(connection);
   }
 
-  /** Subscribes a connection, perhaps in the place of the one that had its session: what it is answered, and what follows. */
+  /**
+   * Subscribes a connection, optionally in place of the one that had its session. Returns the answer, and a
+   * function that sends what follows it.
+   */
   add(
     connection: FakeConnection,
     metadata: unknown,
     recover: Position | undefined,
     before?: FakeConnection,
-  ): { standing: Standing; follow: () => void } {
+  ): { subscription: SubscriptionFields; follow: () => void } {
     if (before) this.#subscriptions.delete(before);
     this.#subscriptions.set(connection, metadata);
-    const replay = recover && this.#recover(recover, connection);
-    const standing = { ...this.#standing(), ...(replay && (Array.isArray(replay) ? { recovered: true } : { recovered: false, reason: replay })) };
+    const replay = recover && this.#missedMessages(recover, connection);
+    const recovery = replay && (Array.isArray(replay) ? { recovered: true } : { recovered: false, reason: replay });
+    const subscription = { ...this.#subscriptionFields(), ...recovery };
     const follow = () => {
-      if (Array.isArray(replay)) for (const message of replay) connection.say(message);
+      if (Array.isArray(replay)) for (const message of replay) connection.send(message);
       if (this.#options.presence === false) return;
-      if (!before || !this.#goOn(before, connection)) {
-        this.#enter(connection.user, { connection_id: connection.id, metadata: metadata ?? {}, joined_at: this.#now() }, undefined, connection);
+      if (!before || !this.#moveMember(before, connection)) {
+        const entry = { connection_id: connection.id, metadata: metadata ?? {}, joined_at: this.#now() };
+        this.#setMember(connection.user, entry, undefined, connection);
       }
-      connection.say({ type: "presence_state", ...this.roster() });
+      connection.send({ type: "presence_state", ...this.roster() });
     };
-    return { standing, follow };
+    return { subscription, follow };
   }
 
-  /** Ends a subscription. With `isAway` the session goes on: nobody hears that the user left. */
+  /** Ends a subscription. With `isAway` the session continues, and nobody sees that the user left. */
   remove(connection: FakeConnection, isAway = false): void {
     this.#subscriptions.delete(connection);
-    if (!isAway) this.#exit(connection.user, connection.id);
+    if (!isAway) this.#removeMember(connection.user, connection.id);
   }
 
-  /** Who is present, as `presence` is answered. */
-  roster({ after, limit = PRESENT }: { readonly after?: string; readonly limit?: number } = {}): object {
+  /** Returns the answer to `presence`. */
+  roster({ after, limit = MAX_PRESENCE_PAGE }: { readonly after?: string; readonly limit?: number } = {}): object {
     if (this.#options.presence === false) throw new Refusal("validation_error", "this channel shows no presence");
-    const names = [...this.#present.keys()].sort().filter((name) => after === undefined || name > after);
-    const page = names.slice(0, Math.min(limit, PRESENT));
-    const users = Object.fromEntries(page.map((name) => [name, this.#present.get(name)]));
+    const names = [...this.#members.keys()].sort().filter((name) => after === undefined || name > after);
+    const page = names.slice(0, Math.min(limit, MAX_PRESENCE_PAGE));
+    const users = Object.fromEntries(page.map((name) => [name, this.#members.get(name)]));
     const next = page.length < names.length ? page.at(-1) : undefined;
-    return { channel: this.name, count: this.#present.size, users, offset: this.#changes, ...(next !== undefined && { next }) };
+    return { channel: this.name, count: this.#members.size, users, offset: this.#changeCount, ...(next !== undefined && { next }) };
   }
 
-  /** What a connection says about itself from now on. */
+  /** Replaces the metadata of a connection. */
   update(connection: FakeConnection, metadata: unknown): void {
     if (this.#options.presence === false) throw new Refusal("validation_error", "this channel shows no presence");
-    const joined_at = this.#present.get(connection.user)?.connections.find((one) => one.connection_id === connection.id)?.joined_at;
+    const joined_at = this.#members.get(connection.user)?.connections.find((one) => one.connection_id === connection.id)?.joined_at;
     if (joined_at === undefined) throw new Refusal("not_subscribed", "not present");
     this.#subscriptions.set(connection, metadata);
-    this.#enter(connection.user, { connection_id: connection.id, metadata, joined_at });
+    this.#setMember(connection.user, { connection_id: connection.id, metadata, joined_at });
   }
 
-  /** What a user says about themself from now on. */
+  /** Changes the metadata of a user. Returns whether the user is present. */
   describe(user: string, metadata: object): boolean {
-    const entry = this.#present.get(user);
-    if (entry) this.#enter(user, undefined, { ...entry.metadata, ...metadata });
+    const entry = this.#members.get(user);
+    if (entry) this.#setMember(user, undefined, { ...entry.metadata, ...metadata });
     return entry !== undefined;
   }
 
   history({ since, before, limit, reverse }: { since?: Position; before?: Position; limit?: number; reverse?: boolean }): object {
-    if (this.#limit === 0) throw new Refusal("validation_error", "this channel keeps no history");
+    if (this.#historySize === 0) throw new Refusal("validation_error", "this channel keeps no history");
     if (since && before) throw new Refusal("validation_error", "`since` and `before` exclude each other");
     const from = since ?? before;
     const isBackwards = before !== undefined || reverse === true;
-    const lost = from && this.#lost(from, isBackwards);
+    const lost = from && this.#lossReason(from, isBackwards);
     if (lost) throw new Refusal("validation_error", "the history does not reach back to `since`", { path: "since", reason: lost });
-    const kept = this.#kept;
-    const found = kept.filter(({ offset = 0 }) => !from || (isBackwards ? offset < from.offset : offset > from.offset));
-    const messages = (isBackwards ? found.reverse() : found).slice(0, limit ?? PAGE);
+    const kept = this.#history;
+    const selected = kept.filter(({ offset = 0 }) => !from || (isBackwards ? offset < from.offset : offset > from.offset));
+    const messages = (isBackwards ? selected.reverse() : selected).slice(0, limit ?? HISTORY_PAGE);
     return { channel: this.name, ...this.position, oldest: kept[0]?.offset ?? this.#offset + 1, messages };
   }
 
-  get #limit(): number {
-    return this.#options.history ?? KEPT;
+  get #historySize(): number {
+    return this.#options.history ?? DEFAULT_HISTORY;
   }
 
-  #standing(): Standing {
+  #subscriptionFields(): SubscriptionFields {
     const { clientEvents } = this.#options;
-    return { channel: this.name, ...this.position, recoverable: this.#limit > 0, ...(clientEvents && { client_events: clientEvents }) };
+    return { channel: this.name, ...this.position, recoverable: this.#historySize > 0, ...(clientEvents && { client_events: clientEvents }) };
   }
 
-  get #kept(): FakePublication<Content>[] {
-    return this.messages.slice(-this.#limit);
+  get #history(): FakePublication<Content>[] {
+    return this.messages.slice(-this.#historySize);
   }
 
-  /** Why what came after a position, or before it, is not known. */
-  #lost({ epoch, offset }: Position, isBackwards = false): string | undefined {
+  /** Returns why the publications after a position, or before it, are unknown. */
+  #lossReason({ epoch, offset }: Position, isBackwards = false): string | undefined {
     if (epoch !== this.#epoch || offset > this.#offset + (isBackwards ? 1 : 0)) return "epoch_changed";
-    return !isBackwards && offset + 1 < (this.#kept[0]?.offset ?? this.#offset + 1) ? "too_old" : undefined;
+    return !isBackwards && offset + 1 < (this.#history[0]?.offset ?? this.#offset + 1) ? "too_old" : undefined;
   }
 
-  /** What came after a position, or why that is not known. */
-  #recover(since: Position, { session }: FakeConnection): FakePublication<Content>[] | string | undefined {
-    if (this.#limit === 0) return undefined;
-    const isOwn = (message: object) => session !== undefined && this.#quiet.get(message) === session;
-    return this.#lost(since) ?? this.#kept.filter((message) => (message.offset ?? 0) > since.offset && !isOwn(message));
+  /** Returns the publications after a position, or the reason why they are unknown. */
+  #missedMessages(since: Position, { session }: FakeConnection): FakePublication<Content>[] | string | undefined {
+    if (this.#historySize === 0) return undefined;
+    const isPublisher = (message: object) => session !== undefined && this.#publisherWithoutEcho.get(message) === session;
+    return this.#lossReason(since) ?? this.#history.filter((message) => (message.offset ?? 0) > since.offset && !isPublisher(message));
   }
 
-  /** A connection goes on with the session of another: nobody was gone, and nobody is told. */
-  #goOn(before: FakeConnection, { id, user }: FakeConnection): boolean {
-    const own = this.#present.get(user)?.connections.find(({ connection_id }) => connection_id === before.id);
-    if (own) own.connection_id = id;
-    return own !== undefined;
+  /**
+   * Moves the place of a resumed session to its new connection, without notifying anybody. Returns whether
+   * there was one.
+   */
+  #moveMember(before: FakeConnection, { id, user }: FakeConnection): boolean {
+    const place = this.#members.get(user)?.connections.find(({ connection_id }) => connection_id === before.id);
+    if (place) place.connection_id = id;
+    return place !== undefined;
   }
 
-  #enter(user: string, connection: Entry["connections"][number] | undefined, metadata?: object, except?: FakeConnection): void {
-    const before = this.#present.get(user);
+  #setMember(user: string, connection: MemberEntry["connections"][number] | undefined, metadata?: object, except?: FakeConnection): void {
+    const before = this.#members.get(user);
     const others = before?.connections.filter((one) => one.connection_id !== connection?.connection_id) ?? [];
-    const told = { status: "online", ...before?.metadata, ...metadata };
-    const entry: Entry = {
-      status: told.status,
-      metadata: told,
+    const fields = { status: "online", ...before?.metadata, ...metadata };
+    const entry: MemberEntry = {
+      status: fields.status,
+      metadata: fields,
       joined_at: before?.joined_at ?? this.#now(),
       updated_at: this.#now(),
       connections: connection ? [...others, connection] : others,
     };
-    this.#present.set(user, entry);
-    this.#changed(before ? "update" : "join", user, entry, connection, except);
+    this.#members.set(user, entry);
+    this.#reportChange(before ? "update" : "join", user, entry, connection, except);
   }
 
-  #exit(user: string, id: string): void {
-    const entry = this.#present.get(user);
-    const left = entry?.connections.filter((one) => one.connection_id !== id) ?? [];
-    if (!entry || left.length === entry.connections.length) return;
-    entry.connections = left;
-    if (entry.connections.length === 0) this.#present.delete(user);
-    this.#changed(entry.connections.length === 0 ? "leave" : "update", user, entry);
+  #removeMember(user: string, id: string): void {
+    const entry = this.#members.get(user);
+    const remaining = entry?.connections.filter((one) => one.connection_id !== id) ?? [];
+    if (!entry || remaining.length === entry.connections.length) return;
+    entry.connections = remaining;
+    if (entry.connections.length === 0) this.#members.delete(user);
+    this.#reportChange(entry.connections.length === 0 ? "leave" : "update", user, entry);
   }
 
-  #changed(event: string, user: string, { status, metadata, connections }: Entry, connection?: object, except?: FakeConnection): void {
+  #reportChange(
+    event: string,
+    user: string,
+    { status, metadata, connections }: MemberEntry,
+    connection?: object,
+    except?: FakeConnection,
+  ): void {
     const timestamp = this.#now();
     const change = { event, user, channel: this.name, metadata, status, connections: connections.length, connection, timestamp };
-    this.#say({ type: "presence_change", ...change, offset: ++this.#changes }, except);
+    this.#sendToSubscribers({ type: "presence_change", ...change, offset: ++this.#changeCount }, except);
   }
 
-  #say(message: object, except?: FakeConnection): void {
-    for (const connection of this.#subscriptions.keys()) if (connection !== except) connection.say(message);
+  #sendToSubscribers(message: object, except?: FakeConnection): void {
+    for (const connection of this.#subscriptions.keys()) if (connection !== except) connection.send(message);
   }
 }
 
-/** The results of requests with a key, which are done once. */
-export class Keys {
+/** The results of requests with a key, which run once. */
+export class PublicationKeys {
   readonly #now: () => number;
   readonly #results = new Map<string, { readonly result: Position | undefined; readonly until: number }>();
 
@@ -335,13 +352,13 @@ export class Keys {
     this.#now = now;
   }
 
-  once(user: string, key: unknown, run: () => Position | undefined): Position | undefined {
+  runOnce(user: string, key: unknown, run: () => Position | undefined): Position | undefined {
     if (key === undefined) return run();
     const name = JSON.stringify([user, key]);
     const known = this.#results.get(name);
     if (known && known.until > this.#now()) return known.result;
     const result = run();
-    this.#results.set(name, { result, until: this.#now() + REMEMBERED });
+    this.#results.set(name, { result, until: this.#now() + KEY_MEMORY });
     return result;
   }
 
@@ -350,10 +367,10 @@ export class Keys {
   }
 }
 
-const KEPT = 1000;
-/** Users of one answer to `presence`. */
-const PRESENT = 1000;
+const DEFAULT_HISTORY = 1000;
+/** The maximum number of users in one answer to `presence`. */
+const MAX_PRESENCE_PAGE = 1000;
 /** Milliseconds for which a key is remembered. */
-const REMEMBERED = 5 * 60_000;
-/** Messages of one answer to `history`, unless the client asks for fewer. */
-const PAGE = 100;
+const KEY_MEMORY = 5 * 60_000;
+/** The number of messages in one answer to `history`, unless the client asks for fewer. */
+const HISTORY_PAGE = 100;

@@ -1,9 +1,12 @@
-// Time and network of a fake server's clients: either turned by the test, or those of the process, which a test runner
-// may have replaced by its fake timers.
+// The time and the network of a fake server's clients. The test controls the time, or the timers of the
+// process do, which a test runner may have replaced.
 
 import type { Environment, Signal } from "hauyna";
 
-/** Who turns the time: the test, by `pass`, or the timers of the process, real or faked by the test runner. */
+/**
+ * What controls the time: `manual` is the test, by `pass`; `global` are the timers of the process, real or
+ * faked.
+ */
 export type FakeTime = "manual" | "global";
 
 interface Timer {
@@ -13,17 +16,17 @@ interface Timer {
 
 /** The environment of clients in a test. */
 export class FakeClock implements Environment {
-  readonly #time: FakeTime;
-  #moment = Date.UTC(2026, 0, 1);
+  readonly #mode: FakeTime;
+  #currentTime = Date.UTC(2026, 0, 1);
   #timers: Timer[] = [];
   readonly #watchers = new Set<(signal: Signal) => void>();
 
   constructor(time: FakeTime) {
-    this.#time = time;
+    this.#mode = time;
   }
 
   now(): number {
-    return this.#time === "manual" ? this.#moment : Date.now();
+    return this.#mode === "manual" ? this.#currentTime : Date.now();
   }
 
   random(): number {
@@ -31,21 +34,21 @@ export class FakeClock implements Environment {
   }
 
   after(delay: number, run: () => void): () => void {
-    if (this.#time === "global") {
-      // Timers of browsers hold 31 bits.
+    if (this.#mode === "global") {
+      // The longest delay of a browser's timer: 31 bits.
       const timer = setTimeout(run, Math.min(delay, 2 ** 31 - 1));
       return () => clearTimeout(timer);
     }
-    const timer = { at: this.#moment + delay, run };
+    const timer = { at: this.#currentTime + delay, run };
     this.#timers.push(timer);
     return () => {
       this.#timers = this.#timers.filter((other) => other !== timer);
     };
   }
 
-  /** As `after`, for what no process has to go on for. */
-  afterwards(delay: number, run: () => void): () => void {
-    if (this.#time === "manual") return this.after(delay, run);
+  /** As `after`, with a timer that does not keep the process alive. */
+  afterUnref(delay: number, run: () => void): () => void {
+    if (this.#mode === "manual") return this.after(delay, run);
     const timer = setTimeout(run, delay) as { unref?: () => void };
     timer.unref?.();
     return () => clearTimeout(timer as ReturnType<typeof setTimeout>);
@@ -60,32 +63,32 @@ export class FakeClock implements Environment {
     return () => this.#watchers.delete(listener);
   }
 
-  /** Tells every client that the network is there again. */
+  /** Tells every client that the network has returned. */
   online(): void {
     for (const watcher of this.#watchers) watcher("online");
   }
 
-  /** Lets milliseconds pass, and everything happen that is due in them. */
+  /** Advances the time by `duration` milliseconds, and runs everything that becomes due. */
   async pass(duration: number): Promise<void> {
-    if (this.#time === "global") throw new Error('time is "global": advance the timers of the test runner instead');
-    const end = this.#moment + duration;
+    if (this.#mode === "global") throw new Error('time is "global": advance the timers of the test runner instead');
+    const end = this.#currentTime + duration;
     await settled();
     for (;;) {
       const due = this.#timers.filter(({ at }) => at <= end).sort((one, other) => one.at - other.at)[0];
       if (!due) break;
-      this.#moment = Math.max(this.#moment, due.at);
+      this.#currentTime = Math.max(this.#currentTime, due.at);
       this.#timers = this.#timers.filter((other) => other !== due);
       due.run();
       await settled();
     }
-    this.#moment = end;
+    this.#currentTime = end;
   }
 }
 
-/** Lets promises have their turn. It needs no timer, so it works whether or not timers are faked. */
+/** Lets pending promises run. It needs no timer, so it works with real and faked timers. */
 export async function settled(): Promise<void> {
-  for (let turn = 0; turn < TURNS; turn++) await undefined;
+  for (let step = 0; step < MAX_PROMISE_CHAIN; step++) await undefined;
 }
 
-/** More than any chain of promises of the client and its server has. */
-const TURNS = 200;
+/** More than the length of any chain of promises in the client and its server. */
+const MAX_PROMISE_CHAIN = 200;

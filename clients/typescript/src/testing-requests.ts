@@ -1,49 +1,51 @@
-// What a request must be, as far as a client of this package can get it wrong.
+// Checks the fields of requests, as far as a client of this package can send wrong ones.
 
 import { Refusal } from "./testing-channel.js";
 import type { WireMessage } from "./testing-socket.js";
 
-/** Throws a refusal where a field is missing, is no name, or is too long. */
-export function checked(message: WireMessage): void {
-  for (const field of NEEDED[message.type] ?? []) {
+/** Throws a refusal if a field is missing, is not a valid name, or is too long. */
+export function checkRequest(message: WireMessage): void {
+  for (const field of REQUIRED_FIELDS[message.type] ?? []) {
     const value = message[field];
     if (value === undefined) throw invalid(field, "is missing");
-    if (NAMES.includes(field)) checkName(field, value);
+    if (NAME_FIELDS.includes(field)) checkName(field, value);
     if (field === "metadata") checkMetadata(value);
   }
   if (message.type === "subscribe_channel") {
     if (message["metadata"] != null) checkMetadata(message["metadata"]);
     if (String(message["channel"]).startsWith("@")) throw new Refusal("permission_denied", "names that begin with @ are the server's");
   }
-  if (message["key"] != null) checkName("key", message["key"], KEY);
+  if (message["key"] != null) checkName("key", message["key"], MAX_KEY);
 }
 
-function checkName(field: string, value: unknown, limit = NAME): void {
-  // Control characters, and halves of pairs.
+function checkName(field: string, value: unknown, limit = MAX_NAME): void {
+  // Names contain no control characters and no unpaired surrogates.
   if (typeof value !== "string" || value === "" || /[\x00-\x1f\x7f-\x9f]|\p{Cs}/u.test(value)) throw invalid(field, "is no name");
-  if (bytes(value) > limit) throw new Refusal("limit_exceeded", `\`${field}\` is too long`, { limit, path: field });
+  if (utf8Length(value) > limit) throw new Refusal("limit_exceeded", `\`${field}\` is too long`, { limit, path: field });
 }
 
 function checkMetadata(value: unknown): void {
   if (typeof value !== "object" || value === null || Array.isArray(value)) throw invalid("metadata", "is no object");
-  if (bytes(JSON.stringify(value)) > METADATA) throw new Refusal("limit_exceeded", "`metadata` is too large", { limit: METADATA, path: "metadata" });
+  if (utf8Length(JSON.stringify(value)) > MAX_METADATA) {
+    throw new Refusal("limit_exceeded", "`metadata` is too large", { limit: MAX_METADATA, path: "metadata" });
+  }
 }
 
 function invalid(path: string, what: string): Refusal {
   return new Refusal("validation_error", `\`${path}\` ${what}`, { path });
 }
 
-function bytes(text: string): number {
+function utf8Length(text: string): number {
   let length = 0;
-  // In UTF-8.
+  // The length in UTF-8.
   for (const character of text) {
-    const point = character.codePointAt(0) as number;
-    length += point < 0x80 ? 1 : point < 0x800 ? 2 : point < 0x10000 ? 3 : 4;
+    const codePoint = character.codePointAt(0) as number;
+    length += codePoint < 0x80 ? 1 : codePoint < 0x800 ? 2 : codePoint < 0x10000 ? 3 : 4;
   }
   return length;
 }
 
-const NEEDED: Record<string, readonly string[]> = {
+const REQUIRED_FIELDS: Record<string, readonly string[]> = {
   subscribe_channel: ["channel"],
   unsubscribe_channel: ["channel"],
   channel_message: ["channel", "content"],
@@ -57,8 +59,8 @@ const NEEDED: Record<string, readonly string[]> = {
   history: ["channel"],
   refresh: ["token"],
 };
-const NAMES = ["channel", "event", "to", "room"];
-/** Bytes. */
-const NAME = 255;
-const KEY = 128;
-const METADATA = 4096;
+const NAME_FIELDS = ["channel", "event", "to", "room"];
+/** The limits, in bytes. */
+const MAX_NAME = 255;
+const MAX_KEY = 128;
+const MAX_METADATA = 4096;

@@ -1,4 +1,4 @@
-// The sessions of a fake server: what clients are subscribed to, which survives the loss of a connection for a while.
+// The sessions of a fake server: the subscriptions of clients, which survive a lost connection for a while.
 
 import { closeCodes } from "hauyna";
 import type { FakeChannel } from "./testing-channel.js";
@@ -10,9 +10,12 @@ interface FakeSession {
   /** The metadata of each subscription. */
   readonly channels: Map<string, unknown>;
   connection: FakeConnection;
-  /** The tokens that it can be resumed with: the newest last, and the one before until the client has got the newest. */
+  /**
+   * The tokens that resume the session: the newest last, and the previous one until the client has received
+   * the newest.
+   */
   readonly tokens: string[];
-  /** It is not lost any more. */
+  /** Cancels the end of a lost session. */
   cancelEnd: () => void;
 }
 
@@ -22,7 +25,7 @@ export class FakeSessions {
   readonly #channel: (name: string) => FakeChannel<any, any>;
   readonly #sessions = new Map<string, FakeSession>();
   readonly #connections = new Map<FakeConnection, FakeSession>();
-  #ids = 0;
+  #tokenCount = 0;
 
   constructor(clock: FakeClock, channel: (name: string) => FakeChannel<any, any>) {
     this.#clock = clock;
@@ -33,56 +36,59 @@ export class FakeSessions {
     return [...this.#connections.keys()];
   }
 
-  /** The subscriptions of a connection, with the metadata of each. */
+  /** Returns the subscriptions of a connection, with the metadata of each. */
   channelsOf(connection: FakeConnection): Map<string, unknown> | undefined {
     return this.#connections.get(connection)?.channels;
   }
 
-  /** A client is connected. One that resumes says first where it stands. */
+  /** Handles a new connection. A client that resumes sends its positions first. */
   opened(connection: FakeConnection): void {
-    if (!this.#resumedBy(connection)) return this.#begin(connection);
-    this.#clock.afterwards(RESUME, () => connection.isOpen && !connection.session && this.#begin(connection, {}));
+    if (!this.#sessionResumedBy(connection)) return this.#startSession(connection);
+    this.#clock.afterUnref(POSITIONS_TIMEOUT, () => connection.isOpen && !connection.session && this.#startSession(connection, {}));
   }
 
-  /** Whether a message is about the session alone. */
+  /** Handles a message. Returns whether it concerns only the session. */
   received(connection: FakeConnection, { type, id, positions }: WireMessage): boolean {
     const session = connection.session as FakeSession | undefined;
-    // It has got its token.
+    // The client has received its newest token.
     if (session) this.#forgetTokens(session, 1);
-    else this.#begin(connection, type === "resume" ? ((positions as Record<string, never> | undefined) ?? {}) : {});
-    if (type === "resume" && id !== undefined) connection.say({ type: "ack", id });
+    else this.#startSession(connection, type === "resume" ? ((positions as Record<string, never> | undefined) ?? {}) : {});
+    if (type === "resume" && id !== undefined) connection.send({ type: "ack", id });
     return type === "resume";
   }
 
-  /** A connection is lost; with `isOver` its client does not come back, or not with this session. False where it had none. */
+  /**
+   * Handles the loss of a connection. With `isOver` its client does not return, or not with this session.
+   * Returns false if the connection had no session.
+   */
   lost(connection: FakeConnection, isOver: boolean): boolean {
     const session = this.#connections.get(connection);
     if (!this.#connections.delete(connection) || !session) return false;
     for (const name of session.channels.keys()) this.#channel(name).remove(connection, !isOver);
     const end = () => {
-      for (const name of [...session.channels.keys()]) this.#end(session, name);
+      for (const name of [...session.channels.keys()]) this.#endSubscription(session, name);
       this.#forgetTokens(session, 0);
     };
     if (isOver) this.#forgetTokens(session, 0);
-    else session.cancelEnd = this.#clock.afterwards(WINDOW, end);
+    else session.cancelEnd = this.#clock.afterUnref(SESSION_WINDOW, end);
     return true;
   }
 
-  /** Ends the subscriptions of a user, or of all, also of those whose connection is lost. */
+  /** Ends the subscriptions of a user, or of all, including those of lost connections. */
   unsubscribe(name: string, user: string | undefined): void {
-    for (const session of this.#sessions.values()) if ((user ?? session.user) === session.user) this.#end(session, name);
+    for (const session of this.#sessions.values()) if ((user ?? session.user) === session.user) this.#endSubscription(session, name);
   }
 
-  #resumedBy(connection: FakeConnection): FakeSession | undefined {
-    const session = this.#sessions.get(connection.item("hauyna.resume.") ?? "");
+  #sessionResumedBy(connection: FakeConnection): FakeSession | undefined {
+    const session = this.#sessions.get(connection.protocolSuffix("hauyna.resume.") ?? "");
     return session?.user === connection.user ? session : undefined;
   }
 
-  /** Says `session`. Only a session that is resumed has positions. */
-  #begin(connection: FakeConnection, positions?: Record<string, never>): void {
-    const resumed = positions && this.#resumedBy(connection);
-    const fresh: FakeSession = { user: connection.user, channels: new Map(), connection, tokens: [], cancelEnd: () => {} };
-    const session = resumed ?? fresh;
+  /** Sends `session`. Only a resumed session has positions. */
+  #startSession(connection: FakeConnection, positions?: Record<string, never>): void {
+    const resumed = positions && this.#sessionResumedBy(connection);
+    const newSession: FakeSession = { user: connection.user, channels: new Map(), connection, tokens: [], cancelEnd: () => {} };
+    const session = resumed ?? newSession;
     const before = session.connection;
     session.connection = connection;
     session.cancelEnd();
@@ -94,21 +100,22 @@ export class FakeSessions {
       const channel = this.#channel(name);
       const added = channel.add(connection, metadata, positions?.[name], before);
       follow.push(added.follow);
-      return { ...added.standing, ...(added.standing.recoverable && !positions?.[name] && { recovered: false, reason: "unknown_position" }) };
+      const isUnknown = added.subscription.recoverable && !positions?.[name];
+      return { ...added.subscription, ...(isUnknown && { recovered: false, reason: "unknown_position" }) };
     });
-    const token = `fake-session-${++this.#ids}`;
+    const token = `fake-session-${++this.#tokenCount}`;
     session.tokens.push(token);
     this.#sessions.set(token, session);
     this.#connections.set(connection, session);
     const { id, user } = connection;
-    const resume = { token, window: WINDOW };
+    const resume = { token, window: SESSION_WINDOW };
     const subscriptions = resumed && { subscriptions: entries };
-    connection.say({ type: "session", connection_id: id, user, resumed: resumed !== undefined, resume, ...subscriptions });
+    connection.send({ type: "session", connection_id: id, user, resumed: resumed !== undefined, resume, ...subscriptions });
     for (const next of follow) next();
   }
 
   /** Ends a subscription of a session. */
-  #end(session: FakeSession, name: string): void {
+  #endSubscription(session: FakeSession, name: string): void {
     if (session.channels.delete(name)) this.#channel(name).remove(session.connection);
   }
 
@@ -117,6 +124,9 @@ export class FakeSessions {
   }
 }
 
-/** Milliseconds for which the session of a lost connection is kept, and for a client to say where it stands. */
-const WINDOW = 60_000;
-const RESUME = 5_000;
+/**
+ * Milliseconds: how long the session of a lost connection is kept, and how long a client may take to send its
+ * positions.
+ */
+const SESSION_WINDOW = 60_000;
+const POSITIONS_TIMEOUT = 5_000;

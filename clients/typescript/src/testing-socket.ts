@@ -1,19 +1,19 @@
-// The two ends of one fake socket: the WebSocket that a client holds, and the connection that the server holds.
-// Everything between them is asynchronous and in order, by promises alone.
+// The two ends of one fake socket: the WebSocket of the client, and the connection of the server. Everything
+// between them is asynchronous and in order, and uses only promises.
 
 import { type Codec, type WebSocketLike, json, msgpack } from "hauyna";
 
-/** A message of the wire. */
+/** A message on the wire. */
 export interface WireMessage {
   readonly type: string;
   readonly [field: string]: unknown;
 }
 
-/** What the server does with a connection. */
+/** The callbacks of the server for a connection. */
 export interface ConnectionHost {
   opened(connection: FakeConnection): void;
   received(connection: FakeConnection, message: WireMessage): void;
-  /** The client has closed, or the network was cut. */
+  /** The client has closed the connection, or the network was cut. */
   closed(connection: FakeConnection, code: number): void;
 }
 
@@ -23,10 +23,10 @@ export class FakeConnection {
   readonly protocols: readonly string[];
   readonly id: string;
   user = "";
-  /** The session that it has. */
+  /** The session of the connection. */
   session: object | undefined;
   isOpen = false;
-  /** It has ended, or the client has given it up before it was open. */
+  /** Whether it has ended, or the client has closed it before it was open. */
   isOver = false;
   readonly #socket: FakeSocket;
   readonly #codec: Codec;
@@ -39,8 +39,8 @@ export class FakeConnection {
     this.#codec = protocols.includes(msgpack.protocol) ? msgpack : json;
   }
 
-  /** What follows a prefix among the sub-protocols: the token of a session, the credentials. */
-  item(prefix: string): string | undefined {
+  /** Returns the rest of the sub-protocol with this prefix: the token of a session, or the credentials. */
+  protocolSuffix(prefix: string): string | undefined {
     return this.protocols.find((protocol) => protocol.startsWith(prefix))?.slice(prefix.length);
   }
 
@@ -49,17 +49,17 @@ export class FakeConnection {
     this.#socket.onopen?.(undefined as never);
   }
 
-  say(message: object): void {
+  send(message: object): void {
     const frame = this.#codec.encode(message);
     const data = typeof frame === "string" ? frame : frame.buffer;
     void Promise.resolve().then(() => this.isOpen && this.#socket.onmessage?.({ data } as never));
   }
 
-  read(data: string | Uint8Array): WireMessage {
+  decode(data: string | Uint8Array): WireMessage {
     return this.#codec.decode(typeof data === "string" ? data : data.slice().buffer) as WireMessage;
   }
 
-  /** Ends the socket; without a frame where the code is 1006, as a lost network does. */
+  /** Ends the socket. Code 1006 ends it without a close frame, as a lost network does. */
   end(code: number, reason = "", status?: number): void {
     this.isOpen = false;
     this.isOver = true;
@@ -86,7 +86,7 @@ export class FakeSocket implements WebSocketLike {
   send(data: string | Uint8Array): void {
     const connection = this.#connection;
     if (!connection.isOpen) return;
-    const message = connection.read(data);
+    const message = connection.decode(data);
     void Promise.resolve().then(() => connection.isOpen && this.#host.received(connection, message));
   }
 

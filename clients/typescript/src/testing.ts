@@ -1,5 +1,6 @@
-// A server for the tests of applications, in the process of the test: it speaks `hauyna.v1` with the real client, over
-// sockets that are none. A test sees what was sent, acts as everybody else, refuses, cuts the connection, turns the time.
+// A server for the tests of applications, in the process of the test. It speaks `hauyna.v1` with the real
+// client over fake sockets. A test reads what was sent, acts as other users, refuses requests, cuts the
+// connection, and controls the time.
 
 import {
   type ChannelName,
@@ -20,9 +21,9 @@ import {
   closeCodes,
   shouldReconnect,
 } from "hauyna";
-import { FakeChannel, type FakeChannelOptions, Keys, Refusal } from "./testing-channel.js";
+import { FakeChannel, type FakeChannelOptions, PublicationKeys, Refusal } from "./testing-channel.js";
 import { FakeClock, type FakeTime, settled } from "./testing-clock.js";
-import { checked } from "./testing-requests.js";
+import { checkRequest } from "./testing-requests.js";
 import { FakeSessions } from "./testing-sessions.js";
 import { type FakeConnection, FakeSocket, type WireMessage } from "./testing-socket.js";
 
@@ -31,76 +32,83 @@ export type { FakeChannelOptions, FakeEvent, FakePerson, FakePublication } from 
 export type { FakeTime } from "./testing-clock.js";
 export type { WireMessage } from "./testing-socket.js";
 
-/** How a fake server behaves. */
+/** The options of a fake server. */
 export interface FakeServerOptions {
-  /** `manual`, the default: time passes by {@link FakeServer.pass} alone. `global`: by the timers of the process, real or faked. */
+  /**
+   * What controls the time. `manual`, the default: only {@link FakeServer.pass}. `global`: the timers of the
+   * process, real or faked.
+   */
   readonly time?: FakeTime | undefined;
-  /** How each channel behaves. */
+  /** The options of each channel. */
   readonly channels?: ((name: string) => FakeChannelOptions) | FakeChannelOptions | undefined;
-  /** Who connects. Default: the parameter `user` of the address, else `me`. Throws a {@link Refusal} to refuse. */
+  /**
+   * Returns the user of a connection. Default: the parameter `user` of the address, otherwise `me`. Throws a
+   * {@link Refusal} to refuse.
+   */
   readonly authenticate?: ((request: FakeRequest) => string) | undefined;
 }
 
-/** A client that wants to connect. */
+/** A request to connect. */
 export interface FakeRequest {
   readonly url: string;
-  /** The parameters of the address. */
+  /** The query parameters of the address. */
   readonly query: Readonly<Record<string, string>>;
-  /** What `getToken` has given. */
+  /** The token of `getToken`. */
   readonly token: string | undefined;
 }
 
-/** What a client has sent. */
+/** A message that a client has sent. */
 export interface SentMessage {
   readonly user: string;
   readonly message: WireMessage;
 }
 
-/** A question that clients were asked. */
-interface FakeQuestion {
+/** A client request without an answer. */
+interface PendingClientRequest {
   readonly asked: Set<FakeConnection>;
   resolve(data: unknown): void;
   reject(error: Error): void;
 }
 
-type Answer = (data: never, user: string) => unknown;
+type RequestHandler = (data: never, user: string) => unknown;
 
-/** The answer to a request, and what comes right behind it. */
-interface Performed {
+/** The answer to a request, and a function that sends what follows it. */
+interface RequestResult {
   readonly data?: unknown;
   readonly follow?: () => void;
 }
 
 /** A server in the process of a test. */
 export class FakeServer<T extends Contract = Contract> {
-  /** The class of sockets that lead here, for clients that the application makes. */
+  /** The class of sockets to this server, for clients that the application creates. */
   readonly WebSocket: WebSocketConstructor;
-  /** Everything that clients have sent, oldest first. */
+  /** All messages that clients have sent, oldest first. */
   readonly sent: SentMessage[] = [];
   readonly #options: FakeServerOptions;
   readonly #clock: FakeClock;
   readonly #channels = new Map<string, FakeChannel<any, any>>();
   readonly #sessions: FakeSessions;
-  readonly #answers = new Map<string, Answer>();
+  readonly #handlers = new Map<string, RequestHandler>();
   readonly #refusals: { type: string; refusal: Refusal; times: number }[] = [];
-  readonly #questions = new Map<string, FakeQuestion>();
-  /** Of messages outside of channels. */
-  readonly #keys: Keys;
+  readonly #clientRequests = new Map<string, PendingClientRequest>();
+  /** The keys of messages outside of channels. */
+  readonly #keys: PublicationKeys;
   #isCut = false;
-  #status: number | undefined;
-  #ids = 0;
+  #rejectStatus: number | undefined;
+  #idCount = 0;
 
   constructor(options: FakeServerOptions = {}) {
     this.#options = options;
     this.#clock = new FakeClock(options.time ?? "manual");
-    this.#keys = new Keys(() => this.#clock.now());
+    this.#keys = new PublicationKeys(() => this.#clock.now());
     this.#sessions = new FakeSessions(this.#clock, (name) => this.#channel(name));
     const host = {
       opened: (connection: FakeConnection) => this.#opened(connection),
       received: (connection: FakeConnection, message: WireMessage) => this.#received(connection, message),
-      closed: (connection: FakeConnection, code: number) => this.#lost(connection, !shouldReconnect(code) || code === 1001 || code === 1005),
+      closed: (connection: FakeConnection, code: number) =>
+        this.#connectionLost(connection, !shouldReconnect(code) || code === 1001 || code === 1005),
     };
-    const id = () => `fake-connection-${++this.#ids}`;
+    const id = () => `fake-connection-${++this.#idCount}`;
     this.WebSocket = class extends FakeSocket {
       constructor(url: string, protocols: string[]) {
         super(host, id(), url, protocols);
@@ -108,51 +116,56 @@ export class FakeServer<T extends Contract = Contract> {
     };
   }
 
-  /** The options of a client of this server, for clients that the application makes: sockets, time, and no log. */
+  /**
+   * The options of a client of this server, for clients that the application creates: sockets, time, and a
+   * silent logger.
+   */
   get clientOptions(): ClientOptions {
-    return { WebSocket: this.WebSocket, environment: this.#clock, logger: SILENT };
+    return { WebSocket: this.WebSocket, environment: this.#clock, logger: SILENT_LOGGER };
   }
 
-  /** A client of this server, which has not been asked to connect. */
+  /** Returns a client of this server that is not connected. */
   client<C extends Contract = T>({ user, ...options }: ClientOptions & { readonly user?: string | undefined } = {}): Client<C> {
     const query = user === undefined ? "" : `?user=${encodeURIComponent(user)}`;
     return new Client<C>(`wss://fake.example/${query}`, { ...this.clientOptions, ...options });
   }
 
-  /** A client of this server, connected. */
+  /** Returns a client of this server that is connected. */
   async connected<C extends Contract = T>(options: ClientOptions & { readonly user?: string | undefined } = {}): Promise<Client<C>> {
     const client = this.client<C>(options);
     await client.connect();
     return client;
   }
 
-  /** The channel of this name, as the server has it. */
+  /** Returns the server's channel of this name. */
   channel<const Name extends string>(name: ChannelName<T, Name> & Name): FakeChannel<ContentOf<ChannelOf<T, Name>>, ClientEventsOf<T, Name>> {
     return this.#channel(name);
   }
 
-  /** The users with a connection, one entry for each connection. */
+  /** The users of the connections, one entry for each connection. */
   get users(): readonly string[] {
     return [...this.#sessions.connections].map(({ user }) => user);
   }
 
-  /** What clients have sent of one type: the name of a request of the application, or one of the protocol. */
+  /**
+   * Returns the messages of one type that clients have sent: a request of the application or of the protocol.
+   */
   requests(type: string): readonly WireMessage[] {
     return this.sent.map(({ message }) => message).filter((message) => message.type === type);
   }
 
-  /** Answers requests of one name. Whoever throws a {@link Refusal} refuses. */
+  /** Sets the handler of the requests of this name. It throws a {@link Refusal} to refuse. */
   answer<Name extends RequestName<T>>(
     name: Name,
     handler: (data: RequestData<T, Name>, user: string) => RequestReply<T, Name> | Promise<RequestReply<T, Name>>,
   ): Unsubscribe {
-    this.#answers.set(name, handler as Answer);
-    return () => this.#answers.delete(name);
+    this.#handlers.set(name, handler as RequestHandler);
+    return () => this.#handlers.delete(name);
   }
 
   /**
-   * Refuses the next requests of one type, of the protocol (`subscribe_channel`, `channel_message`, ...) or of the
-   * application. Once, unless `times` says otherwise; until the returned function is called.
+   * Refuses the next request of one type, of the protocol (`subscribe_channel`, `channel_message`, ...) or of
+   * the application. `times` is how many it refuses; the returned function ends the refusals.
    */
   refuse(type: string, refusal: Refusal = new Refusal(), times = 1): Unsubscribe {
     const entry = { type, refusal, times };
@@ -162,80 +175,89 @@ export class FakeServer<T extends Contract = Contract> {
     };
   }
 
-  /** Asks the clients of a user, and resolves with the first answer. Fails where none of them is left that could give it. */
+  /**
+   * Sends a client request to the clients of a user, and resolves with the first answer. Rejects if no client
+   * is left that could answer.
+   */
   async ask<Name extends QuestionName<T>>(user: string, name: Name, data?: QuestionData<T, Name>): Promise<QuestionReply<T, Name>> {
-    const asked = this.#of(user);
-    if (asked.length === 0) throw new Error(`${user} is not connected`);
-    const id = `q-${++this.#ids}`;
-    const answer = new Promise((resolve, reject) => this.#questions.set(id, { asked: new Set(asked), resolve, reject }));
-    for (const connection of asked) connection.say({ type: "request", id, event: name, data: data ?? null });
+    const connections = this.#connectionsOf(user);
+    if (connections.length === 0) throw new Error(`${user} is not connected`);
+    const id = `q-${++this.#idCount}`;
+    const answer = new Promise((resolve, reject) => this.#clientRequests.set(id, { asked: new Set(connections), resolve, reject }));
+    for (const connection of connections) connection.send({ type: "request", id, event: name, data: data ?? null });
     return (await answer) as QuestionReply<T, Name>;
   }
 
-  /** Sends a message to the clients of a user, outside of channels: of the application's own type, `private`, and so on. */
+  /**
+   * Sends a message to the clients of a user, outside of channels: `private`, one of the application's own
+   * types, and so on.
+   */
   async send(user: string, message: WireMessage): Promise<void> {
-    for (const connection of this.#of(user)) connection.say(message);
+    for (const connection of this.#connectionsOf(user)) connection.send(message);
     await settled();
   }
 
-  /** The network is cut: every connection is lost, and no attempt succeeds until {@link restore}. */
+  /** Cuts the network: every connection is lost, and no attempt succeeds until {@link restore}. */
   async cut(): Promise<void> {
     this.#isCut = true;
     await this.drop(1006);
   }
 
-  /** The network is back, and clients are told, so that they try at once. */
+  /** Restores the network, and tells the clients, so that they try at once. */
   async restore(): Promise<void> {
     this.#isCut = false;
     this.#clock.online();
     await settled();
   }
 
-  /** Ends every connection with a close code, as `closeCodes` lists them. */
+  /** Ends every connection with a close code, see `closeCodes`. */
   async drop(code: number, reason = ""): Promise<void> {
     for (const connection of [...this.#sessions.connections]) {
       connection.end(code, reason);
-      this.#lost(connection, !shouldReconnect(code));
+      this.#connectionLost(connection, !shouldReconnect(code));
     }
     await settled();
   }
 
-  /** Refuses handshakes with an HTTP status from now on; with none it takes them again. */
+  /** Refuses handshakes with an HTTP status from now on. Without one it accepts them again. */
   rejectConnections(status?: number): void {
-    this.#status = status;
+    this.#rejectStatus = status;
   }
 
-  /** Lets milliseconds pass, and everything happen that is due in them. Only with `manual` time. */
+  /**
+   * Advances the time by `duration` milliseconds, and runs everything that becomes due. Only with `manual`
+   * time.
+   */
   pass(duration: number): Promise<void> {
     return this.#clock.pass(duration);
   }
 
-  /** Resolves when everything has arrived that was sent, in both directions. */
+  /** Resolves when all messages have arrived, in both directions. */
   settled(): Promise<void> {
     return settled();
   }
 
   #channel(name: string): FakeChannel<any, any> {
-    let found = this.#channels.get(name);
-    if (!found) {
+    let channel = this.#channels.get(name);
+    if (!channel) {
       const { channels = {} } = this.#options;
       const options = typeof channels === "function" ? channels(name) : channels;
-      found = new FakeChannel(name, options, () => this.#clock.now(), (user) => this.#sessions.unsubscribe(name, user));
-      this.#channels.set(name, found);
+      channel = new FakeChannel(name, options, () => this.#clock.now(), (user) => this.#sessions.unsubscribe(name, user));
+      this.#channels.set(name, channel);
     }
-    return found;
+    return channel;
   }
 
-  #of(user: string): FakeConnection[] {
+  #connectionsOf(user: string): FakeConnection[] {
     return [...this.#sessions.connections].filter((connection) => connection.user === user);
   }
 
   #opened(connection: FakeConnection): void {
-    if (this.#isCut || this.#status !== undefined) return connection.end(1006, "", this.#status);
+    if (this.#isCut || this.#rejectStatus !== undefined) return connection.end(1006, "", this.#rejectStatus);
     try {
       const { authenticate = ({ query }) => query["user"] ?? "me" } = this.#options;
       const { url } = connection;
-      connection.user = authenticate({ url, query: queryOf(url), token: connection.item("hauyna.bearer.") });
+      connection.user = authenticate({ url, query: queryOf(url), token: connection.protocolSuffix("hauyna.bearer.") });
     } catch (error) {
       return connection.end(closeCodes.invalidToken, error instanceof Error ? error.message : "");
     }
@@ -244,14 +266,14 @@ export class FakeServer<T extends Contract = Contract> {
     this.#sessions.opened(connection);
   }
 
-  /** A connection is lost; with `isOver` its client does not come back, or not with this session. */
-  #lost(connection: FakeConnection, isOver: boolean): void {
+  /** Handles the loss of a connection. With `isOver` its client does not return, or not with this session. */
+  #connectionLost(connection: FakeConnection, isOver: boolean): void {
     if (!this.#sessions.lost(connection, isOver)) return;
-    for (const [id, question] of this.#questions) {
-      question.asked.delete(connection);
-      if (question.asked.size > 0) continue;
-      this.#questions.delete(id);
-      question.reject(new Error(`${connection.user} is gone`));
+    for (const [id, clientRequest] of this.#clientRequests) {
+      clientRequest.asked.delete(connection);
+      if (clientRequest.asked.size > 0) continue;
+      this.#clientRequests.delete(id);
+      clientRequest.reject(new Error(`${connection.user} is gone`));
     }
   }
 
@@ -259,47 +281,47 @@ export class FakeServer<T extends Contract = Contract> {
     const { type, id } = message;
     if (this.#sessions.received(connection, message)) return;
     if (type === "ack" || type === "error") return this.#answered(connection, message);
-    if (type === "ping") return connection.say({ type: "pong", id });
+    if (type === "ping") return connection.send({ type: "pong", id });
     this.sent.push({ user: connection.user, message });
-    void this.#handle(connection, message);
+    void this.#handleRequest(connection, message);
   }
 
   #answered(connection: FakeConnection, { type, id, data, message }: WireMessage): void {
-    const question = this.#questions.get(String(id));
-    if (!question?.asked.has(connection)) return;
-    this.#questions.delete(String(id));
-    if (type === "ack") question.resolve(data);
-    else question.reject(new Error(String(message ?? "refused")));
+    const clientRequest = this.#clientRequests.get(String(id));
+    if (!clientRequest?.asked.has(connection)) return;
+    this.#clientRequests.delete(String(id));
+    if (type === "ack") clientRequest.resolve(data);
+    else clientRequest.reject(new Error(String(message ?? "refused")));
   }
 
-  async #handle(connection: FakeConnection, message: WireMessage): Promise<void> {
+  async #handleRequest(connection: FakeConnection, message: WireMessage): Promise<void> {
     const { id, type } = message;
     try {
       const next = this.#refusals.find((entry) => entry.type === type && entry.times > 0);
       if (next && next.times-- > 0) throw next.refusal;
-      checked(message);
-      // What is done in a channel is answered at once: nothing may come between.
-      const done = this.#perform(connection, message);
+      checkRequest(message);
+      // Channel requests are answered at once, so that nothing comes between.
+      const done = this.#performInChannel(connection, message);
       const { data, follow } = done instanceof Promise ? await done : done;
-      if (id !== undefined) connection.say({ type: "ack", id, data });
+      if (id !== undefined) connection.send({ type: "ack", id, data });
       follow?.();
     } catch (error) {
       const { type: error_type, details } = error instanceof Refusal ? error : new Refusal("application_error");
       const refused = { error_type, message: error instanceof Error ? error.message : String(error), details };
-      connection.say({ type: "error", id, ...refused, timestamp: this.#clock.now(), temporary: TEMPORARY.includes(error_type) });
+      connection.send({ type: "error", id, ...refused, timestamp: this.#clock.now(), temporary: TEMPORARY_TYPES.includes(error_type) });
     }
   }
 
-  #perform(connection: FakeConnection, message: WireMessage): Performed | Promise<Performed> {
+  #performInChannel(connection: FakeConnection, message: WireMessage): RequestResult | Promise<RequestResult> {
     const { type, id: _, ...fields } = message;
-    if (!IN_CHANNELS.includes(type)) return this.#outsideOfChannels(connection, message, fields).then((data) => ({ data }));
+    if (!CHANNEL_TYPES.includes(type)) return this.#performOutsideOfChannels(connection, message, fields).then((data) => ({ data }));
     const channel = this.#channel(String(message["channel"]));
     const channels = this.#sessions.channelsOf(connection);
     if (type === "subscribe_channel") {
       if (channel.has(connection)) throw new Refusal("already_subscribed");
       channels?.set(channel.name, message["metadata"]);
-      const { standing, follow } = channel.add(connection, message["metadata"], message["recover"] as never);
-      return { data: standing, follow };
+      const { subscription, follow } = channel.add(connection, message["metadata"], message["recover"] as never);
+      return { data: subscription, follow };
     }
     if (!channel.has(connection)) throw new Refusal("not_subscribed");
     if (type === "history") return { data: channel.history(message as object) };
@@ -317,30 +339,30 @@ export class FakeServer<T extends Contract = Contract> {
     return {};
   }
 
-  async #outsideOfChannels(connection: FakeConnection, message: WireMessage, data: object): Promise<unknown> {
+  async #performOutsideOfChannels(connection: FakeConnection, message: WireMessage, data: object): Promise<unknown> {
     const { user } = connection;
     const timestamp = this.#clock.now();
-    if (DIRECT.includes(message.type)) {
+    if (DIRECT_TYPES.includes(message.type)) {
       const { type, to, room, key } = message;
-      const said = { type, from: user, ...(type === "group" && { room }), message: message["message"], timestamp };
-      this.#keys.once(user, key, () => {
-        for (const other of type === "private" ? this.#of(String(to)) : this.#sessions.connections) other.say(said);
+      const directMessage = { type, from: user, ...(type === "group" && { room }), message: message["message"], timestamp };
+      this.#keys.runOnce(user, key, () => {
+        for (const other of type === "private" ? this.#connectionsOf(String(to)) : this.#sessions.connections) other.send(directMessage);
         return undefined;
       });
       return undefined;
     }
     if (message.type === "update_status") {
-      const told = [...this.#channels.values()].filter((channel) => channel.describe(user, data));
-      if (told.length === 0) throw new Refusal("not_subscribed", "not present");
+      const changed = [...this.#channels.values()].filter((channel) => channel.describe(user, data));
+      if (changed.length === 0) throw new Refusal("not_subscribed", "not present");
       return undefined;
     }
     if (message.type === "refresh") return this.#refresh(connection, String(message["token"]));
-    const handler = this.#answers.get(message.type);
+    const handler = this.#handlers.get(message.type);
     if (!handler) throw new Refusal("unknown_event", `no answer to ${message.type}: call server.answer`);
     return handler(data as never, user);
   }
 
-  /** New credentials of the same user. */
+  /** Checks renewed credentials, which must belong to the same user. */
   #refresh({ url, user }: FakeConnection, token: string): unknown {
     const { authenticate } = this.#options;
     if (!authenticate) throw new Refusal("unknown_event", "this server does not offer this request");
@@ -359,10 +381,10 @@ function queryOf(url: string): Record<string, string> {
   return Object.fromEntries(new URL(url).searchParams);
 }
 
-const IN_CHANNELS = [
+const CHANNEL_TYPES = [
   ...["subscribe_channel", "unsubscribe_channel", "channel_message", "history"],
   ...["presence", "update_presence", "client_event"],
 ];
-const DIRECT = ["private", "group", "broadcast"];
-const TEMPORARY = ["token_expired", "rate_limited", "timeout", "unavailable", "internal_error"];
-const SILENT = { debug() {}, info() {}, warn() {}, error() {} };
+const DIRECT_TYPES = ["private", "group", "broadcast"];
+const TEMPORARY_TYPES = ["token_expired", "rate_limited", "timeout", "unavailable", "internal_error"];
+const SILENT_LOGGER = { debug() {}, info() {}, warn() {}, error() {} };

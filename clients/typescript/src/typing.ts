@@ -1,40 +1,46 @@
-// Who is typing in a channel, by client events: they say so while they type, and a user that is not heard of any more has
-// stopped.
+// Who is typing in a channel. Clients announce it by client events while their users type; a user who was not
+// announced for a while has stopped.
 
 import type { AnyChannel, AnyClient, Channel, Unsubscribe } from "hauyna";
 import { type Store, createStore, endAll, nothing } from "./store.js";
 
-/** How typing is told. */
+/** The options of a typing indicator. */
 export interface TypingOptions<Event extends string = string> {
   /** The type of the client event, whose data is true or false. Default: `typing`. */
   readonly event?: Event | undefined;
-  /** Milliseconds after which somebody has stopped who is not heard of. Default: 5 s. */
+  /** Milliseconds after the last announcement when a user counts as stopped. Default: 5 s. */
   readonly timeout?: number | undefined;
 }
 
-/** Who types. */
+/** The users who are typing. */
 export interface TypingState {
-  /** The users who type now, in the order in which they began; this client's own is not among them. */
+  /** The users who are typing, in the order in which they started, without this client's user. */
   readonly users: readonly string[];
 }
 
-/** Tells the others. */
+/** The functions that announce this user's typing. */
 export interface TypingActions {
-  /** Says that this user types: call it with each change of the text, it sends when it has to. */
+  /**
+   * Announces that this user is typing. Call it with each change of the text; it sends an event only when one
+   * is due.
+   */
   startTyping(): void;
-  /** Says that this user has stopped, as after sending. */
+  /** Announces that this user has stopped, for example after sending the text. */
   stopTyping(): void;
 }
 
-/** The client events of a channel that may tell of typing: their data is true or false. */
+/** The client events of a channel that can announce typing: their data is true or false. */
 export type TypingEvent<E> = { [Type in keyof E & string]: boolean extends E[Type] ? Type : never }[keyof E & string];
 
-/** The options, which have to name the event where `typing` is none of the channel's. */
+/** The options, which must name the event if the channel has no `typing` event. */
 export type TypingArguments<E> = "typing" extends TypingEvent<E>
   ? [options?: TypingOptions<TypingEvent<E>>]
   : [options: TypingOptions<TypingEvent<E>> & { readonly event: TypingEvent<E> }];
 
-/** Who types in a channel, and what tells the others that this user does. */
+/**
+ * Creates the store of the users who are typing in a channel, with functions that announce this user's
+ * typing.
+ */
 export function createTyping<E>(
   client: AnyClient,
   channel: Channel<any, E> | null,
@@ -42,31 +48,31 @@ export function createTyping<E>(
 ): Store<TypingState> & TypingActions {
   const { event = "typing", timeout = 5000 }: TypingOptions = given[0] ?? {};
   const { environment } = client;
-  const room: AnyChannel | null = channel;
+  const anyChannel: AnyChannel | null = channel;
   const timers = new Map<string, Unsubscribe>();
   let state: TypingState = { users: [] };
-  /** The others were told last that this user types; and that was not long ago. */
+  /** Whether the last announcement was that this user types, and whether it was recent. */
   let isTyping = false;
   let isFresh = false;
   let cancel = nothing;
   const start = (changed: () => void) => {
-    if (!room) return nothing;
-    const set = (user: string | undefined, isTyping: boolean) => {
+    if (!anyChannel) return nothing;
+    const setTyping = (user: string | undefined, isTyping: boolean) => {
       if (user === undefined || user === client.user || (!isTyping && !timers.has(user))) return;
       timers.get(user)?.();
-      if (isTyping) timers.set(user, environment.after(timeout, () => set(user, false)));
+      if (isTyping) timers.set(user, environment.after(timeout, () => setTyping(user, false)));
       else timers.delete(user);
       if (timers.size === state.users.length) return;
       state = { users: [...timers.keys()] };
       changed();
     };
-    const off = endAll(
-      room.onEvent(event, ({ user, data }) => set(user, data !== false)),
-      room.on("message", ({ user }) => set(user, false)),
-      room.presence.on("leave", ({ user }) => set(user, false)),
+    const removeListeners = endAll(
+      anyChannel.onEvent(event, ({ user, data }) => setTyping(user, data !== false)),
+      anyChannel.on("message", ({ user }) => setTyping(user, false)),
+      anyChannel.presence.on("leave", ({ user }) => setTyping(user, false)),
     );
     return () => {
-      off();
+      removeListeners();
       cancel();
       isTyping = isFresh = false;
       timers.forEach((stop) => stop());
@@ -74,20 +80,20 @@ export function createTyping<E>(
       state = { users: [] };
     };
   };
-  const tell = (now: boolean) => {
+  const announce = (isTypingNow: boolean) => {
     cancel();
-    isTyping = isFresh = now;
-    // Not by a clock, which somebody may set.
-    if (now) cancel = environment.after(timeout / 2, () => (isFresh = false));
-    room?.send(event, now);
+    isTyping = isFresh = isTypingNow;
+    // A timer decides, because somebody may set the clock.
+    if (isTypingNow) cancel = environment.after(timeout / 2, () => (isFresh = false));
+    anyChannel?.send(event, isTypingNow);
   };
   return {
     ...createStore(() => state, start, state, environment),
     startTyping() {
-      if (!isFresh) tell(true);
+      if (!isFresh) announce(true);
     },
     stopTyping() {
-      if (isTyping) tell(false);
+      if (isTyping) announce(false);
     },
   };
 }

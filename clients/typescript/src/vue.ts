@@ -1,5 +1,6 @@
-// Vue 3. Every composable reads a store of stores.ts; what is not Vue's own is there. They work in any effect scope, and
-// begin once the component is mounted: nothing happens on a server that renders pages.
+// The bindings for Vue 3. Every composable reads a store of stores.ts, which contains everything that is not
+// specific to Vue. Composables work in any effect scope, and start when the component is mounted, so nothing
+// happens on a rendering server.
 
 import {
   type ComputedRef,
@@ -49,7 +50,7 @@ import type {
   TypingActions,
   TypingArguments,
   TypingState,
-} from "./binding.js";
+} from "./binding-types.js";
 import {
   createChannel,
   createChannelState,
@@ -61,7 +62,7 @@ import {
   holdConnection,
 } from "./stores.js";
 
-export type { ChannelNamed, EventData } from "./named.js";
+export type { ChannelNamed, EventData } from "./contract-lookup.js";
 export type * from "./stores.js";
 
 /** The fields of a state, each as a ref. */
@@ -69,35 +70,38 @@ export type Refs<T> = { readonly [Field in keyof T]: Readonly<Ref<T[Field]>> };
 
 const KEY: InjectionKey<AnyClient> = /* @__PURE__ */ Symbol("hauyna");
 
-/** A plugin that gives a client to every component: `app.use(hauyna, client)`. Connects it, until the application is unmounted. */
+/**
+ * A plugin that provides a client to every component: `app.use(hauyna, client)`. It connects the client until
+ * the application is unmounted.
+ */
 export const hauyna: Plugin<[client: AnyClient]> = {
   install(app, client) {
     app.provide(KEY, client);
-    // Not on a server that renders pages.
+    // A rendering server does not connect.
     if (typeof document !== "undefined") app.onUnmount(holdConnection(client));
   },
 };
 
-/** Gives a client to the components inside this one, and connects it while this one is mounted. */
+/** Provides a client to the components inside this one, and connects it while this one is mounted. */
 export function provideClient(client: AnyClient): void {
   provide(KEY, client);
-  begin(() => client, holdConnection);
+  runWith(() => client, holdConnection);
 }
 
-/** The client of the plugin, or of the nearest component that provides one. */
+/** Returns the client of the plugin, or of the nearest component that provides one. */
 export function useClient<T extends Contract = Contract>(): Client<T> {
   const client = inject(KEY, null);
   if (!client) throw new Error("no client is provided: app.use(hauyna, client), or provideClient(client) in a component around this one");
   return client;
 }
 
-/** How the connection is, with the moment of the next attempt. */
+/** Returns the state of the connection, with the time of the next attempt. */
 export function useConnection(): Readonly<ShallowRef<State>> {
   const client = useClient();
   return useStore(() => client, () => createConnectionState(client, true)).value;
 }
 
-/** Subscribes to a channel until the scope ends; null is none. */
+/** Subscribes to a channel until the scope ends; null subscribes to nothing. */
 export function useChannel<C extends object = AnyContent, E extends object = AnyEvents>(
   name: MaybeRefOrGetter<string | null>,
   options?: MaybeRefOrGetter<SubscribeOptions | undefined>,
@@ -105,47 +109,53 @@ export function useChannel<C extends object = AnyContent, E extends object = Any
   const client = useClient();
   return useStore(
     () => toValue(name),
-    (of) => createChannel<AnyContent>(client, of, () => toValue(options)),
+    (current) => createChannel<AnyContent>(client, current, () => toValue(options)),
   ).value as ShallowRef<never>;
 }
 
-/** How this client stands to a channel: whether it is subscribed, and why not. */
+/** Returns the state of the subscription, with its error. */
 export function useChannelState(channel: MaybeRefOrGetter<AnyChannel | null>): Readonly<ShallowRef<ChannelState>> {
   return useStore(() => toValue(channel), createChannelState).value;
 }
 
-/** Listens to messages of a channel of one type. */
+/** Calls the handler for every message of this type. */
 export function useEvent<C, Event extends (keyof C & string) | "message" | "channel_event">(
   channel: MaybeRefOrGetter<Channel<C, any> | null>,
   type: Event,
   handler: (message: MessageOf<C, Event>) => void,
 ): void {
-  begin(
+  runWith(
     () => toValue(channel),
-    (of) => of?.on(type, handler),
+    (current) => current?.on(type, handler),
   );
 }
 
-/** Listens to the client events of others of one type, and returns what sends one. */
+/**
+ * Calls the handler for the client events of this type from other clients, and returns a function that sends
+ * one.
+ */
 export function useClientEvent<E, Type extends keyof E & string>(
   channel: MaybeRefOrGetter<Channel<any, E> | null>,
   type: Type,
   handler?: (event: ClientEvent<Type, E[Type]>) => void,
 ): (...data: EventData<E[Type]>) => void {
-  begin(
+  runWith(
     () => toValue(channel),
-    (of) => handler && of?.onEvent(type, handler),
+    (current) => handler && current?.onEvent(type, handler),
   );
   return (...data) => toValue(channel)?.send(type, ...(data as [never]));
 }
 
-/** Who is present. Needs a subscription to the channel. */
+/** Returns the members of a channel. It needs a subscription to the channel. */
 export function usePresence(channel: MaybeRefOrGetter<AnyChannel | null>): Refs<PresenceState> {
   const { value } = useStore(() => toValue(channel), createPresence);
   return refs(value, ["users", "count", "isListed"]);
 }
 
-/** The messages of a channel: history, live, recovered and own ones, in one list. Options count when the channel changes. */
+/**
+ * Returns the messages of a channel in one list: the history, live, recovered and this client's messages. New
+ * options take effect when the channel changes.
+ */
 export function useMessages<C>(
   channel: MaybeRefOrGetter<Channel<C, any> | null>,
   options?: MessagesOptions,
@@ -153,7 +163,7 @@ export function useMessages<C>(
   const client = useClient();
   const { value, store } = useStore(
     () => toValue(channel),
-    (of) => createMessageList(client, of, options),
+    (current) => createMessageList(client, current, options),
   );
   return {
     ...refs(value, ["messages", "hasOlder", "isLoading", "error"]),
@@ -164,7 +174,7 @@ export function useMessages<C>(
   };
 }
 
-/** A request of the application, and what became of it. */
+/** Returns a request to the application with its state. */
 export function useRequest<Data = object, Reply = unknown>(
   name: string,
   options?: RequestOptions,
@@ -177,7 +187,10 @@ export function useRequest<Data = object, Reply = unknown>(
   return { ...refs(value, ["reply", "error", "isPending"]), request: (...data) => store.value.request(...data) };
 }
 
-/** Who types in a channel, and what says that this user does. Options count when the channel changes. */
+/**
+ * Returns who is typing in a channel, and functions that announce that this user is. New options take effect
+ * when the channel changes.
+ */
 export function useTyping<E>(
   channel: MaybeRefOrGetter<Channel<any, E> | null>,
   ...options: TypingArguments<E>
@@ -185,7 +198,7 @@ export function useTyping<E>(
   const client = useClient();
   const { value, store } = useStore(
     () => toValue(channel),
-    (of) => createTyping(client, of, ...options),
+    (current) => createTyping(client, current, ...options),
   );
   return {
     ...refs(value, ["users"]),
@@ -207,41 +220,46 @@ export interface Composables<T extends Contract> {
   ) => Refs<RequestState<RequestReply<T, Name>>> & RequestActions<RequestData<T, Name>, RequestReply<T, Name>>;
 }
 
-/** The composables whose types depend on the contract, typed by it: once for an application. */
+/** Returns the composables typed by the contract. Call it once for an application. */
 export function createComposables<T extends Contract>(): Composables<T> {
   return { useClient, useChannel, useRequest } as unknown as Composables<T>;
 }
 
-/** The store that `make` gives, another one where the source has another value, and its value. */
+/**
+ * Returns the store that `create` returns for the value of the source, and the store's value. Another value
+ * creates another store.
+ */
 function useStore<Source, T, S extends Store<T>>(
   source: () => Source,
-  make: (of: Source) => S & Store<T>,
+  create: (sourceValue: Source) => S & Store<T>,
 ): { value: ShallowRef<T>; store: ComputedRef<S> } {
-  // Two steps: what the source reads may change, and the source still be the same.
-  const of = computed(source);
-  const store = computed(() => make(of.value));
+  // The source is computed first, so that a change of its inputs that leaves the source the same creates no
+  // store.
+  const sourceValue = computed(source);
+  const store = computed(() => create(sourceValue.value));
   const value = shallowRef(store.value.initial) as ShallowRef<T>;
-  begin(store, ({ get, subscribe }) => {
+  runWith(store, ({ get, subscribe }) => {
     const read = () => {
       value.value = get();
     };
-    const off = subscribe(read);
+    const cleanUp = subscribe(read);
     read();
-    return off;
+    return cleanUp;
   });
   return { value, store };
 }
 
 /**
- * Begins with the value of the source, and again with each other one, in the current scope: once the component is mounted, or
- * at once where there is none that will be. What is read meanwhile is not watched.
+ * Calls `run` with the value of the source, and again with each other value, in the current scope: when the
+ * component is mounted, or at once if there is no component that will be. Values that `run` reads are not
+ * watched.
  */
-function begin<Source>(source: (() => Source) | ComputedRef<Source>, run: (of: Source) => (() => void) | undefined): void {
+function runWith<Source>(source: (() => Source) | ComputedRef<Source>, run: (sourceValue: Source) => (() => void) | undefined): void {
   const scope = getCurrentScope();
   const start = () => {
-    const next = (of: Source, _: unknown, onCleanup: (off: () => void) => void) => {
-      const off = run(of);
-      if (off) onCleanup(off);
+    const next = (sourceValue: Source, _: unknown, onCleanup: (cleanUp: () => void) => void) => {
+      const cleanUp = run(sourceValue);
+      if (cleanUp) onCleanup(cleanUp);
     };
     watch(source, next, { immediate: true, flush: "sync" });
   };

@@ -1,8 +1,8 @@
-// When a client tries to connect, how it comes back, and when it does not.
+// When a client tries to connect, how it reconnects, and when it does not.
 
 import { expect, test, vi } from "vitest";
 import { type State, shouldReconnect } from "../src/index.js";
-import { delay } from "../src/backoff.js";
+import { delayBefore } from "../src/backoff.js";
 import { fixture } from "./fixtures.js";
 import { World, fate, settle } from "./world.js";
 
@@ -10,10 +10,10 @@ const terms = { base_delay: 1000, max_delay: 8000, backoff_multiplier: 2 };
 const own = { baseDelay: 1000, maxDelay: 8000, backoffMultiplier: 2 };
 
 test("delays are spread over the whole of what the policy allows, from the first attempt on", () => {
-  const longest = [1, 2, 3, 4, 5, 9].map((attempt) => delay(own, attempt, 1));
+  const longest = [1, 2, 3, 4, 5, 9].map((attempt) => delayBefore(own, attempt, 1));
   expect(longest).toEqual([1000, 2000, 4000, 8000, 8000, 8000]);
-  expect(delay(own, 1, 0)).toBe(0);
-  const spread = Array.from({ length: 2000 }, () => delay(own, 1, Math.random()));
+  expect(delayBefore(own, 1, 0)).toBe(0);
+  const spread = Array.from({ length: 2000 }, () => delayBefore(own, 1, Math.random()));
   for (let tenth = 0; tenth < 10; tenth++) {
     const inside = spread.filter((ms) => ms >= tenth * 100 && ms < (tenth + 1) * 100).length;
     expect(inside).toBeGreaterThan(100);
@@ -188,7 +188,7 @@ test("an error that no close follows ends an attempt at once, and says why", asy
   await world.socket.fail("connection refused");
   await world.pass(0);
   expect(client.state).toMatchObject({ name: "connecting", attempt: 1, code: 1006, reason: "connection refused" });
-  // One that a close follows is told by the close alone.
+  // An error that a close event follows is reported only once, by the close event.
   const peer = await world.attempt();
   await peer.fail();
   await peer.drop(3500, "invalid token");

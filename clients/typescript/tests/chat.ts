@@ -1,4 +1,4 @@
-// A server of one room for the tests of the bindings: it answers what a client asks, when the test says so.
+// A server of one room for the tests of the bindings. It answers the client's requests when the test says so.
 
 import { vi } from "vitest";
 import type { Client, ClientOptions } from "../src/index.js";
@@ -10,15 +10,15 @@ interface Kept {
   readonly offset: number;
 }
 
-/** The server of the channel `room` and of any other, each with the same history. */
+/** The server of the channel `room` and of all others, each with the same history. */
 export class Chat {
   readonly world = new World();
   readonly client: Client;
   epoch = "E";
   kept: Kept[] = [];
-  /** Channels have a history. */
+  /** Whether the channels have a history. */
   isRecoverable = true;
-  /** Whether this request is answered now; the others stay open. */
+  /** Whether this request is answered now. The others stay pending. */
   answers: (message: ServerMessage) => boolean = () => true;
   #answered = new WeakSet<ServerMessage>();
 
@@ -26,7 +26,7 @@ export class Chat {
     this.client = this.world.client(options);
   }
 
-  /** A server whose client is connected. */
+  /** Returns a server whose client is connected. */
   static async connected(count = 0): Promise<Chat> {
     const chat = new Chat();
     for (let n = 1; n <= count; n++) chat.keep(`#${n}`);
@@ -43,19 +43,19 @@ export class Chat {
     return { epoch: this.epoch, offset: this.kept.at(-1)?.offset ?? 0 };
   }
 
-  /** Somebody publishes while nobody of this client is told. */
+  /** Publishes without notifying this client. */
   keep(content: unknown, user = "bob"): Kept {
     const message = { type: "message", channel: "room", user, content, timestamp: 1, offset: this.end.offset + 1 };
     this.kept.push(message);
     return message;
   }
 
-  /** Somebody publishes. */
+  /** Publishes a message of another user. */
   async say(content: unknown, user = "bob"): Promise<void> {
     await this.socket.say(this.isRecoverable ? this.keep(content, user) : { type: "message", channel: "room", user, content, timestamp: 1 });
   }
 
-  /** Lets everything happen that happens now: the client's turns, what the server answers, and the next frame. */
+  /** Runs everything that is due now: promises of the client, answers of the server, and the next frame. */
   async turn(): Promise<void> {
     for (let n = 0; n < 4; n++) {
       await vi.advanceTimersByTimeAsync(20);
@@ -74,7 +74,7 @@ export class Chat {
     }
   }
 
-  /** The connection is lost; `meanwhile` happens before the next one. */
+  /** Drops the connection; `meanwhile` runs before the next one. */
   async lose(meanwhile: () => void = () => {}): Promise<void> {
     await this.socket.drop();
     meanwhile();
@@ -108,7 +108,7 @@ export class Chat {
   }
 }
 
-/** Time of the stores, which is not the world's. */
+/** Fakes the timers of the stores, which do not use the world's time. */
 export function fakeTimers(): void {
   vi.useFakeTimers({ toFake: ["setTimeout", "clearTimeout", "performance", "Date"] });
 }

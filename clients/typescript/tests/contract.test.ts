@@ -1,4 +1,5 @@
-// What a contract makes the compiler allow and refuse. Each `@ts-expect-error` is an error that must be there.
+// What the compiler accepts and refuses because of a contract. Each `@ts-expect-error` is an error that must
+// exist.
 
 import { expect, expectTypeOf, test } from "vitest";
 import { type AnyChannel, type AnyClient, type Channel, Client, type Publication } from "../src/index.js";

@@ -1,4 +1,4 @@
-// The examples of the README and of the guides are programs that the compiler takes.
+// Compiles the examples of the README and of the guides.
 
 import { existsSync, readFileSync } from "node:fs";
 import { fileURLToPath } from "node:url";
@@ -9,7 +9,7 @@ import { compileTemplate, parse } from "vue/compiler-sfc";
 
 const root = fileURLToPath(new URL("..", import.meta.url));
 
-/** The code of a file, which stands in a guide as it is. */
+/** Matches the code of a file that a guide contains unchanged. */
 const RECIPE = /<!-- recipe (\S+) -->\n```\w+\n([\s\S]*?)```/g;
 
 test.each(["testing-applications.md"])("the recipes of %s are programs that the tests run", (file) => {
@@ -40,7 +40,7 @@ test("the compiler takes every example of the README and the guides", { timeout:
     expect(blocks.length, guide).toBeGreaterThan(0);
     const stem = guide.replace(/.*\/|\.md/g, "");
     for (const [n, { kind, text }] of blocks.entries()) {
-      // Of a component the script; its markup is for the next test.
+      // A component contributes its script here. Its markup belongs to the next test.
       const script = /<script[^>]*>([^]*?)<\/script>/.exec(text)?.[1] ?? text;
       names.set(`${root}tests/${stem}-${n + 1}.${kind === "tsx" ? "tsx" : "ts"}`, `${script}\nexport {};\n`);
     }

@@ -1,5 +1,5 @@
-// What a client does where it is only made, not used: on servers that render pages, and in test environments that lack
-// what browsers have.
+// A client that is only created and not used: on rendering servers, and in test environments that lack parts
+// of a browser.
 
 import { afterEach, expect, test, vi } from "vitest";
 
@@ -31,7 +31,7 @@ test("an address relative to the page is looked up when the client connects", as
   const { Client } = await import("../src/index.js");
   const client = new Client("/chat?room=1");
   vi.stubGlobal("location", { href: "https://shop.example/cart" });
-  // As in React Native, nothing of it can be set.
+  // In React Native, no property of it can be set.
   vi.stubGlobal("URL", class extends URL {
     override get protocol() {
       return super.protocol;
@@ -44,7 +44,7 @@ test("an address relative to the page is looked up when the client connects", as
 
 test("nothing that some environments lack is needed at import, nor for JSON", async () => {
   for (const name of ["TextEncoder", "TextDecoder", "crypto", "WebSocket", "document", "navigator"]) vi.stubGlobal(name, undefined);
-  // As jsdom has it in Jest, which loads what is made for Node.
+  // Jest with jsdom loads the package for Node.
   await import("../src/node.js");
   const { Client, json } = await import("../src/index.js");
   expect(new Client("/chat").state.name).toBe("closed");
@@ -53,7 +53,7 @@ test("nothing that some environments lack is needed at import, nor for JSON", as
 
 test("an absolute address is used as it was given, whatever the runtime's URL makes of it", async () => {
   const opened: string[] = [];
-  // As in React Native: a slash is appended, nothing is refused, and nothing can be set.
+  // React Native's URL appends a slash, accepts invalid addresses, and is immutable.
   vi.stubGlobal("URL", class {
     readonly href: string;
     constructor(url: string) {

@@ -1,4 +1,4 @@
-// Errors and their classes, also where the package is loaded twice: as an ES module and as CommonJS.
+// Errors and their classes, also if the package is loaded twice: as an ES module and as CommonJS.
 
 import { expect, test, vi } from "vitest";
 import { HauynaError, ServerError } from "../src/error.js";

@@ -1,4 +1,4 @@
-// The fixtures of the protocol, which the Rust tests read, too.
+// The fixtures of the protocol, which the Rust tests read as well.
 
 import { readFileSync } from "node:fs";
 

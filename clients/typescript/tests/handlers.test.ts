@@ -1,4 +1,4 @@
-// Handlers that do what they like: close, reconnect, subscribe, give up and fail in the middle of what they are told.
+// Handlers that close, reconnect, subscribe, unsubscribe and throw while the client calls them.
 
 import { expect, test, vi } from "vitest";
 import { type Client, type State, closeCodes } from "../src/index.js";
@@ -7,7 +7,7 @@ import { World, fate, settle } from "./world.js";
 const start = { epoch: "E", offset: 10, recoverable: true };
 const message = (offset: number) => ({ type: "message", channel: "room", content: `#${offset}`, timestamp: 1, offset });
 
-/** Does something once, in the handler of the first state of this name. */
+/** Calls `act` once, in the handler of the first state of this name. */
 function once(client: Client, name: State["name"], act: () => void): void {
   const off = client.onState((state) => {
     if (state.name !== name || ("retryAt" in state) !== (name === "reconnecting")) return;
@@ -256,7 +256,7 @@ test("who is told that the attempts are used up may connect at once, with the sa
   expect(world.watchers).toBe(0);
 });
 
-/** A client whose session is about to be resumed with these channels, of which the first is told of first. */
+/** Returns a client that is about to resume a session with these channels, in this order. */
 async function resuming(...names: string[]) {
   const world = new World();
   const client = await world.connected({}, { resume: { token: "t" } });

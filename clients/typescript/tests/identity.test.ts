@@ -1,9 +1,9 @@
-// Who a client is: what waited of one user is not sent as the next one.
+// The user of a client: requests that waited for one user are not sent as the next one.
 
 import { expect, test } from "vitest";
 import { World, fate, settle } from "./world.js";
 
-/** Waits while `before` is the token, is connected again with `after`, and gives what became of it. */
+/** Sends a request while `before` is the token, connects again with `after`, and returns the outcome. */
 async function signedIn(before: string | undefined, after: string | undefined, user: string) {
   const world = new World();
   let token = before;
@@ -62,7 +62,8 @@ test("credentials that come late, for an attempt that was given up, say nothing 
   expect([waiting.now, world.socket.all("private")]).toEqual(["expired", []]);
 });
 
-// Not repaired: without a session, only the tokens differ, and those of one user do as well.
+// This is not solved: without a session only the tokens can be compared, and those of one user differ as
+// well.
 test.fails("what somebody has asked who never had a session is not sent as the user before, who has signed in again", async () => {
   const world = new World();
   let token = "bob-1";

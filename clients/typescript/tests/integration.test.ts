@@ -1,4 +1,4 @@
-// The client against the real program, over real sockets.
+// The client with the real program, over real sockets.
 
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { Client, type ClientOptions, type Environment, type Gap, HauynaError, type Signal, type State, json, msgpack, defaultEnvironment } from "../src/node.js";
@@ -25,7 +25,7 @@ async function join(user: string, options: ClientOptions = {}, port = server.por
   return client;
 }
 
-/** The next `count` values that `listen` gives. */
+/** Returns the next `count` values that `listen` reports. */
 function next<V>(count: number, listen: (listener: (value: V) => void) => void): Promise<V[]> {
   const values: V[] = [];
   return new Promise((resolve) => listen((value) => values.push(value) === count && resolve(values)));
@@ -77,7 +77,7 @@ test("cutting the wire again and again loses nothing, doubles nothing, and keeps
   for (let n = 0; n < 50; n++) {
     await of.publish(n);
     if (n % 10 === 5) {
-      // An attempt that the wire has not taken yet would not be cut, and nobody be told of a loss.
+      // An attempt that the wire has not accepted yet would not be cut, and no loss be reported.
       await expect.poll(() => ana.state.name, { timeout: 10_000 }).toBe("connected");
       const gone = lost();
       wire.cut();
@@ -90,7 +90,7 @@ test("cutting the wire again and again loses nothing, doubles nothing, and keeps
   await wire.close();
 });
 
-/** A client has lost its connection, and is connected again. */
+/** Cuts the connection of a client, and waits until it is connected again. */
 async function cutOnce(client: Client, wire: Wire): Promise<void> {
   const gone = next(1, (listener) => client.onState((state) => state.name === "reconnecting" && listener(state)));
   wire.cut();
@@ -182,7 +182,7 @@ test("a server that was started again is told, and everything goes on", async ()
   room.on("message", ({ content }) => heard.push(content));
   await room.subscribe();
   const before = await room.publish("before");
-  await expect.poll(() => heard).toEqual(["before"]); // its echo may come behind its acknowledgement
+  await expect.poll(() => heard).toEqual(["before"]); // the echo may arrive after the acknowledgement
   const lost = next(1, (listener) => client.onState((state) => state.name === "reconnecting" && listener(state)));
   await first.stop("SIGKILL");
   await lost;

@@ -1,4 +1,4 @@
-// The list of a channel's messages: what stands in it, in which order, and what becomes of the own ones.
+// The list of a channel's messages: its content, its order, and this client's own messages.
 
 import { afterEach, beforeEach, expect, test, vi } from "vitest";
 import type { Channel } from "../src/index.js";
@@ -8,7 +8,7 @@ import { Chat, fakeTimers } from "./chat.js";
 beforeEach(fakeTimers);
 afterEach(() => vi.useRealTimers());
 
-/** A list of a room in which there are so many messages. */
+/** Returns a list of a channel with this many messages. */
 async function listed(count: number, options = {}, prepare = (_: Chat) => {}) {
   const chat = await Chat.connected(count);
   prepare(chat);

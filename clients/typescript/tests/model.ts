@@ -1,10 +1,10 @@
-// A model of the server for schedules that are drawn from a seed: one channel with history, any number without, presence,
-// client events, sessions, moves and restarts. What it does, and when, the dice decide.
+// A model of the server for random schedules: one channel with history, any number without, presence, client
+// events, sessions, moves and restarts. The dice decide what it does, and when.
 
 import type { ServerMessage } from "../src/protocol.js";
 import { type Peer, World } from "./world.js";
 
-/** Numbers that look random, and are the same in every run. */
+/** Pseudo-random numbers that depend only on the seed. */
 export class Dice {
   #state: number;
 
@@ -39,9 +39,9 @@ export interface Connection {
   out: (ServerMessage | number)[];
   token: string | undefined;
   isSubscribed: boolean;
-  /** Channels without history. */
+  /** The channels without history. */
   sides: Set<string>;
-  /** What it has said about itself in the room. */
+  /** The connection's metadata in the room. */
   metadata: unknown;
 }
 
@@ -54,9 +54,9 @@ export class Model {
   readonly keys = new Map<string, Entry>();
   readonly connections: Connection[] = [];
   readonly waiting = new Map<string, Pick<Connection, "isSubscribed" | "sides" | "metadata">>();
-  /** What was published in channels without history. */
+  /** The messages in channels without history. */
   readonly beside: string[] = [];
-  /** Client events as they came, with their connection. */
+  /** The client events in their order, with their connection. */
   readonly events: { one: Connection; data: unknown }[] = [];
   besideKeys = new Set<string>();
   tokens = 0;
@@ -75,7 +75,7 @@ export class Model {
     return this.epochs.at(-1) as string;
   }
 
-  /** `except` does not get it, as one that publishes without an echo. */
+  /** Publishes a message. `except` does not receive it, like a client that publishes without an echo. */
   publish(content: string, key?: string, except?: Connection): Entry {
     const known = key === undefined ? undefined : this.keys.get(key);
     if (known) return known;
@@ -92,7 +92,7 @@ export class Model {
     return { type: "message", channel: "room", content, timestamp: 1, offset };
   }
 
-  /** The streams begin again, or go on under another epoch. */
+  /** Starts the streams again, or continues them under another epoch. */
   turn(how: "kept" | "lost" | "silent"): void {
     trace("TURN", how);
     const next = `E${this.published.length}-${this.dice.below(1e6)}`;
@@ -111,7 +111,7 @@ export class Model {
     return { channel: "room", epoch: this.epoch, offset: this.offset, recoverable: true };
   }
 
-  /** Subscribes, from a position or not; gives the entry, and what follows it. */
+  /** Subscribes, with a position or without. Returns the entry, and the messages that follow it. */
   subscribe(one: Connection, recover: { epoch: string; offset: number } | undefined, isResumed: boolean): [object, ServerMessage[]] {
     one.isSubscribed = true;
     const standing = this.standing();
@@ -122,7 +122,7 @@ export class Model {
     return [{ ...standing, recovered: true }, missed.map((entry) => this.message(entry))];
   }
 
-  /** Takes one step with everything that may happen. */
+  /** Takes one random step. */
   async step(): Promise<void> {
     const { dice, world } = this;
     for (const peer of world.sockets) {
@@ -252,7 +252,7 @@ export class Model {
           return void ack();
         }
         if (!one.isSubscribed) return void refuse("not_subscribed", {});
-        // As a broker that remembers keys for longer than its streams.
+        // The server behaves like a broker that remembers keys for longer than its streams.
         const isOld = this.keys.get(message["key"] as string)?.epoch;
         if (isOld !== undefined && !this.epochs.includes(isOld)) return void refuse("timeout", { temporary: true });
         const except = message["echo"] === false ? one : undefined;
@@ -275,7 +275,7 @@ export class Model {
     }
   }
 
-  /** A page of the past, the newest first. */
+  /** Answers with a page of the history, newest first. */
   older({ before, limit }: ServerMessage, ack: (data: unknown) => void, refuse: (type: string, fields: object) => void): void {
     const at = before as { epoch: string; offset: number } | undefined;
     if (at && !this.epochs.includes(at.epoch)) return refuse("validation_error", { details: { path: "before", reason: "epoch_changed" } });
@@ -285,7 +285,10 @@ export class Model {
     ack({ channel: "room", epoch: this.epoch, offset: this.offset, oldest, messages: messages.map((entry) => this.message(entry)) });
   }
 
-  /** The application of the server subscribes somebody to a channel without history, or ends what there is. */
+  /**
+   * Subscribes a connection to a channel without history, or ends its subscription, as the server's
+   * application does.
+   */
   decide(channel: string): void {
     const one = this.connections.findLast(({ isOver, isGreeted }) => !isOver && isGreeted);
     if (!one) return;
@@ -300,7 +303,7 @@ export class Model {
     }
   }
 
-  /** The server forgets everything, and everybody. */
+  /** Restarts the server: all sessions and streams are lost. */
   async restart(): Promise<void> {
     for (const one of this.connections.filter(({ isOver }) => !isOver)) {
       this.end(one, true);
@@ -312,7 +315,7 @@ export class Model {
     this.turn("lost");
   }
 
-  /** Drops some of what waits for a connection, as for a slow consumer. */
+  /** Drops some of the messages that wait for a connection, as for a slow consumer. */
   drop(): void {
     const one = this.connections.find(({ isOver, out }) => !isOver && out.some((said) => isPublication(said)));
     if (!one) return;
@@ -320,7 +323,8 @@ export class Model {
     let to = from;
     while (isPublication(one.out[to]) && to - from < 4) to++;
     const first = one.out[from] as ServerMessage;
-    // The epoch of the moment in which it was sent: no turn stands between, or the model does not drop.
+    // The gap names the epoch of the moment of sending. The model drops nothing if the epoch has changed in
+    // between.
     if (one.out.some((said) => typeof said !== "number" && (said.type === "subscribed" || said.type === "session"))) return;
     const entry = this.published.findLast(({ content }) => content === first["content"]);
     if (!entry || entry.epoch !== this.epoch) return;
@@ -333,5 +337,5 @@ function isPublication(said: ServerMessage | number | undefined): boolean {
   return typeof said === "object" && said.type === "message";
 }
 
-/** Shows what happens in a schedule that is repeated. */
+/** Prints the events of a repeated schedule. */
 export const trace = (...what: unknown[]) => process.env["HAUYNA_SEED"] && console.log(...what.map((one) => (typeof one === "string" ? one : JSON.stringify(one))));

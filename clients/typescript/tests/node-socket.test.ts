@@ -1,4 +1,5 @@
-// The WebSocket of Node 20: its frames, byte by byte, and its handshake and close against a server of a few lines.
+// The WebSocket for Node 20: its frames byte by byte, and its handshake and close with a server of a few
+// lines.
 
 import { createHash } from "node:crypto";
 import { once } from "node:events";
@@ -7,7 +8,7 @@ import { afterEach, describe, expect, test } from "vitest";
 import { type Frame, FrameError, FrameReader, OPCODE, writeFrame } from "../src/node-frames.js";
 import { NodeWebSocket } from "../src/node-socket.js";
 
-/** A frame as a server writes it: not masked. */
+/** Returns an unmasked frame, as a server sends it. */
 function frame(first: number, payload: Buffer): Buffer {
   const { length } = payload;
   if (length < 126) return Buffer.concat([Buffer.from([first, length]), payload]);
@@ -88,7 +89,7 @@ describe("over TCP", () => {
 
   afterEach(() => server?.close());
 
-  /** A server that answers the handshake with `answer`, and then does as it likes. */
+  /** Starts a server that answers the handshake with `answer` and then calls `then`. */
   async function serve(then: (socket: Socket, head: string) => void, answer = accept): Promise<string> {
     server = createServer((socket) => {
       socket.on("error", () => {});

@@ -1,4 +1,4 @@
-// What becomes of requests: in their order, bounded in time and number, and decided upon when an answer is lost.
+// The fate of requests: their order, their limits of time and number, and what follows from a lost answer.
 
 import { expect, test } from "vitest";
 import type { Client } from "../src/index.js";
@@ -7,7 +7,7 @@ import { World, fate, settle } from "./world.js";
 const position = { epoch: "E", offset: 7 };
 const resumable = { resume: { token: "tok-1" } };
 
-/** A client with a subscription to `room:1`, at `position`. */
+/** Returns a client that is subscribed to `room:1` at `position`. */
 async function subscribed(world: World, session: object = {}): Promise<Client> {
   const client = await world.connected({}, session);
   void client.channel("room:1").subscribe();
@@ -97,7 +97,7 @@ test("a request that is larger than the whole outbox is invalid: waiting does no
 test("an outbox may be as large as it likes when the connection is lost", async () => {
   const world = new World();
   const count = 200_000;
-  // Without timers: those of so many requests would take longer than the test.
+  // This environment has no timers, because those of so many requests would take longer than the test.
   const environment = { now: () => 1, random: () => 0.5, after: () => () => {}, isOnline: () => true, watch: () => () => {} };
   const client = await world.connected({ environment, outbox: { count, bytes: 2 ** 30 } }, { resume: { token: "t" } });
   for (let n = 0; n < count; n++) void client.broadcast(n).catch(() => {});
@@ -117,7 +117,7 @@ test("an outbox may be as large as it likes when the client closes", async () =>
   await settle();
   const began = Date.now();
   client.close();
-  // Minutes, where each of them is looked for among the others.
+  // It would take minutes if each request were searched for among the others.
   expect(Date.now() - began).toBeLessThan(10_000);
 }, 60_000);
 
@@ -199,7 +199,7 @@ test.each([
     fate(client.sendToUser("bob", "lost")),
     fate(client.request("count", {}, { repeatable: true })),
   ];
-  // Another one keeps the verdict waiting.
+  // The other channel delays the decision.
   void fate(client.channel("room:2").subscribe());
   await world.lose({ ...resumable, resumed: false });
   const again = { channel: "room:1", epoch: "F", offset: 3, recoverable: true };

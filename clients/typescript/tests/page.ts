@@ -1,5 +1,5 @@
-// What the tests of the bindings share: a page that is empty again after each test, no rejection that nobody handles, and
-// a contract.
+// The set-up of the tests of the bindings: a page that is cleared after each test, a check for unhandled
+// rejections, and a contract.
 
 import { afterEach, beforeEach, expect, vi } from "vitest";
 import { fakeTimers } from "./chat.js";
@@ -11,7 +11,7 @@ export interface Chatter {
   clientEvents: { "room:{id}": { cursor: { x: number }; typing: boolean } };
 }
 
-/** Fakes the timers of each test. `end` takes the page down after it; then nothing may have been rejected unseen. */
+/** Fakes the timers of each test. `end` clears the page after it, and no rejection may be unhandled then. */
 export function eachPage(end: () => unknown): void {
   const rejections: unknown[] = [];
   const note = (reason: unknown) => rejections.push(reason);

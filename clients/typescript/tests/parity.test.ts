@@ -1,4 +1,4 @@
-// The fake server answers as the real program does: the same expectations, tried with both.
+// The fake server answers like the real program: both have to meet the same expectations.
 
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { Client, type ClientOptions, type ServerError } from "../src/node.js";
@@ -10,14 +10,14 @@ const retry = { baseDelay: 20, maxDelay: 100, backoffMultiplier: 2 };
 
 interface Subject {
   make(user: string, options?: ClientOptions): Client;
-  /** The network is cut. */
+  /** Cuts the network. */
   cut(): Promise<void>;
   restore(): Promise<void>;
   close(): Promise<void>;
 }
 
 function fake(): Promise<Subject> {
-  // As the program has them.
+  // The channels of the real program.
   const channels = (name: string) => {
     if (name.startsWith("room:")) return { clientEvents: { cursor: 20, typing: 5 } };
     return { presence: name.startsWith("presence:"), clientEvents: {} };
@@ -78,7 +78,7 @@ describe.each([
     await subject?.close();
   });
 
-  /** What a request has come to: its data, or its error's type and details. */
+  /** Returns the outcome of a request: its data, or the type and details of its error. */
   const outcome = (type: string, fields: object) =>
     client.request(type, fields as never).then(
       (data) => ({ data: data as unknown }),
@@ -169,7 +169,7 @@ describe.each([
     const published = ana.channel("room:echo").publish("quiet", { echo: false });
     await expect.poll(() => heard["bob"]).toEqual(["first", "quiet"]);
     await published;
-    // From an earlier position than the client's own, as where it has not got everything.
+    // The position is older than the client's own, as if the client had not received everything.
     const lost = new Promise<void>((resolve) => ana.onState(({ name }) => name === "reconnecting" && resolve()));
     await subject.cut();
     await lost;
@@ -203,7 +203,7 @@ describe.each([
       list.on(event, ({ user, status, connections }) => seen.push(`${event} ${user} ${status} ${connections}`));
     }
     const sees = async (...expected: string[]) => {
-      // What is sent behind it has arrived: so has everything that bob hears before.
+      // When this message has arrived, all earlier ones have.
       await bob.channel("room:there").publish("mark");
       await expect.poll(() => seen, { timeout: 3000 }).toEqual(expected);
       seen.length = 0;

@@ -1,4 +1,5 @@
-// The roster of a channel: kept by its numbers, asked for where one was skipped, compared after a reconnect.
+// The roster of a channel: ordered by its numbers, requested after a skipped number, compared after a
+// reconnect.
 
 import { expect, test } from "vitest";
 import type { Channel, Member } from "../src/index.js";
@@ -25,7 +26,7 @@ const change = (event: string, user: string, offset: number, fields: object = {}
   ...fields,
 });
 
-/** A subscriber of `room`, who is shown `users`, and what it hears from then on. */
+/** Returns a subscriber of `room` who receives the list `users`, and its events from then on. */
 async function watcher(users: object = { ana: entry(), bob: entry() }, offset = 5) {
   const world = new World();
   const client = await world.connected({}, { resume: { token: "t" } });

@@ -1,4 +1,4 @@
-// The client's tables and codecs against the fixtures of the protocol.
+// Compares the client's tables and codecs with the fixtures of the protocol.
 
 import { describe, expect, test } from "vitest";
 import { type ErrorType, ServerError, closeCodes, shouldReconnect, json, msgpack } from "../src/index.js";

@@ -1,11 +1,14 @@
-// A client, a channel and its presence behind proxies, as state managers put them there: reading and calling through the
-// proxy does the same as without it.
+// A client, a channel and its presence behind proxies, as state managers create them: reads and calls through
+// the proxy have the same results.
 
 import { expect, test } from "vitest";
 import { Client } from "../src/index.js";
 import { World, settle } from "./world.js";
 
-/** Wraps whatever is read from it, like the deep proxies of state managers. Functions get the proxy as `this`. */
+/**
+ * Wraps every value that is read from it, like the deep proxies of state managers. Functions get the proxy as
+ * `this`.
+ */
 function deepProxy<T extends object>(target: T): T {
   return new Proxy(target, {
     get(from, key, receiver) {

@@ -1,6 +1,6 @@
 // @vitest-environment happy-dom
-// The React bindings in a page: one socket and one subscription over StrictMode, routes and remounts; few renders; and
-// nothing on a server.
+// The React bindings in a page: one socket and one subscription over StrictMode, routes and remounts; few
+// renders; and nothing on a rendering server.
 
 import { type ReactNode, StrictMode, act, createElement as h, useState } from "react";
 import { type Root, createRoot, hydrateRoot } from "react-dom/client";
@@ -142,7 +142,7 @@ test("a burst of messages or of presence is one render", async () => {
   }
   await turn(chat);
   expect(text()).toBe("50 people, 50 messages");
-  // StrictMode renders twice; the two stores have a frame each.
+  // StrictMode renders twice, and the two stores have a frame each.
   expect(renders - before).toBeLessThanOrEqual(4);
 });
 

@@ -1,11 +1,11 @@
-// Positions: every message once and in order, and a word about each one that may be missing.
+// Positions: every message arrives once and in order, and every message that may be missing is reported.
 
 import { expect, test } from "vitest";
 import type { Gap } from "../src/index.js";
 import { start, subscriber, message } from "./subscriber.js";
 import { World, fate, settle } from "./world.js";
 
-/** A session with a subscription whose position is 4, and what is heard in it from then on. */
+/** Returns a session with a subscription at position 4, and the messages that it receives from then on. */
 async function positioned(world: World) {
   const client = await world.connected({}, { resume: { token: "tok-1" } });
   const room = client.channel("room:1");
@@ -115,7 +115,7 @@ test("a second gap behind the first is closed after it", async () => {
   await world.socket.ack("history", { epoch: "E", offset: 15, messages: [message(11), message(12)] });
   expect(world.socket.last("history")).toMatchObject({ since: { epoch: "E", offset: 12 } });
   await world.socket.ack("history", { epoch: "E", offset: 15, messages: [message(13), message(14), message(15)] });
-  // The second gap is of a place that the history has passed already, and says so.
+  // The second gap names a position that the history has passed already.
   await world.socket.ack("history", { epoch: "E", offset: 15, messages: [] });
   expect(heard).toEqual([11, 12, 13, 14, 15]);
   expect(gaps).toEqual([]);
@@ -202,7 +202,7 @@ test("a stream that begins again while the history of the old one is asked is he
 
 test("publications that are missing between those that came are fetched, too", async () => {
   const { world, heard, gaps } = await subscriber();
-  // The latest of each kind is kept: 11 and 15 were dropped.
+  // The latest message of each kind is kept: 11 and 15 were dropped.
   await world.socket.say({ type: "gap", channel: "room", epoch: "E", offset: 10, missed: 2 }, ...[12, 13, 14, 16].map((n) => message(n)));
   await world.socket.ack("history", { epoch: "E", offset: 16, messages: [message(11)] });
   await world.socket.ack("history", { epoch: "E", offset: 16, messages: [12, 13, 14, 15, 16].map((n) => message(n)) });
@@ -287,7 +287,7 @@ test.each(["epoch_changed", undefined])("a stream that begins again without a wo
     for (let n = 3; n <= 20; n++) await world.socket.say(message(n));
     expect(gaps).toMatchObject([{ reason: reason ?? "not_recoverable" }]);
     expect(heard).toEqual([...before, ...Array.from({ length: 20 }, (_, n) => n + 1)]);
-    // The server names a position at last.
+    // The server names a position again.
     await world.socket.say({ type: "subscribed", channel: "room", epoch: "F", offset: 20, recoverable: true, recovered: true }, message(21));
     expect(heard.at(-1)).toBe(21);
     expect(gaps).toHaveLength(1);
@@ -514,7 +514,8 @@ test("a channel that is given up and wanted again while a session moves is not d
   expect(heard).toEqual([8, 9]);
 });
 
-// Not repaired: after an answer of the history, the next number may as well be of a message that it has overtaken.
+// This is not solved: after an answer of the history, the next offset may equally belong to a message that
+// the answer contains.
 test.fails("an epoch that turns in silence right behind a gap is found out by its first number", async () => {
   const { heard, gaps, world } = await subscriber();
   await world.socket.say({ type: "gap", channel: "room", ...start, missed: 1 });

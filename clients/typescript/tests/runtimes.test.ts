@@ -1,4 +1,4 @@
-// The built package in every runtime that is installed here: each imports it by its name and makes a round trip.
+// The built package in every installed runtime: each imports it by its name and makes a round trip.
 
 import { execFile } from "node:child_process";
 import { existsSync } from "node:fs";

@@ -1,4 +1,4 @@
-// The real program on a free port, and a wire to it that can be cut: for tests over real sockets.
+// The real program on a free port, and a connection to it that can be cut, for tests over real sockets.
 
 import { type ChildProcess, spawn } from "node:child_process";
 import { once } from "node:events";
@@ -9,7 +9,7 @@ import { fileURLToPath } from "node:url";
 
 const BUILT = fileURLToPath(new URL("../../../target/debug/hauyna", import.meta.url));
 
-/** The program named by HAUYNA_BIN, or as `cargo build --package hauyna-server` leaves it. */
+/** The program named by HAUYNA_BIN, or the one that `cargo build --package hauyna-server` has built. */
 export const program = process.env["HAUYNA_BIN"] ?? (existsSync(BUILT) ? BUILT : undefined);
 
 /** A running program. */
@@ -40,13 +40,13 @@ export async function startServer(port = 0, words: string[] = []): Promise<Runni
   };
 }
 
-/** A port that passes everything on to another, until it is cut. */
+/** A port that forwards to another, until it is cut. */
 export class Wire {
   readonly #server: Server;
   readonly #pairs = new Set<[Socket, Socket]>();
-  /** New connections are refused. */
+  /** Whether new connections are refused. */
   isDown = false;
-  /** Nothing passes, and nobody is told. */
+  /** Whether data is held back without closing the connections. */
   #isStalled = false;
 
   private constructor(server: Server) {
@@ -66,12 +66,12 @@ export class Wire {
     return (this.#server.address() as AddressInfo).port;
   }
 
-  /** Ends every connection, as a lost network does: without a close frame. */
+  /** Ends every connection without a close frame, as a lost network does. */
   cut(): void {
     for (const pair of this.#pairs) for (const socket of pair) socket.destroy();
   }
 
-  /** Lets nothing through, either way, on the connections that there are. */
+  /** Holds back the data of the current connections in both directions. */
   stall(): void {
     this.#isStalled = true;
     for (const pair of this.#pairs) for (const socket of pair) socket.pause();

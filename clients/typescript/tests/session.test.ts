@@ -1,4 +1,4 @@
-// Resuming a session, moving to another node, and what the server asks or says outside of channels.
+// Resuming a session, moving to another node, client requests, and messages outside of channels.
 
 import { expect, test } from "vitest";
 import type { Client, Gap, Logger } from "../src/index.js";

@@ -1,4 +1,4 @@
-// Channels of pages that share a connection: each page has what it would have with a socket of its own.
+// Channels of pages that share a connection: each page behaves as with its own socket.
 
 import { expect, test, vi } from "vitest";
 import { msgpack } from "../src/index.js";
@@ -6,7 +6,7 @@ import { createMessageList } from "../src/stores.js";
 import { FakeServer, Refusal } from "../src/testing.js";
 import { Browser, type Page } from "./shared-world.js";
 
-/** Two connected pages that are subscribed to `room`, and what each hears. */
+/** Returns two connected pages that are subscribed to `room`, and the messages that each receives. */
 async function inRoom(server: FakeServer): Promise<{ browser: Browser; pages: [Page, Page]; heard: [unknown[], unknown[]] }> {
   const browser = new Browser(server);
   const pages: [Page, Page] = [await browser.connected(), await browser.connected()];
@@ -18,7 +18,7 @@ async function inRoom(server: FakeServer): Promise<{ browser: Browser; pages: [P
   return { browser, pages, heard };
 }
 
-/** The connection is lost, and with it the session. */
+/** Ends the connection and its session. */
 async function lost(browser: Browser): Promise<void> {
   await browser.server.cut();
   await browser.pass(70_000);
@@ -50,7 +50,7 @@ test("a reconnect keeps the subscriptions: nobody is seen to leave, nothing is m
     await server.cut();
     await server.channel("room").publish(n);
     await server.restore();
-    // Before the pages have asked for their subscriptions, the connection is lost again.
+    // The connection is lost again before the pages have subscribed again.
     await server.drop(1006);
     await browser.pass(20_000);
   }
@@ -68,7 +68,7 @@ test("subscriptions that are given up before the answer take no place and leave 
   const subscribed = vi.fn();
   for (let n = 0; n < 200; n++) {
     void client.channel(`room:${n}`).subscribe().catch(() => {});
-    // On its way from the page to the worker, and from there to the server.
+    // The request is on its way from the page to the worker, and from there to the server.
     for (let turn = 0; turn < n % 25; turn++) await undefined;
     void client.channel(`room:${n}`).unsubscribe();
     await browser.settle();
@@ -119,7 +119,7 @@ test("a page's fresh token counts, though the worker still has an old one", asyn
   const { client } = await browser.connected();
   let tokens = 0;
   await client.channel("room").subscribe({ getToken: () => `t${++tokens}` });
-  // The first token has ended: a client that shows it is refused.
+  // The first token has expired. A client that shows it is refused.
   server.refuse("subscribe_channel", new Refusal("permission_denied", "ended"));
   await lost(browser);
   expect(server.requests("subscribe_channel").map(({ token }) => token)).toEqual(["t1", "t1", "t2"]);
@@ -155,7 +155,7 @@ test.each([[{}], [{ history: 0 }]])("what is published without an echo comes to 
   await Promise.all([one!.publish("a", { echo: false }), two!.publish("b", { echo: false }), one!.publish("c"), one!.publish("same", { echo: false })]);
   await browser.settle();
   expect(heard).toEqual([["same", "b", "c"], ["same", "a", "c", "same"]]);
-  // A repeat is not delivered, and takes nobody else's place.
+  // A repetition is not delivered, and suppresses no message of another page.
   await one!.publish("once", { echo: false, key: "k" });
   await one!.publish("once", { echo: false, key: "k" });
   await browser.pass(20_000);
@@ -273,7 +273,7 @@ test("a worker that lives for weeks remembers nothing of channels that were give
     await client.channel(`room:${n}`).unsubscribe();
   }
   await browser.settle();
-  // What is heard of a channel that nobody has is passed on as a message to the user: nothing is known of it.
+  // Messages of a channel without a subscriber are passed on as messages to the user.
   const heard: unknown[] = [];
   client.on("note", ({ channel }) => heard.push(channel));
   await server.send("ana", { type: "note", channel: "room:7" });

@@ -1,4 +1,5 @@
-// What the worker's connection has not got: a page that comes later knows nothing of it, and misses nothing silently.
+// Messages that the worker's connection did not receive: a page that subscribes later misses nothing without
+// a report.
 
 import { expect, test } from "vitest";
 import { FakeServer } from "../src/testing.js";
@@ -6,7 +7,7 @@ import { Browser } from "./shared-world.js";
 
 type Frame = Record<string, any>;
 
-/** Lets a test change what arrives: each frame becomes what `change` makes of it, or does not arrive. */
+/** Lets a test replace or drop each arriving frame. */
 function withFilter(server: FakeServer): { change: (frame: Frame) => Frame | undefined } {
   const filter = { change: (frame: Frame): Frame | undefined => frame };
   const Original = server.WebSocket;
@@ -36,7 +37,7 @@ test("a page that subscribes behind a gap of the worker's connection gets what w
   await one.client.channel("room").subscribe();
   await server.channel("room").publish("1");
   const since = { epoch: "epoch-1", offset: 0 };
-  // The server drops two of three, and tells so where the first of them is missing.
+  // The server drops two of three messages, and reports a gap at the first of them.
   filter.change = (frame) => (frame["type"] === "message" ? undefined : frame);
   await server.channel("room").publish("2");
   await server.channel("room").publish("3");
@@ -61,7 +62,7 @@ test("what the history does not have any more is a gap for the page that asks fo
   two.client.onGap(({ reason }) => gaps.push(reason));
   await one.client.channel("room").subscribe();
   for (const content of ["1", "2", "3"]) await server.channel("room").publish(content);
-  // The end of the history is behind what has arrived.
+  // The end of the history is behind the messages that have arrived.
   filter.change = (frame) => {
     const { data } = frame;
     return data?.messages ? { ...frame, data: { ...data, messages: data.messages.filter(({ offset }: Frame) => offset < 3) } } : frame;

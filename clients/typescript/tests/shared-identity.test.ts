@@ -1,13 +1,14 @@
-// Who shares a connection with whom, and whose credentials it has: pages of two users of one origin never have one session.
+// Which pages share a connection, and whose credentials it has: pages of two users of one origin never have
+// the same session.
 
 import { beforeEach, expect, test, vi } from "vitest";
 import { FakeServer, Refusal } from "../src/testing.js";
 import { Browser } from "./shared-world.js";
 
-// The worker has the console for its log.
+// The worker logs to the console.
 beforeEach(() => ["warn" as const, "info" as const].forEach((level) => vi.spyOn(console, level).mockImplementation(() => {})));
 
-/** A server on which a token is a user's name and a number, and every token that was shown. */
+/** Returns a server whose tokens are a user's name and a number, and all tokens that it has received. */
 function withTokens(): { server: FakeServer; shown: string[]; ended: Set<string> } {
   const shown: string[] = [];
   const ended = new Set<string>();
@@ -153,7 +154,7 @@ test("a page that learns between its credentials and its socket that it is alone
   const bob = await browser.connected({ getToken });
   answer("bob-1");
   isSlow = false;
-  // The answer reaches the worker, and what it says waits at the page.
+  // The answer reaches the worker, and its messages wait at the page.
   bob.isFrozen = true;
   await browser.settle();
   bob.isFrozen = false;

@@ -1,11 +1,12 @@
-// What happens at the same time, between pages, their worker and the server: whichever comes first, the page is told the truth.
+// Simultaneous events of pages, their worker and the server: in either order, the page receives correct
+// information.
 
 import { beforeEach, expect, test, vi } from "vitest";
 import type { WebSocketConstructor } from "../src/index.js";
 import { FakeServer } from "../src/testing.js";
 import { Browser } from "./shared-world.js";
 
-// The worker has the console for its log.
+// The worker logs to the console.
 beforeEach(() => ["warn" as const, "info" as const].forEach((level) => vi.spyOn(console, level).mockImplementation(() => {})));
 
 const turns = async (count: number) => {
@@ -116,7 +117,7 @@ test("a page that is told of the end while it is closed can connect again", asyn
   await server.cut();
   await browser.pass(30_000);
   isRevoked = true;
-  // In the same moment the page closes.
+  // The page closes at the same moment.
   void server.restore();
   two.client.close();
   await browser.settle();
@@ -126,7 +127,7 @@ test("a page that is told of the end while it is closed can connect again", asyn
   expect(server.users).toEqual(["ana"]);
 });
 
-/** Lets the server's answers be lost while `isDeaf`. */
+/** Drops the server's answers while `isDeaf`. */
 function deaf(server: FakeServer): { isDeaf: boolean } {
   const state = { isDeaf: false };
   const Real = server.WebSocket;

@@ -1,5 +1,6 @@
-// A browser for tests of shared pages: pages and their worker in one process, over ports that need no timer, with locks and
-// ends that the test decides about. Time is that of a fake server, and the test turns it.
+// A browser for the tests of shared pages: pages and their worker in one process, over ports without timers,
+// with locks and page ends that the test controls. The time is that of a fake server, which the test controls
+// as well.
 
 import type { Client, ClientOptions, Environment, WebSocketConstructor } from "../src/index.js";
 import type { LocksLike, PortLike, SharedHost } from "../src/shared-host.js";
@@ -7,15 +8,15 @@ import { linkedClient } from "../src/shared-link.js";
 import { TabServer } from "../src/shared-worker.js";
 import type { FakeServer } from "../src/testing.js";
 
-/** How a browser behaves. */
+/** The options of a browser. */
 export interface BrowserOptions {
-  /** Whether the origin is secure, and so has locks. Default: true. */
+  /** Whether the origin is secure, and therefore has locks. Default: true. */
   readonly hasLocks?: boolean;
-  /** Whether a port tells that its other end is gone. Default: false, as in most browsers. */
+  /** Whether a port reports that its other end is gone. Default: false, as in most browsers. */
   readonly tellsClose?: boolean;
 }
 
-/** One browser, with one worker. */
+/** One browser with one worker. */
 export class Browser {
   readonly server: FakeServer;
   readonly pages: Page[] = [];
@@ -42,14 +43,14 @@ export class Browser {
     return this.server.clientOptions.environment as Environment;
   }
 
-  /** A page with a client that has not been asked to connect. */
+  /** Returns a page whose client is not connected. */
   page(options: PageOptions = {}): Page {
     const page = new Page(this, options);
     this.pages.push(page);
     return page;
   }
 
-  /** A page with a client that is connected. */
+  /** Returns a page whose client is connected. */
   async connected(options: PageOptions = {}): Promise<Page> {
     const page = this.page(options);
     void page.client.connect().catch(() => {});
@@ -57,7 +58,7 @@ export class Browser {
     return page;
   }
 
-  /** Lets everything arrive that was sent, over ports and sockets. */
+  /** Delivers all messages that were sent over ports and sockets. */
   async settle(): Promise<void> {
     for (let round = 0; round < 10; round++) await this.server.settled();
   }
@@ -70,9 +71,9 @@ export class Browser {
     }
   }
 
-  /** The worker ends, as where the browser is short of memory. */
+  /** Ends the worker, as a browser does that is short of memory. */
   async kill(): Promise<void> {
-    // Its sockets end with it: none may be about to open.
+    // The worker's sockets end with it, so no socket may be about to open.
     await this.server.settled();
     this.worker?.end();
     this.worker = undefined;
@@ -92,7 +93,7 @@ export type PageOptions = Omit<ClientOptions, "WebSocket" | "environment"> & { r
 /** One page of a browser. */
 export class Page {
   readonly client: Client;
-  /** Everything that it has said to workers. */
+  /** All messages that the page has sent to workers. */
   readonly said: any[] = [];
   readonly ports: PortLike[] = [];
   readonly #browser: Browser;
@@ -129,18 +130,18 @@ export class Page {
     this.client = linkedClient(url, worker, { logger: SILENT, ...options }, host);
   }
 
-  /** Says something to the worker past its own client. */
+  /** Sends a message to the worker without the page's client. */
   post(message: unknown): void {
     this.ports.at(-1)?.postMessage(message);
   }
 
-  /** Runs it, unless the page is gone; later, where it is frozen. */
+  /** Runs `work` if the page is alive, or later if it is frozen. */
   run(work: () => void): void {
     if (this.isFrozen) this.#held.push(work);
     else if (!this.isGone) work();
   }
 
-  /** The page is gone, without a word. */
+  /** Ends the page without a message. */
   async end(): Promise<void> {
     this.isGone = true;
     this.#release();
@@ -148,7 +149,7 @@ export class Page {
     await this.#browser.settle();
   }
 
-  /** The user goes to another page: this one is told, and then gone or frozen. */
+  /** Handles that the user leaves the page: it is notified, and then ends or is frozen. */
   async leave({ isCached = false } = {}): Promise<void> {
     for (const show of this.#shows) show(false);
     this.#isCached = isCached;
@@ -157,7 +158,7 @@ export class Page {
     await this.#browser.settle();
   }
 
-  /** Nothing runs in the page until it is thawed. With `isReleased` the browser takes its locks away. */
+  /** Freezes the page: nothing runs until it is thawed. With `isReleased` the browser releases its locks. */
   async freeze({ isReleased = false } = {}): Promise<void> {
     this.isFrozen = true;
     if (isReleased) this.#release();
@@ -172,12 +173,12 @@ export class Page {
     await this.#browser.settle();
   }
 
-  /** The user looks at the page. */
+  /** Makes the page visible. */
   look(): void {
     for (const watcher of this.#watchers) watcher("visible");
   }
 
-  /** The worker's script has thrown an error that nobody caught, in a browser that tells the pages. */
+  /** Makes the worker's script throw an uncaught error, in a browser that reports it to the pages. */
   async fail(): Promise<void> {
     for (const listener of this.#errors) listener();
     await this.#browser.settle();
@@ -244,7 +245,7 @@ class Worker {
   }
 }
 
-/** One end of a port: what is posted is cloned as a browser does, and arrives in order. */
+/** One end of a port. Messages are cloned as in a browser, and arrive in order. */
 class Port implements PortLike {
   onmessage: ((event: never) => void) | null = null;
   onclose: ((event: never) => void) | null = null;
@@ -287,7 +288,7 @@ export class Locks implements LocksLike {
     return result;
   }
 
-  /** Whoever holds it is gone. */
+  /** Releases a lock, because its holder is gone. */
   release(name: string): void {
     const queue = this.#queues.get(name);
     queue?.shift();

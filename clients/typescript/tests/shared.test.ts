@@ -1,4 +1,4 @@
-// Pages and their shared worker in one process, against a fake server: what a browser test cannot make a server do.
+// Pages and their shared worker in one process, with a fake server: cases that a browser test cannot produce.
 
 import { afterEach, beforeEach, expect, test, vi } from "vitest";
 import { type Client, type ClientOptions, msgpack } from "../src/index.js";
@@ -23,7 +23,7 @@ beforeEach(() => {
     }
   }
   vi.stubGlobal("SharedWorker", Worker);
-  // Released by nobody: in one process no page ends.
+  // Nothing releases these locks, because no page ends within one process.
   vi.stubGlobal("navigator", { locks: { request: (name: string, held: () => unknown) => (locks.has(name) ? new Promise(() => {}) : (locks.add(name), held())) } });
 });
 const locks = new Set<string>();
@@ -35,7 +35,7 @@ afterEach(() => {
   vi.unstubAllGlobals();
 });
 
-/** A client of a page. */
+/** Returns the client of a page. */
 async function page(server: FakeServer, options: ClientOptions = {}): Promise<Client> {
   vi.stubGlobal("WebSocket", server.WebSocket);
   const client = sharedClient("wss://fake.example/?user=ana", { logger: SILENT, ...options, worker: () => new SharedWorker("") });

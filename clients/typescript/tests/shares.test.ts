@@ -1,4 +1,4 @@
-// Several components that use one channel, and channels that nobody uses any more.
+// Several components that use one channel, and channels that are no longer used.
 
 import { setFlagsFromString } from "node:v8";
 import { runInNewContext } from "node:vm";
@@ -16,7 +16,7 @@ test("a subscription ends with its last share", async () => {
   await first.unsubscribe();
   controller.abort();
   await settle();
-  // The share of `subscriber` is left.
+  // The share of `subscriber` remains.
   expect(world.socket.all("unsubscribe_channel")).toHaveLength(0);
   expect(room.state.name).toBe("subscribed");
 });

@@ -1,4 +1,5 @@
-// One round trip with the built package, as an application imports it: run by Node, Deno and Bun. Takes the address.
+// One round trip with the built package, imported as an application does. Node, Deno and Bun run it. The
+// argument is the address.
 
 import { Client, msgpack } from "hauyna";
 

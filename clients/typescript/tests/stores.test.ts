@@ -1,4 +1,4 @@
-// The stores behind the bindings: what they keep alive, what they show, and how often they say so.
+// The stores of the bindings: what they keep alive, their values, and how often they notify.
 
 import { afterEach, beforeEach, expect, test, vi } from "vitest";
 import { type AnyChannel, Client, type Unsubscribe } from "../src/index.js";
@@ -167,7 +167,7 @@ test("of requests that overlap the last one counts, and none rejects", async () 
   expect(store.get()).toMatchObject({ reply: "four", error: { type: "application_error" }, isPending: false });
 });
 
-/** A channel that a test holds: what is sent, and what others send. */
+/** Returns a channel that the test controls: the events that are sent, and those of other clients. */
 function held() {
   const listeners: Record<string, (value: any) => void> = {};
   const sent: unknown[] = [];

@@ -1,4 +1,5 @@
-// A subscriber of one channel, and what it hears: for the tests of subscriptions and of positions.
+// A subscriber of one channel with the messages that it receives, for the tests of subscriptions and
+// positions.
 
 import { expect } from "vitest";
 import type { Channel, Client, Gap } from "../src/index.js";
@@ -15,7 +16,7 @@ export interface Heard {
   states: string[];
 }
 
-/** A subscriber of `room`, and what it hears. */
+/** Returns a subscriber of `room`, and the messages that it receives. */
 export async function subscriber(answer: object = { ...start, recoverable: true }, session: object = {}): Promise<Heard> {
   const world = new World();
   const client = await world.connected({}, session);

@@ -1,4 +1,4 @@
-// Subscriptions: how they begin, what is refused, and what ends them.
+// Subscriptions: how they start, which are refused, and what ends them.
 
 import { expect, test, vi } from "vitest";
 import type { Gap } from "../src/index.js";
@@ -247,7 +247,7 @@ test("where an earlier subscription goes on is not taken for the answer to the o
   void room.unsubscribe();
   const subscribed = room.subscribe();
   await settle();
-  // Said before the server has read either.
+  // The server has sent this before it has read either request.
   await world.socket.say({ type: "subscribed", channel: "room", epoch: "F", offset: 4, recoverable: true, recovered: false, reason: "epoch_changed" });
   expect(room.state.name).toBe("subscribing");
   await world.socket.ack("unsubscribe_channel");
@@ -268,7 +268,7 @@ test("a subscription of the application's that is about to be ended is not taken
   void room.unsubscribe();
   const subscribed = room.subscribe({ getToken });
   await settle();
-  // Said before the server has read that nothing is wanted any more.
+  // The server has sent this before it has read that the subscription ends.
   await world.socket.say({ type: "subscribed", channel: "room", epoch: "E", offset: 4, recoverable: true });
   expect(room.state.name).toBe("subscribing");
   await world.socket.refuse("subscribe_channel", "already_subscribed");
@@ -362,7 +362,7 @@ test("a refusal for rate of a channel that was given up pauses the subscriptions
   expect(world.socket.last("subscribe_channel")["channel"]).toBe("other");
 });
 
-/** A client with this many channels that were subscribed to and given up before the server has answered. */
+/** Returns a client whose channels were subscribed to and unsubscribed before the server's answer. */
 async function givenUp(count: number) {
   const world = new World();
   const client = await world.connected({}, { resume: { token: "t" } });
@@ -375,7 +375,7 @@ async function givenUp(count: number) {
   return { world, client, rooms, asked, ends, said };
 }
 
-// Each end in vain is an error of the client's, for which a strict server soon closes it permanently.
+// A strict server counts each needless unsubscribe request as an error, and soon closes the client.
 test.each(["rate_limited", "permission_denied"])("subscriptions that are refused with %s after they were given up are not ended in vain", async (error_type) => {
   const { world, asked, ends, said } = await givenUp(16);
   for (const { id } of world.socket.all("subscribe_channel")) {
@@ -456,7 +456,7 @@ test("a subscription of the application's counts at once where the channel was w
   await world.socket.refuse("subscribe_channel", "unavailable", { temporary: true });
   void room.unsubscribe();
   const again = fate(room.subscribe());
-  // In the same chunk of the network as what has led to this.
+  // The message arrives in the same chunk as the refusal.
   await world.socket.say({ type: "subscribed", channel: "room", ...start, recoverable: true }, message(11));
   await world.pass(5000);
   expect([again.now, room.position?.offset, world.socket.all("subscribe_channel").length]).toMatchObject([{ position: start }, 11, 1]);

@@ -1,4 +1,4 @@
-// The Svelte bindings where pages are rendered: they say what is known before a connection, and open none.
+// The Svelte bindings on a rendering server: they show the initial state, and open no connection.
 
 import { render } from "svelte/server";
 import { afterEach, expect, test, vi } from "vitest";

@@ -1,5 +1,5 @@
 // @vitest-environment happy-dom
-// The Svelte bindings in a page: names that change, values that are read, components that go.
+// The Svelte bindings in a page: changing names, reading values, unmounted components.
 
 import { flushSync, mount, unmount } from "svelte";
 import { expect, expectTypeOf, test } from "vitest";

@@ -1,4 +1,4 @@
-// The fake server with the real client: each thing that a test of an application does with it.
+// The fake server with the real client: everything that the test of an application does with it.
 
 import { afterEach, expect, test, vi } from "vitest";
 import { type Client, msgpack } from "../src/index.js";
@@ -14,7 +14,7 @@ interface Chat {
 
 afterEach(() => void vi.useRealTimers());
 
-/** A client of ana's in `room:1`, with what it hears. */
+/** Returns a client of ana that is subscribed to `room:1`, with the messages that it receives. */
 async function inRoom(server: FakeServer<Chat>, user = "ana"): Promise<{ client: Client<Chat>; heard: string[] }> {
   const client = await server.connected({ user });
   const heard: string[] = [];
@@ -208,7 +208,7 @@ test("a channel without a history has none, and a recovery without its session h
   room.on("message", ({ content }) => heard.push(content));
   await room.subscribe();
   const first = await room.publish(1);
-  // The answer is lost on its way, and the client asks again for what came after.
+  // The answer is lost, and the client requests the later messages again.
   const published = room.publish("quiet", { echo: false });
   while (server.channel("room").messages.length < 2) await undefined;
   await server.cut();
@@ -229,7 +229,7 @@ test("a session is kept for its window: then others hear that the user has left,
   const { client: bob } = await inRoom(server, "bob");
   const left = vi.fn();
   bob.channel("room:1").presence.on("leave", ({ user }) => left(user));
-  // However the server ends a connection, the session is there for who may come back.
+  // However the server ends a connection, its session can be resumed.
   for (const code of [1001, 1006, 3000]) {
     await server.drop(code);
     await server.pass(10_000);
@@ -259,7 +259,7 @@ test("a subscription that ends while its client is away does not come back with 
   expect(server.channel("room:1").present).toEqual([]);
   await server.restore();
   expect([client, bob].map((one) => one.state)).toMatchObject([{ session: { resumed: true } }, { session: { resumed: true } }]);
-  // Neither is subscribed by the session. Who still wants it asks for it again.
+  // The session subscribes neither of them. A client that still needs the channel subscribes again.
   expect(bob.channel("room:1").state.name).toBe("unsubscribed");
   expect(server.channel("room:1").subscribers).toEqual(["ana"]);
   expect(server.requests("subscribe_channel")).toHaveLength(3);

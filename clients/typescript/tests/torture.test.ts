@@ -1,12 +1,12 @@
-// Any order of losses, moves, gaps and new epochs, drawn from a seed, against a model of the server: every publication
-// comes once and in order, or a gap is told, and what was acknowledged is published once.
+// A random schedule of losses, moves, gaps and new epochs, against a model of the server: every publication
+// arrives once and in order, or a gap is reported, and every acknowledged message is published once.
 
 import { expect, test } from "vitest";
 import { type Client, HauynaError } from "../src/index.js";
 import { Dice, Model, trace } from "./model.js";
 import { World, settle } from "./world.js";
 
-/** Published without an echo: its client has it, and may get it again from the history. */
+/** A message without an echo: its client has it already, and may receive it again from the history. */
 const QUIET = " without echo";
 const isQuiet = (content: string) => content.endsWith(QUIET);
 
@@ -43,7 +43,7 @@ async function run(seed: number): Promise<string[]> {
       () => outcomes.set(content, "published"),
       (error: unknown) => outcomes.set(content, error instanceof HauynaError ? error.kind : String(error)),
     );
-  // Components that come and go while the first one stays.
+  // Components subscribe and unsubscribe while the first one stays.
   const share = () => {
     const controller = new AbortController();
     room.subscribe({ signal: controller.signal }).catch(() => {});
@@ -103,7 +103,7 @@ function judge({ published }: Model, told: Told[], outcomes: Map<string, string>
   return faults;
 }
 
-// HAUYNA_SCHEDULES says how many, HAUYNA_SEED repeats one and shows what was said.
+// HAUYNA_SCHEDULES is the number of schedules; HAUYNA_SEED repeats one of them and prints its messages.
 test("whatever happens in whatever order, nothing is lost in silence, doubled or disordered", async () => {
   const only = Number(process.env["HAUYNA_SEED"] ?? 0);
   const count = Number(process.env["HAUYNA_SCHEDULES"] ?? 40);

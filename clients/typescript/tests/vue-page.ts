@@ -1,4 +1,5 @@
-// What the tests of the Vue bindings share: a page with one application, which is taken down after each test.
+// The set-up of the tests of the Vue bindings: a page with one application, which is unmounted after each
+// test.
 
 import { type App, createApp, defineComponent, nextTick } from "vue";
 import { hauyna } from "../src/vue.js";
@@ -7,24 +8,24 @@ import { eachPage } from "./page.js";
 
 let app: App | undefined;
 
-/** Takes the application down after each test. */
+/** Unmounts the application after each test. */
 export function eachVuePage(): void {
   eachPage(unmount);
 }
 
-/** Remembers an application that is to be taken down after its test. */
+/** Registers an application that is unmounted after its test. */
 export function remember<T extends App>(created: T): T {
   app = created;
   return created;
 }
 
-/** Takes the application down. */
+/** Unmounts the application. */
 export function unmount(): void {
   app?.unmount();
   app = undefined;
 }
 
-/** Mounts a component, with the client of the chat. */
+/** Mounts a component with the client of the chat. */
 export async function mount(chat: Chat, setup: () => () => unknown): Promise<void> {
   const created = remember(createApp(defineComponent({ setup })));
   created.use(hauyna, chat.client);
@@ -32,7 +33,7 @@ export async function mount(chat: Chat, setup: () => () => unknown): Promise<voi
   await turn(chat);
 }
 
-/** Lets the chat and the page do what is due. */
+/** Runs everything that is due in the chat and the page. */
 export async function turn(chat: Chat): Promise<void> {
   await chat.turn();
   await nextTick();

@@ -1,5 +1,6 @@
 // @vitest-environment happy-dom
-// The Vue bindings in a page: names that change, scopes that end, values that can be watched; and nothing on a server.
+// The Vue bindings in a page: changing names, ending scopes, watched values; and nothing on a rendering
+// server.
 
 import { createApp, createSSRApp, defineComponent, effectScope, h, ref, watch } from "vue";
 import { renderToString } from "vue/server-renderer";

@@ -1,5 +1,5 @@
-// A world for one client: time that is turned by hand, chance that is chosen, a network and a page that can be
-// switched, and sockets whose other end the test holds.
+// The environment of one client in a test: a clock that the test advances, chosen random numbers, a network
+// and a page that it switches, and sockets whose other end it holds.
 
 import { Client, type ClientOptions, type Environment, type Signal, type WebSocketLike } from "../src/index.js";
 import type { ServerMessage } from "../src/protocol.js";
@@ -9,10 +9,10 @@ interface Timer {
   run: () => void;
 }
 
-/** Time, chance, network and page of a test. */
+/** Time, randomness, network and page of a test. */
 export class World implements Environment {
   time = 1_000_000;
-  /** What the next dice show. */
+  /** The next random number. */
   chance = 0.5;
   online = true;
   readonly sockets: Peer[] = [];
@@ -49,12 +49,12 @@ export class World implements Environment {
     return this.#timers.length;
   }
 
-  /** How many listen to the network and the page. */
+  /** How many listeners the network and the page have. */
   get watchers(): number {
     return this.#watchers.size;
   }
 
-  /** Lets `duration` milliseconds pass, and everything happen in it. */
+  /** Advances the time by `duration` milliseconds, and runs everything that becomes due. */
   async pass(duration: number): Promise<void> {
     const end = this.time + duration;
     await settle();
@@ -69,13 +69,13 @@ export class World implements Environment {
     this.time = end;
   }
 
-  /** The machine sleeps: time passes, and nothing happens in it. */
+  /** Makes the machine sleep: the time advances, and no timer runs. */
   async sleep(duration: number): Promise<void> {
     this.time += duration;
     await this.pass(0);
   }
 
-  /** Somebody sets the clock back; the timers know nothing of it. */
+  /** Sets the clock back, without effect on the timers. */
   setBack(duration: number): void {
     this.time -= duration;
     for (const timer of this.#timers) timer.at -= duration;
@@ -94,7 +94,7 @@ export class World implements Environment {
     return newest;
   }
 
-  /** A client of this world, which has not been asked to connect. */
+  /** Returns a client of this world that is not connected. */
   client(options: ClientOptions = {}): Client {
     const world = this;
     class Fake extends Peer {
@@ -106,7 +106,7 @@ export class World implements Environment {
     return new Client("wss://server.example/live", { environment: this, WebSocket: Fake, logger: SILENT, ...options });
   }
 
-  /** A client of this world, connected. */
+  /** Returns a client of this world that is connected. */
   async connected(options: ClientOptions = {}, session: object = {}): Promise<Client> {
     const client = this.client(options);
     void client.connect().catch(() => {});
@@ -115,7 +115,7 @@ export class World implements Environment {
     return client;
   }
 
-  /** Lets time pass until the next socket is opened. */
+  /** Advances the time until the next socket is opened. */
   async attempt(): Promise<Peer> {
     const before = this.sockets.length;
     for (let n = 0; n < 1000 && this.sockets.length === before; n++) await this.pass(100);
@@ -123,7 +123,7 @@ export class World implements Environment {
     return this.socket;
   }
 
-  /** The connection is lost, the next one is there and has this session. */
+  /** Drops the connection, and accepts the next one with this session. */
   async lose(session: object = {}): Promise<Peer> {
     await this.socket.drop();
     await this.attempt();
@@ -139,9 +139,9 @@ export class Peer implements WebSocketLike {
   onmessage: ((event: { data: unknown } & never) => void) | null = null;
   onclose: ((event: { code: number; reason: string } & never) => void) | null = null;
   onerror: ((event: never) => void) | null = null;
-  /** Everything the client has sent, oldest first. */
+  /** All messages that the client has sent, oldest first. */
   readonly heard: ServerMessage[] = [];
-  /** How the client has closed. */
+  /** The code and the reason with which the client has closed. */
   closed: { code: number | undefined; reason: string | undefined } | undefined;
 
   readonly url: string;
@@ -176,19 +176,19 @@ export class Peer implements WebSocketLike {
     await settle();
   }
 
-  /** Ends with a code; without one as a lost network does. */
+  /** Ends the socket with a code; 1006 ends it without a close frame, as a lost network does. */
   async drop(code = 1006, reason = ""): Promise<void> {
     this.onclose?.({ code, reason } as never);
     await settle();
   }
 
-  /** Fails as some runtimes do: with an error that no close follows. */
+  /** Ends the socket as some runtimes do: with an error that no close event follows. */
   async fail(message?: string): Promise<void> {
     this.onerror?.({ message } as never);
     await settle();
   }
 
-  /** The newest request of this type. */
+  /** Returns the newest request of this type. */
   last(type: string): ServerMessage {
     const found = this.heard.findLast((message) => message.type === type);
     if (!found) throw new Error(`no ${type} was sent, but ${JSON.stringify(this.heard)}`);
@@ -210,12 +210,12 @@ export class Peer implements WebSocketLike {
   }
 }
 
-/** Lets promises have their turn. */
+/** Lets pending promises run. */
 export function settle(): Promise<void> {
   return new Promise((resolve) => setImmediate(resolve));
 }
 
-/** What a promise has come to: its value, its failure's kind, or nothing yet. */
+/** Returns the current outcome of a promise: its value, its failure's kind, or nothing yet. */
 export function fate(promise: Promise<unknown>): { now: unknown } {
   const fate: { now: unknown } = { now: "pending" };
   promise.then(

@@ -152,30 +152,42 @@ pub enum Request<'a> {
     },
 }
 
-impl Request<'_> {
-    /// Returns the `type` of the message.
-    #[must_use]
-    pub fn kind(&self) -> &str {
-        match self {
-            Self::Subscribe { .. } => "subscribe_channel",
-            Self::Unsubscribe { .. } => "unsubscribe_channel",
-            Self::Publish { .. } => "channel_message",
-            Self::ClientEvent { .. } => "client_event",
-            Self::Private { .. } => "private",
-            Self::Group { .. } => "group",
-            Self::Broadcast { .. } => "broadcast",
-            Self::UpdateStatus { .. } => "update_status",
-            Self::UpdatePresence { .. } => "update_presence",
-            Self::Presence { .. } => "presence",
-            Self::History { .. } => "history",
-            Self::Refresh { .. } => "refresh",
-            Self::Resume { .. } => "resume",
-            Self::Ping => "ping",
-            Self::Ack { .. } => "ack",
-            Self::Refusal { .. } => "error",
-            Self::Event { name, .. } => name,
+/// Names the `type` of each request once, for [`Request::kind`] and [`Request::KINDS`].
+macro_rules! request_kinds {
+    ($($variant:ident = $kind:literal,)*) => {
+        impl Request<'_> {
+            /// The `type` of every request of the protocol. Any other is an event of the application.
+            pub const KINDS: &'static [&'static str] = &[$($kind),*];
+
+            /// Returns the `type` of the message.
+            #[must_use]
+            pub fn kind(&self) -> &str {
+                match self {
+                    $(Self::$variant { .. } => $kind,)*
+                    Self::Event { name, .. } => name,
+                }
+            }
         }
-    }
+    };
+}
+
+request_kinds! {
+    Subscribe = "subscribe_channel",
+    Unsubscribe = "unsubscribe_channel",
+    Publish = "channel_message",
+    ClientEvent = "client_event",
+    Private = "private",
+    Group = "group",
+    Broadcast = "broadcast",
+    UpdateStatus = "update_status",
+    UpdatePresence = "update_presence",
+    Presence = "presence",
+    History = "history",
+    Refresh = "refresh",
+    Resume = "resume",
+    Ping = "ping",
+    Ack = "ack",
+    Refusal = "error",
 }
 
 /// Direction of a history.

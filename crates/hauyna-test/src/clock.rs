@@ -25,9 +25,9 @@ use std::time::Duration;
 /// let handler = Handler::new().identify(|_| Ok("ann")).heartbeat(heartbeat);
 /// let server = MemoryServer::start(Hub::new(), handler);
 /// let _silent = server.connect("/").await; // nobody reads, so no ping is answered
-/// assert!(server.hub().user("ann").is_connected());
+/// assert!(server.hub().user("ann").is_connected().await);
 /// advance(Duration::from_secs(38)).await; // ping after 10 s, timeout 20 s later, 5 s for the close frame
-/// assert!(!server.hub().user("ann").is_connected());
+/// assert!(!server.hub().user("ann").is_connected().await);
 /// # }
 /// ```
 pub async fn advance(duration: Duration) {

@@ -2,11 +2,9 @@
 //! the application's values, which run wherever their last handle is dropped. Every module calls the
 //! application through here, unless it is inside such a call already.
 
-use crate::broker::BoxFuture;
-use crate::hub::HubCore;
-use crate::metrics::Counter;
+use crate::answer::BoxFuture;
+use crate::counters::Counter;
 use std::any::Any;
-use std::fmt;
 use std::future::Future;
 use std::ops::Deref;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -82,6 +80,11 @@ impl<T: Send + 'static> Contained<T> {
         Self { future: Some(future), panics: panics.clone() }
     }
 
+    /// Takes the future out; polls return an error from now on.
+    pub(crate) fn take(&mut self) -> Option<BoxFuture<T>> {
+        self.future.take()
+    }
+
     fn discard(&mut self) {
         discard(&self.panics, self.future.take());
     }
@@ -107,42 +110,6 @@ impl<T: Send + 'static> Future for Contained<T> {
 impl<T: Send + 'static> Drop for Contained<T> {
     fn drop(&mut self) {
         self.discard();
-    }
-}
-
-/// A [`Contained`] future that has to run: if its runtime ends before it has started, it runs on another one.
-pub(crate) struct Guaranteed {
-    future: Contained<()>,
-    hub: Arc<HubCore>,
-    is_begun: bool,
-}
-
-impl Guaranteed {
-    pub(crate) fn new(hub: &Arc<HubCore>, future: BoxFuture<()>) -> Self {
-        Self { future: Contained::new(&hub.metrics.panics, future), hub: hub.clone(), is_begun: false }
-    }
-}
-
-impl Future for Guaranteed {
-    type Output = Result<(), Panicked>;
-
-    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        self.is_begun = true;
-        Pin::new(&mut self.future).poll(cx)
-    }
-}
-
-impl Drop for Guaranteed {
-    fn drop(&mut self) {
-        if let Some(future) = self.future.future.take_if(|_| !self.is_begun) {
-            self.hub.background.keep(future);
-        }
-    }
-}
-
-impl fmt::Debug for Guaranteed {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Guaranteed").field("is_begun", &self.is_begun).finish_non_exhaustive()
     }
 }
 

@@ -1,9 +1,11 @@
-//! The errors, by their audience: `Error` (for callers of the API), `Reject` (a refusal by the application)
-//! and `BrokerError` (a failure of the broker). Each kind is one `error_type` of the protocol. No text of a
-//! source error ever reaches a peer.
+//! Errors of the library and refusals of the application.
+//
+// The errors, by their audience: `Error` (for callers of the API), `Reject` (a refusal by the application)
+// and `BrokerError` (a failure of the broker). Each kind is one `error_type` of the protocol. No text of a
+// source error ever reaches a peer.
 
-use crate::connection::ConnectionState;
-use crate::metrics::Counter;
+use crate::counters::Counter;
+use crate::state::ConnectionState;
 use hauyna_protocol::ErrorType;
 use hauyna_protocol::close::CloseCode;
 use http::StatusCode;

@@ -64,49 +64,48 @@
 //! | `metrics` | `metrics`: counters for Prometheus |
 //! | `tls` | `Server::tls`: TLS by rustls |
 
-/// Authentication: API keys, JSON web tokens, revocation.
+mod answer;
 pub mod auth;
 mod background;
-/// Brokers, which number, keep and distribute publications; and how to write one.
 pub mod broker;
-/// What a channel is made of: publications, client events, requests of clients.
 pub mod channel;
 mod clock;
+mod close;
 mod config;
-/// What belongs to one connection: states, requests to its client, attached values.
 pub mod connection;
 mod contain;
-/// Types of messages, written down for clients in other languages.
 #[cfg(feature = "contract")]
 pub mod contract;
+mod counters;
 mod dispatch;
-/// Errors of the library and refusals of the application.
+mod driver;
 pub mod error;
 mod event;
 mod group;
-/// What a handler is made of: identities, rate limits, recovery from errors.
+mod guaranteed;
 pub mod handler;
 mod hub;
 mod liveness;
 mod log;
-#[cfg(not(feature = "metrics"))]
-mod metrics;
-/// Metrics for Prometheus.
 #[cfg(feature = "metrics")]
 pub mod metrics;
+mod name;
 mod once;
-/// Who is present: queries, entries, counts.
+mod outbox;
 pub mod presence;
+mod publication;
 mod random;
 mod rate;
+mod request;
 mod retry;
 mod router;
 mod session;
 mod shard;
+mod state;
+mod stripes;
 mod transport;
 mod used_limits;
 mod user;
-/// Validation of what clients send.
 pub mod validate;
 
 /// Events of the application and of the hub, and what their listeners return.
@@ -131,8 +130,7 @@ pub mod inspect {
 
 /// What happens at a limit of the hub.
 pub mod limits {
-    pub use crate::config::UnknownUsers;
-    pub use crate::hub::{AtLimit, Limit};
+    pub use crate::config::{AtLimit, Limit, UnknownUsers};
 }
 
 /// Middleware of a [`Router`], which sees each upgrade before its handler.
@@ -142,9 +140,10 @@ pub mod middleware {
 
 /// The server and the service that a [`Router`] becomes.
 pub mod server {
+    pub use crate::request::AllowedOrigin;
     #[cfg(feature = "tls")]
     pub use crate::router::TlsConfig;
-    pub use crate::router::{AllowedOrigin, Body, RouterService, Server};
+    pub use crate::router::{Body, RouterService, Server};
     pub use http::StatusCode;
 }
 
@@ -152,7 +151,7 @@ pub mod server {
 pub use broker::HistoryRange;
 #[doc(inline)]
 pub use channel::{Channel, ChannelName, ChannelOptions, Publishers, SlowConsumer, UserId};
-pub use config::Heartbeat;
+pub use config::{Heartbeat, SessionOptions};
 #[doc(inline)]
 pub use connection::{CloseReason, Connection, ConnectionId};
 #[doc(inline)]
@@ -167,9 +166,9 @@ pub use hub::{Drain, Hub, HubBuilder};
 #[doc(inline)]
 pub use presence::{Presence, PresenceOptions};
 pub use rate::Rate;
-pub use router::{ConnectRequest, Origins, Router};
+pub use request::{ConnectRequest, Origins};
+pub use router::Router;
 pub use serde_json::{Value, json};
-pub use session::SessionOptions;
 pub use user::User;
 
 /// The README's examples compile.

@@ -3,7 +3,7 @@
 //! to the log at all. `docs/operations.md` lists what is logged where.
 
 use crate::contain::{self, Panicked};
-use crate::metrics::Counter;
+use crate::counters::Counter;
 use parking_lot::Mutex;
 use std::collections::HashMap;
 use std::fmt::{self, Debug, Display, Write};

@@ -1,10 +1,14 @@
 //! A handle to a user: all connections that were identified by one name. Created by `Hub::user`.
 
 use crate::broker::Published;
-use crate::channel::{self, ChannelName, Content, PublicationKind, PublishOptions, UserId};
-use crate::connection::{Backlog, CloseReason, Connection, sendable};
+use crate::channel::{self, PublishOptions};
+use crate::close::{CloseReason, sendable};
+use crate::connection::Connection;
 use crate::error::Error;
 use crate::hub::Hub;
+use crate::name::{ChannelName, UserId};
+use crate::outbox::Backlog;
+use crate::publication::{Content, PublicationKind};
 use crate::session;
 use hauyna_protocol::close::{CloseCode, Reconnect, should_reconnect};
 use serde::Serialize;
@@ -49,7 +53,7 @@ impl User {
     }
 
     /// Returns the names of the groups that the user is a member of, in no order.
-    pub fn groups(&self) -> Vec<String> {
+    pub fn groups(&self) -> impl Future<Output = Vec<String>> + Send + use<> {
         self.hub.groups().groups_of(&self.name)
     }
 
@@ -65,8 +69,12 @@ impl User {
     /// Where the code tells clients not to reconnect, the sessions of connections that were lost before end
     /// as well. This does not prevent the user from connecting again: the code that identifies users decides
     /// that.
-    pub fn disconnect(&self, code: CloseCode, reason: &str) -> usize {
-        let code = sendable(code);
+    pub fn disconnect(&self, code: CloseCode, reason: &str) -> impl Future<Output = usize> + Send + use<> {
+        let (user, reason) = (self.clone(), Box::<str>::from(reason));
+        async move { user.close_connections(sendable(code), &reason) }
+    }
+
+    fn close_connections(&self, code: CloseCode, reason: &str) -> usize {
         let close = || {
             let connections = self.connections();
             for connection in &connections {
@@ -81,8 +89,9 @@ impl User {
         session::end_matching(&self.hub.0, move |core| core.user().as_str() == &*name, close)
     }
 
-    /// Whether the user has a connection on this node.
-    pub fn is_connected(&self) -> bool {
-        self.hub.0.registry.connection_count(&self.name) > 0
+    /// Whether the user has a connection.
+    pub fn is_connected(&self) -> impl Future<Output = bool> + Send + use<> {
+        let user = self.clone();
+        async move { user.hub.0.registry.connection_count(&user.name) > 0 }
     }
 }

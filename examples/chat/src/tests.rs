@@ -28,5 +28,5 @@ async fn two_people_talk_and_bad_input_never_reaches_the_function() {
     bob.send(json!({ "type": "chat_message", "content": "hello" })).await;
     let heard = ann.expect("message").await;
     assert_eq!((&heard["user"], &heard["content"]), (&json!("bob"), &json!("hello")));
-    assert!(server.hub().presence().is_present("ann"));
+    assert!(server.hub().presence().is_present("ann").await);
 }

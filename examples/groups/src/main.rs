@@ -9,7 +9,6 @@ use hauyna::{Context, Handler, Hub, Reject, Router, json};
 use hauyna_example_page::Page;
 use serde::Deserialize;
 use serde::de::IgnoredAny;
-use serde_json::Value;
 
 #[derive(Deserialize)]
 struct Member {
@@ -62,42 +61,42 @@ fn handler() -> Handler {
 
 /// Adds the user to the team. The first member is an administrator.
 async fn join(cx: Context, _: IgnoredAny) -> hauyna::Result {
-    match cx.groups().count(TEAM) {
-        0 => cx.groups().add_with_role(cx.user(), TEAM, "admin")?,
+    match cx.groups().count(TEAM).await {
+        0 => cx.groups().add_with_role(cx.user(), TEAM, "admin").await?,
         MAX_MEMBERS.. => return Err(Reject::denied("the team is full").into()),
-        _ => cx.groups().add(cx.user(), TEAM)?,
+        _ => cx.groups().add(cx.user(), TEAM).await?,
     };
     tell(&cx.hub()).await
 }
 
 async fn leave(cx: Context, _: IgnoredAny) -> hauyna::Result {
-    cx.groups().remove(cx.user(), TEAM);
+    cx.groups().remove(cx.user(), TEAM).await;
     tell(&cx.hub()).await
 }
 
 async fn promote(cx: Context, Promotion { user, role }: Promotion) -> hauyna::Result {
-    allowed(&cx, &user, "promote")?;
+    allowed(&cx, &user, "promote").await?;
     let role = match role {
         Role::Admin => "admin",
         Role::Member => "member",
     };
-    cx.groups().add_with_role(user, TEAM, role)?;
+    cx.groups().add_with_role(&user, TEAM, role).await?;
     tell(&cx.hub()).await
 }
 
 async fn remove(cx: Context, Member { user }: Member) -> hauyna::Result {
-    allowed(&cx, &user, "remove")?;
-    cx.groups().remove(user, TEAM);
+    allowed(&cx, &user, "remove").await?;
+    cx.groups().remove(&user, TEAM).await;
     tell(&cx.hub()).await
 }
 
 /// Checks that this user may do something to a member. Users may not do it to themselves, so that an
 /// administrator remains.
-fn allowed(cx: &Context, user: &str, permission: &str) -> hauyna::Result {
-    if !cx.groups().can(cx.user(), TEAM, permission) || cx.user() == user {
+async fn allowed(cx: &Context, user: &str, permission: &str) -> hauyna::Result {
+    if !cx.groups().can(cx.user(), TEAM, permission).await || cx.user() == user {
         return Err(Reject::denied(format!("you may not {permission} {user}")).into());
     }
-    if !cx.groups().contains(user, TEAM) {
+    if !cx.groups().contains(user, TEAM).await {
         return Err(Reject::invalid(format!("{user} is no member")).into());
     }
     Ok(())
@@ -106,10 +105,13 @@ fn allowed(cx: &Context, user: &str, permission: &str) -> hauyna::Result {
 /// Publishes the roster to every page: the members, their roles, and whether they are connected.
 async fn tell(hub: &Hub) -> hauyna::Result {
     let groups = hub.groups();
-    let mut users = groups.members(TEAM);
+    let mut users = groups.members(TEAM).await;
     users.sort_unstable();
-    let member = |user| json!({ "user": user, "role": groups.role(user, TEAM), "here": hub.user(user).is_connected() });
-    let members: Vec<Value> = users.iter().map(member).collect();
+    let mut members = Vec::new();
+    for user in &users {
+        let (role, is_here) = (groups.role(user, TEAM).await, hub.user(user).is_connected().await);
+        members.push(json!({ "user": user, "role": role, "here": is_here }));
+    }
     hub.channel(ROSTER).broadcast(json!({ "type": "roster", "members": members })).await?;
     Ok(())
 }

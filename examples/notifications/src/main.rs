@@ -23,7 +23,7 @@ fn hub() -> Hub {
     let day = Duration::from_secs(86_400);
     let notifications = ChannelOptions::new()
         .private()
-        .authorize(|who, params| who.user() == params["user"])
+        .authorize(|cx, request| cx.user() == request["user"])
         .publishers(Publishers::Application)
         .history(500, day);
     Hub::builder().channels("notifications:{user}", notifications).build()

@@ -84,7 +84,7 @@ async fn main() -> hauyna::Result {
     let hub = hub(Duration::from_secs(5));
     let presence = hub.presence();
     let present =
-        move |Query(wanted): Query<Wanted>| async move { Json(presence.list_by(&criteria(wanted))) };
+        move |Query(wanted): Query<Wanted>| async move { Json(presence.list_by(&criteria(wanted)).await) };
     let pages = PAGE.router().route("/present", get(present));
     let router = Router::new(hub).websocket("/live", handler()).fallback(pages);
     router.into_server().serve_listener(listener).await

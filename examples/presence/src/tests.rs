@@ -61,18 +61,15 @@ async fn a_status_and_an_activity_are_told_and_can_be_asked_for() {
     let told = change(&mut ann, "bob", |change| change["status"] == "away").await;
     assert_eq!(told["metadata"]["activity"], "lunch");
     let presence = server.hub().presence();
-    let asked = |status: Option<&str>, activity: Option<&str>| {
+    let asked = async |status: Option<&str>, activity: Option<&str>| {
         let wanted = Wanted { status: status.map(str::to_owned), activity: activity.map(str::to_owned) };
-        presence
-            .list_by(&criteria(wanted))
-            .into_iter()
-            .map(|entry| entry.user.to_string())
-            .collect::<Vec<_>>()
+        let present = presence.list_by(&criteria(wanted)).await;
+        present.into_iter().map(|entry| entry.user.to_string()).collect::<Vec<_>>()
     };
-    assert_eq!(asked(Some("away"), None), ["bob"]);
-    assert_eq!(asked(Some("online"), None), ["ann"]);
-    assert_eq!(asked(None, Some("lunch")), ["bob"]);
-    assert_eq!(asked(None, None).len(), 2);
+    assert_eq!(asked(Some("away"), None).await, ["bob"]);
+    assert_eq!(asked(Some("online"), None).await, ["ann"]);
+    assert_eq!(asked(None, Some("lunch")).await, ["bob"]);
+    assert_eq!(asked(None, None).await.len(), 2);
 }
 
 #[tokio::test]

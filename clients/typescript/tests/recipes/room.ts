@@ -6,7 +6,7 @@ export interface Chat {
   clientEvents: { "room:{id}": { typing: undefined } };
 }
 
-/** A room as an application may have it: the lines of a conversation, and whether they are up to date. */
+/** A room of an application: the lines of a conversation, and whether they are current. */
 export class Room {
   readonly lines: string[] = [];
   error = "";

@@ -25,10 +25,10 @@ async fn after_a_minute_of_silence_a_user_is_offline_and_one_that_answers_pings_
     let mut alive = server.message_pack("/?user=alive").await;
     alive.expect("session").await;
     settle().await;
-    assert!(server.hub().user("mute").is_connected());
+    assert!(server.hub().user("mute").is_connected().await);
     alive.expect_silence(seconds(60)).await;
-    assert!(!server.hub().user("mute").is_connected());
-    assert!(server.hub().user("alive").is_connected());
+    assert!(!server.hub().user("mute").is_connected().await);
+    assert!(server.hub().user("alive").is_connected().await);
     // A client that is not read answers no pings either.
     advance(seconds(60)).await;
     assert_eq!(server.hub().stats().connections, 0);

@@ -2,9 +2,8 @@
 //! numbers, and every failure has the same answer. Called through `Verifier`.
 
 use super::jwt_key::JwtKey;
-use super::{Claims, JwtKeys, Verifier};
+use super::{Claims, Identity, JwtKeys, Verifier};
 use crate::error::Reject;
-use crate::handler::Identity;
 use crate::once::set_once;
 use jsonwebtoken::errors::ErrorKind;
 use jsonwebtoken::{Validation, decode, decode_header};

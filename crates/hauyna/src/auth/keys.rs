@@ -1,9 +1,8 @@
 //! API keys: fixed secrets for programs that connect, each for one user. Called through `Verifier`.
 
-use super::Verifier;
-use crate::channel::UserId;
+use super::{Identity, Verifier};
 use crate::error::Reject;
-use crate::handler::Identity;
+use crate::name::UserId;
 use std::fmt;
 use subtle::{Choice, ConstantTimeEq};
 

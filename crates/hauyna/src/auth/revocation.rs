@@ -11,15 +11,17 @@ use std::time::Duration;
 /// # Examples
 ///
 /// ```
+/// # #[tokio::main(flavor = "current_thread")] async fn main() {
 /// use hauyna::Hub;
 /// use hauyna::auth::Revocation;
 /// use std::time::Duration;
 ///
 /// let hub = Hub::new();
-/// hub.revoke(Revocation::token("jti-7")); // a stolen token: closed, and refused from now on
-/// hub.revoke(Revocation::user("ada")); // every device of a user has to sign in again
+/// hub.revoke(Revocation::token("jti-7")).await; // a stolen token: closed, and refused from now on
+/// hub.revoke(Revocation::user("ada")).await; // every device of a user has to sign in again
 /// // And this user is refused for an hour:
-/// hub.revoke(Revocation::user("eve").lasting(Duration::from_secs(3600)));
+/// hub.revoke(Revocation::user("eve").lasting(Duration::from_secs(3600))).await;
+/// # }
 /// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[must_use = "nothing is revoked before `Hub::revoke`"]

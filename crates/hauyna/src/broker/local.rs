@@ -5,9 +5,11 @@
 
 use super::stream::micros;
 use super::streams::{Amounts, Stamp, Streams};
-use super::{Answer, Broker, HistoryPage, HistoryRange, Publish, Published, Relay, Repeat};
-use crate::channel::{ChannelName, Publication};
+use super::{Broker, HistoryPage, HistoryRange, Publish, Published, Relay, Repeat};
+use crate::answer::Answer;
 use crate::error::BrokerError;
+use crate::name::ChannelName;
+use crate::publication::Publication;
 use parking_lot::{Mutex, MutexGuard};
 use std::array;
 use std::collections::hash_map::RandomState;

@@ -1,61 +1,42 @@
-//! The way from a broker back into this node: a weak handle on the hub, passed to the broker at its start.
+//! The way from a broker back into this node: two functions, passed to the broker at its start.
 
 use super::Continuity;
-use crate::channel::{ChannelName, Publication};
-use crate::hub::HubCore;
+use crate::name::ChannelName;
+use crate::publication::Publication;
 use hauyna_protocol::Position;
 use std::fmt;
-use std::sync::{Arc, Weak};
+use std::sync::Arc;
 
-/// The receiver to which a broker relays publications of this node and of others.
+/// The receiver to which a broker relays publications of this node and of others. It is cheap to clone.
 #[derive(Clone)]
-pub struct Relay(Receiver);
-
-#[derive(Clone)]
-enum Receiver {
-    Hub(Weak<HubCore>),
-    Functions { receive: Arc<Receive>, turned: Arc<Turned> },
+pub struct Relay {
+    receive: Arc<Receive>,
+    turned: Arc<Turned>,
 }
 
 type Receive = dyn Fn(&Arc<Publication>) + Send + Sync;
 type Turned = dyn Fn(&ChannelName, Position, Continuity) + Send + Sync;
 
 impl Relay {
-    pub(crate) fn new(hub: Weak<HubCore>) -> Self {
-        Self(Receiver::Hub(hub))
-    }
-
-    /// Creates a relay into a function instead of a hub, for tests of brokers.
+    /// Creates a relay into a function. The hub passes one of its own to [`Broker::start`](super::Broker);
+    /// tests of brokers create others.
     pub fn to(receive: impl Fn(&Arc<Publication>) + Send + Sync + 'static) -> Self {
-        Self(Receiver::Functions { receive: Arc::new(receive), turned: Arc::new(|_, _, _| {}) })
+        Self { receive: Arc::new(receive), turned: Arc::new(|_, _, _| {}) }
     }
 
-    /// Sets the function that gets [`Relay::turned`], for a relay into a function. A relay into a hub is not
-    /// changed.
+    /// Replaces the function that gets [`Relay::turned`].
     #[must_use]
     pub fn on_turn(
         self,
         turned: impl Fn(&ChannelName, Position, Continuity) + Send + Sync + 'static,
     ) -> Self {
-        match self.0 {
-            Receiver::Functions { receive, .. } => {
-                Self(Receiver::Functions { receive, turned: Arc::new(turned) })
-            }
-            hub @ Receiver::Hub(_) => Self(hub),
-        }
+        Self { turned: Arc::new(turned), ..self }
     }
 
     /// Delivers the publication to this node's subscribers. A broker calls it in the order of offsets for one
     /// channel; see [`Broker`](super::Broker). Returns at once.
     pub fn relay(&self, publication: &Arc<Publication>) {
-        match &self.0 {
-            Receiver::Hub(hub) => {
-                if let Some(hub) = hub.upgrade() {
-                    crate::channel::deliver(&hub, publication);
-                }
-            }
-            Receiver::Functions { receive, .. } => receive(publication),
-        }
+        (self.receive)(publication);
     }
 
     /// Notifies this node's subscribers that the channel's stream continues after `to`, under another epoch
@@ -70,22 +51,12 @@ impl Relay {
     /// next one, the numbering has continued and nothing is missing; otherwise the memory of the stream was
     /// lost.
     pub fn turned(&self, channel: &ChannelName, to: Position, continuity: Continuity) {
-        match &self.0 {
-            Receiver::Hub(hub) => {
-                if let Some(hub) = hub.upgrade() {
-                    crate::channel::turned(&hub, channel, to, continuity);
-                }
-            }
-            Receiver::Functions { turned, .. } => turned(channel, to, continuity),
-        }
+        (self.turned)(channel, to, continuity);
     }
 }
 
 impl fmt::Debug for Relay {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self.0 {
-            Receiver::Hub(_) => "Relay::new",
-            Receiver::Functions { .. } => "Relay::to",
-        })
+        f.debug_struct("Relay").finish_non_exhaustive()
     }
 }

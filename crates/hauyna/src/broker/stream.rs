@@ -3,7 +3,8 @@
 
 use super::streams::Stamp;
 use super::{Continuity, HistoryPage, HistoryRange, Order, Retention};
-use crate::channel::Publication;
+use crate::publication::Publication;
+use crate::stripes::is_sparse;
 use hauyna_protocol::{Epoch, Position};
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -92,7 +93,7 @@ impl Stream {
     /// Drops the oldest publication; returns its bytes.
     pub(super) fn drop_oldest(&mut self) -> usize {
         let evicted = self.kept.pop_front().map_or(0, |kept| kept.publication.weight());
-        if self.kept.capacity() > 8 * (self.kept.len() + 4) {
+        if is_sparse(self.kept.capacity(), self.kept.len(), 4) {
             self.kept.shrink_to(2 * self.kept.len());
         }
         evicted

@@ -5,7 +5,9 @@
 use super::keys::Keys;
 use super::stream::Stream;
 use super::{HistoryPage, HistoryRange, Retention};
-use crate::channel::{ChannelName, Draft, Publication};
+use crate::name::ChannelName;
+use crate::publication::{Draft, Publication};
+use crate::stripes::is_sparse;
 use hashbrown::HashTable;
 use hauyna_protocol::{Epoch, Position};
 use slab::Slab;
@@ -202,7 +204,7 @@ impl Streams {
             oldest.retain(|entry| self.is_kept(entry));
             self.oldest = oldest;
         }
-        if self.oldest.capacity() > 8 * (self.oldest.len() + 64) {
+        if is_sparse(self.oldest.capacity(), self.oldest.len(), 64) {
             self.oldest.shrink_to(2 * self.oldest.len());
         }
     }
@@ -309,7 +311,7 @@ impl Streams {
         if let Ok(entry) = self.index.find_entry(hash, |entry| *entry == number) {
             entry.remove();
         }
-        if self.index.capacity() > 8 * (self.index.len() + 8) {
+        if is_sparse(self.index.capacity(), self.index.len(), 8) {
             self.index.shrink_to_fit(|number| self.streams[*number].hash);
             self.streams.shrink_to_fit();
         }

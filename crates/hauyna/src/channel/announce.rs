@@ -3,13 +3,14 @@
 //! announce. Called by `subscribe` and `unsubscribe`, by `presence`, and by `session` when a lost subscriber
 //! does not come back.
 
-use super::publication::Content;
 use super::publish::post;
 use super::subscribers::ChannelState;
-use super::{ChannelCore, ChannelName, Draft, PublicationKind, Subscription};
-use crate::connection::{ConnectionCore, ConnectionId};
+use super::{ChannelCore, Subscription};
+use crate::connection::ConnectionCore;
 use crate::hub::HubCore;
+use crate::name::{ChannelName, ConnectionId};
 use crate::presence;
+use crate::publication::{Content, Draft, PublicationKind};
 use hauyna_protocol::{ChannelEvent, ChannelEventMessage, Encoding, Message, Raw};
 use std::sync::Arc;
 
@@ -47,7 +48,12 @@ pub(crate) fn announce_removed(hub: &HubCore, name: &ChannelName, user: &str, me
 }
 
 /// Removes a lost connection from one channel, where it may still be present, although its session is kept.
-pub(crate) fn leave_lost(hub: &HubCore, core: &ConnectionCore, name: &ChannelName, metadata: Option<&str>) {
+pub(crate) fn leave_lost(
+    hub: &HubCore,
+    core: &Arc<ConnectionCore>,
+    name: &ChannelName,
+    metadata: Option<&str>,
+) {
     let Some(channel) = hub.channels.find(name) else { return };
     presence::leave_lost(hub, &channel, core.user(), core.id());
     announce_removed(hub, name, core.user(), metadata);

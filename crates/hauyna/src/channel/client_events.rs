@@ -2,13 +2,13 @@
 //! declares the types of a pattern and their rates; `dispatch` checks each event with it before the event is
 //! published.
 
-use super::name::check;
+use super::ChannelOptions;
 use super::request::decoded;
-use super::{ChannelName, ChannelOptions};
 use crate::connection::ConnectionCore;
 use crate::contain::{self, Foreign};
 use crate::error::{Error, Reject};
 use crate::handler::Context;
+use crate::name::{ChannelName, check};
 use crate::once::call_once;
 use crate::rate::Rate;
 use hauyna_protocol::{Encoding, Raw};
@@ -161,7 +161,7 @@ impl ClientEvents {
     }
 
     /// Returns the types, each with its maximum rate per second.
-    pub(crate) fn rates(&self) -> &[(Box<str>, u32)] {
+    pub(super) fn rates(&self) -> &[(Box<str>, u32)] {
         &self.rates
     }
 

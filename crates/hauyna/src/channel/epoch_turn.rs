@@ -2,11 +2,13 @@
 //! subscriber gets a `subscribed`, in the order of the channel's messages. `publish` checks every position
 //! that is relayed; brokers report turns through [`Relay::turned`](crate::broker::Relay::turned).
 
+use super::ChannelCore;
 use super::subscribe::verdict;
 use super::subscribers::ChannelState;
-use super::{ChannelCore, ChannelName, Content, Draft, Publication, PublicationKind};
 use crate::broker::Continuity;
 use crate::hub::HubCore;
+use crate::name::ChannelName;
+use crate::publication::{Content, Draft, Publication, PublicationKind};
 use crate::shard::Item;
 use hauyna_protocol::{Encoding, Message, Position, Recovery, RecoveryFailure, Subscribed};
 use std::sync::Arc;

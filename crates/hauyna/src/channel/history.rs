@@ -1,10 +1,12 @@
 //! The history of a channel as one answer to a client: read from the broker, and encoded up to a limit.
 //! Called by `dispatch` and by `Channel::history`.
 
-use super::{ChannelName, Publication};
-use crate::broker::{Answer, HistoryPage, HistoryRange};
+use crate::answer::Answer;
+use crate::broker::{HistoryPage, HistoryRange};
 use crate::error::BrokerError;
 use crate::hub::HubCore;
+use crate::name::ChannelName;
+use crate::publication::Publication;
 use hauyna_protocol::Encoding;
 use std::sync::Arc;
 

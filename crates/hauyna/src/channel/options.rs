@@ -1,14 +1,13 @@
 //! The options of channels, by the pattern of their names: history, permissions, announcements, slow
 //! consumers. Set on `HubBuilder::channels`; read by `dispatch`, `channel`, `presence` and `shard`.
 
-use super::pattern::Pattern;
+use super::ClientEvents;
+use super::pattern::{Params, Pattern};
 use super::rules::Rules;
-use super::{ClientEvents, Params};
 use crate::broker::Retention;
 use crate::contain::Foreign;
+use crate::counters::Counter;
 use crate::error::Error;
-use crate::handler::Context;
-use crate::metrics::Counter;
 use crate::once::call_once;
 use crate::presence::PresenceOptions;
 use crate::rate::{Bucket, Rate};
@@ -37,10 +36,9 @@ pub struct ChannelOptions {
     pub(crate) retention: Option<Retention>,
     pub(crate) access: Access,
     pub(crate) publishers: Publishers,
-    pub(crate) authorize: Option<Arc<Authorize>>,
     pub(crate) rules: Rules,
     pub(crate) announce: Option<u32>,
-    pub(crate) presence: Option<PresenceOptions>,
+    pub(super) presence: Option<PresenceOptions>,
     pub(crate) slow_consumer: SlowConsumer,
     pub(crate) rate: Option<Rate>,
     /// The validators of what clients publish.
@@ -61,8 +59,6 @@ pub(crate) struct PatternUsage {
     /// The used rate limits of channels that were removed because nobody subscribes to them.
     pub(crate) spent: UsedLimits<Box<Bucket>>,
 }
-
-type Authorize = dyn Fn(&Context, &Params<'_>) -> bool + Send + Sync;
 
 /// Which clients may subscribe by a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -107,7 +103,6 @@ impl ChannelOptions {
             retention: Some(Retention { messages: 64, age: Duration::from_secs(60) }),
             access: Access::Open,
             publishers: Publishers::Subscribers,
-            authorize: None,
             rules: Rules::default(),
             announce: None,
             presence: None,
@@ -138,18 +133,6 @@ impl ChannelOptions {
     #[must_use]
     pub fn private(mut self) -> Self {
         self.access = Access::Private;
-        self
-    }
-
-    /// Sets a function that decides who may subscribe, from the connection and the pattern's parameters.
-    #[must_use]
-    pub fn authorize<F>(mut self, authorize: F) -> Self
-    where
-        F: Fn(&Context, &Params<'_>) -> bool + Send + Sync + 'static,
-    {
-        let authorize = Foreign::new(authorize);
-        let authorize = Arc::new(move |cx: &Context, params: &Params<'_>| authorize(cx, params));
-        call_once::<Arc<Authorize>>(&mut self.authorize, authorize, "authorize");
         self
     }
 
@@ -217,7 +200,7 @@ impl ChannelOptions {
 
     /// Returns one word for who may subscribe.
     pub(crate) fn access_name(&self) -> &'static str {
-        let is_authorized = self.authorize.is_some() || self.rules.subscribe.is_some();
+        let is_authorized = self.rules.authorize.is_some() || self.rules.subscribe.is_some();
         match (self.access, is_authorized) {
             (Access::Undeclared, _) => "undeclared",
             (_, true) => "authorized",

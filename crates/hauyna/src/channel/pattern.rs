@@ -3,7 +3,6 @@
 
 use crate::error::Error;
 use std::fmt;
-use std::ops::Index;
 
 /// A parsed pattern such as `room:{id}`, of channels or of groups.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -16,18 +15,13 @@ enum Segment {
     Rest(Box<str>),
 }
 
-/// The values of a pattern's parameters in one name: `params["id"]`.
+/// The values of a pattern's parameters in one name.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Params<'a>(Vec<(&'a str, &'a str)>);
+pub(crate) struct Params<'a>(Vec<(&'a str, &'a str)>);
 
 impl<'a> Params<'a> {
-    /// Returns names and values, in the order of the pattern.
-    pub(super) fn iter(&self) -> impl Iterator<Item = (&'a str, &'a str)> {
-        self.0.iter().copied()
-    }
-
     /// Returns the value of a parameter, where the pattern has it.
-    pub fn get(&self, name: &str) -> Option<&'a str> {
+    pub(crate) fn get(&self, name: &str) -> Option<&'a str> {
         self.0.iter().find(|(key, _)| *key == name).map(|(_, value)| *value)
     }
 }
@@ -49,19 +43,6 @@ impl fmt::Display for Pattern {
             Segment::Param(name) => write!(f, "{{{name}}}"),
             Segment::Rest(name) => write!(f, "{{*{name}}}"),
         })
-    }
-}
-
-impl Index<&str> for Params<'_> {
-    type Output = str;
-
-    /// Returns the value of a parameter.
-    ///
-    /// # Panics
-    ///
-    /// Where the pattern has no parameter of that name.
-    fn index(&self, name: &str) -> &str {
-        self.get(name).unwrap_or_else(|| panic!("the channel pattern has no parameter `{name}`"))
     }
 }
 
@@ -170,7 +151,7 @@ impl Pattern {
         self.walk(name, &mut |_, _| {})
     }
 
-    pub(crate) fn params<'a>(&'a self, name: &'a str) -> Option<Params<'a>> {
+    pub(super) fn params<'a>(&'a self, name: &'a str) -> Option<Params<'a>> {
         let mut params = Vec::new();
         self.walk(name, &mut |key, value| params.push((key, value))).then_some(Params(params))
     }
@@ -224,11 +205,11 @@ mod tests {
         assert_eq!(room.params("room:7").unwrap().get("id"), Some("7"));
         assert!(!room.matches("room:7:x") && !room.matches("room:") && !room.matches("rooms:7"));
         let all = Pattern::parse("{*any}").unwrap();
-        assert_eq!(&all.params("a:b:c").unwrap()["any"], "a:b:c");
+        assert_eq!(all.params("a:b:c").unwrap().get("any"), Some("a:b:c"));
         assert!(!all.matches(""));
         let two = Pattern::parse("game:{id}:team:{team}").unwrap();
         let params = two.params("game:1:team:red").unwrap();
-        assert_eq!((&params["id"], &params["team"]), ("1", "red"));
+        assert_eq!((params.get("id"), params.get("team")), (Some("1"), Some("red")));
     }
 
     #[test]

@@ -4,14 +4,14 @@
 //! relay.
 
 use super::epoch_turn::follow;
-use super::name::Target;
-use super::publication::Content;
 use super::subscribers::ChannelState;
-use super::{ChannelCore, ChannelName, ChannelOptions, Draft, Publication, PublicationKind, UserId};
-use crate::broker::{Answer, Publish, Published, Retention};
-use crate::connection::ConnectionId;
+use super::{ChannelCore, ChannelOptions};
+use crate::answer::Answer;
+use crate::broker::{Publish, Published, Retention};
 use crate::error::BrokerError;
 use crate::hub::HubCore;
+use crate::name::{ChannelName, ConnectionId, Target, UserId};
+use crate::publication::{Content, Draft, Publication, PublicationKind};
 use crate::shard::Item;
 use std::sync::Arc;
 

@@ -1,50 +1,62 @@
-//! A client's request to a channel, as the authorisers of a handler or a channel pattern see it. Created by
-//! `dispatch`.
+//! A client's request as the authorisers of a handler or a channel pattern see it. Created by `dispatch`.
 
-use super::{ChannelName, Params};
 use crate::error::{Error, Reject};
+use crate::hub::HubCore;
+use crate::name::{ChannelName, Target};
+use crate::publication::Content;
 use hauyna_protocol::{Encoding, Raw};
 use http::StatusCode;
 use serde::de::DeserializeOwned;
 use std::fmt;
+use std::ops::Index;
 use std::sync::Arc;
 
-/// A client's request to one channel; see
+/// A client's request that an authoriser permits or refuses; see
 /// [`ChannelOptions::authorize_subscribe`](super::ChannelOptions::authorize_subscribe).
-pub struct ChannelRequest {
+pub struct AccessRequest {
+    /// The hub, which knows the parameters in the channel's name.
+    hub: Arc<HubCore>,
     channel: ChannelName,
-    params: Vec<(Box<str>, Box<str>)>,
     token: Option<Box<str>>,
     metadata: Option<Arc<str>>,
+    content: Option<Content>,
     is_update: bool,
 }
 
-impl ChannelRequest {
-    pub(crate) fn new(channel: ChannelName, params: &Params<'_>) -> Self {
-        let params = params.iter().map(|(name, value)| (name.into(), value.into())).collect();
-        Self { channel, params, token: None, metadata: None, is_update: false }
+impl AccessRequest {
+    pub(crate) fn new(hub: &Arc<HubCore>, channel: &ChannelName, metadata: Option<Arc<str>>) -> Self {
+        let (hub, channel) = (hub.clone(), channel.clone());
+        Self { hub, channel, token: None, metadata, content: None, is_update: false }
+    }
+
+    /// Adds the content that would be published.
+    pub(crate) fn with_content(self, content: &Content) -> Self {
+        Self { content: Some(content.clone()), ..self }
+    }
+
+    /// Adds what only `subscribe_channel` has.
+    pub(crate) fn with_token(self, token: Option<&str>) -> Self {
+        Self { token: token.map(Into::into), ..self }
     }
 
     /// Makes it a request to replace a subscriber's metadata.
-    pub(crate) fn update(self, metadata: Arc<str>) -> Self {
-        Self { metadata: Some(metadata), is_update: true, ..self }
+    pub(crate) fn into_update(self) -> Self {
+        Self { is_update: true, ..self }
     }
 
-    /// Adds what only `subscribe_channel` has: the token and the metadata.
-    pub(crate) fn with(mut self, token: Option<Box<str>>, metadata: Option<Arc<str>>) -> Self {
-        self.token = token;
-        self.metadata = metadata;
-        self
+    /// Returns the name of what the request is about: the channel, the receiver of a `private`, or the group
+    /// of a `group`. It is empty for a `broadcast`.
+    pub fn name(&self) -> &str {
+        match self.channel.target() {
+            Target::Channel => self.channel.as_str(),
+            Target::User(name) | Target::Group(name) => name,
+            Target::Everybody => "",
+        }
     }
 
-    /// Returns the name of the channel.
-    pub fn channel(&self) -> &str {
-        self.channel.as_str()
-    }
-
-    /// Returns the value of a parameter of the channel's pattern.
+    /// Returns the value of a parameter of the channel's pattern; `request["id"]` panics where there is none.
     pub fn param(&self, name: &str) -> Option<&str> {
-        self.params.iter().find(|(key, _)| **key == *name).map(|(_, value)| &**value)
+        self.hub.declarations.resolve(self.channel.as_str()).1.get(name)
     }
 
     /// Returns the token that came with `subscribe_channel`, which is to permit this channel.
@@ -52,14 +64,14 @@ impl ChannelRequest {
         self.token.as_deref()
     }
 
-    /// Whether a subscriber asks to replace its metadata with `update_presence`, which has no token.
-    /// Otherwise the client asks to subscribe.
+    /// Whether a subscriber asks to replace its metadata with `update_presence`, which has no token. A
+    /// function that decides about subscriptions decides about this, too.
     pub fn is_update(&self) -> bool {
         self.is_update
     }
 
-    /// Decodes the metadata that came with `subscribe_channel` or `update_presence`. Missing metadata is
-    /// `null`.
+    /// Decodes the metadata: that of `subscribe_channel` or `update_presence`, otherwise that of the client's
+    /// subscription. Missing metadata is `null`.
     ///
     /// # Errors
     ///
@@ -67,6 +79,30 @@ impl ChannelRequest {
     pub fn metadata<T: DeserializeOwned>(&self) -> Result<T, Reject> {
         let text = self.metadata.as_deref().unwrap_or("null");
         decoded(Raw::assume_valid(Encoding::Json, text.as_bytes()), "metadata")
+    }
+
+    /// Decodes the content that would be published, which no validator has seen yet. It is `null` where the
+    /// request publishes nothing.
+    ///
+    /// # Errors
+    ///
+    /// `validation_error`, with the place of the fault in `details.path`.
+    pub fn content<T: DeserializeOwned>(&self) -> Result<T, Reject> {
+        let nothing = Raw::assume_valid(Encoding::Json, b"null");
+        decoded(self.content.as_ref().map_or(nothing, Content::raw), "content")
+    }
+}
+
+impl Index<&str> for AccessRequest {
+    type Output = str;
+
+    /// Returns the value of a parameter of the channel's pattern.
+    ///
+    /// # Panics
+    ///
+    /// Where the pattern has no parameter of that name.
+    fn index(&self, name: &str) -> &str {
+        self.param(name).unwrap_or_else(|| panic!("the channel pattern has no parameter `{name}`"))
     }
 }
 
@@ -87,9 +123,12 @@ pub(super) fn decoded<T: DeserializeOwned>(raw: Raw<'_>, field: &str) -> Result<
     })
 }
 
-/// Omits the token.
-impl fmt::Debug for ChannelRequest {
+/// Omits the token, the metadata and the content.
+impl fmt::Debug for AccessRequest {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("ChannelRequest").field("channel", &self.channel).finish_non_exhaustive()
+        f.debug_struct("AccessRequest")
+            .field("name", &self.name())
+            .field("is_update", &self.is_update)
+            .finish_non_exhaustive()
     }
 }

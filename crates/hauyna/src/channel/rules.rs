@@ -1,20 +1,22 @@
-//! The asynchronous authorisers of a channel pattern: who may subscribe, publish, read the history and query
+//! The authorisers of a channel pattern: who may subscribe, publish, read the history and query
 //! presence. Called by `dispatch`, unless the handler has an authoriser of its own.
 
-use super::{ChannelOptions, ChannelRequest};
-use crate::broker::BoxFuture;
+use super::{AccessRequest, ChannelOptions};
+use crate::answer::Answer;
 use crate::contain::Foreign;
 use crate::error::Reject;
-use crate::handler::Context;
+use crate::handler::{Context, IntoDecision};
 use crate::once::call_once;
-use std::future::Future;
 use std::sync::Arc;
 
-pub(crate) type Rule = Arc<dyn Fn(Context, ChannelRequest) -> BoxFuture<Result<(), Reject>> + Send + Sync>;
+/// An authoriser of a pattern or of a handler.
+pub(crate) type Rule = Arc<dyn Fn(Context, AccessRequest) -> Answer<Result<(), Reject>> + Send + Sync>;
 
 /// The authorisers of a pattern. Without one, the other options of the pattern decide.
 #[derive(Clone, Default)]
 pub(crate) struct Rules {
+    /// Decides about subscriptions together with `subscribe`.
+    pub(crate) authorize: Option<Rule>,
     pub(crate) subscribe: Option<Rule>,
     pub(crate) publish: Option<Rule>,
     pub(crate) history: Option<Rule>,
@@ -22,10 +24,21 @@ pub(crate) struct Rules {
 }
 
 impl ChannelOptions {
-    /// Sets an asynchronous function that decides who may subscribe. In contrast to
-    /// [`ChannelOptions::authorize`] it sees the token and the metadata of the request. Where both are set,
-    /// both must permit it. It is called again when a subscriber replaces its metadata with
-    /// `update_presence`: then [`ChannelRequest::is_update`] is true, and there is no token.
+    /// Sets a function that decides who may subscribe: `|cx, request| cx.user() == request["user"]`. It does
+    /// the same as [`ChannelOptions::authorize_subscribe`]; where both are set, both must permit it.
+    #[must_use]
+    pub fn authorize<F, D, M>(mut self, f: F) -> Self
+    where
+        F: Fn(Context, AccessRequest) -> D + Send + Sync + 'static,
+        D: IntoDecision<M>,
+    {
+        call_once(&mut self.rules.authorize, rule(f), "authorize");
+        self
+    }
+
+    /// Sets a function that decides who may subscribe. It returns `bool` or `Result<(), Reject>`, or a future
+    /// of one of them: it can be a closure or an `async fn`. It is called again when a subscriber replaces
+    /// its metadata with `update_presence`: then [`AccessRequest::is_update`] is true, and there is no token.
     ///
     /// | who may… | by a handler | by a channel pattern | where neither is set |
     /// |---|---|---|---|
@@ -43,9 +56,9 @@ impl ChannelOptions {
     ///
     /// ```
     /// use hauyna::{ChannelOptions, Context, Hub, Reject};
-    /// use hauyna::channel::ChannelRequest;
+    /// use hauyna::channel::AccessRequest;
     ///
-    /// async fn with_ticket(cx: Context, request: ChannelRequest) -> Result<(), Reject> {
+    /// async fn with_ticket(cx: Context, request: AccessRequest) -> Result<(), Reject> {
     ///     let game = request.param("id").unwrap_or_default();
     ///     match request.token() {
     ///         Some(ticket) if ticket == format!("{game}:{}", cx.user()) => Ok(()),
@@ -58,10 +71,10 @@ impl ChannelOptions {
     /// # drop(hub);
     /// ```
     #[must_use]
-    pub fn authorize_subscribe<F, Fut>(mut self, f: F) -> Self
+    pub fn authorize_subscribe<F, D, M>(mut self, f: F) -> Self
     where
-        F: Fn(Context, ChannelRequest) -> Fut + Send + Sync + 'static,
-        Fut: Future<Output = Result<(), Reject>> + Send + 'static,
+        F: Fn(Context, AccessRequest) -> D + Send + Sync + 'static,
+        D: IntoDecision<M>,
     {
         call_once(&mut self.rules.subscribe, rule(f), "authorize_subscribe");
         self
@@ -69,10 +82,10 @@ impl ChannelOptions {
 
     /// Sets a function that decides which subscribers may publish, instead of [`ChannelOptions::publishers`].
     #[must_use]
-    pub fn authorize_publish<F, Fut>(mut self, f: F) -> Self
+    pub fn authorize_publish<F, D, M>(mut self, f: F) -> Self
     where
-        F: Fn(Context, ChannelRequest) -> Fut + Send + Sync + 'static,
-        Fut: Future<Output = Result<(), Reject>> + Send + 'static,
+        F: Fn(Context, AccessRequest) -> D + Send + Sync + 'static,
+        D: IntoDecision<M>,
     {
         call_once(&mut self.rules.publish, rule(f), "authorize_publish");
         self
@@ -82,10 +95,10 @@ impl ChannelOptions {
     /// which is part of the subscription: a client that may subscribe can recover from any position that the
     /// channel keeps.
     #[must_use]
-    pub fn authorize_history<F, Fut>(mut self, f: F) -> Self
+    pub fn authorize_history<F, D, M>(mut self, f: F) -> Self
     where
-        F: Fn(Context, ChannelRequest) -> Fut + Send + Sync + 'static,
-        Fut: Future<Output = Result<(), Reject>> + Send + 'static,
+        F: Fn(Context, AccessRequest) -> D + Send + Sync + 'static,
+        D: IntoDecision<M>,
     {
         call_once(&mut self.rules.history, rule(f), "authorize_history");
         self
@@ -94,24 +107,22 @@ impl ChannelOptions {
     /// Sets a function that decides which subscribers may request who is present. It does not apply to the
     /// presence messages that every subscriber gets, which are part of the subscription.
     #[must_use]
-    pub fn authorize_presence<F, Fut>(mut self, f: F) -> Self
+    pub fn authorize_presence<F, D, M>(mut self, f: F) -> Self
     where
-        F: Fn(Context, ChannelRequest) -> Fut + Send + Sync + 'static,
-        Fut: Future<Output = Result<(), Reject>> + Send + 'static,
+        F: Fn(Context, AccessRequest) -> D + Send + Sync + 'static,
+        D: IntoDecision<M>,
     {
         call_once(&mut self.rules.presence, rule(f), "authorize_presence");
         self
     }
 }
 
-fn rule<F, Fut>(f: F) -> Rule
+/// Makes a rule of a function; the decision of one that is not asynchronous is ready at once.
+pub(crate) fn rule<F, D, M>(f: F) -> Rule
 where
-    F: Fn(Context, ChannelRequest) -> Fut + Send + Sync + 'static,
-    Fut: Future<Output = Result<(), Reject>> + Send + 'static,
+    F: Fn(Context, AccessRequest) -> D + Send + Sync + 'static,
+    D: IntoDecision<M>,
 {
-    let f = Arc::new(Foreign::new(f));
-    Arc::new(move |cx, request| {
-        let f = f.clone();
-        Box::pin(async move { f(cx, request).await })
-    })
+    let f = Foreign::new(f);
+    Arc::new(move |cx, request| f(cx, request).into_decision())
 }

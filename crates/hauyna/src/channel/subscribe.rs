@@ -5,12 +5,13 @@
 use super::announce::announce_change;
 use super::catch_up::{CatchUpStart, Replay};
 use super::epoch_turn::{EpochTurn, turn};
-use super::{ChannelCore, ChannelName, Subscription, SubscriptionPhase, Target};
+use super::{ChannelCore, Subscription, SubscriptionPhase};
 use crate::broker::{Continuity, HistoryPage, HistoryRange, Order};
-use crate::connection::{Connection, ConnectionCore, ConnectionId, Owner};
+use crate::connection::{Connection, ConnectionCore, Owner};
 use crate::error::Error;
 use crate::event::{SystemEvent, SystemKind};
 use crate::hub::HubCore;
+use crate::name::{ChannelName, ConnectionId, Target};
 use crate::presence;
 use crate::shard::Item;
 use hauyna_protocol::{ChannelEvent, ErrorType, Position, Recovery, RecoveryFailure, Subscribed};
@@ -30,8 +31,8 @@ pub(crate) struct SubscribeRequest {
 /// The reply to a subscriber, which precedes all messages of the channel.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct SubscribeReply {
-    pub(crate) top: Option<Position>,
-    pub(crate) recovery: Option<Result<(), RecoveryFailure>>,
+    pub(super) top: Option<Position>,
+    pub(super) recovery: Option<Result<(), RecoveryFailure>>,
 }
 
 /// Counts a subscription as waiting for its history until it is dropped.
@@ -116,7 +117,7 @@ pub(crate) async fn subscribe(
     request: SubscribeRequest,
     answer: impl FnOnce(&ChannelCore, &SubscribeReply) + Send,
 ) -> Result<SubscribeReply, Error> {
-    connection.check_new_subscription(name)?;
+    connection.subscription_list().check_new_subscription(name)?;
     let prepared = prepare(hub, connection, name, request).await?;
     let reply = prepared.reply();
     commit(hub, prepared, None, answer)?;
@@ -145,7 +146,7 @@ pub(crate) async fn prepare<'a>(
         let text = "channel names that begin with `@` are reserved: send to the user, the group or everybody";
         return Err(Error::protocol(ErrorType::PermissionDenied, text));
     }
-    connection.may_subscribe(name)?;
+    connection.subscription_list().may_subscribe(name)?;
     let catching_up = start_catch_up(hub, name)?;
     hub.broker_subscribe(&catching_up.channel).await?;
     let page = match catching_up.channel.options.retention {
@@ -312,8 +313,8 @@ fn activate(
         let text = "the application has ended this subscription";
         return Err(Error::protocol(ErrorType::PermissionDenied, text));
     }
-    let mut subscriptions = connection.subscriptions_of(owner).lock();
-    connection.check_subscribe(&subscriptions, channel, owner, is_resumed)?;
+    let mut subscriptions = connection.subscription_list().subscriptions_of(owner).lock();
+    connection.subscription_list().check_subscribe(&subscriptions, channel, owner, is_resumed)?;
     if subscriptions.is_empty() {
         subscriptions.reserve_exact(1); // most connections have one
     }
@@ -336,7 +337,7 @@ fn activate(
     // The relay may still deliver publications that the history already had; `after` excludes them.
     shard.post(Item::Subscribe { subscription: subscription.clone(), after: started.after });
     if let Some(Replay { from, present, page }) = started.replay {
-        connection.begin_replay(subscription, from, present, page);
+        connection.sender().begin_replay(subscription, from, present, page);
     }
     hub.metrics.subscriptions.increment();
     channel.options.usage.subscriptions.increment();

@@ -2,8 +2,9 @@
 //! the state orders deliveries and subscriptions. The hub's channel map owns it; `subscribe`, `unsubscribe`
 //! and `publish` change it. The lists that deliveries iterate belong to the shards.
 
-use super::{ChannelName, ChannelOptions};
-use crate::connection::{ConnectionCore, ConnectionId};
+use super::ChannelOptions;
+use crate::connection::ConnectionCore;
+use crate::name::{ChannelName, ConnectionId};
 use crate::presence::ChannelPresence;
 use crate::rate::Bucket;
 use hashbrown::HashMap;
@@ -34,11 +35,11 @@ pub(crate) struct ChannelState {
     /// Number of subscribers of each shard, once it has handled the items in its inbox.
     pub(crate) per_shard: Box<[u32]>,
     /// Position of the last publication that was relayed, or the one at which the first subscriber started.
-    pub(crate) top: Option<Position>,
+    pub(super) top: Option<Position>,
     /// Number of epoch turns of the stream; see [`turn`](super::epoch_turn::turn).
-    pub(crate) turns: u32,
+    pub(super) turns: u32,
     /// Number of subscriptions that wait for their history.
-    pub(crate) catching_up: u32,
+    pub(super) catching_up: u32,
     /// Number of subscriptions that have begun to wait since the last time when none waited.
     started: u64,
     /// The waiting subscriptions that the application has ended before they were live.
@@ -144,7 +145,7 @@ impl ChannelCore {
         }
     }
 
-    pub(crate) fn subscription(&self, connection: ConnectionId) -> Option<Arc<Subscription>> {
+    pub(super) fn subscription(&self, connection: ConnectionId) -> Option<Arc<Subscription>> {
         self.state.lock().subscribers.get(&connection).cloned()
     }
 

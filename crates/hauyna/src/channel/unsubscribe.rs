@@ -2,13 +2,15 @@
 //! in one step under the channel's lock, together with the reply and the announcement. Called by `dispatch`,
 //! by `Channel`, and by `connection` when a connection closes.
 
+use super::Subscription;
 use super::announce::announce_change;
-use super::{ChannelName, Subscription};
+use crate::close::DepartureKind;
 use crate::connection::{Connection, ConnectionCore, Owner};
 use crate::error::Error;
 use crate::event::{SystemEvent, SystemKind};
 use crate::hub::HubCore;
-use crate::presence::{self, DepartureKind};
+use crate::name::ChannelName;
+use crate::presence;
 use crate::shard::Item;
 use hauyna_protocol::{ChannelEvent, ErrorType};
 use std::sync::Arc;
@@ -21,11 +23,11 @@ use std::sync::Arc;
 /// `not_subscribed`.
 pub(crate) fn unsubscribe(
     hub: &HubCore,
-    connection: &ConnectionCore,
+    connection: &Arc<ConnectionCore>,
     name: &str,
     answer: impl FnOnce(),
 ) -> Result<(), Error> {
-    let subscription = connection.subscription(name).ok_or_else(not_subscribed)?;
+    let subscription = connection.subscription_list().subscription(name).ok_or_else(not_subscribed)?;
     detach_with(hub, &subscription, DepartureKind::Gone, answer).ok_or_else(not_subscribed)
 }
 
@@ -76,8 +78,8 @@ fn deactivate(
         return None;
     }
     state.subscribers.remove(&connection.id());
-    connection.drop_subscription(subscription);
-    connection.end_subscription(subscription);
+    connection.subscription_list().drop_subscription(subscription);
+    connection.sender().end_subscription(subscription);
     answer();
     state.per_shard[connection.shard()] -= 1;
     hub.shards[connection.shard()].post(Item::Unsubscribe(subscription.clone()));
@@ -105,8 +107,9 @@ fn deactivate(
 }
 
 /// Removes a connection from a group's channel, where it is subscribed.
-pub(crate) fn end_subscription(hub: &HubCore, connection: &ConnectionCore, name: &ChannelName) {
-    if let Some(subscription) = connection.take_subscription(name.as_str(), Owner::Group) {
+pub(crate) fn end_subscription(hub: &HubCore, connection: &Arc<ConnectionCore>, name: &ChannelName) {
+    if let Some(subscription) = connection.subscription_list().take_subscription(name.as_str(), Owner::Group)
+    {
         detach(hub, &subscription, DepartureKind::Gone);
     }
 }

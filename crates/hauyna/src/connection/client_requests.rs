@@ -1,10 +1,12 @@
 //! Client requests, `Connection::request`: each is sent as `request` and answered by the client's `ack` or
 //! `error` with the same `id`. The open ones are in `cold`; `dispatch` and `read_ahead` deliver the answers.
 
-use super::{CloseReason, ConnectionCore};
-use crate::broker::BoxFuture;
-use crate::channel::Content;
+use super::ConnectionCore;
+use crate::answer::BoxFuture;
+use crate::close::CloseReason;
+use crate::connection::message_frame;
 use crate::error::Error;
+use crate::publication::Content;
 use hauyna_protocol::{Encoding, ErrorType, Message, Raw, RequestId};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -38,7 +40,7 @@ impl<T> fmt::Debug for ClientRequest<T> {
 
 /// The requests that one client has not answered.
 #[derive(Debug, Default)]
-pub(crate) struct ClientRequests {
+pub(super) struct ClientRequests {
     /// The `id` of the last request. Identifiers count from 1 on each connection, which alone can answer
     /// them.
     last: u64,
@@ -85,9 +87,9 @@ async fn ask(core: &Arc<ConnectionCore>, event: &str, data: &Content, timeout: D
     let _open = OpenRequest { core, id };
     let data = Raw::assume_valid(Encoding::Json, data.bytes());
     let message = Message::Request { id: &RequestId::Number(id), event, data };
-    core.send(super::reader::message_frame(core, &message))?;
+    core.sender().send(message_frame(core, &message))?;
     // The task may be waiting for a callback, and has to read ahead from now on.
-    core.wake(&core.outbox.lock());
+    core.sender().wake(&core.outbox.lock());
     match crate::clock::timeout(timeout, answer).await {
         Ok(Ok(answer)) => answer,
         Ok(Err(_)) => Err(Error::closed()),
@@ -99,7 +101,7 @@ async fn ask(core: &Arc<ConnectionCore>, event: &str, data: &Content, timeout: D
 
 /// Removes a request when nothing waits for its answer any more.
 struct OpenRequest<'a> {
-    core: &'a ConnectionCore,
+    core: &'a Arc<ConnectionCore>,
     id: u64,
 }
 
@@ -131,41 +133,43 @@ impl ClientRequests {
     }
 }
 
-impl ConnectionCore {
-    /// Delivers the client's answer to a request. Returns false for a request that is not open, or not any
-    /// more.
-    pub(crate) fn answer(&self, id: &RequestId, answer: Result<Option<Raw<'_>>, Option<&str>>) -> bool {
-        let (RequestId::Number(id), Some(cold)) = (id, self.existing_cold()) else { return false };
-        let Some(sender) = cold.requests.lock().take(*id) else { return false };
-        let answer = match answer {
-            Ok(data) => Ok(data.unwrap_or(Raw::NULL).as_json().into()),
-            Err(reason) => Err(Error::refused(reason)),
-        };
-        let _ = sender.send(answer); // fails if the request was dropped at this moment
-        true
-    }
+/// Delivers the client's answer to a request. Returns false for a request that is not open, or not any
+/// more.
+pub(crate) fn deliver_answer(
+    core: &ConnectionCore,
+    id: &RequestId,
+    answer: Result<Option<Raw<'_>>, Option<&str>>,
+) -> bool {
+    let (RequestId::Number(id), Some(cold)) = (id, core.existing_cold()) else { return false };
+    let Some(sender) = cold.requests.lock().take(*id) else { return false };
+    let answer = match answer {
+        Ok(data) => Ok(data.unwrap_or(Raw::NULL).as_json().into()),
+        Err(reason) => Err(Error::refused(reason)),
+    };
+    let _ = sender.send(answer); // fails if the request was dropped at this moment
+    true
+}
 
-    /// Whether something waits for an answer of this client.
-    pub(super) fn awaits_answer(&self) -> bool {
-        self.existing_cold().is_some_and(|cold| {
-            let is_awaiting = cold.takeover.get().is_some_and(|takeover| takeover.is_awaiting());
-            is_awaiting || !cold.requests.lock().open.is_empty()
-        })
-    }
+/// Whether something waits for an answer of this client.
+pub(crate) fn awaits_answer(core: &ConnectionCore) -> bool {
+    core.existing_cold().is_some_and(|cold| {
+        let is_awaiting = cold.takeover.get().is_some_and(|takeover| takeover.is_awaiting());
+        is_awaiting || !cold.requests.lock().open.is_empty()
+    })
+}
 
-    /// Ends all open requests: those that wait for an answer fail now, and later requests fail at once.
-    pub(super) fn end_requests(&self) {
-        let Some(cold) = self.existing_cold() else { return };
-        if let Some(takeover) = cold.takeover.get() {
-            takeover.client_closed(self.reason().unwrap_or(CloseReason::Lost));
-        }
-        let mut requests = cold.requests.lock();
-        requests.has_ended = true;
-        let open = std::mem::take(&mut requests.open);
-        drop(requests);
-        for (_, sender) in open {
-            let _ = sender.send(Err(Error::closed()));
-        }
+/// Ends all open requests: those that wait for an answer fail now, and later requests fail at once.
+pub(crate) fn end_requests(core: &ConnectionCore) {
+    let Some(cold) = core.existing_cold() else { return };
+    if let Some(takeover) = cold.takeover.get() {
+        takeover.client_closed(core.reason().unwrap_or(CloseReason::Lost));
+    }
+    let mut requests = cold.requests.lock();
+    requests.has_ended = true;
+    let open = std::mem::take(&mut requests.open);
+    drop(requests);
+    for (_, sender) in open {
+        let _ = sender.send(Err(Error::closed()));
     }
 }
 

@@ -2,7 +2,7 @@
 
 use super::ConnectionCore;
 use super::client_requests::ClientRequests;
-use super::expiry::CredentialsExpiry;
+use super::credentials::CredentialsExpiry;
 use super::extensions::Attachments;
 use crate::channel::Subscription;
 use crate::dispatch::{ClientEventRates, Meters};
@@ -16,10 +16,10 @@ use std::sync::{Arc, OnceLock};
 /// [`ConnectionCore::cold`](super::ConnectionCore::cold).
 #[derive(Debug, Default)]
 pub(crate) struct ColdState {
-    pub(crate) extensions: Attachments,
-    pub(crate) requests: Mutex<ClientRequests>,
+    pub(super) extensions: Attachments,
+    pub(super) requests: Mutex<ClientRequests>,
     /// The retry policy, where it differs from the handler's.
-    pub(crate) retry: Mutex<Option<RetryPolicy>>,
+    pub(super) retry: Mutex<Option<RetryPolicy>>,
     /// Subscriptions to the channels of its user's groups. The application manages them, so they are neither
     /// counted nor shown.
     pub(crate) groups: Mutex<Vec<Arc<Subscription>>>,

@@ -57,7 +57,7 @@ impl ConnectInfo {
     }
 
     /// Returns the size in bytes.
-    pub(crate) fn weight(&self) -> usize {
+    pub(super) fn weight(&self) -> usize {
         self.0.len()
     }
 

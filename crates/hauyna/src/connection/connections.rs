@@ -1,14 +1,20 @@
-//! The handle on all live connections of a hub: queries, and messages to several connections. The application
-//! calls it.
+//! The handle on the live connections of this node: queries, and messages to several connections. The
+//! application calls it.
 
-use super::{Backlog, CloseReason, ConnectInfo, Connection, ConnectionId, ConnectionState};
-use super::{ConnectionParts, Opening, SessionAnnouncement, register, sendable};
+use super::{ConnectInfo, Connection, ConnectionParts};
+use crate::auth::Credentials;
 use crate::broker::Published;
-use crate::channel::{self, ChannelName, Content, PublicationKind, PublishOptions, UserId, Wire};
+use crate::channel::{self, PublishOptions};
+use crate::close::{CloseReason, sendable};
+use crate::driver::{Opening, SessionAnnouncement, register};
 use crate::error::Error;
-use crate::handler::{Credentials, SharedHandler};
+use crate::handler::SharedHandler;
 use crate::hub::Hub;
+use crate::name::{ChannelName, ConnectionId, UserId};
+use crate::outbox::Backlog;
+use crate::publication::{Content, PublicationKind, Wire};
 use crate::session;
+use crate::state::ConnectionState;
 use crate::transport::Link;
 use hauyna_protocol::close::{CloseCode, Reconnect, should_reconnect};
 use hauyna_protocol::{Encoding, ErrorType};
@@ -16,7 +22,7 @@ use serde::Serialize;
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite};
 
-/// The connections of a hub, from [`Hub::connections`].
+/// The connections of this node, from [`Hub::connections`].
 #[derive(Debug, Clone)]
 pub struct Connections(Hub);
 
@@ -25,30 +31,30 @@ impl Connections {
         Self(hub)
     }
 
-    /// Returns the number of connections.
+    /// Returns the number of connections of this node.
     pub fn count(&self) -> usize {
         self.0.0.registry.count()
     }
 
-    /// Returns the connection with this identifier.
+    /// Returns the connection of this node with this identifier.
     pub fn by_id(&self, id: ConnectionId) -> Option<Connection> {
         self.0.connection(id)
     }
 
-    /// Returns all connections of a user, one per device or tab.
+    /// Returns all connections of a user on this node, one per device or tab.
     pub fn of_user(&self, user: impl AsRef<str>) -> Vec<Connection> {
         self.0.0.registry.of_user(user.as_ref()).into_iter().map(Connection::new).collect()
     }
 
-    /// Returns the connections in a state, in no particular order. This visits every connection; to count
-    /// them, use [`Stats::states`](crate::inspect::Stats::states).
+    /// Returns the connections of this node in a state, in no particular order. This visits every connection;
+    /// to count them, use [`Stats::states`](crate::inspect::Stats::states).
     pub fn in_state(&self, state: ConnectionState) -> Vec<Connection> {
         let mut all = self.all();
         all.retain(|connection| connection.state() == state);
         all
     }
 
-    /// Returns all connections, in no particular order.
+    /// Returns all connections of this node, in no particular order.
     pub fn all(&self) -> Vec<Connection> {
         self.0.0.registry.all().into_iter().map(Connection::new).collect()
     }
@@ -131,8 +137,9 @@ impl Connections {
         })
     }
 
-    /// Closes all connections with a code and a reason; see [`Connection::close`]. Returns how many it
-    /// closed. Where the code tells clients not to reconnect, the sessions of lost connections end, too.
+    /// Closes all connections of this node with a code and a reason; see [`Connection::close`]. Returns how
+    /// many it closed. Where the code tells clients not to reconnect, the sessions of lost connections end,
+    /// too.
     pub fn clear(&self, code: CloseCode, reason: &str) -> usize {
         let close = || self.close_silent(Duration::ZERO, |connection| connection.close(code, reason));
         match should_reconnect(sendable(code).0) {
@@ -141,9 +148,9 @@ impl Connections {
         }
     }
 
-    /// Closes the connections from which nothing was read for so long, pongs included, with 3012 (reconnect)
-    /// and [`CloseReason::Heartbeat`]. Returns how many it closed. Silence is measured to about a second, and
-    /// counted up to 24 days.
+    /// Closes the connections of this node from which nothing was read for so long, pongs included, with 3012
+    /// (reconnect) and [`CloseReason::Heartbeat`]. Returns how many it closed. Silence is measured to about a
+    /// second, and counted up to 24 days.
     ///
     /// Heartbeats do this by themselves. This method is for handlers without a heartbeat, or for a single
     /// check with a shorter time.
@@ -156,7 +163,9 @@ impl Connections {
 
     fn close_silent(&self, longer_than: Duration, close: impl Fn(&Connection)) -> usize {
         let mut all = self.all();
-        all.retain(|connection| connection.is_open() && connection.core().silent_for() >= longer_than);
+        all.retain(|connection| {
+            connection.is_open() && connection.core().liveness_checks().silent_for() >= longer_than
+        });
         all.iter().for_each(close);
         all.len()
     }

@@ -3,8 +3,8 @@
 
 use crate::auth::{Claims, weight_of};
 use crate::contain;
+use crate::counters::Counter;
 use crate::hub::HubCore;
-use crate::metrics::Counter;
 use parking_lot::{Mutex, MutexGuard};
 use std::any::{Any, TypeId};
 use std::cell::RefCell;
@@ -67,7 +67,7 @@ impl Extensions {
         let claims = self.identity.get::<Claims>().or_else(|| self.request.get());
         let claims = claims.map_or(0, Claims::weight);
         #[cfg(feature = "axum")]
-        let target = crate::router::weight_of_target(&self.request);
+        let target = crate::request::weight_of_target(&self.request);
         #[cfg(not(feature = "axum"))]
         let target = 0;
         values + (self.identity.len() + self.request.len()) * ENTRY_BYTES + claims + target
@@ -99,7 +99,7 @@ impl Extensions {
 
 /// The values of one connection, behind their lock.
 #[derive(Debug, Default)]
-pub(crate) struct Attachments(Mutex<Extensions>);
+pub(super) struct Attachments(Mutex<Extensions>);
 
 thread_local! {
     /// Addresses of the locks that this thread holds while it calls the application.
@@ -113,7 +113,7 @@ impl Attachments {
     ///
     /// If this is called inside itself for the same connection. Also if two threads wait for each other, each
     /// inside a call for the connection that the other one wants.
-    pub(crate) fn with<R>(&self, f: impl FnOnce(&mut Extensions) -> R) -> R {
+    pub(super) fn with<R>(&self, f: impl FnOnce(&mut Extensions) -> R) -> R {
         let _held = Held::new(self);
         f(&mut self.lock())
     }

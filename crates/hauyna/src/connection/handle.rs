@@ -1,13 +1,18 @@
 //! The public handle on a connection, which is cheap to clone. It may outlive the socket; then its methods
 //! return that the connection is closed. Applications get it from contexts, events and `Connections`.
 
-use super::{Backlog, ClientRequest, CloseReason, ConnectionCore, ConnectionId, ConnectionState, Extensions};
-use crate::channel::{Content, UserId};
+use super::{ClientRequest, ConnectionCore, Extensions};
+use crate::auth::Expiry;
+use crate::close::CloseReason;
+use crate::connection::content_frame;
 use crate::error::Error;
-use crate::handler::Expiry;
 use crate::hub::Hub;
+use crate::name::{ConnectionId, UserId};
+use crate::outbox::Backlog;
+use crate::publication::Content;
 use crate::retry::RetryPolicy;
 use crate::session;
+use crate::state::ConnectionState;
 use hauyna_protocol::Message;
 use hauyna_protocol::close::CloseCode;
 use serde::Serialize;
@@ -61,12 +66,12 @@ impl Connection {
     /// memory), until that task has run.
     pub fn send(&self, message: impl Serialize) -> Result<(), Error> {
         let content = Content::of_application(&message)?;
-        self.0.send(super::reader::content_frame(&self.0, &content))
+        self.0.sender().send(content_frame(&self.0, &content))
     }
 
     /// Returns when the connection's credentials end, if they do.
     pub fn expires_at(&self) -> Option<SystemTime> {
-        self.0.expires_at()
+        self.0.credentials().expires_at()
     }
 
     /// Sets when the connection's credentials end: the connection is closed then with 3005 unless they are
@@ -74,7 +79,7 @@ impl Connection {
     /// unless its own credentials have an end; after it has passed, a client without such credentials starts
     /// a new session.
     pub fn set_expiry(&self, at: Option<SystemTime>) {
-        self.0.set_expiry(at.map(|at| Expiry { at, grace: Duration::ZERO }));
+        self.0.credentials().set_expiry(at.map(|at| Expiry { at, grace: Duration::ZERO }));
     }
 
     /// Sends a client request and waits for its answer: `{"type":"request","id":…,"event":…,"data":…}`, which
@@ -131,7 +136,7 @@ impl Connection {
     pub fn close(&self, code: CloseCode, reason: &str) {
         let closing = CloseReason::application(code);
         self.0.close(code, reason, closing, Backlog::Write);
-        if !session::is_resumable(closing) {
+        if !closing.is_resumable() {
             session::end_session_of(&self.0);
         }
     }
@@ -160,7 +165,7 @@ impl Connection {
     /// it; [`ErrorKind::Closed`](crate::error::ErrorKind::Closed) if the connection is closed or closing;
     /// `unavailable` as for [`Connection::send`]. Nothing is changed in these cases.
     pub fn set_state(&self, state: ConnectionState) -> Result<(), Error> {
-        self.0.set_state(state)?;
+        self.0.transitions().set_state(state)?;
         self.0.hub.process_congested_inline();
         Ok(())
     }
@@ -185,7 +190,7 @@ impl Connection {
     /// Returns when something was last read from it, pongs included; accurate to about a second, and at most
     /// 24 days ago.
     pub fn last_heard(&self) -> SystemTime {
-        time_since(self.0.silent_for())
+        time_since(self.0.liveness_checks().silent_for())
     }
 
     /// Returns how the client reconnects after a loss: its own policy, else its handler's, else the hub's.
@@ -220,7 +225,7 @@ impl Connection {
         {
             // The lock is held, so that the last policy sent is the one that is stored.
             let mut stored = self.0.cold().retry.lock();
-            self.0.send_message(&Message::RetryPolicy(policy.terms()))?;
+            self.0.sender().send_message(&Message::RetryPolicy(policy.terms()))?;
             *stored = Some(policy);
         }
         self.0.hub.process_congested_inline();
@@ -247,7 +252,7 @@ impl Connection {
 
     /// Returns the bytes that are queued for writing.
     pub fn backlog(&self) -> usize {
-        self.0.backlog()
+        self.0.sender().backlog()
     }
 }
 

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 /// Six times of a connection; each but the first three is 0 where it does not apply.
 #[derive(Debug)]
-pub(super) struct Liveness {
+pub(crate) struct Liveness {
     /// The time of the last read.
     last_read: AtomicU32,
     /// The time when the last message ended.
@@ -73,7 +73,7 @@ impl Liveness {
     }
 
     /// Starts every time over, because the handshake is complete.
-    pub(super) fn restart(&self, now: Tick) {
+    pub(crate) fn restart(&self, now: Tick) {
         for moment in [&self.last_read, &self.last_message, &self.last_ping] {
             moment.store(now.0, Ordering::Relaxed);
         }
@@ -88,7 +88,7 @@ impl Liveness {
     }
 
     /// Notes that something was read. Any data from the peer counts as the answer to a ping.
-    pub(super) fn note_read(&self) {
+    pub(crate) fn note_read(&self) {
         self.last_read.store(Tick::RECENT.0, Ordering::Relaxed);
         self.pinged.store(0, Ordering::Relaxed);
     }
@@ -98,7 +98,7 @@ impl Liveness {
     }
 
     /// Notes that a message ended; the time of the next one begins.
-    pub(super) fn note_message(&self) {
+    pub(crate) fn note_message(&self) {
         self.last_message.store(Tick::RECENT.0, Ordering::Relaxed);
         self.unfinished.store(0, Ordering::Relaxed);
     }
@@ -125,7 +125,7 @@ impl Liveness {
     }
 
     /// Notes that a callback starts, gets its whole time again, or has ended.
-    pub(super) fn set_busy(&self, is_busy: bool) {
+    pub(crate) fn set_busy(&self, is_busy: bool) {
         self.busy.store(if is_busy { Tick::RECENT.0 } else { 0 }, Ordering::Relaxed);
     }
 
@@ -135,7 +135,7 @@ impl Liveness {
     }
 
     /// Notes whether a message is unfinished; the time when it began stays.
-    pub(super) fn set_unfinished(&self, is_unfinished: bool) {
+    pub(crate) fn set_unfinished(&self, is_unfinished: bool) {
         if is_unfinished {
             let began = Tick::RECENT.0;
             let _ = self.unfinished.compare_exchange(0, began, Ordering::Relaxed, Ordering::Relaxed);

@@ -2,10 +2,11 @@
 //! progress.
 
 use super::ConnectionCore;
-use super::outbox::SessionNotice;
-use crate::channel::{ChannelName, Publication};
 use crate::dispatch::take_remainder;
 use crate::handler::Endpoint;
+use crate::name::ChannelName;
+use crate::outbox::SessionNotice;
+use crate::publication::Publication;
 use crate::session::Takeover;
 use std::ptr;
 use std::sync::Arc;
@@ -81,9 +82,9 @@ impl ConnectionCore {
     /// Takes over what belongs to the client and not to its socket: the extensions that callbacks attached,
     /// its retry policy, what remains of its limits, and what its credentials say. What came with the new
     /// request stays.
-    pub(crate) fn take_over_session(self: &Arc<Self>, old: &Self) {
+    pub(crate) fn take_over_session(self: &Arc<Self>, old: &Arc<Self>) {
         take_remainder(self, old.id());
-        self.take_over_credentials(old);
+        self.credentials().take_over(old);
         let Some(old) = old.existing_cold() else { return };
         let new = self.cold();
         new.extensions.take_over(&old.extensions, &self.hub.metrics.panics);

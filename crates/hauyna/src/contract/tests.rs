@@ -5,7 +5,10 @@
 use super::*;
 use crate::error::ErrorKind;
 use crate::{Context, Error, Handler, json};
-use serde::Deserialize;
+use schemars::JsonSchema;
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
 use std::fmt::Write;
 
 mod zoo;

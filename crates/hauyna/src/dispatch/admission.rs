@@ -3,9 +3,13 @@
 //! user's next connection starts with what is left: reconnecting does not reset the limits.
 
 use crate::channel::ChannelCore;
-use crate::connection::{Backlog, CloseDetails, CloseReason, ConnectionCore, ConnectionId};
+use crate::close::CloseReason;
+use crate::connection::ConnectionCore;
+use crate::driver::CloseDetails;
 use crate::error::Error;
 use crate::handler::{ERROR_UNITS, RateLimit};
+use crate::name::ConnectionId;
+use crate::outbox::Backlog;
 use crate::rate::{Bucket, Rate};
 use hauyna_protocol::ErrorType;
 use hauyna_protocol::close::CloseCode;
@@ -54,7 +58,7 @@ pub(crate) struct Remainder {
 }
 
 /// Keeps what is left of a closing connection's limits, if anything of them is used up.
-pub(crate) fn keep_remainder(core: &ConnectionCore) {
+pub(crate) fn keep_remainder(core: &Arc<ConnectionCore>) {
     let Some(cold) = core.existing_cold() else { return };
     let (meters, errors) = (cold.meters.lock().take(), cold.errors.lock().take());
     let (endpoint, now) = (core.endpoint(), core.hub().clock.millis());
@@ -70,13 +74,13 @@ pub(crate) fn keep_remainder(core: &ConnectionCore) {
 
 /// Returns the key under which the remainder is kept. A handler may serve several hubs: users of different
 /// hubs are different users, and the clocks of the hubs differ.
-fn remainder_key(core: &ConnectionCore) -> String {
+fn remainder_key(core: &Arc<ConnectionCore>) -> String {
     format!("{}:{}", core.hub().number, core.user())
 }
 
 /// Gives a connection the remainder of another connection of its user: that of `from`, or else the smallest
 /// one.
-pub(crate) fn take_remainder(core: &ConnectionCore, from: ConnectionId) {
+pub(crate) fn take_remainder(core: &Arc<ConnectionCore>, from: ConnectionId) {
     let remainders = &core.endpoint().used_limits;
     if remainders.is_empty() {
         return;
@@ -90,7 +94,7 @@ pub(crate) fn take_remainder(core: &ConnectionCore, from: ConnectionId) {
 
 /// Counts a message of this size.
 #[inline]
-pub(super) fn admit_message(core: &ConnectionCore, bytes: usize) -> Result<(), Error> {
+pub(super) fn admit_message(core: &Arc<ConnectionCore>, bytes: usize) -> Result<(), Error> {
     match &core.endpoint().rate_limit {
         None => Ok(()),
         Some(limit) => with_meters(core, limit, |meters, now| {
@@ -115,7 +119,7 @@ pub(super) fn admit_message(core: &ConnectionCore, bytes: usize) -> Result<(), E
 }
 
 /// Takes back the count of a message, if it has a limit of its own.
-pub(super) fn uncount_message(core: &ConnectionCore) {
+pub(super) fn uncount_message(core: &Arc<ConnectionCore>) {
     let Some(limit) = &core.endpoint().rate_limit else { return };
     let Some(rate) = limit.messages else { return };
     let mut meters = core.cold().meters.lock();
@@ -125,7 +129,7 @@ pub(super) fn uncount_message(core: &ConnectionCore) {
 }
 
 /// Counts a request to subscribe.
-pub(super) fn admit_subscription(core: &ConnectionCore) -> Result<(), Error> {
+pub(super) fn admit_subscription(core: &Arc<ConnectionCore>) -> Result<(), Error> {
     let Some(limit) = &core.endpoint().rate_limit else { return Ok(()) };
     let Some(rate) = limit.subscriptions else { return Ok(()) };
     with_meters(core, limit, |meters, now| {
@@ -134,7 +138,7 @@ pub(super) fn admit_subscription(core: &ConnectionCore) -> Result<(), Error> {
 }
 
 /// Counts a change that a client makes to its own presence.
-pub(super) fn admit_presence_update(core: &ConnectionCore) -> Result<(), Error> {
+pub(super) fn admit_presence_update(core: &Arc<ConnectionCore>) -> Result<(), Error> {
     let Some(limit) = &core.endpoint().rate_limit else { return Ok(()) };
     let Some(rate) = limit.presence_updates else { return Ok(()) };
     with_meters(core, limit, |meters, now| {
@@ -143,7 +147,7 @@ pub(super) fn admit_presence_update(core: &ConnectionCore) -> Result<(), Error> 
 }
 
 /// Counts a publication of a client in a channel.
-pub(super) fn admit_publication(core: &ConnectionCore, channel: &ChannelCore) -> Result<(), Error> {
+pub(super) fn admit_publication(core: &Arc<ConnectionCore>, channel: &ChannelCore) -> Result<(), Error> {
     let Some(rate) = channel.options.rate else { return Ok(()) };
     let now = core.hub().clock.millis();
     let mut state = channel.state.lock();
@@ -163,7 +167,7 @@ fn take(bucket: &mut Option<Bucket>, rate: Rate, text: &'static str, now: u64) -
 }
 
 fn with_meters(
-    core: &ConnectionCore,
+    core: &Arc<ConnectionCore>,
     limit: &RateLimit,
     count: impl FnOnce(&mut Meters, u64) -> Result<(), Error>,
 ) -> Result<(), Error> {

@@ -2,12 +2,16 @@
 //! channel's pattern, else by whether the pattern is open or private. `channels` and `direct` call it before
 //! anything is done.
 
-use super::{Core, Next, Reply, permission_denied};
-use crate::broker::BoxFuture;
-use crate::channel::{Access, ChannelName, ChannelRequest, Publishers, Rule, Subscription};
-use crate::connection::CloseReason;
+use super::{ClientPublication, Core, Next, Reply, permission_denied};
+use crate::answer::{Answer, BoxFuture};
+use crate::channel::{Access, AccessRequest, ChannelOptions, Publishers, Rule, Subscription};
+use crate::close::CloseReason;
+use crate::contain;
+use crate::driver::call_in_order;
 use crate::error::{Error, Reject};
 use crate::handler::{Action, Context};
+use crate::name::ChannelName;
+use crate::publication::Content;
 use hauyna_protocol::RequestId;
 use hauyna_protocol::close::{Reconnect, should_reconnect};
 use std::sync::Arc;
@@ -49,60 +53,57 @@ impl Verdict {
 pub(super) fn subscribe(
     core: &Core,
     name: &ChannelName,
-    token: Option<Box<str>>,
-    metadata: Option<Arc<str>>,
+    token: Option<&str>,
+    metadata: Option<&Arc<str>>,
 ) -> Verdict {
-    if let Some(verdict) = handler_verdict(core, Action::Subscribe, name.as_str()) {
-        return verdict;
-    }
-    let (options, params) = core.hub().declarations.resolve(name.as_str());
-    let cx = Context::new(core.clone());
-    let is_refused = match (&options.authorize, options.access) {
-        (_, Access::Undeclared) => true,
-        (None, access) => access == Access::Private && options.rules.subscribe.is_none(),
-        (Some(authorize), _) => !authorize(&cx, &params),
-    };
-    if is_refused {
-        return Verdict::Refused(permission_denied("you may not subscribe to this channel"));
-    }
-    match &options.rules.subscribe {
-        None => Verdict::Allowed,
-        Some(rule) => {
-            Verdict::Pending(rule(cx, ChannelRequest::new(name.clone(), &params).with(token, metadata)))
+    let options = core.hub().declarations.options(name.as_str());
+    let request = || AccessRequest::new(core.hub(), name, metadata.cloned()).with_token(token);
+    subscription_verdict(core, options, request).unwrap_or_else(|| match options.access {
+        Access::Open => Verdict::Allowed,
+        Access::Private | Access::Undeclared => {
+            Verdict::Refused(permission_denied("you may not subscribe to this channel"))
         }
-    }
+    })
 }
 
-pub(super) fn publish(core: &Core, subscription: &Subscription) -> Verdict {
+pub(super) fn publish(core: &Core, subscription: &Subscription, content: &Content) -> Verdict {
     let options = &subscription.channel.options;
-    match channel_verdict(core, Action::Publish, subscription, options.rules.publish.as_ref()) {
-        Verdict::Allowed if options.publishers != Publishers::Subscribers => {
+    let request = || request_of(core, subscription).with_content(content);
+    let verdict = verdict(core, Action::Publish, options.rules.publish.as_ref(), request);
+    verdict.unwrap_or_else(|| match options.publishers {
+        Publishers::Subscribers => Verdict::Allowed,
+        Publishers::Application => {
             Verdict::Refused(permission_denied("clients may not publish in this channel"))
         }
-        verdict => verdict,
-    }
+    })
 }
 
 pub(super) fn history(core: &Core, subscription: &Subscription) -> Verdict {
     let rule = subscription.channel.options.rules.history.as_ref();
-    channel_verdict(core, Action::History, subscription, rule)
+    let request = || request_of(core, subscription);
+    verdict(core, Action::History, rule, request).unwrap_or(Verdict::Allowed)
 }
 
 pub(super) fn presence(core: &Core, subscription: &Subscription) -> Verdict {
     let rule = subscription.channel.options.rules.presence.as_ref();
-    channel_verdict(core, Action::Presence, subscription, rule)
+    let request = || request_of(core, subscription);
+    verdict(core, Action::Presence, rule, request).unwrap_or(Verdict::Allowed)
 }
 
 /// Decides about new metadata of a subscriber, by the rule that saw it when the client subscribed.
 pub(super) fn update_presence(core: &Core, subscription: &Subscription, metadata: &Arc<str>) -> Verdict {
-    let Some(rule) = &subscription.channel.options.rules.subscribe else { return Verdict::Allowed };
-    if core.endpoint().authorizer(Action::Subscribe).is_some() {
-        return Verdict::Allowed; // the handler's callback sees no metadata
-    }
-    let name = &subscription.channel.name;
-    let (_, params) = core.hub().declarations.resolve(name.as_str());
-    let request = ChannelRequest::new(name.clone(), &params).update(metadata.clone());
-    Verdict::Pending(rule(Context::new(core.clone()), request))
+    let channel = &subscription.channel;
+    let request = || AccessRequest::new(core.hub(), &channel.name, Some(metadata.clone())).into_update();
+    subscription_verdict(core, &channel.options, request).unwrap_or(Verdict::Allowed)
+}
+
+/// Decides about sending to a user, a group or everybody, by the handler's callback if it has one.
+pub(super) fn send(
+    core: &Core,
+    action: Action,
+    ClientPublication { channel, content, .. }: &ClientPublication,
+) -> Option<Verdict> {
+    verdict(core, action, None, || AccessRequest::new(core.hub(), channel, None).with_content(content))
 }
 
 /// The moment at which a request began to wait.
@@ -125,7 +126,7 @@ impl RequestStart {
     ///
     /// `unauthorized`.
     pub(super) fn check_rights(self, core: &Core) -> Result<(), Error> {
-        core.check_revoked_since(self.revocations)?;
+        core.credentials().check_revoked_since(self.revocations)?;
         let has_lost_rights = match core.reason() {
             Some(CloseReason::Expired) => true,
             Some(CloseReason::Application(code)) => should_reconnect(code) == Reconnect::StayAway,
@@ -139,19 +140,59 @@ impl RequestStart {
     }
 }
 
-fn channel_verdict(core: &Core, action: Action, subscription: &Subscription, rule: Option<&Rule>) -> Verdict {
-    let name = &subscription.channel.name;
-    if let Some(verdict) = handler_verdict(core, action, name.as_str()) {
-        return verdict;
-    }
-    let Some(rule) = rule else { return Verdict::Allowed };
-    let (_, params) = core.hub().declarations.resolve(name.as_str());
-    Verdict::Pending(rule(Context::new(core.clone()), ChannelRequest::new(name.clone(), &params)))
+/// Returns a request of a subscriber.
+fn request_of(core: &Core, subscription: &Subscription) -> AccessRequest {
+    let metadata = subscription.metadata.lock().clone();
+    AccessRequest::new(core.hub(), &subscription.channel.name, metadata)
 }
 
-/// Returns the decision of the handler's callback, if it has one for this action. `name` is what the action
-/// is about.
-pub(super) fn handler_verdict(core: &Core, action: Action, name: &str) -> Option<Verdict> {
-    let authorizer = core.endpoint().authorizer(action)?;
-    Some(Verdict::Pending(authorizer(Context::new(core.clone()), name.to_owned())))
+/// Returns the decision of the handler's callback or of the pattern's rules about a subscription, if there is
+/// one of them. Of two rules of a pattern, both have to permit it.
+fn subscription_verdict(
+    core: &Core,
+    options: &ChannelOptions,
+    request: impl Fn() -> AccessRequest,
+) -> Option<Verdict> {
+    if let Some(rule) = core.endpoint().authorizer(Action::Subscribe) {
+        return Some(decide(core, rule, request()));
+    }
+    if options.access == Access::Undeclared {
+        return None;
+    }
+    let (first, second) = match (&options.rules.authorize, &options.rules.subscribe) {
+        (Some(first), Some(second)) => (first, second),
+        (first, second) => return Some(decide(core, first.as_ref().or(second.as_ref())?, request())),
+    };
+    Some(match decide(core, first, request()) {
+        Verdict::Refused(error) => Verdict::Refused(error),
+        Verdict::Allowed => decide(core, second, request()),
+        Verdict::Pending(first) => {
+            let (core, second, request) = (core.clone(), second.clone(), request());
+            Verdict::Pending(Box::pin(async move {
+                first.await?;
+                second(Context::new(core), request).await
+            }))
+        }
+    })
+}
+
+/// Returns the decision of the handler's callback, or else of the pattern's rule, if there is one of them.
+fn verdict(
+    core: &Core,
+    action: Action,
+    rule: Option<&Rule>,
+    request: impl FnOnce() -> AccessRequest,
+) -> Option<Verdict> {
+    let rule = core.endpoint().authorizer(action).or(rule)?;
+    Some(decide(core, rule, request()))
+}
+
+fn decide(core: &Core, rule: &Rule, request: AccessRequest) -> Verdict {
+    let cx = Context::new(core.clone());
+    match contain::call(&core.metrics().panics, || call_in_order(|| rule(cx, request))) {
+        Ok(Answer::Ready(Ok(()))) => Verdict::Allowed,
+        Ok(Answer::Ready(Err(reject))) => Verdict::Refused(reject.into()),
+        Ok(Answer::Pending(later)) => Verdict::Pending(later),
+        Err(contain::Panicked) => Verdict::Refused(Error::other("a callback panicked")),
+    }
 }

@@ -3,13 +3,14 @@
 
 use super::authority::{self, RequestStart, Verdict};
 use super::{ClientPublication, Core, Next, Reply, admission, permission_denied};
+use crate::answer::Answer;
 use crate::broker::HistoryRange;
-use crate::channel::{
-    self, ChannelCore, ChannelName, Content, PublicationKind, PublishOptions, SubscribeRequest, Subscription,
-};
+use crate::channel::{self, ChannelCore, PublishOptions, SubscribeRequest, Subscription};
 use crate::connection::frame;
 use crate::error::Error;
+use crate::name::{ChannelName, is_reserved};
 use crate::presence::{describe, with_page};
+use crate::publication::{Content, PublicationKind};
 use crate::validate::check_content;
 use hauyna_protocol::{AckData, ErrorType, Message, Raw, RequestId};
 use std::borrow::Cow;
@@ -25,7 +26,7 @@ pub(super) struct PublishRequest<'a> {
 
 pub(super) fn publish(core: &Core, id: Option<RequestId>, request: PublishRequest<'_>) -> Next {
     let PublishRequest { channel, content, key, echo } = request;
-    let Some(subscription) = core.subscription(channel) else {
+    let Some(subscription) = core.subscription_list().subscription(channel) else {
         return Next::Now(Reply::refused(id, channel::not_subscribed()));
     };
     let options = PublishOptions {
@@ -41,7 +42,7 @@ pub(super) fn publish(core: &Core, id: Option<RequestId>, request: PublishReques
         content: Content::copy(content),
         options,
     };
-    let verdict = authority::publish(core, &subscription);
+    let verdict = authority::publish(core, &subscription, &publication.content);
     then_if_subscribed(verdict, core, id, subscription, move |core, id, subscription, start| {
         match check_publication(core, &subscription.channel, &publication.content) {
             Ok(()) => super::publish(core, id, start, publication),
@@ -66,7 +67,7 @@ where
         if start.is_none() {
             return action(core, id, &subscription, start);
         }
-        match core.subscription(subscription.channel.name.as_str()) {
+        match core.subscription_list().subscription(subscription.channel.name.as_str()) {
             Some(subscription) => action(core, id, &subscription, start),
             None => Next::Now(Reply::refused(id, channel::not_subscribed())),
         }
@@ -86,13 +87,13 @@ pub(super) fn subscribe(
     core: &Core,
     id: Option<RequestId>,
     name: &str,
-    token: Option<Cow<'_, str>>,
+    token: Option<&str>,
     request: SubscribeRequest,
 ) -> Next {
     if let Err(error) = admission::admit_subscription(core) {
         return Next::Now(Reply::refused(id, error));
     }
-    if channel::is_reserved(name) {
+    if is_reserved(name) {
         return Next::Now(Reply::refused(
             id,
             permission_denied("channel names that begin with @ are reserved for the server"),
@@ -102,7 +103,7 @@ pub(super) fn subscribe(
         Ok(name) => name,
         Err(error) => return Next::Now(Reply::refused(id, error)),
     };
-    let verdict = authority::subscribe(core, &name, token.map(Into::into), request.metadata.clone());
+    let verdict = authority::subscribe(core, &name, token, request.metadata.as_ref());
     let allowed = match verdict {
         Verdict::Refused(error) => return Next::Now(Reply::refused(id, error)),
         Verdict::Allowed => return Next::Later(Box::pin(subscribed(core.clone(), id, name, request))),
@@ -126,7 +127,7 @@ async fn subscribed(
     let result = channel::subscribe(core.hub(), &core, &name, request, |channel, reply| {
         if let Some(id) = &id {
             let data = AckData::Subscribed(channel::subscribed_message(channel, reply));
-            core.push_reply(frame(&core, &Message::Ack { id, data: Some(data) }));
+            core.sender().push_reply(frame(&core, &Message::Ack { id, data: Some(data) }));
         }
     });
     match result.await {
@@ -138,7 +139,7 @@ async fn subscribed(
 pub(super) fn unsubscribe(core: &Core, id: Option<RequestId>, name: &str) -> Next {
     let answer = || {
         if let Some(id) = &id {
-            core.push_reply(frame(core, &Message::Ack { id, data: None }));
+            core.sender().push_reply(frame(core, &Message::Ack { id, data: None }));
         }
     };
     match channel::unsubscribe(core.hub(), core, name, answer) {
@@ -148,7 +149,7 @@ pub(super) fn unsubscribe(core: &Core, id: Option<RequestId>, name: &str) -> Nex
 }
 
 pub(super) fn history(core: &Core, id: Option<RequestId>, name: &str, range: HistoryRange) -> Next {
-    let Some(subscription) = core.subscription(name) else {
+    let Some(subscription) = core.subscription_list().subscription(name) else {
         return Next::Now(Reply::refused(id, channel::not_subscribed()));
     };
     if subscription.channel.options.retention.is_none() {
@@ -158,9 +159,9 @@ pub(super) fn history(core: &Core, id: Option<RequestId>, name: &str, range: His
     let verdict = authority::history(core, &subscription);
     then_if_subscribed(verdict, core, id, subscription, move |core, id, subscription, _| {
         let (name, encoding) = (subscription.channel.name.clone(), core.wire().encoding());
-        match channel::history(core.hub(), &name, range).into_now() {
-            Ok(page) => Next::Now(Reply::history(id, name, page, encoding)),
-            Err(later) => {
+        match channel::history(core.hub(), &name, range) {
+            Answer::Ready(page) => Next::Now(Reply::history(id, name, page, encoding)),
+            Answer::Pending(later) => {
                 Next::Later(Box::pin(async move { Reply::history(id, name, later.await, encoding) }))
             }
         }
@@ -175,7 +176,7 @@ pub(super) fn presence(
     after: Option<&str>,
     limit: Option<u32>,
 ) -> Next {
-    let Some(subscription) = core.subscription(name) else {
+    let Some(subscription) = core.subscription_list().subscription(name) else {
         return Next::Now(Reply::refused(id, channel::not_subscribed()));
     };
     let (verdict, after) = (authority::presence(core, &subscription), after.map(str::to_owned));
@@ -187,7 +188,7 @@ pub(super) fn presence(
 /// Replaces the metadata of a client's subscription. Subscribers in any shard are notified, so it waits until
 /// all shards have room.
 pub(super) fn update_presence(core: &Core, id: Option<RequestId>, name: &str, metadata: Raw<'_>) -> Next {
-    let Some(subscription) = core.subscription(name) else {
+    let Some(subscription) = core.subscription_list().subscription(name) else {
         return Next::Now(Reply::refused(id, channel::not_subscribed()));
     };
     if subscription.channel.presence.is_none() {
@@ -211,7 +212,8 @@ pub(super) fn update_presence(core: &Core, id: Option<RequestId>, name: &str, me
             allowed.await?;
             core.hub().wait_for_any_room().await;
             start.check_rights(&core)?;
-            let subscription = core.subscription(name.as_str()).ok_or_else(channel::not_subscribed)?;
+            let subscription =
+                core.subscription_list().subscription(name.as_str()).ok_or_else(channel::not_subscribed)?;
             describe(core.hub(), &subscription, text)
         };
         Reply::of(id, described.await)

@@ -4,9 +4,12 @@
 
 use super::admission::{rate_limited, uncount_message};
 use super::{Core, Next, Reply};
+use crate::answer::Answer;
 use crate::broker::Published;
-use crate::channel::{self, ChannelName, Content, PublicationKind, PublishOptions, Subscription};
+use crate::channel::{self, PublishOptions, Subscription};
 use crate::error::{BrokerError, Error};
+use crate::name::ChannelName;
+use crate::publication::{Content, PublicationKind};
 use crate::rate::{Bucket, Rate};
 use hashbrown::HashMap;
 use hauyna_protocol::{ErrorType, Raw, RequestId};
@@ -19,7 +22,7 @@ pub(super) fn client_event(
     event: &str,
     data: Option<Raw<'_>>,
 ) -> Next {
-    let Some(subscription) = core.subscription(name) else {
+    let Some(subscription) = core.subscription_list().subscription(name) else {
         return Next::Now(Reply::refused(id, channel::not_subscribed()));
     };
     if let Err(error) = admit(core, &subscription, event, data) {
@@ -40,9 +43,9 @@ pub(super) fn client_event(
         conflate: Some(event.into()),
         ..PublishOptions::default()
     };
-    match channel::publish(hub, name, PublicationKind::ClientEvent, content, options).into_now() {
-        Ok(result) => Next::Now(reply_for(core, id, result)),
-        Err(later) => {
+    match channel::publish(hub, name, PublicationKind::ClientEvent, content, options) {
+        Answer::Ready(result) => Next::Now(reply_for(core, id, result)),
+        Answer::Pending(later) => {
             let core = core.clone();
             Next::Later(Box::pin(async move { reply_for(&core, id, later.await) }))
         }

@@ -1,13 +1,15 @@
 //! The requests that send to users: `private` to one user, `group` to the members of a group, `broadcast` to
 //! all connections. `dispatch` calls it.
 
-use super::authority::{Verdict, handler_verdict};
+use super::authority::{self, Verdict};
 use super::{ClientPublication, Core, Next, Reply, permission_denied, publish};
-use crate::channel::{ChannelName, Content, PublicationKind, PublishOptions, Target};
+use crate::channel::PublishOptions;
 use crate::error::Error;
 use crate::group;
 use crate::handler::Action;
 use crate::limits::UnknownUsers;
+use crate::name::{ChannelName, Target};
+use crate::publication::{Content, PublicationKind};
 use hauyna_protocol::{ErrorType, Raw, RequestId};
 use std::borrow::Cow;
 
@@ -19,7 +21,7 @@ pub(super) fn private(
     key: Option<Cow<'_, str>>,
 ) -> Next {
     let publication = publication(core, ChannelName::of_user(to), PublicationKind::Private, raw, key);
-    let verdict = handler_verdict(core, Action::Private, to).unwrap_or(Verdict::Allowed);
+    let verdict = authority::send(core, Action::Private, &publication).unwrap_or(Verdict::Allowed);
     publish_if(verdict, core, id, publication)
 }
 
@@ -31,7 +33,7 @@ pub(super) fn group(
     key: Option<Cow<'_, str>>,
 ) -> Next {
     let publication = publication(core, ChannelName::of_group(room), PublicationKind::Group, raw, key);
-    let verdict = handler_verdict(core, Action::Group, room).unwrap_or_else(|| {
+    let verdict = authority::send(core, Action::Group, &publication).unwrap_or_else(|| {
         if core.hub().groups.can(core.user(), room, group::SEND) {
             Verdict::Allowed
         } else {
@@ -43,11 +45,13 @@ pub(super) fn group(
 }
 
 pub(super) fn broadcast(core: &Core, id: Option<RequestId>, raw: Raw<'_>, key: Option<Cow<'_, str>>) -> Next {
-    let Some(verdict) = handler_verdict(core, Action::Broadcast, "") else {
-        return Next::Now(Reply::refused(id, permission_denied("clients may not broadcast")));
-    };
+    let refused = || permission_denied("clients may not broadcast");
+    if core.endpoint().authorizer(Action::Broadcast).is_none() {
+        return Next::Now(Reply::refused(id, refused()));
+    }
     let publication = publication(core, ChannelName::everybody(), PublicationKind::Broadcast, raw, key);
-    publish_if(verdict, core, id, publication)
+    let verdict = authority::send(core, Action::Broadcast, &publication);
+    publish_if(verdict.unwrap_or_else(|| Verdict::Refused(refused())), core, id, publication)
 }
 
 fn publication(

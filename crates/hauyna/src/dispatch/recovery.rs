@@ -4,7 +4,7 @@
 
 use super::authority::RequestStart;
 use super::{Core, Next, Pending, Reply, retry};
-use crate::broker::BoxFuture;
+use crate::answer::BoxFuture;
 use crate::contain::{self, Contained, Panicked};
 use crate::error::Error;
 use crate::handler::{Context, Failed, Operation, Recovery};
@@ -66,10 +66,10 @@ async fn watch_outcome(core: &Core, id: Option<RequestId>, attempt: Attempt, mut
         match recovery {
             Recovery::Retry { after } if retries < MAX_RETRIES && is_transient(error.error_type()) => {
                 retries += 1;
-                core.restart_callback();
+                core.liveness_checks().restart_callback();
                 let after = after.min(core.endpoint().callback_timeout / 2);
                 tokio::time::sleep_until(crate::clock::after(after)).await;
-                core.restart_callback();
+                core.liveness_checks().restart_callback();
                 if let Err(error) = start.check_rights(core) {
                     return Reply::refused(id, error);
                 }
@@ -100,7 +100,7 @@ async fn into_reply(core: &Core, id: &Option<RequestId>, next: Next) -> Reply {
 /// Calls `on_error`, which has the full callback timeout for itself.
 async fn decision(core: &Core, failed: Failed) -> Recovery {
     let Some(on_error) = &core.endpoint().on_error else { return Recovery::Reply };
-    core.restart_callback();
+    core.liveness_checks().restart_callback();
     let cx = Context::new(core.clone());
     let stopped = match contain::call(&core.metrics().panics, || on_error(cx, failed)) {
         Ok(future) => match poll_contained(core, future).await {
@@ -127,7 +127,7 @@ async fn poll_contained<T: Send + 'static>(core: &Core, future: BoxFuture<T>) ->
     poll_fn(|cx| match Pin::new(&mut future).poll(cx) {
         Poll::Ready(Ok(value)) => Poll::Ready(Ok(value)),
         Poll::Ready(Err(Panicked)) => Poll::Ready(Err(Stopped::Panicked)),
-        Poll::Pending if core.has_expired() => Poll::Ready(Err(Stopped::Expired)),
+        Poll::Pending if core.liveness_checks().has_expired() => Poll::Ready(Err(Stopped::Expired)),
         Poll::Pending => Poll::Pending,
     })
     .await

@@ -13,10 +13,10 @@ pub(super) fn refresh(core: &Core, id: Option<RequestId>, token: &str) -> Next {
     let verified = verify(Context::new(core.clone()), token.to_owned());
     let core = core.clone();
     Next::Later(Box::pin(async move {
-        match verified.await.and_then(|identity| core.renew(identity, revocations)) {
+        match verified.await.and_then(|identity| core.credentials().renew(identity, revocations)) {
             Err(reject) => Reply::refused(id, reject.into()),
             Ok(()) => {
-                let expiry = core.expires_at().map(|at| {
+                let expiry = core.credentials().expires_at().map(|at| {
                     let (expires_at, expires_in) = (crate::clock::to_unix_ms(at), crate::clock::ms_until(at));
                     json!({ "expires_at": expires_at, "expires_in": expires_in })
                 });

@@ -2,23 +2,27 @@
 //! case. Of an internal error only its kind is sent. `dispatch` makes the answers, the connection's driver
 //! writes them.
 
-use super::Core;
-use super::admission;
-use crate::broker::{BoxFuture, Continuity, HistoryPage, Published};
-use crate::channel::{self, ChannelName};
-use crate::connection::{Backlog, CloseDetails, CloseReason, Connection, ConnectionCore, frame};
+use super::{Core, admission};
+use crate::answer::BoxFuture;
+use crate::broker::{Continuity, HistoryPage, Published};
+use crate::channel;
+use crate::close::CloseReason;
+use crate::connection::{Connection, ConnectionCore, append_frame, append_payload, frame};
 use crate::contain;
+use crate::driver::CloseDetails;
 use crate::error::{BrokerError, Error};
 use crate::event::{SystemEvent, SystemKind};
 use crate::handler::EventAnswer;
+use crate::name::ChannelName;
+use crate::outbox::Backlog;
 use bytes::Bytes;
 use hauyna_protocol::close::CloseCode;
 use hauyna_protocol::{
     AckData, Encoding, ErrorMessage, ErrorType, Message, Position, RecoveryFailure, RequestId,
 };
-use hauyna_websocket::encode_into;
 use serde_json::Value;
 use std::borrow::Cow;
+use std::sync::Arc;
 
 /// A request whose answer is not ready yet.
 pub(crate) struct Pending {
@@ -125,7 +129,7 @@ impl Reply {
     }
 
     /// Makes an answer whose data is borrowed from under a lock: it is encoded at once.
-    pub(super) fn encoded(core: &ConnectionCore, id: Option<RequestId>, data: AckData<'_>) -> Self {
+    pub(super) fn encoded(core: &Arc<ConnectionCore>, id: Option<RequestId>, data: AckData<'_>) -> Self {
         let Some(id) = id else { return Self::new(None, Ok(Data::Nothing)) };
         let mut message = Vec::new();
         Message::Ack { id: &id, data: Some(data) }.encode(core.wire().encoding(), &mut message);
@@ -195,7 +199,7 @@ impl Reply {
             Data::Sent | Data::Ignored(_) | Data::Close(..) => return,
             Data::Nothing => None,
             Data::Value(value) => Some(AckData::Value(value)),
-            Data::Message(message) => return write_payload(core, message, replies),
+            Data::Message(message) => return append_payload(core, message, replies),
             Data::Position(position) => Some(AckData::Published(*position)),
             Data::History { channel, top, oldest, messages: encoded } => {
                 messages = encoded.iter().map(Vec::as_slice).collect();
@@ -203,38 +207,12 @@ impl Reply {
                 Some(AckData::History { channel, position, oldest, messages: &messages })
             }
         };
-        write(core, &Message::Ack { id, data }, replies);
+        append_frame(core, &Message::Ack { id, data }, replies);
     }
 }
 
-pub(super) fn pong(core: &ConnectionCore, id: Option<&RequestId>, replies: &mut Vec<u8>) {
-    write(core, &Message::Pong { id }, replies);
-}
-
-/// Appends a message as a frame, built in place.
-fn write(core: &ConnectionCore, message: &Message<'_>, replies: &mut Vec<u8>) {
-    // Space for the header of a short message, which almost all replies are; others are copied once more.
-    let start = replies.len();
-    replies.extend_from_slice(&[0; 2]);
-    message.encode(core.wire().encoding(), replies);
-    let length = replies.len() - start - 2;
-    let opcode = core.wire().opcode();
-    if let (Ok(short @ 0..=125), None) = (u8::try_from(length), core.deflate()) {
-        replies[start] = 0x80 | opcode as u8;
-        replies[start + 1] = short;
-        return;
-    }
-    let payload = replies.split_off(start + 2);
-    replies.truncate(start);
-    write_payload(core, &payload, replies);
-}
-
-fn write_payload(core: &ConnectionCore, payload: &[u8], replies: &mut Vec<u8>) {
-    let opcode = core.wire().opcode();
-    match core.deflate() {
-        None => encode_into(replies, opcode, payload, None),
-        Some(deflate) => replies.extend_from_slice(&deflate.frame(opcode, payload)),
-    }
+pub(super) fn pong(core: &Arc<ConnectionCore>, id: Option<&RequestId>, replies: &mut Vec<u8>) {
+    append_frame(core, &Message::Pong { id }, replies);
 }
 
 /// Emits an event for an error that is not the client's fault.

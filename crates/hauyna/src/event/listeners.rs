@@ -5,8 +5,8 @@
 use super::queue::{ListenerTurn, Queue};
 use super::system::{SystemEvent, SystemKind};
 use super::{Event, Flow};
+use crate::answer::BoxFuture;
 use crate::background::{Due, Job};
-use crate::broker::BoxFuture;
 use crate::contain::{self, Contained, Foreign};
 use crate::error::Error;
 use crate::hub::{Hub, HubCore};

@@ -4,7 +4,7 @@
 
 use super::listeners::SystemListeners;
 use super::system::{SystemEvent, SystemKind};
-use crate::metrics::Counter;
+use crate::counters::Counter;
 use parking_lot::Mutex;
 use std::collections::VecDeque;
 use tokio::sync::Notify;

@@ -1,8 +1,10 @@
 //! System events: what the hub reports to its listeners. Each module emits its own events through
 //! `Listeners::emit`; `queue` delivers them.
 
-use crate::channel::{ChannelName, UserId};
-use crate::connection::{CloseReason, Connection, ConnectionState};
+use crate::close::CloseReason;
+use crate::connection::Connection;
+use crate::name::{ChannelName, UserId};
+use crate::state::ConnectionState;
 use hauyna_protocol::ErrorType;
 
 /// Something that happened in the hub, reported to the listeners of

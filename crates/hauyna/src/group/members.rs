@@ -4,23 +4,22 @@
 //! `dispatch`; `connection` registers new connections.
 
 use super::roles::{Permissions, Roles, RolesByPattern};
-use crate::channel::{ChannelName, ChannelOptions, UserId, add_to_lists, end_subscription};
-use crate::connection::{Connection, ConnectionCore};
+use crate::channel::{ChannelOptions, add_to_lists, end_subscription};
+use crate::connection::ConnectionCore;
 use crate::error::Error;
 use crate::event::{GroupChange, SystemEvent, SystemKind};
 use crate::hub::HubCore;
+use crate::name::{ChannelName, UserId};
+use crate::stripes::Stripes;
 use parking_lot::{Mutex, MutexGuard};
 use std::collections::HashMap;
-use std::collections::hash_map::RandomState;
-use std::hash::BuildHasher;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 /// All groups of a hub.
 #[derive(Debug)]
 pub(crate) struct GroupMap {
-    hasher: RandomState,
-    by_user: Box<[Mutex<ByUser>]>,
+    by_user: Stripes<ByUser>,
     by_name: Mutex<HashMap<Box<str>, Arc<Group>>>,
     roles: RolesByPattern,
     /// The options of the groups' channels.
@@ -52,11 +51,42 @@ pub(super) struct State {
     is_removed: bool,
 }
 
+/// The groups of one user, locked. Where the hub has no group yet, nothing is locked.
+pub(crate) struct Memberships<'a> {
+    groups: &'a GroupMap,
+    user: &'a str,
+    stripe: Option<MutexGuard<'a, ByUser>>,
+}
+
+impl Memberships<'_> {
+    /// Subscribes a new connection of the user to the channels of their groups, before others can find it.
+    pub(crate) fn subscribe(&self, hub: &HubCore, connection: &Arc<ConnectionCore>) {
+        if let Some(stripe) = &self.stripe {
+            self.subscribe_to(stripe, hub, connection);
+        }
+    }
+
+    /// Subscribes the connection to groups that were created while it was registered. The lock of the
+    /// registry orders this after the insertion, so that either this sees the hub's first group, or
+    /// [`GroupMap::set_member`] finds the connection.
+    pub(crate) fn subscribe_to_first_groups(self, hub: &HubCore, connection: &Arc<ConnectionCore>) {
+        if self.stripe.is_none() && self.groups.is_used.load(Ordering::Relaxed) {
+            self.subscribe_to(&self.groups.stripe(self.user), hub, connection);
+        }
+    }
+
+    fn subscribe_to(&self, stripe: &ByUser, hub: &HubCore, connection: &Arc<ConnectionCore>) {
+        for group in stripe.get(self.user).into_iter().flatten() {
+            // It fails where the connection is subscribed already, or is closing: both are fine.
+            let _ = add_to_lists(hub, connection, &group.channel);
+        }
+    }
+}
+
 impl GroupMap {
     pub(crate) fn new(roles: Vec<(String, Roles)>) -> Result<Self, Error> {
         Ok(Self {
-            hasher: RandomState::new(),
-            by_user: (0..STRIPES).map(|_| Mutex::default()).collect(),
+            by_user: Stripes::new(),
             by_name: Mutex::default(),
             roles: RolesByPattern::new(roles)?,
             options: Arc::new(ChannelOptions::of_group()),
@@ -64,34 +94,14 @@ impl GroupMap {
         })
     }
 
-    #[expect(clippy::cast_possible_truncation, reason = "only the remainder counts")]
     fn stripe(&self, user: &str) -> MutexGuard<'_, ByUser> {
-        self.by_user[self.hasher.hash_one(user) as usize % STRIPES].lock()
+        self.by_user.lock(user)
     }
 
-    /// Registers a new connection. It is subscribed to the channels of its user's groups before the registry
-    /// has it, and later changes of these groups find it there. Returns the result of
-    /// [`Registry::insert`](crate::hub::Registry).
-    pub(crate) fn register(&self, hub: &HubCore, connection: &Arc<ConnectionCore>) -> (usize, usize) {
-        let user = connection.user();
+    /// Locks the memberships of a user, while a connection of theirs is registered.
+    pub(crate) fn memberships_of<'a>(&'a self, user: &'a str) -> Memberships<'a> {
         let stripe = self.is_used.load(Ordering::Relaxed).then(|| self.stripe(user));
-        let join_groups = |stripe: &ByUser| {
-            for group in stripe.get(user).into_iter().flatten() {
-                // It fails where the connection is subscribed already, or is closing: both are fine.
-                let _ = add_to_lists(hub, connection, &group.channel);
-            }
-        };
-        stripe.iter().for_each(|stripe| join_groups(stripe));
-        let counts = hub.registry.insert(connection, || {
-            let opened = || SystemEvent::Opened { connection: Connection::new(connection.clone()) };
-            hub.events.emit(SystemKind::Opened, opened);
-        });
-        // The hub's first group may have been created meanwhile. The lock of the registry orders this load
-        // after the insertion, so that either this load sees the group or `set_member` finds the connection.
-        if stripe.is_none() && self.is_used.load(Ordering::Relaxed) {
-            join_groups(&self.stripe(user));
-        }
-        counts
+        Memberships { groups: self, user, stripe }
     }
 
     /// Makes a user a member, or gives a member another role. Without a role, a member keeps its present one.
@@ -209,9 +219,15 @@ impl GroupMap {
         Some(f(&group, &state))
     }
 
-    pub(super) fn of_user(&self, user: &str) -> Vec<String> {
+    /// Returns the names of a user's groups.
+    pub(crate) fn of_user(&self, user: &str) -> Vec<String> {
         let stripe = self.stripe(user);
         stripe.get(user).into_iter().flatten().map(|group| group.name.to_string()).collect()
+    }
+
+    /// Returns the members of a group.
+    pub(crate) fn members(&self, name: &str) -> Vec<UserId> {
+        self.read(name, |_, state| state.members.keys().cloned().collect()).unwrap_or_default()
     }
 
     pub(super) fn names(&self) -> Vec<String> {
@@ -261,6 +277,3 @@ pub(super) enum MembershipChange {
     /// The role of the member was changed.
     Role,
 }
-
-/// Number of locks over the users.
-const STRIPES: usize = 64;

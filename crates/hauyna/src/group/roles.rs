@@ -1,8 +1,9 @@
 //! The roles of groups, each with its permissions, declared for all groups whose names match a pattern. What
 //! is not declared is not permitted. Read by `members`.
 
-use crate::channel::{Pattern, check};
+use crate::channel::Pattern;
 use crate::error::Error;
+use crate::name::check;
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
@@ -15,6 +16,7 @@ use std::sync::Arc;
 /// # Examples
 ///
 /// ```
+/// # #[tokio::main(flavor = "current_thread")] async fn main() -> hauyna::Result {
 /// use hauyna::Hub;
 /// use hauyna::groups::Roles;
 ///
@@ -24,11 +26,12 @@ use std::sync::Arc;
 ///     .default_role("member");
 /// let hub = Hub::builder().roles("team:{id}", roles).build();
 /// let groups = hub.groups();
-/// groups.add("ann", "team:7")?;
-/// groups.add_with_role("bob", "team:7", "owner")?;
-/// assert!(groups.can("ann", "team:7", "send") && !groups.can("ann", "team:7", "invite"));
-/// assert!(groups.can("bob", "team:7", "invite") && !groups.can("bob", "team:8", "invite"));
-/// # Ok::<(), hauyna::Error>(())
+/// groups.add("ann", "team:7").await?;
+/// groups.add_with_role("bob", "team:7", "owner").await?;
+/// assert!(groups.can("ann", "team:7", "send").await);
+/// assert!(!groups.can("ann", "team:7", "invite").await);
+/// assert!(groups.can("bob", "team:7", "invite").await);
+/// # Ok(()) }
 /// ```
 #[derive(Debug, Clone, Default)]
 #[must_use]

@@ -2,11 +2,12 @@
 //! `authenticate` and `on_refresh`. `router::admit` runs the first three before the upgrade, `dispatch` the
 //! last one.
 
-use super::{Context, Handler, IntoIdentity, IntoIdentityFuture};
-use crate::auth::Verifier;
+use super::{Context, Handler};
+use crate::auth::{IntoIdentity, IntoIdentityFuture, Verifier};
 use crate::error::Reject;
 use crate::once::{call_once, set_once};
-use crate::router::{Admitted, ConnectRequest, Next, RESUME_PARAMETER, erase_middleware};
+use crate::request::{ConnectRequest, RESUME_PARAMETER};
+use crate::router::{Admitted, Next, erase_middleware};
 use std::future::Future;
 use std::sync::Arc;
 

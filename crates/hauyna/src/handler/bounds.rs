@@ -5,8 +5,8 @@
 use super::Handler;
 use crate::config::Heartbeat;
 use crate::once::call_once;
+use crate::request::Origins;
 use crate::retry::RetryPolicy;
-use crate::router::Origins;
 use hauyna_websocket::{Deflate, DeflateConfig};
 use std::time::Duration;
 

@@ -3,8 +3,8 @@
 
 use super::Context;
 use super::input::decode_input;
-use crate::broker::BoxFuture;
-use crate::error::{Error, Reject};
+use crate::answer::BoxFuture;
+use crate::error::Error;
 use crate::validate::Validate;
 use hauyna_protocol::{ErrorType, Fault, Raw};
 use serde::Serialize;
@@ -16,12 +16,12 @@ use std::future::Future;
 use std::sync::Arc;
 
 /// A callback with an argument.
-pub(crate) type Task<A, T> = Box<dyn Fn(Context, A) -> BoxFuture<T> + Send + Sync>;
+pub(super) type Task<A, T> = Box<dyn Fn(Context, A) -> BoxFuture<T> + Send + Sync>;
 
 /// The handler of one event. If decoding fails, the function is not called.
-pub(crate) type EventTask = Box<dyn Fn(Context, Raw<'_>) -> Result<EventFuture, Fault> + Send + Sync>;
+pub(super) type EventTask = Box<dyn Fn(Context, Raw<'_>) -> Result<EventFuture, Fault> + Send + Sync>;
 
-pub(crate) type EventFuture = BoxFuture<Result<EventAnswer, Error>>;
+pub(super) type EventFuture = BoxFuture<Result<EventAnswer, Error>>;
 
 /// The value that a handler returned, as the `data` of the `ack`; `None` for `()`.
 pub(crate) type EventAnswer = Option<Value>;
@@ -42,18 +42,6 @@ impl fmt::Debug for Signature {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} -> {}", self.data, self.reply)
     }
-}
-
-pub(super) fn erase<F, Fut>(f: F) -> Task<String, Result<(), Reject>>
-where
-    F: Fn(Context, String) -> Fut + Send + Sync + 'static,
-    Fut: Future<Output = Result<(), Reject>> + Send + 'static,
-{
-    let f = Arc::new(f);
-    Box::new(move |cx, name| {
-        let f = f.clone();
-        Box::pin(async move { f(cx, name).await })
-    })
 }
 
 pub(super) fn decode_event<T, F, Fut, R>(f: F) -> EventTask

@@ -1,15 +1,16 @@
 //! What a callback gets: its connection, and the methods of the hub that callbacks need most.
 
 use crate::auth::Claims;
-use crate::channel::{Channel, UserId};
+use crate::channel::Channel;
 use crate::connection::{ClientRequest, Connection, ConnectionCore};
 use crate::error::{Error, Reject};
 use crate::group::Groups;
 use crate::hub::Hub;
+use crate::name::UserId;
 use crate::presence::Presence;
-use crate::router;
+use crate::request;
 #[cfg(doc)]
-use crate::router::ConnectRequest;
+use crate::request::ConnectRequest;
 use crate::user::User;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -100,12 +101,12 @@ impl Context {
 
     /// Returns a query parameter of the request, decoded.
     pub fn query(&self, name: &str) -> Option<String> {
-        router::query(self.core.connect_info().target(), name)
+        request::query(self.core.connect_info().target(), name)
     }
 
     /// Returns a path parameter of the route, decoded.
     pub fn param(&self, name: &str) -> Option<String> {
-        router::path_param(&self.core.endpoint().route, self.core.connect_info().target(), name)
+        request::path_param(&self.core.endpoint().route, self.core.connect_info().target(), name)
     }
 
     /// Returns all query parameters of the request, decoded into `T`; see [`ConnectRequest::query_as`].
@@ -114,7 +115,7 @@ impl Context {
     ///
     /// [`Reject::invalid`], with the parameter in `details.path`.
     pub fn query_as<T: DeserializeOwned>(&self) -> Result<T, Reject> {
-        router::query_as(self.core.connect_info().target())
+        request::query_as(self.core.connect_info().target())
     }
 
     /// Returns all path parameters of the route, decoded into `T`; see [`ConnectRequest::path`].
@@ -123,7 +124,7 @@ impl Context {
     ///
     /// [`Reject::invalid`], with the parameter in `details.path`.
     pub fn path<T: DeserializeOwned>(&self) -> Result<T, Reject> {
-        router::path_as(&self.core.endpoint().route, self.core.connect_info().target())
+        request::path_as(&self.core.endpoint().route, self.core.connect_info().target())
     }
 
     /// Returns a value attached to the connection by a callback, by `identify`, a middleware or a tower

@@ -3,17 +3,22 @@
 
 use super::callback::{EventTask, Signature, Task};
 use super::recovery::OnError;
-use super::{Context, ERROR_UNITS, Identity, RateLimit};
-use crate::broker::BoxFuture;
+use super::{Context, ERROR_UNITS, RateLimit};
+use crate::answer::BoxFuture;
+use crate::auth::Identity;
+use crate::channel::Rule;
+use crate::close::CloseReason;
 use crate::config::Heartbeat;
-use crate::connection::{CloseReason, Connection};
-use crate::contain::{self, Contained, Guaranteed, Panicked};
+use crate::connection::Connection;
+use crate::contain::{self, Contained, Panicked};
+use crate::counters::Counter;
 use crate::dispatch::{Pending, Remainder, Reply};
 use crate::error::{Error, Reject};
-use crate::metrics::Counter;
+use crate::guaranteed::Guaranteed;
 use crate::rate::Rate;
+use crate::request::{ConnectRequest, Origins, Route};
 use crate::retry::RetryPolicy;
-use crate::router::{ConnectRequest, Middleware, Origins};
+use crate::router::Middleware;
 use crate::used_limits::UsedLimits;
 use crate::validate::Validators;
 use hauyna_websocket::{Deflate, Limits};
@@ -44,11 +49,11 @@ pub(crate) struct Endpoint {
     pub(crate) on_message: Option<EventTask>,
     pub(crate) validators: Option<Box<Validators>>,
     pub(crate) on_binary: Option<Task<Vec<u8>, Result<(), Error>>>,
-    pub(crate) on_close: Option<Task<CloseReason, Result<(), Error>>>,
+    pub(super) on_close: Option<Task<CloseReason, Result<(), Error>>>,
     pub(crate) on_error: Option<OnError>,
-    pub(crate) on_ping: Option<Task<Vec<u8>, Result<(), Error>>>,
-    pub(crate) on_pong: Option<Task<Vec<u8>, Result<(), Error>>>,
-    pub(crate) authorize: [Option<Task<String, Result<(), Reject>>>; 7],
+    pub(super) on_ping: Option<Task<Vec<u8>, Result<(), Error>>>,
+    pub(super) on_pong: Option<Task<Vec<u8>, Result<(), Error>>>,
+    pub(super) authorize: [Option<Rule>; 7],
     pub(crate) heartbeat: Option<Heartbeat>,
     /// Time without a message after which a connection is idle, even if pings or pongs were read.
     pub(crate) idle_after: Option<Duration>,
@@ -63,7 +68,7 @@ pub(crate) struct Endpoint {
     pub(crate) deflate: Option<Deflate>,
     pub(crate) origins: Origins,
     /// Values that callbacks share, by their type.
-    pub(crate) state: HashMap<TypeId, Arc<dyn Any + Send + Sync>>,
+    pub(super) state: HashMap<TypeId, Arc<dyn Any + Send + Sync>>,
     /// The route's pattern, for the path parameters.
     pub(crate) route: String,
     /// Number of live connections.
@@ -103,6 +108,16 @@ impl Action {
             Self::History => "authorize_history",
             Self::Presence => "authorize_presence",
         }
+    }
+}
+
+impl Route for Endpoint {
+    fn pattern(&self) -> &str {
+        &self.route
+    }
+
+    fn token_parameter(&self) -> Option<&str> {
+        self.token_parameter.as_deref()
     }
 }
 
@@ -214,7 +229,7 @@ impl Endpoint {
         Some(Pending { id: None, future })
     }
 
-    pub(crate) fn authorizer(&self, action: Action) -> Option<&Task<String, Result<(), Reject>>> {
+    pub(crate) fn authorizer(&self, action: Action) -> Option<&Rule> {
         self.authorize[action as usize].as_ref()
     }
 }

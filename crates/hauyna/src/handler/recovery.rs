@@ -2,7 +2,7 @@
 //! `Recovery`. `dispatch::recovery` carries it out.
 
 use super::{Context, Handler};
-use crate::broker::BoxFuture;
+use crate::answer::BoxFuture;
 use crate::error::Error;
 use crate::once::call_once;
 use hauyna_protocol::close::CloseCode;
@@ -66,7 +66,7 @@ pub enum Recovery {
     },
 }
 
-pub(crate) type OnError = Box<dyn Fn(Context, Failed) -> BoxFuture<Recovery> + Send + Sync>;
+pub(super) type OnError = Box<dyn Fn(Context, Failed) -> BoxFuture<Recovery> + Send + Sync>;
 
 /// A value that [`Handler::on_error`] may return: a [`Recovery`], or a future of it. The parameter only
 /// distinguishes the two.
@@ -80,13 +80,13 @@ pub trait IntoRecovery<M>: Send {
     fn into_recovery(self) -> BoxFuture<Recovery>;
 }
 
-impl IntoRecovery<super::identity::IsValue> for Recovery {
+impl IntoRecovery<crate::auth::IsValue> for Recovery {
     fn into_recovery(self) -> BoxFuture<Recovery> {
         Box::pin(std::future::ready(self))
     }
 }
 
-impl<Fut> IntoRecovery<super::identity::IsFuture> for Fut
+impl<Fut> IntoRecovery<crate::auth::IsFuture> for Fut
 where
     Fut: Future<Output = Recovery> + Send + 'static,
 {

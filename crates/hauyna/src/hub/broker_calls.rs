@@ -3,7 +3,8 @@
 //! presence and publishing call this.
 
 use super::HubCore;
-use crate::broker::{Answer, Broker};
+use crate::answer::Answer;
+use crate::broker::Broker;
 use crate::channel::ChannelCore;
 use crate::contain::{self, Contained, Panicked};
 use crate::error::BrokerError;
@@ -35,13 +36,10 @@ impl HubCore {
         ask: impl FnOnce(&dyn Broker) -> Answer<Result<T, BrokerError>>,
         failed: fn(&'static str) -> BrokerError,
     ) -> Answer<Result<T, BrokerError>> {
-        let answer = contain::call(&self.metrics.panics, || ask(&*self.broker));
-        let Ok(answer) = answer.map(Answer::into_now) else {
-            return Answer::now(Err(failed(PANIC_TEXT)));
-        };
-        let later = match answer {
-            Ok(now) => return Answer::now(now),
-            Err(later) => later,
+        let later = match contain::call(&self.metrics.panics, || ask(&*self.broker)) {
+            Ok(Answer::Pending(later)) => later,
+            Ok(ready) => return ready,
+            Err(Panicked) => return Answer::Ready(Err(failed(PANIC_TEXT))),
         };
         let (timeout, later) = (self.config.broker_timeout, Contained::new(&self.metrics.panics, later));
         Answer::later(async move {
@@ -66,7 +64,7 @@ impl HubCore {
     pub(crate) async fn broker_subscribe(&self, channel: &ChannelCore) -> Result<(), BrokerError> {
         let relayed = channel.broker_subscription.get_or_try_init(|| {
             let _order = self.channels.broker_order(&channel.name);
-            self.with_broker(|broker| broker.subscribe(&channel.name))
+            self.with_broker(|broker| broker.subscribe(&channel.name)).into_future()
         });
         match with_timeout(self.config.broker_timeout, relayed).await {
             Some(relayed) => relayed.copied(),

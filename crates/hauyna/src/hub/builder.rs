@@ -1,26 +1,26 @@
 //! Builds a hub: the application sets options, then calls `build` or `try_build`. Mistakes that only the
 //! author of the program can make are reported there.
 
-use super::limits::{AtLimit, ClientAddress, Limit, Limits, check_policies};
+use super::limits::{ClientAddress, Limits};
 use super::{ChannelMap, Hub, HubCore, Lifecycle, Registry};
 use crate::auth::Revocations;
 use crate::background::Background;
 use crate::broker::{Broker, LocalBroker, Relay};
-use crate::channel::{ChannelOptions, Declarations};
+use crate::channel::{self, ChannelOptions, Declarations};
 use crate::clock::Clock;
-use crate::config::{HubConfig, OutboxLimits};
-use crate::connection::{ConnectionState, States};
+use crate::config::{AtLimit, HubConfig, Limit, OutboxLimits, SessionOptions, check_policies};
 use crate::contain::Foreign;
+use crate::counters::Metrics;
 use crate::error::Error;
 use crate::event::{Events, Listeners};
 use crate::group::{GroupMap, Roles};
 use crate::limits::UnknownUsers;
-use crate::metrics::Metrics;
 use crate::presence::People;
+use crate::request::ConnectRequest;
 use crate::retry::RetryPolicy;
-use crate::router::ConnectRequest;
-use crate::session::{SessionOptions, Sessions};
+use crate::session::Sessions;
 use crate::shard::Shards;
+use crate::state::{ConnectionState, States};
 use parking_lot::Mutex;
 use std::fmt;
 use std::net::IpAddr;
@@ -313,13 +313,28 @@ impl HubBuilder {
             connection_gone: Notify::new(),
             config: self.config,
         });
-        core.broker.start(Relay::new(Arc::downgrade(&core)));
+        core.broker.start(relay_into(&core));
         let hub = Hub(core);
         for listen in self.hooks {
             listen(&hub.events());
         }
         Ok(hub)
     }
+}
+
+/// Returns the relay that a broker gets. It holds the hub weakly, as the hub holds the broker.
+fn relay_into(core: &Arc<HubCore>) -> Relay {
+    let (receiver, turned) = (Arc::downgrade(core), Arc::downgrade(core));
+    let relay = Relay::to(move |publication| {
+        if let Some(hub) = receiver.upgrade() {
+            channel::deliver(&hub, publication);
+        }
+    });
+    relay.on_turn(move |channel, to, continuity| {
+        if let Some(hub) = turned.upgrade() {
+            channel::turned(&hub, channel, to, continuity);
+        }
+    })
 }
 
 impl fmt::Debug for HubBuilder {

@@ -2,13 +2,13 @@
 //! removed after its last, so names that clients invent cost nothing once they are gone. Subscribing calls
 //! this.
 
-use crate::channel::{ChannelCore, ChannelName, ChannelState};
+use crate::channel::{ChannelCore, ChannelState};
+use crate::name::ChannelName;
+use crate::stripes::{Stripes, is_sparse};
 use hashbrown::HashTable;
 use hashbrown::hash_table::Entry;
 use parking_lot::{Mutex, MutexGuard};
 use std::collections::BTreeMap;
-use std::collections::hash_map::RandomState;
-use std::hash::BuildHasher;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -16,9 +16,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 /// clients.
 #[derive(Debug)]
 pub(crate) struct ChannelMap {
-    hasher: RandomState,
-    stripes: Box<[Mutex<Stripe>]>,
-    broker_orders: Box<[Mutex<()>]>,
+    stripes: Stripes<Stripe>,
+    broker_orders: Stripes<()>,
     live: AtomicUsize,
     /// Channels held by lost connections alone.
     lost: Mutex<LostChannels>,
@@ -35,11 +34,10 @@ struct LostChannels {
 type Stripe = HashTable<Arc<ChannelCore>>;
 
 impl ChannelMap {
-    pub(crate) fn new() -> Self {
+    pub(super) fn new() -> Self {
         Self {
-            hasher: RandomState::new(),
-            stripes: (0..STRIPES).map(|_| Mutex::default()).collect(),
-            broker_orders: (0..STRIPES).map(|_| Mutex::default()).collect(),
+            stripes: Stripes::new(),
+            broker_orders: Stripes::new(),
             live: AtomicUsize::new(0),
             lost: Mutex::default(),
         }
@@ -48,19 +46,17 @@ impl ChannelMap {
     /// Locks the order of broker calls for a name. Held while the broker subscribes to or unsubscribes from a
     /// channel, so that it sees both in their order. No delivery takes this lock, so the broker may be called
     /// under it.
-    pub(crate) fn broker_order(&self, name: &ChannelName) -> MutexGuard<'_, ()> {
-        self.broker_orders[self.hasher.hash_one(name.as_str()) as usize % STRIPES].lock()
+    pub(super) fn broker_order(&self, name: &ChannelName) -> MutexGuard<'_, ()> {
+        self.broker_orders.lock(name.as_str())
     }
 
     /// Returns the stripe that holds a name, and the hash of the name.
     fn stripe(&self, name: &str) -> (&Mutex<Stripe>, u64) {
-        let hash = self.hasher.hash_one(name);
-        // Bits that the table inside the stripe does not use.
-        (&self.stripes[(hash >> 48) as usize % STRIPES], hash)
+        self.stripes.find(name)
     }
 
     fn hash_of_channel(&self) -> impl Fn(&Arc<ChannelCore>) -> u64 {
-        |channel| self.hasher.hash_one(channel.name.as_str())
+        |channel| self.stripes.hash(channel.name.as_str())
     }
 
     pub(crate) fn find(&self, name: &ChannelName) -> Option<Arc<ChannelCore>> {
@@ -97,7 +93,7 @@ impl ChannelMap {
     /// Removes the channel if it is unused. A thread that found it before sees `is_removed` and looks it up
     /// again. The rate bucket, as of `now` in milliseconds of the hub's clock, is kept for the next channel
     /// of the name.
-    pub(crate) fn remove_unused(&self, channel: &Arc<ChannelCore>, now: u64) -> bool {
+    pub(super) fn remove_unused(&self, channel: &Arc<ChannelCore>, now: u64) -> bool {
         let (stripe, hash) = self.stripe(channel.name.as_str());
         let mut stripe = stripe.lock();
         let mut state = channel.state.lock();
@@ -117,7 +113,7 @@ impl ChannelMap {
         if let Ok(entry) = stripe.find_entry(hash, |other| Arc::ptr_eq(other, channel)) {
             entry.remove();
         }
-        if stripe.capacity() > 8 * (stripe.len() + 8) {
+        if is_sparse(stripe.capacity(), stripe.len(), 8) {
             stripe.shrink_to_fit(self.hash_of_channel());
         }
         true
@@ -156,9 +152,7 @@ impl ChannelMap {
         self.lost.lock().by_age.len()
     }
 
-    pub(crate) fn count(&self) -> usize {
+    pub(super) fn count(&self) -> usize {
         self.live.load(Ordering::Relaxed)
     }
 }
-
-const STRIPES: usize = 64;

@@ -5,8 +5,9 @@
 use super::shutdown::Stage;
 use super::{Hub, HubCore};
 use crate::background::{Due, Job};
-use crate::connection::{Backlog, CloseReason};
+use crate::close::CloseReason;
 use crate::error::Error;
+use crate::outbox::Backlog;
 use crate::random::SplitMix64;
 use crate::shard::yield_to_thread;
 use hauyna_protocol::Message;
@@ -151,7 +152,7 @@ impl HubCore {
         for (index, connection) in self.registry.all().into_iter().enumerate() {
             if plan.notice == Notice::Reconnect {
                 // A connection that is closed already needs no notice.
-                let _ = connection.send_message(&Message::Reconnect {
+                let _ = connection.sender().send_message(&Message::Reconnect {
                     min: 0,
                     max: millis(window),
                     reason: &plan.reason,

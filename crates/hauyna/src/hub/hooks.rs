@@ -2,10 +2,11 @@
 //! registered when `builder` makes the hub.
 
 use super::HubBuilder;
-use crate::channel::UserId;
-use crate::connection::{Connection, ConnectionState};
+use crate::connection::Connection;
 use crate::error::Error;
 use crate::event::{Event, SystemEvent, SystemKind};
+use crate::name::UserId;
+use crate::state::ConnectionState;
 use std::sync::Arc;
 
 impl HubBuilder {

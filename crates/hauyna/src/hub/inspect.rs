@@ -3,10 +3,12 @@
 
 use super::Hub;
 use crate::broker::HistoryRange;
-use crate::channel::{self, ChannelCore, ChannelName, ChannelOptions, Publishers, SlowConsumer, UserId};
-use crate::connection::{ConnectionCore, ConnectionId, ConnectionState};
+use crate::channel::{self, ChannelCore, ChannelOptions, Publishers, SlowConsumer};
+use crate::connection::ConnectionCore;
 use crate::error::Error;
-use crate::presence::PresenceEntry;
+use crate::name::{ChannelName, ConnectionId, UserId};
+use crate::presence::{PresenceEntry, PresentUsers};
+use crate::state::ConnectionState;
 use serde::Serialize;
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -182,7 +184,7 @@ impl Inspect {
         self.hub.0.registry.by_id(id).map(|core| self.snapshot(&core))
     }
 
-    fn snapshot(&self, core: &ConnectionCore) -> ConnectionSnapshot {
+    fn snapshot(&self, core: &Arc<ConnectionCore>) -> ConnectionSnapshot {
         let (channels, channel_count) = {
             let subscriptions = core.subscriptions.lock();
             let names =
@@ -200,10 +202,10 @@ impl Inspect {
             opened_at: core.connect_info().at(),
             state: core.state(),
             state_for: milliseconds(core.time_in_state()),
-            silent_for: milliseconds(core.silent_for()),
+            silent_for: milliseconds(core.liveness_checks().silent_for()),
             channels,
             channel_count,
-            backlog: core.backlog(),
+            backlog: core.sender().backlog(),
         }
     }
 
@@ -216,7 +218,7 @@ impl Inspect {
         connections.retain(|core| self.after.is_none_or(|after| core.id() > after));
         connections.sort_unstable_by_key(|core| core.id());
         connections.truncate(self.limit);
-        let mut groups = self.hub.groups().groups_of(user);
+        let mut groups = self.hub.0.groups.of_user(user);
         let group_count = groups.len();
         groups.sort_unstable();
         groups.truncate(self.limit);
@@ -226,7 +228,7 @@ impl Inspect {
             connection_count,
             groups,
             group_count,
-            presence: self.hub.presence().get(user),
+            presence: PresentUsers::of(&self.hub.0).get(user),
         }
     }
 
@@ -252,7 +254,7 @@ impl Inspect {
         };
         Ok(ChannelSnapshot {
             name: name.as_str().to_owned(),
-            present: self.hub.presence().in_channel(name.as_str()).len(),
+            present: PresentUsers::of(hub).in_channel(name.as_str()).len(),
             pattern: options.usage.pattern.as_deref().map(str::to_owned),
             options: OptionsSnapshot::of(&options),
             position,

@@ -1,13 +1,12 @@
 //! The places under one limit, counted by user, address or for the whole node. Striped by key, so that
 //! handshakes of different clients rarely wait for each other. `limits` takes and releases the places.
 
-use super::limits::{AtLimit, Limit, LimitOptions};
-use crate::channel::UserId;
-use crate::connection::ConnectionId;
+use crate::config::{AtLimit, Limit, LimitOptions};
+use crate::name::{ConnectionId, UserId};
+use crate::stripes::{Stripes, is_sparse};
 use parking_lot::Mutex;
-use std::collections::hash_map::{Entry, RandomState};
+use std::collections::hash_map::Entry;
 use std::collections::{BTreeSet, HashMap};
-use std::hash::BuildHasher;
 use std::net::IpAddr;
 
 /// The key under which a limit counts places.
@@ -39,9 +38,7 @@ impl SlotKey {
 /// The places under one limit.
 pub(super) struct LimitScope {
     pub(super) bound: LimitOptions,
-    /// `RandomState`: the names come from clients.
-    hasher: RandomState,
-    pub(super) stripes: Box<[Mutex<HashMap<SlotKey, Slots>>]>,
+    pub(super) stripes: Stripes<HashMap<SlotKey, Slots>>,
 }
 
 /// The places taken under one key.
@@ -57,15 +54,12 @@ pub(super) struct LimitReached;
 
 impl LimitScope {
     pub(super) fn new(bound: LimitOptions, limit: Limit) -> Self {
-        let count = if limit == Limit::Total { 1 } else { STRIPES };
-        let stripes = (0..count).map(|_| Mutex::default()).collect();
-        Self { bound, hasher: RandomState::new(), stripes }
+        let stripes = if limit == Limit::Total { Stripes::single() } else { Stripes::new() };
+        Self { bound, stripes }
     }
 
     pub(super) fn stripe(&self, key: &SlotKey) -> &Mutex<HashMap<SlotKey, Slots>> {
-        #[expect(clippy::cast_possible_truncation, reason = "only the remainder counts")]
-        let index = self.hasher.hash_one(key) as usize % self.stripes.len();
-        &self.stripes[index]
+        self.stripes.find(key).0
     }
 
     /// Returns the policy. A limit of 0 always refuses, because no place can be taken from another
@@ -122,7 +116,7 @@ impl LimitScope {
         }
         if entry.get().count() == 0 {
             entry.remove();
-            if stripe.capacity() > 8 * (stripe.len() + 16) {
+            if is_sparse(stripe.capacity(), stripe.len(), 16) {
                 stripe.shrink_to_fit();
             }
         }
@@ -137,5 +131,3 @@ impl Slots {
         }
     }
 }
-
-const STRIPES: usize = 64;

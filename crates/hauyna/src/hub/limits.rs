@@ -6,75 +6,21 @@
 
 use super::HubCore;
 use super::limit_scope::{LimitReached, LimitScope, SlotKey};
-use crate::channel::UserId;
-use crate::connection::{Backlog, CloseReason, ConnectionCore, ConnectionId};
-use crate::error::{Error, Reject};
-use crate::router::ConnectRequest;
+use crate::close::CloseReason;
+use crate::config::{AtLimit, Limit, LimitOptions};
+use crate::connection::ConnectionCore;
+use crate::error::Reject;
+use crate::name::{ConnectionId, UserId};
+use crate::outbox::Backlog;
+use crate::request::ConnectRequest;
 use hauyna_protocol::ErrorType;
 use hauyna_protocol::close::CloseCode;
-use http::StatusCode;
 use std::fmt;
 use std::net::IpAddr;
 use std::sync::Arc;
 
-/// The limits that [`HubBuilder::at_limit`](crate::HubBuilder::at_limit) can set a policy for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Limit {
-    /// All connections of this node: [`HubBuilder::max_connections`](crate::HubBuilder::max_connections).
-    Total,
-    /// The connections of one user:
-    /// [`HubBuilder::max_connections_per_user`](crate::HubBuilder::max_connections_per_user).
-    PerUser,
-    /// The connections from one address:
-    /// [`HubBuilder::max_connections_per_address`](crate::HubBuilder::max_connections_per_address).
-    PerAddress,
-}
-
-/// What happens to a client that wants to connect when a limit is reached.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
-pub enum AtLimit {
-    /// The client is refused: with 503 for the limit of all connections, with 429 for the others. The
-    /// default.
-    #[default]
-    Reject,
-    /// The client takes the place of the oldest connection, which is closed with 3504 (stay away) and
-    /// [`CloseReason::Replaced`].
-    CloseOldest,
-}
-
-/// One limit of a hub's options.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct LimitOptions {
-    pub(crate) max: usize,
-    pub(crate) at_limit: AtLimit,
-}
-
-impl Default for LimitOptions {
-    fn default() -> Self {
-        Self { max: usize::MAX, at_limit: AtLimit::default() }
-    }
-}
-
-/// Checks that the limit of each `CloseOldest` policy is set.
-///
-/// # Errors
-///
-/// `Config`, with the method that sets the limit.
-pub(super) fn check_policies(bounds: &[LimitOptions; 3]) -> Result<(), Error> {
-    for limit in ALL {
-        let LimitOptions { max, at_limit } = bounds[limit as usize];
-        if at_limit == AtLimit::CloseOldest && max == usize::MAX {
-            let method = limit.method();
-            return Err(Error::config(format!(
-                "`at_limit` closes the oldest connection at a limit that is not set; set it with `{method}`"
-            )));
-        }
-    }
-    Ok(())
-}
-
 /// Returns the address of the client, where there is a proxy before the server.
-pub(crate) type ClientAddress = Box<dyn Fn(&ConnectRequest) -> Option<IpAddr> + Send + Sync>;
+pub(super) type ClientAddress = Box<dyn Fn(&ConnectRequest) -> Option<IpAddr> + Send + Sync>;
 
 /// The limits of one hub and the places taken under them.
 pub(crate) struct Limits {
@@ -84,7 +30,7 @@ pub(crate) struct Limits {
 }
 
 impl Limits {
-    pub(crate) fn new(bounds: &[LimitOptions; 3], client_address: Option<ClientAddress>) -> Self {
+    pub(super) fn new(bounds: &[LimitOptions; 3], client_address: Option<ClientAddress>) -> Self {
         let scope = |limit: Limit| {
             let bound = bounds[limit as usize];
             (bound.max != usize::MAX).then(|| LimitScope::new(bound, limit))
@@ -104,7 +50,7 @@ impl Limits {
 
     /// Checks the limits early, with the user and address known so far; [`HubCore::take_place`] decides.
     pub(crate) fn check(&self, user: Option<&UserId>, address: Option<IpAddr>) -> Result<(), Limit> {
-        for limit in ALL {
+        for limit in Limit::ALL {
             if let Some(scope) = self.scope(limit)
                 && let Some(key) = SlotKey::of(limit, user, address)
                 && scope.would_refuse(&key)
@@ -131,15 +77,15 @@ impl Limits {
     }
 
     /// Releases the places of a connection.
-    pub(crate) fn release(&self, connection: &ConnectionCore) {
-        for limit in ALL {
+    pub(crate) fn release(&self, connection: &Arc<ConnectionCore>) {
+        for limit in Limit::ALL {
             self.give_back(limit, connection.id(), ClientKey::of(connection));
         }
     }
 
     /// Whether the connection still has its places, so that no newer connection has taken one of them.
-    pub(crate) fn holds(&self, connection: &ConnectionCore) -> bool {
-        ALL.into_iter().all(|limit| {
+    pub(crate) fn holds(&self, connection: &Arc<ConnectionCore>) -> bool {
+        Limit::ALL.into_iter().all(|limit| {
             let Some(scope) = self.scope(limit) else { return true };
             let key = SlotKey::of(limit, Some(connection.user()), connection.connect_info().address());
             key.is_none_or(|key| scope.holds(&key, connection.id()))
@@ -166,7 +112,7 @@ impl HubCore {
         let mut place = Place { hub: self.clone(), id, user: user.clone(), address, taken: [false; 3] };
         // Limits that may refuse come first: no connection is closed for a client that is refused.
         for at_limit in [AtLimit::Reject, AtLimit::CloseOldest] {
-            for limit in ALL {
+            for limit in Limit::ALL {
                 let Some(scope) = self.limits.scope(limit).filter(|scope| scope.at_limit() == at_limit)
                 else {
                     continue;
@@ -189,45 +135,12 @@ impl HubCore {
 impl Limits {
     /// Releases the other places of a connection that has lost one, where newer connections may take them, so
     /// that no further connection is closed for the same newcomer.
-    fn release_all(&self, connection: &ConnectionCore) {
-        for limit in ALL {
+    fn release_all(&self, connection: &Arc<ConnectionCore>) {
+        for limit in Limit::ALL {
             if self.scope(limit).is_some_and(|scope| scope.at_limit() == AtLimit::CloseOldest) {
                 self.give_back(limit, connection.id(), ClientKey::of(connection));
             }
         }
-    }
-}
-
-impl Limit {
-    /// Returns the method of the builder that sets the limit.
-    fn method(self) -> &'static str {
-        match self {
-            Self::Total => "max_connections",
-            Self::PerUser => "max_connections_per_user",
-            Self::PerAddress => "max_connections_per_address",
-        }
-    }
-
-    /// Returns the refusal for a client beyond the limit.
-    fn reject(self) -> Reject {
-        let (kind, status, text) = match self {
-            Self::Total => (
-                ErrorType::Unavailable,
-                StatusCode::SERVICE_UNAVAILABLE,
-                "connection limit reached for this server",
-            ),
-            Self::PerUser => (
-                ErrorType::LimitExceeded,
-                StatusCode::TOO_MANY_REQUESTS,
-                "connection limit reached for this user",
-            ),
-            Self::PerAddress => (
-                ErrorType::LimitExceeded,
-                StatusCode::TOO_MANY_REQUESTS,
-                "connection limit reached for this address",
-            ),
-        };
-        Reject::new(kind, status, text)
     }
 }
 
@@ -254,7 +167,7 @@ impl Place {
 
 impl Drop for Place {
     fn drop(&mut self) {
-        for limit in ALL {
+        for limit in Limit::ALL {
             if self.taken[limit as usize] {
                 self.hub.limits.give_back(
                     limit,
@@ -274,7 +187,7 @@ struct ClientKey<'a> {
 }
 
 impl<'a> ClientKey<'a> {
-    fn of(connection: &'a ConnectionCore) -> Self {
+    fn of(connection: &'a Arc<ConnectionCore>) -> Self {
         Self { user: connection.user(), address: connection.connect_info().address() }
     }
 }
@@ -285,9 +198,6 @@ impl fmt::Debug for Limits {
         f.debug_struct("Limits").field("bounds", &bounds).finish_non_exhaustive()
     }
 }
-
-/// The narrow limits first: a connection closed for one of them makes room under the others, too.
-const ALL: [Limit; 3] = [Limit::PerUser, Limit::PerAddress, Limit::Total];
 
 #[cfg(test)]
 mod tests {

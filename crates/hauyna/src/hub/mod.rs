@@ -1,12 +1,12 @@
 //! The hub: what all connections share. This file has the public handle; `registry` finds connections,
-//! `channels` finds channels, `limits` counts places, `sweep` checks deadlines, `stats` and `inspect` report,
+//! `channels` finds channels, `limits` counts places, `stats` and `inspect` report,
 //! `shutdown` and `drain` end the hub. Nothing is global: two hubs can live in one process.
 
 mod broker_calls;
 mod builder;
 mod channels;
 mod drain;
-mod expiries;
+mod handle;
 mod hooks;
 mod inspect;
 mod limit_scope;
@@ -14,237 +14,19 @@ mod limits;
 mod registry;
 mod shutdown;
 mod stats;
-mod sweep;
 
 pub use builder::HubBuilder;
 pub use drain::Drain;
+pub use handle::Hub;
 pub use inspect::{
     ChannelSnapshot, ConnectionSnapshot, Inspect, OptionsSnapshot, PositionSnapshot, SubscriberSnapshot,
     UserSnapshot,
 };
-pub use limits::{AtLimit, Limit};
 pub use shutdown::Readiness;
 pub use stats::{Memory, Stats};
 
 pub(crate) use channels::ChannelMap;
-pub(crate) use expiries::{Expiries, expire};
-pub(crate) use limits::{LimitOptions, Limits, Place};
+pub(crate) use handle::HubCore;
+pub(crate) use limits::{Limits, Place};
 pub(crate) use registry::Registry;
 pub(crate) use shutdown::Lifecycle;
-pub(crate) use sweep::sweep;
-
-use crate::auth::{Revocation, Revocations, Whose};
-use crate::background::Background;
-use crate::broker::Broker;
-use crate::channel::{Channel, Declarations};
-use crate::clock::Clock;
-use crate::config::HubConfig;
-use crate::connection::{Connection, ConnectionCore, ConnectionId, Connections, States};
-use crate::error::Reject;
-use crate::event::{Events, Listeners};
-use crate::group::{GroupMap, Groups};
-use crate::handler::{Credentials, Endpoint};
-use crate::metrics::Metrics;
-use crate::presence::{People, Presence};
-use crate::session::{self, Sessions};
-use crate::shard::Shards;
-use crate::user::User;
-use parking_lot::Mutex;
-use std::fmt;
-use std::sync::atomic::{AtomicBool, AtomicU32};
-use std::sync::{Arc, Weak};
-use tokio::sync::Notify;
-
-/// The centre of an application: its connections, channels and users. A handle that is cheap to clone.
-///
-/// # Examples
-///
-/// ```
-/// # #[tokio::main(flavor = "current_thread")] async fn main() -> hauyna::Result {
-/// let hub = hauyna::Hub::new();
-/// hub.channel("orders").broadcast(hauyna::json!({ "type": "order", "id": 7 })).await?;
-/// assert_eq!(hub.connections().count(), 0);
-/// # Ok(()) }
-/// ```
-#[derive(Clone)]
-pub struct Hub(pub(crate) Arc<HubCore>);
-
-impl fmt::Debug for Hub {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        fmt::Debug::fmt(&*self.0, f)
-    }
-}
-
-pub(crate) struct HubCore {
-    /// Number that distinguishes this hub from the others of the process.
-    pub(crate) number: u64,
-    pub(crate) config: HubConfig,
-    pub(crate) shards: Shards,
-    pub(crate) registry: Registry,
-    pub(crate) revocations: Revocations,
-    pub(crate) states: States,
-    pub(crate) limits: Limits,
-    pub(crate) channels: ChannelMap,
-    pub(crate) declarations: Declarations,
-    pub(crate) broker: Arc<dyn Broker>,
-    /// Whether the broker could be reached at the last check.
-    pub(crate) broker_is_up: AtomicBool,
-    /// The tick of the last check of the broker.
-    pub(crate) broker_seen: AtomicU32,
-    pub(crate) presence: People,
-    pub(crate) sessions: Sessions,
-    pub(crate) events: Listeners,
-    pub(crate) groups: GroupMap,
-    pub(crate) metrics: Metrics,
-    /// The endpoints of all routers over this hub, for counts by route.
-    pub(crate) routes: Mutex<Vec<Weak<Endpoint>>>,
-    pub(crate) clock: Clock,
-    pub(crate) lifecycle: Lifecycle,
-    pub(crate) background: Background,
-    /// Wakes waiting tasks whenever a connection is gone.
-    pub(crate) connection_gone: Notify,
-}
-
-/// Prints counts alone: a program that logs a handle must neither walk the hub under its locks nor print what
-/// it keeps.
-impl fmt::Debug for HubCore {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Hub")
-            .field("connections", &self.registry.count())
-            .field("channels", &self.channels.count())
-            .finish()
-    }
-}
-
-impl Hub {
-    /// Creates a hub with the defaults: everything in this process, no channel pattern declared.
-    pub fn new() -> Self {
-        Self::builder().build()
-    }
-
-    /// Returns a builder with the default options; [`HubBuilder::build`] makes the hub.
-    pub fn builder() -> HubBuilder {
-        HubBuilder::new()
-    }
-
-    /// Returns a channel by its name. It need not exist; the methods of the channel report an invalid name.
-    pub fn channel(&self, name: impl AsRef<str>) -> Channel {
-        self.0.background.adopt();
-        Channel::new(self.clone(), name.as_ref())
-    }
-
-    /// Returns a user by identifier: all connections of that user.
-    pub fn user(&self, user: impl AsRef<str>) -> User {
-        self.0.background.adopt();
-        User::new(self.clone(), user.as_ref())
-    }
-
-    /// Returns the live connections.
-    pub fn connections(&self) -> Connections {
-        self.0.background.adopt();
-        Connections::new(self.clone())
-    }
-
-    /// Returns a live connection by its identifier.
-    pub fn connection(&self, id: ConnectionId) -> Option<Connection> {
-        self.0.background.adopt();
-        self.0.registry.by_id(id).map(Connection::new)
-    }
-
-    /// Revokes access at once: closes the connections of a user or of a token with 3505 (stay away), sends
-    /// them nothing more, and for a while refuses new connections with the same credentials. Returns how many
-    /// connections there were on this node.
-    ///
-    /// At most 65,536 revocations are kept in memory; beyond that, the one that would end first is dropped.
-    pub fn revoke(&self, revocation: Revocation) -> usize {
-        self.0.revocations.add(&revocation, self.0.clock.millis());
-        let whose = revocation.whose.clone();
-        let is_meant = move |core: &ConnectionCore| match &whose {
-            Whose::User(name) => core.user().as_str() == &**name,
-            Whose::Token(id) => core.has_token(id),
-        };
-        let count = session::end_matching(&self.0, is_meant, || {
-            let connections = match revocation.whose {
-                Whose::User(name) => self.0.registry.of_user(&name),
-                Whose::Token(id) => {
-                    let mut all = self.0.registry.all();
-                    all.retain(|connection| connection.has_token(&id));
-                    all
-                }
-            };
-            // A connection that is being closed already may have intended to reconnect.
-            let open = connections.iter().filter(|connection| connection.is_open()).count();
-            connections.iter().for_each(ConnectionCore::revoke);
-            open
-        });
-        tracing::info!(target: "hauyna::auth", connections = count, "revoked");
-        count
-    }
-
-    /// Returns the presence of the whole hub.
-    pub fn presence(&self) -> Presence {
-        self.0.background.adopt();
-        Presence::of_hub(self.clone())
-    }
-
-    /// Returns the events of the application and of the hub itself, to listen to them and to trigger one.
-    pub fn events(&self) -> Events {
-        self.0.background.adopt();
-        Events::new(self.clone())
-    }
-
-    /// Returns the groups of users, with roles and permissions.
-    pub fn groups(&self) -> Groups {
-        self.0.background.adopt();
-        Groups::new(self.clone())
-    }
-
-    /// Returns the current counts.
-    pub fn stats(&self) -> Stats {
-        self.0.background.adopt();
-        Stats::of(&self.0)
-    }
-
-    /// Returns snapshots of one connection, user or channel.
-    pub fn inspect(&self) -> Inspect {
-        self.0.background.adopt();
-        Inspect::new(self.clone())
-    }
-}
-
-impl Default for Hub {
-    fn default() -> Self {
-        Self::new()
-    }
-}
-
-impl HubCore {
-    /// Adds an endpoint for counts by route, and removes those that are gone.
-    pub(crate) fn add_route(&self, endpoint: &Arc<Endpoint>) {
-        let mut routes = self.routes.lock();
-        routes.retain(|route| route.strong_count() > 0);
-        routes.push(Arc::downgrade(endpoint));
-    }
-
-    /// Checks that the credentials are not revoked.
-    ///
-    /// # Errors
-    ///
-    /// `unauthorized`: these credentials were revoked, before or since they were checked.
-    pub(crate) fn check_revoked(&self, user: &str, credentials: &Credentials) -> Result<(), Reject> {
-        let Credentials { token, revocations, .. } = credentials;
-        if self.revocations.refuses(user, token.as_deref(), *revocations, self.clock.millis()) {
-            return Err(Reject::unauthorized("the credentials were revoked"));
-        }
-        Ok(())
-    }
-}
-
-impl Drop for HubCore {
-    fn drop(&mut self) {
-        for shard in self.shards.iter() {
-            shard.wake();
-        }
-        self.background.stop();
-    }
-}

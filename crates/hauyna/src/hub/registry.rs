@@ -1,13 +1,15 @@
 //! The live connections: by shard and identifier, and by user. The cost of an operation does not depend on
 //! their number. Opening and closing a connection call this; users, groups and the sweep read it.
 
-use crate::channel::Wire;
-use crate::connection::{ConnectionCore, ConnectionId};
+use super::HubCore;
+use crate::connection::{Connection, ConnectionCore};
+use crate::event::{SystemEvent, SystemKind};
+use crate::name::ConnectionId;
+use crate::publication::Wire;
+use crate::stripes::{Stripes, is_sparse};
 use hashbrown::hash_table::Entry;
 use hashbrown::{HashMap, HashTable};
 use parking_lot::Mutex;
-use std::collections::hash_map::RandomState;
-use std::hash::BuildHasher;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
@@ -18,9 +20,7 @@ type ByUser = HashTable<UserConnections>;
 #[derive(Debug)]
 pub(crate) struct Registry {
     by_shard: Box<[Mutex<ById>]>,
-    /// `RandomState`: the names come from clients.
-    hasher: RandomState,
-    by_user: Box<[Mutex<ByUser>]>,
+    by_user: Stripes<ByUser>,
     /// Number of connections for each wire variant.
     by_wire: [AtomicUsize; Wire::COUNT],
     count: AtomicUsize,
@@ -34,13 +34,26 @@ enum UserConnections {
     Many(Box<ById>),
 }
 
+impl HubCore {
+    /// Registers a new connection. It is subscribed to the channels of its user's groups before the registry
+    /// has it, and later changes of these groups find it there. Returns the result of [`Registry::insert`].
+    pub(crate) fn register(&self, connection: &Arc<ConnectionCore>) -> (usize, usize) {
+        let memberships = self.groups.memberships_of(connection.user());
+        memberships.subscribe(self, connection);
+        let counts = self.registry.insert(connection, || {
+            let opened = || SystemEvent::Opened { connection: Connection::new(connection.clone()) };
+            self.events.emit(SystemKind::Opened, opened);
+        });
+        memberships.subscribe_to_first_groups(self, connection);
+        counts
+    }
+}
+
 impl Registry {
-    pub(crate) fn new(shards: usize) -> Self {
-        let hasher = RandomState::new();
+    pub(super) fn new(shards: usize) -> Self {
         Self {
             by_shard: (0..shards).map(|_| Mutex::default()).collect(),
-            by_user: (0..USER_STRIPES).map(|_| Mutex::default()).collect(),
-            hasher,
+            by_user: Stripes::new(),
             by_wire: Default::default(),
             count: AtomicUsize::new(0),
             next: AtomicU64::new(crate::random::u64()),
@@ -49,17 +62,15 @@ impl Registry {
 
     /// Returns the stripe that holds a user, and the hash of the user.
     fn user_stripe(&self, user: &str) -> (&Mutex<ByUser>, u64) {
-        let hash = self.hasher.hash_one(user);
-        // Bits that the table inside the stripe does not use.
-        (&self.by_user[(hash >> 48) as usize % USER_STRIPES], hash)
+        self.by_user.find(user)
     }
 
     fn hash_of_user(&self) -> impl Fn(&UserConnections) -> u64 {
-        |devices| self.hasher.hash_one(devices.user())
+        |devices| self.by_user.hash(devices.user())
     }
 
     /// Returns an identifier that no other connection of this process has had.
-    pub(crate) fn next_id(&self) -> u64 {
+    pub(super) fn next_id(&self) -> u64 {
         self.next.fetch_add(1, Ordering::Relaxed)
     }
 
@@ -85,13 +96,13 @@ impl Registry {
 
     /// Removes a connection. Returns whether it was there; then `leaving` runs before other threads can see
     /// it missing.
-    pub(crate) fn remove(&self, connection: &ConnectionCore, leaving: impl FnOnce()) -> bool {
+    pub(crate) fn remove(&self, connection: &Arc<ConnectionCore>, leaving: impl FnOnce()) -> bool {
         let mut connections = self.by_shard[connection.shard()].lock();
         if connections.remove(&connection.id()).is_none() {
             return false;
         }
         leaving();
-        if connections.capacity() > 8 * (connections.len() + 128) {
+        if is_sparse(connections.capacity(), connections.len(), 128) {
             connections.shrink_to_fit();
         }
         drop(connections);
@@ -101,7 +112,7 @@ impl Registry {
             && entry.get_mut().remove(connection.id())
         {
             entry.remove();
-            if stripe.capacity() > 8 * (stripe.len() + 16) {
+            if is_sparse(stripe.capacity(), stripe.len(), 16) {
                 stripe.shrink_to_fit(self.hash_of_user());
             }
         }
@@ -184,5 +195,3 @@ impl UserConnections {
         }
     }
 }
-
-const USER_STRIPES: usize = 64;

@@ -5,8 +5,9 @@
 use super::drain::DrainPlan;
 use super::{Hub, HubCore};
 use crate::clock::{TimeoutError, timeout};
-use crate::connection::{Backlog, CloseReason};
+use crate::close::CloseReason;
 use crate::error::Error;
+use crate::outbox::Backlog;
 use crate::session;
 use hauyna_protocol::close::CloseCode;
 use http::header::{CACHE_CONTROL, CONTENT_TYPE, X_CONTENT_TYPE_OPTIONS};
@@ -29,7 +30,7 @@ pub(crate) struct Lifecycle {
 
 /// A stage of a hub, which only ever moves to a later one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) enum Stage {
+pub(super) enum Stage {
     Open,
     /// No connection is accepted, open ones are closed one by one; HTTP is answered.
     Draining,
@@ -47,7 +48,7 @@ impl Lifecycle {
         }
     }
 
-    pub(crate) fn stage(&self) -> Stage {
+    pub(super) fn stage(&self) -> Stage {
         match self.stage.load(Ordering::Acquire) {
             0 => Stage::Open,
             1 => Stage::Draining,
@@ -120,7 +121,8 @@ impl Hub {
         self.readiness() == Readiness::Ready
     }
 
-    /// Returns whether a load balancer can send connections here, and else why not: the answer of `/ready`.
+    /// Returns whether a load balancer can send connections to this node, and else why not: the answer of
+    /// `/ready`.
     ///
     /// # Examples
     ///

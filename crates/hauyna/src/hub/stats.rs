@@ -3,8 +3,8 @@
 
 use super::HubCore;
 use crate::channel::{ChannelCore, Subscription};
-use crate::connection::StateCounts;
-use crate::metrics::{Counter, Traffic};
+use crate::counters::{Counter, Traffic};
+use crate::state::StateCounts;
 use serde::Serialize;
 
 /// Counts of a hub on this node, from [`Hub::stats`](super::Hub::stats).

@@ -8,10 +8,11 @@ use super::entry::Profile;
 use super::members::{Members, Mode};
 use super::notify::{Notice, notify_hub, notify_subscribers, notify_watched};
 use super::people::{Device, People, Person, Stripe};
-use crate::channel::{ChannelCore, UserId};
-use crate::connection::ConnectionId;
+use crate::channel::ChannelCore;
 use crate::event::PresenceChange;
 use crate::hub::HubCore;
+use crate::name::{ConnectionId, UserId};
+use crate::stripes::is_sparse;
 use parking_lot::MutexGuard;
 use std::sync::Arc;
 
@@ -127,7 +128,7 @@ impl Change<'_> {
         if person.devices.is_empty() {
             let stripe = &mut self.stripe;
             stripe.remove(user.as_str());
-            if stripe.capacity() > 8 * (stripe.len() + 16) {
+            if is_sparse(stripe.capacity(), stripe.len(), 16) {
                 stripe.shrink_to_fit();
             }
         }

@@ -6,16 +6,17 @@
 use super::change::{Change, Roster};
 use super::entry::Profile;
 use super::members::{HeldBy, MemberConnection, Members, Replaced};
-use super::message;
 use super::notify::Notice;
 use super::people::Person;
 use super::timers::Task;
-use super::{PresenceOptions, Scope, Subject};
-use crate::channel::{Subscription, UserId};
-use crate::connection::{ConnectionCore, ConnectionId};
+use super::{PresenceOptions, Scope, Subject, message};
+use crate::channel::Subscription;
+use crate::close::DepartureKind;
+use crate::connection::ConnectionCore;
 use crate::error::Error;
 use crate::event::SystemKind;
 use crate::hub::HubCore;
+use crate::name::{ConnectionId, UserId};
 use parking_lot::{Mutex, MutexGuard};
 use serde_json::{Map, Value};
 use std::sync::Arc;
@@ -31,25 +32,12 @@ pub(crate) struct ChannelPresence {
     lost_count: AtomicUsize,
 }
 
-/// How a connection leaves, and whether it may come back.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum DepartureKind {
-    /// It closed and will not come back.
-    Gone,
-    /// It may come back within the grace time.
-    Lost,
-    /// It may come back as long as its session is kept.
-    Kept,
-}
-
-impl DepartureKind {
-    /// Returns who holds the connection's presence from now on; `None` where it ends at once.
-    fn held_by(self, grace: Duration) -> Option<HeldBy> {
-        match self {
-            Self::Kept => Some(HeldBy::Session),
-            Self::Lost if !grace.is_zero() => Some(HeldBy::Nobody),
-            Self::Lost | Self::Gone => None,
-        }
+/// Returns who holds the connection's presence from now on; `None` where it ends at once.
+fn held_by(departure: DepartureKind, grace: Duration) -> Option<HeldBy> {
+    match departure {
+        DepartureKind::Kept => Some(HeldBy::Session),
+        DepartureKind::Lost if !grace.is_zero() => Some(HeldBy::Nobody),
+        DepartureKind::Lost | DepartureKind::Gone => None,
     }
 }
 
@@ -102,8 +90,8 @@ pub(crate) fn join(
         }
         person.device_or_insert(core.id(), now).channels.push(channel.clone());
         roster.update_mode();
-        core.push_reply(message::initial_frame(&mut roster.members, channel, core));
-        core.request_flush();
+        core.sender().push_reply(message::initial_frame(&mut roster.members, channel, core));
+        core.sender().request_flush();
         let connection = Some(core.id());
         roster.notify(Notice { user, step, member_before: None, connection, except: connection });
         announce();
@@ -129,7 +117,7 @@ pub(crate) fn leave<R>(
     let user = core.user();
     hub.presence.change(hub, user, |change| {
         let Some(mut roster) = Roster::of(hub, channel) else { return deactivate() };
-        if let Some(held_by) = departure.held_by(hub.config.presence_grace) {
+        if let Some(held_by) = held_by(departure, hub.config.presence_grace) {
             roster.members.mark_lost(user, core.id(), held_by);
             // Before `deactivate` checks whether the channel is unused: its last subscriber must not remove
             // it.
@@ -150,11 +138,11 @@ pub(crate) fn leave<R>(
 }
 
 /// Ends the rest of a connection's presence after it has left its channels: now, or after the grace time.
-pub(crate) fn connection_gone(hub: &HubCore, core: &ConnectionCore, departure: DepartureKind) {
+pub(crate) fn connection_gone(hub: &HubCore, core: &Arc<ConnectionCore>, departure: DepartureKind) {
     hub.presence.change(hub, core.user(), |change| {
         let Some(device) = change.device(core.id()) else { return };
         let grace = hub.config.presence_grace;
-        if let Some(held_by) = departure.held_by(grace) {
+        if let Some(held_by) = held_by(departure, grace) {
             device.held_by = held_by;
             if held_by == HeldBy::Nobody {
                 hub.presence.timers.add(hub, grace, Task::ExpireConnection(core.user().clone(), core.id()));
@@ -167,7 +155,7 @@ pub(crate) fn connection_gone(hub: &HubCore, core: &ConnectionCore, departure: D
 
 /// Moves the presence of a lost connection, apart from its subscriptions, to the connection that resumes its
 /// session. The lost connection leaves the channels that were not resumed.
-pub(crate) fn take_over(hub: &HubCore, old: &ConnectionCore, new: &ConnectionCore) {
+pub(crate) fn take_over(hub: &HubCore, old: &Arc<ConnectionCore>, new: &Arc<ConnectionCore>) {
     hub.presence.change(hub, new.user(), |change| {
         let Some(lost) = change.remove_device(old.id()) else { return };
         // Where the new connection is closed already, its own end removes all of this later.
@@ -264,7 +252,7 @@ pub(super) fn update(hub: &HubCore, user: &UserId, fields: Map<String, Value>) -
 /// `not_subscribed` where the connection is not present there.
 pub(super) fn set_connection_metadata(
     hub: &HubCore,
-    core: &ConnectionCore,
+    core: &Arc<ConnectionCore>,
     scope: Scope<'_>,
     metadata: Option<Arc<str>>,
 ) -> Result<(), Error> {
@@ -291,7 +279,7 @@ pub(super) fn set_connection_metadata(
 }
 
 /// Counts a connection for `UserOnline` and `UserOffline`, where somebody listens to either of them.
-pub(crate) fn watch_user(hub: &HubCore, core: &ConnectionCore) {
+pub(crate) fn watch_user(hub: &HubCore, core: &Arc<ConnectionCore>) {
     if !hub.events.has_listener_for(&[SystemKind::UserOnline, SystemKind::UserOffline]) {
         return;
     }

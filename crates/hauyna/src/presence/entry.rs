@@ -1,9 +1,8 @@
 //! What others see of a present user: status, metadata, connections. The rosters (`people`, `members`) store
 //! a `Profile`; queries return a `PresenceEntry`.
 
-use crate::channel::{ChannelName, UserId};
-use crate::connection::ConnectionId;
 use crate::error::Error;
+use crate::name::{ChannelName, ConnectionId, UserId};
 use hauyna_protocol::ErrorType;
 use serde::{Serialize, Serializer};
 use serde_json::{Map, Value};
@@ -101,7 +100,7 @@ pub struct PresentConnection {
 
 /// A user's metadata, shared by every roster that the user is in.
 #[derive(Debug, Default)]
-pub(crate) struct Profile {
+pub(super) struct Profile {
     /// The metadata as it was set.
     pub(super) metadata: Map<String, Value>,
     /// The metadata as it is [shown](Profile::shown), in JSON.

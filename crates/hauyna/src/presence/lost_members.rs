@@ -5,9 +5,10 @@
 use super::change::Roster;
 use super::members::{Member, MemberConnection};
 use super::people::{Device, Person};
-use crate::channel::{ChannelCore, UserId};
-use crate::connection::{ConnectionCore, ConnectionId};
+use crate::channel::ChannelCore;
+use crate::connection::ConnectionCore;
 use crate::hub::HubCore;
+use crate::name::{ConnectionId, UserId};
 use std::sync::Arc;
 
 /// Removes a lost connection from one channel. The caller removes the channel where nobody uses it any more.
@@ -39,7 +40,7 @@ pub(crate) fn evict_oldest_lost_channel(hub: &HubCore) -> bool {
 
 /// Returns about how many bytes a connection takes in the rosters, without those of channels that it holds
 /// alone.
-pub(crate) fn weight(hub: &HubCore, core: &ConnectionCore) -> usize {
+pub(crate) fn weight(hub: &HubCore, core: &Arc<ConnectionCore>) -> usize {
     let mut people = hub.presence.stripe(core.user());
     let Some(person) = people.get_mut(core.user().as_str()) else { return 0 };
     let profile = PERSON_BYTES + 3 * person.profile.text.len();

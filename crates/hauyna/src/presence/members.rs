@@ -3,9 +3,8 @@
 
 use super::entry::{PresenceEntry, PresentConnection, Profile, parsed};
 use super::options::PresenceOptions;
-use crate::channel::UserId;
-use crate::connection::ConnectionId;
 use crate::event::PresenceChange;
+use crate::name::{ConnectionId, UserId};
 use bytes::Bytes;
 use std::collections::BTreeMap;
 use std::ops::Bound;
@@ -13,7 +12,7 @@ use std::sync::Arc;
 
 /// The roster of one channel.
 #[derive(Debug)]
-pub(crate) struct Members {
+pub(super) struct Members {
     pub(super) users: BTreeMap<UserId, Member>,
     /// Number of the last change.
     pub(super) change_number: u64,

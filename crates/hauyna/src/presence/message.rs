@@ -3,14 +3,16 @@
 
 use super::members::{Changes, Member, Members, Mode};
 use super::notify::Notice;
-use crate::channel::{ChannelCore, UserId};
+use crate::channel::ChannelCore;
 use crate::connection::{ConnectionCore, frame};
 use crate::event::PresenceChange;
+use crate::name::UserId;
 use bytes::Bytes;
 use hauyna_protocol::{
     Encoding, Message, PresenceConnection, PresenceDiff, PresenceEntry, PresenceEvent, PresencePage,
     PresenceState, Raw,
 };
+use std::sync::Arc;
 
 /// Members as the protocol encodes them: the formatted texts are built first, then the entries that borrow
 /// them.
@@ -65,7 +67,11 @@ impl<'a> UserTexts<'a> {
 }
 
 /// Returns the frame that a connection gets when it has just subscribed: the list, or the count.
-pub(super) fn initial_frame(members: &mut Members, channel: &ChannelCore, core: &ConnectionCore) -> Bytes {
+pub(super) fn initial_frame(
+    members: &mut Members,
+    channel: &ChannelCore,
+    core: &Arc<ConnectionCore>,
+) -> Bytes {
     let name = channel.name.as_str();
     if members.mode == Mode::Occupancy {
         let count = members.note_count_shown() as u64;

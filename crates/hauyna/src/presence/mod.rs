@@ -1,11 +1,14 @@
-//! Presence, per channel and over the whole hub. `Presence` is the public handle: its changes are here, its
-//! queries in `query`. `people` and `members` hold the rosters as pure data. `changes` changes them under the
-//! guards of `change`. `notify` sends each change to subscribers and listeners, `message` encodes it, and
-//! `timers` runs what is due later. `options` and `entry` are the types that applications set and read.
+//! Who is present: queries, entries, counts.
+//
+// Presence, per channel and over the whole hub. `Presence` is the public handle: its changes are here, its
+// queries in `query`. `people` and `members` hold the rosters as pure data. `changes` changes them under the
+// guards of `change`. `notify` sends each change to subscribers and listeners, `message` encodes it, and
+// `timers` runs what is due later. `options` and `entry` are the types that applications set and read.
 
 mod change;
 mod changes;
 mod entry;
+mod handle;
 mod lost_members;
 mod members;
 mod message;
@@ -16,266 +19,15 @@ mod query;
 mod timers;
 
 pub use entry::{PresenceEntry, PresentConnection, Status};
+pub use handle::Presence;
 pub use options::PresenceOptions;
 pub use query::{Criteria, PresenceStats};
 
-pub(crate) use changes::{
-    ChannelPresence, DepartureKind, connection_gone, expire, join, leave, take_over, watch_user,
-};
+pub(crate) use changes::{ChannelPresence, connection_gone, expire, join, leave, take_over, watch_user};
+pub(crate) use handle::{describe, set_subscription_metadata, update_status, with_page};
 pub(crate) use lost_members::{evict_oldest_lost_channel, leave_lost, weight, weight_of_lost_channel};
 pub(crate) use people::People;
+pub(crate) use query::PresentUsers;
 pub(crate) use timers::{has_tasks, run_due};
 
-use crate::channel::{ChannelCore, Subscription, UserId};
-use crate::connection::{CloseReason, ConnectionCore, ConnectionId};
-use crate::error::Error;
-use crate::hub::{Hub, HubCore};
-use hauyna_protocol::close::{Reconnect, should_reconnect};
-use hauyna_protocol::{ErrorType, PresencePage};
-use serde::Serialize;
-use serde_json::{Map, Value};
-use std::sync::Arc;
-
-/// A handle to presence: of one connection ([`Context::presence`](crate::Context::presence)), of one user
-/// ([`Presence::of`]), or of the hub ([`Hub::presence`]). It is cheap to clone.
-///
-/// A user is present while one of their connections is subscribed to a channel with
-/// [presence](crate::ChannelOptions::presence), or is [tracked](Presence::track). A lost connection stays
-/// present for the [grace time](crate::HubBuilder::presence_grace): others do not notice a client that comes
-/// back within it. The metadata belongs to the user and is the same for all of their connections; each
-/// connection can have metadata of its own besides.
-///
-/// # Examples
-///
-/// ```
-/// use hauyna::{Context, Handler, json};
-/// use hauyna::presence::{Criteria, Status};
-///
-/// async fn opened(cx: Context) -> hauyna::Result {
-///     let presence = cx.presence();
-///     presence.track(json!({ "role": "admin" })).await?;
-///     presence.set_status(Status::Away).await?;
-///     let admins = presence.list_by(&Criteria::new().status(Status::Away).with("role", "admin"));
-///     assert_eq!(admins[0].user, *cx.user());
-///     Ok(())
-/// }
-/// # let _ = Handler::new().on_open(opened);
-/// ```
-#[derive(Debug, Clone)]
-pub struct Presence {
-    hub: Hub,
-    owner: Owner,
-}
-
-#[derive(Debug, Clone)]
-enum Owner {
-    Nobody,
-    User(Box<str>),
-    Connection(Arc<ConnectionCore>),
-}
-
-/// What `track` and `untrack` apply to: one connection, or all connections of a user.
-enum Subject<'a> {
-    Connection(&'a ConnectionCore),
-    User(UserId),
-}
-
-impl Subject<'_> {
-    fn user(&self) -> &UserId {
-        match self {
-            Self::Connection(core) => core.user(),
-            Self::User(user) => user,
-        }
-    }
-
-    /// Whether the subject includes this connection of the user.
-    fn is_about(&self, connection: ConnectionId) -> bool {
-        match self {
-            Self::Connection(core) => core.id() == connection,
-            Self::User(_) => true,
-        }
-    }
-
-    /// Returns the error for a subject without a connection to track.
-    fn absent(&self) -> Error {
-        match self {
-            Self::Connection(_) => Error::closed(),
-            Self::User(_) => Error::protocol(ErrorType::NotSubscribed, "the user has no connection"),
-        }
-    }
-}
-
-/// Where the metadata of a connection is set.
-#[derive(Clone, Copy)]
-enum Scope<'a> {
-    Hub,
-    Channel(&'a Subscription),
-}
-
-impl Presence {
-    pub(crate) fn of_hub(hub: Hub) -> Self {
-        Self { hub, owner: Owner::Nobody }
-    }
-
-    pub(crate) fn of_connection(hub: Hub, core: Arc<ConnectionCore>) -> Self {
-        Self { hub, owner: Owner::Connection(core) }
-    }
-
-    fn core(&self) -> &HubCore {
-        &self.hub.0
-    }
-
-    /// Returns the presence of one user, to track and update it from anywhere.
-    #[must_use]
-    pub fn of(&self, user: impl AsRef<str>) -> Self {
-        Self { hub: self.hub.clone(), owner: Owner::User(user.as_ref().into()) }
-    }
-
-    fn connection(&self) -> Result<&Arc<ConnectionCore>, Error> {
-        match &self.owner {
-            Owner::Connection(core) => Ok(core),
-            Owner::Nobody | Owner::User(_) => {
-                Err(Error::application("this presence has no connection: see `Context::presence`"))
-            }
-        }
-    }
-
-    fn subject(&self) -> Result<Subject<'_>, Error> {
-        match &self.owner {
-            Owner::Connection(core) => Ok(Subject::Connection(core)),
-            Owner::User(user) => Ok(Subject::User(UserId::new(user)?)),
-            Owner::Nobody => Err(Error::application("this presence has no user: see `Presence::of`")),
-        }
-    }
-
-    /// Makes the user present, with metadata such as `{"status": "online"}`, which is merged into the user's
-    /// present metadata. `()` stands for none. The presence of a connection tracks that connection; the
-    /// presence of a user ([`Presence::of`]) tracks all connections that the user has now, including those
-    /// whose sessions are kept.
-    ///
-    /// # Errors
-    ///
-    /// `validation_error` where the metadata is not an object, or its `status` is not a string;
-    /// `limit_exceeded` where it is longer than 4,096 bytes as JSON; `application_error` where this presence
-    /// has no user; an error where the connection is closed, or `not_subscribed` where the user has no
-    /// connection.
-    pub async fn track(&self, metadata: impl Serialize) -> Result<(), Error> {
-        let fields = entry::object(metadata)?;
-        self.core().wait_for_any_room().await;
-        changes::track(self.core(), &self.subject()?, fields)
-    }
-
-    /// Ends what [`track`](Presence::track) began, for this connection or for all connections of the user.
-    /// The user stays present while another connection of theirs is tracked, or any is in a channel with
-    /// presence.
-    pub fn untrack(&self) {
-        if let Ok(subject) = self.subject() {
-            changes::untrack(self.core(), &subject);
-        }
-    }
-
-    /// Changes some fields of the user's metadata. Every channel with presence that the user is in is
-    /// notified.
-    ///
-    /// # Errors
-    ///
-    /// `not_subscribed` where the user is not present; `validation_error`, `limit_exceeded` as for
-    /// [`track`](Presence::track); `application_error` where this presence has no user.
-    pub async fn update(&self, metadata: impl Serialize) -> Result<(), Error> {
-        let fields = entry::object(metadata)?;
-        self.core().wait_for_any_room().await;
-        changes::update(self.core(), self.subject()?.user(), fields)
-    }
-
-    /// Sets the user's status, which is the field `status` of their metadata.
-    ///
-    /// # Errors
-    ///
-    /// As [`update`](Presence::update).
-    pub async fn set_status(&self, status: impl Into<Status>) -> Result<(), Error> {
-        let status = status.into();
-        let field = (String::from("status"), Value::from(status.as_str()));
-        self.update(Map::from_iter([field])).await
-    }
-
-    /// Sets the metadata of this connection alone, such as its device. `()` removes it. In a channel, the
-    /// metadata of the subscription has this role; see
-    /// [`Channel::update_metadata`](crate::Channel::update_metadata).
-    ///
-    /// # Errors
-    ///
-    /// `not_subscribed` where the connection is not present; otherwise as [`track`](Presence::track).
-    pub async fn update_connection(&self, metadata: impl Serialize) -> Result<(), Error> {
-        let text = serde_json::to_string(&entry::object(metadata)?)?;
-        entry::check_length(&text)?;
-        self.core().wait_for_any_room().await;
-        changes::set_connection_metadata(self.core(), self.connection()?, Scope::Hub, Some(text.into()))
-    }
-}
-
-/// Handles `update_status` of a client: merges its fields, without those of the protocol, into the user's
-/// metadata.
-///
-/// # Errors
-///
-/// As [`Presence::update`].
-pub(crate) fn update_status(hub: &HubCore, core: &ConnectionCore, body: &Value) -> Result<(), Error> {
-    let mut fields = body.as_object().cloned().unwrap_or_default();
-    fields.retain(|name, _| !matches!(name.as_str(), "type" | "id"));
-    changes::update(hub, core.user(), fields)
-}
-
-/// Replaces the metadata of a subscription, which is the connection's metadata in the channel.
-pub(crate) fn set_subscription_metadata(hub: &HubCore, subscription: &Subscription, text: Option<Arc<str>>) {
-    if subscription.channel.presence.is_none() {
-        *subscription.metadata.lock() = text;
-        return;
-    }
-    // It fails only for a subscriber that is leaving, whose metadata nobody needs any more.
-    let _ =
-        changes::set_connection_metadata(hub, &subscription.connection, Scope::Channel(subscription), text);
-}
-
-/// Replaces the metadata of a connection in a channel that shows presence, at its client's request.
-///
-/// # Errors
-///
-/// `limit_exceeded` where it is too long as JSON; `not_subscribed` where the connection is not present there
-/// any more.
-pub(crate) fn describe(hub: &HubCore, subscription: &Subscription, text: Arc<str>) -> Result<(), Error> {
-    entry::check_length(&text)?;
-    changes::set_connection_metadata(hub, &subscription.connection, Scope::Channel(subscription), Some(text))
-}
-
-/// Calls `f` with a page of the members of a channel: up to `limit` users whose names follow `after`.
-pub(crate) fn with_page<R>(
-    channel: &ChannelCore,
-    presence: &ChannelPresence,
-    after: Option<&str>,
-    limit: Option<u32>,
-    f: impl FnOnce(PresencePage<'_>) -> R,
-) -> R {
-    let limit = limit.map_or(MAX_RESULTS, |limit| MAX_RESULTS.min(limit as usize));
-    message::with_page(&mut presence.members(), channel.name.as_str(), after, limit, f)
-}
-
-fn not_present() -> Error {
-    Error::protocol(ErrorType::NotSubscribed, "not present anywhere")
-}
-
-/// Returns whether a connection that closed for this reason may come back.
-pub(crate) fn departure(reason: CloseReason) -> DepartureKind {
-    match reason {
-        // A page calls `close()` without a code on purpose.
-        CloseReason::Client(1005) => DepartureKind::Gone,
-        CloseReason::Client(code) | CloseReason::Application(code) => match should_reconnect(code) {
-            Reconnect::ComeBack => DepartureKind::Lost,
-            Reconnect::StayAway => DepartureKind::Gone,
-        },
-        CloseReason::Protocol | CloseReason::Replaced | CloseReason::Failed => DepartureKind::Gone,
-        _ => DepartureKind::Lost,
-    }
-}
-
-/// Maximum number of users on one page.
-const MAX_RESULTS: usize = 1000;
+use handle::{Scope, Subject, not_present};

@@ -5,10 +5,10 @@ use super::members::{Member, Members, Mode};
 use super::message;
 use super::people::Person;
 use super::timers::Task;
-use crate::channel::{ChannelCore, ChannelName, UserId, announce_except};
-use crate::connection::ConnectionId;
+use crate::channel::{ChannelCore, announce_except};
 use crate::event::{PresenceChange, SystemEvent, SystemKind};
 use crate::hub::HubCore;
+use crate::name::{ChannelName, ConnectionId, UserId};
 use std::sync::Arc;
 
 /// One change of one user in a channel, to notify of.

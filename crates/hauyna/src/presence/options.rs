@@ -19,9 +19,9 @@ use std::time::Duration;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[must_use]
 pub struct PresenceOptions {
-    pub(crate) each_up_to: usize,
-    pub(crate) list_up_to: usize,
-    pub(crate) tick: Duration,
+    pub(super) each_up_to: usize,
+    pub(super) list_up_to: usize,
+    pub(super) tick: Duration,
 }
 
 impl Presence {

@@ -5,23 +5,21 @@
 use super::entry::{PresenceEntry, PresentConnection, Profile, parsed};
 use super::members::HeldBy;
 use super::timers::Timers;
-use crate::channel::{ChannelCore, UserId};
-use crate::connection::ConnectionId;
-use parking_lot::{Mutex, MutexGuard};
+use crate::channel::ChannelCore;
+use crate::name::{ConnectionId, UserId};
+use crate::stripes::Stripes;
+use parking_lot::MutexGuard;
 use std::collections::HashMap;
-use std::collections::hash_map::RandomState;
-use std::hash::BuildHasher;
 use std::sync::Arc;
 
 /// Every present or watched user, in stripes that have a lock each.
 #[derive(Debug)]
 pub(crate) struct People {
-    hasher: RandomState,
-    stripes: Box<[Mutex<Stripe>]>,
+    stripes: Stripes<Stripe>,
     pub(super) timers: Timers,
 }
 
-/// The users of one stripe. The hasher is `RandomState`, because clients choose the names.
+/// The users of one stripe.
 pub(super) type Stripe = HashMap<UserId, Person>;
 
 /// One user and their connections.
@@ -49,20 +47,16 @@ pub(super) struct Device {
 
 impl People {
     pub(crate) fn new() -> Self {
-        Self {
-            hasher: RandomState::new(),
-            stripes: (0..STRIPES).map(|_| Mutex::default()).collect(),
-            timers: Timers::default(),
-        }
+        Self { stripes: Stripes::new(), timers: Timers::default() }
     }
 
     pub(super) fn stripe(&self, user: &str) -> MutexGuard<'_, Stripe> {
-        self.stripes[self.hasher.hash_one(user) as usize % STRIPES].lock()
+        self.stripes.lock(user)
     }
 
     /// Calls `look` for every visible user, one stripe after the other.
     pub(super) fn for_each_visible(&self, mut look: impl FnMut(&UserId, &Person)) {
-        for stripe in &self.stripes {
+        for stripe in self.stripes.iter() {
             stripe
                 .lock()
                 .iter()
@@ -169,6 +163,3 @@ impl Device {
         self.is_visible() || self.is_watched
     }
 }
-
-/// Number of locks over the users.
-const STRIPES: usize = 64;

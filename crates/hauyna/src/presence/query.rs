@@ -5,7 +5,9 @@ use super::entry::PresenceEntry;
 use super::members::Members;
 use super::people::Person;
 use super::{Presence, Status};
-use crate::channel::{ChannelCore, UserId};
+use crate::channel::ChannelCore;
+use crate::hub::HubCore;
+use crate::name::UserId;
 use serde::Serialize;
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet, HashSet};
@@ -91,80 +93,143 @@ pub struct PresenceStats {
 
 impl Presence {
     /// Whether a user is present anywhere.
-    pub fn is_present(&self, user: impl AsRef<str>) -> bool {
-        let user = user.as_ref();
-        self.core().presence.stripe(user).get(user).is_some_and(Person::is_visible)
+    pub fn is_present(&self, user: &str) -> impl Future<Output = bool> + Send + use<> {
+        let user = user.to_owned();
+        self.query(move |users| users.is_present(&user))
     }
 
     /// Returns the entry of a user, where they are present.
-    pub fn get(&self, user: impl AsRef<str>) -> Option<PresenceEntry> {
-        let people = self.core().presence.stripe(user.as_ref());
-        let (user, person) = people.get_key_value(user.as_ref()).filter(|(_, person)| person.is_visible())?;
-        Some(person.entry(user))
+    pub fn get(&self, user: &str) -> impl Future<Output = Option<PresenceEntry>> + Send + use<> {
+        let user = user.to_owned();
+        self.query(move |users| users.get(&user))
     }
 
     /// Returns every present user, in no order.
-    pub fn list(&self) -> Vec<PresenceEntry> {
-        let mut list = Vec::new();
-        self.core().presence.for_each_visible(|user, person| list.push(person.entry(user)));
-        list
+    pub fn list(&self) -> impl Future<Output = Vec<PresenceEntry>> + Send + use<> {
+        self.list_by(&Criteria::new())
     }
 
     /// Returns the number of present users.
-    pub fn count(&self) -> usize {
-        let mut count = 0;
-        self.core().presence.for_each_visible(|_, _| count += 1);
-        count
+    pub fn count(&self) -> impl Future<Output = usize> + Send + use<> {
+        self.count_by(&Criteria::new())
     }
 
     /// Returns the number of present users and connections, and of users with each status.
-    pub fn stats(&self) -> PresenceStats {
-        let mut stats = PresenceStats::default();
-        self.core().presence.for_each_visible(|_, person| {
-            stats.users += 1;
-            stats.connections += person.devices.iter().filter(|device| device.is_visible()).count();
-            *stats.statuses.entry(person.profile.status().into()).or_default() += 1;
-        });
-        stats
+    pub fn stats(&self) -> impl Future<Output = PresenceStats> + Send + use<> {
+        self.query(|users| {
+            let mut stats = PresenceStats::default();
+            users.0.presence.for_each_visible(|_, person| {
+                stats.users += 1;
+                stats.connections += person.devices.iter().filter(|device| device.is_visible()).count();
+                *stats.statuses.entry(person.profile.status().into()).or_default() += 1;
+            });
+            stats
+        })
     }
 
     /// Returns the present users that meet the criteria, in no order.
-    pub fn list_by(&self, criteria: &Criteria) -> Vec<PresenceEntry> {
-        let mut list = Vec::new();
-        self.for_each_match(criteria, |user, person| list.push(person.entry(user)));
-        list
+    pub fn list_by(&self, criteria: &Criteria) -> impl Future<Output = Vec<PresenceEntry>> + Send + use<> {
+        let criteria = criteria.clone();
+        self.query(move |users| {
+            let mut list = Vec::new();
+            users.for_each_match(&criteria, |user, person| list.push(person.entry(user)));
+            list
+        })
     }
 
     /// Returns the number of present users that meet the criteria.
-    pub fn count_by(&self, criteria: &Criteria) -> usize {
-        let mut count = 0;
-        self.for_each_match(criteria, |_, _| count += 1);
-        count
+    pub fn count_by(&self, criteria: &Criteria) -> impl Future<Output = usize> + Send + use<> {
+        let criteria = criteria.clone();
+        self.query(move |users| {
+            let mut count = 0;
+            users.for_each_match(&criteria, |_, _| count += 1);
+            count
+        })
     }
 
     /// Whether a user is present and meets the criteria.
-    pub fn present_in(&self, user: impl AsRef<str>, criteria: &Criteria) -> bool {
-        let user = user.as_ref();
+    pub fn present_in(&self, user: &str, criteria: &Criteria) -> impl Future<Output = bool> + Send + use<> {
+        let (user, criteria) = (user.to_owned(), criteria.clone());
+        self.query(move |users| users.has_match(&user, &criteria))
+    }
+
+    /// Returns the users that are present in a channel, ordered by name: its members where the channel has
+    /// [presence](crate::ChannelOptions::presence), otherwise the present users among its subscribers.
+    pub fn list_in_channel(&self, channel: &str) -> impl Future<Output = Vec<PresenceEntry>> + Send + use<> {
+        let channel = channel.to_owned();
+        self.query(move |users| users.list_in_channel(&channel))
+    }
+
+    /// Returns the names of the users that are present in a channel, as
+    /// [`list_in_channel`](Presence::list_in_channel).
+    pub fn in_channel(&self, channel: &str) -> impl Future<Output = Vec<UserId>> + Send + use<> {
+        let channel = channel.to_owned();
+        self.query(move |users| users.in_channel(&channel))
+    }
+
+    /// Returns the present members of a group.
+    pub fn list_in_group(&self, group: &str) -> impl Future<Output = Vec<PresenceEntry>> + Send + use<> {
+        let group = group.to_owned();
+        self.query(move |users| {
+            users.0.groups.members(&group).into_iter().filter_map(|user| users.get(&user)).collect()
+        })
+    }
+
+    /// Returns the names of the present members of a group.
+    pub fn in_group(&self, group: &str) -> impl Future<Output = Vec<UserId>> + Send + use<> {
+        let group = group.to_owned();
+        self.query(move |users| {
+            users.0.groups.members(&group).into_iter().filter(|user| users.is_present(user)).collect()
+        })
+    }
+
+    fn query<R, F>(&self, query: F) -> impl Future<Output = R> + Send + use<R, F>
+    where
+        F: FnOnce(PresentUsers<'_>) -> R + Send,
+    {
+        let hub = self.hub.clone();
+        async move { query(PresentUsers::of(&hub.0)) }
+    }
+}
+
+/// The queries as the hub itself makes them.
+#[derive(Clone, Copy)]
+pub(crate) struct PresentUsers<'a>(&'a HubCore);
+
+impl<'a> PresentUsers<'a> {
+    pub(crate) fn of(hub: &'a HubCore) -> Self {
+        Self(hub)
+    }
+
+    fn is_present(self, user: &str) -> bool {
+        self.0.presence.stripe(user).get(user).is_some_and(Person::is_visible)
+    }
+
+    pub(crate) fn get(self, user: &str) -> Option<PresenceEntry> {
+        let people = self.0.presence.stripe(user);
+        let (user, person) = people.get_key_value(user).filter(|(_, person)| person.is_visible())?;
+        Some(person.entry(user))
+    }
+
+    fn has_match(self, user: &str, criteria: &Criteria) -> bool {
         let scope = self.search_scope(criteria);
-        let people = self.core().presence.stripe(user);
+        let people = self.0.presence.stripe(user);
         people
             .get_key_value(user)
             .is_some_and(|(user, person)| person.is_visible() && scope.contains_user(user, person))
     }
 
-    fn for_each_match(&self, criteria: &Criteria, mut look: impl FnMut(&UserId, &Person)) {
+    fn for_each_match(self, criteria: &Criteria, mut look: impl FnMut(&UserId, &Person)) {
         let scope = self.search_scope(criteria);
-        self.core().presence.for_each_visible(|user, person| {
+        self.0.presence.for_each_visible(|user, person| {
             if scope.contains_user(user, person) {
                 look(user, person);
             }
         });
     }
 
-    /// Returns the users that are present in a channel, ordered by name: its members where the channel has
-    /// [presence](crate::ChannelOptions::presence), otherwise the present users among its subscribers.
-    pub fn list_in_channel(&self, channel: impl AsRef<str>) -> Vec<PresenceEntry> {
-        let Some(core) = self.core().channels.find_str(channel.as_ref()) else { return Vec::new() };
+    fn list_in_channel(self, channel: &str) -> Vec<PresenceEntry> {
+        let Some(core) = self.0.channels.find_str(channel) else { return Vec::new() };
         match &core.presence {
             Some(presence) => {
                 presence.members().users.iter().map(|(user, member)| Members::entry(user, member)).collect()
@@ -173,24 +238,26 @@ impl Presence {
         }
     }
 
-    /// Returns the names of the users that are present in a channel, as
-    /// [`list_in_channel`](Presence::list_in_channel).
-    pub fn in_channel(&self, channel: impl AsRef<str>) -> Vec<UserId> {
-        let Some(core) = self.core().channels.find_str(channel.as_ref()) else { return Vec::new() };
+    pub(crate) fn in_channel(self, channel: &str) -> Vec<UserId> {
+        let Some(core) = self.0.channels.find_str(channel) else { return Vec::new() };
         match &core.presence {
             Some(presence) => presence.members().users.keys().cloned().collect(),
             None => subscribers(&core).into_iter().filter(|user| self.is_present(user)).collect(),
         }
     }
 
-    /// Returns the present members of a group.
-    pub fn list_in_group(&self, group: impl AsRef<str>) -> Vec<PresenceEntry> {
-        self.hub.groups().members(group).into_iter().filter_map(|user| self.get(user)).collect()
-    }
-
-    /// Returns the names of the present members of a group.
-    pub fn in_group(&self, group: impl AsRef<str>) -> Vec<UserId> {
-        self.hub.groups().members(group).into_iter().filter(|user| self.is_present(user)).collect()
+    fn search_scope<'c>(self, criteria: &'c Criteria) -> SearchScope<'c> {
+        let channel = |name: &String| match self.0.channels.find_str(name) {
+            None => ChannelMembers::None,
+            Some(channel) if channel.presence.is_some() => ChannelMembers::OfRoster(channel),
+            Some(channel) => ChannelMembers::Subscribers(subscribers(&channel).into_iter().collect()),
+        };
+        let groups = criteria.groups.iter().map(|name| self.0.groups.members(name).into_iter().collect());
+        SearchScope {
+            criteria,
+            channels: criteria.channels.iter().map(channel).collect(),
+            groups: groups.collect(),
+        }
     }
 }
 
@@ -220,22 +287,6 @@ enum ChannelMembers {
     OfRoster(Arc<ChannelCore>),
     /// The subscribers of a channel without presence.
     Subscribers(HashSet<UserId>),
-}
-
-impl Presence {
-    fn search_scope<'a>(&self, criteria: &'a Criteria) -> SearchScope<'a> {
-        let channel = |name: &String| match self.core().channels.find_str(name) {
-            None => ChannelMembers::None,
-            Some(channel) if channel.presence.is_some() => ChannelMembers::OfRoster(channel),
-            Some(channel) => ChannelMembers::Subscribers(subscribers(&channel).into_iter().collect()),
-        };
-        let groups = criteria.groups.iter().map(|name| self.hub.groups().members(name).into_iter().collect());
-        SearchScope {
-            criteria,
-            channels: criteria.channels.iter().map(channel).collect(),
-            groups: groups.collect(),
-        }
-    }
 }
 
 impl SearchScope<'_> {

@@ -3,10 +3,10 @@
 
 use super::{changes, notify};
 use crate::background::{Due, Job};
-use crate::channel::{ChannelCore, UserId};
-use crate::connection::ConnectionId;
+use crate::channel::ChannelCore;
 use crate::contain;
 use crate::hub::HubCore;
+use crate::name::{ConnectionId, UserId};
 use parking_lot::Mutex;
 use std::cmp::{Ordering as Compared, Reverse};
 use std::collections::BinaryHeap;
@@ -16,7 +16,7 @@ use tokio::time::Instant;
 
 /// The tasks that wait for their deadline, ordered by it.
 #[derive(Debug, Default)]
-pub(crate) struct Timers(Mutex<BinaryHeap<Reverse<Timer>>>);
+pub(super) struct Timers(Mutex<BinaryHeap<Reverse<Timer>>>);
 
 #[derive(Debug)]
 struct Timer {

@@ -2,8 +2,9 @@
 //! reading the head, under one deadline that slow bytes do not extend. Upgrades are answered here; every
 //! other request goes to hyper with the bytes read so far. `serve` calls this.
 
+use super::RouterService;
 use super::admit::admit;
-use super::{ConnectRequest, RouterService};
+use crate::request::ConnectRequest;
 use crate::transport::{Link, Rewound, with_scratch};
 use bytes::Bytes;
 use hauyna_websocket::handshake::{Head, HeadReader, Refusal, wants_websocket, write_head};

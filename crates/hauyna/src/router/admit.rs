@@ -1,18 +1,17 @@
 //! Decides about one upgrade: the rules of RFC 6455, the page's origin, the limits, who the client is. The
 //! result is a connection ready to be opened, or an HTTP refusal. `accept` and `service` call this.
 
-use super::origin::log_refused;
-use super::request::{check_utf8, without_tokens};
-use super::{Admitted, ConnectRequest, Next, Routes};
-use crate::channel::{UserId, Wire};
-use crate::connection::{
-    ConnectInfo, ConnectionParts, DetachedExtensions, Opening, SessionAnnouncement, UnopenedConnection,
-    register,
-};
+use super::{Admitted, Next, Routes};
+use crate::auth::{Credentials, Identity};
+use crate::connection::{ConnectInfo, ConnectionParts, DetachedExtensions};
 use crate::contain::{self, Panicked};
+use crate::driver::{Opening, SessionAnnouncement, UnopenedConnection, register};
 use crate::error::Reject;
-use crate::handler::{Credentials, Endpoint, Identity, Mode};
+use crate::handler::{Endpoint, Mode};
 use crate::hub::{HubCore, Place};
+use crate::name::UserId;
+use crate::publication::Wire;
+use crate::request::{ConnectRequest, check_utf8, log_refused, without_tokens};
 use crate::session::{Claim, OwnExpiry, PresentedToken, RestoredIdentity};
 use hauyna_protocol::{Encoding, ErrorType};
 use hauyna_websocket::Negotiated;
@@ -29,7 +28,7 @@ use std::task::Poll;
 use tracing::Instrument;
 
 /// An upgrade that was admitted.
-pub(crate) struct Admission {
+pub(super) struct Admission {
     endpoint: Arc<Endpoint>,
     user: UserId,
     arrival: ConnectInfo,
@@ -40,19 +39,19 @@ pub(crate) struct Admission {
     /// Values attached to the request, and by `identify`.
     attached: DetachedExtensions,
     session_key: Option<Box<str>>,
-    pub(crate) upgrade: Upgrade,
+    pub(super) upgrade: Upgrade,
     encoding: Option<Encoding>,
     negotiated: Option<Negotiated>,
 }
 
 /// Why an upgrade was refused.
-pub(crate) enum AdmissionError {
+pub(super) enum AdmissionError {
     Handshake(Refusal),
     Reject(Reject),
 }
 
 /// Decides about an upgrade for a route.
-pub(crate) async fn admit(
+pub(super) async fn admit(
     routes: &Arc<Routes>,
     endpoint: &Arc<Endpoint>,
     request: ConnectRequest,
@@ -217,16 +216,16 @@ async fn contain_panic<T>(
 }
 
 impl Admission {
-    pub(crate) fn protocol(&self) -> Option<&'static str> {
+    pub(super) fn protocol(&self) -> Option<&'static str> {
         self.encoding.map(Encoding::subprotocol)
     }
 
-    pub(crate) fn extensions(&self) -> Option<&str> {
+    pub(super) fn extensions(&self) -> Option<&str> {
         self.negotiated.as_ref().map(|negotiated| negotiated.response.as_str())
     }
 
     /// Registers the connection, before the answer is sent.
-    pub(crate) fn register(self, routes: &Routes) -> UnopenedConnection {
+    pub(super) fn register(self, routes: &Routes) -> UnopenedConnection {
         let hub = routes.hub.0.clone();
         let id = self.place.id();
         // A peer with a smaller window than the server's gets plain frames, which is always allowed (RFC 7692
@@ -267,7 +266,7 @@ impl AdmissionError {
     }
 
     /// Returns the whole answer: a fixed text or the application's own as JSON, and nothing from the request.
-    pub(crate) fn response(&self) -> Response<String> {
+    pub(super) fn response(&self) -> Response<String> {
         let reject = match self {
             Self::Handshake(refusal) => return refusal.response().map(str::to_owned),
             Self::Reject(reject) => reject,

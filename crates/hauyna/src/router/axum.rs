@@ -2,9 +2,7 @@
 
 use super::Router;
 use super::path::spellings;
-use super::request::without_tokens;
-use axum::extract::{ConnectInfo, OriginalUri};
-use std::borrow::Cow;
+use axum::extract::ConnectInfo;
 use std::net::SocketAddr;
 
 impl Router {
@@ -43,31 +41,7 @@ impl Router {
     }
 }
 
-/// Returns the path that the client requested, if axum has cut off the prefix that the router is nested
-/// under.
-pub(super) fn whole_path(extensions: &http::Extensions) -> Option<&str> {
-    extensions.get::<OriginalUri>().map(|original| original.path())
-}
-
-/// Removes tokens from the target that axum attaches to a request, because the connection keeps it.
-pub(super) fn forget_tokens(extensions: &mut http::Extensions, parameter: Option<&str>) {
-    let Some(OriginalUri(uri)) = extensions.get::<OriginalUri>() else { return };
-    let Some(target) = uri.path_and_query() else { return };
-    if let Cow::Owned(target) = without_tokens(target.as_str(), parameter) {
-        match target.parse() {
-            Ok(uri) => drop(extensions.insert(OriginalUri(uri))),
-            Err(_) => drop(extensions.remove::<OriginalUri>()),
-        }
-    }
-}
-
 /// Returns the peer's address that axum attached.
 pub(super) fn take_peer(extensions: &mut http::Extensions) -> Option<SocketAddr> {
     extensions.remove::<ConnectInfo<SocketAddr>>().map(|info| info.0)
-}
-
-/// Returns the bytes of the target that axum attaches to a request.
-pub(crate) fn weight_of_target(extensions: &http::Extensions) -> usize {
-    let target = extensions.get::<OriginalUri>().and_then(|uri| uri.path_and_query());
-    target.map_or(0, |target| target.as_str().len())
 }

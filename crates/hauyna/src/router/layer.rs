@@ -2,9 +2,10 @@
 //! the router's builder that adds middleware and layers. `service` calls the erased services.
 
 use super::middleware::erase_middleware;
-use super::{Admitted, Body, ConnectRequest, Next, Router, RouterService};
-use crate::broker::BoxFuture;
+use super::{Admitted, Body, Next, Router, RouterService};
+use crate::answer::BoxFuture;
 use crate::error::Reject;
+use crate::request::ConnectRequest;
 use bytes::Bytes;
 use http::{Request, Response};
 use http_body_util::BodyExt;

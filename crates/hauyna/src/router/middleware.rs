@@ -1,12 +1,14 @@
 //! What runs between an upgrade and its admission: the middleware of the router, then that of the handler,
 //! then `identify`. `admit` runs it within the handshake's deadline; nothing here outlives the handshake.
 
-use super::{ConnectRequest, Routes, admit};
-use crate::broker::BoxFuture;
-use crate::channel::UserId;
+use super::{Routes, admit};
+use crate::answer::BoxFuture;
+use crate::auth::Credentials;
 use crate::contain::Foreign;
 use crate::error::Reject;
-use crate::handler::{Credentials, Endpoint};
+use crate::handler::Endpoint;
+use crate::name::UserId;
+use crate::request::ConnectRequest;
 use std::fmt;
 use std::future::Future;
 use std::sync::Arc;

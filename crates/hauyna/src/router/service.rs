@@ -3,9 +3,10 @@
 
 use super::admit::admit;
 use super::layer::{BoxError, ErasedService, boxed};
-use super::{ConnectRequest, HANDSHAKE_TIMEOUT, Routes};
-use crate::broker::BoxFuture;
+use super::{HANDSHAKE_TIMEOUT, Routes};
+use crate::answer::BoxFuture;
 use crate::clock::TimeoutError;
+use crate::request::ConnectRequest;
 use crate::transport::{on_upgrade, upgraded};
 use bytes::Bytes;
 use hauyna_websocket::handshake::wants_websocket;

@@ -2,13 +2,15 @@
 //! same route and to the same path or key; and get the name that the hub had generated. `router::admit` calls
 //! it.
 
+use super::Sessions;
 use super::store::Lookup;
 use super::takeover::Claim;
-use super::{Sessions, is_resumable};
-use crate::channel::UserId;
-use crate::connection::{ConnectionCore, ConnectionId, close_replaced, evict};
-use crate::handler::{Credentials, Endpoint};
+use crate::auth::Credentials;
+use crate::connection::ConnectionCore;
+use crate::driver::{close_replaced, evict};
+use crate::handler::Endpoint;
 use crate::hub::HubCore;
+use crate::name::{ConnectionId, UserId};
 use std::sync::Arc;
 
 /// The token of the session that a request wants to resume, and what the session is bound to.
@@ -45,13 +47,13 @@ pub(crate) struct RestoredIdentity {
 
 impl PresentedToken<'_> {
     /// Whether the session of a connection may be resumed by this request.
-    fn is_bound_to(&self, core: &ConnectionCore) -> bool {
+    fn is_bound_to(&self, core: &Arc<ConnectionCore>) -> bool {
         core.is_of(self.endpoint) && core.session_scope() == self.scope
     }
 
     /// Whether the credentials that apply to the resumed session are valid.
-    fn is_in_time(&self, core: &ConnectionCore) -> bool {
-        self.expiry == OwnExpiry::Known || !core.has_ended_credentials()
+    fn is_in_time(&self, core: &Arc<ConnectionCore>) -> bool {
+        self.expiry == OwnExpiry::Known || !core.credentials().has_ended()
     }
 }
 
@@ -75,11 +77,11 @@ impl Sessions {
         let core = hub.registry.by_id(id).or_else(|| self.store.lock().core(id).cloned())?;
         // A client that was told to stay away has no session any more, even while its close handshake goes
         // on.
-        let must_stay_away = core.reason().is_some_and(|reason| !is_resumable(reason));
+        let must_stay_away = core.reason().is_some_and(|reason| !reason.is_resumable());
         if must_stay_away || !core.connect_info().has_generated_name() || !presented.is_bound_to(&core) {
             return None;
         }
-        Some(RestoredIdentity { user: core.user().clone(), credentials: core.valid_credentials()? })
+        Some(RestoredIdentity { user: core.user().clone(), credentials: core.credentials().valid()? })
     }
 
     /// Claims the session that a token names, either from the store or from a connection that still seems to
@@ -91,7 +93,7 @@ impl Sessions {
         presented: PresentedToken<'_>,
     ) -> Option<Claim> {
         let token = self.key.read(presented.token)?;
-        let may_claim = |core: &ConnectionCore| {
+        let may_claim = |core: &Arc<ConnectionCore>| {
             core.user() == user && presented.is_bound_to(core) && presented.is_in_time(core)
         };
         loop {

@@ -4,7 +4,8 @@
 use super::store::{LostSession, SessionContent, Unsubscribed};
 use crate::background::Due;
 use crate::channel::{announce_removed, leave_lost};
-use crate::connection::{CloseReason, ConnectionCore};
+use crate::close::CloseReason;
+use crate::connection::ConnectionCore;
 use crate::contain;
 use crate::handler::Context;
 use crate::hub::HubCore;
@@ -13,10 +14,10 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 /// Ends a session.
-pub(crate) fn end(hub: &Arc<HubCore>, session: LostSession) {
+pub(super) fn end_session(hub: &Arc<HubCore>, session: LostSession) {
     let LostSession { core, content: kept, .. } = session;
     tracing::debug!(target: "hauyna::connection", id = %core.id(), "its session has ended");
-    core.mark_disconnected();
+    core.transitions().mark_disconnected();
     hub.sessions.forget(&core);
     presence::expire(hub, core.user(), core.id());
     let SessionContent { subscriptions, reason, .. } = kept;
@@ -61,7 +62,7 @@ impl Drop for Closing {
 /// or refused in between.
 pub(crate) fn end_matching<R>(
     hub: &Arc<HubCore>,
-    matches: impl Fn(&ConnectionCore) -> bool + Send + 'static,
+    matches: impl Fn(&Arc<ConnectionCore>) -> bool + Send + 'static,
     close: impl FnOnce() -> R,
 ) -> R {
     let number = hub.sessions.store.lock().bar(Box::new(matches));
@@ -101,7 +102,7 @@ fn end_each(hub: &Arc<HubCore>, taken: Vec<LostSession>) {
     }
     hub.sessions.notify_takeover_changed();
     for session in taken {
-        end(hub, session);
+        end_session(hub, session);
     }
 }
 
@@ -113,7 +114,7 @@ pub(crate) fn end_all(hub: &Arc<HubCore>) {
 
 /// Ends the session of a connection that was lost, or the one that a connection is about to take over.
 /// Returns whether there was one.
-pub(crate) fn end_session_of(core: &ConnectionCore) -> bool {
+pub(crate) fn end_session_of(core: &Arc<ConnectionCore>) -> bool {
     let hub = core.hub();
     let _ending = Closing::new(hub);
     let mut store = hub.sessions.store.lock();
@@ -127,7 +128,7 @@ pub(crate) fn end_session_of(core: &ConnectionCore) -> bool {
 
 /// Ends one subscription of the session of a lost connection, or of a connection that is about to take it
 /// over. Returns whether there was one.
-pub(crate) fn unsubscribe(core: &ConnectionCore, channel: &str) -> bool {
+pub(crate) fn unsubscribe(core: &Arc<ConnectionCore>, channel: &str) -> bool {
     let hub = core.hub();
     let mut store = hub.sessions.store.lock();
     let mut ended = store.unsubscribe(core.id(), channel);
@@ -162,15 +163,11 @@ fn leave_channel(hub: &HubCore, ended: Unsubscribed) -> bool {
 /// Ends some of the sessions whose time has passed.
 pub(crate) fn end_due(hub: &Arc<HubCore>) -> Due {
     let _ending = Closing::new(hub);
-    match hub.sessions.due() {
-        Ok(due) => {
-            for session in due {
-                let _ = contain::call(&hub.metrics.panics, || end(hub, session));
-            }
-            Due::Now
-        }
-        Err(next) => next.map_or(Due::Never, Due::At),
+    let (sessions, next) = hub.sessions.take_due();
+    for session in sessions {
+        let _ = contain::call(&hub.metrics.panics, || end_session(hub, session));
     }
+    next
 }
 
 /// Sessions that are ended in one turn of the background task, at most.

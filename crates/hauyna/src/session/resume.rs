@@ -4,16 +4,16 @@
 
 use super::store::KeptSubscription;
 use super::takeover::{Claim, Positions, Takeover};
-use crate::channel::{
-    Channel, ChannelName, Prepared, SubscribeRequest, activate_resumed, announce_removed, prepare,
-};
-use crate::connection::{
-    CloseReason, Connection, ConnectionCore, Resumed, SessionNotice, announce_session, frame,
-};
+use crate::channel::{Channel, Prepared, SubscribeRequest, activate_resumed, announce_removed, prepare};
+use crate::close::CloseReason;
+use crate::connection::{Connection, ConnectionCore, frame};
+use crate::driver::{Resumed, announce_session};
 use crate::error::Error;
 use crate::event::{SystemEvent, SystemKind};
 use crate::handler::Context;
 use crate::hub::{Hub, HubCore};
+use crate::name::ChannelName;
+use crate::outbox::SessionNotice;
 use crate::presence;
 use hauyna_protocol::close::CloseCode;
 use hauyna_protocol::{
@@ -77,7 +77,7 @@ pub(crate) async fn resume(core: Arc<ConnectionCore>, claim: Claim) -> Result<()
         return Ok(());
     };
     drop(claim);
-    core.restart_callback();
+    core.liveness_checks().restart_callback();
     match core.endpoint().call_on_reconnect(&Context::new(core.clone()), old) {
         Some(reconnected) => reconnected.await,
         None => Ok(()),
@@ -160,12 +160,12 @@ fn activate_session(
     let subscriptions: Vec<Subscribed<'_>> = prepared.iter().map(Prepared::subscribed_message).collect();
     let failures: Vec<FailedSubscription<'_>> = failed.iter().map(FailedRestore::as_message).collect();
     let resumed = Resumed { subscriptions: &subscriptions, failed: &failures };
-    announce_session(core, Some(resumed), core.expires_at());
+    announce_session(core, Some(resumed), core.credentials().expires_at());
     if core.endpoint().on_reconnect.is_some() {
         core.await_decision(SessionNotice::Reconnecting);
     }
     if let Some(id) = id {
-        core.push_reply(frame(core, &Message::Ack { id: &id, data: None }));
+        core.sender().push_reply(frame(core, &Message::Ack { id: &id, data: None }));
     }
     for one in prepared {
         activate_resumed(hub, one, old.id());
@@ -182,8 +182,8 @@ fn activate_session(
         let _ = Channel::new(Hub(hub.clone()), channel.as_str()).unsubscribe(&Connection::new(core.clone()));
     }
     // The flush comes only now: a socket that fails here must not leave half a session behind.
-    core.request_flush();
-    core.restore_state(&old, session.content.state);
+    core.sender().request_flush();
+    core.transitions().restore_state(&old, session.content.state);
     hub.metrics.resumed.increment();
     let (new, old) = (Connection::new(core.clone()), Connection::new(old));
     hub.events.emit(SystemKind::Resumed, || SystemEvent::Resumed { connection: new, old: old.clone() });

@@ -3,8 +3,10 @@
 
 use super::takeover::{Takeover, TakeoverEnd};
 use super::weight;
-use crate::channel::ChannelName;
-use crate::connection::{CloseReason, ConnectionCore, ConnectionId};
+use crate::close::CloseReason;
+use crate::connection::ConnectionCore;
+use crate::name::{ChannelName, ConnectionId};
+use crate::stripes::is_sparse;
 use std::collections::{BTreeSet, HashMap};
 use std::fmt;
 use std::sync::Arc;
@@ -12,10 +14,10 @@ use tokio::time::Instant;
 
 /// A session whose connection was lost.
 #[derive(Debug)]
-pub(crate) struct LostSession {
+pub(super) struct LostSession {
     /// The connection that was lost.
-    pub(crate) core: Arc<ConnectionCore>,
-    pub(crate) content: SessionContent,
+    pub(super) core: Arc<ConnectionCore>,
+    pub(super) content: SessionContent,
     /// The time when it is no longer kept.
     pub(super) ends_at: Instant,
     /// Its number in the order of the losses.
@@ -59,7 +61,7 @@ pub(super) struct SessionStore {
 }
 
 /// A filter that selects sessions by their connections.
-pub(super) type SessionFilter = Box<dyn Fn(&ConnectionCore) -> bool + Send>;
+pub(super) type SessionFilter = Box<dyn Fn(&Arc<ConnectionCore>) -> bool + Send>;
 
 #[derive(Debug)]
 enum Slot {
@@ -138,7 +140,7 @@ impl SessionStore {
 
     /// Removes the slot of a session that is about to be kept. Returns whether it may be kept, and the
     /// channels whose subscriptions were ended meanwhile.
-    pub(super) fn finish_leaving(&mut self, core: &ConnectionCore) -> (bool, Vec<ChannelName>) {
+    pub(super) fn finish_leaving(&mut self, core: &Arc<ConnectionCore>) -> (bool, Vec<ChannelName>) {
         let Some(Slot::Leaving(leaving)) = self.by_id.remove(&core.id()) else { return (false, Vec::new()) };
         self.leaving -= 1;
         (!leaving.is_over && !self.is_barred(core), leaving.ended)
@@ -166,7 +168,7 @@ impl SessionStore {
         self.is_closed = true;
     }
 
-    pub(super) fn is_barred(&self, core: &ConnectionCore) -> bool {
+    pub(super) fn is_barred(&self, core: &Arc<ConnectionCore>) -> bool {
         self.is_closed || self.active_bars.iter().any(|(_, matches)| matches(core))
     }
 
@@ -243,19 +245,19 @@ impl SessionStore {
 
     /// Notes that the session of a connection has passed to the next one, which presented a token. The slot
     /// stays until the takeover is complete.
-    pub(super) fn succeed(&mut self, lost: &ConnectionCore, takeover: &Arc<Takeover>) {
+    pub(super) fn succeed(&mut self, lost: &Arc<ConnectionCore>, takeover: &Arc<Takeover>) {
         self.forget_succession(lost);
         self.successors.insert(takeover.presented(), takeover.clone());
     }
 
     /// Forgets the succession to a connection whose session has ended or passed to the next one.
-    pub(super) fn forget_succession(&mut self, core: &ConnectionCore) {
+    pub(super) fn forget_succession(&mut self, core: &Arc<ConnectionCore>) {
         let Some(takeover) = core.takeover() else { return };
         let is_same = |successor: &Arc<Takeover>| Arc::ptr_eq(successor, takeover);
         if self.successors.get(&takeover.presented()).is_some_and(is_same) {
             self.successors.remove(&takeover.presented());
         }
-        if self.successors.capacity() > 8 * (self.successors.len() + 128) {
+        if is_sparse(self.successors.capacity(), self.successors.len(), 128) {
             self.successors.shrink_to_fit();
         }
     }
@@ -281,7 +283,7 @@ impl SessionStore {
         &mut self,
         id: ConnectionId,
         presented: ConnectionId,
-        may_claim: impl Fn(&ConnectionCore) -> bool,
+        may_claim: impl Fn(&Arc<ConnectionCore>) -> bool,
     ) -> Lookup {
         match self.by_id.get(&id) {
             Some(Slot::Leaving(leaving)) if may_claim(&leaving.core) => Lookup::Leaving,
@@ -304,7 +306,7 @@ impl SessionStore {
                 self.bytes -= session.bytes();
                 self.by_age.remove(&(session.loss_number, id));
                 self.by_end.remove(&(session.ends_at, id));
-                if self.by_id.capacity() > 8 * (self.by_id.len() + 128) {
+                if is_sparse(self.by_id.capacity(), self.by_id.len(), 128) {
                     self.by_id.shrink_to_fit();
                 }
                 Some(session)
@@ -312,15 +314,12 @@ impl SessionStore {
         }
     }
 
-    /// Returns up to `turn` of the sessions whose time has passed; if there are none, the time of the next
-    /// end as the error.
-    pub(super) fn due(&mut self, now: Instant, turn: usize) -> Result<Vec<LostSession>, Option<Instant>> {
+    /// Returns up to `turn` of the sessions whose time has passed. If the list is empty,
+    /// [`first_end`](Self::first_end) says when the next one is due.
+    pub(super) fn take_due(&mut self, now: Instant, turn: usize) -> Vec<LostSession> {
         let due: Vec<_> =
             self.by_end.iter().take(turn).take_while(|(ends, _)| *ends <= now).map(|(_, id)| *id).collect();
-        if due.is_empty() {
-            return Err(self.by_end.first().map(|(ends, _)| *ends));
-        }
-        Ok(due.into_iter().filter_map(|id| self.take(id)).map(|session| *session).collect())
+        due.into_iter().filter_map(|id| self.take(id)).map(|session| *session).collect()
     }
 
     /// Returns the time of the first end.

@@ -3,9 +3,10 @@
 //! happened. `resume` restores the subscriptions in between.
 
 use super::store::{LostSession, Unsubscribed};
-use crate::channel::ChannelName;
-use crate::connection::{CloseReason, ConnectionCore, ConnectionId};
+use crate::close::CloseReason;
+use crate::connection::ConnectionCore;
 use crate::hub::HubCore;
+use crate::name::{ChannelName, ConnectionId};
 use hauyna_protocol::{Position, RequestId};
 use parking_lot::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -71,9 +72,9 @@ pub(super) enum TakeoverEnd {
 
 /// What a client sends with `resume`.
 #[derive(Debug, Default)]
-pub(crate) struct Positions {
-    pub(crate) id: Option<RequestId>,
-    pub(crate) positions: Vec<(Box<str>, Position)>,
+pub(super) struct Positions {
+    pub(super) id: Option<RequestId>,
+    pub(super) positions: Vec<(Box<str>, Position)>,
 }
 
 impl Takeover {
@@ -92,7 +93,7 @@ impl Takeover {
 
     /// Notes that the client has sent its positions, or another message instead. Returns whether they were
     /// awaited.
-    pub(crate) fn client_spoke(&self, positions: Positions) -> bool {
+    pub(super) fn client_spoke(&self, positions: Positions) -> bool {
         let mut state = self.state.lock();
         match std::mem::replace(&mut *state, State::Ended(TakeoverEnd::GivenBack)) {
             State::Awaiting(session) => *state = State::Restoring(session, Some(positions)),
@@ -278,7 +279,7 @@ impl Takeover {
 }
 
 /// Returns a lost connection and the connections that had its session before.
-fn former(lost: &ConnectionCore) -> Box<[ConnectionId]> {
+fn former(lost: &Arc<ConnectionCore>) -> Box<[ConnectionId]> {
     let earlier = lost.takeover().map_or(&[][..], |takeover| &takeover.former);
     let kept = earlier.len().saturating_sub(MAX_FORMER - 1);
     earlier[kept..].iter().copied().chain([lost.id()]).collect()

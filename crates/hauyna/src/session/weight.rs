@@ -6,9 +6,10 @@ use super::store::{KeptSubscription, LostSession, SessionContent};
 use crate::connection::ConnectionCore;
 use crate::hub::HubCore;
 use crate::presence;
+use std::sync::Arc;
 
 /// Returns the bytes of a session without its subscriptions.
-pub(super) fn of_connection(hub: &HubCore, core: &ConnectionCore) -> usize {
+pub(super) fn of_connection(hub: &HubCore, core: &Arc<ConnectionCore>) -> usize {
     let name = SHARED_BYTES + core.user().as_str().len();
     let entries = size_of::<LostSession>() + SLOT_BYTES + ORDER_ENTRY_BYTES;
     entries + name + core.weight() + presence::weight(hub, core)

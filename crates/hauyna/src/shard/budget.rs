@@ -1,6 +1,7 @@
 //! The budget for one turn of a shard's work, after which other tasks of the thread run. Used by `fanout`.
 
-use crate::connection::{ConnectionCore, TaskUrgency};
+use crate::connection::ConnectionCore;
+use crate::outbox::TaskUrgency;
 use std::sync::Arc;
 
 /// What one turn of the work may cost.

@@ -2,10 +2,10 @@
 //! relaxed load shows that no shard is congested.
 
 use super::Shard;
-use crate::channel::{ChannelName, Target};
 use crate::clock::TimeoutError;
 use crate::connection::ConnectionCore;
 use crate::hub::HubCore;
+use crate::name::{ChannelName, Target};
 use std::future::{Future, poll_fn};
 use std::ops::Deref;
 use std::pin::{Pin, pin};
@@ -116,7 +116,7 @@ impl HubCore {
 
     /// Returns a congested shard that has to write because of this connection's requests: its own, or one
     /// with subscribers of a channel that it is subscribed to.
-    pub(crate) fn congested_shard_of(&self, connection: &ConnectionCore) -> Option<usize> {
+    pub(crate) fn congested_shard_of(&self, connection: &Arc<ConnectionCore>) -> Option<usize> {
         if self.shards.congestion.0.load(Ordering::Relaxed) == 0 {
             return None;
         }

@@ -7,9 +7,11 @@ use super::members::{Member, SubscriberLists};
 use super::segment::{Chunk, Segment, Stage, Step, is_for};
 use super::task_timeout::TaskTimeout;
 use super::{Item, Shard};
-use crate::channel::{ChannelCore, Publication, SubscriptionPhase, Target};
+use crate::channel::{ChannelCore, SubscriptionPhase};
 use crate::connection::ConnectionCore;
 use crate::hub::HubCore;
+use crate::name::Target;
+use crate::publication::Publication;
 use std::collections::VecDeque;
 use std::sync::Arc;
 use tokio::time::Instant;
@@ -58,12 +60,12 @@ impl Fanout {
     /// nobody else wait.
     pub(super) fn must_wait_for_task(&mut self) -> bool {
         let Some(LateTask { connection, since }) = &self.late_task else { return false };
-        if connection.is_task_due() {
+        if connection.sender().is_task_due() {
             let now = Instant::now();
             if now.saturating_duration_since(*since) < self.task_timeout.current(now) {
                 return true;
             }
-            connection.mark_task_absent();
+            connection.sender().mark_task_absent();
             self.task_timeout.note_timeout(now);
         }
         self.late_task = None;
@@ -93,7 +95,7 @@ impl Fanout {
         }
         let Some(connection) = budget.waiting_for else { return Remaining::Some };
         // The work waits for the first such task; the others run meanwhile.
-        if !self.late_task.as_ref().is_some_and(|late| late.connection.is_task_due()) {
+        if !self.late_task.as_ref().is_some_and(|late| late.connection.sender().is_task_due()) {
             self.late_task = Some(LateTask { connection, since: Instant::now() });
         }
         Remaining::Late
@@ -157,7 +159,7 @@ impl Fanout {
                 enqueue(&mut self.queued, &subscription.connection);
             }
             Item::Activate { subscription, after } => {
-                if subscription.connection.activate(&subscription, after)
+                if subscription.connection.sender().activate(&subscription, after)
                     && let Some(member) = self.subscriber_lists.member(&subscription)
                 {
                     member.after = after;
@@ -195,7 +197,7 @@ impl Fanout {
             let is_replaying = subscription.phase() == SubscriptionPhase::Replaying;
             if is_replaying || connection.is_negotiated() {
                 // This is only one message, so the work does not wait for the connection's task.
-                let _ = connection.push_publication(notice, Some(subscription));
+                let _ = connection.sender().push_publication(notice, Some(subscription));
                 enqueue(&mut self.queued, connection);
             }
         }
@@ -256,7 +258,7 @@ impl Fanout {
                 let member = &list.members[segment.member];
                 segment.member += 1;
                 budget.spend(SKIP_COST);
-                segment.has_seen_several |= !member.connection.has_one_list();
+                segment.has_seen_several |= !member.connection.subscription_list().has_one_list();
                 if !segment.is_plain(&member.connection) {
                     budget.spend(PUSH_COST * u32::try_from(pending.len()).unwrap_or(u32::MAX));
                     push_each(member, &list.pending[pending.clone()], budget);
@@ -288,12 +290,13 @@ impl Fanout {
                 let publications = &all[chunk.range.clone()];
                 if chunk.is_whole_for(connection, 0, all) {
                     let joined = chunk.joined(all, connection.wire(), connection.deflate());
-                    let urgency = connection.write_publications(joined, publications, None);
+                    let urgency = connection.sender().write_publications(joined, publications, None);
                     budget.follow(connection, urgency);
                 } else {
                     for publication in publications {
                         if !connection.is_excluded_from(publication) {
-                            budget.follow(connection, connection.push_publication(publication, None));
+                            budget
+                                .follow(connection, connection.sender().push_publication(publication, None));
                         }
                     }
                     enqueue(&mut self.queued, connection);
@@ -309,7 +312,7 @@ impl Fanout {
     /// Flushes the connections for which something was queued. Returns whether all are flushed.
     fn flush(&mut self, budget: &mut WorkBudget) -> bool {
         while let Some(connection) = self.queued.pop() {
-            connection.flush_enqueued();
+            connection.sender().flush_enqueued();
             budget.spend(WRITE_COST);
             if budget.is_spent() && !self.queued.is_empty() {
                 return false;
@@ -334,7 +337,7 @@ fn write_member(
     let publications = &pending[chunk.range.clone()];
     if chunk.is_whole_for(connection, *after, pending) {
         let joined = chunk.joined(pending, connection.wire(), connection.deflate());
-        let urgency = connection.write_publications(joined, publications, Some(subscription));
+        let urgency = connection.sender().write_publications(joined, publications, Some(subscription));
         budget.follow(connection, urgency);
     } else {
         push_each(member, publications, budget);
@@ -346,7 +349,7 @@ fn push_each(member: &Member, publications: &[Arc<Publication>], budget: &mut Wo
     let Member { connection, subscription, after } = member;
     for publication in publications {
         if is_for(publication, subscription, *after) {
-            budget.follow(connection, connection.push_publication(publication, Some(subscription)));
+            budget.follow(connection, connection.sender().push_publication(publication, Some(subscription)));
         }
     }
 }
@@ -356,13 +359,13 @@ fn push_direct(step: &Step, queued: &mut Vec<Arc<ConnectionCore>>, budget: &mut 
         Step::Channel { .. } => {}
         Step::Direct(connection, publication) => {
             if !connection.is_excluded_from(publication) {
-                budget.follow(connection, connection.push_publication(publication, None));
+                budget.follow(connection, connection.sender().push_publication(publication, None));
                 enqueue(queued, connection);
             }
         }
         Step::Frame(frame) => {
             let connection = &frame.connection;
-            budget.follow(connection, connection.push_frame(frame.frame.clone(), frame.origin));
+            budget.follow(connection, connection.sender().push_frame(frame.frame.clone(), frame.origin));
             enqueue(queued, &frame.connection);
         }
     }
@@ -370,7 +373,7 @@ fn push_direct(step: &Step, queued: &mut Vec<Arc<ConnectionCore>>, budget: &mut 
 
 /// Adds a connection to the list if something is queued for it.
 fn enqueue(queued: &mut Vec<Arc<ConnectionCore>>, connection: &Arc<ConnectionCore>) {
-    if connection.enqueue_for_flush() {
+    if connection.sender().enqueue_for_flush() {
         queued.push(connection.clone());
     }
 }
@@ -381,7 +384,7 @@ fn enqueue(queued: &mut Vec<Arc<ConnectionCore>>, connection: &Arc<ConnectionCor
 fn prefetch(members: &[Member]) {
     let next = &members[..members.len().min(PREFETCH_COUNT)];
     std::hint::black_box(
-        next.iter().fold(0, |sum: u32, member| sum.wrapping_add(member.connection.prefetch())),
+        next.iter().fold(0, |sum: u32, member| sum.wrapping_add(member.connection.sender().prefetch())),
     );
 }
 

@@ -1,7 +1,9 @@
 //! The subscribers that a shard writes to, channel by channel. `fanout` uses them under the shard's lock.
 
-use crate::channel::{ChannelCore, NO_SLOT, Publication, Subscription};
+use crate::channel::{ChannelCore, NO_SLOT, Subscription};
 use crate::connection::ConnectionCore;
+use crate::publication::Publication;
+use crate::stripes::is_sparse;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
@@ -76,8 +78,8 @@ impl SubscriberLists {
             subscription: subscription.clone(),
             after,
         });
-        if connection.enter_list() > 1 {
-            for other in connection.all_subscriptions().iter().chain([subscription]) {
+        if connection.subscription_list().enter_list() > 1 {
+            for other in connection.subscription_list().all_subscriptions().iter().chain([subscription]) {
                 if let Some(number) = self.number(&other.channel) {
                     self.lists[number as usize].has_several = true;
                 }
@@ -109,7 +111,7 @@ impl SubscriberLists {
         let list = &mut self.lists[number as usize];
         let members = &mut list.members;
         members.swap_remove(index);
-        subscription.connection.leave_list();
+        subscription.connection.subscription_list().leave_list();
         if let Some(moved) = members.get(index) {
             moved.subscription.index.store(index as u32, Ordering::Relaxed);
         }
@@ -117,7 +119,7 @@ impl SubscriberLists {
             *list = SubscriberList::default();
             subscription.channel.slots[self.shard].store(NO_SLOT, Ordering::Relaxed);
             self.free.push(number);
-        } else if members.capacity() > 8 * (members.len() + 8) {
+        } else if is_sparse(members.capacity(), members.len(), 8) {
             members.shrink_to(2 * members.len());
         }
     }

@@ -3,8 +3,10 @@
 //! joined where the order to each connection stays the same. `fanout` drives it.
 
 use super::members::SubscriberLists;
-use crate::channel::{Publication, Subscription, Wire};
-use crate::connection::{ConnectionCore, ConnectionId};
+use crate::channel::Subscription;
+use crate::connection::ConnectionCore;
+use crate::name::ConnectionId;
+use crate::publication::{Publication, Wire};
 use crate::shard::OrderedFrame;
 use bytes::{Bytes, BytesMut};
 use hashbrown::HashSet;
@@ -105,8 +107,8 @@ impl Segment {
     }
 
     /// Whether this connection gets only the publications of one channel.
-    pub(super) fn is_plain(&self, connection: &ConnectionCore) -> bool {
-        connection.has_one_list()
+    pub(super) fn is_plain(&self, connection: &Arc<ConnectionCore>) -> bool {
+        connection.subscription_list().has_one_list()
             && (self.directly_addressed.is_empty() || !self.directly_addressed.contains(&connection.id()))
     }
 
@@ -176,7 +178,7 @@ impl Chunk {
     /// Whether this subscriber, which has everything up to offset `after`, gets the whole chunk.
     pub(super) fn is_whole_for(
         &self,
-        connection: &ConnectionCore,
+        connection: &Arc<ConnectionCore>,
         after: u64,
         pending: &[Arc<Publication>],
     ) -> bool {

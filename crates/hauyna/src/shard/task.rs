@@ -226,11 +226,11 @@ async fn run(running: &Running) {
         }
         if now >= schedule.due {
             schedule.set(schedule.period, now, timer.as_mut());
-            contain_panics(&hub, async { crate::hub::expire(&hub, running.index) }).await;
+            contain_panics(&hub, async { super::expiries::expire(&hub, running.index) }).await;
             let sweep = Duration::from_millis(shard.sweep_interval.load(Ordering::Relaxed).into());
             if now.duration_since(schedule.swept) >= sweep {
                 schedule.swept = now;
-                contain_panics(&hub, crate::hub::sweep(&hub, running.index)).await;
+                contain_panics(&hub, super::sweep::sweep(&hub, running.index)).await;
             }
         }
     }

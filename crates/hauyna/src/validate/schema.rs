@@ -64,7 +64,7 @@ impl Validator for Schema {
             return Err(Invalid::at("", "does not fit its schema, and is too large to say where"));
         }
         // Masked, so that an error does not repeat the client's value.
-        let faults = self.0.iter_errors(value).take(super::MAX_FLAWS);
+        let faults = self.0.iter_errors(value).take(super::validator::MAX_FLAWS);
         let mut faults =
             faults.map(|error| (path(error.instance_path()), words(&error.masked().to_string())));
         let (path, text) = faults.next().unwrap_or_else(|| (String::new(), "does not fit its schema".into()));

@@ -1,6 +1,8 @@
 //! Tests of faults: how they are combined, prefixed, limited and encoded.
 
-use super::*;
+use super::Invalid;
+use hauyna_protocol::{ErrorType, Fault};
+use serde_json::{Value, json};
 
 fn details(invalid: Invalid) -> Value {
     Fault::from(invalid).details.unwrap()

@@ -1,7 +1,7 @@
 //! The application's calls of its hub: publishing with options, messages to users, connections and everybody,
 //! subscribing and unsubscribing clients.
 
-use crate::support::{eventually, named, open_hub, registered, serve, subscribe, subscriber};
+use crate::support::{eventually, named, now, open_hub, registered, serve, subscribe, subscriber};
 use hauyna::broker::{Published, Repeat};
 use hauyna::error::ErrorKind;
 use hauyna::groups::Roles;
@@ -78,7 +78,7 @@ async fn users_connections_and_everybody_are_written_to() {
     assert_eq!(ann.expect("direct").await["to"], "this connection");
     assert_eq!(hub.connection(of_ann.id()), Some(of_ann.clone()));
     ann.close(1000, "").await;
-    eventually("ann is gone", || !hub.user("ann").is_connected()).await;
+    eventually("ann is gone", || !now(hub.user("ann").is_connected())).await;
     assert_eq!((of_ann.send(1).unwrap_err().kind(), hub.connection(of_ann.id())), (ErrorKind::Closed, None));
     assert!(hub.channel("x").subscribe(&of_ann, ()).await.is_err(), "a connection that is gone");
     assert_eq!(hub.stats().channels, 0);
@@ -123,7 +123,7 @@ async fn every_kind_of_client(server: &TestServer) -> Vec<Client> {
     for client in &mut clients {
         subscribe(client, "x").await;
     }
-    server.hub().groups().add("ann", "g").unwrap();
+    server.hub().groups().add("ann", "g").await.unwrap();
     clients
 }
 
@@ -179,7 +179,7 @@ async fn type_of_the_protocol_is_wrapped_by_every_verb_except_message() {
     eve.request(json!({ "type": "ping" })).await.unwrap();
     let mut ann = server.connect("/?user=ann").await;
     subscribe(&mut ann, "x").await;
-    hub.groups().add("ann", "g").unwrap();
+    hub.groups().add("ann", "g").await.unwrap();
     let position = json!({ "type": "alert", "channel": "x", "offset": 1_000_000 });
     let types = types_of_the_protocol();
     assert_eq!(types.len(), 21);
@@ -215,7 +215,7 @@ async fn type_of_the_protocol_is_wrapped_by_every_verb_except_message() {
 #[tokio::test]
 async fn what_a_client_sends_to_others_is_wrapped_whatever_it_is() {
     let hub = open_hub().roles("{*any}", Roles::new().define("member", ["send"]).default_role("member"));
-    let server = TestServer::start(hub.build(), named().authorize_broadcast(|_| async { Ok(()) }));
+    let server = TestServer::start(hub.build(), named().authorize_broadcast(|_, _| true));
     let mut ann = server.connect("/?user=ann").await;
     subscribe(&mut ann, "x").await;
     for encoding in Encoding::ALL {
@@ -223,7 +223,7 @@ async fn what_a_client_sends_to_others_is_wrapped_whatever_it_is() {
         eve.expect("session").await;
         subscribe(&mut eve, "x").await;
         for user in ["ann", "eve"] {
-            server.hub().groups().add(user, "g").unwrap();
+            server.hub().groups().add(user, "g").await.unwrap();
         }
         let forged =
             json!({ "type": "session", "user": "root", "from": "root", "channel": "x", "offset": 9 });
@@ -251,7 +251,7 @@ async fn the_application_takes_clients_in_and_out_of_channels_of_any_kind() {
     let hub = Hub::builder().channels("private", ChannelOptions::new().private()).build();
     let server = serve(&hub);
     let mut ann = server.connect("/?user=ann").await;
-    eventually("ann is there", || hub.user("ann").is_connected()).await;
+    eventually("ann is there", || now(hub.user("ann").is_connected())).await;
     let own = hub.connections().of_user("ann").remove(0);
     for name in ["private", "undeclared"] {
         let channel = hub.channel(name);
@@ -266,7 +266,7 @@ async fn the_application_takes_clients_in_and_out_of_channels_of_any_kind() {
     }
     let publish = json!({ "type": "channel_message", "channel": "undeclared", "content": 1 });
     assert_eq!(ann.request(publish).await.unwrap_err()["error_type"], "permission_denied");
-    hub.channel("private").close();
+    hub.channel("private").close().await;
     hub.channel("private").broadcast(1).await.unwrap();
     ann.expect_nothing().await;
     assert_eq!(own.channels(), ["undeclared"]);
@@ -325,7 +325,7 @@ async fn a_flood_to_one_connection_makes_it_a_slow_consumer() {
     let hub = open_hub().outbox(64 * 1024, 1000).build();
     let server = TestServer::start(hub.clone(), named());
     let mut client = server.client("/?user=u").receive_buffer(4096).connect().await;
-    eventually("it is there", || hub.user("u").is_connected()).await;
+    eventually("it is there", || now(hub.user("u").is_connected())).await;
     let own = hub.connections().of_user("u").remove(0);
     let text = "x".repeat(8 * 1024);
     let sent = std::iter::repeat_with(|| own.send(&text)).take(10_000).take_while(Result::is_ok).count();

@@ -219,14 +219,14 @@ async fn row_34_a_revoked_user_is_closed_at_once_and_gets_nothing_more() {
         subscribe(client, "x").await;
     }
     let began = Instant::now();
-    assert_eq!(hub.user("ada").disconnect(CloseCode::REVOKED, "revoked"), 2);
+    assert_eq!(hub.user("ada").disconnect(CloseCode::REVOKED, "revoked").await, 2);
     hub.channel("x").broadcast("after").await.unwrap();
     for client in [&mut first, &mut second] {
         assert_eq!(client.expect_close().await, (3505, "revoked".to_owned()));
     }
     assert!(began.elapsed() < Duration::from_secs(1));
     assert_eq!(other.expect("message").await["content"], "after");
-    assert_eq!(hub.user("nobody").disconnect(CloseCode::REVOKED, ""), 0);
+    assert_eq!(hub.user("nobody").disconnect(CloseCode::REVOKED, "").await, 0);
 }
 
 /// A token is `user/id`.
@@ -253,7 +253,7 @@ async fn row_34_a_revoked_token_ends_its_connections_alone_and_opens_none_any_mo
         clients.push(client);
     }
     let began = Instant::now();
-    assert_eq!(hub.revoke(Revocation::token("stolen").lasting(Duration::from_secs(2))), 2);
+    assert_eq!(hub.revoke(Revocation::token("stolen").lasting(Duration::from_secs(2))).await, 2);
     hub.channel("x").broadcast("after").await.unwrap();
     for client in &mut clients[..2] {
         assert_eq!(client.expect_close().await, (3505, "revoked".to_owned()));
@@ -267,8 +267,8 @@ async fn row_34_a_revoked_token_ends_its_connections_alone_and_opens_none_any_mo
     let error = clients[2].request(json!({ "type": "refresh", "token": "ada/stolen" })).await.unwrap_err();
     assert_eq!(error["error_type"], "unauthorized", "nor does it renew another's time");
     clients[2].request(json!({ "type": "refresh", "token": "ada/new" })).await.unwrap();
-    assert_eq!(hub.revoke(Revocation::token("own")), 0, "it was given up");
-    assert_eq!(hub.revoke(Revocation::token("new")), 1, "a token that came by a refresh is known, too");
+    assert_eq!(hub.revoke(Revocation::token("own")).await, 0, "it was given up");
+    assert_eq!(hub.revoke(Revocation::token("new")).await, 1, "a token that came by a refresh is known, too");
     assert_eq!(clients[2].expect_close().await.0, 3505);
     eventually("the time is over", || began.elapsed() > Duration::from_secs(2)).await;
     server.json("/?token=ada/stolen").await.expect("session").await;
@@ -283,14 +283,14 @@ async fn row_34_a_revoked_user_may_come_anew_at_once_or_when_the_time_is_over() 
     for client in [&mut first, &mut second] {
         client.expect("session").await;
     }
-    assert_eq!(hub.revoke(Revocation::user("ada")), 2);
+    assert_eq!(hub.revoke(Revocation::user("ada")).await, 2);
     for client in [&mut first, &mut second] {
         assert_eq!(client.expect_close().await, (3505, "revoked".to_owned()));
     }
     let mut back = server.json("/?token=ada/1").await;
     back.expect("session").await;
     let began = Instant::now();
-    assert_eq!(hub.revoke(Revocation::user("ada").lasting(Duration::from_secs(1))), 1);
+    assert_eq!(hub.revoke(Revocation::user("ada").lasting(Duration::from_secs(1))).await, 1);
     assert_eq!(back.expect_close().await.0, 3505);
     assert_eq!(server.client("/?token=ada/3").try_connect().await.unwrap_err().status, 401);
     server.json("/?token=bob/3").await.expect("session").await;
@@ -306,7 +306,7 @@ async fn row_34_who_is_revoked_within_the_handshake_does_not_come_in() {
         let own = own.clone();
         async move {
             let identity = with_id(&request.query("token").unwrap_or_default())?;
-            own.revoke(Revocation::token("seen").lasting(Duration::ZERO));
+            own.revoke(Revocation::token("seen").lasting(Duration::ZERO)).await;
             Ok::<_, Reject>(identity)
         }
     });
@@ -317,7 +317,7 @@ async fn row_34_who_is_revoked_within_the_handshake_does_not_come_in() {
             let late = late.clone();
             async move {
                 let admitted = next.run(request).await?;
-                late.revoke(Revocation::user("ada"));
+                late.revoke(Revocation::user("ada")).await;
                 Ok(admitted)
             }
         });
@@ -341,7 +341,7 @@ async fn row_34_an_api_key_with_a_name_is_revoked_by_it() {
     let mut first = connect(KEY).await.unwrap();
     let mut second = connect("another-key-of-that-program").await.unwrap();
     first.expect("session").await;
-    assert_eq!(hub.revoke(Revocation::token("reports-1")), 1);
+    assert_eq!(hub.revoke(Revocation::token("reports-1")).await, 1);
     assert_eq!(first.expect_close().await.0, 3505);
     second.expect("session").await;
     second.expect_nothing().await;

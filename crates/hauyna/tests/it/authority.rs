@@ -1,8 +1,8 @@
 //! Permissions in a channel: functions of a pattern and of a handler, with the token of the request.
 
-use crate::support::{eventually, named, recover, subscribe};
+use crate::support::{eventually, named, now, recover, subscribe};
 use hauyna::auth::Revocation;
-use hauyna::channel::ChannelRequest;
+use hauyna::channel::AccessRequest;
 use hauyna::{ChannelOptions, CloseCode, Context, Handler, Hub, Presence, Publishers, Reject, json};
 use hauyna_test::{Client, TestServer};
 use serde_json::Value;
@@ -15,10 +15,10 @@ async fn refused(client: &mut Client, request: Value) -> Value {
 }
 
 /// The token is `game:user`; it takes a moment to look it up.
-async fn with_ticket(cx: Context, request: ChannelRequest) -> Result<(), Reject> {
+async fn with_ticket(cx: Context, request: AccessRequest) -> Result<(), Reject> {
     tokio::task::yield_now().await;
     let game = request.param("id").unwrap();
-    assert_eq!(request.channel(), format!("game:{game}"));
+    assert_eq!(request.name(), format!("game:{game}"));
     match request.token() {
         Some(token) if token == format!("{game}:{}", cx.user()) => Ok(()),
         Some("panic") => panic!("on purpose"),
@@ -55,12 +55,12 @@ async fn an_authoriser_reads_metadata_as_a_type_and_both_kinds_must_allow() {
     struct Device {
         kind: String,
     }
-    let phones = async |_: Context, request: ChannelRequest| {
+    let phones = async |_: Context, request: AccessRequest| {
         let device: Device = request.metadata()?;
         if device.kind == "phone" { Ok(()) } else { Err(Reject::denied("phones alone")) }
     };
     let channels = ChannelOptions::new()
-        .authorize(|who, params| who.user() == params["user"])
+        .authorize(|cx, request| cx.user() == request["user"])
         .authorize_subscribe(phones);
     let server = TestServer::start(Hub::builder().channels("of:{user}", channels).build(), named());
     let mut client = server.connect("/?user=ada").await;
@@ -78,7 +78,7 @@ async fn an_authoriser_reads_metadata_as_a_type_and_both_kinds_must_allow() {
 /// Allows it to those whose name begins with a letter.
 fn letter(
     wanted: char,
-) -> impl Fn(Context, ChannelRequest) -> std::future::Ready<Result<(), Reject>> + Send + Sync {
+) -> impl Fn(Context, AccessRequest) -> std::future::Ready<Result<(), Reject>> + Send + Sync {
     move |cx, request| {
         assert!(request.token().is_none());
         let is_allowed = cx.user().as_str().starts_with(wanted) && request.param("id") == Some("1");
@@ -139,15 +139,15 @@ async fn what_a_recovery_replays_is_part_of_the_subscription() {
 
 #[tokio::test]
 async fn what_the_handler_says_stands_instead_of_the_pattern() {
-    let never = async |_: Context, _: ChannelRequest| Err(Reject::denied("the pattern says no"));
+    let never = async |_: Context, _: AccessRequest| Err(Reject::denied("the pattern says no"));
     let channels = ChannelOptions::new()
         .presence(Presence::each())
         .authorize_subscribe(never)
         .authorize_history(never)
         .authorize_presence(never)
         .authorize_publish(never);
-    let only_ada = async |cx: Context, channel: String| {
-        assert_eq!(channel, "x");
+    let only_ada = async |cx: Context, request: AccessRequest| {
+        assert_eq!(request.name(), "x");
         if cx.user() == "ada" { Ok(()) } else { Err(Reject::denied("the handler says no")) }
     };
     let handler = named()
@@ -175,8 +175,8 @@ async fn what_the_handler_says_stands_instead_of_the_pattern() {
 
 #[tokio::test]
 async fn who_leaves_while_it_is_asked_does_not_read_or_publish() {
-    let slow = async |cx: Context, request: ChannelRequest| {
-        cx.unsubscribe(request.channel()).map_err(|_| Reject::invalid("gone"))?;
+    let slow = async |cx: Context, request: AccessRequest| {
+        cx.unsubscribe(request.name()).map_err(|_| Reject::invalid("gone"))?;
         Ok(())
     };
     let channels = ChannelOptions::new().history(10, Duration::from_secs(60));
@@ -200,7 +200,7 @@ async fn what_waits_for_a_permission_is_not_done_after_the_rights_are_gone() {
     let gate = Arc::new(Semaphore::new(0));
     let waits = || {
         let gate = gate.clone();
-        move |_: Context, _: String| {
+        move |_: Context, _: AccessRequest| {
             let gate = gate.clone();
             async move {
                 gate.acquire().await.map_err(|_| Reject::denied("closed"))?.forget();
@@ -208,25 +208,24 @@ async fn what_waits_for_a_permission_is_not_done_after_the_rights_are_gone() {
             }
         }
     };
-    let broadcast = waits();
     let handler = named()
         .authorize_publish(waits())
         .authorize_private(waits())
         .authorize_group(waits())
-        .authorize_broadcast(move |cx| broadcast(cx, String::new()));
+        .authorize_broadcast(waits());
     let hub = Hub::builder().channels("x", ChannelOptions::new()).build();
     let server =
         TestServer::route(hub.clone(), |router| router.websocket("/", named()).websocket("/slow", handler));
-    hub.groups().add("bob", "g").unwrap();
+    hub.groups().add("bob", "g").await.unwrap();
     let mut bob = server.json("/?user=bob").await;
     bob.expect("session").await;
     subscribe(&mut bob, "x").await;
     let ends: [(&str, u16, End<'_>); 4] = [
         ("revoked", 3505, &|hub| {
-            hub.revoke(Revocation::user("eve"));
+            now(hub.revoke(Revocation::user("eve")));
         }),
         ("disconnected", 3505, &|hub| {
-            hub.user("eve").disconnect(CloseCode::REVOKED, "");
+            now(hub.user("eve").disconnect(CloseCode::REVOKED, ""));
         }),
         ("expired", 3005, &|hub| hub.user("eve").connections()[0].set_expiry(Some(SystemTime::now()))),
         ("moved", 4000, &|hub| hub.user("eve").connections()[0].close(CloseCode(4000), "come back")),
@@ -273,4 +272,141 @@ async fn a_pattern_decides_about_names_that_have_its_literal_twice() {
         assert_eq!(refusal["error_type"], "permission_denied", "{name}");
     }
     client.subscribe("-private").await;
+}
+
+/// Decides by the name of the user, in each of the forms that are accepted.
+fn in_each_form(options: ChannelOptions, form: usize) -> ChannelOptions {
+    let is_ada = |cx: &Context| cx.user() == "ada";
+    let result = move |cx: &Context| if is_ada(cx) { Ok(()) } else { Err(Reject::denied("not you")) };
+    match form {
+        0 => options.authorize_publish(move |cx, _| is_ada(&cx)),
+        1 => options.authorize_publish(move |cx, _| result(&cx)),
+        2 => options.authorize_publish(move |cx, _| async move { is_ada(&cx) }),
+        _ => options.authorize_publish(move |cx, _| async move { result(&cx) }),
+    }
+}
+
+#[tokio::test]
+async fn a_decision_is_a_bool_or_a_result_now_or_later_and_stands_instead_of_publishers() {
+    for form in 0..4 {
+        let options = in_each_form(ChannelOptions::new().publishers(Publishers::Application), form);
+        let hub = Hub::builder().channels("x", options).build();
+        let server = TestServer::start(hub, named());
+        for (user, is_allowed) in [("ada", true), ("bob", false)] {
+            let mut client = server.connect(&format!("/?user={user}")).await;
+            subscribe(&mut client, "x").await;
+            let request = json!({ "type": "channel_message", "channel": "x", "content": 1 });
+            let result = client.request(request).await.map(drop).map_err(|error| error["error_type"].clone());
+            let expected = if is_allowed { Ok(()) } else { Err(json!("permission_denied")) };
+            assert_eq!(result, expected, "{form} {user}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn an_authoriser_sees_what_would_be_published_and_the_metadata_of_the_subscription() {
+    let is_fine = |_: Context, request: AccessRequest| {
+        let (content, metadata): (Value, Value) = (request.content()?, request.metadata()?);
+        let seen = json!([request.name(), content, metadata]);
+        Err::<(), _>(Reject::denied("as you say").with_details(seen))
+    };
+    let hub = Hub::builder().channels("room:{id}", ChannelOptions::new()).build();
+    let handler = named()
+        .authorize_publish(is_fine)
+        .authorize_history(is_fine)
+        .authorize_private(is_fine)
+        .authorize_group(is_fine)
+        .authorize_broadcast(is_fine);
+    let server = TestServer::start(hub, handler);
+    for mut client in [server.json("/?user=ada").await, server.message_pack("/?user=ada").await] {
+        client.expect("session").await;
+        let request =
+            json!({ "type": "subscribe_channel", "channel": "room:1", "metadata": { "device": "phone" } });
+        client.request(request).await.unwrap();
+        for (request, seen) in [
+            (
+                json!({ "type": "channel_message", "channel": "room:1", "content": { "n": 1 } }),
+                json!(["room:1", { "n": 1 }, { "device": "phone" }]),
+            ),
+            (
+                json!({ "type": "history", "channel": "room:1" }),
+                json!(["room:1", null, { "device": "phone" }]),
+            ),
+            (json!({ "type": "private", "to": "bob", "message": "hi" }), json!(["bob", "hi", null])),
+            (json!({ "type": "group", "room": "team", "message": [2] }), json!(["team", [2], null])),
+            (json!({ "type": "broadcast", "message": 3 }), json!(["", 3, null])),
+        ] {
+            assert_eq!(client.request(request).await.unwrap_err()["details"], seen);
+        }
+    }
+}
+
+#[tokio::test]
+async fn whoever_decides_about_a_subscription_decides_about_new_metadata_too() {
+    let calm = |_: Context, request: AccessRequest| {
+        request.metadata::<Value>().is_ok_and(|metadata| metadata["mood"] != "loud")
+    };
+    let open = || ChannelOptions::new().presence(Presence::each());
+    let later = move |cx: Context, request: AccessRequest| async move { calm(cx, request) };
+    for (options, handler) in [
+        (open().authorize(calm), named()),
+        (open().authorize_subscribe(calm), named()),
+        (open().authorize(later).authorize_subscribe(|_, request| request["id"] == *"1"), named()),
+        (open(), named().authorize_subscribe(calm)),
+    ] {
+        let server = TestServer::start(Hub::builder().channels("room:{id}", options).build(), handler);
+        let mut client = server.json("/?user=ada").await;
+        client.expect("session").await;
+        let ask = |kind: &str, mood: &str| json!({ "type": kind, "channel": "room:1", "metadata": { "mood": mood } });
+        assert_eq!(refused(&mut client, ask("subscribe_channel", "loud")).await, "permission_denied");
+        client.request(ask("subscribe_channel", "calm")).await.unwrap();
+        assert_eq!(refused(&mut client, ask("update_presence", "loud")).await, "permission_denied");
+        client.request(ask("update_presence", "quiet")).await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn an_authoriser_that_panics_at_once_costs_its_request_alone() {
+    let options = ChannelOptions::new()
+        .authorize(|_, request| request["no such parameter"] == *"x")
+        .authorize_publish(|_, _| -> bool { panic!("on purpose") });
+    let hub = Hub::builder().channels("x", options).channels("{*any}", ChannelOptions::new()).build();
+    let server = TestServer::start(hub.clone(), named());
+    let mut client = server.connect("/?user=ada").await;
+    let request = json!({ "type": "subscribe_channel", "channel": "x" });
+    assert_eq!(refused(&mut client, request).await, "internal_error");
+    hub.channel("x").subscribe(&hub.user("ada").connections()[0], ()).await.unwrap();
+    let request = json!({ "type": "channel_message", "channel": "x", "content": 1 });
+    assert_eq!(refused(&mut client, request).await, "internal_error");
+    assert_eq!(hub.stats().panics, 2);
+    subscribe(&mut client, "y").await;
+}
+
+#[tokio::test]
+async fn what_an_authoriser_sends_arrives_before_the_answer() {
+    let at_once = |cx: Context, request: AccessRequest| {
+        cx.connection().send(json!({ "type": "note" })).unwrap();
+        request.name() == "x"
+    };
+    let first = move |cx: Context, request: AccessRequest| {
+        let is_allowed = at_once(cx, request);
+        async move { is_allowed }
+    };
+    let later = move |cx: Context, request: AccessRequest| async move { at_once(cx, request) };
+    for handler in [
+        named().authorize_history(at_once),
+        named().authorize_history(first),
+        named().authorize_history(later),
+    ] {
+        let hub = Hub::builder().channels("{*any}", ChannelOptions::new()).build();
+        let server = TestServer::start(hub, handler);
+        let mut client = server.json("/?user=ada").await;
+        client.expect("session").await;
+        for (channel, answer) in [("x", "ack"), ("y", "error")] {
+            subscribe(&mut client, channel).await;
+            client.send(json!({ "type": "history", "channel": channel, "id": 1 })).await;
+            assert_eq!(client.next().await["type"], "note");
+            assert_eq!(client.next().await["type"], answer);
+        }
+    }
 }

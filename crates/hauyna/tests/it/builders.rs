@@ -1,19 +1,22 @@
 //! Builders refuse a call that would silently replace an earlier one, and keep values that add up.
 
-use crate::support::{named, open_hub, registered};
-use hauyna::auth::ApiKeys;
+use crate::support::{named, now, open_hub, registered};
+use hauyna::auth::{ApiKeys, Revocation};
 use hauyna::broker::LocalBroker;
+use hauyna::channel::AccessRequest;
 use hauyna::error::ErrorKind;
 use hauyna::groups::Roles;
 use hauyna::handler::{RateLimit, Recovery};
 use hauyna::limits::{AtLimit, Limit};
+use hauyna::presence::Criteria;
 use hauyna::{
-    ChannelOptions, Context, Handler, Heartbeat, Hub, HubBuilder, Identity, Origins, Presence, Rate, Reject,
-    Router, UserId, Value, json,
+    ChannelOptions, CloseCode, Context, Handler, Heartbeat, Hub, HubBuilder, Identity, Origins, Presence,
+    Rate, Reject, Router, UserId, Value, json,
 };
 use hauyna_test::TestServer;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;
+use tokio::task::JoinSet;
 
 fn keys() -> ApiKeys {
     ApiKeys::new().key("0123456789abcdef", "service")
@@ -54,7 +57,7 @@ fn authentication_is_never_replaced_in_silence() {
 fn callback_and_rule_of_a_handler_are_given_once() {
     let ok = async |_: Context| Ok(());
     let bytes = async |_: Context, _: Vec<u8>| Ok(());
-    let may = async |_: Context, _: String| Ok::<(), Reject>(());
+    let may = async |_: Context, _: AccessRequest| Ok::<(), Reject>(());
     let event = async |_: Context, (): ()| Ok(());
     let twice: [(&str, &dyn Fn(Handler) -> Handler); 19] = [
         ("on_open", &|handler| handler.on_open(ok)),
@@ -73,7 +76,7 @@ fn callback_and_rule_of_a_handler_are_given_once() {
         ("authorize_presence", &|handler| handler.authorize_presence(may)),
         ("authorize_private", &|handler| handler.authorize_private(may)),
         ("authorize_group", &|handler| handler.authorize_group(may)),
-        ("authorize_broadcast", &|handler| handler.authorize_broadcast(async |_| Ok(()))),
+        ("authorize_broadcast", &|handler| handler.authorize_broadcast(may)),
         ("registered twice", &|handler| handler.on("x", event)),
         ("registered twice", &|handler| handler.client_events(["y"])),
     ];
@@ -105,7 +108,7 @@ fn echo_and_validators_that_would_never_run_are_refused() {
 
 #[test]
 fn rules_of_channels_keys_of_services_and_parts_of_a_router_are_given_once() {
-    let may = async |_: Context, _: hauyna::channel::ChannelRequest| Ok::<(), Reject>(());
+    let may = async |_: Context, _: AccessRequest| Ok::<(), Reject>(());
     let twice: [(&str, &dyn Fn(ChannelOptions) -> ChannelOptions); 6] = [
         ("`authorize`", &|channels| channels.authorize(|_, _| true)),
         ("`authorize_subscribe`", &|channels| channels.authorize_subscribe(may)),
@@ -244,4 +247,50 @@ async fn futures_that_publish_own_what_they_need() {
         hub.connections().send_to_many(["ann".to_owned(), "bob".to_owned()], "b"),
     );
     assert!(one.is_ok() && many.is_ok());
+}
+
+#[tokio::test]
+async fn futures_of_verbs_that_span_a_cluster_own_what_they_need() {
+    fn run<T>(tasks: &mut JoinSet<()>, future: impl Future<Output = T> + Send + 'static) {
+        tasks.spawn(async move { drop(future.await) });
+    }
+    let mut tasks = JoinSet::new();
+    {
+        let hub = Hub::new();
+        let (user, group, role) = (String::from("ann"), String::from("team"), String::from("owner"));
+        let criteria = Criteria::new().in_group("team");
+        run(&mut tasks, hub.user("ann").disconnect(CloseCode::DISCONNECTED, &role));
+        run(&mut tasks, hub.user("ann").is_connected());
+        run(&mut tasks, hub.user("ann").groups());
+        run(&mut tasks, hub.revoke(Revocation::user("ann")));
+        run(&mut tasks, hub.channel("room").close());
+        run(&mut tasks, hub.channel("room").presence());
+        run(&mut tasks, hub.presence().of("ann").track(json!({ "role": "admin" })));
+        run(&mut tasks, hub.presence().of("ann").untrack());
+        run(&mut tasks, hub.presence().list_by(&criteria));
+        run(&mut tasks, hub.presence().present_in(&user, &criteria));
+        run(&mut tasks, hub.presence().in_channel(&group));
+        run(&mut tasks, hub.groups().add_with_role(&user, &group, &role));
+        run(&mut tasks, hub.groups().define_role(&group, &role, ["send"]));
+        run(&mut tasks, hub.groups().can(&user, &group, "send"));
+        run(&mut tasks, hub.groups().dissolve(&group));
+    }
+    tasks.join_all().await;
+}
+
+#[test]
+fn verbs_that_span_a_cluster_answer_at_once_in_one_process() {
+    let (hub, owner) = (Hub::new(), String::from("owner"));
+    let (groups, presence) = (hub.groups(), hub.presence());
+    assert!(now(groups.add_with_role("ann", "team", &owner)).unwrap());
+    assert!(now(groups.contains("ann", "team")) && !now(groups.can("ann", "team", "send")));
+    now(groups.define_role("team", &owner, ["send"])).unwrap();
+    assert!(now(groups.can("ann", "team", "send")));
+    assert_eq!((now(hub.user("ann").groups()), now(groups.count("team"))), (vec!["team".to_owned()], 1));
+    assert_eq!((now(presence.count()), now(presence.stats()).users), (0, 0));
+    assert!(!now(hub.user("ann").is_connected()) && now(hub.channel("room").presence()).is_empty());
+    assert_eq!(now(hub.user("ann").disconnect(CloseCode::DISCONNECTED, "")), 0);
+    assert_eq!(now(hub.revoke(Revocation::user("ann"))), 0);
+    now(hub.channel("room").close());
+    now(presence.of("ann").untrack());
 }

@@ -2,7 +2,7 @@
 
 use crate::support::{eventually, named, registered, registered_as, subscribe, subscriber};
 use hauyna::connection::{ConnectionState, RetryPolicy};
-use hauyna::{ChannelOptions, Context, ErrorType, Handler, Hub, HubBuilder, Presence, SlowConsumer, json};
+use hauyna::{ChannelOptions, ErrorType, Handler, Hub, HubBuilder, Presence, SlowConsumer, json};
 use hauyna_test::{Client, MemoryServer, TestServer};
 use parking_lot::Mutex;
 use serde_json::Value;
@@ -19,7 +19,7 @@ const POLICIES: [SlowConsumer; 4] =
     [SlowConsumer::Disconnect, SlowConsumer::DropOldest, SlowConsumer::DropNewest, SlowConsumer::Conflate];
 
 fn open_to_all() -> Handler {
-    named().authorize_broadcast(|_: Context| async { Ok(()) }).write_timeout(Duration::from_secs(60))
+    named().authorize_broadcast(|_, _| async { Ok(()) }).write_timeout(Duration::from_secs(60))
 }
 
 /// Channels without history, which lose what is dropped.

@@ -310,7 +310,7 @@ async fn channels_of_groups_and_users_take_no_client_events() {
         client.expect("session").await;
     }
     for user in ["ann", "bob"] {
-        hub.groups().add_with_role("team", user, "speaker").unwrap();
+        hub.groups().add_with_role("team", user, "speaker").await.unwrap();
     }
     for name in
         ["@group:team", "@groups:team", "team", "@user:bob", "@users:bob", "bob", "@everybody", "@all", "@"]

@@ -1,7 +1,7 @@
 //! The tables of PROTOCOL.md, §5 and §6: provokes every `error_type` and every close code that the server can
 //! send, over a socket. No server sends the missing ones yet.
 
-use crate::support::{Failing, open_hub, subscribe, subscriber};
+use crate::support::{Failing, now, open_hub, subscribe, subscriber};
 use hauyna::connection::{ConnectionState, RetryPolicy};
 use hauyna::handler::{RateLimit, Recovery};
 use hauyna::limits::{AtLimit, Limit, UnknownUsers};
@@ -294,7 +294,7 @@ async fn close_code_that_nobody_may_send_is_sent_as_1011() {
                     client.request(json!({ "type": "ping" })).await.unwrap();
                     let closed = match how {
                         "clear" => hub.connections().clear(CloseCode(code), "bye"),
-                        _ => hub.user(code.to_string()).disconnect(CloseCode(code), "bye"),
+                        _ => hub.user(code.to_string()).disconnect(CloseCode(code), "bye").await,
                     };
                     assert_eq!(closed, 1);
                 }
@@ -311,7 +311,7 @@ async fn close_code_that_nobody_may_send_is_sent_as_1011() {
 async fn every_refusal_before_the_upgrade_has_one_shape() {
     let server = TestServer::start(open_hub().max_connections_per_user(1).build(), handler());
     let _first = server.connect("/?user=a").await;
-    crate::support::eventually("it is there", || server.hub().user("a").is_connected()).await;
+    crate::support::eventually("it is there", || now(server.hub().user("a").is_connected())).await;
     let body = server.client("/?user=b").header("content-length", "5").try_connect().await;
     let origin = server.client("/?user=b").header("origin", "https://elsewhere.example").try_connect().await;
     for (refused, status, kind) in [

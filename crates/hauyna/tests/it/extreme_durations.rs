@@ -69,7 +69,7 @@ async fn heartbeats_of_any_length_leave_their_shard_at_work() {
             assert_hears(&hub, &mut other, 1).await;
             if OVER.contains(&interval) && OVER.contains(&timeout) {
                 assert!(
-                    !hub.user("odd").is_connected(),
+                    !hub.user("odd").is_connected().await,
                     "{interval:?} {timeout:?}: nobody answers its pings"
                 );
             } else {
@@ -95,11 +95,12 @@ async fn a_grace_of_any_length_loses_neither_limits_nor_on_close() {
         ann.vanish();
         assert_eq!(told.recv().await, Some(CloseReason::Lost));
         advance(Duration::from_millis(10)).await;
-        assert_eq!(hub.channel("room:1").presence().is_empty(), OVER.contains(&grace), "{grace:?}");
+        assert_eq!(hub.channel("room:1").presence().await.is_empty(), OVER.contains(&grace), "{grace:?}");
         let mut ben = server.json("/?user=ben").await;
         ben.subscribe("room:1").await;
         advance(Duration::from_secs(3600)).await;
-        let names: Vec<_> = hub.channel("room:1").presence().iter().map(|one| one.user.to_string()).collect();
+        let names: Vec<_> =
+            hub.channel("room:1").presence().await.iter().map(|one| one.user.to_string()).collect();
         assert_eq!(names.contains(&"ann".to_owned()), !OVER.contains(&grace), "{grace:?}: {names:?}");
     }
 }
@@ -282,7 +283,7 @@ async fn revocations_and_rates_of_any_length() {
             MemoryServer::start(hub.clone(), named().rate_limit(limits).error_budget(Rate::new(1, time)));
         let mut ann = server.json("/?user=ann").await;
         ann.subscribe("room:1").await;
-        hub.revoke(Revocation::user("ann").lasting(time));
+        hub.revoke(Revocation::user("ann").lasting(time)).await;
         assert_eq!(ann.expect_close().await.0, 3505, "{time:?}");
         assert_eq!(
             server.client("/?user=ann").try_connect().await.is_err(),

@@ -3,6 +3,7 @@
 
 use crate::support::{Random, emptied, eventually, named, subscribe, subscriber};
 use hauyna::broker::{Answer, Broker, BrokerError, HistoryPage, LocalBroker, Publish, Published, Relay};
+use hauyna::channel::AccessRequest;
 use hauyna::events::SystemKind;
 use hauyna::validate::Invalid;
 use hauyna::{ChannelOptions, Context, Handler, HistoryRange, Hub, Presence, Reject, json};
@@ -205,8 +206,8 @@ fn panicking() -> Handler {
         .on("publish", async |cx: Context, _: Value| cx.channel("x").broadcast(Bad).await.map(|_| ()))
         .on("checked", async |_: Context, _: Value| Ok(()))
         .validate("checked", |_: &str, _: &Value| -> Result<(), Invalid> { panic!("in a validator") })
-        .authorize_publish(async |_, name| {
-            assert!(name.as_str() != "forbidding", "in authorize_publish");
+        .authorize_publish(async |_, request: AccessRequest| {
+            assert!(request.name() != "forbidding", "in authorize_publish");
             Ok(())
         })
 }
@@ -272,7 +273,7 @@ async fn row_50_panics_in_decoding_publishing_presence_and_the_broker_leave_othe
     eventually("the others are gone", || hub.stats().connections == 2).await;
     assert!(hub.stats().panics > 300, "{}", hub.stats().panics);
     assert_eq!((hub.stats().channels, hub.stats().subscriptions), (1, 2));
-    assert_eq!(hub.channel("x").presence().len(), 2);
+    assert_eq!(hub.channel("x").presence().await.len(), 2);
     drop((ann, ben));
     emptied(&hub).await;
     let mut after = server.connect("/?user=after").await;

@@ -66,7 +66,7 @@ async fn handles_of_a_full_hub_print_names_and_counts_alone() {
     for number in 0..100 {
         hub.channel("room").broadcast(json!({ "text": SECRET, "number": number })).await.unwrap();
     }
-    hub.groups().add(format!("{SECRET}-1"), "team").unwrap();
+    hub.groups().add(&format!("{SECRET}-1"), "team").await.unwrap();
     let mut client = server.json("/?user=ann").await;
     client.expect("session").await;
     client.request(json!({ "type": "look", "text": SECRET })).await.unwrap();

@@ -1,7 +1,8 @@
 //! Groups over real sockets: the recipients of a message, the permission to send, and members that disconnect
 //! and reconnect.
 
-use crate::support::{emptied, eventually, named, open_hub, serve, subscribe};
+use crate::support::{emptied, eventually, named, now, open_hub, serve, subscribe};
+use hauyna::channel::AccessRequest;
 use hauyna::events::{GroupChange, SystemEvent, SystemKind};
 use hauyna::groups::Roles;
 use hauyna::{Context, Hub, HubBuilder, Reject, json};
@@ -33,8 +34,8 @@ fn to(room: &str, message: impl Into<Value>) -> Value {
 async fn a_group_message_reaches_every_connection_of_every_member_and_nobody_else() {
     let hub = hub().build();
     let server = serve(&hub);
-    hub.groups().add_with_role("alice", "editors", "speaker").unwrap();
-    hub.groups().add("bob", "editors").unwrap();
+    hub.groups().add_with_role("alice", "editors", "speaker").await.unwrap();
+    hub.groups().add("bob", "editors").await.unwrap();
     for encoding in Encoding::ALL {
         let mut alice = client(&server, encoding, "alice").await;
         let mut members = [
@@ -71,8 +72,8 @@ async fn only_a_member_whose_role_permits_it_sends_to_a_group() {
     for role in [None, Some(""), Some("listener"), Some("undefined")] {
         match role {
             None => {}
-            Some("") => assert!(groups.add("alice", "g").unwrap()),
-            Some(role) => assert!(groups.add_with_role("alice", "g", role).unwrap()),
+            Some("") => assert!(groups.add("alice", "g").await.unwrap()),
+            Some(role) => assert!(groups.add_with_role("alice", "g", role).await.unwrap()),
         }
         let error = alice.request(to("g", 1)).await.unwrap_err();
         assert_eq!(error["error_type"], "permission_denied", "{role:?}");
@@ -80,14 +81,14 @@ async fn only_a_member_whose_role_permits_it_sends_to_a_group() {
     }
     texts.dedup();
     assert_eq!(texts.len(), 1, "who may not send does not learn why: {texts:?}");
-    groups.add_with_role("alice", "g", "speaker").unwrap();
+    groups.add_with_role("alice", "g", "speaker").await.unwrap();
     alice.request(to("g", "now")).await.unwrap();
     assert_eq!(alice.expect("group").await["message"], "now");
-    groups.define_role("g", "speaker", ["read"]).unwrap();
+    groups.define_role("g", "speaker", ["read"]).await.unwrap();
     assert!(alice.request(to("g", 1)).await.is_err(), "a change of the role holds at once");
-    groups.define_role("g", "speaker", ["send"]).unwrap();
+    groups.define_role("g", "speaker", ["send"]).await.unwrap();
     assert!(alice.request(to("g", 2)).await.is_ok());
-    groups.remove("alice", "g");
+    groups.remove("alice", "g").await;
     assert!(alice.request(to("g", 3)).await.is_err(), "no member any more");
     assert_eq!(alice.expect("group").await["message"], 2);
     alice.expect_nothing().await;
@@ -97,7 +98,7 @@ async fn only_a_member_whose_role_permits_it_sends_to_a_group() {
 async fn membership_needs_no_connection_and_outlives_every_one() {
     let hub = hub().build();
     let server = serve(&hub);
-    hub.groups().add_with_role("alice", "g", "speaker").unwrap();
+    hub.groups().add_with_role("alice", "g", "speaker").await.unwrap();
     hub.groups().send("g", "nobody is there").await.unwrap();
     for round in 0..3 {
         let mut alice = json_client(&server, "alice").await;
@@ -108,7 +109,7 @@ async fn membership_needs_no_connection_and_outlives_every_one() {
             _ => alice.vanish(),
         }
         emptied(&hub).await;
-        assert_eq!(hub.user("alice").groups(), ["g"]);
+        assert_eq!(hub.user("alice").groups().await, ["g"]);
     }
 }
 
@@ -121,16 +122,16 @@ async fn a_group_changes_under_live_connections() {
     let mut phone = json_client(&server, "alice").await;
     for round in 0..20 {
         groups.send("g", "before").await.unwrap();
-        groups.add("alice", "g").unwrap();
+        groups.add("alice", "g").await.unwrap();
         groups.send("g", round).await.unwrap();
         for device in [&mut desk, &mut phone] {
             assert_eq!(device.expect("group").await["message"], round);
         }
-        groups.remove("alice", "g");
+        groups.remove("alice", "g").await;
         groups.send("g", "after").await.unwrap();
     }
-    groups.add("alice", "g").unwrap();
-    groups.dissolve("g");
+    groups.add("alice", "g").await.unwrap();
+    groups.dissolve("g").await;
     groups.send("g", "dissolved").await.unwrap();
     for device in [&mut desk, &mut phone] {
         device.expect_nothing().await;
@@ -143,8 +144,8 @@ async fn what_waited_for_a_slow_member_does_not_reach_it_after_its_removal() {
     let hub = hub().outbox(1 << 20, 10_000).build();
     let server = serve(&hub);
     let mut slow = server.client("/?user=slow").receive_buffer(4096).connect().await;
-    eventually("it is there", || hub.user("slow").is_connected()).await;
-    hub.groups().add("slow", "g").unwrap();
+    eventually("it is there", || now(hub.user("slow").is_connected())).await;
+    hub.groups().add("slow", "g").await.unwrap();
     let own = hub.connections().of_user("slow").remove(0);
     let text = "x".repeat(16 * 1024);
     while own.backlog() < 100_000 {
@@ -152,7 +153,7 @@ async fn what_waited_for_a_slow_member_does_not_reach_it_after_its_removal() {
         // Its shard has the message when it answers somebody else.
         json_client(&server, "other").await.expect_nothing().await;
     }
-    hub.groups().remove("slow", "g");
+    hub.groups().remove("slow", "g").await;
     assert!(own.backlog() < 32 * 1024, "at most the frame that was begun");
     assert!(slow.request(json!({ "type": "ping" })).await.is_ok());
 }
@@ -163,7 +164,7 @@ async fn all_members_see_one_order() {
     let server = serve(&hub);
     let mut clients = Vec::new();
     for user in 0..6 {
-        hub.groups().add_with_role(user.to_string(), "g", "speaker").unwrap();
+        hub.groups().add_with_role(&user.to_string(), "g", "speaker").await.unwrap();
         clients.push(json_client(&server, &user.to_string()).await);
     }
     let talking = clients.into_iter().enumerate().map(|(user, mut client)| {
@@ -189,8 +190,8 @@ async fn all_members_see_one_order() {
 async fn a_key_makes_a_repeated_group_message_one() {
     let hub = hub().build();
     let server = serve(&hub);
-    hub.groups().add_with_role("alice", "g", "speaker").unwrap();
-    hub.groups().add_with_role("alice", "h", "speaker").unwrap();
+    hub.groups().add_with_role("alice", "g", "speaker").await.unwrap();
+    hub.groups().add_with_role("alice", "h", "speaker").await.unwrap();
     let mut alice = json_client(&server, "alice").await;
     for (room, number) in [("g", 1), ("g", 2), ("h", 3)] {
         let mut request = to(room, number);
@@ -236,7 +237,7 @@ async fn no_request_of_a_client_makes_or_enters_a_group() {
     let hub = hub().build();
     let server = serve(&hub);
     let mut mallory = json_client(&server, "mallory").await;
-    hub.groups().add("alice", "g").unwrap();
+    hub.groups().add("alice", "g").await.unwrap();
     let _alice = json_client(&server, "alice").await;
     for (request, error_type) in [
         (to("made up", 1), "permission_denied"),
@@ -249,7 +250,7 @@ async fn no_request_of_a_client_makes_or_enters_a_group() {
         let error = mallory.request(request.clone()).await.unwrap_err();
         assert_eq!(error["error_type"], error_type, "{request}");
     }
-    assert_eq!(hub.groups().names(), ["g"]);
+    assert_eq!(hub.groups().names().await, ["g"]);
     let own = hub.connections().of_user("mallory").remove(0);
     assert!(
         hub.channel("@group:g").subscribe(&own, ()).await.is_err(),
@@ -264,7 +265,7 @@ async fn groups_take_nothing_from_the_channels_of_a_connection() {
     let hub = hub().max_channels_per_connection(2).build();
     let server = serve(&hub);
     for group in 0..50 {
-        hub.groups().add("alice", format!("g{group}")).unwrap();
+        hub.groups().add("alice", &format!("g{group}")).await.unwrap();
     }
     let mut alice = json_client(&server, "alice").await;
     for channel in ["a", "b"] {
@@ -293,8 +294,9 @@ async fn groups_take_nothing_from_the_channels_of_a_connection() {
 #[tokio::test]
 async fn a_handler_may_decide_about_group_messages_itself() {
     let hub = hub().build();
-    let handler = named().authorize_group(|cx: Context, group| async move {
-        let is_fine = group == "lobby" || cx.groups().contains(cx.user(), &group);
+    let handler = named().authorize_group(|cx: Context, request: AccessRequest| async move {
+        let group = request.name();
+        let is_fine = group == "lobby" || cx.groups().contains(cx.user(), group).await;
         is_fine
             .then_some(())
             .ok_or(Reject::denied("members and the lobby").with_details(json!({ "group": group })))
@@ -302,8 +304,8 @@ async fn a_handler_may_decide_about_group_messages_itself() {
     let server = TestServer::start(hub.clone(), handler);
     let mut guest = json_client(&server, "guest").await;
     let mut member = json_client(&server, "member").await;
-    hub.groups().add("member", "lobby").unwrap();
-    hub.groups().add("member", "club").unwrap();
+    hub.groups().add("member", "lobby").await.unwrap();
+    hub.groups().add("member", "club").await.unwrap();
     guest.request(to("lobby", "hello")).await.unwrap();
     assert_eq!(member.expect("group").await["from"], "guest");
     let error = guest.request(to("club", 1)).await.unwrap_err();
@@ -321,7 +323,7 @@ async fn a_group_of_ten_thousand_reaches_those_who_are_connected() {
     let hub = hub().build();
     let server = serve(&hub);
     for user in 0..10_000 {
-        hub.groups().add(user.to_string(), "g").unwrap();
+        hub.groups().add(&user.to_string(), "g").await.unwrap();
     }
     let mut clients = Vec::new();
     for user in (0..10_000).step_by(500) {
@@ -337,7 +339,7 @@ async fn a_group_of_ten_thousand_reaches_those_who_are_connected() {
         }
         assert_eq!(client.expect("group").await["message"], "to all");
     }
-    assert_eq!((hub.groups().count("g"), hub.stats().subscriptions), (10_000, 20));
+    assert_eq!((hub.groups().count("g").await, hub.stats().subscriptions), (10_000, 20));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -348,9 +350,9 @@ async fn connections_raced_by_changes_of_their_groups_are_in_the_right_ones() {
         let groups = hub.groups();
         let changing = tokio::task::spawn_blocking(move || {
             for _ in 0..30 {
-                groups.add("u", "in").unwrap();
-                groups.add("u", "out").unwrap();
-                groups.remove("u", "out");
+                now(groups.add("u", "in")).unwrap();
+                now(groups.add("u", "out")).unwrap();
+                now(groups.remove("u", "out"));
             }
         });
         let mut client = json_client(&server, "u").await;
@@ -360,7 +362,7 @@ async fn connections_raced_by_changes_of_their_groups_are_in_the_right_ones() {
         let message = client.expect("group").await;
         assert_eq!((&message["room"], &message["message"]), (&json!("in"), &json!(round)));
         client.expect_nothing().await;
-        hub.groups().remove("u", "in");
+        hub.groups().remove("u", "in").await;
         client.vanish();
     }
     emptied(&hub).await;
@@ -392,15 +394,15 @@ async fn every_change_of_a_group_is_told_once_and_in_order() {
     });
     let _alice = json_client(&server, "alice").await;
     let groups = hub.groups();
-    groups.add("alice", "g").unwrap();
-    groups.add("alice", "g").unwrap();
-    groups.add_with_role("alice", "g", "speaker").unwrap();
-    groups.add_with_role("alice", "g", "speaker").unwrap();
-    groups.remove("alice", "g");
-    groups.remove("alice", "g");
-    groups.add_with_role("bob", "h", "listener").unwrap();
-    groups.dissolve("h");
-    groups.add("last", "g").unwrap();
+    groups.add("alice", "g").await.unwrap();
+    groups.add("alice", "g").await.unwrap();
+    groups.add_with_role("alice", "g", "speaker").await.unwrap();
+    groups.add_with_role("alice", "g", "speaker").await.unwrap();
+    groups.remove("alice", "g").await;
+    groups.remove("alice", "g").await;
+    groups.add_with_role("bob", "h", "listener").await.unwrap();
+    groups.dissolve("h").await;
+    groups.add("last", "g").await.unwrap();
     for (whose, where_to, expected) in [
         ("alice", "g", GroupChange::Added(None)),
         ("alice", "g", GroupChange::RoleChanged("speaker".to_owned())),

@@ -1,7 +1,8 @@
 //! The decisions of the application: every callback, its results, its failures, and which connections these
 //! affect.
 
-use crate::support::{emptied, eventually, named, open_hub, subscribe, subscriber};
+use crate::support::{emptied, eventually, named, now, open_hub, subscribe, subscriber};
+use hauyna::channel::AccessRequest;
 use hauyna::{CloseCode, CloseReason, Context, Handler, Hub, Reject, SessionOptions, json};
 use hauyna_test::{Frame, TestServer};
 use serde::Deserialize;
@@ -203,7 +204,7 @@ async fn on_close_is_told_the_reason() {
     drop(broken);
     assert_eq!(reason().await, CloseReason::Protocol);
     let mut dismissed = server.connect("/?user=d").await;
-    eventually("it is there", || server.hub().user("d").is_connected()).await;
+    eventually("it is there", || now(server.hub().user("d").is_connected())).await;
     server.hub().connections().of_user("d")[0].close(CloseCode(4500), "bye");
     assert_eq!(dismissed.expect_close().await, (4500, "bye".to_owned()));
     dismissed.send_close(4500, "").await;
@@ -243,9 +244,9 @@ async fn on_ping_and_on_pong_get_the_payload_and_the_ping_is_answered() {
 #[tokio::test]
 async fn the_authorisers_decide_instead_of_the_pattern() {
     let only = |word: &'static str| {
-        move |_: Context, name: String| async move {
+        move |_: Context, request: AccessRequest| async move {
             tokio::task::yield_now().await;
-            if name.contains(word) { Ok(()) } else { Err(Reject::denied(word)) }
+            if request.name().contains(word) { Ok(()) } else { Err(Reject::denied(word)) }
         }
     };
     let handler =
@@ -307,7 +308,7 @@ async fn a_panicking_callback_is_an_internal_error_of_its_own_request() {
             tokio::task::yield_now().await;
             panic!("on purpose")
         })
-        .authorize_subscribe(|_, _| async { panic!("on purpose") });
+        .authorize_subscribe(async |_, _| -> bool { panic!("on purpose") });
     let server = TestServer::start(open_hub().build(), handler);
     let mut other = server.connect("/").await;
     let mut client = server.connect("/").await;
@@ -382,10 +383,13 @@ async fn presence_lasts_as_long_as_the_last_connection_that_tracked_it() {
     let mut desk = server.connect("/?user=u").await;
     subscribe(&mut phone, "x").await;
     subscribe(&mut desk, "x").await;
-    assert_eq!((presence.count(), presence.get("u").unwrap().metadata), (1, json!({ "status": "online" })));
+    assert_eq!(
+        (presence.count().await, presence.get("u").await.unwrap().metadata),
+        (1, json!({ "status": "online" }))
+    );
     phone.close(1000, "").await;
     eventually("one is left", || server.hub().stats().connections == 1).await;
-    assert!(presence.is_present("u"));
+    assert!(presence.is_present("u").await);
     desk.vanish();
-    eventually("nobody is present", || presence.count() == 0).await;
+    eventually("nobody is present", || now(presence.count()) == 0).await;
 }

@@ -147,7 +147,7 @@ async fn destructors_of_what_is_attached_to_a_connection_cost_nobody_anything() 
             let bombs = [2, 2, 1][round];
             assert!(dropped.load(Ordering::Relaxed) - before >= bombs, "{round}: each value is dropped");
             assert!(hub.stats().panics > 0);
-            assert_eq!((hub.stats().connections, hub.channel("room").presence().len()), (1, 1));
+            assert_eq!((hub.stats().connections, hub.channel("room").presence().await.len()), (1, 1));
         }
         drop(others);
         settle().await;
@@ -186,7 +186,7 @@ async fn destructors_inside_of_callbacks_cost_their_own_request_or_connection() 
         client.vanish();
         assert_hears(&hub, &mut others, 1).await;
         eventually("only the bystander is left", || hub.stats().connections == 1).await;
-        assert_eq!(hub.channel("room").presence().len(), 1);
+        assert_eq!(hub.channel("room").presence().await.len(), 1);
     }
     // Of each: the destructor of the late one, the panic and its destructor, and what on_close left.
     eventually("every panic is counted", || hub.stats().panics >= 6).await;
@@ -249,14 +249,14 @@ async fn listeners_that_panic_in_any_way_do_not_stop_the_events() {
         async { Ok(()) }
     });
     for number in 0..3 {
-        hub.groups().add("ann", format!("g{number}")).unwrap();
+        hub.groups().add("ann", &format!("g{number}")).await.unwrap();
         told.recv().await.unwrap();
     }
     let before = hub.stats().panics;
     assert!(before >= 12, "{before}");
     assert!(events.remove(with_bomb));
     assert_eq!(dropped.load(Ordering::Relaxed), 1);
-    hub.groups().add("ann", "last").unwrap();
+    hub.groups().add("ann", "last").await.unwrap();
     told.recv().await.unwrap();
     let outcome = events.trigger("nothing", None, ()).await.unwrap();
     assert_eq!(outcome.ran, 0);
@@ -315,7 +315,7 @@ async fn what_cannot_be_serialized_is_the_panic_of_who_sends_it() {
 #[tokio::test(start_paused = true)]
 async fn closures_of_options_that_panic_cost_their_own_client() {
     quietly();
-    let channels = ChannelOptions::new().authorize(|cx: &Context, _| {
+    let channels = ChannelOptions::new().authorize(|cx, _| {
         assert!(cx.user().as_str() != "bad", "in authorize");
         true
     });

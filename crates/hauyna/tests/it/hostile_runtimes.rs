@@ -2,7 +2,7 @@
 //! ends. The work of the hub continues in the next runtime, and nothing is lost. Also calls without any
 //! runtime.
 
-use crate::support::{eventually, named, registered};
+use crate::support::{eventually, named, now, poll_once, registered};
 use hauyna::error::ErrorKind;
 use hauyna::events::{Event, SystemEvent, SystemKind};
 use hauyna::{
@@ -14,7 +14,7 @@ use parking_lot::Mutex;
 use std::future::Future;
 use std::pin::pin;
 use std::sync::Arc;
-use std::task::{Context, Poll, Waker};
+use std::task::Poll;
 use std::time::Duration;
 use tokio::runtime::{Builder, Runtime};
 use tokio::sync::{mpsc, oneshot};
@@ -66,18 +66,6 @@ impl Beside {
     /// Ends it, with everything that is on it.
     pub(crate) fn end(&mut self) {
         drop(self.runtime.take());
-    }
-}
-
-/// Polls once, outside of any runtime.
-fn poll_once<T>(future: impl Future<Output = T>) -> Poll<T> {
-    pin!(future).as_mut().poll(&mut Context::from_waker(Waker::noop()))
-}
-
-fn now<T>(future: impl Future<Output = T>) -> T {
-    match poll_once(future) {
-        Poll::Ready(value) => value,
-        Poll::Pending => panic!("it waits"),
     }
 }
 
@@ -253,7 +241,7 @@ fn lose_one(hub: &Hub, handler: Handler) {
     let client = runtime.block_on(async {
         let server = TestServer::start(hub.clone(), handler);
         let client = subscriber(&server, "ann", "room").await;
-        eventually("ann is there", || !hub.channel("room").presence().is_empty()).await;
+        eventually("ann is there", || !now(hub.channel("room").presence()).is_empty()).await;
         (server, client)
     });
     drop(runtime);
@@ -271,7 +259,7 @@ fn what_a_runtime_leaves_behind_is_done_by_the_next_one() {
         assert_eq!(hub.stats().connections, 0);
         single().block_on(async {
             // Any call that the application makes is enough.
-            eventually("ann has left", || hub.channel("room").presence().is_empty()).await;
+            eventually("ann has left", || now(hub.channel("room").presence()).is_empty()).await;
             all_of(&mut told).await;
         });
         assert_eq!((hub.stats().panics, hub.stats().events_dropped), (0, 0));
@@ -318,7 +306,7 @@ fn an_event_whose_runtime_ends_is_told_to_the_listeners_after_the_one_that_was_a
     for round in 0..3 {
         let runtime = single();
         runtime.block_on(async {
-            hub.groups().add("ann", format!("g{round}")).unwrap();
+            hub.groups().add("ann", &format!("g{round}")).await.unwrap();
             is_at_work.recv().await.unwrap();
         });
         drop(runtime);
@@ -390,8 +378,8 @@ fn calls_outside_of_a_runtime_are_errors_or_work() {
     // What neither waits nor needs a task works everywhere.
     now(hub.channel("x").broadcast(1)).unwrap();
     now(hub.user("ann").send(1)).unwrap();
-    hub.groups().add("ann", "g").unwrap();
-    assert_eq!(hub.revoke(hauyna::auth::Revocation::user("ann")), 0);
+    now(hub.groups().add("ann", "g")).unwrap();
+    assert_eq!(now(hub.revoke(hauyna::auth::Revocation::user("ann"))), 0);
     assert!(now(hub.presence().of("ann").update(json!({ "a": 1 }))).is_err());
     is_without(now(hub.shutdown(Duration::from_secs(1))).unwrap_err());
     assert!(hub.is_stopping(), "it has closed what it could");

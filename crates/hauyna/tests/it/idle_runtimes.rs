@@ -1,7 +1,7 @@
 //! Runtimes that exist but are not driven, as between two calls of `block_on`, and runtimes without timers:
 //! the background work of the hub continues in another runtime with connections.
 
-use crate::support::{eventually, named, open_hub, subscriber};
+use crate::support::{eventually, named, now, open_hub, subscriber};
 use hauyna::broker::{Answer, Broker, BrokerError, HistoryPage, LocalBroker, Publish, Published, Relay};
 use hauyna::events::SystemKind;
 use hauyna::{ChannelName, ChannelOptions, Error, HistoryRange, Hub, Presence, SessionOptions, json};
@@ -34,7 +34,7 @@ fn told_of_groups(hub: &Hub) -> Arc<AtomicU64> {
 fn events_are_told_though_nobody_drives_the_runtime_that_they_come_from() {
     let (hub, first, second) = (open_hub().shards(1).build(), single(), single());
     let told = told_of_groups(&hub);
-    first.block_on(async { hub.groups().add("ann", "g") }).unwrap();
+    first.block_on(async { hub.groups().add("ann", "g").await }).unwrap();
     let (server, mut client) = second.block_on(async {
         let server = TestServer::start(hub.clone(), named());
         let client = subscriber(&server, "ben", "x").await;
@@ -46,7 +46,7 @@ fn events_are_told_though_nobody_drives_the_runtime_that_they_come_from() {
         for _ in 0..50 {
             tokio::task::yield_now().await;
         }
-        hub.groups().add("ann", "h").unwrap();
+        hub.groups().add("ann", "h").await.unwrap();
     });
     second.block_on(async {
         eventually("the next event is told", || told.load(Ordering::Relaxed) == 2).await;
@@ -69,11 +69,11 @@ fn sessions_and_presence_end_though_nobody_drives_the_runtime_that_they_come_fro
         eventually("ann is lost", || hub.connections().count() == 0).await;
         server
     });
-    assert_eq!((hub.channel("room").presence().len(), hub.stats().sessions), (1, 1));
+    assert_eq!((now(hub.channel("room").presence()).len(), hub.stats().sessions), (1, 1));
     second.block_on(async {
         let server = TestServer::start(hub.clone(), named());
         let _client = subscriber(&server, "ben", "x").await;
-        eventually("ann has left", || hub.channel("room").presence().is_empty()).await;
+        eventually("ann has left", || now(hub.channel("room").presence()).is_empty()).await;
         assert_eq!(hub.stats().sessions, 0);
     });
 }
@@ -89,7 +89,7 @@ fn an_event_of_a_runtime_without_timers_is_told_by_another_one() {
     });
     Builder::new_current_thread().build().unwrap().block_on(async {
         for n in 0..5 {
-            hub.groups().add("ann", format!("g-{n}")).unwrap();
+            hub.groups().add("ann", &format!("g-{n}")).await.unwrap();
             tokio::task::yield_now().await;
         }
     });
@@ -173,20 +173,20 @@ fn a_listener_at_work_comes_to_its_end_though_another_runtime_has_taken_over() {
         }
     });
     first.block_on(async {
-        hub.groups().add("ann", "g").unwrap();
+        hub.groups().add("ann", "g").await.unwrap();
         eventually("the listener is at work", || begun.load(Ordering::Relaxed) == 1).await;
     });
     let (_server, _client) = second.block_on(async {
         let server = TestServer::start(hub.clone(), named());
         let client = subscriber(&server, "ben", "x").await;
-        hub.groups().add("ann", "h").unwrap();
+        hub.groups().add("ann", "h").await.unwrap();
         eventually("the next event is told", || ended.load(Ordering::Relaxed) == 1).await;
         (server, client)
     });
     gate.add_permits(1);
     first.block_on(eventually("the first listener is done", || ended.load(Ordering::Relaxed) == 2));
     // It has told nothing else, and the other task goes on.
-    hub.groups().add("ann", "i").unwrap();
+    now(hub.groups().add("ann", "i")).unwrap();
     second.block_on(eventually("one more event is told", || ended.load(Ordering::Relaxed) == 3));
     assert_eq!(begun.load(Ordering::Relaxed), 3);
 }

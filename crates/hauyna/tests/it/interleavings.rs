@@ -70,11 +70,11 @@ async fn row_35_joins_that_wait_for_permission_race_with_leaving_and_disconnects
     const AT_ONCE: u64 = 200;
     let (seed, rounds) = (seed(), schedules(20_000));
     let delays = Arc::new(Mutex::new(Random(seed)));
-    let handler = named().authorize_subscribe(move |_, name| {
+    let handler = named().authorize_subscribe(move |_, request| {
         let delay = delays.lock().unwrap().below(51);
         async move {
             passed(delay).await;
-            if name.starts_with('d') { Err(Reject::denied("no")) } else { Ok(()) }
+            if request.name().starts_with('d') { Err(Reject::denied("no")) } else { Ok(()) }
         }
     });
     let handler = handler.share();
@@ -93,12 +93,12 @@ async fn row_35_joins_that_wait_for_permission_race_with_leaving_and_disconnects
     }
     emptied(&hub).await;
     hub.shutdown(Duration::from_secs(60)).await.unwrap(); // listeners have been told all
+    assert_eq!(hub.presence().stats().await.users, 0);
     let balance = balance.lock().unwrap();
     assert!(balance.faults.is_empty(), "{:?}", balance.faults.first());
     assert!(balance.live.is_empty() && balance.closed.len() as u64 == rounds);
     let stats = hub.stats();
     assert_eq!((stats.opened, stats.panics, stats.events_dropped), (rounds, 0, 0));
-    assert_eq!(hub.presence().stats().users, 0);
 }
 
 /// One connection that asks for channels, gives them up and goes, each at a random moment.
@@ -127,7 +127,7 @@ async fn race(hub: Hub, handler: SharedHandler, mut random: Random) {
         3 => {
             connection.channels().iter().for_each(|name| drop(hub.channel(name).unsubscribe(&connection)));
         }
-        _ => drop(hub.revoke(Revocation::user(user))),
+        _ => drop(hub.revoke(Revocation::user(user)).await),
     }
     joining.await.unwrap();
 }

@@ -2,7 +2,7 @@
 //! clients that close permanently.
 
 use crate::sessions::{back, begin, enter, expect_numbers, hub, lost, position, publish};
-use crate::support::{eventually, named, subscribe};
+use crate::support::{eventually, named, now, subscribe};
 use hauyna::events::{SystemEvent, SystemKind};
 use hauyna::{CloseCode, Connection, Context, json};
 use hauyna_protocol::Encoding;
@@ -161,7 +161,7 @@ async fn a_session_that_is_lost_in_the_midst_of_its_return_stays_whole() {
                 while hub.stats().subscriptions < 2 {
                     std::hint::spin_loop();
                 }
-                user.disconnect(CloseCode(3011), "again");
+                now(user.disconnect(CloseCode(3011), "again"));
             }
         });
         let (ann, resumed) = back(&server, "ann", &session, &json!({})).await;
@@ -262,7 +262,7 @@ async fn who_goes_in_the_midst_of_a_return_has_left_for_good() {
         let mut client = begin(&server, user, &session, Encoding::Json).await;
         eventually("the client is there", || hub.user(user).connections().len() == 1).await;
         if is_sent_away {
-            hub.user(user).disconnect(CloseCode(3503), "enough");
+            hub.user(user).disconnect(CloseCode(3503), "enough").await;
             assert_eq!(client.expect_close().await.0, 3503);
         } else {
             client.close(1000, "").await;

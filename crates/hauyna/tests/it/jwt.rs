@@ -298,7 +298,7 @@ async fn row_34_a_json_web_token_is_revoked_by_its_jti() {
     let mut client =
         server.client("/").json().header("authorization", &format!("Bearer {stolen}")).connect().await;
     client.expect("session").await;
-    assert_eq!(server.hub().revoke(Revocation::token("t-7")), 1);
+    assert_eq!(server.hub().revoke(Revocation::token("t-7")).await, 1);
     assert_eq!(client.expect_close().await.0, 3505);
     assert_eq!(verdict(&server, &stolen).await.unwrap_err()["error_type"], "unauthorized");
     assert_eq!(verdict(&server, &hmac(&claims(json!({ "jti": "t-8" })))).await.unwrap(), "ada");

@@ -86,7 +86,7 @@ async fn track(cx: Context, message: Value) -> hauyna::Result {
 }
 
 async fn untrack(cx: Context, _: Value) -> hauyna::Result {
-    cx.presence().untrack();
+    cx.presence().untrack().await;
     Ok(())
 }
 
@@ -367,8 +367,8 @@ impl Run {
         if self.random.below(3) > 0 {
             self.steps.push(format!("{user} is added to {group} as {role:?}"));
             let changed = match role {
-                None => groups.add(user, group),
-                Some(role) => groups.add_with_role(user, group, role),
+                None => groups.add(user, group).await,
+                Some(role) => groups.add_with_role(user, group, role).await,
             };
             return assert_eq!(changed.unwrap(), self.model.add(user, group, role));
         }
@@ -377,7 +377,7 @@ impl Run {
         }
         self.steps.push(format!("{user} is removed from {group}"));
         let was_there = self.model.groups.entry(group).or_default().remove(user).is_some();
-        assert_eq!(groups.remove(user, group), was_there);
+        assert_eq!(groups.remove(user, group).await, was_there);
     }
 
     async fn group(&mut self, device: u64, number: u64) {

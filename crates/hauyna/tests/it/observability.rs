@@ -121,7 +121,7 @@ async fn a_snapshot_of_a_user_has_all_connections_in_pages() {
         clients.push(server.connect("/?user=ann").await);
     }
     eventually("all are there", || hub.connections().count() == 5).await;
-    hub.groups().add("ann", "admins").unwrap();
+    hub.groups().add("ann", "admins").await.unwrap();
     let seen = hub.inspect().user("ann");
     assert_eq!((seen.connections.len(), seen.connection_count), (5, 5));
     assert_eq!(seen.presence.unwrap().status, hauyna::presence::Status::Online);

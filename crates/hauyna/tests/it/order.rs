@@ -21,7 +21,7 @@ async fn numbers(client: &mut Client, last: u64) -> Vec<u64> {
 }
 
 async fn client_of_two_channels_and_a_group(server: &TestServer, hub: &Hub) -> Client {
-    hub.groups().add("alice", "team").unwrap();
+    hub.groups().add("alice", "team").await.unwrap();
     let mut client = server.json("/?user=alice").await;
     client.expect("session").await;
     subscribe(&mut client, "a").await;

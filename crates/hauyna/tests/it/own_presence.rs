@@ -3,7 +3,7 @@
 
 use crate::sessions::{back, lost};
 use crate::support::{named, subscribe};
-use hauyna::channel::ChannelRequest;
+use hauyna::channel::AccessRequest;
 use hauyna::handler::RateLimit;
 use hauyna::{ChannelOptions, Context, Hub, Presence, Rate, Reject, json};
 use hauyna_test::{Client, TestServer};
@@ -166,7 +166,7 @@ struct Device {
 }
 
 /// Phones alone, with a ticket.
-async fn phones(_: Context, request: ChannelRequest) -> Result<(), Reject> {
+async fn phones(_: Context, request: AccessRequest) -> Result<(), Reject> {
     if !request.is_update() && request.token() != Some("ticket") {
         return Err(Reject::denied("a ticket is needed"));
     }
@@ -205,7 +205,7 @@ async fn who_decides_about_the_metadata_of_a_subscription_decides_about_its_upda
 async fn update_that_waits_for_a_permission_is_nothing_for_who_was_taken_out_meanwhile() {
     let (gate, asked) = (Arc::new(Semaphore::new(0)), Arc::new(Semaphore::new(0)));
     let (open, count) = (gate.clone(), asked.clone());
-    let rule = move |_: Context, request: ChannelRequest| {
+    let rule = move |_: Context, request: AccessRequest| {
         let (open, count) = (open.clone(), count.clone());
         async move {
             if request.is_update() {

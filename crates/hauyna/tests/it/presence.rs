@@ -1,7 +1,7 @@
 //! Presence over real sockets: lists and changes in channels, several devices, grace time, metadata, queries
 //! and listeners.
 
-use crate::support::{Failing, eventually, named, subscribe};
+use crate::support::{Failing, eventually, named, now, subscribe};
 use hauyna::events::{Event, SystemEvent, SystemKind};
 use hauyna::presence::{Criteria, Status};
 use hauyna::{ChannelOptions, Hub, HubBuilder, Presence, UserId, json};
@@ -71,7 +71,7 @@ async fn a_user_leaves_with_the_last_of_several_devices() {
     desk.request(json!({ "type": "unsubscribe_channel", "channel": "room:1" })).await.unwrap();
     let leave = ann.expect_presence("leave", "bob").await;
     assert_eq!(leave["connections"], 0);
-    assert!(!server.hub().presence().is_present("bob"));
+    assert!(!server.hub().presence().is_present("bob").await);
 }
 
 #[tokio::test]
@@ -82,7 +82,7 @@ async fn who_is_back_within_the_grace_time_was_never_gone() {
     ann.expect_presence("join", "bob").await;
     bob.vanish();
     eventually("bob's socket is gone", || server.hub().stats().connections == 1).await;
-    assert!(server.hub().presence().is_present("bob"));
+    assert!(server.hub().presence().is_present("bob").await);
     let (mut bob, state) = enter(&server, "bob", Value::Null).await;
     assert_eq!(state["users"]["bob"]["connections"].as_array().unwrap().len(), 1);
     bob.expect_nothing().await;
@@ -98,7 +98,7 @@ async fn who_does_not_come_back_leaves_when_the_grace_time_is_over() {
     bob.vanish();
     let leave = ann.expect_presence("leave", "bob").await;
     assert_eq!(leave["offset"], 3);
-    assert_eq!(server.hub().presence().count(), 1);
+    assert_eq!(server.hub().presence().count().await, 1);
 }
 
 #[tokio::test]
@@ -107,7 +107,7 @@ async fn a_channel_that_only_lost_members_are_in_goes_with_them() {
     let (bob, _) = enter(&server, "bob", Value::Null).await;
     bob.vanish();
     eventually("the channel is gone", || server.hub().stats().channels == 0).await;
-    assert_eq!(server.hub().presence().count(), 0);
+    assert_eq!(server.hub().presence().count().await, 0);
 }
 
 #[tokio::test]
@@ -127,7 +127,7 @@ async fn a_status_is_told_in_every_channel_that_shows_the_user() {
     bob.send(status).await;
     assert_eq!(bob.answer(&json!(7)).await.unwrap(), Value::Null);
     ann.expect_nothing().await;
-    let entry = server.hub().presence().get("bob").unwrap();
+    let entry = server.hub().presence().get("bob").await.unwrap();
     assert_eq!((entry.status, &entry.metadata["until"]), (Status::Away, &json!(5)));
 }
 
@@ -240,7 +240,7 @@ async fn a_subscriber_that_updates_its_metadata_shows_it() {
     assert_eq!(ann.expect("presence_change").await["event"], "update");
     let page = ann.request(json!({ "type": "presence", "channel": "room:1" })).await.unwrap();
     assert_eq!(page["users"]["bob"]["connections"][0]["metadata"], json!({ "typing": true }));
-    let listed = room.presence();
+    let listed = room.presence().await;
     assert_eq!(listed.iter().map(|entry| entry.user.as_str()).collect::<Vec<_>>(), ["ann", "bob"]);
 }
 
@@ -257,30 +257,30 @@ async fn queries_find_users_by_status_metadata_and_channel() {
     subscribe(&mut ann, "room:1").await;
     subscribe(&mut bob, "plain").await;
     presence.of("bob").set_status(Status::Custom("lunch".into())).await.unwrap();
-    assert_eq!((presence.count(), presence.list().len()), (2, 2));
+    assert_eq!((presence.count().await, presence.list().await.len()), (2, 2));
     let who = |criteria: Value| {
-        let list = presence.list_by(&Criteria::from(criteria));
+        let list = now(presence.list_by(&Criteria::from(criteria)));
         list.into_iter().map(|entry| entry.user.to_string()).collect::<Vec<_>>()
     };
     assert_eq!(who(json!({ "role": "admin" })), ["ann"]);
     assert_eq!(who(json!({ "status": "lunch", "channel": "plain" })), ["bob"]);
     assert_eq!(who(json!({ "channel": "room:1", "status": "online" })), ["ann"]);
     assert!(who(json!({ "channel": "room:2" })).is_empty());
-    assert_eq!(presence.count_by(&Criteria::new().status("lunch")), 1);
-    assert!(presence.present_in("ann", &Criteria::new().in_channel("room:1")));
-    assert!(!presence.present_in("bob", &Criteria::new().in_channel("room:1")));
-    assert_eq!(presence.in_channel("plain").len(), 1);
-    assert_eq!(presence.list_in_channel("room:1")[0].user, "ann");
+    assert_eq!(presence.count_by(&Criteria::new().status("lunch")).await, 1);
+    assert!(presence.present_in("ann", &Criteria::new().in_channel("room:1")).await);
+    assert!(!presence.present_in("bob", &Criteria::new().in_channel("room:1")).await);
+    assert_eq!(presence.in_channel("plain").await.len(), 1);
+    assert_eq!(presence.list_in_channel("room:1").await[0].user, "ann");
     let groups = server.hub().groups();
-    groups.add("ann", "admins").unwrap();
-    groups.add("away", "admins").unwrap();
-    assert_eq!(presence.in_group("admins"), ["ann"]);
-    assert_eq!(presence.list_in_group("admins")[0].metadata, json!({ "role": "admin" }));
+    groups.add("ann", "admins").await.unwrap();
+    groups.add("away", "admins").await.unwrap();
+    assert_eq!(presence.in_group("admins").await, ["ann"]);
+    assert_eq!(presence.list_in_group("admins").await[0].metadata, json!({ "role": "admin" }));
     assert_eq!(who(json!({ "group": "admins", "channel": "room:1" })), ["ann"]);
     assert_eq!(who(json!({ "group": "admins", "channel": "plain" })), Vec::<String>::new());
-    let stats = presence.stats();
+    let stats = presence.stats().await;
     assert_eq!((stats.users, stats.connections, stats.statuses[&Status::Custom("lunch".into())]), (2, 2, 1));
-    let entry = presence.get("ann").unwrap();
+    let entry = presence.get("ann").await.unwrap();
     assert_eq!(entry.connections[0].metadata, json!({ "device": "phone" }));
     assert_eq!(entry.connections[0].channels[0].as_str(), "room:1");
     assert!(presence.of("nobody").update(json!({})).await.is_err());
@@ -422,7 +422,7 @@ async fn who_is_tracked_twice_takes_no_place_of_a_lost_device() {
     let handler = named()
         .on("track", async |cx: hauyna::Context, _: Value| cx.presence().track(()).await)
         .on("untrack", async |cx: hauyna::Context, _: Value| {
-            cx.presence().untrack();
+            cx.presence().untrack().await;
             Ok(())
         });
     let hub = rooms().presence_grace(Duration::from_secs(600)).build();
@@ -436,7 +436,7 @@ async fn who_is_tracked_twice_takes_no_place_of_a_lost_device() {
     eventually("the phone is gone", || hub.stats().connections == 1).await;
     desk.request(json!({ "type": "track" })).await.unwrap();
     desk.request(json!({ "type": "untrack" })).await.unwrap();
-    assert!(hub.presence().is_present("ann"), "the phone may come back");
+    assert!(hub.presence().is_present("ann").await, "the phone may come back");
 }
 
 #[tokio::test]
@@ -447,7 +447,7 @@ async fn presence_is_the_same_whether_anybody_listens_for_who_is_online() {
                 cx.presence().track(json!({ "role": message["role"] })).await
             })
             .on("more", async |cx: hauyna::Context, _: Value| {
-                cx.presence().untrack();
+                cx.presence().untrack().await;
                 cx.presence().update_connection(json!({ "device": "desk" })).await
             });
         let hub = if listens { rooms().on_user_online(|_, _| async { Ok(()) }) } else { rooms() }.build();
@@ -459,9 +459,9 @@ async fn presence_is_the_same_whether_anybody_listens_for_who_is_online() {
         let refused = desk.request(json!({ "type": "more" })).await.unwrap_err();
         assert_eq!(refused["error_type"], "not_subscribed");
         desk.request(json!({ "type": "track", "role": "guest" })).await.unwrap();
-        let entry = hub.presence().get("ann").unwrap();
+        let entry = hub.presence().get("ann").await.unwrap();
         assert_eq!((entry.status, entry.metadata), (Status::Online, json!({ "role": "guest" })));
-        assert_eq!((entry.connections.len(), hub.presence().stats().connections), (1, 1));
+        assert_eq!((entry.connections.len(), hub.presence().stats().await.connections), (1, 1));
     }
 }
 
@@ -514,7 +514,7 @@ async fn what_a_session_keeps_no_other_connection_of_the_user_takes_and_leaves()
     assert_eq!(phone.expect("session").await["resumed"], true);
     bob.expect_nothing().await;
     phone.request(json!({ "type": "unsubscribe_channel", "channel": "room:1" })).await.unwrap();
-    assert!(server.hub().presence().is_present("ann"), "the phone is tracked as it was");
+    assert!(server.hub().presence().is_present("ann").await, "the phone is tracked as it was");
     phone.close(1000, "").await;
     eventually("ann has gone", || log.lock().len() == 3).await;
     assert_eq!(*log.lock(), ["bob came", "ann came", "ann went"]);
@@ -578,9 +578,9 @@ async fn criteria_of_one_kind_must_all_hold() {
             client.subscribe(room).await;
         }
         clients.push(client);
-        hub.groups().add(user, user).unwrap();
+        hub.groups().add(user, user).await.unwrap();
     }
-    let count = |criteria: &Criteria| hub.presence().count_by(criteria);
+    let count = |criteria: &Criteria| now(hub.presence().count_by(criteria));
     let two = || Criteria::new().in_channel("room:2");
     assert_eq!(count(&two().in_channel("room:2")), 2);
     assert_eq!(count(&two().in_channel("room:1")), 1);

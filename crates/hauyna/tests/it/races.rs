@@ -13,7 +13,8 @@ use std::time::{Duration, Instant};
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn a_subscription_that_races_with_the_end_of_its_connection_leaves_nothing_behind() {
     const ROUNDS: u64 = 5_000;
-    let handler = named().authorize_subscribe(|cx, name| async move {
+    let handler = named().authorize_subscribe(|cx, request| async move {
+        let name = request.name();
         let mut random = Random(cx.user().len() as u64 ^ name.len() as u64 ^ u64::from(std::process::id()));
         for _ in 0..random.below(6) {
             tokio::task::yield_now().await;

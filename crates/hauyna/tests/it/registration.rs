@@ -2,7 +2,7 @@
 //! leaves nothing behind.
 
 use crate::sessions::{begin, enter, hub, lost};
-use crate::support::{eventually, named};
+use crate::support::{eventually, named, now};
 use hauyna::events::{SystemEvent, SystemKind};
 use hauyna::server::{Body, RouterService};
 use hauyna::{CloseCode, Hub, Router, json};
@@ -92,7 +92,7 @@ fn is_found(hub: &Hub, address: SocketAddr, user: &str) -> bool {
     stream.write_all(request.as_bytes()).unwrap();
     let mut answer = [0; 12];
     stream.read_exact(&mut answer).unwrap();
-    let is_connected = hub.user(user).is_connected();
+    let is_connected = now(hub.user(user).is_connected());
     assert_eq!(&answer, b"HTTP/1.1 101");
     is_connected
 }
@@ -170,7 +170,7 @@ async fn a_handshake_whose_answer_is_lost_is_taken_back() {
             async { Ok(()) }
         });
     let hub = hub().max_connections_per_user(1).build();
-    hub.groups().add("ann", "editors").unwrap();
+    hub.groups().add("ann", "editors").await.unwrap();
     let is_losing = Arc::new(AtomicBool::new(false));
     let server = TestServer::route(hub.clone(), |router| losing(router.websocket("/", handler), &is_losing));
     let refused = |target: &str| {
@@ -250,7 +250,7 @@ async fn who_is_closed_before_the_answer_is_neither_opened_nor_closed() {
     let (of, sent) = (hub.clone(), code.clone());
     let act: Arc<dyn Fn() + Send + Sync> = Arc::new(move || {
         let code = CloseCode(u16::try_from(sent.load(Ordering::SeqCst)).unwrap());
-        assert_eq!(of.user("ann").disconnect(code, ""), 1);
+        assert_eq!(now(of.user("ann").disconnect(code, "")), 1);
     });
     let acting = layer_fn(move |inner| Acting { inner, act: act.clone() });
     let server = TestServer::route(hub.clone(), |router| router.websocket("/", handler).layer(acting));

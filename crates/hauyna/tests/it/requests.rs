@@ -1,6 +1,6 @@
 //! Every request of the protocol and its answer, in both encodings.
 
-use crate::support::{Random, eventually, named, open_hub, serve, subscribe, subscriber};
+use crate::support::{Random, eventually, named, now, open_hub, serve, subscribe, subscriber};
 use hauyna::limits::UnknownUsers;
 use hauyna::{ChannelOptions, Hub, Publishers, json};
 use hauyna_protocol::Encoding;
@@ -101,7 +101,7 @@ async fn metadata_is_kept_with_the_subscription_and_announced() {
             (&json!("subscription_removed"), &json!("desk"))
         );
         bob.close(1000, "").await;
-        eventually("bob has gone", || !hub.user("bob").is_connected()).await;
+        eventually("bob has gone", || !now(hub.user("bob").is_connected())).await;
     }
     let carol = subscriber(&server, "carol", "x").await;
     assert_eq!(alice.expect("channel_event").await["event"], "subscription_added");
@@ -201,8 +201,12 @@ async fn unknown_users_are_told_where_the_deployment_reveals_them() {
 #[tokio::test]
 async fn whoever_may_not_write_to_a_user_is_not_told_whether_they_are_there() {
     let hub = open_hub().unknown_users(UnknownUsers::Refused).build();
-    let handler = named().authorize_private(|_, to: String| async move {
-        if to.starts_with("friend") { Ok(()) } else { Err(hauyna::Reject::denied("friends alone")) }
+    let handler = named().authorize_private(|_, request| async move {
+        if request.name().starts_with("friend") {
+            Ok(())
+        } else {
+            Err(hauyna::Reject::denied("friends alone"))
+        }
     });
     let server = TestServer::start(hub, handler);
     let mut alice = client(&server, Encoding::Json, "alice").await;
@@ -219,7 +223,7 @@ async fn whoever_may_not_write_to_a_user_is_not_told_whether_they_are_there() {
 async fn a_broadcast_is_denied_unless_the_application_allows_it() {
     let hub = open_hub().build();
     let server = TestServer::route(hub, |router| {
-        let allowed = named().authorize_broadcast(|cx| async move {
+        let allowed = named().authorize_broadcast(|cx, _| async move {
             if cx.user() == "admin" { Ok(()) } else { Err(hauyna::Reject::denied("admins alone")) }
         });
         router.websocket("/", named()).websocket("/open", allowed)
@@ -351,7 +355,7 @@ async fn a_request_without_id_is_answered_only_where_it_fails() {
 #[tokio::test]
 async fn who_may_use_a_channel_is_decided_by_its_pattern() {
     let hub = Hub::builder()
-        .channels("own:{user}", ChannelOptions::new().authorize(|cx, params| *cx.user() == params["user"]))
+        .channels("own:{user}", ChannelOptions::new().authorize(|cx, request| cx.user() == request["user"]))
         .channels("vip:{*rest}", ChannelOptions::new().private())
         .channels("news", ChannelOptions::new().publishers(Publishers::Application))
         .build();

@@ -2,7 +2,7 @@
 //! failure before the connection has its session closes the connection.
 
 use crate::sessions::{back, begin, enter, expect_numbers, hub, lost, position, publish};
-use crate::support::{eventually, named, subscribe};
+use crate::support::{eventually, named, now, subscribe};
 use hauyna::broker::{Answer, Broker, BrokerError, HistoryPage, LocalBroker, Publish, Published, Relay};
 use hauyna::events::{SystemEvent, SystemKind};
 use hauyna::{ChannelName, Connection, Context, HistoryRange, Hub, json};
@@ -294,7 +294,8 @@ async fn channels_that_only_the_lost_hold_give_way_to_those_who_are_here() {
     assert_eq!(hub.stats().channels, 3, "she may come back");
     let (mut bob, _) = enter(&server, "bob").await;
     subscribe(&mut bob, "room:4").await;
-    let present = ["room:1", "room:2", "room:3", "room:4"].map(|room| hub.channel(room).presence().len());
+    let present =
+        ["room:1", "room:2", "room:3", "room:4"].map(|room| now(hub.channel(room).presence()).len());
     assert_eq!((present, hub.stats().channels), ([0, 1, 1, 1], 3), "the one that was lost first gave way");
     // Who is lost without a session holds them no better.
     let mut plain = server.connect("/?user=cid").await;
@@ -311,5 +312,5 @@ async fn channels_that_only_the_lost_hold_give_way_to_those_who_are_here() {
     }
     let (_ann, told) = back(&server, "ann", &session, &json!({})).await;
     assert_eq!((&told["resumed"], names(&told, "failed")), (&json!(true), vec!["room:3".to_owned()]));
-    assert_eq!(hub.channel("room:1").presence().len(), 1, "her place is hers again");
+    assert_eq!(hub.channel("room:1").presence().await.len(), 1, "her place is hers again");
 }

@@ -2,7 +2,7 @@
 //! closing, waiting, claimed by a client that has not sent its positions, or being restored.
 
 use crate::sessions::{begin, enter, hub, lost};
-use crate::support::{eventually, named, subscribe};
+use crate::support::{eventually, named, now, subscribe};
 use hauyna::auth::Revocation;
 use hauyna::broker::{Answer, Broker, BrokerError, HistoryPage, LocalBroker, Publish, Published, Relay};
 use hauyna::{ChannelName, CloseCode, Connection, HistoryRange, Hub, json};
@@ -181,8 +181,8 @@ type Act = fn(&Hub, &Connection);
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn whatever_ends_sessions_reaches_them_wherever_they_are() {
     let acts: [(&str, Act); 4] = [
-        ("revoke", |hub, _| _ = hub.revoke(Revocation::user("ann"))),
-        ("disconnect", |hub, _| _ = hub.user("ann").disconnect(CloseCode(3503), "")),
+        ("revoke", |hub, _| _ = now(hub.revoke(Revocation::user("ann")))),
+        ("disconnect", |hub, _| _ = now(hub.user("ann").disconnect(CloseCode(3503), ""))),
         ("clear", |hub, _| _ = hub.connections().clear(CloseCode(3503), "")),
         ("close", |_, old| old.close(CloseCode(3503), "")),
     ];
@@ -198,7 +198,7 @@ async fn whatever_ends_sessions_reaches_them_wherever_they_are() {
         eventually("on_close has run", || scene.closed.load(Ordering::SeqCst) == 1).await;
         drop(scene.client.take());
         eventually("nobody is there", || hub.connections().count() == 0).await;
-        assert_eq!(hub.channel("room:1").presence().len(), 0, "{name}, {place:?}");
+        assert_eq!(hub.channel("room:1").presence().await.len(), 0, "{name}, {place:?}");
         let (_ann, told) = scene.back().await;
         assert_eq!(told["resumed"], false, "{name}, {place:?}");
         assert_eq!(hub.stats().panics, 0);
@@ -229,8 +229,8 @@ async fn a_subscription_that_is_ended_meanwhile_does_not_come_back_with_its_sess
             hub.channel("room:1").unsubscribe(old).unwrap();
         }),
         ("close", |hub, _| {
-            hub.channel("news").close();
-            hub.channel("room:1").close();
+            now(hub.channel("news").close());
+            now(hub.channel("room:1").close());
         }),
     ];
     for (place, (name, act)) in PLACES.iter().flat_map(|place| acts.map(|act| (*place, act))) {
@@ -244,7 +244,7 @@ async fn a_subscription_that_is_ended_meanwhile_does_not_come_back_with_its_sess
         assert_eq!((channels, told.get("failed")), (vec![&json!("first")], None), "{name}, {place:?}");
         let connection = &scene.hub.user("ann").connections()[0];
         assert_eq!(connection.channels(), ["first"]);
-        assert_eq!(scene.hub.channel("room:1").presence().len(), 0, "{name}, {place:?}");
+        assert_eq!(scene.hub.channel("room:1").presence().await.len(), 0, "{name}, {place:?}");
         assert!(scene.hub.channel("news").unsubscribe(&scene.old).is_err());
         subscribe(&mut ann, "news").await;
     }
@@ -272,9 +272,9 @@ async fn those_who_are_sent_away_in_the_moment_of_their_loss_do_not_come_back() 
         }
         ann.vanish();
         if round % 2 == 0 {
-            hub.user("ann").disconnect(CloseCode(3503), "");
+            hub.user("ann").disconnect(CloseCode(3503), "").await;
         } else {
-            hub.revoke(Revocation::user("ann"));
+            hub.revoke(Revocation::user("ann")).await;
         }
         let mut again = begin(&server, "ann", &session, Encoding::Json).await;
         again.send(json!({ "type": "resume" })).await;
@@ -290,7 +290,7 @@ async fn who_was_removed_from_a_group_while_lost_is_not_in_it_afterwards() {
         let hub = hub().build();
         let server = TestServer::start(hub.clone(), named());
         let (ann, session) = enter(&server, "ann").await;
-        hub.groups().add("ann", "editors").unwrap();
+        hub.groups().add("ann", "editors").await.unwrap();
         lost(&hub, ann).await;
         let mut client = None;
         if place == Place::Awaiting {
@@ -298,7 +298,7 @@ async fn who_was_removed_from_a_group_while_lost_is_not_in_it_afterwards() {
             eventually("she is there", || hub.connections().count() == 1).await;
             hub.groups().send("editors", "before").await.unwrap();
         }
-        hub.groups().remove("ann", "editors");
+        hub.groups().remove("ann", "editors").await;
         hub.groups().send("editors", "after").await.unwrap();
         let mut ann = match client {
             Some(client) => client,
@@ -322,7 +322,7 @@ async fn a_channel_that_is_closed_is_in_no_session_of_those_who_are_lost_meanwhi
             subscribe(&mut client, channel.name()).await;
             clients.push((client, session));
         }
-        let closing = std::thread::spawn(move || channel.close());
+        let closing = std::thread::spawn(move || now(channel.close()));
         let sessions: Vec<_> = clients.into_iter().map(|(_, session)| session).collect();
         tokio::task::block_in_place(|| closing.join().unwrap());
         eventually("all are lost", || hub.connections().count() == 0).await;
@@ -350,7 +350,7 @@ async fn a_subscription_that_waits_for_its_history_ends_with_its_channel() {
         ann.send(json!({ "type": "subscribe_channel", "id": 7, "channel": "c" })).await;
         history.reached().await;
         if is_closed {
-            hub.channel("c").close();
+            hub.channel("c").close().await;
         } else {
             assert!(hub.channel("c").unsubscribe(&connection).is_err(), "not subscribed yet");
         }

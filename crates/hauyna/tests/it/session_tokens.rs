@@ -2,7 +2,7 @@
 //! nothing about who the user is.
 
 use crate::sessions::{begin, enter, hub, lost};
-use crate::support::{eventually, named, subscribe};
+use crate::support::{eventually, named, now, subscribe};
 use hauyna::auth::Revocation;
 use hauyna::{CloseCode, ConnectRequest, Context, Handler, Hub, Identity, json};
 use hauyna_protocol::Encoding;
@@ -102,8 +102,8 @@ async fn a_name_that_the_application_gave_is_no_made_up_one_whatever_it_looks_li
 #[tokio::test]
 async fn nobody_who_was_sent_away_is_vouched_for_while_the_connection_closes() {
     let send_away: [fn(&Hub, &str); 3] = [
-        |hub, user| assert_eq!(hub.revoke(Revocation::user(user)), 1),
-        |hub, user| assert_eq!(hub.user(user).disconnect(CloseCode::DISCONNECTED, ""), 1),
+        |hub, user| assert_eq!(now(hub.revoke(Revocation::user(user))), 1),
+        |hub, user| assert_eq!(now(hub.user(user).disconnect(CloseCode::DISCONNECTED, "")), 1),
         |hub, user| hub.connections().of_user(user)[0].close(CloseCode(4500), "banned"),
     ];
     let hub = hub().build();
@@ -196,11 +196,11 @@ async fn credentials_of_the_request_take_the_place_of_those_of_the_session() {
     assert_eq!(told["resumed"], true);
     let later = told["expires_at"].as_u64().unwrap();
     assert!(later > session["expires_at"].as_u64().unwrap());
-    assert_eq!(hub.revoke(Revocation::token("first")), 0, "they are of the past");
+    assert_eq!(hub.revoke(Revocation::token("first")).await, 0, "they are of the past");
     lost(&hub, ann).await;
     let (mut ann, told) = come(&server, "/?", &told).await;
     assert_eq!((&told["resumed"], &told["expires_at"]), (&json!(true), &json!(later)));
-    assert_eq!(hub.revoke(Revocation::token("second")), 1);
+    assert_eq!(hub.revoke(Revocation::token("second")).await, 1);
     assert_eq!(ann.expect_close().await.0, 3505);
 }
 
@@ -213,7 +213,7 @@ async fn the_revocation_of_a_token_follows_the_session_that_was_opened_with_it()
     lost(&hub, client).await;
     let (mut client, told) = come(&server, "/?", &session).await;
     assert_eq!((&told["resumed"], &told["user"]), (&json!(true), &session["user"]));
-    assert_eq!(hub.revoke(Revocation::token("stolen")), 1);
+    assert_eq!(hub.revoke(Revocation::token("stolen")).await, 1);
     assert_eq!(client.expect_close().await.0, 3505);
     client.vanish();
     eventually("it is gone", || hub.connections().count() == 0).await;

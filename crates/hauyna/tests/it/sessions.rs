@@ -197,7 +197,7 @@ async fn nobody_sees_a_leave_and_the_channel_hears_of_the_return() {
     bob.wait_for("channel_event").await;
     lost(&hub, ann).await;
     bob.expect_nothing().await;
-    assert!(hub.channel("room:1").presence().iter().any(|entry| entry.user == "ann"));
+    assert!(hub.channel("room:1").presence().await.iter().any(|entry| entry.user == "ann"));
 
     let (mut ann, resumed) = back(&server, "ann", &session, &json!({})).await;
     assert_eq!(resumed["resumed"], true);
@@ -250,10 +250,10 @@ async fn extensions_state_retry_policy_and_groups_move_and_callbacks_bracket_the
     let (mut ann, session) = enter(&server, "ann").await;
     let told = ann.wait_for("subscribed").await;
     assert_eq!((&told["channel"], &told["recoverable"]), (&json!("mine"), &json!(true)));
-    hub.groups().add("ann", "editors").unwrap();
+    hub.groups().add("ann", "editors").await.unwrap();
     hub.connections().all()[0].set_state(busy).unwrap();
     lost(&hub, ann).await;
-    assert!(hub.presence().is_present("ann"));
+    assert!(hub.presence().is_present("ann").await);
     assert_eq!(hub.stats().states.of(ConnectionState::Reconnecting), 1);
 
     publish(&hub, "mine", 0..2).await;
@@ -265,14 +265,14 @@ async fn extensions_state_retry_policy_and_groups_move_and_callbacks_bracket_the
     ann.expect("group").await;
     ann.request(json!({ "type": "ping" })).await.unwrap();
     assert_eq!(hub.stats().states.of(ConnectionState::Reconnecting), 0);
-    assert_eq!(hub.presence().get("ann").unwrap().connections.len(), 1);
+    assert_eq!(hub.presence().get("ann").await.unwrap().connections.len(), 1);
     ann.close(1000, "").await;
     eventually("on_close", || log.lock().len() == 3).await;
     assert_eq!(
         *log.lock(),
         ["open ann", r#"reconnect true Some(7) 3 ["mine"] busy"#, "close ann client"].map(str::to_owned)
     );
-    assert!(!hub.presence().is_present("ann"));
+    assert!(!hub.presence().is_present("ann").await);
 }
 
 #[tokio::test]
@@ -328,11 +328,11 @@ async fn those_who_go_for_good_leave_no_session() {
         eventually("it is gone", || hub.connections().count() == 0).await;
         assert_eq!(hub.stats().sessions, 0, "{code}");
         assert_eq!(back(&server, "ann", &session, &json!({})).await.1["resumed"], false, "{code}");
-        hub.user("ann").disconnect(CloseCode(3503), "");
+        hub.user("ann").disconnect(CloseCode(3503), "").await;
         eventually("it is gone", || hub.connections().count() == 0).await;
     }
     let (mut client, _) = enter(&server, "ann").await;
-    hub.user("ann").disconnect(CloseCode(4000), "come back");
+    hub.user("ann").disconnect(CloseCode(4000), "come back").await;
     assert_eq!(client.expect_close().await.0, 4000);
     drop(client);
     eventually("a session", || hub.stats().sessions == 1).await;
@@ -362,9 +362,9 @@ async fn sessions_end_with_the_rights_of_their_user_and_with_the_hub() {
         let (client, _) = enter(&server, user).await;
         lost(&hub, client).await;
     }
-    hub.user("ann").disconnect(CloseCode(3503), "");
+    hub.user("ann").disconnect(CloseCode(3503), "").await;
     assert_eq!(hub.stats().sessions, 2);
-    hub.revoke(Revocation::user("bob"));
+    hub.revoke(Revocation::user("bob")).await;
     assert_eq!(hub.stats().sessions, 1);
     hub.shutdown(Duration::from_secs(1)).await.unwrap();
     assert_eq!((hub.stats().sessions, hub.stats().sessions_ended), (0, 3));
@@ -404,7 +404,7 @@ async fn sessions_are_bounded_in_number_and_bytes_and_the_oldest_end_first() {
         let count = hub.stats().sessions;
         assert!(count == 3 && hub.stats().memory.sessions <= most_bytes, "{count}");
         assert_eq!(hub.stats().sessions_evicted, 5);
-        let present = hub.channel("room:1").presence().len();
+        let present = hub.channel("room:1").presence().await.len();
         assert_eq!(present, 3, "who has no session any more is not present");
         let mut there = Vec::new();
         for (number, (user, session)) in sessions.iter().enumerate() {
@@ -470,7 +470,7 @@ async fn a_connection_that_is_being_closed_for_good_cannot_be_resumed_and_is_tol
     let server = TestServer::start(hub.clone(), handler);
     let (mut ann, session) = enter(&server, "ann").await;
     // Its client does not answer the close: the connection is there for a while.
-    hub.user("ann").disconnect(CloseCode(3503), "enough");
+    hub.user("ann").disconnect(CloseCode(3503), "enough").await;
     assert_eq!(hub.connections().count(), 1);
     let (_again, fresh) = back(&server, "ann", &session, &json!({})).await;
     assert_eq!(fresh["resumed"], false);
@@ -515,7 +515,10 @@ async fn row_50_a_panic_or_an_error_of_on_reconnect_costs_its_own_session_alone(
     assert_eq!(resumed["resumed"], true);
     let expected = [("ann", CloseReason::Failed), ("bob", CloseReason::Failed)];
     assert_eq!(*reasons.lock(), expected.map(|(user, reason)| (user.to_owned(), reason)));
-    assert_eq!((hub.stats().panics, hub.stats().sessions, hub.channel("room:1").presence().len()), (1, 0, 1));
+    assert_eq!(
+        (hub.stats().panics, hub.stats().sessions, hub.channel("room:1").presence().await.len()),
+        (1, 0, 1)
+    );
 }
 
 #[tokio::test]

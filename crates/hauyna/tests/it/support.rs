@@ -9,8 +9,10 @@ use hauyna_test::{Client, TestServer};
 use hauyna_websocket::OpCode;
 use hauyna_websocket::handshake::{HeadReader, check};
 use serde_json::Value;
+use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, DuplexStream};
 
@@ -79,6 +81,19 @@ pub(crate) async fn eventually(what: &str, is_so: impl Fn() -> bool) {
     while !is_so() {
         assert!(tokio::time::Instant::now() < deadline, "never: {what}");
         looks.tick().await;
+    }
+}
+
+/// Polls once, outside of any runtime.
+pub(crate) fn poll_once<T>(future: impl Future<Output = T>) -> Poll<T> {
+    pin!(future).as_mut().poll(&mut Context::from_waker(Waker::noop()))
+}
+
+/// Returns the result of a future that does not wait.
+pub(crate) fn now<T>(future: impl Future<Output = T>) -> T {
+    match poll_once(future) {
+        Poll::Ready(value) => value,
+        Poll::Pending => panic!("it waits"),
     }
 }
 

@@ -1,7 +1,7 @@
 //! Presence changes by the application outside of a callback: for all connections of a user, lost ones
 //! included, and from several tasks at once.
 
-use crate::support::{eventually, named, subscribe};
+use crate::support::{eventually, named, now, subscribe};
 use hauyna::{ChannelOptions, Hub, HubBuilder, Presence, json};
 use hauyna_test::TestServer;
 use std::time::Duration;
@@ -17,23 +17,23 @@ async fn a_user_is_tracked_from_anywhere_by_all_of_their_connections() {
     let (phone, desk) = (server.connect("/?user=ann").await, server.connect("/?user=ann").await);
     let ann = hub.presence().of("ann");
     ann.track(json!({ "role": "admin" })).await.unwrap();
-    let entry = hub.presence().get("ann").unwrap();
+    let entry = hub.presence().get("ann").await.unwrap();
     assert_eq!((entry.connections.len(), entry.metadata), (2, json!({ "role": "admin" })));
     phone.close(1000, "").await;
     eventually("one is left", || hub.stats().connections == 1).await;
-    assert_eq!(hub.presence().get("ann").unwrap().connections.len(), 1);
-    ann.untrack();
-    assert_eq!((hub.presence().is_present("ann"), hub.presence().count()), (false, 0));
+    assert_eq!(hub.presence().get("ann").await.unwrap().connections.len(), 1);
+    ann.untrack().await;
+    assert_eq!((hub.presence().is_present("ann").await, hub.presence().count().await), (false, 0));
     ann.track(()).await.unwrap();
     desk.close(1000, "").await;
-    eventually("ann has gone", || !hub.presence().is_present("ann")).await;
+    eventually("ann has gone", || !now(hub.presence().is_present("ann"))).await;
     for absent in ["ann", "nobody"] {
         let refused = hub.presence().of(absent).track(()).await.unwrap_err();
         assert_eq!(refused.error_type().as_str(), "not_subscribed", "{absent}");
     }
     assert_eq!(hub.presence().track(()).await.unwrap_err().error_type().as_str(), "application_error");
-    hub.presence().of("nobody").untrack();
-    assert_eq!(hub.presence().count(), 0);
+    hub.presence().of("nobody").untrack().await;
+    assert_eq!(hub.presence().count().await, 0);
 }
 
 #[tokio::test]
@@ -50,11 +50,11 @@ async fn a_lost_connection_whose_session_is_kept_is_tracked_and_untracked_with_t
     phone.send(json!({ "type": "resume" })).await;
     assert_eq!(phone.expect("session").await["resumed"], true);
     phone.request(json!({ "type": "unsubscribe_channel", "channel": "room:1" })).await.unwrap();
-    assert!(hub.presence().is_present("ann"), "it was tracked while it was lost");
+    assert!(hub.presence().is_present("ann").await, "it was tracked while it was lost");
     phone.vanish();
     eventually("its session is kept", || hub.stats().sessions == 1).await;
-    hub.presence().of("ann").untrack();
-    assert!(!hub.presence().is_present("ann"));
+    hub.presence().of("ann").untrack().await;
+    assert!(!hub.presence().is_present("ann").await);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
@@ -73,7 +73,7 @@ async fn what_was_said_last_about_a_subscriber_is_what_is_shown() {
             said.await.unwrap().unwrap();
         }
         let room = hub.channel("room:1");
-        let shown = room.presence().remove(0).connections.remove(0).metadata;
+        let shown = room.presence().await.remove(0).connections.remove(0).metadata;
         assert_eq!(room.metadata(&connection), Some(shown), "round {round}");
     }
 }
@@ -92,8 +92,8 @@ async fn status_that_is_no_text_is_refused() {
             assert_eq!(error.details().unwrap()["path"], "status");
         }
     }
-    assert_eq!(hub.presence().get("ann").unwrap().metadata, json!({}), "nothing was changed");
+    assert_eq!(hub.presence().get("ann").await.unwrap().metadata, json!({}), "nothing was changed");
     ann.update(json!({ "status": "away" })).await.unwrap();
     ann.update(json!({ "status": null })).await.unwrap();
-    assert_eq!(hub.presence().get("ann").unwrap().status, hauyna::presence::Status::Online);
+    assert_eq!(hub.presence().get("ann").await.unwrap().status, hauyna::presence::Status::Online);
 }

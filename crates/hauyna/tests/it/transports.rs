@@ -1,7 +1,7 @@
 //! Other transports than the fast path: hyper's upgrade over any byte stream, a keep-alive connection,
 //! deflate.
 
-use crate::support::{named, open_hub, recover, serve, subscribe, subscriber};
+use crate::support::{named, now, open_hub, recover, serve, subscribe, subscriber};
 use hauyna::{Handler, Heartbeat, Hub, Router, SlowConsumer, json};
 use hauyna_test::{Client, Frame, MemoryServer, TestServer};
 use hauyna_websocket::{Compression, DeflateConfig, FrameHead, OpCode};
@@ -287,11 +287,11 @@ async fn who_has_a_smaller_window_or_none_gets_plain_frames_of_the_same_broadcas
         while !head.ends_with(b"\r\n\r\n") {
             head.push(near.read_u8().await.unwrap());
         }
-        crate::support::eventually("it is there", || hub.user("raw").is_connected()).await;
+        crate::support::eventually("it is there", || now(hub.user("raw").is_connected())).await;
         hub.user("raw").send(&text).await.unwrap();
         assert_eq!(first_byte(&mut near).await, first, "{extensions}");
         drop(near);
-        crate::support::eventually("it is gone", || !hub.user("raw").is_connected()).await;
+        crate::support::eventually("it is gone", || !now(hub.user("raw").is_connected())).await;
     }
 }
 

@@ -165,8 +165,8 @@ async fn a_handler_that_decides_about_publications_is_asked_before_the_validator
     let channels =
         ChannelOptions::new().validate(|_: &str, _: &Value| Err(Invalid::at("", "is never right")));
     let hub = Hub::builder().channels("{*any}", channels).build();
-    let handler = named().authorize_publish(|_, channel| async move {
-        match channel.as_str() {
+    let handler = named().authorize_publish(|_, request| async move {
+        match request.name() {
             "open" => Ok(()),
             _ => Err(hauyna::Reject::denied("not here")),
         }

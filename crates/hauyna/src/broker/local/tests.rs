@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::broker::{Continuity, Retention};
-use crate::channel::Draft;
+use crate::publication::Draft;
 use hauyna_protocol::Position;
 
 fn broker(options: LocalBrokerOptions) -> LocalBroker {
@@ -123,7 +123,7 @@ async fn racing_publishers_keep_to_the_budget_without_waiting_for_each_other() {
                 let draft = Draft::new(channel, &"x".repeat(1000)).unwrap();
                 let retention = Some(Retention { messages: 1000, age: Duration::from_secs(60) });
                 let key = Some(format!("{publisher} {number}").into());
-                assert!(broker.publish(Publish { draft, retention, key }).into_now().is_ok());
+                assert!(matches!(broker.publish(Publish { draft, retention, key }), Answer::Ready(Ok(_))));
             }
         })
     });

@@ -2,6 +2,7 @@
 
 use super::{GROUPS, Grace, Run, USERS, settled};
 use crate::reference::{BUSY, CROWD, PLAIN, ROOMS, lane_of_events, told};
+use crate::support::now;
 use hauyna::connection::ConnectionState::{Connected, Disconnected, Error, Idle, Reconnecting};
 use hauyna::presence::Criteria;
 use hauyna::{Connection, json};
@@ -74,13 +75,13 @@ impl Run {
             let room = self.model.rooms.get(channel);
             let users =
                 room.map(|room| room.users.iter().map(|(user, places)| ((*user).to_owned(), places.len())));
-            let listed = presence.list_in_channel(channel).into_iter();
+            let listed = now(presence.list_in_channel(channel)).into_iter();
             let listed = listed.map(|entry| (entry.user.to_string(), entry.connections.len()));
             listed.eq(users.into_iter().flatten())
         };
         let stats = self.hub().stats();
         (stats.channels, stats.subscriptions) == self.model.counts()
-            && presence.count() == self.model.users(|_| true).len()
+            && now(presence.count()) == self.model.users(|_| true).len()
             && ROOMS.iter().chain([&CROWD]).all(|channel| is_right(channel))
     }
 
@@ -90,15 +91,15 @@ impl Run {
         settled("the rosters and counts are the reference's", || self.rosters_are_right()).await;
         let (presence, model) = (self.hub().presence(), &self.model);
         let by = |criteria: Criteria| {
-            let list = presence.list_by(&criteria);
-            assert_eq!(list.len(), presence.count_by(&criteria));
+            let list = now(presence.list_by(&criteria));
+            assert_eq!(list.len(), now(presence.count_by(&criteria)));
             let mut users: Vec<_> = list.into_iter().map(|entry| entry.user.to_string()).collect();
             users.sort();
             users
         };
         for user in USERS {
-            assert_eq!(presence.is_present(user), model.is_present(user), "{user}");
-            let entry = presence.get(user);
+            assert_eq!(presence.is_present(user).await, model.is_present(user), "{user}");
+            let entry = presence.get(user).await;
             let metadata = entry.map(|entry| (entry.status.to_string(), entry.metadata));
             let expected = model.is_present(user).then(|| (model.status(user), model.profile(user).into()));
             assert_eq!(metadata, expected, "{user}");
@@ -109,7 +110,7 @@ impl Run {
             .filter(|one| one.channels.contains_key(PLAIN))
             .map(|one| one.user)
             .collect();
-        let in_plain = presence.in_channel(PLAIN).iter().map(ToString::to_string).collect::<Vec<_>>();
+        let in_plain = presence.in_channel(PLAIN).await.iter().map(ToString::to_string).collect::<Vec<_>>();
         assert_eq!(in_plain, model.users(|user| subscribers.contains(user)));
         assert_eq!(by(Criteria::new()), model.users(|_| true));
         assert_eq!(by(Criteria::new().status("away")), model.users(|user| model.status(user) == "away"));
@@ -120,11 +121,11 @@ impl Run {
         let room = |user: &str| model.rooms.get(ROOMS[0]).is_some_and(|room| room.users.contains_key(user));
         let criteria = Criteria::new().in_group(GROUPS[0]).in_channel(ROOMS[0]);
         assert_eq!(by(criteria), model.users(|user| members(user) && room(user)));
-        let stats = presence.stats();
+        let stats = presence.stats().await;
         assert_eq!(stats.users, model.users(|_| true).len());
         assert_eq!(
             stats.connections,
-            presence.list().iter().map(|entry| entry.connections.len()).sum::<usize>()
+            presence.list().await.iter().map(|entry| entry.connections.len()).sum::<usize>()
         );
         let stats = self.hub().stats();
         assert_eq!((stats.connections, stats.closed), (model.devices.len(), model.closed));
@@ -143,8 +144,9 @@ impl Run {
             let groups = self.hub().groups();
             let listed: BTreeMap<_, _> = groups
                 .members(group)
+                .await
                 .into_iter()
-                .map(|user| (user.to_string(), groups.role(&user, group)))
+                .map(|user| (user.to_string(), now(groups.role(&user, group))))
                 .collect();
             assert_eq!(
                 listed,
@@ -177,7 +179,7 @@ impl Run {
         }
         self.questions().await;
         assert_eq!(self.model.counts(), (0, 0));
-        assert_eq!(self.hub().presence().count(), 0);
+        assert_eq!(self.hub().presence().count().await, 0);
         if self.seed.is_multiple_of(2) {
             let online: Vec<_> =
                 self.model.online.iter().map(|(user, is)| ((*user).to_owned(), *is)).collect();

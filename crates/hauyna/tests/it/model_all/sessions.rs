@@ -4,6 +4,7 @@
 
 use super::{Peer, Run, USERS, VANISH, handler, part, settled};
 use crate::reference::{Asked, CROWD, CROWD_LISTED, PLAIN, REPLAYED, ROOMS, View, Waiting, kept_of};
+use crate::support::now;
 use hauyna::auth::Revocation;
 use hauyna::channel::ClientEvents;
 use hauyna::{ChannelOptions, CloseCode, Connection, Drain, Hub, HubBuilder, Presence, SessionOptions, json};
@@ -368,11 +369,11 @@ impl Run {
     fn take_rights(&mut self, user: &str) -> u16 {
         if self.random.below(2) == 0 {
             self.steps.push(format!("{user} is sent away"));
-            self.hub().user(user).disconnect(CloseCode(3503), "");
+            now(self.hub().user(user).disconnect(CloseCode(3503), ""));
             return 3503;
         }
         self.steps.push(format!("{user} is revoked"));
-        self.hub().revoke(Revocation::user(user));
+        now(self.hub().revoke(Revocation::user(user)));
         3505
     }
 
@@ -437,7 +438,7 @@ impl Run {
         // Of those who were lost in that moment some had a session for a while.
         let ended = self.model.ended + sessions as u64;
         assert!((ended..=ended + there as u64).contains(&stats.sessions_ended), "{stats:?}");
-        assert_eq!(self.hub().presence().count(), 0);
+        assert_eq!(self.hub().presence().count().await, 0);
     }
 
     fn end_sessions_of(&mut self, user: &str) {
@@ -491,7 +492,7 @@ impl Run {
             self.turn(2 * WINDOW).await;
         }
         for user in USERS {
-            self.hub().user(user).disconnect(CloseCode(3503), "");
+            self.hub().user(user).disconnect(CloseCode(3503), "").await;
             self.end_sessions_of(user);
         }
         assert!(self.model.waiting.is_empty());

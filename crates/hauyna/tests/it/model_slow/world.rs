@@ -2,7 +2,7 @@
 //! wide socket the kernel accepts every burst; on a narrow one it accepts little, so that a client that does
 //! not read soon is a slow consumer.
 
-use crate::support::named;
+use crate::support::{named, now};
 use crate::turning::{Engine, Latency};
 use hauyna::connection::RetryPolicy;
 use hauyna::handler::RateLimit;
@@ -120,7 +120,7 @@ impl World {
         }
         let hub = hub.build();
         for device in (0..super::DEVICES).filter(|device| is_member(*device)) {
-            hub.groups().add(user(device), GROUP).unwrap();
+            now(hub.groups().add(&user(device), GROUP)).unwrap();
         }
         let transport = if seed % 3 == 2 { Transport::memory(&hub) } else { Transport::sockets(&hub) };
         Self { hub, engine, transport }

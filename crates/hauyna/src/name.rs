@@ -1,0 +1,208 @@
+//! Names of channels and users. They are checked once, where they are created, and shared by reference count.
+//! Used everywhere in the crate.
+
+use hauyna_protocol::ErrorType;
+use serde::{Serialize, Serializer};
+use std::borrow::Borrow;
+use std::fmt;
+use std::ops::Deref;
+use std::sync::Arc;
+
+use crate::error::Error;
+
+/// The name of a channel: 1 to 255 bytes of UTF-8 without control characters. Names that begin with `@` are
+/// reserved for the hub (`@user:alice`, `@group:admins`, `@all`).
+#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct ChannelName(Arc<str>);
+
+/// The identifier of a user, as `identify` returned it: 1 to 255 bytes of UTF-8 without control characters.
+#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct UserId(Arc<str>);
+
+impl ChannelName {
+    /// Checks a name.
+    ///
+    /// # Errors
+    ///
+    /// `validation_error` where the name is empty, too long, or has a control character.
+    pub fn new(name: &str) -> Result<Self, Error> {
+        check(name, "channel").map(|()| Self(Arc::from(name)))
+    }
+
+    pub(crate) fn of_user(user: &str) -> Self {
+        Self(Arc::from(format!("{USER_PREFIX}{user}")))
+    }
+
+    pub(crate) fn of_group(group: &str) -> Self {
+        Self(Arc::from(format!("{GROUP_PREFIX}{group}")))
+    }
+
+    pub(crate) fn everybody() -> Self {
+        Self(Arc::from(EVERYBODY))
+    }
+
+    pub(crate) fn target(&self) -> Target<'_> {
+        match &*self.0 {
+            EVERYBODY => Target::Everybody,
+            name if name.starts_with('@') => {
+                let user = name.strip_prefix(USER_PREFIX).map(Target::User);
+                let group = || name.strip_prefix(GROUP_PREFIX).map(Target::Group);
+                user.or_else(group).unwrap_or(Target::Channel)
+            }
+            _ => Target::Channel,
+        }
+    }
+
+    /// Whether it is the channel that carries a group's messages.
+    pub(crate) fn is_of_group(&self) -> bool {
+        matches!(self.target(), Target::Group(_))
+    }
+
+    /// Returns the name as text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+/// Identifies one connection on one node, for as long as the node runs.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct ConnectionId(u64);
+
+impl ConnectionId {
+    pub(crate) fn new(value: u64) -> Self {
+        Self(value)
+    }
+
+    pub(crate) fn number(self) -> u64 {
+        self.0
+    }
+}
+
+impl fmt::Display for ConnectionId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:016x}", self.0)
+    }
+}
+
+impl Serialize for ConnectionId {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl fmt::Debug for ConnectionId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+/// The receivers that the name of a channel stands for.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Target<'a> {
+    Channel,
+    User(&'a str),
+    Group(&'a str),
+    Everybody,
+}
+
+/// Whether the name is reserved for the hub, so that clients must not use it in their requests.
+pub(crate) fn is_reserved(name: &str) -> bool {
+    name.starts_with('@')
+}
+
+impl UserId {
+    /// Checks an identifier.
+    ///
+    /// # Errors
+    ///
+    /// `validation_error` where it is empty, too long, or has a control character.
+    pub fn new(user: &str) -> Result<Self, Error> {
+        check(user, "user").map(|()| Self(Arc::from(user)))
+    }
+
+    /// Returns the identifier as text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+/// Checks that a name has 1 to 255 bytes and no control characters. `what` says in the error what it names.
+///
+/// # Errors
+///
+/// `validation_error` where it does not.
+pub(crate) fn check(name: &str, what: &'static str) -> Result<(), Error> {
+    let fault = if name.is_empty() {
+        "is empty"
+    } else if name.len() > MAX_NAME {
+        "is longer than 255 bytes"
+    } else if name.chars().any(char::is_control) {
+        "has a control character"
+    } else {
+        return Ok(());
+    };
+    Err(Error::protocol(ErrorType::ValidationError, format!("the {what} name {fault}")))
+}
+
+macro_rules! text {
+    ($($name:ident),*) => {$(
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(&self.0)
+            }
+        }
+        impl fmt::Debug for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                fmt::Debug::fmt(&self.0, f)
+            }
+        }
+        impl Borrow<str> for $name {
+            fn borrow(&self) -> &str {
+                &self.0
+            }
+        }
+        impl AsRef<str> for $name {
+            fn as_ref(&self) -> &str {
+                &self.0
+            }
+        }
+        impl Serialize for $name {
+            fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+                serializer.serialize_str(&self.0)
+            }
+        }
+    )*};
+}
+text!(ChannelName, UserId);
+
+impl Deref for UserId {
+    type Target = str;
+
+    fn deref(&self) -> &str {
+        &self.0
+    }
+}
+
+impl PartialEq<str> for UserId {
+    fn eq(&self, other: &str) -> bool {
+        *self.0 == *other
+    }
+}
+
+impl PartialEq<str> for &UserId {
+    fn eq(&self, other: &str) -> bool {
+        *self.0 == *other
+    }
+}
+
+impl PartialEq<&str> for UserId {
+    fn eq(&self, other: &&str) -> bool {
+        *self.0 == **other
+    }
+}
+
+const EVERYBODY: &str = "@all";
+const USER_PREFIX: &str = "@user:";
+const GROUP_PREFIX: &str = "@group:";
+/// Maximum length of a name in bytes. The channel of a user or of a group is longer by its prefix.
+const MAX_NAME: usize = 255;
