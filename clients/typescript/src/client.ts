@@ -3,7 +3,6 @@
 
 import { bindMembers } from "./bind-members.js";
 import type { Channel, Gap, Published, PublishOptions } from "./channel.js";
-import { MESSAGE_TOO_BIG } from "./close-codes.js";
 import { type Codec, json } from "./codec.js";
 import { Connection, type State, type TokenContext } from "./connection.js";
 import type {
@@ -136,12 +135,9 @@ export class Client<T extends Contract = Contract> {
         state: (state) => this.#stateChanged(state),
         resume: () => this.#session.resume(),
         forgetToken: () => this.#session.forgetToken(),
-        session: (session) => this.#sessionBegan(session),
+        session: (session, resume) => this.#sessionBegan(session, resume),
         message: (message) => this.#receiveMessage(message),
-        lost: (code) => {
-          if (code === MESSAGE_TOO_BIG) this.#outbox.failLargest();
-          this.#session.lost();
-        },
+        lost: (code) => this.#session.lost(code),
         pause: () => this.#outbox.pause(),
         unpause: () => this.#outbox.unpause(),
       },
@@ -345,10 +341,10 @@ export class Client<T extends Contract = Contract> {
     return token;
   }
 
-  #sessionBegan(session: SessionMessage): void {
+  #sessionBegan(session: SessionMessage, resume?: string | Uint8Array): void {
     this.#scheduleRefresh(session);
     this.#outbox.limit(session);
-    this.#session.start(session);
+    this.#session.start(session, resume);
   }
 
   #receiveMessage(message: ServerMessage): void {

@@ -63,8 +63,8 @@ export interface ConnectionEvents {
   resume(): { token: string; message: ServerMessage } | undefined;
   /** The first message of an attempt was too large. The next attempt starts without the session. */
   forgetToken(): void;
-  /** A socket has a session, and is the current one from now on. */
-  session(session: SessionMessage): void;
+  /** A socket has a session, and is the current one from now on. `resume` is its first message, if it had one. */
+  session(session: SessionMessage, resume?: string | Uint8Array): void;
   message(message: ServerMessage): void;
   /** The current socket has ended. `code` is undefined if another socket replaced it. */
   lost(code?: number): void;
@@ -85,6 +85,8 @@ export class Connection {
   /** The current socket, and the socket of the attempt that is under way. */
   #currentSocket: Socket | undefined;
   #nextSocket: Socket | undefined;
+  /** The first message on the latter. */
+  #nextResume: string | Uint8Array | undefined;
   #policy: RetryTerms;
   /** Attempts since the last stable connection. The delay grows with them. */
   #attemptCount = 0;
@@ -208,6 +210,7 @@ export class Connection {
       return failed(BAD_REQUEST, fault);
     }
     this.#nextSocket = socket;
+    this.#nextResume = message;
   }
 
   #receive(socket: Socket, message: ServerMessage): void {
@@ -252,7 +255,8 @@ export class Connection {
     this.#liveness.start(session.heartbeat);
     const fields = { connection: info.connectionId, resumed: info.resumed };
     this.#failureLog.connected(fields);
-    if (this.#setState({ name: "connected", session: info })) this.#events.session(session);
+    const resume = this.#nextResume;
+    if (this.#setState({ name: "connected", session: info })) this.#events.session(session, resume);
   }
 
   /**

@@ -107,8 +107,11 @@ export class Outbox {
   /** The requests that were sent on this connection, by id, in the order of sending. */
   readonly #sent = new Map<unknown, Entry>();
   #bytes = 0;
-  /** The size of the largest frame on this connection that has no answer. */
-  #largestUnanswered = 0;
+  /**
+   * The size of the largest frame on this connection that was not a request, or was a request that failed
+   * without an answer.
+   */
+  #largestOther = 0;
   /** The number of the newest request. */
   number = 0;
   /** Sends a frame on the current connection. */
@@ -155,12 +158,13 @@ export class Outbox {
   }
 
   /**
-   * Fails the largest request after the connection ended because a message was too large, unless a larger
-   * frame was not a request.
+   * Fails the largest request after the connection ended because a message was too large, unless another frame
+   * was as large. Returns the size of the largest frame.
    */
-  failLargest(): void {
+  failLargest(): number {
     const [largest] = [...this.#sent.values()].sort((one, other) => size(other.frame) - size(one.frame));
-    if (largest && size(largest.frame) > this.#largestUnanswered) this.#failEntry(largest, refusalOf(largest, tooLargeError()));
+    if (largest && size(largest.frame) > this.#largestOther) this.#failEntry(largest, refusalOf(largest, tooLargeError()));
+    return this.#largestOther;
   }
 
   /**
@@ -222,7 +226,7 @@ export class Outbox {
   }
 
   sendFrame(frame: Frame): void {
-    this.#largestUnanswered = Math.max(this.#largestUnanswered, size(frame));
+    this.#largestOther = Math.max(this.#largestOther, size(frame));
     this.#writeFrame?.(frame);
   }
 
@@ -233,11 +237,11 @@ export class Outbox {
 
   /**
    * Starts to send on a new connection: first the subscriptions, and before them the requests for their
-   * tokens.
+   * tokens. A frame of `resumeSize` bytes was sent before.
    */
-  begin(send: (frame: Frame) => void): void {
+  begin(send: (frame: Frame) => void, resumeSize: number): void {
     this.#writeFrame = send;
-    this.#largestUnanswered = 0;
+    this.#largestOther = resumeSize;
     this.flush();
   }
 
@@ -380,6 +384,7 @@ export class Outbox {
   }
 
   #failEntry(entry: Entry, error: unknown): void {
+    if (this.#sent.has(entry.id)) this.#largestOther = Math.max(this.#largestOther, size(entry.frame));
     this.#removeEntry(entry);
     if (this.isQuiet && entry.answer) quiet(entry.answer);
     entry.reject(error);

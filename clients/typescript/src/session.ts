@@ -2,6 +2,8 @@
 // It restores the channels after a reconnect, and passes messages to their channels.
 
 import type { Gap } from "./channel.js";
+import { MESSAGE_TOO_BIG } from "./close-codes.js";
+import { size } from "./codec.js";
 import { HauynaError } from "./error.js";
 import type { ChannelHost } from "./channel-host.js";
 import type { Outbox } from "./outbox.js";
@@ -32,6 +34,8 @@ export class Session {
    * session.
    */
   #sentPositions: ReadonlyMap<string, Position | undefined> = new Map();
+  /** The size of the `resume` on this connection. The server may have answered before it has read it. */
+  #resumeSize = 0;
   /** Increases with each connection. Callbacks of an earlier generation do nothing. */
   #generation = 0;
   /** Cancels the timeout for the subscriptions that this connection restores. */
@@ -76,11 +80,12 @@ export class Session {
     this.#token = undefined;
   }
 
-  /** Starts the session of a new connection. */
-  start(session: SessionMessage): void {
+  /** Starts the session of a new connection. `resume` is the first message on it, if there was one. */
+  start(session: SessionMessage, resume: string | Uint8Array = ""): void {
     const generation = ++this.#generation;
     this.#token = session.resume?.token;
-    this.#outbox.begin(this.#host.send);
+    this.#resumeSize = size(resume);
+    this.#outbox.begin(this.#host.send, this.#resumeSize);
     // A new session knows nothing about earlier publications. Only the recovery of a channel can prove
     // otherwise.
     if (session.resumed !== true) {
@@ -123,8 +128,10 @@ export class Session {
     for (const { options } of this.#channels.values()) options.metadata = options.given;
   }
 
-  /** Handles the loss of the connection. */
-  lost(): void {
+  /** Handles the loss of the connection, with its close code. */
+  lost(code?: number): void {
+    // A `resume` that is too large for an intermediary would also end the next connection.
+    if (code === MESSAGE_TOO_BIG && this.#outbox.failLargest() === this.#resumeSize && this.#resumeSize > 0) this.forgetToken();
     this.#generation++;
     this.#cancelTimeout();
     this.#outbox.lost();

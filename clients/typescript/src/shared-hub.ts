@@ -19,6 +19,15 @@ interface Offer {
   tab?: Tab | undefined;
 }
 
+/** A request of a page without an answer. */
+interface Pending {
+  readonly tab: Tab;
+  /** The page's socket that sent it. */
+  readonly socket: number;
+  readonly id: unknown;
+  readonly bytes: number;
+}
+
 /** The connection, and the pages that share it. */
 export class Hub {
   readonly #settings: Settings;
@@ -38,7 +47,11 @@ export class Hub {
   #wasConnected = false;
   /** Whether the new session lacks something that the previous one had. */
   #isIncomplete = false;
-  /** The size of the largest frame on this connection that was not a request of a page. */
+  /** The requests without an answer, also those of pages that are gone. */
+  readonly #pending = new Set<Pending>();
+  /** The size of the `resume` of the latest attempt, if it has one. */
+  #resumeSize = 0;
+  /** The size of the largest other frame on this connection, or of a request whose answer was late. */
   #largestOther = 0;
   /** Called when the last page is gone. */
   readonly #onEmpty: () => void;
@@ -179,9 +192,12 @@ export class Hub {
     if (/^(client_event|ack|error)$/.test(message.type)) this.#largestOther = Math.max(this.#largestOther, size(frame));
     if (message.type === "ping") tab.send({ type: "pong", id: message.id });
     else if (message.type !== "resume" && !tab.takeAnswer(message) && this.#client) {
-      const request = { frame };
-      tab.requests.add(request);
-      void this.#requests.answer(this.#client, tab, message).then(() => tab.requests.delete(request));
+      const request = { tab, socket: number, id: message.id, bytes: size(frame) };
+      this.#pending.add(request);
+      void this.#requests.answer(this.#client, tab, message).then((isLate) => {
+        this.#pending.delete(request);
+        if (isLate) this.#largestOther = Math.max(this.#largestOther, request.bytes);
+      });
     }
   }
 
@@ -192,6 +208,11 @@ export class Hub {
     const { environment, WebSocket } = this.#host;
     const codec: Codec = {
       ...this.#codec,
+      encode: (message) => {
+        const frame = this.#codec.encode(message);
+        if ((message as Wire).type === "resume") this.#resumeSize = size(frame);
+        return frame;
+      },
       decode: (data) => {
         const message = this.#codec.decode(data);
         // The worker's own client handles data that is not a message.
@@ -214,9 +235,10 @@ export class Hub {
     const isAttempt = !this.#wasConnected;
     this.#wasConnected = isConnected;
     if (state.name === "closed") return this.#clientClosed(client, state, isAttempt);
-    if ("retryAt" in state) this.#latestOffer = {}; // the attempt is over
+    if ("retryAt" in state) [this.#latestOffer, this.#resumeSize] = [{}, 0]; // the attempt is over
     if (isConnected) {
-      this.#largestOther = 0;
+      // The server may have answered before it has read `resume`.
+      [this.#largestOther, this.#resumeSize] = [this.#resumeSize, 0];
       const { token, tab } = this.#latestOffer;
       const { user } = state.session;
       if (tab) {
@@ -228,25 +250,31 @@ export class Hub {
       this.#user = user;
       this.#token = token;
     }
-    const largest = "code" in state && state.code === MESSAGE_TOO_BIG ? this.#tabOfLargestRequest() : undefined;
+    if ("code" in state && state.code === MESSAGE_TOO_BIG) this.#refuseLargestRequest();
     for (const tab of this.#activeTabs) {
       // Pages keep their sockets when the connection moves. If something may be missing, each page reconnects
       // and recovers.
       if (isConnected && !this.#isIncomplete) tab.post({ say: "network", isThere: true });
       else {
         tab.post({ say: "network", isThere: false });
-        // The page that sent the too large request fails it.
-        tab.endSession(tab === largest ? MESSAGE_TOO_BIG : LOST, isConnected ? "moved" : (state.reason ?? ""));
+        tab.endSession(LOST, isConnected ? "moved" : (state.reason ?? ""));
         if (isConnected) tab.post({ say: "network", isThere: true });
       }
       if (isConnected) void this.#startSession(tab, state);
     }
   }
 
-  /** Returns the page with the largest unanswered request. */
-  #tabOfLargestRequest(): Tab | undefined {
-    const requests = this.#activeTabs.flatMap((tab) => [...tab.requests].map(({ frame }) => ({ tab, bytes: size(frame) })));
-    return requests.filter(({ bytes }) => bytes > this.#largestOther).sort((one, other) => other.bytes - one.bytes)[0]?.tab;
+  /**
+   * Refuses the largest request after the connection ended because a message was too large, if its page still
+   * waits for it. A request that its page has repeated is pending twice.
+   */
+  #refuseLargestRequest(): void {
+    const largest = Math.max(...[...this.#pending].map(({ bytes }) => bytes));
+    const refusal = { error_type: "payload_too_large", message: "the message is too large", temporary: false };
+    for (const { tab, socket, id, bytes } of this.#pending) {
+      const isTooLarge = bytes === largest && bytes > this.#largestOther;
+      if (isTooLarge && tab.currentSocket === socket) tab.send({ type: "error", id, timestamp: Date.now(), ...refusal });
+    }
   }
 
   /**

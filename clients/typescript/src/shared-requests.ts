@@ -138,24 +138,30 @@ export class Requests {
 
   // Requests of pages
 
-  /** Answers a request of a page exactly once, unless its socket ends before. */
-  async answer(client: Client, tab: Tab, message: Wire): Promise<void> {
+  /**
+   * Answers a request of a page exactly once, unless its socket ends before. Returns whether the server's answer
+   * was late.
+   */
+  async answer(client: Client, tab: Tab, message: Wire): Promise<boolean> {
     const { id } = message;
     const { currentSocket: socket } = tab;
     try {
       const { data, isStillTrue, follow } = await this.#perform(client, tab, message);
-      if (tab.currentSocket !== socket) return;
+      if (tab.currentSocket !== socket) return false;
       // The server may have ended the subscription meanwhile. The page then asks again.
       if (isStillTrue?.() === false) throw new HauynaError("unsubscribed", SUBSCRIPTION_ENDED);
       if (id !== undefined) tab.send({ type: "ack", id, data });
       follow?.();
     } catch (error) {
       // The page's socket ends with the connection, and the page's client decides what follows.
-      if (tab.currentSocket !== socket) return;
-      if (!isConnectionLoss(error)) return tab.send({ type: "error", id, timestamp: Date.now(), ...refusalOf(error) });
-      tab.endSession(LOST, "lost before the answer");
-      tab.post({ say: "network", isThere: true });
+      if (tab.currentSocket !== socket) return isLate(error);
+      if (isConnectionLoss(error)) {
+        tab.endSession(LOST, "lost before the answer");
+        tab.post({ say: "network", isThere: true });
+      } else tab.send({ type: "error", id, timestamp: Date.now(), ...refusalOf(error) });
+      return isLate(error);
     }
+    return false;
   }
 
   async #perform(client: Client, tab: Tab, message: Wire): Promise<RequestResult> {
@@ -295,9 +301,8 @@ export class Requests {
     } catch (error) {
       release();
       const isRefused = error instanceof ServerError;
-      const isLate = error instanceof HauynaError && error.kind === "timeout";
       // In other cases the connection is lost, and the page will ask again, or it may not see the members.
-      if (!isLate && !(isRefused && error.temporary)) return;
+      if (!isLate(error) && !(isRefused && error.temporary)) return;
       const sendAgain = () => void (flow !== undefined && tab.currentFlow(name) === flow && this.#sendPresence(client, tab, name, type));
       this.#after(Math.max((isRefused && error.retryAfter) || 0, MIN_RETRY_DELAY), sendAgain);
     }
@@ -335,6 +340,11 @@ export class Requests {
 /** Whether the answer was lost with a connection, even if another connection has replaced it. */
 function isConnectionLoss(error: unknown): boolean {
   return error instanceof HauynaError && ["outcome_unknown", "not_connected", "closed", "gave_up"].includes(error.kind);
+}
+
+/** Whether the answer did not come in time. */
+function isLate(error: unknown): boolean {
+  return error instanceof HauynaError && error.kind === "timeout";
 }
 
 /** Converts an error to the fields of an `error` message. */

@@ -45,8 +45,6 @@ export class Tab {
   verifiedUser: string | undefined;
   /** How often the page was asked for credentials since those that it gave led to a connection. */
   timesAsked = 0;
-  /** The requests without an answer. */
-  readonly requests = new Set<{ readonly frame: string | Uint8Array }>();
   readonly #codec: Codec;
   readonly #after: (delay: number, run: () => void) => () => void;
   /** The pending subscribe requests. An answer to an earlier request is ignored. */

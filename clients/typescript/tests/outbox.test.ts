@@ -400,3 +400,22 @@ test("a message without an answer that was too large for the connection fails no
     expect(publication.now).toMatchObject({ offset: 2 });
   }
 });
+
+test.each(["timed out", "was aborted"])("a request that %s and was too large for the connection fails no smaller one", async (how) => {
+  const world = new World();
+  const client = await world.connected({}, resumable);
+  const abort = new AbortController();
+  const large = fate(client.request("large", { text: "x".repeat(9000) }, { timeout: 1000, signal: abort.signal }));
+  await settle();
+  if (how === "timed out") await world.pass(1000);
+  else abort.abort("enough");
+  const small = fate(client.request("small", { text: "x".repeat(100) }, { repeatable: true }));
+  await settle();
+  await world.socket.drop(1009);
+  expect([large.now, small.now]).toEqual([how === "timed out" ? "timeout" : "enough", "pending"]);
+  await (await world.attempt()).accept({ resumed: true, ...resumable });
+  expect(world.socket.all("small")).toHaveLength(1);
+  // On another connection, what was sent before says nothing.
+  await world.socket.drop(1009);
+  expect(small.now).toBe("refused");
+});

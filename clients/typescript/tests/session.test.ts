@@ -448,6 +448,58 @@ test("where the server takes no `resume` of this size, the next connection begin
   expect(world.socket.last("subscribe_channel")["recover"]).toEqual({ epoch: "E", offset: 7 });
 });
 
+test("where a server answers before it has read a `resume` that is too large on the way, no subscription is ended", async () => {
+  const world = new World();
+  const client = await world.connected({}, { resume: { token: "tok-1" } });
+  const names = ["a", "b", "c"].map((letter) => letter.repeat(200));
+  for (const name of names) {
+    void client.channel(name).subscribe();
+    await settle();
+    await world.socket.ack("subscribe_channel", { channel: name, recoverable: true, epoch: "E", offset: 7 });
+  }
+  await world.lose({ resume: { token: "tok-2" } });
+  expect(world.socket.heard.map(({ type }) => type)).toEqual(["resume", ...names.map(() => "subscribe_channel")]);
+  await world.socket.drop(1009);
+  await world.attempt();
+  expect(world.socket.protocols).toEqual(["hauyna.v1.json"]);
+  await world.socket.accept({ resume: { token: "tok-3" } });
+  const recover = { epoch: "E", offset: 7 };
+  expect(world.socket.all("subscribe_channel")).toMatchObject(names.map((channel) => ({ channel, recover })));
+  // What is too large on a connection that began without a `resume` is a request again.
+  const large = fate(client.request("large", { text: "x".repeat(500) }));
+  await world.socket.say(...world.socket.all("subscribe_channel").map(({ id, channel }) => ({ type: "ack", id, data: { channel, recoverable: true, epoch: "E", offset: 7, recovered: true } })));
+  await world.socket.drop(1009);
+  expect(large.now).toBe("refused");
+  await world.attempt();
+  expect(world.socket.protocols).toContain("hauyna.resume.tok-3");
+});
+
+test("a `resume` that is too large, and late, fails no request of the session that the server has resumed without it", async () => {
+  const world = new World();
+  const client = await world.connected({}, { resume: { token: "tok-1" } });
+  const name = "a".repeat(200);
+  void client.channel(name).subscribe();
+  await settle();
+  const entry = { channel: name, recoverable: true, epoch: "E", offset: 7 };
+  await world.socket.ack("subscribe_channel", entry);
+  const subscriptions = [{ ...entry, recovered: false, reason: "unknown_position" }];
+  await world.lose({ resumed: true, resume: { token: "tok-2" }, subscriptions });
+  const small = fate(client.request("small", {}, { repeatable: true }));
+  await settle();
+  await world.socket.drop(1009);
+  expect(small.now).toBe("pending");
+  await world.attempt();
+  expect(world.socket.protocols).toEqual(["hauyna.v1.json"]);
+});
+
+test("a connection that ended with 1009 and nothing in flight is resumed", async () => {
+  const world = new World();
+  await world.connected({}, { resume: { token: "tok-1" } });
+  await world.socket.drop(1009);
+  await world.attempt();
+  expect(world.socket.protocols).toContain("hauyna.resume.tok-1");
+});
+
 test("a client that closes during a move says so on both sockets", async () => {
   const world = new World();
   const client = await world.connected({}, { resume: { token: "tok-1" } });
