@@ -21,7 +21,7 @@ mod transition;
 pub use crate::close::CloseReason;
 pub use crate::name::ConnectionId;
 pub use crate::retry::RetryPolicy;
-pub use crate::state::{ConnectionState, StateCounts};
+pub use crate::state::{ConnectionState, StateCounts, StateName};
 pub use client_requests::ClientRequest;
 pub use connections::Connections;
 pub use extensions::Extensions;

@@ -160,8 +160,8 @@ impl ConnectionCore {
     fn change(self: &Arc<Self>, outbox: &mut Outbox, to: Index) {
         self.change_unannounced(to);
         if self.endpoint.mode == Mode::Protocol {
-            let state = self.hub.states.state(to).name();
-            let timestamp = crate::clock::unix_ms();
+            let state = self.hub.states.state(to);
+            let (state, timestamp) = (state.name(), crate::clock::unix_ms());
             let message = Message::ConnectionState { user: self.user().as_str(), state, timestamp };
             self.push_control_locked(outbox, frame(self, &message));
         }
