@@ -15,6 +15,7 @@ mod extensions;
 mod frame;
 mod handle;
 mod liveness;
+mod send_to_many;
 mod takeover;
 mod transition;
 
@@ -27,6 +28,7 @@ pub use connections::Connections;
 pub use extensions::Extensions;
 pub use handle::Connection;
 pub use hauyna_protocol::Encoding;
+pub use send_to_many::SendToManyBuilder;
 
 pub(crate) use self::core::{ConnectionCore, ConnectionParts, Owner};
 pub(crate) use connect_info::ConnectInfo;

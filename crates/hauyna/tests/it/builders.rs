@@ -233,7 +233,7 @@ async fn futures_that_publish_own_what_they_need() {
     let spawned = [
         tokio::spawn(hub.user("ann").send(json!({ "type": "note" }))),
         tokio::spawn(hub.connections().broadcast("to everybody")),
-        tokio::spawn(hub.connections().send_to_one("ann", "to one")),
+        tokio::spawn(hub.user("ann").send("to one").key("once")),
         tokio::spawn(hub.channel("room").broadcast("to a channel")),
         tokio::spawn(hub.channel("room").publish("with options").key("once")),
         tokio::spawn(hub.groups().send("team", "to a group")),
