@@ -1,10 +1,8 @@
 //! A handle to a user: all connections that were identified by one name. Created by `Hub::user`.
 
-use crate::broker::Published;
-use crate::channel::{self, PublishOptions};
+use crate::channel::PublishBuilder;
 use crate::close::{CloseReason, sendable};
 use crate::connection::Connection;
-use crate::error::Error;
 use crate::hub::Hub;
 use crate::name::{ChannelName, UserId};
 use crate::outbox::Backlog;
@@ -32,24 +30,26 @@ impl User {
         Self { hub, name: name.into() }
     }
 
-    /// Sends a message to every connection of the user. An object with a `type` of its own is sent as it is;
-    /// anything else becomes the `message` of a `private`.
+    /// Returns a message to every connection of the user, to set options on; await it to send it. An object
+    /// with a `type` of its own is sent as it is; anything else becomes the `message` of a `private`.
     ///
     /// # Errors
     ///
-    /// `validation_error` for a bad name or a value that cannot be represented as JSON; `unavailable`.
-    pub fn send<M: Serialize>(
-        &self,
-        message: M,
-    ) -> impl Future<Output = Result<Published, Error>> + Send + use<M> {
-        let hub = self.hub.clone();
-        let user = UserId::new(&self.name);
-        let content = Content::of_application(&message);
-        async move {
-            let channel = ChannelName::of_user(user?.as_str());
-            let (kind, options) = (PublicationKind::Private, PublishOptions::default());
-            Ok(channel::publish_paced(&hub.0, channel, kind, content?, options).await?)
-        }
+    /// When awaited: `validation_error` for a bad name or a value that cannot be represented as JSON;
+    /// `unavailable`.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # async fn note(cx: hauyna::Context, text: String) -> hauyna::Result {
+    /// // To the other devices of the user whose callback this is.
+    /// cx.hub().user(cx.user()).send(text).except(cx.connection().id()).await?;
+    /// # Ok(()) }
+    /// ```
+    pub fn send(&self, message: impl Serialize) -> PublishBuilder {
+        let prepared = UserId::new(&self.name)
+            .and_then(|user| Ok((ChannelName::of_user(user.as_str()), Content::of_application(&message)?)));
+        PublishBuilder::new(self.hub.clone(), PublicationKind::Private, prepared)
     }
 
     /// Returns the names of the groups that the user is a member of, in no order.

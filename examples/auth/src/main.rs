@@ -94,7 +94,7 @@ async fn who_am_i(cx: Context, _: IgnoredAny) -> hauyna::Result<hauyna::Value> {
 fn application(tokens: Tokens) -> Router {
     let staff = ChannelOptions::new()
         .private()
-        .authorize(|cx, _| cx.claims::<Said>().is_ok_and(|said| said.role == "staff"));
+        .authorize_subscribe(|cx, _| cx.claims::<Said>().is_ok_and(|said| said.role == "staff"));
     let hub = Hub::builder().channels("staff", staff).build();
     let handler = Handler::new()
         .middleware(note_browser)

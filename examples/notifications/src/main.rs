@@ -23,7 +23,7 @@ fn hub() -> Hub {
     let day = Duration::from_secs(86_400);
     let notifications = ChannelOptions::new()
         .private()
-        .authorize(|cx, request| cx.user() == request["user"])
+        .authorize_subscribe(|cx, request| cx.user() == request["user"])
         .publishers(Publishers::Application)
         .history(500, day);
     Hub::builder().channels("notifications:{user}", notifications).build()

@@ -56,7 +56,7 @@ async fn typing(cx: Context, Typing { typing }: Typing) -> hauyna::Result {
         return Err(Reject::denied("enter the office first").into());
     }
     let message = json!({ "type": "typing", "user": cx.user(), "typing": typing });
-    office.broadcast_except(message, connection.id()).await?;
+    office.broadcast(message).except(connection.id()).await?;
     Ok(())
 }
 

@@ -16,7 +16,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 /// A custom state. The table does not allow a change from busy to idle.
-const BUSY: ConnectionState = ConnectionState::Custom("busy");
+const BUSY: ConnectionState = ConnectionState::custom("busy");
 
 #[derive(Deserialize)]
 struct SetStateRequest {

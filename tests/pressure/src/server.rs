@@ -227,7 +227,7 @@ fn change_states(hub: &Hub, user: &str, count: u64) {
     }
 }
 
-const BUSY: ConnectionState = ConnectionState::Custom("busy");
+const BUSY: ConnectionState = ConnectionState::custom("busy");
 /// Number of publications that `long:…` and `slow:…` keep.
 pub(crate) const HISTORY: u32 = 1000;
 /// Number of verbs that alternate in [`Verb::Mixed`].

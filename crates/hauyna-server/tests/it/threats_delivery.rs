@@ -119,7 +119,10 @@ fn row_49_a_handler_that_never_ends_is_a_timeout_of_its_request() {
 #[test]
 fn row_50_panics_of_callbacks_cost_one_request_or_one_connection() {
     let hub = Hub::builder()
-        .channels("panics", ChannelOptions::new().authorize(|_, _| -> bool { panic!("in authorize") }))
+        .channels(
+            "panics",
+            ChannelOptions::new().authorize_subscribe(|_, _| -> bool { panic!("in authorize") }),
+        )
         .channels("{*any}", ChannelOptions::new())
         .build();
     let handler = Handler::new()

@@ -9,7 +9,7 @@ use crate::broker::{HistoryPage, HistoryRange, Published};
 use crate::connection::{Connection, ConnectionCore, frame};
 use crate::error::Error;
 use crate::hub::Hub;
-use crate::name::{ChannelName, ConnectionId, UserId, check};
+use crate::name::{ChannelName, ConnectionId, UserId};
 use crate::presence::{self, PresenceEntry};
 use crate::publication::{Content, PublicationKind};
 use crate::session;
@@ -75,26 +75,10 @@ impl Channel {
         self.publish(value)
     }
 
-    /// Publishes as [`Channel::broadcast`], but not to one connection, nor to a connection that resumes its
-    /// session.
-    ///
-    /// # Errors
-    ///
-    /// As [`Channel::broadcast`].
-    pub fn broadcast_except(&self, value: impl Serialize, except: ConnectionId) -> PublishBuilder {
-        self.publish(value).except(except)
-    }
-
     /// Returns a publication to set options on; await it to publish.
     pub fn publish(&self, value: impl Serialize) -> PublishBuilder {
         let prepared = self.checked().and_then(|name| Ok((name, Content::of_application(&value)?)));
-        PublishBuilder {
-            hub: self.hub.clone(),
-            kind: PublicationKind::Application,
-            prepared,
-            options: PublishOptions::default(),
-            running: None,
-        }
+        PublishBuilder::new(self.hub.clone(), PublicationKind::Application, prepared)
     }
 
     /// Returns the core of a connection, where it belongs to the channel's hub.
@@ -252,7 +236,8 @@ impl Channel {
     }
 }
 
-/// A publication and its options; await it to publish.
+/// A publication and its options, from [`Channel::publish`] and the other methods that send to many; await it
+/// to publish. [`PublishBuilder::conflate`] has an effect in channels only.
 ///
 /// Each option can be set once: a second, different value is an
 /// [`ErrorKind::Config`](crate::error::ErrorKind::Config) when the builder is awaited.
@@ -274,16 +259,13 @@ impl fmt::Debug for PublishBuilder {
 }
 
 impl PublishBuilder {
-    pub(crate) fn to_group(hub: Hub, group: &str, message: &impl Serialize) -> Self {
-        let prepared = check(group, "group")
-            .and_then(|()| Ok((ChannelName::of_group(group), Content::of_application(message)?)));
-        Self {
-            hub,
-            kind: PublicationKind::Group,
-            prepared,
-            options: PublishOptions::default(),
-            running: None,
-        }
+    /// Creates a publication of what `prepared` has, or one that fails with its error when it is awaited.
+    pub(crate) fn new(
+        hub: Hub,
+        kind: PublicationKind,
+        prepared: Result<(ChannelName, Content), Error>,
+    ) -> Self {
+        Self { hub, kind, prepared, options: PublishOptions::default(), running: None }
     }
 
     /// Sets the user that the publication comes from.
@@ -292,8 +274,8 @@ impl PublishBuilder {
         self.given_once("from_user", earlier.is_some_and(|earlier| earlier != *user))
     }
 
-    /// Leaves one connection out, and a connection that resumes its session. The channel's history has the
-    /// publication for everybody.
+    /// Leaves one connection out, for example the device that the message comes from, and a connection that
+    /// resumes its session. The channel's history has the publication for everybody.
     pub fn except(mut self, connection: ConnectionId) -> Self {
         let earlier = self.options.except.replace(connection);
         self.given_once("except", earlier.is_some_and(|earlier| earlier != connection))

@@ -28,7 +28,7 @@ use std::time::Duration;
 ///
 /// # Panics
 ///
-/// A rule (`authorize`, `authorize_…`) and `presence` can be set once: a second call would silently replace
+/// A rule (`authorize_…`) and `presence` can be set once: a second call would silently replace
 /// the first, so it panics. Several validators all apply. For a single number or choice (`history` and
 /// `no_history`, `publishers`, `announce_subscribers`, `rate_limit`, `slow_consumer`) the last call counts.
 #[derive(Clone)]
@@ -128,8 +128,8 @@ impl ChannelOptions {
         self
     }
 
-    /// Refuses every client that neither [`ChannelOptions::authorize`] nor
-    /// [`ChannelOptions::authorize_subscribe`] admits; where neither is set, it refuses all clients.
+    /// Refuses every client that [`ChannelOptions::authorize_subscribe`] does not admit; where that is not
+    /// set, it refuses all clients.
     #[must_use]
     pub fn private(mut self) -> Self {
         self.access = Access::Private;
@@ -200,8 +200,7 @@ impl ChannelOptions {
 
     /// Returns one word for who may subscribe.
     pub(crate) fn access_name(&self) -> &'static str {
-        let is_authorized = self.rules.authorize.is_some() || self.rules.subscribe.is_some();
-        match (self.access, is_authorized) {
+        match (self.access, self.rules.subscribe.is_some()) {
             (Access::Undeclared, _) => "undeclared",
             (_, true) => "authorized",
             (Access::Private, false) => "private",

@@ -15,8 +15,6 @@ pub(crate) type Rule = Arc<dyn Fn(Context, AccessRequest) -> Answer<Result<(), R
 /// The authorisers of a pattern. Without one, the other options of the pattern decide.
 #[derive(Clone, Default)]
 pub(crate) struct Rules {
-    /// Decides about subscriptions together with `subscribe`.
-    pub(crate) authorize: Option<Rule>,
     pub(crate) subscribe: Option<Rule>,
     pub(crate) publish: Option<Rule>,
     pub(crate) history: Option<Rule>,
@@ -24,25 +22,14 @@ pub(crate) struct Rules {
 }
 
 impl ChannelOptions {
-    /// Sets a function that decides who may subscribe: `|cx, request| cx.user() == request["user"]`. It does
-    /// the same as [`ChannelOptions::authorize_subscribe`]; where both are set, both must permit it.
-    #[must_use]
-    pub fn authorize<F, D, M>(mut self, f: F) -> Self
-    where
-        F: Fn(Context, AccessRequest) -> D + Send + Sync + 'static,
-        D: IntoDecision<M>,
-    {
-        call_once(&mut self.rules.authorize, rule(f), "authorize");
-        self
-    }
-
-    /// Sets a function that decides who may subscribe. It returns `bool` or `Result<(), Reject>`, or a future
-    /// of one of them: it can be a closure or an `async fn`. It is called again when a subscriber replaces
-    /// its metadata with `update_presence`: then [`AccessRequest::is_update`] is true, and there is no token.
+    /// Sets a function that decides who may subscribe: `|cx, request| cx.user() == request["user"]`. It
+    /// returns `bool` or `Result<(), Reject>`, or a future of one of them: it can be a closure or an
+    /// `async fn`. It is called again when a subscriber replaces its metadata with `update_presence`: then
+    /// [`AccessRequest::is_update`] is true, and there is no token.
     ///
     /// | who may… | by a handler | by a channel pattern | where neither is set |
     /// |---|---|---|---|
-    /// | subscribe | `authorize_subscribe` | `authorize`, `authorize_subscribe` | all; none where `private` |
+    /// | subscribe | `authorize_subscribe` | `authorize_subscribe` | all; none where `private` |
     /// | publish | `authorize_publish` | `authorize_publish` | as `publishers` says |
     /// | read the history | `authorize_history` | `authorize_history` | every subscriber |
     /// | request who is present | `authorize_presence` | `authorize_presence` | every subscriber |

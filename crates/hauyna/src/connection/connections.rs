@@ -1,10 +1,9 @@
 //! The handle on the live connections of this node: queries, and messages to several connections. The
 //! application calls it.
 
-use super::{ConnectInfo, Connection, ConnectionParts};
+use super::{ConnectInfo, Connection, ConnectionParts, SendToManyBuilder};
 use crate::auth::Credentials;
-use crate::broker::Published;
-use crate::channel::{self, PublishOptions};
+use crate::channel::PublishBuilder;
 use crate::close::{CloseReason, sendable};
 use crate::driver::{Opening, SessionAnnouncement, register};
 use crate::error::Error;
@@ -170,150 +169,31 @@ impl Connections {
         all.len()
     }
 
-    /// Sends a message to every connection: an object with a custom `type` as it is, anything else as the
-    /// `message` of a `broadcast`.
+    /// Returns a message to every connection, to set options on; await it to send it. An object with a `type`
+    /// of its own is sent as it is; anything else becomes the `message` of a `broadcast`.
     ///
     /// # Errors
     ///
-    /// `validation_error` where JSON cannot represent the value; `unavailable`.
-    pub fn broadcast<M: Serialize>(
-        &self,
-        message: M,
-    ) -> impl Future<Output = Result<Published, Error>> + Send + use<M> {
-        self.publish(&message, PublishOptions::default())
+    /// When awaited: `validation_error` where JSON cannot represent the value; `unavailable`.
+    pub fn broadcast(&self, message: impl Serialize) -> PublishBuilder {
+        let content = Content::of_application(&message).map(|content| (ChannelName::everybody(), content));
+        PublishBuilder::new(self.0.clone(), PublicationKind::Broadcast, content)
     }
 
-    /// Does the same as [`Connections::broadcast`], for all connections but one.
+    /// Returns a message to every connection of several users, to set options on; await it to send it. It is
+    /// sent to one user after the other, each time as by [`User::send`](crate::User::send); its value is
+    /// encoded once.
     ///
     /// # Errors
     ///
-    /// The same as for [`Connections::broadcast`].
-    pub fn broadcast_except<M: Serialize>(
+    /// When awaited: the same as for [`User::send`](crate::User::send), from the first user for which it
+    /// fails.
+    pub fn send_to_many<U: AsRef<str>>(
         &self,
-        message: M,
-        except: ConnectionId,
-    ) -> impl Future<Output = Result<Published, Error>> + Send + use<M> {
-        self.publish(&message, PublishOptions { except: Some(except), ..PublishOptions::default() })
-    }
-
-    fn publish<M: Serialize>(
-        &self,
-        message: &M,
-        options: PublishOptions,
-    ) -> impl Future<Output = Result<Published, Error>> + Send + use<M> {
-        let hub = self.0.clone();
-        let content = Content::of_application(message);
-        async move {
-            let everybody = ChannelName::everybody();
-            let kind = PublicationKind::Broadcast;
-            Ok(channel::publish_paced(&hub.0, everybody, kind, content?, options).await?)
-        }
-    }
-
-    /// Sends a message to every connection of one user; see [`User::send`](crate::User::send).
-    ///
-    /// # Errors
-    ///
-    /// `validation_error` for an invalid name or value; `unavailable`.
-    pub fn send_to_one<U: AsRef<str>, M: Serialize>(
-        &self,
-        user: U,
-        message: M,
-    ) -> impl Future<Output = Result<Published, Error>> + Send + use<U, M> {
-        self.0.user(user).send(message)
-    }
-
-    /// Sends a message to every connection of a group's members; see [`Groups::send`](crate::Groups::send).
-    ///
-    /// # Errors
-    ///
-    /// `validation_error` for an invalid name or value; `unavailable`.
-    pub fn send_to_group<G: AsRef<str>, M: Serialize>(
-        &self,
-        group: G,
-        message: M,
-    ) -> impl Future<Output = Result<Published, Error>> + Send + use<G, M> {
-        self.0.groups().send(group, message)
-    }
-
-    /// Does the same as [`Connections::send_to_group`], for all of these connections but one.
-    ///
-    /// # Errors
-    ///
-    /// The same as for [`Connections::send_to_group`].
-    pub fn send_to_group_except<G: AsRef<str>, M: Serialize>(
-        &self,
-        group: G,
-        message: M,
-        except: ConnectionId,
-    ) -> impl Future<Output = Result<Published, Error>> + Send + use<G, M> {
-        self.0.groups().send(group, message).except(except)
-    }
-
-    /// Sends a message to every connection of one user except one, for example the device that it comes from.
-    ///
-    /// # Errors
-    ///
-    /// The same as for [`Connections::send_to_one`].
-    pub fn send_to_one_except<U: AsRef<str>, M: Serialize>(
-        &self,
-        user: U,
-        message: M,
-        except: ConnectionId,
-    ) -> impl Future<Output = Result<(), Error>> + Send + use<U, M> {
-        self.send_each([user], &message, Some(except))
-    }
-
-    /// Sends a message to every connection of several users.
-    ///
-    /// # Errors
-    ///
-    /// The same as for [`Connections::send_to_one`], from the first user for which it fails.
-    pub fn send_to_many<U: AsRef<str>, I: IntoIterator<Item = U>, M: Serialize>(
-        &self,
-        users: I,
-        message: M,
-    ) -> impl Future<Output = Result<(), Error>> + Send + use<U, I, M> {
-        self.send_each(users, &message, None)
-    }
-
-    /// Sends a message to every connection of several users except one connection.
-    ///
-    /// # Errors
-    ///
-    /// The same as for [`Connections::send_to_many`].
-    pub fn send_to_many_except<U: AsRef<str>, I: IntoIterator<Item = U>, M: Serialize>(
-        &self,
-        users: I,
-        message: M,
-        except: ConnectionId,
-    ) -> impl Future<Output = Result<(), Error>> + Send + use<U, I, M> {
-        self.send_each(users, &message, Some(except))
-    }
-
-    fn send_each<U: AsRef<str>, I: IntoIterator<Item = U>, M: Serialize>(
-        &self,
-        users: I,
-        message: &M,
-        except: Option<ConnectionId>,
-    ) -> impl Future<Output = Result<(), Error>> + Send + use<U, I, M> {
-        let hub = self.0.clone();
-        let content = Content::of_application(message);
-        // The names are read before the first await: the future owns what it needs.
-        let users: Vec<_> = users.into_iter().map(|user| UserId::new(user.as_ref())).collect();
-        async move {
-            let content = content?;
-            for user in users {
-                channel::publish_paced(
-                    &hub.0,
-                    ChannelName::of_user(user?.as_str()),
-                    PublicationKind::Private,
-                    content.clone(),
-                    PublishOptions { except, ..PublishOptions::default() },
-                )
-                .await?;
-            }
-            Ok(())
-        }
+        users: impl IntoIterator<Item = U>,
+        message: impl Serialize,
+    ) -> SendToManyBuilder {
+        let users = users.into_iter().map(|user| UserId::new(user.as_ref())).collect();
+        SendToManyBuilder::new(self.0.clone(), users, Content::of_application(&message))
     }
 }

@@ -187,8 +187,8 @@ impl Transitions<'_> {
     fn change(self, outbox: &mut Outbox, to: Index) {
         self.change_unannounced(to);
         if self.core.endpoint.mode == Mode::Protocol {
-            let state = self.core.hub.states.state(to).name();
-            let timestamp = crate::clock::unix_ms();
+            let state = self.core.hub.states.state(to);
+            let (state, timestamp) = (state.name(), crate::clock::unix_ms());
             let message = Message::ConnectionState { user: self.core.user().as_str(), state, timestamp };
             self.core.sender().push_control_locked(outbox, frame(self.core, &message));
         }

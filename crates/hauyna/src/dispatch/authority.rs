@@ -146,34 +146,14 @@ fn request_of(core: &Core, subscription: &Subscription) -> AccessRequest {
     AccessRequest::new(core.hub(), &subscription.channel.name, metadata)
 }
 
-/// Returns the decision of the handler's callback or of the pattern's rules about a subscription, if there is
-/// one of them. Of two rules of a pattern, both have to permit it.
+/// Returns the decision of the handler's callback, or else of the pattern's rule, about a subscription, if
+/// there is one of them.
 fn subscription_verdict(
     core: &Core,
     options: &ChannelOptions,
-    request: impl Fn() -> AccessRequest,
+    request: impl FnOnce() -> AccessRequest,
 ) -> Option<Verdict> {
-    if let Some(rule) = core.endpoint().authorizer(Action::Subscribe) {
-        return Some(decide(core, rule, request()));
-    }
-    if options.access == Access::Undeclared {
-        return None;
-    }
-    let (first, second) = match (&options.rules.authorize, &options.rules.subscribe) {
-        (Some(first), Some(second)) => (first, second),
-        (first, second) => return Some(decide(core, first.as_ref().or(second.as_ref())?, request())),
-    };
-    Some(match decide(core, first, request()) {
-        Verdict::Refused(error) => Verdict::Refused(error),
-        Verdict::Allowed => decide(core, second, request()),
-        Verdict::Pending(first) => {
-            let (core, second, request) = (core.clone(), second.clone(), request());
-            Verdict::Pending(Box::pin(async move {
-                first.await?;
-                second(Context::new(core), request).await
-            }))
-        }
-    })
+    verdict(core, Action::Subscribe, options.rules.subscribe.as_ref(), request)
 }
 
 /// Returns the decision of the handler's callback, or else of the pattern's rule, if there is one of them.

@@ -6,7 +6,8 @@ use super::{GroupMap, Roles};
 use crate::channel::PublishBuilder;
 use crate::error::Error;
 use crate::hub::Hub;
-use crate::name::{UserId, check};
+use crate::name::{ChannelName, UserId, check};
+use crate::publication::{Content, PublicationKind};
 use serde::Serialize;
 
 /// The permission that the request `group` needs.
@@ -251,6 +252,9 @@ impl Groups {
     /// When awaited: `validation_error` for a bad name or a value that cannot be represented as JSON;
     /// `unavailable`.
     pub fn send(&self, group: impl AsRef<str>, message: impl Serialize) -> PublishBuilder {
-        PublishBuilder::to_group(self.0.clone(), group.as_ref(), &message)
+        let group = group.as_ref();
+        let prepared = check(group, "group")
+            .and_then(|()| Ok((ChannelName::of_group(group), Content::of_application(&message)?)));
+        PublishBuilder::new(self.0.clone(), PublicationKind::Group, prepared)
     }
 }

@@ -214,14 +214,14 @@ impl HubBuilder {
     }
 
     /// Allows connections to go from one state to another, in addition to the table of [`ConnectionState`].
-    /// The application declares its own states by naming them here; their names are 1 to 64 bytes without
-    /// control characters, and there are at most 59.
+    /// The application declares its own states by naming them here; there are at most 59. A name that is read
+    /// at run time, for example from a file, is parsed: `name.parse::<ConnectionState>()?`.
     ///
     /// ```
     /// use hauyna::Hub;
     /// use hauyna::connection::ConnectionState;
     ///
-    /// const BUSY: ConnectionState = ConnectionState::Custom("busy");
+    /// const BUSY: ConnectionState = ConnectionState::custom("busy");
     /// let hub = Hub::builder()
     ///     .allow_transition(ConnectionState::Connected, BUSY)
     ///     .allow_transition(BUSY, ConnectionState::Connected)

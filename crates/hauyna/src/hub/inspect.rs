@@ -149,7 +149,7 @@ pub struct OptionsSnapshot {
     pub history: u32,
     /// Maximum age of a publication in the history, in milliseconds.
     pub history_age: u64,
-    /// Who may subscribe: `open`, `authorized` (an `authorize` decides), `private`, or `undeclared`.
+    /// Who may subscribe: `open`, `authorized` (`authorize_subscribe` decides), `private`, or `undeclared`.
     pub access: &'static str,
     /// Who may publish: `subscribers` or `application`.
     pub publishers: &'static str,

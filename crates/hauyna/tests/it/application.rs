@@ -43,7 +43,7 @@ async fn publishing_takes_options_and_reports_what_is_wrong() {
     let mut ben = subscriber(&server, "ben", "x").await;
     let channel = hub.channel("x");
     let of_ann = hub.connections().of_user("ann").remove(0);
-    channel.broadcast_except("not to ann", of_ann.id()).await.unwrap();
+    channel.broadcast("not to ann").except(of_ann.id()).await.unwrap();
     assert_eq!(ben.expect("message").await["content"], "not to ann");
     let first = channel.publish(1).key("k").await.unwrap();
     let again = channel.publish(2).key("k").await.unwrap();
@@ -67,12 +67,12 @@ async fn users_connections_and_everybody_are_written_to() {
     let mut ben = server.connect("/?user=ben").await;
     eventually("both are there", || hub.connections().count() == 2).await;
     hub.connections().send_to_many(["ann", "ben", "nobody"], json!({ "n": 1 })).await.unwrap();
-    hub.connections().send_to_one("ann", 2).await.unwrap();
+    hub.user("ann").send(2).await.unwrap();
     assert_eq!(ann.expect("private").await["message"], json!({ "n": 1 }));
     assert_eq!(ann.expect("private").await["message"], 2);
     assert_eq!(ben.expect("private").await["message"], json!({ "n": 1 }));
     let of_ann = hub.connections().of_user("ann").remove(0);
-    hub.connections().broadcast_except("others", of_ann.id()).await.unwrap();
+    hub.connections().broadcast("others").except(of_ann.id()).await.unwrap();
     assert_eq!(ben.expect("broadcast").await["message"], "others");
     of_ann.send(json!({ "type": "direct", "to": "this connection" })).unwrap();
     assert_eq!(ann.expect("direct").await["to"], "this connection");
@@ -93,18 +93,14 @@ async fn send_by_every_verb(hub: &Hub, value: &Value) -> Vec<(&'static str, hauy
     vec![
         ("connection", one.send(value)),
         ("user", hub.user("ann").send(value).await.map(none)),
-        ("send_to_one", all.send_to_one("ann", value).await.map(none)),
-        ("send_to_one_except", all.send_to_one_except("ann", value, nobody).await),
-        ("send_to_many", all.send_to_many(["ann"], value).await),
-        ("send_to_many_except", all.send_to_many_except(["ann"], value, nobody).await),
+        ("user except", hub.user("ann").send(value).except(nobody).await.map(none)),
+        ("many", all.send_to_many(["ann"], value).await),
+        ("many except", all.send_to_many(["ann"], value).except(nobody).await),
         ("groups", groups.send("g", value).await.map(none)),
         ("groups except", groups.send("g", value).except(nobody).await.map(none)),
-        ("send_to_group", all.send_to_group("g", value).await.map(none)),
-        ("send_to_group_except", all.send_to_group_except("g", value, nobody).await.map(none)),
         ("everybody", all.broadcast(value).await.map(none)),
-        ("everybody except", all.broadcast_except(value, nobody).await.map(none)),
+        ("everybody except", all.broadcast(value).except(nobody).await.map(none)),
         ("channel", channel.broadcast(value).await.map(none)),
-        ("channel except", channel.broadcast_except(value, nobody).await.map(none)),
         ("publish", channel.publish(value).except(nobody).await.map(none)),
     ]
 }

@@ -50,18 +50,19 @@ async fn a_token_of_the_subscription_allows_its_channel_alone() {
 }
 
 #[tokio::test]
-async fn an_authoriser_reads_metadata_as_a_type_and_both_kinds_must_allow() {
+async fn an_authoriser_reads_parameters_and_metadata_as_a_type() {
     #[derive(serde::Deserialize)]
     struct Device {
         kind: String,
     }
-    let phones = async |_: Context, request: AccessRequest| {
+    let own_phones = async |cx: Context, request: AccessRequest| {
+        if cx.user() != request["user"] {
+            return Err(Reject::denied("not your channel"));
+        }
         let device: Device = request.metadata()?;
         if device.kind == "phone" { Ok(()) } else { Err(Reject::denied("phones alone")) }
     };
-    let channels = ChannelOptions::new()
-        .authorize(|cx, request| cx.user() == request["user"])
-        .authorize_subscribe(phones);
+    let channels = ChannelOptions::new().authorize_subscribe(own_phones);
     let server = TestServer::start(Hub::builder().channels("of:{user}", channels).build(), named());
     let mut client = server.connect("/?user=ada").await;
     let ask = |channel: &str, metadata: Value| json!({ "type": "subscribe_channel", "channel": channel, "metadata": metadata });
@@ -349,9 +350,8 @@ async fn whoever_decides_about_a_subscription_decides_about_new_metadata_too() {
     let open = || ChannelOptions::new().presence(Presence::each());
     let later = move |cx: Context, request: AccessRequest| async move { calm(cx, request) };
     for (options, handler) in [
-        (open().authorize(calm), named()),
         (open().authorize_subscribe(calm), named()),
-        (open().authorize(later).authorize_subscribe(|_, request| request["id"] == *"1"), named()),
+        (open().authorize_subscribe(later), named()),
         (open(), named().authorize_subscribe(calm)),
     ] {
         let server = TestServer::start(Hub::builder().channels("room:{id}", options).build(), handler);
@@ -368,7 +368,7 @@ async fn whoever_decides_about_a_subscription_decides_about_new_metadata_too() {
 #[tokio::test]
 async fn an_authoriser_that_panics_at_once_costs_its_request_alone() {
     let options = ChannelOptions::new()
-        .authorize(|_, request| request["no such parameter"] == *"x")
+        .authorize_subscribe(|_, request| request["no such parameter"] == *"x")
         .authorize_publish(|_, _| -> bool { panic!("on purpose") });
     let hub = Hub::builder().channels("x", options).channels("{*any}", ChannelOptions::new()).build();
     let server = TestServer::start(hub.clone(), named());

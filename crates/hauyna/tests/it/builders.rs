@@ -109,8 +109,7 @@ fn echo_and_validators_that_would_never_run_are_refused() {
 #[test]
 fn rules_of_channels_keys_of_services_and_parts_of_a_router_are_given_once() {
     let may = async |_: Context, _: AccessRequest| Ok::<(), Reject>(());
-    let twice: [(&str, &dyn Fn(ChannelOptions) -> ChannelOptions); 6] = [
-        ("`authorize`", &|channels| channels.authorize(|_, _| true)),
+    let twice: [(&str, &dyn Fn(ChannelOptions) -> ChannelOptions); 5] = [
         ("`authorize_subscribe`", &|channels| channels.authorize_subscribe(may)),
         ("`authorize_publish`", &|channels| channels.authorize_publish(may)),
         ("`authorize_history`", &|channels| channels.authorize_history(may)),
@@ -234,7 +233,7 @@ async fn futures_that_publish_own_what_they_need() {
     let spawned = [
         tokio::spawn(hub.user("ann").send(json!({ "type": "note" }))),
         tokio::spawn(hub.connections().broadcast("to everybody")),
-        tokio::spawn(hub.connections().send_to_one("ann", "to one")),
+        tokio::spawn(hub.user("ann").send("to one").key("once")),
         tokio::spawn(hub.channel("room").broadcast("to a channel")),
         tokio::spawn(hub.channel("room").publish("with options").key("once")),
         tokio::spawn(hub.groups().send("team", "to a group")),

@@ -330,9 +330,8 @@ async fn a_group_of_ten_thousand_reaches_those_who_are_connected() {
         clients.push(json_client(&server, &user.to_string()).await);
     }
     let spared = hub.connections().of_user("0").remove(0).id();
-    let connections = hub.connections();
-    connections.send_to_group_except("g", "not to the first", spared).await.unwrap();
-    connections.send_to_group("g", "to all").await.unwrap();
+    hub.groups().send("g", "not to the first").except(spared).await.unwrap();
+    hub.groups().send("g", "to all").await.unwrap();
     for (index, client) in clients.iter_mut().enumerate() {
         if index > 0 {
             assert_eq!(client.expect("group").await["message"], "not to the first");

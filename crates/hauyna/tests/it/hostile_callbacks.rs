@@ -315,7 +315,7 @@ async fn what_cannot_be_serialized_is_the_panic_of_who_sends_it() {
 #[tokio::test(start_paused = true)]
 async fn closures_of_options_that_panic_cost_their_own_client() {
     quietly();
-    let channels = ChannelOptions::new().authorize(|cx, _| {
+    let channels = ChannelOptions::new().authorize_subscribe(|cx, _| {
         assert!(cx.user().as_str() != "bad", "in authorize");
         true
     });
@@ -388,7 +388,7 @@ fn a_hub_whose_values_panic_when_they_are_dropped() {
     let (address, middleware, authorize, may_publish, listener, validator) =
         (hold(), hold(), hold(), hold(), hold(), hold());
     let channels = ChannelOptions::new()
-        .authorize(move |_, _| {
+        .authorize_subscribe(move |_, _| {
             authorize();
             true
         })

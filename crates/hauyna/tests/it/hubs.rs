@@ -63,4 +63,7 @@ async fn publication_that_leaves_out_two_connections_is_an_error() {
     let publish = || ann.hub().channel("x").publish(1).except(one);
     assert_eq!(publish().except(other).await.unwrap_err().kind(), ErrorKind::Config);
     publish().except(one).await.unwrap();
+    let many = || ann.hub().connections().send_to_many(["ann"], 1).except(one);
+    assert_eq!(many().except(other).await.unwrap_err().kind(), ErrorKind::Config);
+    many().except(one).await.unwrap();
 }

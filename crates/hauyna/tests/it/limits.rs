@@ -247,8 +247,8 @@ async fn a_message_for_all_devices_but_one_is_not_given_to_that_one() {
     let mut phone = stay(&server, "/?user=a").await;
     let own = hub.connections().of_user("a")[0].id();
     let (mut desk, mut other) = (stay(&server, "/?user=a").await, stay(&server, "/?user=b").await);
-    hub.connections().send_to_one_except("a", "one", own).await.unwrap();
-    hub.connections().send_to_many_except(["a", "b"], "many", own).await.unwrap();
+    hub.user("a").send("one").except(own).await.unwrap();
+    hub.connections().send_to_many(["a", "b"], "many").except(own).await.unwrap();
     assert_eq!(desk.expect("private").await["message"], "one");
     assert_eq!(desk.expect("private").await["message"], "many");
     assert_eq!(other.expect("private").await["message"], "many");

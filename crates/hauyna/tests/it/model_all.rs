@@ -8,7 +8,7 @@ use sessions::{Away, Server, Ticket, World};
 
 use crate::reference::{BUSY, CROWD, End, PLAIN, ROOMS, Reference, View, summed};
 use crate::support::{Random, eventually, named};
-use hauyna::connection::ConnectionState::{Connected, Custom, Disconnected, Error, Idle, Reconnecting};
+use hauyna::connection::ConnectionState::{self, Connected, Disconnected, Error, Idle, Reconnecting};
 use hauyna::events::{SystemEvent, SystemKind};
 use hauyna::groups::Roles;
 use hauyna::{CloseCode, Connection, Context, Handler, Hub, json};
@@ -444,7 +444,16 @@ impl Run {
     }
 
     fn set_state(&mut self, device: u64) {
-        let states = [Connected, Idle, Idle, BUSY, Error, Reconnecting, Disconnected, Custom("unknown")];
+        let states = [
+            Connected,
+            Idle,
+            Idle,
+            BUSY,
+            Error,
+            Reconnecting,
+            Disconnected,
+            ConnectionState::custom("unknown"),
+        ];
         let state = self.one(&states);
         self.note(device, format_args!("is put into {state}"));
         let result = self.clients[&device].connection.set_state(state);

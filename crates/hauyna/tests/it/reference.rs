@@ -21,7 +21,7 @@ pub(crate) const ROOMS: [&str; 2] = ["room:a", "room:b"];
 /// With presence that is gathered past one user, and only counted past [`CROWD_LISTED`].
 pub(crate) const CROWD: &str = "crowd";
 pub(crate) const CROWD_LISTED: usize = 3;
-pub(crate) const BUSY: ConnectionState = Custom("busy");
+pub(crate) const BUSY: ConnectionState = ConnectionState::custom("busy");
 
 /// How a connection ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

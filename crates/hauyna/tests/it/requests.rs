@@ -355,7 +355,10 @@ async fn a_request_without_id_is_answered_only_where_it_fails() {
 #[tokio::test]
 async fn who_may_use_a_channel_is_decided_by_its_pattern() {
     let hub = Hub::builder()
-        .channels("own:{user}", ChannelOptions::new().authorize(|cx, request| cx.user() == request["user"]))
+        .channels(
+            "own:{user}",
+            ChannelOptions::new().authorize_subscribe(|cx, request| cx.user() == request["user"]),
+        )
         .channels("vip:{*rest}", ChannelOptions::new().private())
         .channels("news", ChannelOptions::new().publishers(Publishers::Application))
         .build();

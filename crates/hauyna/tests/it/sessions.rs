@@ -244,7 +244,7 @@ async fn extensions_state_retry_policy_and_groups_move_and_callbacks_bracket_the
             write(&closed, format!("close {} {}", cx.user(), reason.as_str()));
             async { Ok(()) }
         });
-    let busy = ConnectionState::Custom("busy");
+    let busy = ConnectionState::custom("busy");
     let hub = hub().allow_transition(ConnectionState::Connected, busy).build();
     let server = TestServer::start(hub.clone(), handler);
     let (mut ann, session) = enter(&server, "ann").await;

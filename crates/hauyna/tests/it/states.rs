@@ -2,7 +2,7 @@
 //! who is notified in which order.
 
 use crate::support::{emptied, eventually, named, registered};
-use hauyna::connection::ConnectionState::{self, Connected, Custom, Disconnected, Error, Idle, Reconnecting};
+use hauyna::connection::ConnectionState::{self, Connected, Disconnected, Error, Idle, Reconnecting};
 use hauyna::error::ErrorKind;
 use hauyna::{CloseCode, Connection, Context, Handler, Heartbeat, Hub, HubBuilder, json};
 use hauyna_test::{Client, Frame, TestServer};
@@ -11,7 +11,7 @@ use serde_json::Value;
 use std::time::{Duration, Instant, SystemTime};
 use tokio::sync::mpsc;
 
-const BUSY: ConnectionState = Custom("busy");
+const BUSY: ConnectionState = ConnectionState::custom("busy");
 
 type Changes = mpsc::Receiver<(String, ConnectionState, ConnectionState)>;
 
@@ -231,7 +231,7 @@ async fn the_application_moves_a_connection_only_as_the_table_allows() {
         Err(ErrorKind::Transition { from, to: refused }) => (from, refused) == (connection.state(), to),
         _ => false,
     };
-    assert!(refused(Reconnecting) && refused(Custom("unknown")));
+    assert!(refused(Reconnecting) && refused(ConnectionState::custom("unknown")));
     let before = SystemTime::now();
     for state in [BUSY, Connected, Error, Reconnecting, Disconnected, Reconnecting, Connected, BUSY] {
         connection.set_state(state).unwrap();
@@ -252,6 +252,26 @@ async fn the_application_moves_a_connection_only_as_the_table_allows() {
     assert_eq!(connection.state(), Disconnected);
     assert_eq!(connection.set_state(Reconnecting).unwrap_err().kind(), ErrorKind::Closed);
     assert!(server.hub().stats().states.iter().all(|(_, count)| count == 0));
+}
+
+#[tokio::test]
+async fn states_whose_names_are_read_at_run_time_are_like_others() {
+    let config: Value = serde_json::from_str(r#"[["connected", "on call"], ["on call", "idle"]]"#).unwrap();
+    let state = |name: &Value| name.as_str().unwrap().parse::<ConnectionState>().unwrap();
+    let mut builder = Hub::builder();
+    for step in config.as_array().unwrap() {
+        builder = builder.allow_transition(state(&step[0]), state(&step[1]));
+    }
+    let (hub, mut changes) = told(builder);
+    let server = TestServer::start(hub, named());
+    let (mut client, connection) = connected(&server, "/?user=u").await;
+    let on_call = state(&config[0][1]);
+    connection.set_state(on_call).unwrap();
+    assert_eq!(next(&mut changes).await, (Connected, on_call));
+    assert_eq!(client.expect("connection_state").await["state"], "on call");
+    assert_eq!(serde_json::to_value(server.hub().stats().states).unwrap()["on call"], 1);
+    connection.set_state(Idle).unwrap();
+    assert_eq!(next(&mut changes).await, (on_call, Idle));
 }
 
 #[tokio::test]
@@ -345,7 +365,7 @@ async fn hooks_run_in_order_and_one_that_panics_harms_nobody() {
             if new == Disconnected {
                 return;
             }
-            seen.push(new.name());
+            seen.push(new.to_string());
         }
     };
     let read = async {
@@ -395,8 +415,8 @@ async fn a_connection_tells_where_it_comes_from_and_since_when() {
 
 #[test]
 fn a_state_with_a_bad_name_is_a_mistake_of_the_program() {
-    for name in ["", "connected", "a\u{7}b"] {
-        let error = Hub::builder().allow_transition(Connected, Custom(name)).try_build().unwrap_err();
+    for name in ["", "a\u{7}b", &"x".repeat(33)] {
+        let error = name.parse::<ConnectionState>().unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Config, "{error}");
     }
 }
