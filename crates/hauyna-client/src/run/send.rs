@@ -2,6 +2,7 @@
 //! lists, pings, renewals – with what is done about their answers. Part of the task.
 
 use super::catch_up::retry_after;
+use super::reconnect::Next;
 use super::subscribe_queue::QueuedSubscribe;
 use super::subscriptions::{PendingEnd, Waiter};
 use super::{ClientTask, Command};
@@ -90,7 +91,7 @@ impl ClientTask {
             self.judge_session();
         }
         // During a hand-over new requests wait for the new socket.
-        if !self.is_restored || matches!(self.next, super::Next::Opened(..) | super::Next::Greeting(..)) {
+        if !self.is_restored || matches!(self.next, Next::Opened(..) | Next::Greeting(..)) {
             return;
         }
         let Some(socket) = &mut self.current else { return };

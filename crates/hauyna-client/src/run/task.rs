@@ -2,18 +2,12 @@
 //! `travel` (coming and going), `hear` (what the server says) or `ask` (what goes out). Nothing else touches
 //! the sockets.
 
-mod catch_up;
-mod deadlines;
-mod events;
-mod presence_lists;
-mod receive;
-mod reconnect;
-mod send;
-mod subscribe_queue;
-mod subscriptions;
-mod too_large;
-mod wake_up;
-
+use super::catch_up::HeldMessages;
+use super::reconnect::{Former, Next};
+use super::send::{BackgroundResult, Purpose};
+use super::subscribe_queue::SubscribeQueue;
+use super::subscriptions::{Reply, SubscribeRequest, Waiter, WantedChannel};
+use super::wake_up::WakeUp;
 use crate::backoff::Backoff;
 use crate::builder::Options;
 use crate::client::State;
@@ -30,9 +24,6 @@ use crate::shared::{ChannelShared, Shared};
 use crate::socket::{AttemptFailure, Socket};
 use crate::stream::Notification;
 use crate::subscription::LiveSubscription;
-use catch_up::HeldMessages;
-use reconnect::{Former, Next};
-use send::{BackgroundResult, Purpose};
 use std::collections::{BTreeMap, BTreeSet};
 use std::future::poll_fn;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -40,13 +31,9 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
-use subscribe_queue::SubscribeQueue;
-pub(crate) use subscriptions::SubscribeRequest;
-use subscriptions::{Reply, Waiter, WantedChannel};
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep_until};
-pub(crate) use wake_up::{WakeUp, WakeUps};
 
 /// What the handles ask of the task.
 pub(crate) enum Command {
@@ -61,67 +48,67 @@ pub(crate) enum Command {
 
 /// The state of the task.
 pub(crate) struct ClientTask {
-    options: Options,
-    endpoint: Endpoint,
-    connector: Arc<dyn Connector>,
-    shared: Arc<Shared>,
-    commands: mpsc::Receiver<Command>,
-    random: Random,
-    current: Option<Socket>,
+    pub(super) options: Options,
+    pub(super) endpoint: Endpoint,
+    pub(super) connector: Arc<dyn Connector>,
+    pub(super) shared: Arc<Shared>,
+    pub(super) commands: mpsc::Receiver<Command>,
+    pub(super) random: Random,
+    pub(super) current: Option<Socket>,
     /// The socket that a hand-over has replaced, until the server has closed it or the moment has come.
-    former: Option<Former>,
-    next: Next,
+    pub(super) former: Option<Former>,
+    pub(super) next: Next,
     /// Whether the attempt under way carries the token of the session.
-    is_resuming: bool,
+    pub(super) is_resuming: bool,
     /// Bytes of the `resume` on the socket that is greeted next.
-    next_resume: Option<usize>,
+    pub(super) next_resume: Option<usize>,
     /// The same of the connection that there is, where its server may have answered before it has read it.
-    unread_resume: Option<usize>,
-    session: Session,
+    pub(super) unread_resume: Option<usize>,
+    pub(super) session: Session,
     /// Whether a new session has begun since what was sent and cut was last judged: one that was resumed
     /// vouches for it.
-    needs_judgement: bool,
+    pub(super) needs_judgement: bool,
     /// Whether the last connection was lost for a message that could not be read.
-    was_unreadable: bool,
-    outbox: Outbox,
+    pub(super) was_unreadable: bool,
+    pub(super) outbox: Outbox,
     /// Bytes of the largest message that the server takes.
-    max_message: usize,
+    pub(super) max_message: usize,
     /// Whether requests of the application may be sent: every subscription that the loss ended is answered.
-    is_restored: bool,
-    restore_by: Option<Instant>,
+    pub(super) is_restored: bool,
+    pub(super) restore_by: Option<Instant>,
     /// When subscriptions of the server's that have not come back are given up.
-    restored_lapse_at: Option<Instant>,
-    open_requests: BTreeMap<u64, Purpose>,
-    subscriptions: BTreeMap<String, WantedChannel>,
+    pub(super) restored_lapse_at: Option<Instant>,
+    pub(super) open_requests: BTreeMap<u64, Purpose>,
+    pub(super) subscriptions: BTreeMap<String, WantedChannel>,
     /// Who waits for the list of a channel that is being asked for.
-    presence_lists: BTreeMap<String, Vec<Waiter<()>>>,
-    subscribe_queue: SubscribeQueue,
+    pub(super) presence_lists: BTreeMap<String, Vec<Waiter<()>>>,
+    pub(super) subscribe_queue: SubscribeQueue,
     /// The channels in which client events wait, with the moment at which the next one may be sent.
-    events: BTreeMap<String, Instant>,
+    pub(super) events: BTreeMap<String, Instant>,
     /// Channels that were unsubscribed from, until the server has said that it knows, with the number of the
     /// last such call. Outlives connections.
-    given_up_requests: BTreeMap<String, u64>,
+    pub(super) given_up_requests: BTreeMap<String, u64>,
     /// Channels to which the server has a subscription of this client, as far as it has said, or may have one
     /// whose end it has refused. With those that it was asked for on a connection that was lost, they stay
     /// until the next session begins.
-    server_subscriptions: BTreeSet<String>,
-    catching_up: BTreeMap<String, HeldMessages>,
-    ids: u64,
+    pub(super) server_subscriptions: BTreeSet<String>,
+    pub(super) catching_up: BTreeMap<String, HeldMessages>,
+    pub(super) ids: u64,
     /// The number of the first call that is the present user's: where more calls wait than the task takes at
     /// once, those of the user before arrive later.
-    first_of_user: u64,
+    pub(super) first_of_user: u64,
     /// Counts connections, so that an answer never goes out on another than its question came in on.
-    generation: u64,
-    backoff: Backoff,
-    liveness: Option<Liveness>,
-    failure_log: FailureLog,
-    background_work: JoinSet<BackgroundResult>,
+    pub(super) generation: u64,
+    pub(super) backoff: Backoff,
+    pub(super) liveness: Option<Liveness>,
+    pub(super) failure_log: FailureLog,
+    pub(super) background_work: JoinSet<BackgroundResult>,
     /// Questions of this connection's server that the application has not answered.
-    running_responders: usize,
-    refresh_at: Option<Instant>,
-    drain_at: Option<Instant>,
+    pub(super) running_responders: usize,
+    pub(super) refresh_at: Option<Instant>,
+    pub(super) drain_at: Option<Instant>,
     /// Which source is looked at first, in turns: none starves the others.
-    turn: usize,
+    pub(super) turn: usize,
 }
 
 /// What happened.
@@ -303,23 +290,23 @@ impl ClientTask {
         }
     }
 
-    fn set_state(&self, state: State) {
+    pub(super) fn set_state(&self, state: State) {
         if *self.shared.state.borrow() != state {
             self.shared.state.send_replace(state.clone());
             self.shared.broadcaster.push(&Notification::State(state));
         }
     }
 
-    fn is_closed(&self) -> bool {
+    pub(super) fn is_closed(&self) -> bool {
         matches!(*self.shared.state.borrow(), State::Closed(_))
     }
 
-    fn channel(&self, name: &str) -> Option<Arc<ChannelShared>> {
+    pub(super) fn channel(&self, name: &str) -> Option<Arc<ChannelShared>> {
         self.shared.channels.find(name)
     }
 
     /// Tells that messages may be missing, to the channel's readers and to the client's.
-    fn notify(&mut self, gap: Gap) {
+    pub(super) fn notify(&mut self, gap: Gap) {
         logger::log_gap(&gap);
         if gap.reason == GapReason::EpochChanged {
             self.outbox.forget_keys(&gap.channel);
