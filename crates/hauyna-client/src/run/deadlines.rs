@@ -3,8 +3,8 @@
 
 use super::ClientTask;
 use super::catch_up::HeldMessages;
-use super::reconnect::Next;
 use super::send::Purpose;
+use super::sockets::NextSocket;
 use super::subscriptions::WantedChannel;
 use crate::clock::Moment;
 use crate::gap::GapReason;
@@ -15,12 +15,12 @@ use tokio::time::Instant;
 impl ClientTask {
     /// The next moment at which [`due`](Self::due) has something to do.
     pub(super) fn deadline(&self) -> Option<Instant> {
-        let next = match &self.next {
-            Next::At(at) | Next::Opened(_, at) | Next::Greeting(_, at) => Some(*at),
-            Next::Idle | Next::Offline | Next::Opening(_) => None,
+        let next = match &self.sockets.next {
+            NextSocket::At(at) | NextSocket::Opened(_, at) | NextSocket::Greeting(_, at) => Some(*at),
+            NextSocket::Idle | NextSocket::Offline | NextSocket::Opening(_) => None,
         };
-        let former = self.former.as_ref().map(|former| former.until);
-        let liveness = self.liveness.as_ref().map(Liveness::deadline);
+        let former = self.sockets.former.as_ref().map(|former| former.until);
+        let liveness = self.sockets.liveness.as_ref().map(Liveness::deadline);
         let waiting = self.subscriptions.values().filter_map(WantedChannel::deadline);
         let asked = self.open_requests.values().filter_map(Purpose::deadline);
         let catching = self.catching_up.values().filter_map(|held| held.retry_at.or(held.answer_by));
@@ -39,7 +39,7 @@ impl ClientTask {
 
     /// Does whatever its moment has come for.
     pub(super) fn due(&mut self, now: Instant) {
-        match self.liveness.as_mut().map(|liveness| liveness.check(now)) {
+        match self.sockets.liveness.as_mut().map(|liveness| liveness.check(now)) {
             Some(LivenessCheck::Ping) => self.ping(),
             Some(LivenessCheck::Lost) => self.connection_lost(&ConnectionLoss::abnormal("nothing was heard")),
             Some(LivenessCheck::Alive) | None => {}

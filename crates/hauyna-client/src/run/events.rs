@@ -17,7 +17,7 @@ impl ClientTask {
 
     /// The next moment at which an event may be sent. Without room in the socket, that is when there is some.
     pub(super) fn events_deadline(&self) -> Option<Instant> {
-        let socket = self.current.as_ref()?;
+        let socket = self.sockets.current.as_ref()?;
         self.events.values().min().copied().filter(|_| socket.has_room())
     }
 
@@ -30,7 +30,7 @@ impl ClientTask {
         let due: Vec<_> =
             self.events.iter().filter(|(_, at)| is_due(at)).map(|(name, _)| name.clone()).collect();
         for name in due {
-            if !self.current.as_ref().is_some_and(crate::socket::Socket::has_room) {
+            if !self.sockets.current.as_ref().is_some_and(crate::socket::Socket::has_room) {
                 return; // They are sent when there is room, each of them the latest of its kind by then.
             }
             self.events.remove(&name);
@@ -41,7 +41,7 @@ impl ClientTask {
     }
 
     fn send_events_of(&mut self, channel: &Arc<ChannelShared>, now: Instant) {
-        let Some(socket) = &mut self.current else { return };
+        let Some(socket) = &mut self.sockets.current else { return };
         let mut queue = channel.events.lock();
         for (event, data) in queue.take(now) {
             let data = data.as_ref().map(|raw| Raw::assume_valid(Encoding::Json, raw.get().as_bytes()));
@@ -51,12 +51,12 @@ impl ClientTask {
                 data,
             };
             let message = codec::encode(socket.encoding(), None, &request);
-            if message.payload.len() > self.max_message {
+            if message.payload.len() > self.sockets.max_message {
                 logger::log_too_large_event(&channel.name, &event);
                 continue;
             }
             self.outbox.note_other(message.payload.len());
-            socket.send(&message, &mut self.random);
+            socket.send(&message, &mut self.sockets.random);
         }
         if let Some(at) = queue.deadline() {
             self.events.insert(channel.name.clone(), at);

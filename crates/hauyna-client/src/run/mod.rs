@@ -12,12 +12,14 @@ mod presence_lists;
 mod receive;
 mod reconnect;
 mod send;
+mod sockets;
 mod subscribe_queue;
 mod subscriptions;
 mod task;
 mod too_large;
 mod wake_up;
 
+pub(crate) use sockets::Target;
 pub(crate) use subscriptions::SubscribeRequest;
-pub(crate) use task::{ClientTask, Command, Target};
+pub(crate) use task::{ClientTask, Command};
 pub(crate) use wake_up::{WakeUp, WakeUps};

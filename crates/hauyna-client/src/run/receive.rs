@@ -3,8 +3,8 @@
 
 use super::ClientTask;
 use super::catch_up::{HeldMessages, mark};
-use super::reconnect::Former;
 use super::send::Purpose;
+use super::sockets::FormerSocket;
 use crate::channel::PresenceUpdate;
 use crate::client::read_position;
 use crate::codec;
@@ -24,9 +24,9 @@ use tokio::time::Instant;
 
 impl ClientTask {
     pub(super) fn read_current(&mut self) {
-        while let Some(socket) = &mut self.current {
+        while let Some(socket) = &mut self.sockets.current {
             if socket.take_read_time()
-                && let Some(liveness) = &mut self.liveness
+                && let Some(liveness) = &mut self.sockets.liveness
             {
                 liveness.note_read(Instant::now());
             }
@@ -38,7 +38,7 @@ impl ClientTask {
             match codec::decode(encoding, &payload) {
                 Ok(message) => self.receive(message),
                 Err(fault) => {
-                    self.failure_log.log_unreadable(&fault);
+                    self.sockets.failure_log.log_unreadable(&fault);
                     if !codec::is_of_application(encoding, &payload) {
                         // What was in it cannot be known, so this connection proves nothing any more.
                         let loss = ConnectionLoss::abnormal("a message could not be read");
@@ -53,15 +53,15 @@ impl ClientTask {
     /// the new one's alone: it comes there again, perhaps in another epoch, or is part of the gap that has
     /// been told.
     pub(super) fn read_former(&mut self) {
-        while let Some(Former { socket, is_heard, .. }) = &mut self.former {
+        while let Some(FormerSocket { socket, is_read, .. }) = &mut self.sockets.former {
             let _ = socket.take_read_time();
             let Some(payload) = socket.message() else {
                 if socket.end().is_some() {
-                    self.former = None;
+                    self.sockets.former = None;
                 }
                 return;
             };
-            if !*is_heard {
+            if !*is_read {
                 continue;
             }
             match codec::decode(socket.encoding(), &payload) {
@@ -92,7 +92,7 @@ impl ClientTask {
             Received::Error(refused) => match refused.id.clone() {
                 Some(id) => self.receive_answer(&id, Err(Refusal::from(*refused))),
                 None => {
-                    self.failure_log.log_unasked_answer(&refused.error_type);
+                    self.sockets.failure_log.log_unasked_answer(&refused.error_type);
                     self.shared.broadcaster.push(&Notification::Refused(Arc::new(Refusal::from(*refused))));
                 }
             },
@@ -138,7 +138,7 @@ impl ClientTask {
                 self.refresh_presence(&gap.channel);
             }
             Received::Question(question) => self.call_responder(question),
-            Received::RetryPolicy(terms) => self.backoff.set_server_terms(terms),
+            Received::RetryPolicy(terms) => self.sockets.backoff.set_server_terms(terms),
             Received::Reconnect(drain) => self.drain(&drain),
             message => self.receive_presence(message),
         }

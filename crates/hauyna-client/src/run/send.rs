@@ -2,7 +2,7 @@
 //! lists, pings, renewals – with what is done about their answers. Part of the task.
 
 use super::catch_up::retry_after;
-use super::reconnect::Next;
+use super::sockets::NextSocket;
 use super::subscribe_queue::QueuedSubscribe;
 use super::subscriptions::{PendingEnd, Waiter};
 use super::{ClientTask, Command};
@@ -79,7 +79,7 @@ pub(super) type Answer = Result<Option<Box<RawValue>>, Refusal>;
 impl ClientTask {
     /// Sends what may be sent, as far as the socket takes it.
     pub(super) fn pump(&mut self) {
-        if self.current.is_none() {
+        if self.sockets.current.is_none() {
             return;
         }
         self.send_queued(Instant::now());
@@ -91,24 +91,25 @@ impl ClientTask {
             self.judge_session();
         }
         // During a hand-over new requests wait for the new socket.
-        if !self.is_restored || matches!(self.next, Next::Opened(..) | Next::Greeting(..)) {
+        if !self.is_restored || matches!(self.sockets.next, NextSocket::Opened(..) | NextSocket::Greeting(..))
+        {
             return;
         }
-        let Some(socket) = &mut self.current else { return };
+        let Some(socket) = &mut self.sockets.current else { return };
         let now = Moment::now();
         while socket.has_room() {
             let is_held = |channel: &str| self.session.is_awaited(channel);
             let Some((id, draft)) = self.outbox.next(now, is_held) else { return };
             let message = codec::encode(socket.encoding(), Some(id), &draft.request());
             let bytes = message.payload.len();
-            if bytes <= self.max_message {
+            if bytes <= self.sockets.max_message {
                 self.outbox.note_size(bytes);
-                socket.send(&message, &mut self.random);
+                socket.send(&message, &mut self.sockets.random);
                 continue;
             }
             let may_be_done = self.outbox.may_be_done(id);
             if let Some(entry) = self.outbox.take_back() {
-                let refused = Error::Refused(Refusal::too_large(Some(self.max_message)));
+                let refused = Error::Refused(Refusal::too_large(Some(self.sockets.max_message)));
                 entry.fail(if may_be_done { Error::OutcomeUnknown } else { refused });
             }
         }
@@ -164,7 +165,7 @@ impl ClientTask {
         match command {
             Command::Request(entry) if self.is_closed() => entry.fail(self.closed()),
             Command::Request(entry) if entry.number < self.first_of_user => entry.fail(Error::Expired),
-            Command::Request(entry) if entry.is_volatile && self.current.is_none() => {
+            Command::Request(entry) if entry.is_volatile && self.sockets.current.is_none() => {
                 entry.fail(Error::NotConnected);
             }
             Command::Request(entry) => {
@@ -206,10 +207,11 @@ impl ClientTask {
     /// each later one.
     pub(super) fn send_request(&mut self, mut purpose: Purpose, request: &Request<'_>) {
         let id = self.id();
-        let Some(socket) = &mut self.current else { return };
+        let Some(socket) = &mut self.sockets.current else { return };
         let message = codec::encode(socket.encoding(), Some(id), request);
-        if message.payload.len() > self.max_message {
-            return self.answer_client_request(purpose, Err(Refusal::too_large(Some(self.max_message))));
+        if message.payload.len() > self.sockets.max_message {
+            return self
+                .answer_client_request(purpose, Err(Refusal::too_large(Some(self.sockets.max_message))));
         }
         match &mut purpose {
             Purpose::Subscribe { bytes, .. } => *bytes = message.payload.len(),
@@ -218,7 +220,7 @@ impl ClientTask {
         if let Purpose::Unsubscribe { channel, .. } = &purpose {
             self.server_subscriptions.remove(channel);
         }
-        socket.send(&message, &mut self.random);
+        socket.send(&message, &mut self.sockets.random);
         self.open_requests.insert(id, purpose);
     }
 
@@ -290,7 +292,7 @@ impl ClientTask {
         let Some(responder) = responder.cloned() else {
             return self.answer(&id, &Err("nobody answers this here".to_owned()));
         };
-        let generation = self.generation;
+        let generation = self.sockets.generation;
         self.running_responders += 1;
         self.background_work.spawn(async move {
             let answered = tokio::spawn(async move { responder(data).await }).await;
@@ -300,16 +302,16 @@ impl ClientTask {
     }
 
     fn answer(&mut self, id: &RequestId, answer: &Result<Box<RawValue>, String>) {
-        if let Some(socket) = &mut self.current {
-            let message = codec::answer(socket.encoding(), id, answer, self.max_message);
+        if let Some(socket) = &mut self.sockets.current {
+            let message = codec::answer(socket.encoding(), id, answer, self.sockets.max_message);
             self.outbox.note_other(message.payload.len());
-            socket.send(&message, &mut self.random);
+            socket.send(&message, &mut self.sockets.random);
         }
     }
 
     pub(super) fn fetch_refresh(&mut self) {
         let Some(source) = self.options.token.clone() else { return };
-        let (generation, patience) = (self.generation, self.answer_timeout());
+        let (generation, patience) = (self.sockets.generation, self.answer_timeout());
         self.background_work.spawn(async move {
             BackgroundResult::Refresh { generation, token: request_settled(source, patience).await }
         });
@@ -322,7 +324,7 @@ impl ClientTask {
 
     /// The server refuses for now to hear that a channel was given up.
     fn give_up_later(&mut self, channel: &str, number: u64, refusal: &Refusal) {
-        let (generation, wait, channel) = (self.generation, retry_after(refusal), channel.to_owned());
+        let (generation, wait, channel) = (self.sockets.generation, retry_after(refusal), channel.to_owned());
         self.background_work.spawn(async move {
             tokio::time::sleep(wait).await;
             BackgroundResult::GiveUp { generation, channel, number }
@@ -331,23 +333,26 @@ impl ClientTask {
 
     pub(super) fn background_done(&mut self, done: BackgroundResult) {
         match done {
-            BackgroundResult::Answer { generation, id, answer } if generation == self.generation => {
+            BackgroundResult::Answer { generation, id, answer } if generation == self.sockets.generation => {
                 self.running_responders = self.running_responders.saturating_sub(1);
                 self.answer(&id, &answer);
             }
             BackgroundResult::ChannelToken { generation, channel, wish, token }
-                if generation == self.generation =>
+                if generation == self.sockets.generation =>
             {
                 self.subscribe_queue.fetched();
                 if self.is_current_request(&channel, wish) {
                     self.take_token(QueuedSubscribe { channel, wish, token });
                 }
             }
-            BackgroundResult::Refresh { generation, token: Some(token) } if generation == self.generation => {
+            BackgroundResult::Refresh { generation, token: Some(token) }
+                if generation == self.sockets.generation =>
+            {
                 self.send_request(Purpose::Refresh, &Request::Refresh { token: token.into() });
             }
             BackgroundResult::GiveUp { generation, channel, number }
-                if generation == self.generation && self.given_up_requests.get(&channel) == Some(&number) =>
+                if generation == self.sockets.generation
+                    && self.given_up_requests.get(&channel) == Some(&number) =>
             {
                 self.give_up_subscription(&channel, number, None);
             }

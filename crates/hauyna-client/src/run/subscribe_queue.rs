@@ -132,7 +132,7 @@ impl ClientTask {
         let Some(source) = self.subscriptions.get(&channel).and_then(|kept| kept.wish.token.clone()) else {
             return;
         };
-        let (generation, patience) = (self.generation, self.answer_timeout());
+        let (generation, patience) = (self.sockets.generation, self.answer_timeout());
         self.subscribe_queue.fetching += 1;
         self.background_work.spawn(async move {
             let token = request_settled(source, patience).await;

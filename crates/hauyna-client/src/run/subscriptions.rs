@@ -170,7 +170,8 @@ impl ClientTask {
             return waiter.answer(Ok(LiveSubscription { position, recoverable }));
         }
         keep_waiter(&mut kept.waiters, waiter);
-        if standing == SubscriptionState::Absent && self.current.is_some() && kept.retry_at.is_none() {
+        if standing == SubscriptionState::Absent && self.sockets.current.is_some() && kept.retry_at.is_none()
+        {
             self.subscribe(&channel);
         }
     }
@@ -221,7 +222,7 @@ impl ClientTask {
             *end = Some(PendingEnd { number, waiter: Some(waiter) });
             return;
         }
-        match is_known && self.current.is_some() {
+        match is_known && self.sockets.current.is_some() {
             true => self.give_up_subscription(channel, number, Some(waiter)),
             // Where a session that is resumed shows the subscription, its server is told.
             false => waiter.answer(Ok(())),

@@ -3,20 +3,17 @@
 //! the sockets.
 
 use super::catch_up::HeldMessages;
-use super::reconnect::{Former, Next};
 use super::send::{BackgroundResult, Purpose};
+use super::sockets::{NextSocket, Sockets, Target};
 use super::subscribe_queue::SubscribeQueue;
 use super::subscriptions::{Reply, SubscribeRequest, Waiter, WantedChannel};
 use super::wake_up::WakeUp;
-use crate::backoff::Backoff;
 use crate::builder::Options;
 use crate::client::State;
 use crate::clock::{MAX_AHEAD, after};
-use crate::connector::{Connector, Endpoint};
 use crate::error::Closed;
 use crate::gap::{Gap, GapReason};
-use crate::liveness::Liveness;
-use crate::logger::{self, FailureLog};
+use crate::logger;
 use crate::outbox::{Entry, Outbox};
 use crate::random::Random;
 use crate::session::Session;
@@ -49,30 +46,14 @@ pub(crate) enum Command {
 /// The state of the task.
 pub(crate) struct ClientTask {
     pub(super) options: Options,
-    pub(super) endpoint: Endpoint,
-    pub(super) connector: Arc<dyn Connector>,
     pub(super) shared: Arc<Shared>,
     pub(super) commands: mpsc::Receiver<Command>,
-    pub(super) random: Random,
-    pub(super) current: Option<Socket>,
-    /// The socket that a hand-over has replaced, until the server has closed it or the moment has come.
-    pub(super) former: Option<Former>,
-    pub(super) next: Next,
-    /// Whether the attempt under way carries the token of the session.
-    pub(super) is_resuming: bool,
-    /// Bytes of the `resume` on the socket that is greeted next.
-    pub(super) next_resume: Option<usize>,
-    /// The same of the connection that there is, where its server may have answered before it has read it.
-    pub(super) unread_resume: Option<usize>,
+    pub(super) sockets: Sockets,
     pub(super) session: Session,
     /// Whether a new session has begun since what was sent and cut was last judged: one that was resumed
     /// vouches for it.
     pub(super) needs_judgement: bool,
-    /// Whether the last connection was lost for a message that could not be read.
-    pub(super) was_unreadable: bool,
     pub(super) outbox: Outbox,
-    /// Bytes of the largest message that the server takes.
-    pub(super) max_message: usize,
     /// Whether requests of the application may be sent: every subscription that the loss ended is answered.
     pub(super) is_restored: bool,
     pub(super) restore_by: Option<Instant>,
@@ -97,11 +78,6 @@ pub(crate) struct ClientTask {
     /// The number of the first call that is the present user's: where more calls wait than the task takes at
     /// once, those of the user before arrive later.
     pub(super) first_of_user: u64,
-    /// Counts connections, so that an answer never goes out on another than its question came in on.
-    pub(super) generation: u64,
-    pub(super) backoff: Backoff,
-    pub(super) liveness: Option<Liveness>,
-    pub(super) failure_log: FailureLog,
     pub(super) background_work: JoinSet<BackgroundResult>,
     /// Questions of this connection's server that the application has not answered.
     pub(super) running_responders: usize,
@@ -123,12 +99,6 @@ enum Input {
     Time,
 }
 
-/// Where the client connects to, and by which network.
-pub(crate) struct Target {
-    pub(crate) endpoint: Endpoint,
-    pub(crate) connector: Arc<dyn Connector>,
-}
-
 impl ClientTask {
     pub(crate) fn new(
         options: Options,
@@ -138,25 +108,15 @@ impl ClientTask {
         random: Random,
     ) -> Self {
         let (most, most_bytes) = options.outbox;
-        let (backoff, failure_log) = (Backoff::new(options.retry), FailureLog::new(&target.endpoint));
+        let sockets = Sockets::new(target, options.retry, random);
         Self {
             options,
-            endpoint: target.endpoint,
-            connector: target.connector,
             shared,
             commands,
-            random,
-            current: None,
-            former: None,
-            next: Next::Idle,
-            is_resuming: false,
-            next_resume: None,
-            unread_resume: None,
+            sockets,
             session: Session::default(),
             needs_judgement: false,
-            was_unreadable: false,
             outbox: Outbox::new(most, most_bytes),
-            max_message: usize::MAX,
             is_restored: false,
             restore_by: None,
             restored_lapse_at: None,
@@ -170,10 +130,6 @@ impl ClientTask {
             catching_up: BTreeMap::new(),
             ids: 0,
             first_of_user: 0,
-            generation: 0,
-            backoff,
-            liveness: None,
-            failure_log,
             background_work: JoinSet::new(),
             running_responders: 0,
             refresh_at: None,
@@ -218,7 +174,7 @@ impl ClientTask {
         self.turn = (self.turn + 1) % INPUT_SOURCES;
         poll_fn(|cx| {
             for step in 0..INPUT_SOURCES {
-                let random = &mut self.random;
+                let random = &mut self.sockets.random;
                 match (self.turn + step) % INPUT_SOURCES {
                     0 => {
                         if let Poll::Ready(command) = self.commands.poll_recv(cx) {
@@ -226,17 +182,27 @@ impl ClientTask {
                         }
                     }
                     1 => {
-                        if self.current.as_mut().is_some_and(|socket| socket.poll(cx, random).is_ready()) {
+                        if self
+                            .sockets
+                            .current
+                            .as_mut()
+                            .is_some_and(|socket| socket.poll(cx, random).is_ready())
+                        {
                             return Poll::Ready(Input::Current);
                         }
                     }
                     2 => {
-                        if self.former.as_mut().is_some_and(|old| old.socket.poll(cx, random).is_ready()) {
+                        if self
+                            .sockets
+                            .former
+                            .as_mut()
+                            .is_some_and(|old| old.socket.poll(cx, random).is_ready())
+                        {
                             return Poll::Ready(Input::Former);
                         }
                     }
                     3 => {
-                        if let Poll::Ready(happened) = poll_next(&mut self.next, cx, random) {
+                        if let Poll::Ready(happened) = poll_next(&mut self.sockets.next, cx, random) {
                             return Poll::Ready(happened);
                         }
                     }
@@ -271,7 +237,7 @@ impl ClientTask {
             tokio::task::yield_now().await;
         }
         for _ in 0..MAX_READS {
-            let (current, random) = (&mut self.current, &mut self.random);
+            let (current, random) = (&mut self.sockets.current, &mut self.sockets.random);
             let mut has_arrived = |cx: &mut Context<'_>| {
                 Poll::Ready(current.as_mut().is_some_and(|socket| socket.poll(cx, random).is_ready()))
             };
@@ -361,10 +327,10 @@ impl Drop for EndGuard {
     }
 }
 
-fn poll_next(next: &mut Next, cx: &mut Context<'_>, random: &mut Random) -> Poll<Input> {
+fn poll_next(next: &mut NextSocket, cx: &mut Context<'_>, random: &mut Random) -> Poll<Input> {
     match next {
-        Next::Greeting(socket, _) => socket.poll(cx, random).map(|()| Input::Greeting),
-        Next::Opening(attempt) => {
+        NextSocket::Greeting(socket, _) => socket.poll(cx, random).map(|()| Input::Greeting),
+        NextSocket::Opening(attempt) => {
             // The application's sources of tokens and streams run in it: their panic is a failed attempt.
             let polled = catch_unwind(AssertUnwindSafe(|| attempt.as_mut().poll(cx)));
             polled.unwrap_or(Poll::Ready(Err(AttemptFailure::Panic))).map(Input::Opened)

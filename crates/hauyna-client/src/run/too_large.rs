@@ -24,7 +24,7 @@ impl ClientTask {
             }
             // A server that does not know the session answers before it has read `resume`, which would end
             // each later connection, too.
-            (LargestFrame::Other(largest), _) if self.unread_resume == Some(largest) => {
+            (LargestFrame::Other(largest), _) if self.sockets.unread_resume == Some(largest) => {
                 self.session.resume = None;
             }
             _ => {}
