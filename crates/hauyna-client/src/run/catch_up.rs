@@ -2,7 +2,7 @@
 //! wait, and then both are joined by offset. Part of the task.
 
 use super::ClientTask;
-use super::send::Purpose;
+use super::requests::Purpose;
 use crate::clock::after;
 use crate::error::Refusal;
 use crate::gap::{Gap, GapReason};
@@ -145,7 +145,7 @@ impl ClientTask {
             return self.give_up_catching(channel, GapReason::EpochChanged);
         }
         if before.map(|before| before.epoch) != self.position(channel).map(|own| own.epoch) {
-            self.outbox.forget_keys(channel);
+            self.requests.outbox.forget_keys(channel);
         }
         if let Some(held) = self.catching_up.get_mut(channel) {
             held.went_back_at = None;
@@ -201,7 +201,7 @@ impl ClientTask {
         let went_back = held.is_some_and(|held| held.went_back_at.is_some());
         let is_lost = went_back || reason == GapReason::EpochChanged;
         if is_lost {
-            self.outbox.forget_keys(channel);
+            self.requests.outbox.forget_keys(channel);
         }
         let to = from.filter(|_| !is_lost).and_then(|from| {
             let next = held?.next_after(from)?;
@@ -213,7 +213,7 @@ impl ClientTask {
 
     /// Forgets the answer that is awaited, and what waits for it.
     pub(super) fn stop_catching(&mut self, channel: &str) -> Option<HeldMessages> {
-        self.open_requests.retain(|_, purpose| !matches!(purpose, Purpose::CatchUp(name) if name == channel));
+        self.requests.open.retain(|_, purpose| !matches!(purpose, Purpose::CatchUp(name) if name == channel));
         self.catching_up.remove(channel)
     }
 

@@ -3,7 +3,7 @@
 
 use super::ClientTask;
 use super::catch_up::HeldMessages;
-use super::send::Purpose;
+use super::requests::Purpose;
 use super::sockets::NextSocket;
 use super::subscriptions::WantedChannel;
 use crate::clock::Moment;
@@ -22,19 +22,27 @@ impl ClientTask {
         let former = self.sockets.former.as_ref().map(|former| former.until);
         let liveness = self.sockets.liveness.as_ref().map(Liveness::deadline);
         let waiting = self.subscriptions.values().filter_map(WantedChannel::deadline);
-        let asked = self.open_requests.values().filter_map(Purpose::deadline);
+        let asked = self.requests.open.values().filter_map(Purpose::deadline);
         let catching = self.catching_up.values().filter_map(|held| held.retry_at.or(held.answer_by));
-        [next, former, liveness, self.outbox.deadline(), self.refresh_at, self.drain_at, self.restore_by]
-            .into_iter()
-            .flatten()
-            .chain(self.restored_lapse_at)
-            .chain(self.subscribe_queue.deadline())
-            .chain(self.events_deadline())
-            .chain(waiting)
-            .chain(self.presence_lists.values().flatten().map(|waiter| waiter.answer_by))
-            .chain(asked)
-            .chain(catching)
-            .min()
+        [
+            next,
+            former,
+            liveness,
+            self.requests.outbox.deadline(),
+            self.refresh_at,
+            self.drain_at,
+            self.restore_by,
+        ]
+        .into_iter()
+        .flatten()
+        .chain(self.restored_lapse_at)
+        .chain(self.subscribe_queue.deadline())
+        .chain(self.events_deadline())
+        .chain(waiting)
+        .chain(self.presence_lists.values().flatten().map(|waiter| waiter.answer_by))
+        .chain(asked)
+        .chain(catching)
+        .min()
     }
 
     /// Does whatever its moment has come for.
@@ -44,7 +52,7 @@ impl ClientTask {
             Some(LivenessCheck::Lost) => self.connection_lost(&ConnectionLoss::abnormal("nothing was heard")),
             Some(LivenessCheck::Alive) | None => {}
         }
-        self.outbox.expire(Moment::now());
+        self.requests.outbox.expire(Moment::now());
         self.expire_waiters(now);
         self.continue_attempt(now);
         self.expire_subscriptions(now);

@@ -55,7 +55,7 @@ impl ClientTask {
                 logger::log_too_large_event(&channel.name, &event);
                 continue;
             }
-            self.outbox.note_other(message.payload.len());
+            self.requests.outbox.note_other(message.payload.len());
             socket.send(&message, &mut self.sockets.random);
         }
         if let Some(at) = queue.deadline() {

@@ -11,6 +11,7 @@ mod events;
 mod presence_lists;
 mod receive;
 mod reconnect;
+mod requests;
 mod send;
 mod sockets;
 mod subscribe_queue;

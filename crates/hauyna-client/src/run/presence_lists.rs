@@ -2,7 +2,7 @@
 
 use super::ClientTask;
 use super::catch_up::retry_after;
-use super::send::{Answer, Purpose};
+use super::requests::{Answer, Purpose};
 use super::subscribe_queue::RESTORE_TIMEOUT;
 use super::subscriptions::{Reply, keep_waiter};
 use crate::clock::{MAX_AHEAD, after};
@@ -27,7 +27,7 @@ impl ClientTask {
         if shared.roster.lock().ask(Instant::now()) {
             // What an earlier list was asked for is of no use any more.
             let is_earlier = |purpose: &Purpose| matches!(purpose, Purpose::Presence { channel: name, .. } if name == channel);
-            self.open_requests.retain(|_, purpose| !is_earlier(purpose));
+            self.requests.open.retain(|_, purpose| !is_earlier(purpose));
             self.ask_page(channel, None);
         }
     }
@@ -91,9 +91,9 @@ impl ClientTask {
         let is_late =
             |purpose: &Purpose| matches!(purpose, Purpose::Presence { answer_by, .. } if now >= *answer_by);
         let late: Vec<_> =
-            self.open_requests.iter().filter(|(_, purpose)| is_late(purpose)).map(|(id, _)| *id).collect();
+            self.requests.open.iter().filter(|(_, purpose)| is_late(purpose)).map(|(id, _)| *id).collect();
         for id in late {
-            if let Some(Purpose::Presence { channel, .. }) = self.open_requests.remove(&id) {
+            if let Some(Purpose::Presence { channel, .. }) = self.requests.open.remove(&id) {
                 self.fail_list(&channel, after(now, self.shared.timeout.max(RESTORE_TIMEOUT)));
             }
         }

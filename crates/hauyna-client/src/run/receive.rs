@@ -3,7 +3,7 @@
 
 use super::ClientTask;
 use super::catch_up::{HeldMessages, mark};
-use super::send::Purpose;
+use super::requests::Purpose;
 use super::sockets::FormerSocket;
 use crate::channel::PresenceUpdate;
 use crate::client::read_position;
@@ -84,8 +84,8 @@ impl ClientTask {
         match message {
             Received::Ack(ack) => self.receive_answer(&ack.id, Ok(ack.data)),
             Received::Pong { id: Some(RequestId::Number(id)) } => {
-                if matches!(self.open_requests.get(&id), Some(Purpose::Ping)) {
-                    self.open_requests.remove(&id);
+                if matches!(self.requests.open.get(&id), Some(Purpose::Ping)) {
+                    self.requests.open.remove(&id);
                 }
             }
             Received::Pong { .. } => {}
@@ -124,7 +124,7 @@ impl ClientTask {
             Received::Subscribed(entry) if self.is_of_earlier(&entry) => {
                 self.server_subscriptions.insert(entry.channel.clone());
                 if entry.recovered.is_some() {
-                    self.outbox.forget_keys(&entry.channel);
+                    self.requests.outbox.forget_keys(&entry.channel);
                 }
             }
             Received::Subscribed(entry) => self.subscription_live(&entry),
@@ -265,7 +265,7 @@ impl ClientTask {
             return self.give_up_subscription(&entry.channel, *number, None);
         }
         if self.session.is_turned_by(entry) {
-            self.outbox.forget_keys(&entry.channel);
+            self.requests.outbox.forget_keys(&entry.channel);
             while entry.recovered == Some(true) && self.session.is_catching(&entry.channel) {
                 // What was missed before cannot be fetched any more: it was of the old epoch.
                 self.give_up_catching(&entry.channel, GapReason::EpochChanged);
@@ -283,7 +283,7 @@ impl ClientTask {
         *shared.position.lock() = position;
         shared.events.lock().open(&entry.client_events);
         shared.roster.lock().refuse_until(None);
-        if self.is_restored && !self.needs_judgement {
+        if self.requests.is_restored && !self.requests.needs_judgement {
             self.session.judged(); // Nothing of this channel waits to be judged.
         }
         self.answer_waiters(
@@ -349,14 +349,14 @@ impl ClientTask {
 
     fn receive_answer(&mut self, id: &RequestId, answer: Result<Option<Box<RawValue>>, Refusal>) {
         let RequestId::Number(id) = *id else { return };
-        if let Some(purpose) = self.open_requests.remove(&id) {
+        if let Some(purpose) = self.requests.open.remove(&id) {
             if matches!(purpose, Purpose::Subscribe { .. }) {
                 self.extend_subscriptions_behind(id);
             }
             return self.answer_client_request(purpose, answer);
         }
-        let may_be_done = answer.is_err() && self.outbox.may_be_done(id);
-        if let Some(entry) = self.outbox.take_answered(id) {
+        let may_be_done = answer.is_err() && self.requests.outbox.may_be_done(id);
+        if let Some(entry) = self.requests.outbox.take_answered(id) {
             if let Ok(data) = &answer {
                 self.finish_command(&entry.draft, data.as_deref());
             }

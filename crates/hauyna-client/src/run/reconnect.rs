@@ -102,14 +102,14 @@ impl ClientTask {
             }
             self.sockets.former = Some(FormerSocket { socket, until: now + HANDOVER_TIMEOUT, is_read });
             // What it has not answered is asked again.
-            self.outbox.connection_lost();
+            self.requests.outbox.connection_lost();
         }
         self.forget_connection();
         self.sockets.unread_resume = self.sockets.next_resume.take().filter(|_| !session.resumed);
-        self.outbox.note_other(self.sockets.unread_resume.unwrap_or(0));
+        self.requests.outbox.note_other(self.sockets.unread_resume.unwrap_or(0));
         self.sockets.generation += 1;
-        self.running_responders = 0;
-        self.needs_judgement |= !session.resumed;
+        self.requests.running_responders = 0;
+        self.requests.needs_judgement |= !session.resumed;
         self.server_subscriptions.clear();
         let is_there = |channel: &str| session.subscriptions.iter().any(|entry| *entry.channel == *channel);
         self.given_up_requests.retain(|channel, _| session.resumed && is_there(channel));
@@ -157,7 +157,7 @@ impl ClientTask {
         self.catching_up.clear();
         self.subscribe_queue.clear();
         self.forget_events();
-        self.is_restored = false;
+        self.requests.is_restored = false;
         (self.restore_by, self.restored_lapse_at) = (None, None);
         (self.refresh_at, self.drain_at) = (None, None);
         for kept in self.subscriptions.values_mut() {
@@ -185,7 +185,7 @@ impl ClientTask {
             // It is replayed, and would end each later connection, too: from here on there is a gap.
             self.session.lose_positions();
         }
-        self.outbox.connection_lost();
+        self.requests.outbox.connection_lost();
         self.sockets.backoff.note_lost(now);
         if should_reconnect(loss.code) == Reconnect::StayAway {
             return self.close(Closed::ByServer { code: loss.code, reason: loss.reason.clone() });
@@ -255,7 +255,7 @@ impl ClientTask {
         self.sockets.former.take_if(|former| now >= former.until);
         match std::mem::replace(&mut self.sockets.next, NextSocket::Idle) {
             NextSocket::At(at) if now >= at => self.attempt(),
-            NextSocket::Opened(socket, at) if now >= at || !self.outbox.mark_sent() => {
+            NextSocket::Opened(socket, at) if now >= at || !self.requests.outbox.mark_sent() => {
                 self.await_greeting(socket, now);
             }
             NextSocket::Greeting(_, at) if now >= at => self.attempt_failed(&AttemptFailure::Timeout),
@@ -307,7 +307,7 @@ impl ClientTask {
         self.forget_connection();
         self.session.resume = None;
         let error = Error::from(closed.clone());
-        self.outbox.close(&error);
+        self.requests.outbox.close(&error);
         self.set_state(State::Closed(closed));
         for kept in self.subscriptions.values_mut() {
             for waiter in kept.waiters.drain(..) {

@@ -2,9 +2,10 @@
 //! lists, pings, renewals – with what is done about their answers. Part of the task.
 
 use super::catch_up::retry_after;
+use super::requests::{Answer, BackgroundResult, Purpose};
 use super::sockets::NextSocket;
 use super::subscribe_queue::QueuedSubscribe;
-use super::subscriptions::{PendingEnd, Waiter};
+
 use super::{ClientTask, Command};
 use crate::client::TokenSource;
 use crate::clock::Moment;
@@ -21,61 +22,6 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 use tokio::time::Instant;
 
-/// What a request of the client's own is for.
-#[derive(Debug)]
-pub(super) enum Purpose {
-    /// By the wish of this number: what answers an earlier one says nothing about it.
-    Subscribe {
-        channel: String,
-        wish: u64,
-        /// Until when it counts as on its way.
-        answer_by: Option<Instant>,
-        /// Bytes of its message.
-        bytes: usize,
-        /// The end of it, where it was given up before its answer.
-        end: Option<PendingEnd>,
-    },
-    Unsubscribe {
-        channel: String,
-        number: u64,
-        waiter: Option<Waiter<()>>,
-    },
-    CatchUp(String),
-    Presence {
-        channel: String,
-        answer_by: Instant,
-    },
-    Refresh,
-    Ping,
-}
-
-/// What the application's own code gave, in a task of its own.
-pub(super) enum BackgroundResult {
-    Answer {
-        generation: u64,
-        id: RequestId,
-        answer: Result<Box<RawValue>, String>,
-    },
-    ChannelToken {
-        generation: u64,
-        channel: String,
-        wish: u64,
-        token: Option<String>,
-    },
-    Refresh {
-        generation: u64,
-        token: Option<String>,
-    },
-    /// The server may take the end of a subscription now.
-    GiveUp {
-        generation: u64,
-        channel: String,
-        number: u64,
-    },
-}
-
-pub(super) type Answer = Result<Option<Box<RawValue>>, Refusal>;
-
 impl ClientTask {
     /// Sends what may be sent, as far as the socket takes it.
     pub(super) fn pump(&mut self) {
@@ -84,14 +30,15 @@ impl ClientTask {
         }
         self.send_queued(Instant::now());
         self.send_events(Instant::now());
-        if !self.is_restored && !self.session.is_restoring() {
+        if !self.requests.is_restored && !self.session.is_restoring() {
             self.restored();
         }
-        if self.is_restored && self.needs_judgement {
+        if self.requests.is_restored && self.requests.needs_judgement {
             self.judge_session();
         }
         // During a hand-over new requests wait for the new socket.
-        if !self.is_restored || matches!(self.sockets.next, NextSocket::Opened(..) | NextSocket::Greeting(..))
+        if !self.requests.is_restored
+            || matches!(self.sockets.next, NextSocket::Opened(..) | NextSocket::Greeting(..))
         {
             return;
         }
@@ -99,16 +46,16 @@ impl ClientTask {
         let now = Moment::now();
         while socket.has_room() {
             let is_held = |channel: &str| self.session.is_awaited(channel);
-            let Some((id, draft)) = self.outbox.next(now, is_held) else { return };
+            let Some((id, draft)) = self.requests.outbox.next(now, is_held) else { return };
             let message = codec::encode(socket.encoding(), Some(id), &draft.request());
             let bytes = message.payload.len();
             if bytes <= self.sockets.max_message {
-                self.outbox.note_size(bytes);
+                self.requests.outbox.note_size(bytes);
                 socket.send(&message, &mut self.sockets.random);
                 continue;
             }
-            let may_be_done = self.outbox.may_be_done(id);
-            if let Some(entry) = self.outbox.take_back() {
+            let may_be_done = self.requests.outbox.may_be_done(id);
+            if let Some(entry) = self.requests.outbox.take_back() {
                 let refused = Error::Refused(Refusal::too_large(Some(self.sockets.max_message)));
                 entry.fail(if may_be_done { Error::OutcomeUnknown } else { refused });
             }
@@ -117,15 +64,15 @@ impl ClientTask {
 
     /// Requests of the application may be sent from now on.
     pub(super) fn restored(&mut self) {
-        (self.is_restored, self.restore_by) = (true, None);
+        (self.requests.is_restored, self.restore_by) = (true, None);
         self.judge_session();
     }
 
     /// Judges what was sent before the loss, and once more what a channel has that is restored later.
     fn judge_session(&mut self) {
         // A session that is resumed knows what was sent in it, and nothing of the sessions before it.
-        let (session, knows_all) = (&self.session, !self.needs_judgement);
-        self.needs_judgement = self.outbox.session_restored(|channel| match channel {
+        let (session, knows_all) = (&self.session, !self.requests.needs_judgement);
+        self.requests.needs_judgement = self.requests.outbox.session_restored(|channel| match channel {
             _ if knows_all => ServerMemory::Kept,
             Some(name) if session.is_awaited(name) => ServerMemory::Unknown,
             Some(name) if session.has_same_epoch(name) => ServerMemory::Kept,
@@ -139,8 +86,8 @@ impl ClientTask {
     pub(super) fn leave_user_before(&mut self, user: &str) {
         let is_other = self.shared.session.lock().as_ref().is_some_and(|before| before.user != user);
         if is_other && self.options.token.is_some() {
-            self.first_of_user = self.shared.first_after_token.load(Ordering::Relaxed);
-            self.outbox.fail_asked_before(self.first_of_user);
+            self.requests.first_of_user = self.shared.first_after_token.load(Ordering::Relaxed);
+            self.requests.outbox.fail_asked_before(self.requests.first_of_user);
             self.subscriptions.values_mut().for_each(|kept| kept.updated_metadata = None);
         }
     }
@@ -164,13 +111,15 @@ impl ClientTask {
     pub(super) fn handle_command(&mut self, command: Command) {
         match command {
             Command::Request(entry) if self.is_closed() => entry.fail(self.closed()),
-            Command::Request(entry) if entry.number < self.first_of_user => entry.fail(Error::Expired),
+            Command::Request(entry) if entry.number < self.requests.first_of_user => {
+                entry.fail(Error::Expired)
+            }
             Command::Request(entry) if entry.is_volatile && self.sockets.current.is_none() => {
                 entry.fail(Error::NotConnected);
             }
             Command::Request(entry) => {
                 let id = self.id();
-                self.outbox.push(id, entry);
+                self.requests.outbox.push(id, entry);
             }
             Command::Subscribe { wish, share, reply } => self.request(wish, share, reply),
             Command::Unsubscribe { channel, reply } => self.unsubscribe(&channel, reply),
@@ -198,8 +147,8 @@ impl ClientTask {
     }
 
     pub(super) const fn id(&mut self) -> u64 {
-        self.ids += 1;
-        self.ids
+        self.requests.last_id += 1;
+        self.requests.last_id
     }
 
     /// Sends a request of the client's own; without a connection its purpose comes up again with the next
@@ -215,13 +164,13 @@ impl ClientTask {
         }
         match &mut purpose {
             Purpose::Subscribe { bytes, .. } => *bytes = message.payload.len(),
-            _ => self.outbox.note_other(message.payload.len()),
+            _ => self.requests.outbox.note_other(message.payload.len()),
         }
         if let Purpose::Unsubscribe { channel, .. } = &purpose {
             self.server_subscriptions.remove(channel);
         }
         socket.send(&message, &mut self.sockets.random);
-        self.open_requests.insert(id, purpose);
+        self.requests.open.insert(id, purpose);
     }
 
     /// Does what an answer to a request of the client's own is for.
@@ -279,7 +228,7 @@ impl ClientTask {
 
     pub(super) fn ping(&mut self) {
         // One that the server has never answered is not waited for any more.
-        self.open_requests.retain(|_, purpose| !matches!(purpose, Purpose::Ping));
+        self.requests.open.retain(|_, purpose| !matches!(purpose, Purpose::Ping));
         self.send_request(Purpose::Ping, &Request::Ping);
     }
 
@@ -288,13 +237,13 @@ impl ClientTask {
     pub(super) fn call_responder(&mut self, question: Question) {
         let Question { id, event, data, .. } = question;
         let responder =
-            self.options.responders.get(&event).filter(|_| self.running_responders < MAX_RESPONDERS);
+            self.options.responders.get(&event).filter(|_| self.requests.running_responders < MAX_RESPONDERS);
         let Some(responder) = responder.cloned() else {
             return self.answer(&id, &Err("nobody answers this here".to_owned()));
         };
         let generation = self.sockets.generation;
-        self.running_responders += 1;
-        self.background_work.spawn(async move {
+        self.requests.running_responders += 1;
+        self.requests.background.spawn(async move {
             let answered = tokio::spawn(async move { responder(data).await }).await;
             let answer = answered.unwrap_or_else(|_| Err("the handler failed".to_owned()));
             BackgroundResult::Answer { generation, id, answer }
@@ -304,7 +253,7 @@ impl ClientTask {
     fn answer(&mut self, id: &RequestId, answer: &Result<Box<RawValue>, String>) {
         if let Some(socket) = &mut self.sockets.current {
             let message = codec::answer(socket.encoding(), id, answer, self.sockets.max_message);
-            self.outbox.note_other(message.payload.len());
+            self.requests.outbox.note_other(message.payload.len());
             socket.send(&message, &mut self.sockets.random);
         }
     }
@@ -312,7 +261,7 @@ impl ClientTask {
     pub(super) fn fetch_refresh(&mut self) {
         let Some(source) = self.options.token.clone() else { return };
         let (generation, patience) = (self.sockets.generation, self.answer_timeout());
-        self.background_work.spawn(async move {
+        self.requests.background.spawn(async move {
             BackgroundResult::Refresh { generation, token: request_settled(source, patience).await }
         });
     }
@@ -325,7 +274,7 @@ impl ClientTask {
     /// The server refuses for now to hear that a channel was given up.
     fn give_up_later(&mut self, channel: &str, number: u64, refusal: &Refusal) {
         let (generation, wait, channel) = (self.sockets.generation, retry_after(refusal), channel.to_owned());
-        self.background_work.spawn(async move {
+        self.requests.background.spawn(async move {
             tokio::time::sleep(wait).await;
             BackgroundResult::GiveUp { generation, channel, number }
         });
@@ -334,7 +283,7 @@ impl ClientTask {
     pub(super) fn background_done(&mut self, done: BackgroundResult) {
         match done {
             BackgroundResult::Answer { generation, id, answer } if generation == self.sockets.generation => {
-                self.running_responders = self.running_responders.saturating_sub(1);
+                self.requests.running_responders = self.requests.running_responders.saturating_sub(1);
                 self.answer(&id, &answer);
             }
             BackgroundResult::ChannelToken { generation, channel, wish, token }

@@ -4,7 +4,8 @@
 
 use super::ClientTask;
 use super::catch_up::retry_after;
-use super::send::{BackgroundResult, Purpose, request_settled};
+use super::requests::{BackgroundResult, Purpose};
+use super::send::request_settled;
 use crate::clock::after;
 use crate::error::{Error, Refusal};
 use crate::gap::{Gap, GapReason};
@@ -107,7 +108,7 @@ impl ClientTask {
                 |channel: &str| wishes.get(channel).is_some_and(|kept| kept.wish.token.is_some());
             let needs_token =
                 |queued: &QueuedSubscribe| queued.token.is_none() && has_source(&queued.channel);
-            let open = &self.open_requests;
+            let open = &self.requests.open;
             let is_ending = |channel: &str| open.values().any(|purpose| purpose.is_ending(channel));
             let Some(queued) = self.subscribe_queue.next(needs_token, is_ending) else { return };
             let needs_token = needs_token(&queued);
@@ -125,7 +126,7 @@ impl ClientTask {
     fn in_flight_count(&self) -> usize {
         let is_on_its_way =
             |purpose: &&Purpose| matches!(purpose, Purpose::Subscribe { answer_by: Some(_), .. });
-        self.open_requests.values().filter(is_on_its_way).count()
+        self.requests.open.values().filter(is_on_its_way).count()
     }
 
     fn fetch_token(&mut self, channel: String, wish: u64) {
@@ -134,7 +135,7 @@ impl ClientTask {
         };
         let (generation, patience) = (self.sockets.generation, self.answer_timeout());
         self.subscribe_queue.fetching += 1;
-        self.background_work.spawn(async move {
+        self.requests.background.spawn(async move {
             let token = request_settled(source, patience).await;
             BackgroundResult::ChannelToken { generation, channel, wish, token }
         });
@@ -222,7 +223,7 @@ impl ClientTask {
     /// were asked for behind one that it has answered have their time again.
     pub(super) fn extend_subscriptions_behind(&mut self, answered: u64) {
         let (new, owed) = (self.answer_by(false), self.answer_by(true));
-        for (_, purpose) in self.open_requests.range_mut(answered..) {
+        for (_, purpose) in self.requests.open.range_mut(answered..) {
             if let Purpose::Subscribe { channel, answer_by: Some(at), .. } = purpose {
                 *at = if self.session.is_restored_by(channel) { owed } else { new };
             }
@@ -233,7 +234,7 @@ impl ClientTask {
     /// memory. Another subscription that is not answered in time makes room for the next one.
     pub(super) fn expire_subscriptions(&mut self, now: Instant) {
         let (mut is_owed, mut ended) = (false, Vec::new());
-        for purpose in self.open_requests.values_mut() {
+        for purpose in self.requests.open.values_mut() {
             if let Purpose::Subscribe { channel, answer_by, end, .. } = purpose
                 && answer_by.take_if(|by| now >= *by).is_some()
             {

@@ -2,7 +2,7 @@
 //! task.
 
 use super::ClientTask;
-use super::send::{Answer, Purpose};
+use super::requests::{Answer, Purpose};
 use crate::client::TokenSource;
 use crate::clock::after;
 use crate::error::{Error, Refusal};
@@ -217,7 +217,7 @@ impl ClientTask {
         if let Some(number) = Some(number).filter(|_| is_known).or_else(|| self.pending_end(channel)) {
             self.given_up_requests.insert(channel.to_owned(), number);
         }
-        let asked = asked.and_then(|id| self.open_requests.get_mut(&id));
+        let asked = asked.and_then(|id| self.requests.open.get_mut(&id));
         if let Some(Purpose::Subscribe { end, answer_by: Some(_), .. }) = asked {
             *end = Some(PendingEnd { number, waiter: Some(waiter) });
             return;
@@ -235,7 +235,7 @@ impl ClientTask {
         let number = self.subscriptions.get(channel)?.number;
         let is_asked =
             |purpose: &Purpose| matches!(purpose, Purpose::Subscribe { wish, .. } if *wish == number);
-        self.open_requests.iter().find_map(|(id, purpose)| is_asked(purpose).then_some(*id))
+        self.requests.open.iter().find_map(|(id, purpose)| is_asked(purpose).then_some(*id))
     }
 
     /// A subscription that was given up before its answer has it: it ends where the server has it.
@@ -261,7 +261,7 @@ impl ClientTask {
     /// Returns the number of the last call for which the server was asked to end this channel and has not
     /// answered, or will be asked.
     pub(super) fn pending_end(&self, channel: &str) -> Option<u64> {
-        self.open_requests.values().rev().find_map(|purpose| match purpose {
+        self.requests.open.values().rev().find_map(|purpose| match purpose {
             Purpose::Unsubscribe { channel: name, number, .. } if name == channel => Some(*number),
             Purpose::Subscribe { channel: name, end: Some(end), .. } if name == channel => Some(end.number),
             _ => None,
@@ -306,7 +306,7 @@ impl ClientTask {
                 waiter.answer(Err(Error::Timeout));
             }
         }
-        for purpose in self.open_requests.values_mut() {
+        for purpose in self.requests.open.values_mut() {
             let (Purpose::Unsubscribe { waiter, .. }
             | Purpose::Subscribe { end: Some(PendingEnd { waiter, .. }), .. }) = purpose
             else {
@@ -320,7 +320,7 @@ impl ClientTask {
 
     /// Whoever waits for the end of a subscription has it when the connection ends.
     pub(super) fn forget_asked(&mut self) {
-        for purpose in std::mem::take(&mut self.open_requests).into_values() {
+        for purpose in std::mem::take(&mut self.requests.open).into_values() {
             match purpose {
                 // The session may have it.
                 Purpose::Subscribe { channel, end, .. } => {

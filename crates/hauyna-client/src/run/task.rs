@@ -3,7 +3,7 @@
 //! the sockets.
 
 use super::catch_up::HeldMessages;
-use super::send::{BackgroundResult, Purpose};
+use super::requests::{BackgroundResult, Requests};
 use super::sockets::{NextSocket, Sockets, Target};
 use super::subscribe_queue::SubscribeQueue;
 use super::subscriptions::{Reply, SubscribeRequest, Waiter, WantedChannel};
@@ -29,7 +29,6 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 use tokio::sync::{mpsc, oneshot};
-use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep_until};
 
 /// What the handles ask of the task.
@@ -49,17 +48,11 @@ pub(crate) struct ClientTask {
     pub(super) shared: Arc<Shared>,
     pub(super) commands: mpsc::Receiver<Command>,
     pub(super) sockets: Sockets,
+    pub(super) requests: Requests,
     pub(super) session: Session,
-    /// Whether a new session has begun since what was sent and cut was last judged: one that was resumed
-    /// vouches for it.
-    pub(super) needs_judgement: bool,
-    pub(super) outbox: Outbox,
-    /// Whether requests of the application may be sent: every subscription that the loss ended is answered.
-    pub(super) is_restored: bool,
     pub(super) restore_by: Option<Instant>,
     /// When subscriptions of the server's that have not come back are given up.
     pub(super) restored_lapse_at: Option<Instant>,
-    pub(super) open_requests: BTreeMap<u64, Purpose>,
     pub(super) subscriptions: BTreeMap<String, WantedChannel>,
     /// Who waits for the list of a channel that is being asked for.
     pub(super) presence_lists: BTreeMap<String, Vec<Waiter<()>>>,
@@ -74,13 +67,6 @@ pub(crate) struct ClientTask {
     /// until the next session begins.
     pub(super) server_subscriptions: BTreeSet<String>,
     pub(super) catching_up: BTreeMap<String, HeldMessages>,
-    pub(super) ids: u64,
-    /// The number of the first call that is the present user's: where more calls wait than the task takes at
-    /// once, those of the user before arrive later.
-    pub(super) first_of_user: u64,
-    pub(super) background_work: JoinSet<BackgroundResult>,
-    /// Questions of this connection's server that the application has not answered.
-    pub(super) running_responders: usize,
     pub(super) refresh_at: Option<Instant>,
     pub(super) drain_at: Option<Instant>,
     /// Which source is looked at first, in turns: none starves the others.
@@ -107,20 +93,17 @@ impl ClientTask {
         commands: mpsc::Receiver<Command>,
         random: Random,
     ) -> Self {
-        let (most, most_bytes) = options.outbox;
+        let (max_requests, max_bytes) = options.outbox;
         let sockets = Sockets::new(target, options.retry, random);
         Self {
             options,
             shared,
             commands,
             sockets,
+            requests: Requests::new(Outbox::new(max_requests, max_bytes)),
             session: Session::default(),
-            needs_judgement: false,
-            outbox: Outbox::new(most, most_bytes),
-            is_restored: false,
             restore_by: None,
             restored_lapse_at: None,
-            open_requests: BTreeMap::new(),
             subscriptions: BTreeMap::new(),
             presence_lists: BTreeMap::new(),
             subscribe_queue: SubscribeQueue::default(),
@@ -128,10 +111,6 @@ impl ClientTask {
             given_up_requests: BTreeMap::new(),
             server_subscriptions: BTreeSet::new(),
             catching_up: BTreeMap::new(),
-            ids: 0,
-            first_of_user: 0,
-            background_work: JoinSet::new(),
-            running_responders: 0,
             refresh_at: None,
             drain_at: None,
             turn: 0,
@@ -207,7 +186,7 @@ impl ClientTask {
                         }
                     }
                     4 => {
-                        if let Poll::Ready(Some(Ok(done))) = self.background_work.poll_join_next(cx) {
+                        if let Poll::Ready(Some(Ok(done))) = self.requests.background.poll_join_next(cx) {
                             return Poll::Ready(Input::Work(done));
                         }
                     }
@@ -275,7 +254,7 @@ impl ClientTask {
     pub(super) fn notify(&mut self, gap: Gap) {
         logger::log_gap(&gap);
         if gap.reason == GapReason::EpochChanged {
-            self.outbox.forget_keys(&gap.channel);
+            self.requests.outbox.forget_keys(&gap.channel);
         }
         let channel = self.channel(&gap.channel);
         let note = Notification::Gap(Arc::new(gap));
@@ -286,7 +265,7 @@ impl ClientTask {
     }
 
     async fn shut_down(mut self, reply: Option<oneshot::Sender<()>>) {
-        self.background_work.abort_all();
+        self.requests.background.abort_all();
         while let Some(wake_up) = self.shared.wake_ups.next() {
             self.woken_up(wake_up);
         }

@@ -2,7 +2,7 @@
 //! on the way. Part of the task.
 
 use super::ClientTask;
-use super::send::Purpose;
+use super::requests::Purpose;
 use crate::error::{Error, Refusal};
 use crate::outbox::LargestFrame;
 
@@ -14,9 +14,9 @@ impl ClientTask {
             Purpose::Subscribe { channel, wish, bytes, .. } => Some((*bytes, channel.clone(), *wish)),
             _ => None,
         };
-        let own = self.open_requests.values().filter_map(size).max();
+        let own = self.requests.open.values().filter_map(size).max();
         let (refusal, bytes) = (Refusal::too_large(None), own.as_ref().map_or(0, |own| own.0));
-        match (self.outbox.fail_largest_sent(bytes, Error::Refused(refusal.clone())), own) {
+        match (self.requests.outbox.fail_largest_sent(bytes, Error::Refused(refusal.clone())), own) {
             (LargestFrame::Subscription, Some((_, channel, wish)))
                 if self.is_current_request(&channel, wish) =>
             {
