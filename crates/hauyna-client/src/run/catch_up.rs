@@ -97,30 +97,30 @@ impl ClientTask {
     /// The numbering of a channel went back without a word: the history knows whether its epoch is another
     /// one.
     pub(super) fn doubt(&mut self, channel: &str) {
-        match self.catching_up.get_mut(channel) {
+        match self.subscriptions.held.get_mut(channel) {
             Some(held) => held.is_stale = true,
             None => self.catch_up(channel, None),
         }
-        if let Some(held) = self.catching_up.get_mut(channel) {
+        if let Some(held) = self.subscriptions.held.get_mut(channel) {
             held.goes_back();
         }
     }
 
     /// Fetches what a channel has missed, after a position where one was named.
     pub(super) fn catch_up(&mut self, channel: &str, before: Option<Position>) {
-        if let Some(held) = self.catching_up.get_mut(channel) {
+        if let Some(held) = self.subscriptions.held.get_mut(channel) {
             return held.keep_gap(before);
         }
-        self.catching_up.insert(channel.to_owned(), HeldMessages::new());
+        self.subscriptions.held.insert(channel.to_owned(), HeldMessages::new());
         self.ask_history(channel);
     }
 
     pub(super) fn ask_history(&mut self, channel: &str) {
-        let since = self.session.place_of(channel).and_then(|place| place.position);
+        let since = self.subscriptions.session.place_of(channel).and_then(|place| place.position);
         let request =
             Request::History { channel: channel.into(), since, limit: None, direction: Direction::Forward };
         self.send_request(Purpose::CatchUp(channel.to_owned()), &request);
-        if let Some(held) = self.catching_up.get_mut(channel) {
+        if let Some(held) = self.subscriptions.held.get_mut(channel) {
             held.answer_by = Some(after(Instant::now(), self.shared.timeout.max(MIN_HELD)));
             held.asked_behind = held.waiting.len();
         }
@@ -131,7 +131,7 @@ impl ClientTask {
         let history = match answer {
             Ok(data) => data.and_then(|data| serde_json::from_str::<History>(data.get()).ok()),
             Err(refusal) if refusal.temporary => {
-                if let Some(held) = self.catching_up.get_mut(channel) {
+                if let Some(held) = self.subscriptions.held.get_mut(channel) {
                     held.answer_by = None;
                     held.retry_at = Some(Instant::now() + retry_after(&refusal));
                 }
@@ -141,13 +141,13 @@ impl ClientTask {
         };
         let Some(history) = history else { return self.give_up_catching(channel, GapReason::Other) };
         let before = self.position(channel);
-        if !self.session.take_page(channel, history.position) {
+        if !self.subscriptions.session.take_page(channel, history.position) {
             return self.give_up_catching(channel, GapReason::EpochChanged);
         }
         if before.map(|before| before.epoch) != self.position(channel).map(|own| own.epoch) {
             self.requests.outbox.forget_keys(channel);
         }
-        if let Some(held) = self.catching_up.get_mut(channel) {
+        if let Some(held) = self.subscriptions.held.get_mut(channel) {
             held.went_back_at = None;
         }
         for message in &history.messages {
@@ -158,18 +158,20 @@ impl ClientTask {
         let has_progress = own.map(|own| own.offset) > before.map(|before| before.offset);
         if is_behind && !has_progress {
             let is_same = own.map(|own| own.epoch) == before.map(|before| before.epoch);
-            self.session.set_position(channel, before);
+            self.subscriptions.session.set_position(channel, before);
             let reason = if is_same { GapReason::TooOld } else { GapReason::EpochChanged };
             return self.give_up_catching(channel, reason);
         }
-        if is_behind || self.catching_up.get_mut(channel).is_some_and(HeldMessages::is_stale_at_the_end) {
+        if is_behind
+            || self.subscriptions.held.get_mut(channel).is_some_and(HeldMessages::is_stale_at_the_end)
+        {
             return self.ask_history(channel);
         }
         self.release(channel, false);
     }
 
     fn position(&mut self, channel: &str) -> Option<Position> {
-        self.session.place_of(channel)?.position
+        self.subscriptions.session.place_of(channel)?.position
     }
 
     /// Gives one message of the history to its readers, unless it was seen before. Its offset counts whatever
@@ -185,9 +187,9 @@ impl ClientTask {
             _ => (number(message), None),
         };
         if let Some(note) = &note {
-            self.session.expects(channel, offset, || mark(note));
+            self.subscriptions.session.expects(channel, offset, || mark(note));
         }
-        if self.session.replay(channel, offset)
+        if self.subscriptions.session.replay(channel, offset)
             && let Some(note) = note
         {
             self.deliver(Some(channel), &note);
@@ -196,8 +198,8 @@ impl ClientTask {
 
     /// The history cannot close the gap: the application is told, and the channel goes on.
     pub(super) fn give_up_catching(&mut self, channel: &str, reason: GapReason) {
-        let from = self.session.place_of(channel).and_then(|place| place.position);
-        let held = self.catching_up.get(channel);
+        let from = self.subscriptions.session.place_of(channel).and_then(|place| place.position);
+        let held = self.subscriptions.held.get(channel);
         let went_back = held.is_some_and(|held| held.went_back_at.is_some());
         let is_lost = went_back || reason == GapReason::EpochChanged;
         if is_lost {
@@ -214,33 +216,34 @@ impl ClientTask {
     /// Forgets the answer that is awaited, and what waits for it.
     pub(super) fn stop_catching(&mut self, channel: &str) -> Option<HeldMessages> {
         self.requests.open.retain(|_, purpose| !matches!(purpose, Purpose::CatchUp(name) if name == channel));
-        self.catching_up.remove(channel)
+        self.subscriptions.held.remove(channel)
     }
 
     /// Lets the live messages go on, each of them unless the history had it, up to the next gap among them.
     /// Where the position is lost, the epoch is not known any more: from the message on that went back,
     /// offsets say nothing of what was seen.
     fn release(&mut self, channel: &str, is_lost: bool) {
-        self.session.caught_up(channel);
+        self.subscriptions.session.caught_up(channel);
         let Some(mut held) = self.stop_catching(channel) else { return self.released(channel, is_lost) };
         let went_back_at = held.went_back_at.filter(|_| is_lost);
         let mut index = 0;
         while let Some(waiting) = held.waiting.pop_front() {
             if went_back_at == Some(index) {
-                self.session.lose_position(channel);
+                self.subscriptions.session.lose_position(channel);
             }
             index += 1;
             match waiting {
                 HeldEntry::Message(offset, note) => {
-                    if self.session.replay(channel, offset) {
+                    if self.subscriptions.session.replay(channel, offset) {
                         self.deliver(Some(channel), &note);
                     }
                 }
                 HeldEntry::Gap(before) => {
                     held.bytes = held.waiting.iter().map(HeldEntry::weight).sum();
                     held.went_back_at = held.went_back_at.and_then(|at| at.checked_sub(index));
-                    if self.session.catch_up_again(channel, before, held.went_back_at.is_some()) {
-                        self.catching_up.insert(channel.to_owned(), held);
+                    if self.subscriptions.session.catch_up_again(channel, before, held.went_back_at.is_some())
+                    {
+                        self.subscriptions.held.insert(channel.to_owned(), held);
                         return self.ask_history(channel);
                     }
                 }
@@ -251,7 +254,7 @@ impl ClientTask {
 
     fn released(&mut self, channel: &str, is_lost: bool) {
         if is_lost {
-            self.session.lose_position(channel);
+            self.subscriptions.session.lose_position(channel);
             if let Some(shared) = self.channel(channel) {
                 *shared.position.lock() = None;
             }

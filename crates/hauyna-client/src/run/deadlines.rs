@@ -21,9 +21,9 @@ impl ClientTask {
         };
         let former = self.sockets.former.as_ref().map(|former| former.until);
         let liveness = self.sockets.liveness.as_ref().map(Liveness::deadline);
-        let waiting = self.subscriptions.values().filter_map(WantedChannel::deadline);
+        let waiting = self.subscriptions.wanted.values().filter_map(WantedChannel::deadline);
         let asked = self.requests.open.values().filter_map(Purpose::deadline);
-        let catching = self.catching_up.values().filter_map(|held| held.retry_at.or(held.answer_by));
+        let catching = self.subscriptions.held.values().filter_map(|held| held.retry_at.or(held.answer_by));
         [
             next,
             former,
@@ -36,10 +36,10 @@ impl ClientTask {
         .into_iter()
         .flatten()
         .chain(self.restored_lapse_at)
-        .chain(self.subscribe_queue.deadline())
+        .chain(self.subscriptions.queue.deadline())
         .chain(self.events_deadline())
         .chain(waiting)
-        .chain(self.presence_lists.values().flatten().map(|waiter| waiter.answer_by))
+        .chain(self.subscriptions.list_waiters.values().flatten().map(|waiter| waiter.answer_by))
         .chain(asked)
         .chain(catching)
         .min()
@@ -70,6 +70,7 @@ impl ClientTask {
         let retry = |kept: &mut WantedChannel| kept.retry_at.take_if(|at| now >= *at).is_some();
         let due: Vec<_> = self
             .subscriptions
+            .wanted
             .values_mut()
             .filter_map(|kept| retry(kept).then(|| kept.wish.channel.clone()))
             .collect();
@@ -79,13 +80,18 @@ impl ClientTask {
         let retry = |(name, held): (&String, &mut HeldMessages)| {
             held.retry_at.take_if(|at| now >= *at).is_some().then(|| name.clone())
         };
-        let due: Vec<_> = self.catching_up.iter_mut().filter_map(retry).collect();
+        let due: Vec<_> = self.subscriptions.held.iter_mut().filter_map(retry).collect();
         for channel in due {
             self.ask_history(&channel);
         }
         let is_late = |held: &HeldMessages| held.answer_by.is_some_and(|by| now >= by);
-        let late: Vec<_> =
-            self.catching_up.iter().filter(|(_, held)| is_late(held)).map(|(name, _)| name.clone()).collect();
+        let late: Vec<_> = self
+            .subscriptions
+            .held
+            .iter()
+            .filter(|(_, held)| is_late(held))
+            .map(|(name, _)| name.clone())
+            .collect();
         for channel in late {
             self.give_up_catching(&channel, GapReason::Dropped);
         }

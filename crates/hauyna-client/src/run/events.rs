@@ -12,28 +12,33 @@ use tokio::time::Instant;
 impl ClientTask {
     /// Notes that events wait in a channel.
     pub(super) fn note_events(&mut self, channel: &ChannelShared) {
-        self.events.insert(channel.name.clone(), Instant::now());
+        self.subscriptions.events_due.insert(channel.name.clone(), Instant::now());
     }
 
     /// The next moment at which an event may be sent. Without room in the socket, that is when there is some.
     pub(super) fn events_deadline(&self) -> Option<Instant> {
         let socket = self.sockets.current.as_ref()?;
-        self.events.values().min().copied().filter(|_| socket.has_room())
+        self.subscriptions.events_due.values().min().copied().filter(|_| socket.has_room())
     }
 
     /// Sends the events whose moment has come.
     pub(super) fn send_events(&mut self, now: Instant) {
-        if self.events.is_empty() {
+        if self.subscriptions.events_due.is_empty() {
             return;
         }
         let is_due = |at: &Instant| *at <= now;
-        let due: Vec<_> =
-            self.events.iter().filter(|(_, at)| is_due(at)).map(|(name, _)| name.clone()).collect();
+        let due: Vec<_> = self
+            .subscriptions
+            .events_due
+            .iter()
+            .filter(|(_, at)| is_due(at))
+            .map(|(name, _)| name.clone())
+            .collect();
         for name in due {
             if !self.sockets.current.as_ref().is_some_and(crate::socket::Socket::has_room) {
                 return; // They are sent when there is room, each of them the latest of its kind by then.
             }
-            self.events.remove(&name);
+            self.subscriptions.events_due.remove(&name);
             if let Some(channel) = self.channel(&name) {
                 self.send_events_of(&channel, now);
             }
@@ -59,13 +64,13 @@ impl ClientTask {
             socket.send(&message, &mut self.sockets.random);
         }
         if let Some(at) = queue.deadline() {
-            self.events.insert(channel.name.clone(), at);
+            self.subscriptions.events_due.insert(channel.name.clone(), at);
         }
     }
 
     /// The connection is gone, and with it what was to be sent a moment ago.
     pub(super) fn forget_events(&mut self) {
-        self.events.clear();
+        self.subscriptions.events_due.clear();
         self.shared.channels.each(|channel| channel.events.lock().close());
     }
 }

@@ -14,6 +14,7 @@ mod reconnect;
 mod requests;
 mod send;
 mod sockets;
+mod subscribe;
 mod subscribe_queue;
 mod subscriptions;
 mod task;

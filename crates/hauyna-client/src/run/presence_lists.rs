@@ -38,7 +38,7 @@ impl ClientTask {
         if !self.is_listed(channel) {
             return waiter.answer(Ok(()));
         }
-        keep_waiter(self.presence_lists.entry(channel.to_owned()).or_default(), waiter);
+        keep_waiter(self.subscriptions.list_waiters.entry(channel.to_owned()).or_default(), waiter);
         if let Some(shared) = self.channel(channel) {
             shared.roster.lock().refuse_until(None);
         }
@@ -47,14 +47,14 @@ impl ClientTask {
 
     /// Nobody need wait for a list any more.
     pub(super) fn end_list(&mut self, channel: &str) {
-        for waiter in self.presence_lists.remove(channel).unwrap_or_default() {
+        for waiter in self.subscriptions.list_waiters.remove(channel).unwrap_or_default() {
             waiter.answer(Ok(()));
         }
     }
 
     fn is_listed(&self, channel: &str) -> bool {
         let is_listed = |shared: Arc<ChannelShared>| shared.roster.lock().presence().is_listed;
-        self.session.is_live(channel) && self.channel(channel).is_some_and(is_listed)
+        self.subscriptions.session.is_live(channel) && self.channel(channel).is_some_and(is_listed)
     }
 
     fn ask_page(&mut self, channel: &str, behind: Option<&str>) {

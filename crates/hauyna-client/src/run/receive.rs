@@ -114,7 +114,9 @@ impl ClientTask {
             }
             Received::ClientEvent(event) => {
                 // Else it is left of a subscription that was given up.
-                let channel = self.channel(&event.channel).filter(|_| self.session.is_live(&event.channel));
+                let channel = self
+                    .channel(&event.channel)
+                    .filter(|_| self.subscriptions.session.is_live(&event.channel));
                 if let Some(channel) = channel {
                     channel.feed.push(&Notification::ClientEvent(Arc::new(event)));
                 }
@@ -122,18 +124,18 @@ impl ClientTask {
             // Of a subscription that goes on or is about to end: one that is asked for since is answered by
             // itself.
             Received::Subscribed(entry) if self.is_of_earlier(&entry) => {
-                self.server_subscriptions.insert(entry.channel.clone());
+                self.subscriptions.on_server.insert(entry.channel.clone());
                 if entry.recovered.is_some() {
                     self.requests.outbox.forget_keys(&entry.channel);
                 }
             }
             Received::Subscribed(entry) => self.subscription_live(&entry),
-            Received::Unsubscribed { channel } if self.session.is_live(&channel) => {
+            Received::Unsubscribed { channel } if self.subscriptions.session.is_live(&channel) => {
                 self.subscription_ended(&channel);
             }
-            Received::Unsubscribed { channel } => _ = self.server_subscriptions.remove(&channel),
+            Received::Unsubscribed { channel } => _ = self.subscriptions.on_server.remove(&channel),
             Received::Gap(gap) => {
-                let missed = self.session.gap(&gap.channel, gap.position, gap.missed);
+                let missed = self.subscriptions.session.gap(&gap.channel, gap.position, gap.missed);
                 self.handle_missed(&gap.channel, missed, gap.position);
                 self.refresh_presence(&gap.channel);
             }
@@ -149,7 +151,7 @@ impl ClientTask {
     /// the application's, too.
     fn is_of_earlier(&self, entry: &Subscribed) -> bool {
         let is_ending = || self.pending_end(&entry.channel).is_some();
-        self.session.is_awaited(&entry.channel) && (entry.recovered.is_some() || is_ending())
+        self.subscriptions.session.is_awaited(&entry.channel) && (entry.recovered.is_some() || is_ending())
     }
 
     fn receive_presence(&mut self, message: Received) {
@@ -161,7 +163,7 @@ impl ClientTask {
             _ => return,
         };
         // Else it is left of a subscription that was given up.
-        if !self.session.is_live(channel) {
+        if !self.subscriptions.session.is_live(channel) {
             return;
         }
         match message {
@@ -222,7 +224,7 @@ impl ClientTask {
             _ => None,
         };
         let Some(channel) = channel.cloned() else { return self.deliver(None, &note) };
-        match self.session.admit(&channel, offset, || mark(&note)) {
+        match self.subscriptions.session.admit(&channel, offset, || mark(&note)) {
             Verdict::Deliver => self.deliver(Some(&channel), &note),
             // An application's message without a number may have been sent to this connection alone.
             Verdict::Unexpected if offset.is_none() && matches!(note, Notification::Application(_)) => {
@@ -233,7 +235,7 @@ impl ClientTask {
                 if verdict == Verdict::NumberingRestarted {
                     self.doubt(&channel);
                 }
-                let held = self.catching_up.entry(channel.clone()).or_insert_with(HeldMessages::new);
+                let held = self.subscriptions.held.entry(channel.clone()).or_insert_with(HeldMessages::new);
                 if !held.keep(offset, note) {
                     self.give_up_catching(&channel, GapReason::Dropped);
                 }
@@ -244,7 +246,7 @@ impl ClientTask {
     /// Gives a message to its readers.
     pub(super) fn deliver(&mut self, channel: Option<&str>, note: &Notification) {
         if let Some(shared) = channel.and_then(|name| self.channel(name)) {
-            let position = self.session.place_of(&shared.name).and_then(|place| place.position);
+            let position = self.subscriptions.session.place_of(&shared.name).and_then(|place| place.position);
             *shared.position.lock() = position;
             match note {
                 Notification::Publication(publication, _) => {
@@ -260,23 +262,23 @@ impl ClientTask {
 
     /// A subscription is live, as its answer, the session or a notice says.
     pub(super) fn subscription_live(&mut self, entry: &Subscribed) {
-        self.server_subscriptions.insert(entry.channel.clone());
-        if let Some(number) = self.given_up_requests.get(&entry.channel) {
+        self.subscriptions.on_server.insert(entry.channel.clone());
+        if let Some(number) = self.subscriptions.given_up.get(&entry.channel) {
             return self.give_up_subscription(&entry.channel, *number, None);
         }
-        if self.session.is_turned_by(entry) {
+        if self.subscriptions.session.is_turned_by(entry) {
             self.requests.outbox.forget_keys(&entry.channel);
-            while entry.recovered == Some(true) && self.session.is_catching(&entry.channel) {
+            while entry.recovered == Some(true) && self.subscriptions.session.is_catching(&entry.channel) {
                 // What was missed before cannot be fetched any more: it was of the old epoch.
                 self.give_up_catching(&entry.channel, GapReason::EpochChanged);
             }
         }
-        let missed = self.session.set_live(entry);
-        if !self.session.is_catching(&entry.channel) {
+        let missed = self.subscriptions.session.set_live(entry);
+        if !self.subscriptions.session.is_catching(&entry.channel) {
             self.stop_catching(&entry.channel);
         }
-        let position = self.session.place_of(&entry.channel).and_then(|place| place.position);
-        if let Some(kept) = self.subscriptions.get_mut(&entry.channel) {
+        let position = self.subscriptions.session.place_of(&entry.channel).and_then(|place| place.position);
+        if let Some(kept) = self.subscriptions.wanted.get_mut(&entry.channel) {
             kept.retry_at = None;
         }
         let shared = self.shared.channels.open(&entry.channel);
@@ -284,7 +286,7 @@ impl ClientTask {
         shared.events.lock().open(&entry.client_events);
         shared.roster.lock().refuse_until(None);
         if self.requests.is_restored && !self.requests.needs_judgement {
-            self.session.judged(); // Nothing of this channel waits to be judged.
+            self.subscriptions.session.judged(); // Nothing of this channel waits to be judged.
         }
         self.answer_waiters(
             &entry.channel,
@@ -309,8 +311,8 @@ impl ClientTask {
 
     /// The application on the server has ended a subscription, or does not take it up again.
     pub(super) fn subscription_ended(&mut self, channel: &str) {
-        let from = self.session.place_of(channel).and_then(|place| place.position);
-        self.server_subscriptions.remove(channel);
+        let from = self.subscriptions.session.place_of(channel).and_then(|place| place.position);
+        self.subscriptions.on_server.remove(channel);
         self.remove_channel(channel);
         let gap =
             Gap { channel: channel.to_owned(), reason: GapReason::Refused, from, to: None, missed: None };
@@ -319,10 +321,10 @@ impl ClientTask {
 
     /// Nothing of a subscription is left.
     pub(super) fn remove_channel(&mut self, channel: &str) {
-        self.session.forget(channel);
+        self.subscriptions.session.forget(channel);
         self.stop_catching(channel);
         self.end_list(channel);
-        self.subscriptions.remove(channel);
+        self.subscriptions.wanted.remove(channel);
         if let Some(shared) = self.channel(channel) {
             *shared.position.lock() = None;
             *shared.roster.lock() = Roster::default();
@@ -336,7 +338,7 @@ impl ClientTask {
         match draft {
             Draft::Publish { channel, echo: false, .. } => {
                 let at = data.and_then(|data| read_position(Some(data.to_owned())).ok().flatten());
-                if let Some(at) = at.filter(|at| self.session.publishes(channel, *at))
+                if let Some(at) = at.filter(|at| self.subscriptions.session.publishes(channel, *at))
                     && let Some(shared) = self.channel(channel)
                 {
                     *shared.position.lock() = Some(at);

@@ -18,7 +18,7 @@ use tokio::time::Instant;
 impl ClientTask {
     /// Begins an attempt.
     pub(super) fn attempt(&mut self) {
-        let resume = self.session.resume.as_ref().map(|resume| resume.token.clone());
+        let resume = self.subscriptions.session.resume.as_ref().map(|resume| resume.token.clone());
         self.sockets.is_resuming = resume.is_some();
         self.sockets.failure_log.log_attempt();
         *self.shared.retry_at.lock() = None;
@@ -51,7 +51,8 @@ impl ClientTask {
     fn await_greeting(&mut self, mut socket: Socket, now: Instant) {
         self.sockets.next_resume = None;
         if self.sockets.is_resuming {
-            let resume = hauyna_protocol::Request::Resume { positions: self.session.positions() };
+            let resume =
+                hauyna_protocol::Request::Resume { positions: self.subscriptions.session.positions() };
             let message = codec::encode(socket.encoding(), None, &resume);
             self.sockets.next_resume = Some(message.payload.len());
             socket.send(&message, &mut self.sockets.random);
@@ -80,7 +81,7 @@ impl ClientTask {
         if loss.code == CloseCode::MESSAGE_TOO_BIG.0 {
             // Nothing but `resume` was sent: the next attempt opens a new session, and each subscription
             // recovers by itself.
-            self.session.resume = None;
+            self.subscriptions.session.resume = None;
         }
         if self.sockets.current.is_none() && should_reconnect(loss.code) == Reconnect::StayAway {
             *self.shared.last_failure.lock() = Some(AttemptFailure::Ended(loss.clone()).to_string());
@@ -110,12 +111,12 @@ impl ClientTask {
         self.sockets.generation += 1;
         self.requests.running_responders = 0;
         self.requests.needs_judgement |= !session.resumed;
-        self.server_subscriptions.clear();
+        self.subscriptions.on_server.clear();
         let is_there = |channel: &str| session.subscriptions.iter().any(|entry| *entry.channel == *channel);
-        self.given_up_requests.retain(|channel, _| session.resumed && is_there(channel));
+        self.subscriptions.given_up.retain(|channel, _| session.resumed && is_there(channel));
         let window = session.resume.as_ref().map_or(0, |resume| resume.window);
         *self.shared.window.lock() = Duration::from_millis(window).max(MIN_TTL);
-        self.session.resume = session.resume;
+        self.subscriptions.session.resume = session.resume;
         self.sockets.liveness = Some(Liveness::new(session.heartbeat, now));
         if let Some(terms) = session.retry {
             self.sockets.backoff.set_server_terms(terms);
@@ -129,7 +130,7 @@ impl ClientTask {
         for entry in &session.subscriptions {
             self.subscription_live(entry);
         }
-        for channel in self.session.set_absent() {
+        for channel in self.subscriptions.session.set_absent() {
             self.subscribe(&channel);
         }
         let failed: Vec<_> = session.failed.into_iter().map(|failed| failed.channel).collect();
@@ -145,22 +146,24 @@ impl ClientTask {
     }
 
     fn end_lapsed(&mut self, is_over: impl Fn(&str) -> bool) {
-        for channel in self.session.end_restored().into_iter().filter(|channel| is_over(channel)) {
+        for channel in
+            self.subscriptions.session.end_restored().into_iter().filter(|channel| is_over(channel))
+        {
             self.subscription_ended(&channel);
         }
     }
 
     /// What belonged to one connection alone.
     fn forget_connection(&mut self) {
-        self.session.connection_lost();
+        self.subscriptions.session.connection_lost();
         self.forget_asked();
-        self.catching_up.clear();
-        self.subscribe_queue.clear();
+        self.subscriptions.held.clear();
+        self.subscriptions.queue.clear();
         self.forget_events();
         self.requests.is_restored = false;
         (self.restore_by, self.restored_lapse_at) = (None, None);
         (self.refresh_at, self.drain_at) = (None, None);
-        for kept in self.subscriptions.values_mut() {
+        for kept in self.subscriptions.wanted.values_mut() {
             kept.retry_at = None;
         }
     }
@@ -183,7 +186,7 @@ impl ClientTask {
         // A socket whose greeting is on its way was told the positions, and replays from there.
         if is_unreadable_again && !matches!(self.sockets.next, NextSocket::Greeting(..)) {
             // It is replayed, and would end each later connection, too: from here on there is a gap.
-            self.session.lose_positions();
+            self.subscriptions.session.lose_positions();
         }
         self.requests.outbox.connection_lost();
         self.sockets.backoff.note_lost(now);
@@ -218,7 +221,7 @@ impl ClientTask {
             (Some(status), _) => Some(Closed::Refused { status }),
             // It may be the server's own token that cannot be written: without it, the next attempt begins
             // again.
-            (None, AttemptFailure::Request(_)) if self.session.resume.take().is_some() => None,
+            (None, AttemptFailure::Request(_)) if self.subscriptions.session.resume.take().is_some() => None,
             (None, AttemptFailure::Request(_)) => Some(Closed::InvalidRequest),
             _ => None,
         };
@@ -247,7 +250,7 @@ impl ClientTask {
         if self.drain_at.is_some_and(|at| now >= at) {
             self.drain_at = None;
             // Without a session to take along there is nothing to gain by going early.
-            if self.session.resume.is_some() && matches!(self.sockets.next, NextSocket::Idle) {
+            if self.subscriptions.session.resume.is_some() && matches!(self.sockets.next, NextSocket::Idle) {
                 self.sockets.backoff.note_moved(now);
                 self.attempt();
             }
@@ -305,11 +308,11 @@ impl ClientTask {
         self.sockets.next = NextSocket::Idle;
         *self.shared.retry_at.lock() = None;
         self.forget_connection();
-        self.session.resume = None;
+        self.subscriptions.session.resume = None;
         let error = Error::from(closed.clone());
         self.requests.outbox.close(&error);
         self.set_state(State::Closed(closed));
-        for kept in self.subscriptions.values_mut() {
+        for kept in self.subscriptions.wanted.values_mut() {
             for waiter in kept.waiters.drain(..) {
                 waiter.answer(Err(error.clone()));
             }

@@ -101,3 +101,23 @@ impl Requests {
         }
     }
 }
+
+impl Purpose {
+    /// Whether it is a subscription to this channel that was given up, and whose answer is still awaited.
+    pub(super) fn is_ending(&self, name: &str) -> bool {
+        matches!(self, Self::Subscribe { channel, end: Some(_), .. } if channel == name)
+    }
+
+    /// The moment at which the answer is late.
+    pub(super) fn deadline(&self) -> Option<Instant> {
+        match self {
+            Self::Unsubscribe { waiter, .. } => waiter.as_ref().map(|waiter| waiter.answer_by),
+            Self::Subscribe { answer_by, end, .. } => {
+                let waiter = end.as_ref().and_then(|end| end.waiter.as_ref());
+                waiter.map(|waiter| waiter.answer_by).into_iter().chain(*answer_by).min()
+            }
+            Self::Presence { answer_by, .. } => Some(*answer_by),
+            _ => None,
+        }
+    }
+}

@@ -30,7 +30,7 @@ impl ClientTask {
         }
         self.send_queued(Instant::now());
         self.send_events(Instant::now());
-        if !self.requests.is_restored && !self.session.is_restoring() {
+        if !self.requests.is_restored && !self.subscriptions.session.is_restoring() {
             self.restored();
         }
         if self.requests.is_restored && self.requests.needs_judgement {
@@ -45,7 +45,7 @@ impl ClientTask {
         let Some(socket) = &mut self.sockets.current else { return };
         let now = Moment::now();
         while socket.has_room() {
-            let is_held = |channel: &str| self.session.is_awaited(channel);
+            let is_held = |channel: &str| self.subscriptions.session.is_awaited(channel);
             let Some((id, draft)) = self.requests.outbox.next(now, is_held) else { return };
             let message = codec::encode(socket.encoding(), Some(id), &draft.request());
             let bytes = message.payload.len();
@@ -71,14 +71,14 @@ impl ClientTask {
     /// Judges what was sent before the loss, and once more what a channel has that is restored later.
     fn judge_session(&mut self) {
         // A session that is resumed knows what was sent in it, and nothing of the sessions before it.
-        let (session, knows_all) = (&self.session, !self.requests.needs_judgement);
+        let (session, knows_all) = (&self.subscriptions.session, !self.requests.needs_judgement);
         self.requests.needs_judgement = self.requests.outbox.session_restored(|channel| match channel {
             _ if knows_all => ServerMemory::Kept,
             Some(name) if session.is_awaited(name) => ServerMemory::Unknown,
             Some(name) if session.has_same_epoch(name) => ServerMemory::Kept,
             _ => ServerMemory::Lost,
         });
-        self.session.judged();
+        self.subscriptions.session.judged();
     }
 
     /// Somebody else may have signed in: what was asked before is not sent as theirs. Guests, who show no
@@ -88,7 +88,7 @@ impl ClientTask {
         if is_other && self.options.token.is_some() {
             self.requests.first_of_user = self.shared.first_after_token.load(Ordering::Relaxed);
             self.requests.outbox.fail_asked_before(self.requests.first_of_user);
-            self.subscriptions.values_mut().for_each(|kept| kept.updated_metadata = None);
+            self.subscriptions.wanted.values_mut().for_each(|kept| kept.updated_metadata = None);
         }
     }
 
@@ -167,7 +167,7 @@ impl ClientTask {
             _ => self.requests.outbox.note_other(message.payload.len()),
         }
         if let Purpose::Unsubscribe { channel, .. } = &purpose {
-            self.server_subscriptions.remove(channel);
+            self.subscriptions.on_server.remove(channel);
         }
         socket.send(&message, &mut self.sockets.random);
         self.requests.open.insert(id, purpose);
@@ -199,10 +199,10 @@ impl ClientTask {
             (Purpose::Unsubscribe { channel, number, waiter }, answer) => {
                 match &answer {
                     Err(refusal) if refusal.temporary => {
-                        self.server_subscriptions.insert(channel.clone());
+                        self.subscriptions.on_server.insert(channel.clone());
                         self.give_up_later(&channel, number, refusal);
                     }
-                    _ => self.given_up_requests.retain(|name, last| *name != channel || *last != number),
+                    _ => self.subscriptions.given_up.retain(|name, last| *name != channel || *last != number),
                 }
                 if let Some(waiter) = waiter {
                     waiter.answer(unsubscribed(answer));
@@ -289,7 +289,7 @@ impl ClientTask {
             BackgroundResult::ChannelToken { generation, channel, wish, token }
                 if generation == self.sockets.generation =>
             {
-                self.subscribe_queue.fetched();
+                self.subscriptions.queue.fetched();
                 if self.is_current_request(&channel, wish) {
                     self.take_token(QueuedSubscribe { channel, wish, token });
                 }
@@ -301,7 +301,7 @@ impl ClientTask {
             }
             BackgroundResult::GiveUp { generation, channel, number }
                 if generation == self.sockets.generation
-                    && self.given_up_requests.get(&channel) == Some(&number) =>
+                    && self.subscriptions.given_up.get(&channel) == Some(&number) =>
             {
                 self.give_up_subscription(&channel, number, None);
             }
@@ -314,14 +314,14 @@ impl ClientTask {
     /// The source of a channel's tokens has answered.
     fn take_token(&mut self, queued: QueuedSubscribe) {
         if queued.token.is_some() {
-            return self.subscribe_queue.push_front(queued);
+            return self.subscriptions.queue.push_front(queued);
         }
         // It may have one the next time; until then nothing can be said. Unless the server has made the
         // subscription meanwhile.
-        let place = self.session.place_of(&queued.channel);
+        let place = self.subscriptions.session.place_of(&queued.channel);
         let Some(place) = place.filter(|place| place.state == SubscriptionState::Asked) else { return };
         place.state = SubscriptionState::Absent;
-        if let Some(kept) = self.subscriptions.get_mut(&queued.channel) {
+        if let Some(kept) = self.subscriptions.wanted.get_mut(&queued.channel) {
             kept.retry_at = Some(Instant::now() + Duration::from_secs(1));
         }
     }

@@ -83,37 +83,37 @@ impl SubscribeQueue {
 impl ClientTask {
     /// Asks for a channel that is wanted, behind those that wait already.
     pub(super) fn subscribe(&mut self, channel: &str) {
-        let Some(place) = self.session.place_of(channel) else { return };
+        let Some(place) = self.subscriptions.session.place_of(channel) else { return };
         if place.state == SubscriptionState::Live {
             return; // The server has subscribed this client meanwhile.
         }
         place.state = SubscriptionState::Asked;
-        let Some(kept) = self.subscriptions.get(channel) else { return };
+        let Some(kept) = self.subscriptions.wanted.get(channel) else { return };
         let queued = QueuedSubscribe { channel: channel.to_owned(), wish: kept.number, token: None };
-        self.subscribe_queue.waiting.push_back(queued);
+        self.subscriptions.queue.waiting.push_back(queued);
     }
 
     /// Asks for as many of those that wait as may be on their way at once.
     pub(super) fn send_queued(&mut self, now: Instant) {
         // Also where nothing more may be asked yet: a moment that stays in the past would keep the task
         // awake.
-        self.subscribe_queue.paused_until.take_if(|until| now >= *until);
-        if self.subscribe_queue.waiting.is_empty() {
+        self.subscriptions.queue.paused_until.take_if(|until| now >= *until);
+        if self.subscriptions.queue.waiting.is_empty() {
             return;
         }
         // Counted again each time: one that is refused right here is not on its way.
         while self.in_flight_count() < MAX_IN_FLIGHT {
-            let wishes = &self.subscriptions;
+            let wishes = &self.subscriptions.wanted;
             let has_source =
                 |channel: &str| wishes.get(channel).is_some_and(|kept| kept.wish.token.is_some());
             let needs_token =
                 |queued: &QueuedSubscribe| queued.token.is_none() && has_source(&queued.channel);
             let open = &self.requests.open;
             let is_ending = |channel: &str| open.values().any(|purpose| purpose.is_ending(channel));
-            let Some(queued) = self.subscribe_queue.next(needs_token, is_ending) else { return };
+            let Some(queued) = self.subscriptions.queue.next(needs_token, is_ending) else { return };
             let needs_token = needs_token(&queued);
             let QueuedSubscribe { channel, wish, token } = queued;
-            if !self.is_current_request(&channel, wish) || self.session.is_live(&channel) {
+            if !self.is_current_request(&channel, wish) || self.subscriptions.session.is_live(&channel) {
                 continue; // It was given up meanwhile, or the server has made the subscription.
             }
             match needs_token {
@@ -130,11 +130,12 @@ impl ClientTask {
     }
 
     fn fetch_token(&mut self, channel: String, wish: u64) {
-        let Some(source) = self.subscriptions.get(&channel).and_then(|kept| kept.wish.token.clone()) else {
+        let Some(source) = self.subscriptions.wanted.get(&channel).and_then(|kept| kept.wish.token.clone())
+        else {
             return;
         };
         let (generation, patience) = (self.sockets.generation, self.answer_timeout());
-        self.subscribe_queue.fetching += 1;
+        self.subscriptions.queue.fetching += 1;
         self.requests.background.spawn(async move {
             let token = request_settled(source, patience).await;
             BackgroundResult::ChannelToken { generation, channel, wish, token }
@@ -142,9 +143,9 @@ impl ClientTask {
     }
 
     fn send_subscribe(&mut self, channel: &str, token: Option<String>) {
-        let Some(place) = self.session.place_of(channel) else { return };
+        let Some(place) = self.subscriptions.session.place_of(channel) else { return };
         let recover = place.recover();
-        let Some(kept) = self.subscriptions.get(channel) else { return };
+        let Some(kept) = self.subscriptions.wanted.get(channel) else { return };
         let (metadata, wish) = (kept.metadata().map(RawValue::to_owned), kept.number);
         let request = Request::Subscribe {
             channel: channel.into(),
@@ -152,7 +153,7 @@ impl ClientTask {
             recover,
             token: token.map(Into::into),
         };
-        let answer_by = Some(self.answer_by(self.session.is_restored_by(channel)));
+        let answer_by = Some(self.answer_by(self.subscriptions.session.is_restored_by(channel)));
         self.send_request(
             Purpose::Subscribe { channel: channel.to_owned(), wish, answer_by, bytes: 0, end: None },
             &request,
@@ -161,12 +162,12 @@ impl ClientTask {
 
     /// A channel was refused.
     pub(super) fn refused(&mut self, channel: &str, refusal: &Refusal) {
-        let Some(place) = self.session.place_of(channel) else { return };
+        let Some(place) = self.subscriptions.session.place_of(channel) else { return };
         if place.state == SubscriptionState::Live {
             return; // The server has subscribed this connection meanwhile, which no refusal ends.
         }
         if refusal.error_type == ErrorType::AlreadySubscribed.as_str() {
-            self.server_subscriptions.insert(channel.to_owned());
+            self.subscriptions.on_server.insert(channel.to_owned());
             // The same, and its notice is on its way, unless it is one that was given up and that the server
             // has kept.
             let missed = place.join_unannounced();
@@ -180,14 +181,14 @@ impl ClientTask {
         }
         let (was_live, from) = (place.was_live(), place.position);
         place.state = SubscriptionState::Absent;
-        let Some(kept) = self.subscriptions.get_mut(channel) else { return };
+        let Some(kept) = self.subscriptions.wanted.get_mut(channel) else { return };
         if was_live && refusal.temporary {
             kept.retry_at = Some(Instant::now() + retry_after(refusal));
             return;
         }
         self.answer_waiters(channel, &Err(Error::Refused(refusal.clone())));
         self.remove_channel(channel);
-        if self.server_subscriptions.contains(channel) {
+        if self.subscriptions.on_server.contains(channel) {
             self.remove_subscription(channel); // An earlier one, whose end was refused.
         }
         if was_live {
@@ -198,17 +199,17 @@ impl ClientTask {
 
     /// Asks for a channel once more, and for all that wait, when the server's limit allows it.
     fn retry_after(&mut self, channel: &str, refusal: &Refusal) {
-        let Some(kept) = self.subscriptions.get_mut(channel) else { return };
+        let Some(kept) = self.subscriptions.wanted.get_mut(channel) else { return };
         kept.refusal = Some(refusal.clone());
         let queued = QueuedSubscribe { channel: channel.to_owned(), wish: kept.number, token: None };
-        self.subscribe_queue.push_front(queued);
+        self.subscriptions.queue.push_front(queued);
         self.pause_subscriptions(refusal);
     }
 
     /// A refusal for rate pauses all that wait, also where the channel has been given up since.
     pub(super) fn pause_subscriptions(&mut self, refusal: &Refusal) {
         if refusal.error_type == ErrorType::RateLimited.as_str() {
-            self.subscribe_queue.pause(Instant::now() + retry_after(refusal));
+            self.subscriptions.queue.pause(Instant::now() + retry_after(refusal));
         }
     }
 
@@ -225,7 +226,7 @@ impl ClientTask {
         let (new, owed) = (self.answer_by(false), self.answer_by(true));
         for (_, purpose) in self.requests.open.range_mut(answered..) {
             if let Purpose::Subscribe { channel, answer_by: Some(at), .. } = purpose {
-                *at = if self.session.is_restored_by(channel) { owed } else { new };
+                *at = if self.subscriptions.session.is_restored_by(channel) { owed } else { new };
             }
         }
     }
@@ -240,7 +241,7 @@ impl ClientTask {
             {
                 match end.take() {
                     Some(end) => ended.push((channel.clone(), end)),
-                    None => is_owed |= self.session.is_restored_by(channel),
+                    None => is_owed |= self.subscriptions.session.is_restored_by(channel),
                 }
             }
         }

@@ -1,19 +1,39 @@
-//! The channels that the application wants, who waits for them, and those that it has given up. Part of the
-//! task.
+//! The subscriptions of the task: the session, the channels that the application wants with the calls that
+//! wait for them, and what the server has of them.
 
-use super::ClientTask;
-use super::requests::{Answer, Purpose};
+use super::catch_up::HeldMessages;
+use super::subscribe_queue::SubscribeQueue;
 use crate::client::TokenSource;
-use crate::clock::after;
 use crate::error::{Error, Refusal};
-use crate::session::SubscriptionState;
+use crate::session::Session;
 use crate::subscription::LiveSubscription;
-use hauyna_protocol::{ErrorType, Position, Request};
+use hauyna_protocol::Position;
 use serde_json::value::RawValue;
-use std::collections::BTreeSet;
-use std::collections::btree_map::Entry;
+use std::collections::{BTreeMap, BTreeSet};
 use tokio::sync::oneshot;
 use tokio::time::Instant;
+
+/// The subscriptions of one client.
+#[derive(Default)]
+pub(super) struct Subscriptions {
+    pub(super) session: Session,
+    /// The channels that the application has subscribed to.
+    pub(super) wanted: BTreeMap<String, WantedChannel>,
+    pub(super) queue: SubscribeQueue,
+    /// The channels from which the application has unsubscribed, until the server has confirmed it, with the
+    /// number of the last such call. They outlive connections.
+    pub(super) given_up: BTreeMap<String, u64>,
+    /// The channels to which the server has a subscription of this client, or may have one: those that it has
+    /// named, those that were requested on a lost connection, and those whose end it has refused. They stay
+    /// until the next session starts.
+    pub(super) on_server: BTreeSet<String>,
+    /// Live messages of the channels whose history is being fetched.
+    pub(super) held: BTreeMap<String, HeldMessages>,
+    /// The calls that wait for the list of a channel.
+    pub(super) list_waiters: BTreeMap<String, Vec<Waiter<()>>>,
+    /// The channels in which client events wait, with the moment of the next one.
+    pub(super) events_due: BTreeMap<String, Instant>,
+}
 
 /// Where the answer of a call goes.
 pub(crate) type Reply<T> = oneshot::Sender<Result<T, Error>>;
@@ -35,7 +55,7 @@ pub(super) struct WantedChannel {
     /// Differs from that of an earlier wish for the same channel.
     pub(super) number: u64,
     /// The shares of it; it is given up with the last.
-    shares: Shares,
+    pub(super) shares: Shares,
     pub(super) waiters: Vec<Waiter<LiveSubscription>>,
     /// When to ask again after a refusal that may pass.
     pub(super) retry_at: Option<Instant>,
@@ -46,22 +66,22 @@ pub(super) struct WantedChannel {
 /// The shares of one subscription. Those that last are one: a program that subscribes and keeps again and
 /// again takes no more memory.
 #[derive(Debug, Default)]
-struct Shares {
+pub(super) struct Shares {
     ending: BTreeSet<u64>,
     lasts: bool,
 }
 
 impl Shares {
-    fn add(&mut self, share: u64) {
+    pub(super) fn add(&mut self, share: u64) {
         self.ending.insert(share);
     }
 
-    fn keep(&mut self, share: u64) {
+    pub(super) fn keep(&mut self, share: u64) {
         self.lasts |= self.ending.remove(&share);
     }
 
     /// Ends a share; `true` where it was the last.
-    fn end(&mut self, share: u64) -> bool {
+    pub(super) fn end(&mut self, share: u64) -> bool {
         self.ending.remove(&share) && self.ending.is_empty() && !self.lasts
     }
 }
@@ -70,7 +90,7 @@ impl Shares {
 /// runtime.
 #[derive(Debug)]
 pub(super) struct Waiter<T> {
-    reply: Reply<T>,
+    pub(super) reply: Reply<T>,
     pub(super) answer_by: Instant,
 }
 
@@ -98,7 +118,7 @@ pub(super) fn keep_waiter<T>(waiters: &mut Vec<Waiter<T>>, waiter: Waiter<T>) {
 }
 
 impl WantedChannel {
-    fn new(wish: SubscribeRequest, number: u64) -> Self {
+    pub(super) fn new(wish: SubscribeRequest, number: u64) -> Self {
         let (shares, waiters) = (Shares::default(), Vec::new());
         Self { wish, updated_metadata: None, number, shares, waiters, retry_at: None, refusal: None }
     }
@@ -111,237 +131,6 @@ impl WantedChannel {
     /// The next moment at which something is to be done about it.
     pub(super) fn deadline(&self) -> Option<Instant> {
         self.waiters.iter().map(|waiter| waiter.answer_by).chain(self.retry_at).min()
-    }
-}
-
-impl Purpose {
-    /// Whether it is a subscription to this channel that was given up, and whose answer is still awaited.
-    pub(super) fn is_ending(&self, name: &str) -> bool {
-        matches!(self, Self::Subscribe { channel, end: Some(_), .. } if channel == name)
-    }
-
-    /// The moment at which the answer is late.
-    pub(super) fn deadline(&self) -> Option<Instant> {
-        match self {
-            Self::Unsubscribe { waiter, .. } => waiter.as_ref().map(|waiter| waiter.answer_by),
-            Self::Subscribe { answer_by, end, .. } => {
-                let waiter = end.as_ref().and_then(|end| end.waiter.as_ref());
-                waiter.map(|waiter| waiter.answer_by).into_iter().chain(*answer_by).min()
-            }
-            Self::Presence { answer_by, .. } => Some(*answer_by),
-            _ => None,
-        }
-    }
-}
-
-impl ClientTask {
-    pub(super) fn waiter<T>(&self, reply: Reply<T>) -> Waiter<T> {
-        let wait = self.shared.ttl().saturating_add(self.shared.timeout);
-        Waiter { reply, answer_by: after(Instant::now(), wait) }
-    }
-
-    /// Somebody wants a channel.
-    pub(super) fn request(&mut self, wish: SubscribeRequest, share: u64, reply: Reply<LiveSubscription>) {
-        // Who asked has taken it back, and said so before: see `end_share`.
-        if reply.is_closed() {
-            return;
-        }
-        if self.is_closed() {
-            let _ = reply.send(Err(self.closed()));
-            return;
-        }
-        let (channel, waiter, number) = (wish.channel.clone(), self.waiter(reply), self.id());
-        self.given_up_requests.remove(&channel);
-        let place = self.session.set_wanted(&channel, wish.since);
-        let (standing, position, recoverable) = (place.state, place.position, place.is_recoverable);
-        let kept = match self.subscriptions.entry(channel.clone()) {
-            Entry::Vacant(entry) => entry.insert(WantedChannel::new(wish, number)),
-            Entry::Occupied(entry) => {
-                let kept = entry.into_mut();
-                // What is not said again stays.
-                kept.updated_metadata.take_if(|_| wish.metadata.is_some());
-                kept.wish.metadata = wish.metadata.or_else(|| kept.wish.metadata.take());
-                kept.wish.token = wish.token.or_else(|| kept.wish.token.take());
-                kept
-            }
-        };
-        kept.shares.add(share);
-        if standing == SubscriptionState::Live {
-            return waiter.answer(Ok(LiveSubscription { position, recoverable }));
-        }
-        keep_waiter(&mut kept.waiters, waiter);
-        if standing == SubscriptionState::Absent && self.sockets.current.is_some() && kept.retry_at.is_none()
-        {
-            self.subscribe(&channel);
-        }
-    }
-
-    /// Whether the wish for a channel is still this one.
-    pub(super) fn is_current_request(&self, channel: &str, number: u64) -> bool {
-        self.subscriptions.get(channel).is_some_and(|kept| kept.number == number)
-    }
-
-    pub(super) fn answer_waiters(&mut self, channel: &str, answer: &Result<LiveSubscription, Error>) {
-        for waiter in self.subscriptions.get_mut(channel).into_iter().flat_map(|kept| kept.waiters.drain(..))
-        {
-            waiter.answer(answer.clone());
-        }
-    }
-
-    /// A share of a subscription has ended. Shares of an earlier one say nothing: their numbers are others.
-    pub(super) fn end_share(&mut self, channel: &str, share: u64, reply: Reply<()>) {
-        let is_last = self.subscriptions.get_mut(channel).is_some_and(|kept| kept.shares.end(share));
-        match is_last {
-            true => self.unsubscribe(channel, reply),
-            // Whoever asked may have gone.
-            false => _ = reply.send(Ok(())),
-        }
-    }
-
-    /// A share lasts from now on.
-    pub(super) fn keep_share(&mut self, channel: &str, share: u64) {
-        if let Some(kept) = self.subscriptions.get_mut(channel) {
-            kept.shares.keep(share);
-        }
-    }
-
-    pub(super) fn unsubscribe(&mut self, channel: &str, reply: Reply<()>) {
-        let (waiter, number) = (self.waiter(reply), self.id());
-        // A server that was never asked would refuse to end it, and count that as an error.
-        let is_there = self.server_subscriptions.contains(channel);
-        let asked = self.asked(channel).filter(|_| !is_there);
-        let is_known = is_there || asked.is_some();
-        self.answer_waiters(channel, &Err(Error::Unsubscribed));
-        self.remove_channel(channel);
-        // Where an earlier one is about to end, what the server says until then is about that.
-        if let Some(number) = Some(number).filter(|_| is_known).or_else(|| self.pending_end(channel)) {
-            self.given_up_requests.insert(channel.to_owned(), number);
-        }
-        let asked = asked.and_then(|id| self.requests.open.get_mut(&id));
-        if let Some(Purpose::Subscribe { end, answer_by: Some(_), .. }) = asked {
-            *end = Some(PendingEnd { number, waiter: Some(waiter) });
-            return;
-        }
-        match is_known && self.sockets.current.is_some() {
-            true => self.give_up_subscription(channel, number, Some(waiter)),
-            // Where a session that is resumed shows the subscription, its server is told.
-            false => waiter.answer(Ok(())),
-        }
-    }
-
-    /// Returns the request for a channel by the wish that there is, if the server has not answered it.
-    /// Earlier ones have ended, or will.
-    fn asked(&self, channel: &str) -> Option<u64> {
-        let number = self.subscriptions.get(channel)?.number;
-        let is_asked =
-            |purpose: &Purpose| matches!(purpose, Purpose::Subscribe { wish, .. } if *wish == number);
-        self.requests.open.iter().find_map(|(id, purpose)| is_asked(purpose).then_some(*id))
-    }
-
-    /// A subscription that was given up before its answer has it: it ends where the server has it.
-    pub(super) fn end_answered(&mut self, channel: &str, end: PendingEnd, answer: &Answer) {
-        let PendingEnd { number, waiter } = end;
-        let is_there = match answer {
-            Ok(_) => true,
-            Err(refusal) => {
-                self.pause_subscriptions(refusal);
-                refusal.error_type == ErrorType::AlreadySubscribed.as_str()
-                    || self.server_subscriptions.contains(channel)
-            }
-        };
-        if is_there {
-            return self.give_up_subscription(channel, number, waiter);
-        }
-        self.given_up_requests.retain(|name, last| *name != channel || *last != number);
-        if let Some(waiter) = waiter {
-            waiter.answer(Ok(()));
-        }
-    }
-
-    /// Returns the number of the last call for which the server was asked to end this channel and has not
-    /// answered, or will be asked.
-    pub(super) fn pending_end(&self, channel: &str) -> Option<u64> {
-        self.requests.open.values().rev().find_map(|purpose| match purpose {
-            Purpose::Unsubscribe { channel: name, number, .. } if name == channel => Some(*number),
-            Purpose::Subscribe { channel: name, end: Some(end), .. } if name == channel => Some(end.number),
-            _ => None,
-        })
-    }
-
-    /// The server has made a subscription that is not wanted any more, unless it has been told so: its
-    /// application had ended one of its own before, and with it the wish.
-    pub(super) fn remove_subscription(&mut self, channel: &str) {
-        if self.session.place_of(channel).is_some() || self.given_up_requests.contains_key(channel) {
-            return;
-        }
-        let number = self.id();
-        self.given_up_requests.insert(channel.to_owned(), number);
-        self.give_up_subscription(channel, number, None);
-    }
-
-    /// A later subscription begins with the metadata that the server has taken last. Before the answer to a
-    /// subscription, that was the metadata of an earlier one.
-    pub(super) fn keep_metadata(&mut self, channel: &str, metadata: &RawValue) {
-        let is_live = self.session.is_live(channel);
-        if let Some(kept) = self.subscriptions.get_mut(channel).filter(|_| is_live) {
-            kept.updated_metadata = Some(metadata.to_owned());
-        }
-    }
-
-    /// Tells the server that a channel is not wanted any more.
-    pub(super) fn give_up_subscription(&mut self, channel: &str, number: u64, waiter: Option<Waiter<()>>) {
-        let purpose = Purpose::Unsubscribe { channel: channel.to_owned(), number, waiter };
-        self.send_request(purpose, &Request::Unsubscribe { channel: channel.into() });
-    }
-
-    /// Tells those that nobody has answered in time.
-    pub(super) fn expire_waiters(&mut self, now: Instant) {
-        for kept in self.subscriptions.values_mut() {
-            for waiter in kept.waiters.extract_if(.., |waiter| waiter.answer_by <= now) {
-                waiter.answer(Err(kept.refusal.clone().map_or(Error::Timeout, Error::Refused)));
-            }
-        }
-        for waiters in self.presence_lists.values_mut() {
-            for waiter in waiters.extract_if(.., |waiter| waiter.answer_by <= now) {
-                waiter.answer(Err(Error::Timeout));
-            }
-        }
-        for purpose in self.requests.open.values_mut() {
-            let (Purpose::Unsubscribe { waiter, .. }
-            | Purpose::Subscribe { end: Some(PendingEnd { waiter, .. }), .. }) = purpose
-            else {
-                continue;
-            };
-            if let Some(waiter) = waiter.take_if(|waiter| waiter.answer_by <= now) {
-                waiter.answer(Err(Error::Timeout));
-            }
-        }
-    }
-
-    /// Whoever waits for the end of a subscription has it when the connection ends.
-    pub(super) fn forget_asked(&mut self) {
-        for purpose in std::mem::take(&mut self.requests.open).into_values() {
-            match purpose {
-                // The session may have it.
-                Purpose::Subscribe { channel, end, .. } => {
-                    self.server_subscriptions.insert(channel);
-                    if let Some(waiter) = end.and_then(|end| end.waiter) {
-                        waiter.answer(Ok(()));
-                    }
-                }
-                Purpose::Unsubscribe { channel, waiter, .. } => {
-                    self.server_subscriptions.insert(channel);
-                    if let Some(waiter) = waiter {
-                        waiter.answer(Ok(()));
-                    }
-                }
-                Purpose::Presence { channel, .. } => {
-                    self.roster(&channel, |roster| roster.page(None).0);
-                    self.end_list(&channel);
-                }
-                _ => {}
-            }
-        }
     }
 }
 

@@ -2,11 +2,9 @@
 //! `travel` (coming and going), `hear` (what the server says) or `ask` (what goes out). Nothing else touches
 //! the sockets.
 
-use super::catch_up::HeldMessages;
 use super::requests::{BackgroundResult, Requests};
 use super::sockets::{NextSocket, Sockets, Target};
-use super::subscribe_queue::SubscribeQueue;
-use super::subscriptions::{Reply, SubscribeRequest, Waiter, WantedChannel};
+use super::subscriptions::{Reply, SubscribeRequest, Subscriptions};
 use super::wake_up::WakeUp;
 use crate::builder::Options;
 use crate::client::State;
@@ -16,12 +14,10 @@ use crate::gap::{Gap, GapReason};
 use crate::logger;
 use crate::outbox::{Entry, Outbox};
 use crate::random::Random;
-use crate::session::Session;
 use crate::shared::{ChannelShared, Shared};
 use crate::socket::{AttemptFailure, Socket};
 use crate::stream::Notification;
 use crate::subscription::LiveSubscription;
-use std::collections::{BTreeMap, BTreeSet};
 use std::future::poll_fn;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::pin;
@@ -49,24 +45,10 @@ pub(crate) struct ClientTask {
     pub(super) commands: mpsc::Receiver<Command>,
     pub(super) sockets: Sockets,
     pub(super) requests: Requests,
-    pub(super) session: Session,
+    pub(super) subscriptions: Subscriptions,
     pub(super) restore_by: Option<Instant>,
     /// When subscriptions of the server's that have not come back are given up.
     pub(super) restored_lapse_at: Option<Instant>,
-    pub(super) subscriptions: BTreeMap<String, WantedChannel>,
-    /// Who waits for the list of a channel that is being asked for.
-    pub(super) presence_lists: BTreeMap<String, Vec<Waiter<()>>>,
-    pub(super) subscribe_queue: SubscribeQueue,
-    /// The channels in which client events wait, with the moment at which the next one may be sent.
-    pub(super) events: BTreeMap<String, Instant>,
-    /// Channels that were unsubscribed from, until the server has said that it knows, with the number of the
-    /// last such call. Outlives connections.
-    pub(super) given_up_requests: BTreeMap<String, u64>,
-    /// Channels to which the server has a subscription of this client, as far as it has said, or may have one
-    /// whose end it has refused. With those that it was asked for on a connection that was lost, they stay
-    /// until the next session begins.
-    pub(super) server_subscriptions: BTreeSet<String>,
-    pub(super) catching_up: BTreeMap<String, HeldMessages>,
     pub(super) refresh_at: Option<Instant>,
     pub(super) drain_at: Option<Instant>,
     /// Which source is looked at first, in turns: none starves the others.
@@ -101,16 +83,9 @@ impl ClientTask {
             commands,
             sockets,
             requests: Requests::new(Outbox::new(max_requests, max_bytes)),
-            session: Session::default(),
+            subscriptions: Subscriptions::default(),
             restore_by: None,
             restored_lapse_at: None,
-            subscriptions: BTreeMap::new(),
-            presence_lists: BTreeMap::new(),
-            subscribe_queue: SubscribeQueue::default(),
-            events: BTreeMap::new(),
-            given_up_requests: BTreeMap::new(),
-            server_subscriptions: BTreeSet::new(),
-            catching_up: BTreeMap::new(),
             refresh_at: None,
             drain_at: None,
             turn: 0,

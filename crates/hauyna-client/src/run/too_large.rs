@@ -25,7 +25,7 @@ impl ClientTask {
             // A server that does not know the session answers before it has read `resume`, which would end
             // each later connection, too.
             (LargestFrame::Other(largest), _) if self.sockets.unread_resume == Some(largest) => {
-                self.session.resume = None;
+                self.subscriptions.session.resume = None;
             }
             _ => {}
         }
