@@ -116,7 +116,7 @@ impl ClientTask {
     }
 
     pub(super) fn ask_history(&mut self, channel: &str) {
-        let since = self.subscriptions.session.place_of(channel).and_then(|place| place.position);
+        let since = self.subscriptions.position(channel);
         let request =
             Request::History { channel: channel.into(), since, limit: None, direction: Direction::Forward };
         self.send_request(Purpose::CatchUp(channel.to_owned()), &request);
@@ -140,11 +140,11 @@ impl ClientTask {
             Err(refusal) => return self.give_up_catching(channel, reason(&refusal)),
         };
         let Some(history) = history else { return self.give_up_catching(channel, GapReason::Other) };
-        let before = self.position(channel);
+        let before = self.subscriptions.position(channel);
         if !self.subscriptions.session.take_page(channel, history.position) {
             return self.give_up_catching(channel, GapReason::EpochChanged);
         }
-        if before.map(|before| before.epoch) != self.position(channel).map(|own| own.epoch) {
+        if before.map(|before| before.epoch) != self.subscriptions.position(channel).map(|own| own.epoch) {
             self.requests.outbox.forget_keys(channel);
         }
         if let Some(held) = self.subscriptions.held.get_mut(channel) {
@@ -153,7 +153,7 @@ impl ClientTask {
         for message in &history.messages {
             self.replay(channel, message.get());
         }
-        let own = self.position(channel);
+        let own = self.subscriptions.position(channel);
         let is_behind = own.is_some_and(|own| own.offset < history.position.offset);
         let has_progress = own.map(|own| own.offset) > before.map(|before| before.offset);
         if is_behind && !has_progress {
@@ -168,10 +168,6 @@ impl ClientTask {
             return self.ask_history(channel);
         }
         self.release(channel, false);
-    }
-
-    fn position(&mut self, channel: &str) -> Option<Position> {
-        self.subscriptions.session.place_of(channel)?.position
     }
 
     /// Gives one message of the history to its readers, unless it was seen before. Its offset counts whatever
@@ -198,7 +194,7 @@ impl ClientTask {
 
     /// The history cannot close the gap: the application is told, and the channel goes on.
     pub(super) fn give_up_catching(&mut self, channel: &str, reason: GapReason) {
-        let from = self.subscriptions.session.place_of(channel).and_then(|place| place.position);
+        let from = self.subscriptions.position(channel);
         let held = self.subscriptions.held.get(channel);
         let went_back = held.is_some_and(|held| held.went_back_at.is_some());
         let is_lost = went_back || reason == GapReason::EpochChanged;
@@ -215,7 +211,7 @@ impl ClientTask {
 
     /// Forgets the answer that is awaited, and what waits for it.
     pub(super) fn stop_catching(&mut self, channel: &str) -> Option<HeldMessages> {
-        self.requests.open.retain(|_, purpose| !matches!(purpose, Purpose::CatchUp(name) if name == channel));
+        self.requests.remove_history(channel);
         self.subscriptions.held.remove(channel)
     }
 

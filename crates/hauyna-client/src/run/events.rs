@@ -15,12 +15,6 @@ impl ClientTask {
         self.subscriptions.events_due.insert(channel.name.clone(), Instant::now());
     }
 
-    /// The next moment at which an event may be sent. Without room in the socket, that is when there is some.
-    pub(super) fn events_deadline(&self) -> Option<Instant> {
-        let socket = self.sockets.current.as_ref()?;
-        self.subscriptions.events_due.values().min().copied().filter(|_| socket.has_room())
-    }
-
     /// Sends the events whose moment has come.
     pub(super) fn send_events(&mut self, now: Instant) {
         if self.subscriptions.events_due.is_empty() {
@@ -35,7 +29,7 @@ impl ClientTask {
             .map(|(name, _)| name.clone())
             .collect();
         for name in due {
-            if !self.sockets.current.as_ref().is_some_and(crate::socket::Socket::has_room) {
+            if !self.sockets.has_room() {
                 return; // They are sent when there is room, each of them the latest of its kind by then.
             }
             self.subscriptions.events_due.remove(&name);
@@ -46,7 +40,7 @@ impl ClientTask {
     }
 
     fn send_events_of(&mut self, channel: &Arc<ChannelShared>, now: Instant) {
-        let Some(socket) = &mut self.sockets.current else { return };
+        let Some(encoding) = self.sockets.encoding() else { return };
         let mut queue = channel.events.lock();
         for (event, data) in queue.take(now) {
             let data = data.as_ref().map(|raw| Raw::assume_valid(Encoding::Json, raw.get().as_bytes()));
@@ -55,13 +49,13 @@ impl ClientTask {
                 event: event.as_str().into(),
                 data,
             };
-            let message = codec::encode(socket.encoding(), None, &request);
+            let message = codec::encode(encoding, None, &request);
             if message.payload.len() > self.sockets.max_message {
                 logger::log_too_large_event(&channel.name, &event);
                 continue;
             }
             self.requests.outbox.note_other(message.payload.len());
-            socket.send(&message, &mut self.sockets.random);
+            self.sockets.send(&message);
         }
         if let Some(at) = queue.deadline() {
             self.subscriptions.events_due.insert(channel.name.clone(), at);
@@ -69,8 +63,7 @@ impl ClientTask {
     }
 
     /// The connection is gone, and with it what was to be sent a moment ago.
-    pub(super) fn forget_events(&mut self) {
-        self.subscriptions.events_due.clear();
+    pub(super) fn close_events(&mut self) {
         self.shared.channels.each(|channel| channel.events.lock().close());
     }
 }

@@ -26,8 +26,7 @@ impl ClientTask {
         let Some(shared) = self.channel(channel) else { return };
         if shared.roster.lock().ask(Instant::now()) {
             // What an earlier list was asked for is of no use any more.
-            let is_earlier = |purpose: &Purpose| matches!(purpose, Purpose::Presence { channel: name, .. } if name == channel);
-            self.requests.open.retain(|_, purpose| !is_earlier(purpose));
+            self.requests.remove_list(channel);
             self.ask_page(channel, None);
         }
     }
@@ -43,13 +42,6 @@ impl ClientTask {
             shared.roster.lock().refuse_until(None);
         }
         self.ask_presence(channel);
-    }
-
-    /// Nobody need wait for a list any more.
-    pub(super) fn end_list(&mut self, channel: &str) {
-        for waiter in self.subscriptions.list_waiters.remove(channel).unwrap_or_default() {
-            waiter.answer(Ok(()));
-        }
     }
 
     fn is_listed(&self, channel: &str) -> bool {
@@ -88,14 +80,8 @@ impl ClientTask {
 
     /// Gives up the lists that are not answered in time: what has changed meanwhile waits for them.
     pub(super) fn expire_lists(&mut self, now: Instant) {
-        let is_late =
-            |purpose: &Purpose| matches!(purpose, Purpose::Presence { answer_by, .. } if now >= *answer_by);
-        let late: Vec<_> =
-            self.requests.open.iter().filter(|(_, purpose)| is_late(purpose)).map(|(id, _)| *id).collect();
-        for id in late {
-            if let Some(Purpose::Presence { channel, .. }) = self.requests.open.remove(&id) {
-                self.fail_list(&channel, after(now, self.shared.timeout.max(RESTORE_TIMEOUT)));
-            }
+        for channel in self.requests.take_late_lists(now) {
+            self.fail_list(&channel, after(now, self.shared.timeout.max(RESTORE_TIMEOUT)));
         }
     }
 
@@ -108,7 +94,7 @@ impl ClientTask {
             updates
         });
         match followed_by {
-            PageResult::Whole => self.end_list(channel),
+            PageResult::Whole => self.subscriptions.end_list(channel),
             PageResult::Skipped => self.ask_presence(channel),
             PageResult::More(after) => self.ask_page(channel, Some(&after)),
         }

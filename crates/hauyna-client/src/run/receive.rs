@@ -4,7 +4,7 @@
 use super::ClientTask;
 use super::catch_up::{HeldMessages, mark};
 use super::requests::Purpose;
-use super::sockets::FormerSocket;
+use super::sockets::Incoming;
 use crate::channel::PresenceUpdate;
 use crate::client::read_position;
 use crate::codec;
@@ -24,23 +24,17 @@ use tokio::time::Instant;
 
 impl ClientTask {
     pub(super) fn read_current(&mut self) {
-        while let Some(socket) = &mut self.sockets.current {
-            if socket.take_read_time()
-                && let Some(liveness) = &mut self.sockets.liveness
-            {
-                liveness.note_read(Instant::now());
-            }
-            let Some(payload) = socket.message() else {
-                let Some(loss) = socket.end().cloned() else { return };
-                return self.connection_lost(&loss);
+        while let Some(incoming) = self.sockets.take_message(Instant::now()) {
+            let (payload, encoding) = match incoming {
+                Incoming::Message(payload, encoding) => (payload, encoding),
+                Incoming::End(loss) => return self.connection_lost(&loss),
             };
-            let encoding = socket.encoding();
             match codec::decode(encoding, &payload) {
                 Ok(message) => self.receive(message),
                 Err(fault) => {
                     self.sockets.failure_log.log_unreadable(&fault);
                     if !codec::is_of_application(encoding, &payload) {
-                        // What was in it cannot be known, so this connection proves nothing any more.
+                        // Nobody knows what it said, so the connection proves nothing any more.
                         let loss = ConnectionLoss::abnormal("a message could not be read");
                         self.connection_lost(&ConnectionLoss { is_unreadable: true, ..loss });
                     }
@@ -53,18 +47,8 @@ impl ClientTask {
     /// the new one's alone: it comes there again, perhaps in another epoch, or is part of the gap that has
     /// been told.
     pub(super) fn read_former(&mut self) {
-        while let Some(FormerSocket { socket, is_read, .. }) = &mut self.sockets.former {
-            let _ = socket.take_read_time();
-            let Some(payload) = socket.message() else {
-                if socket.end().is_some() {
-                    self.sockets.former = None;
-                }
-                return;
-            };
-            if !*is_read {
-                continue;
-            }
-            match codec::decode(socket.encoding(), &payload) {
+        while let Some((payload, encoding)) = self.sockets.take_former_message() {
+            match codec::decode(encoding, &payload) {
                 Ok(Received::Application(application)) if application.channel.is_some() => {}
                 Ok(
                     message @ (Received::Ack(_)
@@ -150,7 +134,7 @@ impl ClientTask {
     /// again: the epoch has turned for it, or its end, which the server has not answered, ends this one of
     /// the application's, too.
     fn is_of_earlier(&self, entry: &Subscribed) -> bool {
-        let is_ending = || self.pending_end(&entry.channel).is_some();
+        let is_ending = || self.requests.pending_unsubscribe(&entry.channel).is_some();
         self.subscriptions.session.is_awaited(&entry.channel) && (entry.recovered.is_some() || is_ending())
     }
 
@@ -246,7 +230,7 @@ impl ClientTask {
     /// Gives a message to its readers.
     pub(super) fn deliver(&mut self, channel: Option<&str>, note: &Notification) {
         if let Some(shared) = channel.and_then(|name| self.channel(name)) {
-            let position = self.subscriptions.session.place_of(&shared.name).and_then(|place| place.position);
+            let position = self.subscriptions.position(&shared.name);
             *shared.position.lock() = position;
             match note {
                 Notification::Publication(publication, _) => {
@@ -277,7 +261,7 @@ impl ClientTask {
         if !self.subscriptions.session.is_catching(&entry.channel) {
             self.stop_catching(&entry.channel);
         }
-        let position = self.subscriptions.session.place_of(&entry.channel).and_then(|place| place.position);
+        let position = self.subscriptions.position(&entry.channel);
         if let Some(kept) = self.subscriptions.wanted.get_mut(&entry.channel) {
             kept.retry_at = None;
         }
@@ -288,7 +272,7 @@ impl ClientTask {
         if self.requests.is_restored && !self.requests.needs_judgement {
             self.subscriptions.session.judged(); // Nothing of this channel waits to be judged.
         }
-        self.answer_waiters(
+        self.subscriptions.answer_waiters(
             &entry.channel,
             &Ok(LiveSubscription { position, recoverable: entry.recoverable }),
         );
@@ -311,7 +295,7 @@ impl ClientTask {
 
     /// The application on the server has ended a subscription, or does not take it up again.
     pub(super) fn subscription_ended(&mut self, channel: &str) {
-        let from = self.subscriptions.session.place_of(channel).and_then(|place| place.position);
+        let from = self.subscriptions.position(channel);
         self.subscriptions.on_server.remove(channel);
         self.remove_channel(channel);
         let gap =
@@ -323,7 +307,7 @@ impl ClientTask {
     pub(super) fn remove_channel(&mut self, channel: &str) {
         self.subscriptions.session.forget(channel);
         self.stop_catching(channel);
-        self.end_list(channel);
+        self.subscriptions.end_list(channel);
         self.subscriptions.wanted.remove(channel);
         if let Some(shared) = self.channel(channel) {
             *shared.position.lock() = None;
@@ -344,7 +328,9 @@ impl ClientTask {
                     *shared.position.lock() = Some(at);
                 }
             }
-            Draft::UpdatePresence { channel, metadata } => self.keep_metadata(channel, metadata),
+            Draft::UpdatePresence { channel, metadata } => {
+                self.subscriptions.keep_metadata(channel, metadata)
+            }
             _ => {}
         }
     }

@@ -1,7 +1,7 @@
 //! Coming and going: attempts, greetings, losses, hand-overs to another node, and the end. Part of the task.
 
 use super::ClientTask;
-use super::sockets::{FormerSocket, NextSocket};
+use super::sockets::NextSocket;
 use super::subscribe_queue::RESTORE_TIMEOUT;
 use crate::client::{SessionInfo, State};
 use crate::clock::after;
@@ -9,7 +9,7 @@ use crate::codec;
 use crate::error::{Closed, Error};
 use crate::liveness::Liveness;
 use crate::logger;
-use crate::socket::{AttemptFailure, ConnectionLoss, Socket, SocketOptions};
+use crate::socket::{AttemptFailure, ConnectionLoss, Socket};
 use hauyna_protocol::close::{CloseCode, Reconnect, should_reconnect};
 use hauyna_protocol::received::{Drain, Received, Session};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -19,27 +19,15 @@ impl ClientTask {
     /// Begins an attempt.
     pub(super) fn attempt(&mut self) {
         let resume = self.subscriptions.session.resume.as_ref().map(|resume| resume.token.clone());
-        self.sockets.is_resuming = resume.is_some();
-        self.sockets.failure_log.log_attempt();
         *self.shared.retry_at.lock() = None;
-        let plan = SocketOptions {
-            endpoint: self.sockets.target.endpoint.clone(),
-            connector: self.sockets.target.connector.clone(),
-            token: self.numbered_token(),
-            resume,
-            encoding: self.options.encoding,
-            headers: self.options.headers.clone(),
-            deflate: self.options.deflate.clone(),
-            max_message: self.options.max_message,
-            timeout: self.options.connect_timeout,
-        };
-        self.sockets.next = NextSocket::Opening(Box::pin(Socket::open(plan)));
+        let token = self.numbered_token();
+        self.sockets.open(&self.options, token, resume);
     }
 
     pub(super) fn socket_opened(&mut self, result: Result<Socket, AttemptFailure>) {
         let now = Instant::now();
         match result {
-            Ok(socket) if self.sockets.current.is_some() => {
+            Ok(socket) if self.sockets.is_connected() => {
                 self.sockets.next = NextSocket::Opened(socket, now + HANDOVER_TIMEOUT)
             }
             Ok(socket) => self.await_greeting(socket, now),
@@ -48,16 +36,11 @@ impl ClientTask {
     }
 
     /// Says where this client stands, at once, and waits for the session.
-    fn await_greeting(&mut self, mut socket: Socket, now: Instant) {
-        self.sockets.next_resume = None;
-        if self.sockets.is_resuming {
-            let resume =
-                hauyna_protocol::Request::Resume { positions: self.subscriptions.session.positions() };
-            let message = codec::encode(socket.encoding(), None, &resume);
-            self.sockets.next_resume = Some(message.payload.len());
-            socket.send(&message, &mut self.sockets.random);
-        }
-        self.sockets.next = NextSocket::Greeting(socket, after(now, self.options.connect_timeout));
+    fn await_greeting(&mut self, socket: Socket, now: Instant) {
+        let session = &mut self.subscriptions.session;
+        // Only now, because the session notes the positions as told.
+        let positions = self.sockets.is_resuming.then(|| session.positions());
+        self.sockets.await_session(socket, positions, after(now, self.options.connect_timeout));
     }
 
     pub(super) fn read_greeting(&mut self) {
@@ -65,9 +48,7 @@ impl ClientTask {
         while let Some(payload) = socket.message() {
             match codec::decode(socket.encoding(), &payload) {
                 Ok(Received::Session(session)) => {
-                    let NextSocket::Greeting(socket, _) =
-                        std::mem::replace(&mut self.sockets.next, NextSocket::Idle)
-                    else {
+                    let NextSocket::Greeting(socket, _) = self.sockets.take_next() else {
                         return;
                     };
                     return self.session_received(socket, *session);
@@ -83,7 +64,7 @@ impl ClientTask {
             // recovers by itself.
             self.subscriptions.session.resume = None;
         }
-        if self.sockets.current.is_none() && should_reconnect(loss.code) == Reconnect::StayAway {
+        if !self.sockets.is_connected() && should_reconnect(loss.code) == Reconnect::StayAway {
             *self.shared.last_failure.lock() = Some(AttemptFailure::Ended(loss.clone()).to_string());
             return self.close(Closed::ByServer { code: loss.code, reason: loss.reason });
         }
@@ -95,14 +76,8 @@ impl ClientTask {
         let (now, info) = (Instant::now(), SessionInfo::of(&session));
         self.sockets.failure_log.log_connected(&session.connection_id, session.resumed);
         *self.shared.last_failure.lock() = None;
-        if let Some(mut socket) = self.sockets.current.replace(socket) {
-            // Where its session is here, the server closes it; else nothing is left there to come back for.
-            let is_read = session.resumed;
-            if !is_read {
-                socket.close_and_drop(hauyna_websocket::CloseCode::NORMAL, &mut self.sockets.random);
-            }
-            self.sockets.former = Some(FormerSocket { socket, until: now + HANDOVER_TIMEOUT, is_read });
-            // What it has not answered is asked again.
+        if self.sockets.replace_current(socket, session.resumed, now + HANDOVER_TIMEOUT) {
+            // What the former socket has not answered is sent again.
             self.requests.outbox.connection_lost();
         }
         self.forget_connection();
@@ -135,8 +110,8 @@ impl ClientTask {
         }
         let failed: Vec<_> = session.failed.into_iter().map(|failed| failed.channel).collect();
         self.end_lapsed(|channel| failed.iter().any(|failed| failed == channel));
-        self.restore_by = Some(after(now, self.shared.timeout.max(RESTORE_TIMEOUT)));
-        self.restored_lapse_at = self.restore_by;
+        self.deadlines.restore_by = Some(after(now, self.shared.timeout.max(RESTORE_TIMEOUT)));
+        self.deadlines.restored_lapse_at = self.deadlines.restore_by;
         self.set_state(State::Connected);
     }
 
@@ -155,17 +130,11 @@ impl ClientTask {
 
     /// What belonged to one connection alone.
     fn forget_connection(&mut self) {
-        self.subscriptions.session.connection_lost();
         self.forget_asked();
-        self.subscriptions.held.clear();
-        self.subscriptions.queue.clear();
-        self.forget_events();
+        self.subscriptions.connection_lost();
+        self.close_events();
         self.requests.is_restored = false;
-        (self.restore_by, self.restored_lapse_at) = (None, None);
-        (self.refresh_at, self.drain_at) = (None, None);
-        for kept in self.subscriptions.wanted.values_mut() {
-            kept.retry_at = None;
-        }
+        self.deadlines.clear();
     }
 
     /// The connection is gone.
@@ -176,7 +145,7 @@ impl ClientTask {
         // The server has moved the session to the socket whose greeting is on its way: nobody is offline.
         let is_moving =
             loss.code == CloseCode::REPLACED.0 && matches!(self.sockets.next, NextSocket::Greeting(..));
-        (self.sockets.current, self.sockets.former, self.sockets.liveness) = (None, None, None);
+        self.sockets.drop_connection();
         if loss.code == CloseCode::MESSAGE_TOO_BIG.0 {
             self.give_up_largest();
         }
@@ -193,13 +162,13 @@ impl ClientTask {
         if should_reconnect(loss.code) == Reconnect::StayAway {
             return self.close(Closed::ByServer { code: loss.code, reason: loss.reason.clone() });
         }
-        match std::mem::replace(&mut self.sockets.next, NextSocket::Idle) {
+        match self.sockets.take_next() {
             NextSocket::Opened(socket, _) => self.await_greeting(socket, now),
             under_way @ (NextSocket::Opening(_) | NextSocket::Greeting(..) | NextSocket::Offline) => {
                 self.sockets.next = under_way
             }
             NextSocket::Idle | NextSocket::At(_) => {
-                return match self.sockets.backoff.next(self.sockets.random.fraction()) {
+                return match self.sockets.next_delay() {
                     Some(delay) => self.schedule(now, delay),
                     None => self.close(Closed::GaveUp),
                 };
@@ -213,7 +182,7 @@ impl ClientTask {
     /// An attempt came to nothing.
     fn attempt_failed(&mut self, failure: &AttemptFailure) {
         self.sockets.next = NextSocket::Idle;
-        if self.sockets.current.is_some() {
+        if self.sockets.is_connected() {
             return logger::log_not_moved(failure); // It was to be a hand-over: we stay as long as we may.
         }
         *self.shared.last_failure.lock() = Some(failure.to_string());
@@ -225,8 +194,7 @@ impl ClientTask {
             (None, AttemptFailure::Request(_)) => Some(Closed::InvalidRequest),
             _ => None,
         };
-        let delay =
-            if closed.is_some() { None } else { self.sockets.backoff.next(self.sockets.random.fraction()) };
+        let delay = if closed.is_some() { None } else { self.sockets.next_delay() };
         self.sockets.failure_log.log_failed(failure, delay);
         match delay {
             Some(delay) => self.schedule(Instant::now(), delay),
@@ -247,16 +215,16 @@ impl ClientTask {
 
     /// Does what the way to the next connection needs by now.
     pub(super) fn continue_attempt(&mut self, now: Instant) {
-        if self.drain_at.is_some_and(|at| now >= at) {
-            self.drain_at = None;
+        if self.deadlines.move_at.is_some_and(|at| now >= at) {
+            self.deadlines.move_at = None;
             // Without a session to take along there is nothing to gain by going early.
             if self.subscriptions.session.resume.is_some() && matches!(self.sockets.next, NextSocket::Idle) {
                 self.sockets.backoff.note_moved(now);
                 self.attempt();
             }
         }
-        self.sockets.former.take_if(|former| now >= former.until);
-        match std::mem::replace(&mut self.sockets.next, NextSocket::Idle) {
+        self.sockets.expire_former(now);
+        match self.sockets.take_next() {
             NextSocket::At(at) if now >= at => self.attempt(),
             NextSocket::Opened(socket, at) if now >= at || !self.requests.outbox.mark_sent() => {
                 self.await_greeting(socket, now);
@@ -268,12 +236,7 @@ impl ClientTask {
 
     /// Moves to another node at a random moment of the window, before this connection is closed.
     pub(super) fn drain(&mut self, drain: &Drain) {
-        let (min, max) = drain.after;
-        let part = self.sockets.random.fraction();
-        let wait = Duration::from_millis(min)
-            .saturating_add(Duration::from_millis(max.saturating_sub(min)).mul_f64(part));
-        let now = Instant::now();
-        self.drain_at = Some((now + wait.min(MAX_DRAIN)).max(self.sockets.backoff.next_move(now)));
+        self.deadlines.move_at = Some(self.sockets.choose_move_time(drain, Instant::now()));
     }
 
     /// The network is back, or the connection is in doubt.
@@ -304,7 +267,7 @@ impl ClientTask {
     /// There will be no connection, unless somebody asks for one.
     pub(super) fn close(&mut self, closed: Closed) {
         self.sockets.failure_log.log_closed(&closed);
-        (self.sockets.current, self.sockets.former, self.sockets.liveness) = (None, None, None);
+        self.sockets.drop_connection();
         self.sockets.next = NextSocket::Idle;
         *self.shared.retry_at.lock() = None;
         self.forget_connection();
@@ -312,31 +275,7 @@ impl ClientTask {
         let error = Error::from(closed.clone());
         self.requests.outbox.close(&error);
         self.set_state(State::Closed(closed));
-        for kept in self.subscriptions.wanted.values_mut() {
-            for waiter in kept.waiters.drain(..) {
-                waiter.answer(Err(error.clone()));
-            }
-        }
-    }
-
-    /// Closes the connection, and the next one during a move: either may have the session.
-    pub(super) async fn leave(&mut self) {
-        let mut current = self.sockets.current.take();
-        let mut greeting = match std::mem::replace(&mut self.sockets.next, NextSocket::Idle) {
-            NextSocket::Greeting(socket, _) => Some(socket),
-            _ => None,
-        };
-        for socket in [&mut greeting, &mut current].into_iter().flatten() {
-            socket.close_and_drop(hauyna_websocket::CloseCode::NORMAL, &mut self.sockets.random);
-        }
-        // Not in tasks of their own: where the runtime ends it cancels them, and waiting for a cancelled task
-        // may panic.
-        let ended = async |socket: Option<Socket>| {
-            if let Some(socket) = socket {
-                socket.ended(CLOSE_TIMEOUT).await;
-            }
-        };
-        tokio::join!(ended(greeting), ended(current));
+        self.subscriptions.fail_waiters(&error);
     }
 
     /// Plans the renewal of the credentials, when a tenth of their time is left. `expires_in` is the time
@@ -350,7 +289,7 @@ impl ClientTask {
             Some(if left.is_zero() { DEFAULT_TOKEN_LIFETIME } else { left })
         };
         let left = expires_in.map(Duration::from_millis).or_else(by_clock);
-        self.refresh_at = left
+        self.deadlines.renew_at = left
             .filter(|_| self.options.token.is_some())
             .map(|left| Instant::now() + left.min(MAX_TOKEN_LIFETIME).mul_f64(0.9).max(RENEWAL_MARGIN));
     }
@@ -361,13 +300,9 @@ impl ClientTask {
 const HANDOVER_TIMEOUT: Duration = Duration::from_secs(2);
 /// The least time that a request may wait for a connection, unless the application says otherwise.
 const MIN_TTL: Duration = Duration::from_secs(30);
-/// How long the closing handshake may take.
-const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
 /// Credentials that live longer are renewed as if they lived so long.
 const MAX_TOKEN_LIFETIME: Duration = Duration::from_secs(86_400 * 365);
 /// The least pause before a renewal.
 const RENEWAL_MARGIN: Duration = Duration::from_secs(1);
 /// How long credentials are taken to live that seem to have ended already.
 const DEFAULT_TOKEN_LIFETIME: Duration = Duration::from_secs(60);
-/// A window that is longer is a fault of the server's.
-const MAX_DRAIN: Duration = Duration::from_secs(3_600);

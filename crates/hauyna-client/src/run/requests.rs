@@ -2,11 +2,12 @@
 //! yet, and the application's code that runs beside the task.
 
 use super::subscriptions::{PendingEnd, Waiter};
-use crate::error::Refusal;
+use crate::error::{Error, Refusal};
 use crate::outbox::Outbox;
 use hauyna_protocol::RequestId;
 use serde_json::value::RawValue;
 use std::collections::BTreeMap;
+use std::task::{Context, Poll};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
@@ -100,14 +101,101 @@ impl Requests {
             running_responders: 0,
         }
     }
+
+    /// Returns an id that no other request of this client has.
+    pub(super) const fn next_id(&mut self) -> u64 {
+        self.last_id += 1;
+        self.last_id
+    }
+
+    /// Polls the background for the next result. A task that was aborted or panicked gives none.
+    pub(super) fn poll_background(&mut self, cx: &mut Context<'_>) -> Poll<BackgroundResult> {
+        match self.background.poll_join_next(cx) {
+            Poll::Ready(Some(Ok(result))) => Poll::Ready(result),
+            _ => Poll::Pending,
+        }
+    }
+
+    /// Returns the next moment at which a request is late.
+    pub(super) fn deadline(&self) -> Option<Instant> {
+        self.open.values().filter_map(Purpose::deadline).chain(self.outbox.deadline()).min()
+    }
+
+    /// Returns the id of the open subscription request of this number, if it has not been given up.
+    pub(super) fn subscribe_id(&self, number: u64) -> Option<u64> {
+        let is_open =
+            |purpose: &Purpose| matches!(purpose, Purpose::Subscribe { wish, .. } if *wish == number);
+        self.open.iter().find_map(|(id, purpose)| is_open(purpose).then_some(*id))
+    }
+
+    /// Returns the number of the last call whose unsubscription from this channel the server has not
+    /// answered, or has yet to receive.
+    pub(super) fn pending_unsubscribe(&self, channel: &str) -> Option<u64> {
+        self.open.values().rev().find_map(|purpose| match purpose {
+            Purpose::Unsubscribe { channel: name, number, .. } if name == channel => Some(*number),
+            Purpose::Subscribe { channel: name, end: Some(end), .. } if name == channel => Some(end.number),
+            _ => None,
+        })
+    }
+
+    /// Whether a subscription to this channel was given up and its answer is still awaited.
+    pub(super) fn awaits_given_up(&self, name: &str) -> bool {
+        let is_given_up = |purpose: &Purpose| matches!(purpose, Purpose::Subscribe { channel, end: Some(_), .. } if channel == name);
+        self.open.values().any(is_given_up)
+    }
+
+    /// Returns how many subscription requests are in flight.
+    pub(super) fn subscribes_in_flight(&self) -> usize {
+        let is_in_flight =
+            |purpose: &&Purpose| matches!(purpose, Purpose::Subscribe { answer_by: Some(_), .. });
+        self.open.values().filter(is_in_flight).count()
+    }
+
+    /// Forgets the open history request of a channel.
+    pub(super) fn remove_history(&mut self, channel: &str) {
+        self.open.retain(|_, purpose| !matches!(purpose, Purpose::CatchUp(name) if name == channel));
+    }
+
+    /// Forgets the open request for the list of a channel.
+    pub(super) fn remove_list(&mut self, name: &str) {
+        self.open
+            .retain(|_, purpose| !matches!(purpose, Purpose::Presence { channel, .. } if channel == name));
+    }
+
+    /// Forgets pings that the server has not answered.
+    pub(super) fn remove_pings(&mut self) {
+        self.open.retain(|_, purpose| !matches!(purpose, Purpose::Ping));
+    }
+
+    /// Removes the list requests that are not answered in time, and returns their channels.
+    pub(super) fn take_late_lists(&mut self, now: Instant) -> Vec<String> {
+        let is_late =
+            |purpose: &Purpose| matches!(purpose, Purpose::Presence { answer_by, .. } if now >= *answer_by);
+        let late: Vec<_> =
+            self.open.iter().filter(|(_, purpose)| is_late(purpose)).map(|(id, _)| *id).collect();
+        let channel_of = |purpose| match purpose {
+            Purpose::Presence { channel, .. } => Some(channel),
+            _ => None,
+        };
+        late.into_iter().filter_map(|id| self.open.remove(&id).and_then(channel_of)).collect()
+    }
+
+    /// Fails the calls that wait for an unsubscription and whose time is up.
+    pub(super) fn expire_waiters(&mut self, now: Instant) {
+        for purpose in self.open.values_mut() {
+            let (Purpose::Unsubscribe { waiter, .. }
+            | Purpose::Subscribe { end: Some(PendingEnd { waiter, .. }), .. }) = purpose
+            else {
+                continue;
+            };
+            if let Some(waiter) = waiter.take_if(|waiter| waiter.answer_by <= now) {
+                waiter.answer(Err(Error::Timeout));
+            }
+        }
+    }
 }
 
 impl Purpose {
-    /// Whether it is a subscription to this channel that was given up, and whose answer is still awaited.
-    pub(super) fn is_ending(&self, name: &str) -> bool {
-        matches!(self, Self::Subscribe { channel, end: Some(_), .. } if channel == name)
-    }
-
     /// The moment at which the answer is late.
     pub(super) fn deadline(&self) -> Option<Instant> {
         match self {

@@ -3,7 +3,6 @@
 
 use super::catch_up::retry_after;
 use super::requests::{Answer, BackgroundResult, Purpose};
-use super::sockets::NextSocket;
 use super::subscribe_queue::QueuedSubscribe;
 
 use super::{ClientTask, Command};
@@ -25,9 +24,7 @@ use tokio::time::Instant;
 impl ClientTask {
     /// Sends what may be sent, as far as the socket takes it.
     pub(super) fn pump(&mut self) {
-        if self.sockets.current.is_none() {
-            return;
-        }
+        let Some(encoding) = self.sockets.encoding() else { return };
         self.send_queued(Instant::now());
         self.send_events(Instant::now());
         if !self.requests.is_restored && !self.subscriptions.session.is_restoring() {
@@ -37,21 +34,18 @@ impl ClientTask {
             self.judge_session();
         }
         // During a hand-over new requests wait for the new socket.
-        if !self.requests.is_restored
-            || matches!(self.sockets.next, NextSocket::Opened(..) | NextSocket::Greeting(..))
-        {
+        if !self.requests.is_restored || self.sockets.is_moving() {
             return;
         }
-        let Some(socket) = &mut self.sockets.current else { return };
         let now = Moment::now();
-        while socket.has_room() {
+        while self.sockets.has_room() {
             let is_held = |channel: &str| self.subscriptions.session.is_awaited(channel);
             let Some((id, draft)) = self.requests.outbox.next(now, is_held) else { return };
-            let message = codec::encode(socket.encoding(), Some(id), &draft.request());
+            let message = codec::encode(encoding, Some(id), &draft.request());
             let bytes = message.payload.len();
             if bytes <= self.sockets.max_message {
                 self.requests.outbox.note_size(bytes);
-                socket.send(&message, &mut self.sockets.random);
+                self.sockets.send(&message);
                 continue;
             }
             let may_be_done = self.requests.outbox.may_be_done(id);
@@ -64,7 +58,7 @@ impl ClientTask {
 
     /// Requests of the application may be sent from now on.
     pub(super) fn restored(&mut self) {
-        (self.requests.is_restored, self.restore_by) = (true, None);
+        (self.requests.is_restored, self.deadlines.restore_by) = (true, None);
         self.judge_session();
     }
 
@@ -88,7 +82,7 @@ impl ClientTask {
         if is_other && self.options.token.is_some() {
             self.requests.first_of_user = self.shared.first_after_token.load(Ordering::Relaxed);
             self.requests.outbox.fail_asked_before(self.requests.first_of_user);
-            self.subscriptions.wanted.values_mut().for_each(|kept| kept.updated_metadata = None);
+            self.subscriptions.forget_metadata();
         }
     }
 
@@ -114,11 +108,11 @@ impl ClientTask {
             Command::Request(entry) if entry.number < self.requests.first_of_user => {
                 entry.fail(Error::Expired)
             }
-            Command::Request(entry) if entry.is_volatile && self.sockets.current.is_none() => {
+            Command::Request(entry) if entry.is_volatile && !self.sockets.is_connected() => {
                 entry.fail(Error::NotConnected);
             }
             Command::Request(entry) => {
-                let id = self.id();
+                let id = self.requests.next_id();
                 self.requests.outbox.push(id, entry);
             }
             Command::Subscribe { wish, share, reply } => self.request(wish, share, reply),
@@ -146,18 +140,13 @@ impl ClientTask {
         }
     }
 
-    pub(super) const fn id(&mut self) -> u64 {
-        self.requests.last_id += 1;
-        self.requests.last_id
-    }
-
     /// Sends a request of the client's own; without a connection its purpose comes up again with the next
     /// one. A request that is larger than the server takes is refused here: it would end this connection and
     /// each later one.
     pub(super) fn send_request(&mut self, mut purpose: Purpose, request: &Request<'_>) {
-        let id = self.id();
-        let Some(socket) = &mut self.sockets.current else { return };
-        let message = codec::encode(socket.encoding(), Some(id), request);
+        let id = self.requests.next_id();
+        let Some(encoding) = self.sockets.encoding() else { return };
+        let message = codec::encode(encoding, Some(id), request);
         if message.payload.len() > self.sockets.max_message {
             return self
                 .answer_client_request(purpose, Err(Refusal::too_large(Some(self.sockets.max_message))));
@@ -169,7 +158,7 @@ impl ClientTask {
         if let Purpose::Unsubscribe { channel, .. } = &purpose {
             self.subscriptions.on_server.remove(channel);
         }
-        socket.send(&message, &mut self.sockets.random);
+        self.sockets.send(&message);
         self.requests.open.insert(id, purpose);
     }
 
@@ -180,7 +169,7 @@ impl ClientTask {
                 self.end_answered(&channel, end, &answer);
             }
             (Purpose::Subscribe { channel, wish, .. }, answer)
-                if !self.is_current_request(&channel, wish) =>
+                if !self.subscriptions.is_current_request(&channel, wish) =>
             {
                 match answer {
                     Ok(_) => self.remove_subscription(&channel),
@@ -202,7 +191,7 @@ impl ClientTask {
                         self.subscriptions.on_server.insert(channel.clone());
                         self.give_up_later(&channel, number, refusal);
                     }
-                    _ => self.subscriptions.given_up.retain(|name, last| *name != channel || *last != number),
+                    _ => self.subscriptions.confirm_unsubscribed(&channel, number),
                 }
                 if let Some(waiter) = waiter {
                     waiter.answer(unsubscribed(answer));
@@ -228,7 +217,7 @@ impl ClientTask {
 
     pub(super) fn ping(&mut self) {
         // One that the server has never answered is not waited for any more.
-        self.requests.open.retain(|_, purpose| !matches!(purpose, Purpose::Ping));
+        self.requests.remove_pings();
         self.send_request(Purpose::Ping, &Request::Ping);
     }
 
@@ -251,10 +240,10 @@ impl ClientTask {
     }
 
     fn answer(&mut self, id: &RequestId, answer: &Result<Box<RawValue>, String>) {
-        if let Some(socket) = &mut self.sockets.current {
-            let message = codec::answer(socket.encoding(), id, answer, self.sockets.max_message);
+        if let Some(encoding) = self.sockets.encoding() {
+            let message = codec::answer(encoding, id, answer, self.sockets.max_message);
             self.requests.outbox.note_other(message.payload.len());
-            socket.send(&message, &mut self.sockets.random);
+            self.sockets.send(&message);
         }
     }
 
@@ -290,7 +279,7 @@ impl ClientTask {
                 if generation == self.sockets.generation =>
             {
                 self.subscriptions.queue.fetched();
-                if self.is_current_request(&channel, wish) {
+                if self.subscriptions.is_current_request(&channel, wish) {
                     self.take_token(QueuedSubscribe { channel, wish, token });
                 }
             }

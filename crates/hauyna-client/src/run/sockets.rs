@@ -2,14 +2,22 @@
 //! with them what is known of the connection itself.
 
 use crate::backoff::Backoff;
+use crate::builder::Options;
+use crate::client::TokenSource;
+use crate::codec::{self, Encoded};
 use crate::connector::{Connector, Endpoint};
-use crate::liveness::Liveness;
+use crate::liveness::{Liveness, LivenessCheck};
 use crate::logger::FailureLog;
 use crate::random::Random;
-use crate::socket::{AttemptFailure, Socket};
-use hauyna_protocol::RetryTerms;
+use crate::socket::{AttemptFailure, ConnectionLoss, Socket, SocketOptions};
+use hauyna_protocol::received::Drain;
+use hauyna_protocol::{Encoding, Position, Request, RetryTerms};
+use hauyna_websocket::CloseCode;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
 use tokio::time::Instant;
 
 /// The address and the network that a client connects by.
@@ -20,14 +28,14 @@ pub(crate) struct Target {
 
 /// The sockets of one client, and the state of its connection.
 pub(super) struct Sockets {
-    pub(super) target: Target,
+    target: Target,
     /// The source of masks, delays and moments of a move.
-    pub(super) random: Random,
+    random: Random,
     pub(super) backoff: Backoff,
     pub(super) failure_log: FailureLog,
-    pub(super) current: Option<Socket>,
+    current: Option<Socket>,
     /// The socket that a move has replaced, until the server closes it or its deadline passes.
-    pub(super) former: Option<FormerSocket>,
+    former: Option<FormerSocket>,
     pub(super) next: NextSocket,
     /// The silence of the current connection; `None` without one.
     pub(super) liveness: Option<Liveness>,
@@ -64,13 +72,13 @@ pub(super) enum NextSocket {
 }
 
 /// The socket that a move has replaced.
-pub(super) struct FormerSocket {
-    pub(super) socket: Socket,
+struct FormerSocket {
+    socket: Socket,
     /// The moment at which it is dropped.
-    pub(super) until: Instant,
+    until: Instant,
     /// Whether its messages are read. They are if the session was resumed; otherwise the new connection
     /// receives the same messages.
-    pub(super) is_read: bool,
+    is_read: bool,
 }
 
 impl Sockets {
@@ -93,4 +101,212 @@ impl Sockets {
             was_unreadable: false,
         }
     }
+
+    pub(super) const fn is_connected(&self) -> bool {
+        self.current.is_some()
+    }
+
+    /// Whether the current socket takes more; `false` without one.
+    pub(super) fn has_room(&self) -> bool {
+        self.current.as_ref().is_some_and(Socket::has_room)
+    }
+
+    /// Whether another socket is about to replace the current one: new requests wait for it.
+    pub(super) const fn is_moving(&self) -> bool {
+        matches!(self.next, NextSocket::Opened(..) | NextSocket::Greeting(..))
+    }
+
+    pub(super) fn poll_current(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        poll_socket(self.current.as_mut(), cx, &mut self.random)
+    }
+
+    pub(super) fn poll_former(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        poll_socket(self.former.as_mut().map(|former| &mut former.socket), cx, &mut self.random)
+    }
+
+    pub(super) fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<NextSocketEvent> {
+        match &mut self.next {
+            NextSocket::Greeting(socket, _) => {
+                socket.poll(cx, &mut self.random).map(|()| NextSocketEvent::Readable)
+            }
+            NextSocket::Opening(attempt) => {
+                // The attempt runs the application's token source and connector: a panic of theirs fails it.
+                let polled = catch_unwind(AssertUnwindSafe(|| attempt.as_mut().poll(cx)));
+                polled.unwrap_or(Poll::Ready(Err(AttemptFailure::Panic))).map(NextSocketEvent::Opened)
+            }
+            _ => Poll::Pending,
+        }
+    }
+
+    /// Queues a message on the current socket, if there is one.
+    pub(super) fn send(&mut self, message: &Encoded) {
+        if let Some(socket) = &mut self.current {
+            socket.send(message, &mut self.random);
+        }
+    }
+
+    /// Returns the encoding of the current socket, if there is one.
+    pub(super) fn encoding(&self) -> Option<Encoding> {
+        self.current.as_ref().map(Socket::encoding)
+    }
+
+    /// Takes the next message of the current socket, or its end behind the last message.
+    pub(super) fn take_message(&mut self, now: Instant) -> Option<Incoming> {
+        let socket = self.current.as_mut()?;
+        if socket.take_read_time()
+            && let Some(liveness) = &mut self.liveness
+        {
+            liveness.note_read(now);
+        }
+        match socket.message() {
+            Some(payload) => Some(Incoming::Message(payload, socket.encoding())),
+            None => socket.end().cloned().map(Incoming::End),
+        }
+    }
+
+    /// Takes the next message of the former socket that is to be read, and drops the socket at its end.
+    pub(super) fn take_former_message(&mut self) -> Option<(Vec<u8>, Encoding)> {
+        while let Some(FormerSocket { socket, is_read, .. }) = &mut self.former {
+            let _ = socket.take_read_time();
+            match socket.message() {
+                Some(payload) if *is_read => return Some((payload, socket.encoding())),
+                Some(_) => {}
+                None => {
+                    self.former.take_if(|former| former.socket.end().is_some());
+                    return None;
+                }
+            }
+        }
+        None
+    }
+
+    /// Starts an attempt. `token` gives the credentials, `resume` is the token of the session.
+    pub(super) fn open(&mut self, options: &Options, token: Option<TokenSource>, resume: Option<String>) {
+        self.is_resuming = resume.is_some();
+        self.failure_log.log_attempt();
+        let plan = SocketOptions {
+            endpoint: self.target.endpoint.clone(),
+            connector: self.target.connector.clone(),
+            token,
+            resume,
+            encoding: options.encoding,
+            headers: options.headers.clone(),
+            deflate: options.deflate.clone(),
+            max_message: options.max_message,
+            timeout: options.connect_timeout,
+        };
+        self.next = NextSocket::Opening(Box::pin(Socket::open(plan)));
+    }
+
+    /// Awaits the `session` message of an open socket until `until`. With positions, it sends them first in a
+    /// `resume` request.
+    pub(super) fn await_session(&mut self, mut socket: Socket, positions: Option<Positions>, until: Instant) {
+        let resume =
+            positions.map(|positions| codec::encode(socket.encoding(), None, &Request::Resume { positions }));
+        if let Some(message) = &resume {
+            socket.send(message, &mut self.random);
+        }
+        self.next_resume = resume.map(|message| message.payload.len());
+        self.next = NextSocket::Greeting(socket, until);
+    }
+
+    /// Returns the next moment at which something is to be done about a socket.
+    pub(super) fn deadline(&self) -> Option<Instant> {
+        let next = match &self.next {
+            NextSocket::At(at) | NextSocket::Opened(_, at) | NextSocket::Greeting(_, at) => Some(*at),
+            NextSocket::Idle | NextSocket::Offline | NextSocket::Opening(_) => None,
+        };
+        let former = self.former.as_ref().map(|former| former.until);
+        let liveness = self.liveness.as_ref().map(Liveness::deadline);
+        [next, former, liveness].into_iter().flatten().min()
+    }
+
+    pub(super) fn check_liveness(&mut self, now: Instant) -> LivenessCheck {
+        self.liveness.as_mut().map_or(LivenessCheck::Alive, |liveness| liveness.check(now))
+    }
+
+    /// Puts a socket in the place of the current one, which stays as the former one until `until`. Returns
+    /// whether there was one.
+    pub(super) fn replace_current(&mut self, socket: Socket, is_resumed: bool, until: Instant) -> bool {
+        let Some(mut socket) = self.current.replace(socket) else { return false };
+        // The server closes a socket whose session has moved. Any other is of no use any more.
+        if !is_resumed {
+            socket.close_and_drop(CloseCode::NORMAL, &mut self.random);
+        }
+        self.former = Some(FormerSocket { socket, until, is_read: is_resumed });
+        true
+    }
+
+    /// Drops the former socket once its deadline has passed.
+    pub(super) fn expire_former(&mut self, now: Instant) {
+        self.former.take_if(|former| now >= former.until);
+    }
+
+    /// Drops the current and the former socket.
+    pub(super) fn drop_connection(&mut self) {
+        (self.current, self.former, self.liveness) = (None, None, None);
+    }
+
+    /// Counts an attempt and returns the pause before it; `None` if the retry policy grants no more.
+    pub(super) fn next_delay(&mut self) -> Option<Duration> {
+        self.backoff.next(self.random.fraction())
+    }
+
+    /// Takes the way to the next connection, and leaves [`NextSocket::Idle`].
+    pub(super) const fn take_next(&mut self) -> NextSocket {
+        std::mem::replace(&mut self.next, NextSocket::Idle)
+    }
+
+    /// Returns a random moment of a drain's window, after the pause that moves keep to.
+    pub(super) fn choose_move_time(&mut self, drain: &Drain, now: Instant) -> Instant {
+        let (min, max) = drain.after;
+        let window = Duration::from_millis(max.saturating_sub(min));
+        let wait = Duration::from_millis(min).saturating_add(window.mul_f64(self.random.fraction()));
+        (now + wait.min(MAX_DRAIN)).max(self.backoff.next_move(now))
+    }
+
+    /// Closes the current socket and the one whose session is awaited, because either may have the session.
+    pub(super) async fn close(&mut self) {
+        let mut current = self.current.take();
+        let mut next = match self.take_next() {
+            NextSocket::Greeting(socket, _) => Some(socket),
+            _ => None,
+        };
+        for socket in [&mut next, &mut current].into_iter().flatten() {
+            socket.close_and_drop(CloseCode::NORMAL, &mut self.random);
+        }
+        // Not in tasks of their own: a runtime that ends cancels them, and waiting for a cancelled task may
+        // panic.
+        let finish = async |socket: Option<Socket>| {
+            if let Some(socket) = socket {
+                socket.ended(CLOSE_TIMEOUT).await;
+            }
+        };
+        tokio::join!(finish(next), finish(current));
+    }
 }
+
+/// The positions of the subscriptions, for the server that resumes the session.
+type Positions = Vec<(Box<str>, Position)>;
+
+/// What the current socket has received.
+pub(super) enum Incoming {
+    Message(Vec<u8>, Encoding),
+    End(ConnectionLoss),
+}
+
+/// What happened on the way to the next connection.
+pub(super) enum NextSocketEvent {
+    Opened(Result<Socket, AttemptFailure>),
+    /// The socket whose session is awaited has received something, or has ended.
+    Readable,
+}
+
+fn poll_socket(socket: Option<&mut Socket>, cx: &mut Context<'_>, random: &mut Random) -> Poll<()> {
+    socket.map_or(Poll::Pending, |socket| socket.poll(cx, random))
+}
+
+/// How long the closing handshake may take.
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
+/// The longest window of a drain; a longer one is a fault of the server.
+const MAX_DRAIN: Duration = Duration::from_secs(3_600);

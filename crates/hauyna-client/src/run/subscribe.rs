@@ -9,7 +9,6 @@ use crate::error::Error;
 use crate::session::SubscriptionState;
 use crate::subscription::LiveSubscription;
 use hauyna_protocol::{ErrorType, Request};
-use serde_json::value::RawValue;
 use std::collections::btree_map::Entry;
 use tokio::time::Instant;
 
@@ -29,7 +28,7 @@ impl ClientTask {
             let _ = reply.send(Err(self.closed()));
             return;
         }
-        let (channel, waiter, number) = (wish.channel.clone(), self.waiter(reply), self.id());
+        let (channel, waiter, number) = (wish.channel.clone(), self.waiter(reply), self.requests.next_id());
         self.subscriptions.given_up.remove(&channel);
         let place = self.subscriptions.session.set_wanted(&channel, wish.since);
         let (standing, position, recoverable) = (place.state, place.position, place.is_recoverable);
@@ -49,52 +48,34 @@ impl ClientTask {
             return waiter.answer(Ok(LiveSubscription { position, recoverable }));
         }
         keep_waiter(&mut kept.waiters, waiter);
-        if standing == SubscriptionState::Absent && self.sockets.current.is_some() && kept.retry_at.is_none()
-        {
+        if standing == SubscriptionState::Absent && self.sockets.is_connected() && kept.retry_at.is_none() {
             self.subscribe(&channel);
-        }
-    }
-
-    /// Whether the wish for a channel is still this one.
-    pub(super) fn is_current_request(&self, channel: &str, number: u64) -> bool {
-        self.subscriptions.wanted.get(channel).is_some_and(|kept| kept.number == number)
-    }
-
-    pub(super) fn answer_waiters(&mut self, channel: &str, answer: &Result<LiveSubscription, Error>) {
-        for waiter in
-            self.subscriptions.wanted.get_mut(channel).into_iter().flat_map(|kept| kept.waiters.drain(..))
-        {
-            waiter.answer(answer.clone());
         }
     }
 
     /// A share of a subscription has ended. Shares of an earlier one say nothing: their numbers are others.
     pub(super) fn end_share(&mut self, channel: &str, share: u64, reply: Reply<()>) {
-        let is_last = self.subscriptions.wanted.get_mut(channel).is_some_and(|kept| kept.shares.end(share));
-        match is_last {
+        match self.subscriptions.end_share(channel, share) {
             true => self.unsubscribe(channel, reply),
             // Whoever asked may have gone.
             false => _ = reply.send(Ok(())),
         }
     }
 
-    /// A share lasts from now on.
-    pub(super) fn keep_share(&mut self, channel: &str, share: u64) {
-        if let Some(kept) = self.subscriptions.wanted.get_mut(channel) {
-            kept.shares.keep(share);
-        }
-    }
-
     pub(super) fn unsubscribe(&mut self, channel: &str, reply: Reply<()>) {
-        let (waiter, number) = (self.waiter(reply), self.id());
+        let (waiter, number) = (self.waiter(reply), self.requests.next_id());
         // A server that was never asked would refuse to end it, and count that as an error.
         let is_there = self.subscriptions.on_server.contains(channel);
-        let asked = self.asked(channel).filter(|_| !is_there);
+        let asked =
+            self.subscriptions.wanted.get(channel).and_then(|kept| self.requests.subscribe_id(kept.number));
+        let asked = asked.filter(|_| !is_there);
         let is_known = is_there || asked.is_some();
-        self.answer_waiters(channel, &Err(Error::Unsubscribed));
+        self.subscriptions.answer_waiters(channel, &Err(Error::Unsubscribed));
         self.remove_channel(channel);
         // Where an earlier one is about to end, what the server says until then is about that.
-        if let Some(number) = Some(number).filter(|_| is_known).or_else(|| self.pending_end(channel)) {
+        if let Some(number) =
+            Some(number).filter(|_| is_known).or_else(|| self.requests.pending_unsubscribe(channel))
+        {
             self.subscriptions.given_up.insert(channel.to_owned(), number);
         }
         let asked = asked.and_then(|id| self.requests.open.get_mut(&id));
@@ -102,20 +83,11 @@ impl ClientTask {
             *end = Some(PendingEnd { number, waiter: Some(waiter) });
             return;
         }
-        match is_known && self.sockets.current.is_some() {
+        match is_known && self.sockets.is_connected() {
             true => self.give_up_subscription(channel, number, Some(waiter)),
             // Where a session that is resumed shows the subscription, its server is told.
             false => waiter.answer(Ok(())),
         }
-    }
-
-    /// Returns the request for a channel by the wish that there is, if the server has not answered it.
-    /// Earlier ones have ended, or will.
-    fn asked(&self, channel: &str) -> Option<u64> {
-        let number = self.subscriptions.wanted.get(channel)?.number;
-        let is_asked =
-            |purpose: &Purpose| matches!(purpose, Purpose::Subscribe { wish, .. } if *wish == number);
-        self.requests.open.iter().find_map(|(id, purpose)| is_asked(purpose).then_some(*id))
     }
 
     /// A subscription that was given up before its answer has it: it ends where the server has it.
@@ -132,20 +104,10 @@ impl ClientTask {
         if is_there {
             return self.give_up_subscription(channel, number, waiter);
         }
-        self.subscriptions.given_up.retain(|name, last| *name != channel || *last != number);
+        self.subscriptions.confirm_unsubscribed(channel, number);
         if let Some(waiter) = waiter {
             waiter.answer(Ok(()));
         }
-    }
-
-    /// Returns the number of the last call for which the server was asked to end this channel and has not
-    /// answered, or will be asked.
-    pub(super) fn pending_end(&self, channel: &str) -> Option<u64> {
-        self.requests.open.values().rev().find_map(|purpose| match purpose {
-            Purpose::Unsubscribe { channel: name, number, .. } if name == channel => Some(*number),
-            Purpose::Subscribe { channel: name, end: Some(end), .. } if name == channel => Some(end.number),
-            _ => None,
-        })
     }
 
     /// The server has made a subscription that is not wanted any more, unless it has been told so: its
@@ -156,48 +118,15 @@ impl ClientTask {
         {
             return;
         }
-        let number = self.id();
+        let number = self.requests.next_id();
         self.subscriptions.given_up.insert(channel.to_owned(), number);
         self.give_up_subscription(channel, number, None);
-    }
-
-    /// A later subscription begins with the metadata that the server has taken last. Before the answer to a
-    /// subscription, that was the metadata of an earlier one.
-    pub(super) fn keep_metadata(&mut self, channel: &str, metadata: &RawValue) {
-        let is_live = self.subscriptions.session.is_live(channel);
-        if let Some(kept) = self.subscriptions.wanted.get_mut(channel).filter(|_| is_live) {
-            kept.updated_metadata = Some(metadata.to_owned());
-        }
     }
 
     /// Tells the server that a channel is not wanted any more.
     pub(super) fn give_up_subscription(&mut self, channel: &str, number: u64, waiter: Option<Waiter<()>>) {
         let purpose = Purpose::Unsubscribe { channel: channel.to_owned(), number, waiter };
         self.send_request(purpose, &Request::Unsubscribe { channel: channel.into() });
-    }
-
-    /// Tells those that nobody has answered in time.
-    pub(super) fn expire_waiters(&mut self, now: Instant) {
-        for kept in self.subscriptions.wanted.values_mut() {
-            for waiter in kept.waiters.extract_if(.., |waiter| waiter.answer_by <= now) {
-                waiter.answer(Err(kept.refusal.clone().map_or(Error::Timeout, Error::Refused)));
-            }
-        }
-        for waiters in self.subscriptions.list_waiters.values_mut() {
-            for waiter in waiters.extract_if(.., |waiter| waiter.answer_by <= now) {
-                waiter.answer(Err(Error::Timeout));
-            }
-        }
-        for purpose in self.requests.open.values_mut() {
-            let (Purpose::Unsubscribe { waiter, .. }
-            | Purpose::Subscribe { end: Some(PendingEnd { waiter, .. }), .. }) = purpose
-            else {
-                continue;
-            };
-            if let Some(waiter) = waiter.take_if(|waiter| waiter.answer_by <= now) {
-                waiter.answer(Err(Error::Timeout));
-            }
-        }
     }
 
     /// Whoever waits for the end of a subscription has it when the connection ends.
@@ -219,7 +148,7 @@ impl ClientTask {
                 }
                 Purpose::Presence { channel, .. } => {
                     self.roster(&channel, |roster| roster.page(None).0);
-                    self.end_list(&channel);
+                    self.subscriptions.end_list(&channel);
                 }
                 _ => {}
             }

@@ -102,18 +102,20 @@ impl ClientTask {
             return;
         }
         // Counted again each time: one that is refused right here is not on its way.
-        while self.in_flight_count() < MAX_IN_FLIGHT {
+        while self.requests.subscribes_in_flight() < MAX_IN_FLIGHT {
             let wishes = &self.subscriptions.wanted;
             let has_source =
                 |channel: &str| wishes.get(channel).is_some_and(|kept| kept.wish.token.is_some());
             let needs_token =
                 |queued: &QueuedSubscribe| queued.token.is_none() && has_source(&queued.channel);
-            let open = &self.requests.open;
-            let is_ending = |channel: &str| open.values().any(|purpose| purpose.is_ending(channel));
+            let requests = &self.requests;
+            let is_ending = |channel: &str| requests.awaits_given_up(channel);
             let Some(queued) = self.subscriptions.queue.next(needs_token, is_ending) else { return };
             let needs_token = needs_token(&queued);
             let QueuedSubscribe { channel, wish, token } = queued;
-            if !self.is_current_request(&channel, wish) || self.subscriptions.session.is_live(&channel) {
+            if !self.subscriptions.is_current_request(&channel, wish)
+                || self.subscriptions.session.is_live(&channel)
+            {
                 continue; // It was given up meanwhile, or the server has made the subscription.
             }
             match needs_token {
@@ -121,12 +123,6 @@ impl ClientTask {
                 false => self.send_subscribe(&channel, token),
             }
         }
-    }
-
-    fn in_flight_count(&self) -> usize {
-        let is_on_its_way =
-            |purpose: &&Purpose| matches!(purpose, Purpose::Subscribe { answer_by: Some(_), .. });
-        self.requests.open.values().filter(is_on_its_way).count()
     }
 
     fn fetch_token(&mut self, channel: String, wish: u64) {
@@ -173,7 +169,7 @@ impl ClientTask {
             let missed = place.join_unannounced();
             let subscription =
                 LiveSubscription { position: place.position, recoverable: place.is_recoverable };
-            self.answer_waiters(channel, &Ok(subscription));
+            self.subscriptions.answer_waiters(channel, &Ok(subscription));
             return self.handle_missed(channel, missed, None);
         }
         if refusal.error_type == ErrorType::RateLimited.as_str() {
@@ -186,7 +182,7 @@ impl ClientTask {
             kept.retry_at = Some(Instant::now() + retry_after(refusal));
             return;
         }
-        self.answer_waiters(channel, &Err(Error::Refused(refusal.clone())));
+        self.subscriptions.answer_waiters(channel, &Err(Error::Refused(refusal.clone())));
         self.remove_channel(channel);
         if self.subscriptions.on_server.contains(channel) {
             self.remove_subscription(channel); // An earlier one, whose end was refused.

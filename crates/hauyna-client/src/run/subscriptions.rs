@@ -35,6 +35,122 @@ pub(super) struct Subscriptions {
     pub(super) events_due: BTreeMap<String, Instant>,
 }
 
+impl Subscriptions {
+    /// Returns the next moment at which a call is late, or something is to be requested again.
+    pub(super) fn deadline(&self) -> Option<Instant> {
+        let wanted = self.wanted.values().filter_map(WantedChannel::deadline);
+        let held = self.held.values().filter_map(|held| held.retry_at.or(held.answer_by));
+        let lists = self.list_waiters.values().flatten().map(|waiter| waiter.answer_by);
+        wanted.chain(held).chain(lists).chain(self.queue.deadline()).min()
+    }
+
+    /// Returns the position of the last message that was received from a channel.
+    pub(super) fn position(&mut self, channel: &str) -> Option<Position> {
+        self.session.place_of(channel)?.position
+    }
+
+    /// Whether a channel is wanted by the subscription of this number, and not by a later one.
+    pub(super) fn is_current_request(&self, channel: &str, number: u64) -> bool {
+        self.wanted.get(channel).is_some_and(|kept| kept.number == number)
+    }
+
+    pub(super) fn answer_waiters(&mut self, channel: &str, answer: &Result<LiveSubscription, Error>) {
+        for waiter in self.wanted.get_mut(channel).into_iter().flat_map(|kept| kept.waiters.drain(..)) {
+            waiter.answer(answer.clone());
+        }
+    }
+
+    /// Fails every call that waits for a subscription, because the client is closed.
+    pub(super) fn fail_waiters(&mut self, error: &Error) {
+        for waiter in self.wanted.values_mut().flat_map(|kept| kept.waiters.drain(..)) {
+            waiter.answer(Err(error.clone()));
+        }
+    }
+
+    /// Fails the calls that wait for a subscription or a list and whose time is up.
+    pub(super) fn expire_waiters(&mut self, now: Instant) {
+        for kept in self.wanted.values_mut() {
+            for waiter in kept.waiters.extract_if(.., |waiter| waiter.answer_by <= now) {
+                waiter.answer(Err(kept.refusal.clone().map_or(Error::Timeout, Error::Refused)));
+            }
+        }
+        for waiters in self.list_waiters.values_mut() {
+            for waiter in waiters.extract_if(.., |waiter| waiter.answer_by <= now) {
+                waiter.answer(Err(Error::Timeout));
+            }
+        }
+    }
+
+    /// Answers the calls that wait for the list of a channel.
+    pub(super) fn end_list(&mut self, channel: &str) {
+        for waiter in self.list_waiters.remove(channel).unwrap_or_default() {
+            waiter.answer(Ok(()));
+        }
+    }
+
+    /// Lets a share last until the application unsubscribes.
+    pub(super) fn keep_share(&mut self, channel: &str, share: u64) {
+        if let Some(kept) = self.wanted.get_mut(channel) {
+            kept.shares.keep(share);
+        }
+    }
+
+    /// Ends a share; `true` if it was the last. The number of a share of an earlier subscription is unknown
+    /// here, so that it ends nothing.
+    pub(super) fn end_share(&mut self, channel: &str, share: u64) -> bool {
+        self.wanted.get_mut(channel).is_some_and(|kept| kept.shares.end(share))
+    }
+
+    /// Keeps the metadata that the server accepted last for a later subscription. Before a subscription is
+    /// live, it was the metadata of an earlier one.
+    pub(super) fn keep_metadata(&mut self, channel: &str, metadata: &RawValue) {
+        let is_live = self.session.is_live(channel);
+        if let Some(kept) = self.wanted.get_mut(channel).filter(|_| is_live) {
+            kept.updated_metadata = Some(metadata.to_owned());
+        }
+    }
+
+    /// Forgets the metadata that the user before has set.
+    pub(super) fn forget_metadata(&mut self) {
+        self.wanted.values_mut().for_each(|kept| kept.updated_metadata = None);
+    }
+
+    /// The server has confirmed the end of a subscription for the call of this number.
+    pub(super) fn confirm_unsubscribed(&mut self, channel: &str, number: u64) {
+        self.given_up.retain(|name, last| *name != channel || *last != number);
+    }
+
+    /// Returns the channels whose pause after a refusal is over.
+    pub(super) fn take_due_retries(&mut self, now: Instant) -> Vec<String> {
+        let is_due = |kept: &mut WantedChannel| kept.retry_at.take_if(|at| now >= *at).is_some();
+        let due = self.wanted.values_mut();
+        due.filter_map(|kept| is_due(kept).then(|| kept.wish.channel.clone())).collect()
+    }
+
+    /// Returns the channels whose history may be requested again after a refusal.
+    pub(super) fn take_due_history_retries(&mut self, now: Instant) -> Vec<String> {
+        let is_due = |held: &mut HeldMessages| held.retry_at.take_if(|at| now >= *at).is_some();
+        self.held.iter_mut().filter_map(|(name, held)| is_due(held).then(|| name.clone())).collect()
+    }
+
+    /// Returns the channels whose history was not answered in time.
+    pub(super) fn late_histories(&self, now: Instant) -> Vec<String> {
+        let is_late = |held: &HeldMessages| held.answer_by.is_some_and(|by| now >= by);
+        self.held.iter().filter(|(_, held)| is_late(held)).map(|(name, _)| name.clone()).collect()
+    }
+
+    /// Forgets what belongs to one connection.
+    pub(super) fn connection_lost(&mut self) {
+        self.session.connection_lost();
+        self.held.clear();
+        self.queue.clear();
+        self.events_due.clear();
+        for kept in self.wanted.values_mut() {
+            kept.retry_at = None;
+        }
+    }
+}
+
 /// Where the answer of a call goes.
 pub(crate) type Reply<T> = oneshot::Sender<Result<T, Error>>;
 

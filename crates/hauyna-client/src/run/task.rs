@@ -2,8 +2,9 @@
 //! `travel` (coming and going), `hear` (what the server says) or `ask` (what goes out). Nothing else touches
 //! the sockets.
 
+use super::deadlines::Deadlines;
 use super::requests::{BackgroundResult, Requests};
-use super::sockets::{NextSocket, Sockets, Target};
+use super::sockets::{NextSocketEvent, Sockets, Target};
 use super::subscriptions::{Reply, SubscribeRequest, Subscriptions};
 use super::wake_up::WakeUp;
 use crate::builder::Options;
@@ -15,14 +16,12 @@ use crate::logger;
 use crate::outbox::{Entry, Outbox};
 use crate::random::Random;
 use crate::shared::{ChannelShared, Shared};
-use crate::socket::{AttemptFailure, Socket};
 use crate::stream::Notification;
 use crate::subscription::LiveSubscription;
 use std::future::poll_fn;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::task::Poll;
 use std::time::Duration;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, sleep_until};
@@ -46,25 +45,22 @@ pub(crate) struct ClientTask {
     pub(super) sockets: Sockets,
     pub(super) requests: Requests,
     pub(super) subscriptions: Subscriptions,
-    pub(super) restore_by: Option<Instant>,
-    /// When subscriptions of the server's that have not come back are given up.
-    pub(super) restored_lapse_at: Option<Instant>,
-    pub(super) refresh_at: Option<Instant>,
-    pub(super) drain_at: Option<Instant>,
-    /// Which source is looked at first, in turns: none starves the others.
-    pub(super) turn: usize,
+    pub(super) deadlines: Deadlines,
+    /// The source that is polled first.
+    first_source: usize,
 }
 
-/// What happened.
+/// What the task has waited for.
 enum Input {
     Command(Option<Command>),
     WakeUp(WakeUp),
+    /// The current socket has received something, or has ended.
     Current,
+    /// The former socket has received something, or has ended.
     Former,
-    Greeting,
-    Opened(Result<Socket, AttemptFailure>),
-    Work(BackgroundResult),
-    Time,
+    Next(NextSocketEvent),
+    Background(BackgroundResult),
+    Deadline,
 }
 
 impl ClientTask {
@@ -84,28 +80,25 @@ impl ClientTask {
             sockets,
             requests: Requests::new(Outbox::new(max_requests, max_bytes)),
             subscriptions: Subscriptions::default(),
-            restore_by: None,
-            restored_lapse_at: None,
-            refresh_at: None,
-            drain_at: None,
-            turn: 0,
+            deadlines: Deadlines::default(),
+            first_source: 0,
         }
     }
 
     /// Runs until the client is closed, or nobody holds a handle on it.
     pub(crate) async fn run(self) {
         let shared = self.shared.clone();
-        let task = pin!(self.continue_at_once());
+        let task = pin!(self.run_until_closed());
         // Dropped before the task, which drops what others wait for: they find the state that says why.
         let _ended = EndGuard(shared);
         task.await;
     }
 
-    async fn continue_at_once(mut self) {
+    async fn run_until_closed(mut self) {
         self.attempt();
         loop {
-            self.read_what_came_in_time().await;
-            self.due(Instant::now());
+            self.read_before_deadlines().await;
+            self.process_deadlines(Instant::now());
             self.pump();
             match self.wait().await {
                 Input::Command(None) => return self.shut_down(None).await,
@@ -114,67 +107,32 @@ impl ClientTask {
                 Input::WakeUp(wake_up) => self.woken_up(wake_up),
                 Input::Current => self.read_current(),
                 Input::Former => self.read_former(),
-                Input::Greeting => self.read_greeting(),
-                Input::Opened(result) => self.socket_opened(result),
-                Input::Work(done) => self.background_done(done),
-                Input::Time => {}
+                Input::Next(NextSocketEvent::Readable) => self.read_greeting(),
+                Input::Next(NextSocketEvent::Opened(result)) => self.socket_opened(result),
+                Input::Background(result) => self.background_done(result),
+                Input::Deadline => {}
             }
         }
     }
 
+    /// Waits for the next input. The sources are polled in turns, so that none starves the others.
     async fn wait(&mut self) -> Input {
-        let deadline = self.deadline();
+        let deadline = self.next_deadline();
         let mut timer = pin!(sleep_until(deadline.unwrap_or_else(|| after(Instant::now(), MAX_AHEAD))));
-        self.turn = (self.turn + 1) % INPUT_SOURCES;
+        self.first_source = (self.first_source + 1) % INPUT_SOURCES;
         poll_fn(|cx| {
             for step in 0..INPUT_SOURCES {
-                let random = &mut self.sockets.random;
-                match (self.turn + step) % INPUT_SOURCES {
-                    0 => {
-                        if let Poll::Ready(command) = self.commands.poll_recv(cx) {
-                            return Poll::Ready(Input::Command(command));
-                        }
-                    }
-                    1 => {
-                        if self
-                            .sockets
-                            .current
-                            .as_mut()
-                            .is_some_and(|socket| socket.poll(cx, random).is_ready())
-                        {
-                            return Poll::Ready(Input::Current);
-                        }
-                    }
-                    2 => {
-                        if self
-                            .sockets
-                            .former
-                            .as_mut()
-                            .is_some_and(|old| old.socket.poll(cx, random).is_ready())
-                        {
-                            return Poll::Ready(Input::Former);
-                        }
-                    }
-                    3 => {
-                        if let Poll::Ready(happened) = poll_next(&mut self.sockets.next, cx, random) {
-                            return Poll::Ready(happened);
-                        }
-                    }
-                    4 => {
-                        if let Poll::Ready(Some(Ok(done))) = self.requests.background.poll_join_next(cx) {
-                            return Poll::Ready(Input::Work(done));
-                        }
-                    }
-                    5 => {
-                        if let Poll::Ready(wake_up) = self.shared.wake_ups.poll(cx) {
-                            return Poll::Ready(Input::WakeUp(wake_up));
-                        }
-                    }
-                    _ => {
-                        if timer.as_mut().poll(cx).is_ready() {
-                            return Poll::Ready(Input::Time);
-                        }
-                    }
+                let polled = match (self.first_source + step) % INPUT_SOURCES {
+                    0 => self.commands.poll_recv(cx).map(Input::Command),
+                    1 => self.sockets.poll_current(cx).map(|()| Input::Current),
+                    2 => self.sockets.poll_former(cx).map(|()| Input::Former),
+                    3 => self.sockets.poll_next(cx).map(Input::Next),
+                    4 => self.requests.poll_background(cx).map(Input::Background),
+                    5 => self.shared.wake_ups.poll(cx).map(Input::WakeUp),
+                    _ => timer.as_mut().poll(cx).map(|()| Input::Deadline),
+                };
+                if polled.is_ready() {
+                    return polled;
                 }
             }
             Poll::Pending
@@ -182,20 +140,17 @@ impl ClientTask {
         .await
     }
 
-    /// Reads what has arrived before a time-out counts: where the process slept, both wait for it at once.
-    async fn read_what_came_in_time(&mut self) {
+    /// Reads what has arrived before deadlines count. In a process that slept, both are ready at once.
+    async fn read_before_deadlines(&mut self) {
         let now = Instant::now();
-        let Some(at) = self.deadline().filter(|at| *at <= now) else { return };
+        let Some(at) = self.next_deadline().filter(|at| *at <= now) else { return };
         if now - at >= LONG_SLEEP {
-            // The runtime may have seen its timers alone so far.
+            // Timers may be all that the runtime has polled since the process woke up.
             tokio::task::yield_now().await;
         }
         for _ in 0..MAX_READS {
-            let (current, random) = (&mut self.sockets.current, &mut self.sockets.random);
-            let mut has_arrived = |cx: &mut Context<'_>| {
-                Poll::Ready(current.as_mut().is_some_and(|socket| socket.poll(cx, random).is_ready()))
-            };
-            if !poll_fn(&mut has_arrived).await {
+            let sockets = &mut self.sockets;
+            if !poll_fn(|cx| Poll::Ready(sockets.poll_current(cx).is_ready())).await {
                 return;
             }
             self.read_current();
@@ -206,7 +161,7 @@ impl ClientTask {
         match wake_up {
             WakeUp::Events(channel) => self.note_events(&channel),
             WakeUp::Ended { channel, share, reply } => self.end_share(&channel, share, reply),
-            WakeUp::Kept { channel, share } => self.keep_share(&channel, share),
+            WakeUp::Kept { channel, share } => self.subscriptions.keep_share(&channel, share),
         }
     }
 
@@ -245,7 +200,7 @@ impl ClientTask {
             self.woken_up(wake_up);
         }
         self.pump();
-        self.leave().await;
+        self.sockets.close().await;
         self.close(Closed::ByUs);
         self.shared.broadcaster.close();
         self.shared.channels.close();
@@ -281,22 +236,9 @@ impl Drop for EndGuard {
     }
 }
 
-fn poll_next(next: &mut NextSocket, cx: &mut Context<'_>, random: &mut Random) -> Poll<Input> {
-    match next {
-        NextSocket::Greeting(socket, _) => socket.poll(cx, random).map(|()| Input::Greeting),
-        NextSocket::Opening(attempt) => {
-            // The application's sources of tokens and streams run in it: their panic is a failed attempt.
-            let polled = catch_unwind(AssertUnwindSafe(|| attempt.as_mut().poll(cx)));
-            polled.unwrap_or(Poll::Ready(Err(AttemptFailure::Panic))).map(Input::Opened)
-        }
-        _ => Poll::Pending,
-    }
-}
-
-/// How many sources `wait` has.
+/// Number of sources that [`ClientTask::wait`] polls.
 const INPUT_SOURCES: usize = 7;
-/// How late a timer is of a process that slept.
+/// A timer that is this late shows that the process slept.
 const LONG_SLEEP: Duration = Duration::from_millis(100);
-/// How often the socket is read before a time-out counts: enough for 1 MiB, and not so often that time-outs
-/// never do.
+/// Reads of the socket before deadlines count: enough for 1 MiB, and few enough that deadlines are met.
 const MAX_READS: usize = 64;

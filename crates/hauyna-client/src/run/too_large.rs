@@ -18,7 +18,7 @@ impl ClientTask {
         let (refusal, bytes) = (Refusal::too_large(None), own.as_ref().map_or(0, |own| own.0));
         match (self.requests.outbox.fail_largest_sent(bytes, Error::Refused(refusal.clone())), own) {
             (LargestFrame::Subscription, Some((_, channel, wish)))
-                if self.is_current_request(&channel, wish) =>
+                if self.subscriptions.is_current_request(&channel, wish) =>
             {
                 self.refused(&channel, &refusal);
             }
