@@ -47,9 +47,9 @@ impl<M> Channel<M> {
     ///
     /// What the server subscribes this client to is there without it.
     pub fn subscribe(&self) -> SubscribeBuilder {
-        let wish =
+        let request =
             SubscribeRequest { channel: self.shared.name.clone(), metadata: None, since: None, token: None };
-        SubscribeBuilder::new(self.client.clone(), wish)
+        SubscribeBuilder::new(self.client.clone(), request)
     }
 
     /// Ends the subscription, also one that the session would bring back after a reconnect. What was received

@@ -18,21 +18,21 @@ pub struct SubscribeBuilder {
 }
 
 impl SubscribeBuilder {
-    pub(crate) const fn new(client: Client, wish: SubscribeRequest) -> Self {
-        Self { client, request: Ok(wish) }
+    pub(crate) const fn new(client: Client, request: SubscribeRequest) -> Self {
+        Self { client, request: Ok(request) }
     }
 
     /// Gives an object along, which others see where the channel announces its subscribers or shows presence.
     pub fn metadata(mut self, metadata: &impl Serialize) -> Self {
         let metadata = object(metadata);
         self.request =
-            self.request.and_then(|wish| Ok(SubscribeRequest { metadata: Some(metadata?), ..wish }));
+            self.request.and_then(|request| Ok(SubscribeRequest { metadata: Some(metadata?), ..request }));
         self
     }
 
     /// Recovers from a position that was kept: what was published since follows.
     pub fn since(mut self, position: Position) -> Self {
-        self.request = self.request.map(|wish| SubscribeRequest { since: Some(position), ..wish });
+        self.request = self.request.map(|request| SubscribeRequest { since: Some(position), ..request });
         self
     }
 
@@ -44,7 +44,7 @@ impl SubscribeBuilder {
         E: Into<Box<dyn std::error::Error + Send + Sync>>,
     {
         let source: TokenSource = boxed_error(source);
-        self.request = self.request.map(|wish| SubscribeRequest { token: Some(source), ..wish });
+        self.request = self.request.map(|request| SubscribeRequest { token: Some(source), ..request });
         self
     }
 }
@@ -62,12 +62,12 @@ impl IntoFuture for SubscribeBuilder {
     /// A future that is dropped takes its share of the subscription back.
     fn into_future(self) -> Self::IntoFuture {
         Box::pin(async move {
-            let wish = self.request?;
-            let (channel, number) = (wish.channel.clone(), self.client.next_number());
+            let request = self.request?;
+            let (channel, number) = (request.channel.clone(), self.client.next_number());
             // Ends, however this future does, unless it becomes the handle's.
             let share = Share { client: self.client.clone(), channel, number: Some(number) };
             let (reply, answer) = oneshot::channel();
-            self.client.command(Command::Subscribe { wish, share: number, reply }).await?;
+            self.client.command(Command::Subscribe { request, share: number, reply }).await?;
             let LiveSubscription { position, recoverable } = self.client.answer(answer).await?;
             Ok(Subscription { position, recoverable, share })
         })

@@ -54,7 +54,7 @@ impl HeldMessages {
     }
 
     /// The message that is kept next has an offset that is too low.
-    fn goes_back(&mut self) {
+    fn note_numbering_went_back(&mut self) {
         self.went_back_at.get_or_insert(self.waiting.len());
     }
 
@@ -74,7 +74,7 @@ impl HeldMessages {
 
     /// The history was read to its end: forgets the gaps that it has closed, and says whether it has to be
     /// asked once more.
-    fn is_stale_at_the_end(&mut self) -> bool {
+    fn finish_page(&mut self) -> bool {
         let (mut index, closed) = (0, self.asked_behind);
         self.waiting.retain(|waiting| {
             index += 1;
@@ -96,13 +96,13 @@ impl HeldMessages {
 impl ClientTask {
     /// The numbering of a channel went back without a word: the history knows whether its epoch is another
     /// one.
-    pub(super) fn doubt(&mut self, channel: &str) {
+    pub(super) fn check_numbering(&mut self, channel: &str) {
         match self.subscriptions.held.get_mut(channel) {
             Some(held) => held.is_stale = true,
             None => self.catch_up(channel, None),
         }
         if let Some(held) = self.subscriptions.held.get_mut(channel) {
-            held.goes_back();
+            held.note_numbering_went_back();
         }
     }
 
@@ -112,10 +112,10 @@ impl ClientTask {
             return held.keep_gap(before);
         }
         self.subscriptions.held.insert(channel.to_owned(), HeldMessages::new());
-        self.ask_history(channel);
+        self.request_history(channel);
     }
 
-    pub(super) fn ask_history(&mut self, channel: &str) {
+    pub(super) fn request_history(&mut self, channel: &str) {
         let since = self.subscriptions.position(channel);
         let request =
             Request::History { channel: channel.into(), since, limit: None, direction: Direction::Forward };
@@ -127,22 +127,26 @@ impl ClientTask {
     }
 
     /// A page of the history is there, or will not come.
-    pub(super) fn caught_up(&mut self, channel: &str, answer: Result<Option<Box<RawValue>>, Refusal>) {
+    pub(super) fn take_history_answer(
+        &mut self,
+        channel: &str,
+        answer: Result<Option<Box<RawValue>>, Refusal>,
+    ) {
         let history = match answer {
             Ok(data) => data.and_then(|data| serde_json::from_str::<History>(data.get()).ok()),
             Err(refusal) if refusal.temporary => {
                 if let Some(held) = self.subscriptions.held.get_mut(channel) {
                     held.answer_by = None;
-                    held.retry_at = Some(Instant::now() + retry_after(&refusal));
+                    held.retry_at = Some(Instant::now() + retry_delay(&refusal));
                 }
                 return;
             }
-            Err(refusal) => return self.give_up_catching(channel, reason(&refusal)),
+            Err(refusal) => return self.give_up_catch_up(channel, reason(&refusal)),
         };
-        let Some(history) = history else { return self.give_up_catching(channel, GapReason::Other) };
+        let Some(history) = history else { return self.give_up_catch_up(channel, GapReason::Other) };
         let before = self.subscriptions.position(channel);
         if !self.subscriptions.session.take_page(channel, history.position) {
-            return self.give_up_catching(channel, GapReason::EpochChanged);
+            return self.give_up_catch_up(channel, GapReason::EpochChanged);
         }
         if before.map(|before| before.epoch) != self.subscriptions.position(channel).map(|own| own.epoch) {
             self.requests.outbox.forget_keys(channel);
@@ -160,14 +164,12 @@ impl ClientTask {
             let is_same = own.map(|own| own.epoch) == before.map(|before| before.epoch);
             self.subscriptions.session.set_position(channel, before);
             let reason = if is_same { GapReason::TooOld } else { GapReason::EpochChanged };
-            return self.give_up_catching(channel, reason);
+            return self.give_up_catch_up(channel, reason);
         }
-        if is_behind
-            || self.subscriptions.held.get_mut(channel).is_some_and(HeldMessages::is_stale_at_the_end)
-        {
-            return self.ask_history(channel);
+        if is_behind || self.subscriptions.held.get_mut(channel).is_some_and(HeldMessages::finish_page) {
+            return self.request_history(channel);
         }
-        self.release(channel, false);
+        self.release_held(channel, false);
     }
 
     /// Gives one message of the history to its readers, unless it was seen before. Its offset counts whatever
@@ -193,7 +195,7 @@ impl ClientTask {
     }
 
     /// The history cannot close the gap: the application is told, and the channel goes on.
-    pub(super) fn give_up_catching(&mut self, channel: &str, reason: GapReason) {
+    pub(super) fn give_up_catch_up(&mut self, channel: &str, reason: GapReason) {
         let from = self.subscriptions.position(channel);
         let held = self.subscriptions.held.get(channel);
         let went_back = held.is_some_and(|held| held.went_back_at.is_some());
@@ -205,12 +207,12 @@ impl ClientTask {
             let next = held?.next_after(from)?;
             Some(Position { offset: next - 1, ..from })
         });
-        self.notify(Gap { channel: channel.to_owned(), reason, from, to, missed: None });
-        self.release(channel, is_lost);
+        self.report_gap(Gap { channel: channel.to_owned(), reason, from, to, missed: None });
+        self.release_held(channel, is_lost);
     }
 
     /// Forgets the answer that is awaited, and what waits for it.
-    pub(super) fn stop_catching(&mut self, channel: &str) -> Option<HeldMessages> {
+    pub(super) fn stop_catch_up(&mut self, channel: &str) -> Option<HeldMessages> {
         self.requests.remove_history(channel);
         self.subscriptions.held.remove(channel)
     }
@@ -218,9 +220,11 @@ impl ClientTask {
     /// Lets the live messages go on, each of them unless the history had it, up to the next gap among them.
     /// Where the position is lost, the epoch is not known any more: from the message on that went back,
     /// offsets say nothing of what was seen.
-    fn release(&mut self, channel: &str, is_lost: bool) {
+    fn release_held(&mut self, channel: &str, is_lost: bool) {
         self.subscriptions.session.caught_up(channel);
-        let Some(mut held) = self.stop_catching(channel) else { return self.released(channel, is_lost) };
+        let Some(mut held) = self.stop_catch_up(channel) else {
+            return self.finish_release(channel, is_lost);
+        };
         let went_back_at = held.went_back_at.filter(|_| is_lost);
         let mut index = 0;
         while let Some(waiting) = held.waiting.pop_front() {
@@ -240,15 +244,15 @@ impl ClientTask {
                     if self.subscriptions.session.catch_up_again(channel, before, held.went_back_at.is_some())
                     {
                         self.subscriptions.held.insert(channel.to_owned(), held);
-                        return self.ask_history(channel);
+                        return self.request_history(channel);
                     }
                 }
             }
         }
-        self.released(channel, is_lost);
+        self.finish_release(channel, is_lost);
     }
 
-    fn released(&mut self, channel: &str, is_lost: bool) {
+    fn finish_release(&mut self, channel: &str, is_lost: bool) {
         if is_lost {
             self.subscriptions.session.lose_position(channel);
             if let Some(shared) = self.channel(channel) {
@@ -299,7 +303,7 @@ fn reason(refusal: &Refusal) -> GapReason {
 }
 
 /// When a request that was refused for now may be asked again.
-pub(super) fn retry_after(refusal: &Refusal) -> Duration {
+pub(super) fn retry_delay(refusal: &Refusal) -> Duration {
     refusal.retry_after().unwrap_or(RETRY_INTERVAL).clamp(MIN_PAUSE, MAX_PAUSE)
 }
 

@@ -56,27 +56,27 @@ impl ClientTask {
         self.requests.outbox.expire(Moment::now());
         self.subscriptions.expire_waiters(now);
         self.requests.expire_waiters(now);
-        self.continue_attempt(now);
-        self.expire_subscriptions(now);
+        self.advance_next_socket(now);
+        self.expire_subscribes(now);
         self.expire_lists(now);
         if self.deadlines.restore_by.is_some_and(|by| now >= by) {
             // What the application or a rate limit delays goes on behind the requests.
-            self.restored();
+            self.finish_restoring();
         }
         if self.deadlines.renew_at.take_if(|at| now >= *at).is_some() {
-            self.fetch_refresh();
+            self.fetch_renewed_token();
         }
         if self.deadlines.restored_lapse_at.take_if(|at| now >= *at).is_some() {
-            self.give_up_lapsed();
+            self.end_all_unrestored();
         }
         for channel in self.subscriptions.take_due_retries(now) {
             self.subscribe(&channel);
         }
         for channel in self.subscriptions.take_due_history_retries(now) {
-            self.ask_history(&channel);
+            self.request_history(&channel);
         }
         for channel in self.subscriptions.late_histories(now) {
-            self.give_up_catching(&channel, GapReason::Dropped);
+            self.give_up_catch_up(&channel, GapReason::Dropped);
         }
     }
 }

@@ -11,7 +11,7 @@ use tokio::time::Instant;
 
 impl ClientTask {
     /// Notes that events wait in a channel.
-    pub(super) fn note_events(&mut self, channel: &ChannelShared) {
+    pub(super) fn schedule_events(&mut self, channel: &ChannelShared) {
         self.subscriptions.events_due.insert(channel.name.clone(), Instant::now());
     }
 

@@ -1,7 +1,7 @@
 //! The lists of who is present, as the client asks for them page by page. Part of the task.
 
 use super::ClientTask;
-use super::catch_up::retry_after;
+use super::catch_up::retry_delay;
 use super::requests::{Answer, Purpose};
 use super::subscribe_queue::RESTORE_TIMEOUT;
 use super::subscriptions::{Reply, keep_waiter};
@@ -15,25 +15,25 @@ use tokio::time::Instant;
 
 impl ClientTask {
     /// Asks for the list of who is present again, where there is one.
-    pub(super) fn refresh_presence(&mut self, channel: &str) {
+    pub(super) fn refresh_list(&mut self, channel: &str) {
         if self.is_listed(channel) {
-            self.ask_presence(channel);
+            self.request_list(channel);
         }
     }
 
     /// Asks who is present, unless that is being asked, or was refused.
-    pub(super) fn ask_presence(&mut self, channel: &str) {
+    pub(super) fn request_list(&mut self, channel: &str) {
         let Some(shared) = self.channel(channel) else { return };
         if shared.roster.lock().ask(Instant::now()) {
             // What an earlier list was asked for is of no use any more.
             self.requests.remove_list(channel);
-            self.ask_page(channel, None);
+            self.request_list_page(channel, None);
         }
     }
 
     /// The application wants the list again. It waits until that is there, or will not come.
     pub(super) fn renew_list(&mut self, channel: &str, reply: Reply<()>) {
-        let waiter = self.waiter(reply);
+        let waiter = self.new_waiter(reply);
         if !self.is_listed(channel) {
             return waiter.answer(Ok(()));
         }
@@ -41,7 +41,7 @@ impl ClientTask {
         if let Some(shared) = self.channel(channel) {
             shared.roster.lock().refuse_until(None);
         }
-        self.ask_presence(channel);
+        self.request_list(channel);
     }
 
     fn is_listed(&self, channel: &str) -> bool {
@@ -49,7 +49,7 @@ impl ClientTask {
         self.subscriptions.session.is_live(channel) && self.channel(channel).is_some_and(is_listed)
     }
 
-    fn ask_page(&mut self, channel: &str, behind: Option<&str>) {
+    fn request_list_page(&mut self, channel: &str, behind: Option<&str>) {
         let request =
             Request::Presence { channel: channel.into(), after: behind.map(Into::into), limit: None };
         let answer_by = after(Instant::now(), self.shared.timeout.max(RESTORE_TIMEOUT));
@@ -58,24 +58,24 @@ impl ClientTask {
 
     /// A page of a list was answered. Of one that is refused, the next change does not ask at once again: a
     /// server that is asked with each of them closes the connection for its errors.
-    pub(super) fn take_list_answer(&mut self, channel: &str, answer: Answer) {
+    pub(super) fn handle_list_answer(&mut self, channel: &str, answer: Answer) {
         let now = Instant::now();
         let (page, until) = match answer {
             Ok(data) => (data.and_then(|data| serde_json::from_str(data.get()).ok()), after(now, MAX_AHEAD)),
-            Err(refusal) if refusal.temporary => (None, now + retry_after(&refusal)),
+            Err(refusal) if refusal.temporary => (None, now + retry_delay(&refusal)),
             Err(_) => (None, after(now, MAX_AHEAD)),
         };
         if page.is_none() {
             return self.fail_list(channel, until);
         }
-        self.presence_page(channel, page);
+        self.take_list_page(channel, page);
     }
 
     fn fail_list(&mut self, channel: &str, until: Instant) {
         if let Some(shared) = self.channel(channel) {
             shared.roster.lock().refuse_until(Some(until));
         }
-        self.presence_page(channel, None);
+        self.take_list_page(channel, None);
     }
 
     /// Gives up the lists that are not answered in time: what has changed meanwhile waits for them.
@@ -86,17 +86,17 @@ impl ClientTask {
     }
 
     /// A page of a list is there, or will not come.
-    fn presence_page(&mut self, channel: &str, page: Option<PresencePage>) {
+    fn take_list_page(&mut self, channel: &str, page: Option<PresencePage>) {
         let mut followed_by = PageResult::Whole;
-        self.roster(channel, |roster| {
+        self.update_roster(channel, |roster| {
             let (updates, paged) = roster.page(page);
             followed_by = paged;
             updates
         });
         match followed_by {
             PageResult::Whole => self.subscriptions.end_list(channel),
-            PageResult::Skipped => self.ask_presence(channel),
-            PageResult::More(after) => self.ask_page(channel, Some(&after)),
+            PageResult::Skipped => self.request_list(channel),
+            PageResult::More(after) => self.request_list_page(channel, Some(&after)),
         }
     }
 }

@@ -88,9 +88,9 @@ impl ClientTask {
                 let offset = application.offset;
                 self.receive_publication(offset, Notification::Application(Arc::new(application)));
             }
-            Received::Private(direct) => self.direct(DirectKind::Private, direct),
-            Received::Group(direct) => self.direct(DirectKind::Group, direct),
-            Received::Broadcast(direct) => self.direct(DirectKind::Broadcast, direct),
+            Received::Private(direct) => self.push_direct(DirectKind::Private, direct),
+            Received::Group(direct) => self.push_direct(DirectKind::Group, direct),
+            Received::Broadcast(direct) => self.push_direct(DirectKind::Broadcast, direct),
             Received::ChannelEvent(event) => {
                 if let Some(channel) = self.channel(&event.channel) {
                     channel.feed.push(&Notification::Subscriber(Arc::new(event)));
@@ -107,7 +107,7 @@ impl ClientTask {
             }
             // Of a subscription that goes on or is about to end: one that is asked for since is answered by
             // itself.
-            Received::Subscribed(entry) if self.is_of_earlier(&entry) => {
+            Received::Subscribed(entry) if self.belongs_to_given_up(&entry) => {
                 self.subscriptions.on_server.insert(entry.channel.clone());
                 if entry.recovered.is_some() {
                     self.requests.outbox.forget_keys(&entry.channel);
@@ -121,11 +121,11 @@ impl ClientTask {
             Received::Gap(gap) => {
                 let missed = self.subscriptions.session.gap(&gap.channel, gap.position, gap.missed);
                 self.handle_missed(&gap.channel, missed, gap.position);
-                self.refresh_presence(&gap.channel);
+                self.refresh_list(&gap.channel);
             }
-            Received::Question(question) => self.call_responder(question),
+            Received::Question(question) => self.run_responder(question),
             Received::RetryPolicy(terms) => self.sockets.backoff.set_server_terms(terms),
-            Received::Reconnect(drain) => self.drain(&drain),
+            Received::Reconnect(drain) => self.schedule_move(&drain),
             message => self.receive_presence(message),
         }
     }
@@ -133,7 +133,7 @@ impl ClientTask {
     /// Whether what the server says is about a subscription that was given up, while the channel is wanted
     /// again: the epoch has turned for it, or its end, which the server has not answered, ends this one of
     /// the application's, too.
-    fn is_of_earlier(&self, entry: &Subscribed) -> bool {
+    fn belongs_to_given_up(&self, entry: &Subscribed) -> bool {
         let is_ending = || self.requests.pending_unsubscribe(&entry.channel).is_some();
         self.subscriptions.session.is_awaited(&entry.channel) && (entry.recovered.is_some() || is_ending())
     }
@@ -153,22 +153,22 @@ impl ClientTask {
         match message {
             Received::PresenceState(state) => {
                 let channel = state.channel.clone();
-                self.roster(&channel, |roster| roster.state(state));
+                self.update_roster(&channel, |roster| roster.state(state));
             }
             Received::PresenceDiff(diff) => {
                 let (channel, mut is_miscounted) = (diff.channel.clone(), false);
-                self.roster(&channel, |roster| {
+                self.update_roster(&channel, |roster| {
                     let updates = roster.diff(diff);
                     is_miscounted = roster.is_miscounted();
                     updates
                 });
                 if is_miscounted {
-                    self.ask_presence(&channel);
+                    self.request_list(&channel);
                 }
             }
             Received::PresenceChange(change) => {
                 let (channel, mut skipped) = (change.channel.clone(), false);
-                self.roster(&channel, |roster| match roster.change(change) {
+                self.update_roster(&channel, |roster| match roster.change(change) {
                     ApplyResult::Updates(updates) => updates,
                     ApplyResult::Skipped => {
                         skipped = true;
@@ -176,10 +176,10 @@ impl ClientTask {
                     }
                 });
                 if skipped {
-                    self.ask_presence(&channel);
+                    self.request_list(&channel);
                 }
             }
-            Received::Occupancy { channel, count } => self.roster(&channel, |roster| {
+            Received::Occupancy { channel, count } => self.update_roster(&channel, |roster| {
                 roster.occupancy(count);
                 Vec::new()
             }),
@@ -188,7 +188,11 @@ impl ClientTask {
     }
 
     /// Changes the list of a channel, and tells what that changed.
-    pub(super) fn roster(&self, channel: &str, change: impl FnOnce(&mut Roster) -> Vec<PresenceUpdate>) {
+    pub(super) fn update_roster(
+        &self,
+        channel: &str,
+        change: impl FnOnce(&mut Roster) -> Vec<PresenceUpdate>,
+    ) {
         let Some(shared) = self.channel(channel) else { return };
         let updates = change(&mut shared.roster.lock());
         for update in updates {
@@ -196,7 +200,7 @@ impl ClientTask {
         }
     }
 
-    fn direct(&self, kind: DirectKind, direct: received::Direct) {
+    fn push_direct(&self, kind: DirectKind, direct: received::Direct) {
         self.shared.broadcaster.push(&Notification::Direct(Arc::new((kind, direct))));
     }
 
@@ -217,11 +221,11 @@ impl ClientTask {
             Verdict::Unexpected | Verdict::Drop => {}
             verdict @ (Verdict::Hold | Verdict::NumberingRestarted) => {
                 if verdict == Verdict::NumberingRestarted {
-                    self.doubt(&channel);
+                    self.check_numbering(&channel);
                 }
                 let held = self.subscriptions.held.entry(channel.clone()).or_insert_with(HeldMessages::new);
                 if !held.keep(offset, note) {
-                    self.give_up_catching(&channel, GapReason::Dropped);
+                    self.give_up_catch_up(&channel, GapReason::Dropped);
                 }
             }
         }
@@ -248,22 +252,22 @@ impl ClientTask {
     pub(super) fn subscription_live(&mut self, entry: &Subscribed) {
         self.subscriptions.on_server.insert(entry.channel.clone());
         if let Some(number) = self.subscriptions.given_up.get(&entry.channel) {
-            return self.give_up_subscription(&entry.channel, *number, None);
+            return self.send_unsubscribe(&entry.channel, *number, None);
         }
         if self.subscriptions.session.is_turned_by(entry) {
             self.requests.outbox.forget_keys(&entry.channel);
             while entry.recovered == Some(true) && self.subscriptions.session.is_catching(&entry.channel) {
                 // What was missed before cannot be fetched any more: it was of the old epoch.
-                self.give_up_catching(&entry.channel, GapReason::EpochChanged);
+                self.give_up_catch_up(&entry.channel, GapReason::EpochChanged);
             }
         }
         let missed = self.subscriptions.session.set_live(entry);
         if !self.subscriptions.session.is_catching(&entry.channel) {
-            self.stop_catching(&entry.channel);
+            self.stop_catch_up(&entry.channel);
         }
         let position = self.subscriptions.position(&entry.channel);
-        if let Some(kept) = self.subscriptions.wanted.get_mut(&entry.channel) {
-            kept.retry_at = None;
+        if let Some(wanted) = self.subscriptions.wanted.get_mut(&entry.channel) {
+            wanted.retry_at = None;
         }
         let shared = self.shared.channels.open(&entry.channel);
         *shared.position.lock() = position;
@@ -284,10 +288,10 @@ impl ClientTask {
         match missed {
             MissedMessages::Nothing => {}
             MissedMessages::InHistory => self.catch_up(channel, before),
-            MissedMessages::Gap(gap) => self.notify(gap),
+            MissedMessages::Gap(gap) => self.report_gap(gap),
             MissedMessages::GapThenHistory(gap) => {
-                self.notify(gap);
-                self.stop_catching(channel);
+                self.report_gap(gap);
+                self.stop_catch_up(channel);
                 self.catch_up(channel, before);
             }
         }
@@ -300,13 +304,13 @@ impl ClientTask {
         self.remove_channel(channel);
         let gap =
             Gap { channel: channel.to_owned(), reason: GapReason::Refused, from, to: None, missed: None };
-        self.notify(gap);
+        self.report_gap(gap);
     }
 
     /// Nothing of a subscription is left.
     pub(super) fn remove_channel(&mut self, channel: &str) {
         self.subscriptions.session.forget(channel);
-        self.stop_catching(channel);
+        self.stop_catch_up(channel);
         self.subscriptions.end_list(channel);
         self.subscriptions.wanted.remove(channel);
         if let Some(shared) = self.channel(channel) {
@@ -318,7 +322,7 @@ impl ClientTask {
     }
 
     /// The server has done what the application asked for.
-    fn finish_command(&mut self, draft: &Draft, data: Option<&RawValue>) {
+    fn note_done(&mut self, draft: &Draft, data: Option<&RawValue>) {
         match draft {
             Draft::Publish { channel, echo: false, .. } => {
                 let at = data.and_then(|data| read_position(Some(data.to_owned())).ok().flatten());
@@ -339,14 +343,14 @@ impl ClientTask {
         let RequestId::Number(id) = *id else { return };
         if let Some(purpose) = self.requests.open.remove(&id) {
             if matches!(purpose, Purpose::Subscribe { .. }) {
-                self.extend_subscriptions_behind(id);
+                self.extend_later_subscribes(id);
             }
-            return self.answer_client_request(purpose, answer);
+            return self.handle_own_answer(purpose, answer);
         }
         let may_be_done = answer.is_err() && self.requests.outbox.may_be_done(id);
         if let Some(entry) = self.requests.outbox.take_answered(id) {
             if let Ok(data) = &answer {
-                self.finish_command(&entry.draft, data.as_deref());
+                self.note_done(&entry.draft, data.as_deref());
             }
             let refused = |refusal| if may_be_done { Error::OutcomeUnknown } else { Error::Refused(refusal) };
             // Whoever asked may have gone.

@@ -17,33 +17,33 @@ use tokio::time::Instant;
 
 impl ClientTask {
     /// Begins an attempt.
-    pub(super) fn attempt(&mut self) {
+    pub(super) fn start_attempt(&mut self) {
         let resume = self.subscriptions.session.resume.as_ref().map(|resume| resume.token.clone());
         *self.shared.retry_at.lock() = None;
-        let token = self.numbered_token();
+        let token = self.numbered_token_source();
         self.sockets.open(&self.options, token, resume);
     }
 
-    pub(super) fn socket_opened(&mut self, result: Result<Socket, AttemptFailure>) {
+    pub(super) fn handle_opened(&mut self, result: Result<Socket, AttemptFailure>) {
         let now = Instant::now();
         match result {
             Ok(socket) if self.sockets.is_connected() => {
                 self.sockets.next = NextSocket::Opened(socket, now + HANDOVER_TIMEOUT)
             }
-            Ok(socket) => self.await_greeting(socket, now),
+            Ok(socket) => self.await_session_on(socket, now),
             Err(failure) => self.attempt_failed(&failure),
         }
     }
 
     /// Says where this client stands, at once, and waits for the session.
-    fn await_greeting(&mut self, socket: Socket, now: Instant) {
+    fn await_session_on(&mut self, socket: Socket, now: Instant) {
         let session = &mut self.subscriptions.session;
         // Only now, because the session notes the positions as told.
         let positions = self.sockets.is_resuming.then(|| session.positions());
         self.sockets.await_session(socket, positions, after(now, self.options.connect_timeout));
     }
 
-    pub(super) fn read_greeting(&mut self) {
+    pub(super) fn read_next(&mut self) {
         let NextSocket::Greeting(socket, _) = &mut self.sockets.next else { return };
         while let Some(payload) = socket.message() {
             match codec::decode(socket.encoding(), &payload) {
@@ -80,7 +80,7 @@ impl ClientTask {
             // What the former socket has not answered is sent again.
             self.requests.outbox.connection_lost();
         }
-        self.forget_connection();
+        self.reset_connection();
         self.sockets.unread_resume = self.sockets.next_resume.take().filter(|_| !session.resumed);
         self.requests.outbox.note_other(self.sockets.unread_resume.unwrap_or(0));
         self.sockets.generation += 1;
@@ -97,10 +97,10 @@ impl ClientTask {
             self.sockets.backoff.set_server_terms(terms);
         }
         self.sockets.backoff.note_connected(now);
-        self.set_renewal(session.expires_at, session.expires_in);
+        self.schedule_renewal(session.expires_at, session.expires_in);
         let max_message = info.max_message.map(|bytes| usize::try_from(bytes).unwrap_or(usize::MAX));
         self.sockets.max_message = max_message.unwrap_or(usize::MAX);
-        self.leave_user_before(&info.user);
+        self.handle_user_change(&info.user);
         *self.shared.session.lock() = Some(info);
         for entry in &session.subscriptions {
             self.subscription_live(entry);
@@ -109,18 +109,18 @@ impl ClientTask {
             self.subscribe(&channel);
         }
         let failed: Vec<_> = session.failed.into_iter().map(|failed| failed.channel).collect();
-        self.end_lapsed(|channel| failed.iter().any(|failed| failed == channel));
+        self.end_unrestored(|channel| failed.iter().any(|failed| failed == channel));
         self.deadlines.restore_by = Some(after(now, self.shared.timeout.max(RESTORE_TIMEOUT)));
         self.deadlines.restored_lapse_at = self.deadlines.restore_by;
         self.set_state(State::Connected);
     }
 
     /// Subscriptions of the server's that it has had the time to take up again, and has not, are over.
-    pub(super) fn give_up_lapsed(&mut self) {
-        self.end_lapsed(|_| true);
+    pub(super) fn end_all_unrestored(&mut self) {
+        self.end_unrestored(|_| true);
     }
 
-    fn end_lapsed(&mut self, is_over: impl Fn(&str) -> bool) {
+    fn end_unrestored(&mut self, is_over: impl Fn(&str) -> bool) {
         for channel in
             self.subscriptions.session.end_restored().into_iter().filter(|channel| is_over(channel))
         {
@@ -129,8 +129,8 @@ impl ClientTask {
     }
 
     /// What belonged to one connection alone.
-    fn forget_connection(&mut self) {
-        self.forget_asked();
+    fn reset_connection(&mut self) {
+        self.end_open_requests();
         self.subscriptions.connection_lost();
         self.close_events();
         self.requests.is_restored = false;
@@ -149,7 +149,7 @@ impl ClientTask {
         if loss.code == CloseCode::MESSAGE_TOO_BIG.0 {
             self.give_up_largest();
         }
-        self.forget_connection();
+        self.reset_connection();
         let is_unreadable_again =
             std::mem::replace(&mut self.sockets.was_unreadable, loss.is_unreadable) && loss.is_unreadable;
         // A socket whose greeting is on its way was told the positions, and replays from there.
@@ -163,13 +163,13 @@ impl ClientTask {
             return self.close(Closed::ByServer { code: loss.code, reason: loss.reason.clone() });
         }
         match self.sockets.take_next() {
-            NextSocket::Opened(socket, _) => self.await_greeting(socket, now),
+            NextSocket::Opened(socket, _) => self.await_session_on(socket, now),
             under_way @ (NextSocket::Opening(_) | NextSocket::Greeting(..) | NextSocket::Offline) => {
                 self.sockets.next = under_way
             }
             NextSocket::Idle | NextSocket::At(_) => {
                 return match self.sockets.next_delay() {
-                    Some(delay) => self.schedule(now, delay),
+                    Some(delay) => self.schedule_attempt(now, delay),
                     None => self.close(Closed::GaveUp),
                 };
             }
@@ -197,13 +197,13 @@ impl ClientTask {
         let delay = if closed.is_some() { None } else { self.sockets.next_delay() };
         self.sockets.failure_log.log_failed(failure, delay);
         match delay {
-            Some(delay) => self.schedule(Instant::now(), delay),
+            Some(delay) => self.schedule_attempt(Instant::now(), delay),
             None => self.close(closed.unwrap_or(Closed::GaveUp)),
         }
     }
 
     /// Plans the next attempt after this delay.
-    fn schedule(&mut self, now: Instant, delay: Duration) {
+    fn schedule_attempt(&mut self, now: Instant, delay: Duration) {
         let at = after(now, delay);
         self.sockets.next = NextSocket::At(at);
         *self.shared.retry_at.lock() = Some(at);
@@ -214,20 +214,20 @@ impl ClientTask {
     }
 
     /// Does what the way to the next connection needs by now.
-    pub(super) fn continue_attempt(&mut self, now: Instant) {
+    pub(super) fn advance_next_socket(&mut self, now: Instant) {
         if self.deadlines.move_at.is_some_and(|at| now >= at) {
             self.deadlines.move_at = None;
             // Without a session to take along there is nothing to gain by going early.
             if self.subscriptions.session.resume.is_some() && matches!(self.sockets.next, NextSocket::Idle) {
                 self.sockets.backoff.note_moved(now);
-                self.attempt();
+                self.start_attempt();
             }
         }
         self.sockets.expire_former(now);
         match self.sockets.take_next() {
-            NextSocket::At(at) if now >= at => self.attempt(),
+            NextSocket::At(at) if now >= at => self.start_attempt(),
             NextSocket::Opened(socket, at) if now >= at || !self.requests.outbox.mark_sent() => {
-                self.await_greeting(socket, now);
+                self.await_session_on(socket, now);
             }
             NextSocket::Greeting(_, at) if now >= at => self.attempt_failed(&AttemptFailure::Timeout),
             waiting => self.sockets.next = waiting,
@@ -235,12 +235,12 @@ impl ClientTask {
     }
 
     /// Moves to another node at a random moment of the window, before this connection is closed.
-    pub(super) fn drain(&mut self, drain: &Drain) {
+    pub(super) fn schedule_move(&mut self, drain: &Drain) {
         self.deadlines.move_at = Some(self.sockets.choose_move_time(drain, Instant::now()));
     }
 
     /// The network is back, or the connection is in doubt.
-    pub(super) fn reconnect(&mut self) {
+    pub(super) fn handle_reconnect(&mut self) {
         let now = Instant::now();
         if let Some(liveness) = &mut self.sockets.liveness {
             liveness.expect_answer(now);
@@ -251,12 +251,12 @@ impl ClientTask {
         }
         if matches!(self.sockets.next, NextSocket::Idle | NextSocket::Offline | NextSocket::At(_)) {
             self.sockets.backoff.reset();
-            self.attempt();
+            self.start_attempt();
             self.set_state(State::Reconnecting { attempt: 1 });
         }
     }
 
-    pub(super) fn offline(&mut self) {
+    pub(super) fn handle_offline(&mut self) {
         // A connection that is there may outlive it. Where it does not, nothing follows its loss.
         if !self.is_closed() {
             self.sockets.next = NextSocket::Offline;
@@ -270,7 +270,7 @@ impl ClientTask {
         self.sockets.drop_connection();
         self.sockets.next = NextSocket::Idle;
         *self.shared.retry_at.lock() = None;
-        self.forget_connection();
+        self.reset_connection();
         self.subscriptions.session.resume = None;
         let error = Error::from(closed.clone());
         self.requests.outbox.close(&error);
@@ -281,7 +281,7 @@ impl ClientTask {
     /// Plans the renewal of the credentials, when a tenth of their time is left. `expires_in` is the time
     /// left in milliseconds as the server counts it; an older server tells only the moment, which the own
     /// clock may misjudge.
-    pub(super) fn set_renewal(&mut self, expires_at: Option<u64>, expires_in: Option<u64>) {
+    pub(super) fn schedule_renewal(&mut self, expires_at: Option<u64>, expires_in: Option<u64>) {
         let by_clock = || {
             let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
             let left = Duration::from_millis(expires_at?).saturating_sub(now);

@@ -38,7 +38,7 @@ pub(super) enum Purpose {
     Subscribe {
         channel: String,
         /// The number of the wanted channel. An answer to an earlier number says nothing about it.
-        wish: u64,
+        number: u64,
         /// The moment until which the request counts as in flight.
         answer_by: Option<Instant>,
         /// Bytes of its message.
@@ -70,7 +70,7 @@ pub(super) enum BackgroundResult {
     ChannelToken {
         generation: u64,
         channel: String,
-        wish: u64,
+        number: u64,
         token: Option<String>,
     },
     Refresh {
@@ -124,7 +124,7 @@ impl Requests {
     /// Returns the id of the open subscription request of this number, if it has not been given up.
     pub(super) fn subscribe_id(&self, number: u64) -> Option<u64> {
         let is_open =
-            |purpose: &Purpose| matches!(purpose, Purpose::Subscribe { wish, .. } if *wish == number);
+            |purpose: &Purpose| matches!(purpose, Purpose::Subscribe { number: own, .. } if *own == number);
         self.open.iter().find_map(|(id, purpose)| is_open(purpose).then_some(*id))
     }
 

@@ -1,7 +1,7 @@
 //! What goes out: the outbox as far as the socket takes it, and the client's own requests – subscriptions,
 //! lists, pings, renewals – with what is done about their answers. Part of the task.
 
-use super::catch_up::retry_after;
+use super::catch_up::retry_delay;
 use super::requests::{Answer, BackgroundResult, Purpose};
 use super::subscribe_queue::QueuedSubscribe;
 
@@ -23,12 +23,12 @@ use tokio::time::Instant;
 
 impl ClientTask {
     /// Sends what may be sent, as far as the socket takes it.
-    pub(super) fn pump(&mut self) {
+    pub(super) fn send_pending(&mut self) {
         let Some(encoding) = self.sockets.encoding() else { return };
         self.send_queued(Instant::now());
         self.send_events(Instant::now());
         if !self.requests.is_restored && !self.subscriptions.session.is_restoring() {
-            self.restored();
+            self.finish_restoring();
         }
         if self.requests.is_restored && self.requests.needs_judgement {
             self.judge_session();
@@ -57,7 +57,7 @@ impl ClientTask {
     }
 
     /// Requests of the application may be sent from now on.
-    pub(super) fn restored(&mut self) {
+    pub(super) fn finish_restoring(&mut self) {
         (self.requests.is_restored, self.deadlines.restore_by) = (true, None);
         self.judge_session();
     }
@@ -77,7 +77,7 @@ impl ClientTask {
 
     /// Somebody else may have signed in: what was asked before is not sent as theirs. Guests, who show no
     /// credentials, get another name with each session.
-    pub(super) fn leave_user_before(&mut self, user: &str) {
+    pub(super) fn handle_user_change(&mut self, user: &str) {
         let is_other = self.shared.session.lock().as_ref().is_some_and(|before| before.user != user);
         if is_other && self.options.token.is_some() {
             self.requests.first_of_user = self.shared.first_after_token.load(Ordering::Relaxed);
@@ -88,7 +88,7 @@ impl ClientTask {
 
     /// Returns the source of the credentials of an attempt. What the application asked before they are there
     /// may not have reached the task by then, so calls are numbered where they are made.
-    pub(super) fn numbered_token(&self) -> Option<TokenSource> {
+    pub(super) fn numbered_token_source(&self) -> Option<TokenSource> {
         let (source, shared) = (self.options.token.clone()?, self.shared.clone());
         Some(Arc::new(move || {
             let (token, shared) = (source(), shared.clone());
@@ -115,15 +115,15 @@ impl ClientTask {
                 let id = self.requests.next_id();
                 self.requests.outbox.push(id, entry);
             }
-            Command::Subscribe { wish, share, reply } => self.request(wish, share, reply),
+            Command::Subscribe { request, share, reply } => self.request_subscription(request, share, reply),
             Command::Unsubscribe { channel, reply } => self.unsubscribe(&channel, reply),
             Command::RenewList { channel, reply } => self.renew_list(&channel, reply),
             Command::Reconnect(obeyed) => {
-                self.reconnect();
+                self.handle_reconnect();
                 let _ = obeyed.send(()); // Whoever asked may have gone.
             }
             Command::Offline(obeyed) => {
-                self.offline();
+                self.handle_offline();
                 let _ = obeyed.send(());
             }
             Command::Close(reply) => {
@@ -148,8 +148,7 @@ impl ClientTask {
         let Some(encoding) = self.sockets.encoding() else { return };
         let message = codec::encode(encoding, Some(id), request);
         if message.payload.len() > self.sockets.max_message {
-            return self
-                .answer_client_request(purpose, Err(Refusal::too_large(Some(self.sockets.max_message))));
+            return self.handle_own_answer(purpose, Err(Refusal::too_large(Some(self.sockets.max_message))));
         }
         match &mut purpose {
             Purpose::Subscribe { bytes, .. } => *bytes = message.payload.len(),
@@ -163,17 +162,17 @@ impl ClientTask {
     }
 
     /// Does what an answer to a request of the client's own is for.
-    pub(super) fn answer_client_request(&mut self, purpose: Purpose, answer: Answer) {
+    pub(super) fn handle_own_answer(&mut self, purpose: Purpose, answer: Answer) {
         match (purpose, answer) {
             (Purpose::Subscribe { channel, end: Some(end), .. }, answer) => {
-                self.end_answered(&channel, end, &answer);
+                self.finish_given_up(&channel, end, &answer);
             }
-            (Purpose::Subscribe { channel, wish, .. }, answer)
-                if !self.subscriptions.is_current_request(&channel, wish) =>
+            (Purpose::Subscribe { channel, number, .. }, answer)
+                if !self.subscriptions.is_current(&channel, number) =>
             {
                 match answer {
-                    Ok(_) => self.remove_subscription(&channel),
-                    Err(refusal) => self.pause_subscriptions(&refusal),
+                    Ok(_) => self.end_unwanted(&channel),
+                    Err(refusal) => self.pause_queue(&refusal),
                 }
             }
             (Purpose::Subscribe { channel, .. }, Ok(data)) => {
@@ -184,12 +183,14 @@ impl ClientTask {
                     None => self.connection_lost(&ConnectionLoss::abnormal("an answer could not be read")),
                 }
             }
-            (Purpose::Subscribe { channel, .. }, Err(refusal)) => self.refused(&channel, &refusal),
+            (Purpose::Subscribe { channel, .. }, Err(refusal)) => {
+                self.handle_subscribe_refusal(&channel, &refusal)
+            }
             (Purpose::Unsubscribe { channel, number, waiter }, answer) => {
                 match &answer {
                     Err(refusal) if refusal.temporary => {
                         self.subscriptions.on_server.insert(channel.clone());
-                        self.give_up_later(&channel, number, refusal);
+                        self.send_unsubscribe_later(&channel, number, refusal);
                     }
                     _ => self.subscriptions.confirm_unsubscribed(&channel, number),
                 }
@@ -197,8 +198,8 @@ impl ClientTask {
                     waiter.answer(unsubscribed(answer));
                 }
             }
-            (Purpose::CatchUp(channel), answer) => self.caught_up(&channel, answer),
-            (Purpose::Presence { channel, .. }, answer) => self.take_list_answer(&channel, answer),
+            (Purpose::CatchUp(channel), answer) => self.take_history_answer(&channel, answer),
+            (Purpose::Presence { channel, .. }, answer) => self.handle_list_answer(&channel, answer),
             (Purpose::Refresh, Ok(data)) => {
                 #[derive(serde::Deserialize)]
                 struct Data {
@@ -207,7 +208,7 @@ impl ClientTask {
                 }
                 let data: Option<Data> = data.and_then(|data| serde_json::from_str(data.get()).ok());
                 let (at, left) = data.map_or((None, None), |data| (data.expires_at, data.expires_in));
-                self.set_renewal(at, left);
+                self.schedule_renewal(at, left);
             }
             // A renewal that failed: the connection ends with the credentials, and the next one brings fresh
             // ones.
@@ -223,7 +224,7 @@ impl ClientTask {
 
     /// Answers a question of the server's, with the application's code in a task of its own: it may wait, or
     /// panic.
-    pub(super) fn call_responder(&mut self, question: Question) {
+    pub(super) fn run_responder(&mut self, question: Question) {
         let Question { id, event, data, .. } = question;
         let responder =
             self.options.responders.get(&event).filter(|_| self.requests.running_responders < MAX_RESPONDERS);
@@ -247,40 +248,40 @@ impl ClientTask {
         }
     }
 
-    pub(super) fn fetch_refresh(&mut self) {
+    pub(super) fn fetch_renewed_token(&mut self) {
         let Some(source) = self.options.token.clone() else { return };
-        let (generation, patience) = (self.sockets.generation, self.answer_timeout());
+        let (generation, patience) = (self.sockets.generation, self.token_timeout());
         self.requests.background.spawn(async move {
             BackgroundResult::Refresh { generation, token: request_settled(source, patience).await }
         });
     }
 
     /// How long a source of tokens may take before it counts as failed.
-    pub(super) fn answer_timeout(&self) -> Duration {
+    pub(super) fn token_timeout(&self) -> Duration {
         self.options.connect_timeout.max(TOKEN_TIMEOUT)
     }
 
     /// The server refuses for now to hear that a channel was given up.
-    fn give_up_later(&mut self, channel: &str, number: u64, refusal: &Refusal) {
-        let (generation, wait, channel) = (self.sockets.generation, retry_after(refusal), channel.to_owned());
+    fn send_unsubscribe_later(&mut self, channel: &str, number: u64, refusal: &Refusal) {
+        let (generation, wait, channel) = (self.sockets.generation, retry_delay(refusal), channel.to_owned());
         self.requests.background.spawn(async move {
             tokio::time::sleep(wait).await;
             BackgroundResult::GiveUp { generation, channel, number }
         });
     }
 
-    pub(super) fn background_done(&mut self, done: BackgroundResult) {
+    pub(super) fn handle_background_result(&mut self, done: BackgroundResult) {
         match done {
             BackgroundResult::Answer { generation, id, answer } if generation == self.sockets.generation => {
                 self.requests.running_responders = self.requests.running_responders.saturating_sub(1);
                 self.answer(&id, &answer);
             }
-            BackgroundResult::ChannelToken { generation, channel, wish, token }
+            BackgroundResult::ChannelToken { generation, channel, number, token }
                 if generation == self.sockets.generation =>
             {
                 self.subscriptions.queue.fetched();
-                if self.subscriptions.is_current_request(&channel, wish) {
-                    self.take_token(QueuedSubscribe { channel, wish, token });
+                if self.subscriptions.is_current(&channel, number) {
+                    self.queue_with_token(QueuedSubscribe { channel, number, token });
                 }
             }
             BackgroundResult::Refresh { generation, token: Some(token) }
@@ -292,7 +293,7 @@ impl ClientTask {
                 if generation == self.sockets.generation
                     && self.subscriptions.given_up.get(&channel) == Some(&number) =>
             {
-                self.give_up_subscription(&channel, number, None);
+                self.send_unsubscribe(&channel, number, None);
             }
             _ => {}
         }
@@ -301,7 +302,7 @@ impl ClientTask {
 
 impl ClientTask {
     /// The source of a channel's tokens has answered.
-    fn take_token(&mut self, queued: QueuedSubscribe) {
+    fn queue_with_token(&mut self, queued: QueuedSubscribe) {
         if queued.token.is_some() {
             return self.subscriptions.queue.push_front(queued);
         }
@@ -310,8 +311,8 @@ impl ClientTask {
         let place = self.subscriptions.session.place_of(&queued.channel);
         let Some(place) = place.filter(|place| place.state == SubscriptionState::Asked) else { return };
         place.state = SubscriptionState::Absent;
-        if let Some(kept) = self.subscriptions.wanted.get_mut(&queued.channel) {
-            kept.retry_at = Some(Instant::now() + Duration::from_secs(1));
+        if let Some(wanted) = self.subscriptions.wanted.get_mut(&queued.channel) {
+            wanted.retry_at = Some(Instant::now() + Duration::from_secs(1));
         }
     }
 }

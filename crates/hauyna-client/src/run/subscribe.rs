@@ -13,13 +13,18 @@ use std::collections::btree_map::Entry;
 use tokio::time::Instant;
 
 impl ClientTask {
-    pub(super) fn waiter<T>(&self, reply: Reply<T>) -> Waiter<T> {
+    pub(super) fn new_waiter<T>(&self, reply: Reply<T>) -> Waiter<T> {
         let wait = self.shared.ttl().saturating_add(self.shared.timeout);
         Waiter { reply, answer_by: after(Instant::now(), wait) }
     }
 
     /// Somebody wants a channel.
-    pub(super) fn request(&mut self, wish: SubscribeRequest, share: u64, reply: Reply<LiveSubscription>) {
+    pub(super) fn request_subscription(
+        &mut self,
+        request: SubscribeRequest,
+        share: u64,
+        reply: Reply<LiveSubscription>,
+    ) {
         // Who asked has taken it back, and said so before: see `end_share`.
         if reply.is_closed() {
             return;
@@ -28,27 +33,28 @@ impl ClientTask {
             let _ = reply.send(Err(self.closed()));
             return;
         }
-        let (channel, waiter, number) = (wish.channel.clone(), self.waiter(reply), self.requests.next_id());
+        let (channel, waiter, number) =
+            (request.channel.clone(), self.new_waiter(reply), self.requests.next_id());
         self.subscriptions.given_up.remove(&channel);
-        let place = self.subscriptions.session.set_wanted(&channel, wish.since);
-        let (standing, position, recoverable) = (place.state, place.position, place.is_recoverable);
-        let kept = match self.subscriptions.wanted.entry(channel.clone()) {
-            Entry::Vacant(entry) => entry.insert(WantedChannel::new(wish, number)),
+        let place = self.subscriptions.session.set_wanted(&channel, request.since);
+        let (state, position, recoverable) = (place.state, place.position, place.is_recoverable);
+        let wanted = match self.subscriptions.wanted.entry(channel.clone()) {
+            Entry::Vacant(entry) => entry.insert(WantedChannel::new(request, number)),
             Entry::Occupied(entry) => {
-                let kept = entry.into_mut();
+                let wanted = entry.into_mut();
                 // What is not said again stays.
-                kept.updated_metadata.take_if(|_| wish.metadata.is_some());
-                kept.wish.metadata = wish.metadata.or_else(|| kept.wish.metadata.take());
-                kept.wish.token = wish.token.or_else(|| kept.wish.token.take());
-                kept
+                wanted.updated_metadata.take_if(|_| request.metadata.is_some());
+                wanted.request.metadata = request.metadata.or_else(|| wanted.request.metadata.take());
+                wanted.request.token = request.token.or_else(|| wanted.request.token.take());
+                wanted
             }
         };
-        kept.shares.add(share);
-        if standing == SubscriptionState::Live {
+        wanted.shares.add(share);
+        if state == SubscriptionState::Live {
             return waiter.answer(Ok(LiveSubscription { position, recoverable }));
         }
-        keep_waiter(&mut kept.waiters, waiter);
-        if standing == SubscriptionState::Absent && self.sockets.is_connected() && kept.retry_at.is_none() {
+        keep_waiter(&mut wanted.waiters, waiter);
+        if state == SubscriptionState::Absent && self.sockets.is_connected() && wanted.retry_at.is_none() {
             self.subscribe(&channel);
         }
     }
@@ -63,11 +69,14 @@ impl ClientTask {
     }
 
     pub(super) fn unsubscribe(&mut self, channel: &str, reply: Reply<()>) {
-        let (waiter, number) = (self.waiter(reply), self.requests.next_id());
+        let (waiter, number) = (self.new_waiter(reply), self.requests.next_id());
         // A server that was never asked would refuse to end it, and count that as an error.
         let is_there = self.subscriptions.on_server.contains(channel);
-        let asked =
-            self.subscriptions.wanted.get(channel).and_then(|kept| self.requests.subscribe_id(kept.number));
+        let asked = self
+            .subscriptions
+            .wanted
+            .get(channel)
+            .and_then(|wanted| self.requests.subscribe_id(wanted.number));
         let asked = asked.filter(|_| !is_there);
         let is_known = is_there || asked.is_some();
         self.subscriptions.answer_waiters(channel, &Err(Error::Unsubscribed));
@@ -84,25 +93,25 @@ impl ClientTask {
             return;
         }
         match is_known && self.sockets.is_connected() {
-            true => self.give_up_subscription(channel, number, Some(waiter)),
+            true => self.send_unsubscribe(channel, number, Some(waiter)),
             // Where a session that is resumed shows the subscription, its server is told.
             false => waiter.answer(Ok(())),
         }
     }
 
     /// A subscription that was given up before its answer has it: it ends where the server has it.
-    pub(super) fn end_answered(&mut self, channel: &str, end: PendingEnd, answer: &Answer) {
+    pub(super) fn finish_given_up(&mut self, channel: &str, end: PendingEnd, answer: &Answer) {
         let PendingEnd { number, waiter } = end;
         let is_there = match answer {
             Ok(_) => true,
             Err(refusal) => {
-                self.pause_subscriptions(refusal);
+                self.pause_queue(refusal);
                 refusal.error_type == ErrorType::AlreadySubscribed.as_str()
                     || self.subscriptions.on_server.contains(channel)
             }
         };
         if is_there {
-            return self.give_up_subscription(channel, number, waiter);
+            return self.send_unsubscribe(channel, number, waiter);
         }
         self.subscriptions.confirm_unsubscribed(channel, number);
         if let Some(waiter) = waiter {
@@ -112,7 +121,7 @@ impl ClientTask {
 
     /// The server has made a subscription that is not wanted any more, unless it has been told so: its
     /// application had ended one of its own before, and with it the wish.
-    pub(super) fn remove_subscription(&mut self, channel: &str) {
+    pub(super) fn end_unwanted(&mut self, channel: &str) {
         if self.subscriptions.session.place_of(channel).is_some()
             || self.subscriptions.given_up.contains_key(channel)
         {
@@ -120,17 +129,17 @@ impl ClientTask {
         }
         let number = self.requests.next_id();
         self.subscriptions.given_up.insert(channel.to_owned(), number);
-        self.give_up_subscription(channel, number, None);
+        self.send_unsubscribe(channel, number, None);
     }
 
     /// Tells the server that a channel is not wanted any more.
-    pub(super) fn give_up_subscription(&mut self, channel: &str, number: u64, waiter: Option<Waiter<()>>) {
+    pub(super) fn send_unsubscribe(&mut self, channel: &str, number: u64, waiter: Option<Waiter<()>>) {
         let purpose = Purpose::Unsubscribe { channel: channel.to_owned(), number, waiter };
         self.send_request(purpose, &Request::Unsubscribe { channel: channel.into() });
     }
 
     /// Whoever waits for the end of a subscription has it when the connection ends.
-    pub(super) fn forget_asked(&mut self) {
+    pub(super) fn end_open_requests(&mut self) {
         for purpose in std::mem::take(&mut self.requests.open).into_values() {
             match purpose {
                 // The session may have it.
@@ -147,7 +156,7 @@ impl ClientTask {
                     }
                 }
                 Purpose::Presence { channel, .. } => {
-                    self.roster(&channel, |roster| roster.page(None).0);
+                    self.update_roster(&channel, |roster| roster.page(None).0);
                     self.subscriptions.end_list(&channel);
                 }
                 _ => {}

@@ -3,7 +3,7 @@
 //! task.
 
 use super::ClientTask;
-use super::catch_up::retry_after;
+use super::catch_up::retry_delay;
 use super::requests::{BackgroundResult, Purpose};
 use super::send::request_settled;
 use crate::clock::after;
@@ -32,7 +32,7 @@ pub(super) struct SubscribeQueue {
 pub(super) struct QueuedSubscribe {
     pub(super) channel: String,
     /// The number of the wish for it.
-    pub(super) wish: u64,
+    pub(super) number: u64,
     /// The token that was fetched for it, where it needs one.
     pub(super) token: Option<String>,
 }
@@ -88,8 +88,8 @@ impl ClientTask {
             return; // The server has subscribed this client meanwhile.
         }
         place.state = SubscriptionState::Asked;
-        let Some(kept) = self.subscriptions.wanted.get(channel) else { return };
-        let queued = QueuedSubscribe { channel: channel.to_owned(), wish: kept.number, token: None };
+        let Some(wanted) = self.subscriptions.wanted.get(channel) else { return };
+        let queued = QueuedSubscribe { channel: channel.to_owned(), number: wanted.number, token: None };
         self.subscriptions.queue.waiting.push_back(queued);
     }
 
@@ -103,46 +103,47 @@ impl ClientTask {
         }
         // Counted again each time: one that is refused right here is not on its way.
         while self.requests.subscribes_in_flight() < MAX_IN_FLIGHT {
-            let wishes = &self.subscriptions.wanted;
+            let wanted = &self.subscriptions.wanted;
             let has_source =
-                |channel: &str| wishes.get(channel).is_some_and(|kept| kept.wish.token.is_some());
+                |channel: &str| wanted.get(channel).is_some_and(|wanted| wanted.request.token.is_some());
             let needs_token =
                 |queued: &QueuedSubscribe| queued.token.is_none() && has_source(&queued.channel);
             let requests = &self.requests;
             let is_ending = |channel: &str| requests.awaits_given_up(channel);
             let Some(queued) = self.subscriptions.queue.next(needs_token, is_ending) else { return };
             let needs_token = needs_token(&queued);
-            let QueuedSubscribe { channel, wish, token } = queued;
-            if !self.subscriptions.is_current_request(&channel, wish)
+            let QueuedSubscribe { channel, number, token } = queued;
+            if !self.subscriptions.is_current(&channel, number)
                 || self.subscriptions.session.is_live(&channel)
             {
                 continue; // It was given up meanwhile, or the server has made the subscription.
             }
             match needs_token {
-                true => self.fetch_token(channel, wish),
+                true => self.fetch_token(channel, number),
                 false => self.send_subscribe(&channel, token),
             }
         }
     }
 
-    fn fetch_token(&mut self, channel: String, wish: u64) {
-        let Some(source) = self.subscriptions.wanted.get(&channel).and_then(|kept| kept.wish.token.clone())
+    fn fetch_token(&mut self, channel: String, number: u64) {
+        let Some(source) =
+            self.subscriptions.wanted.get(&channel).and_then(|wanted| wanted.request.token.clone())
         else {
             return;
         };
-        let (generation, patience) = (self.sockets.generation, self.answer_timeout());
+        let (generation, patience) = (self.sockets.generation, self.token_timeout());
         self.subscriptions.queue.fetching += 1;
         self.requests.background.spawn(async move {
             let token = request_settled(source, patience).await;
-            BackgroundResult::ChannelToken { generation, channel, wish, token }
+            BackgroundResult::ChannelToken { generation, channel, number, token }
         });
     }
 
     fn send_subscribe(&mut self, channel: &str, token: Option<String>) {
         let Some(place) = self.subscriptions.session.place_of(channel) else { return };
         let recover = place.recover();
-        let Some(kept) = self.subscriptions.wanted.get(channel) else { return };
-        let (metadata, wish) = (kept.metadata().map(RawValue::to_owned), kept.number);
+        let Some(wanted) = self.subscriptions.wanted.get(channel) else { return };
+        let (metadata, number) = (wanted.metadata().map(RawValue::to_owned), wanted.number);
         let request = Request::Subscribe {
             channel: channel.into(),
             metadata: metadata.as_ref().map(|raw| Raw::assume_valid(Encoding::Json, raw.get().as_bytes())),
@@ -151,13 +152,13 @@ impl ClientTask {
         };
         let answer_by = Some(self.answer_by(self.subscriptions.session.is_restored_by(channel)));
         self.send_request(
-            Purpose::Subscribe { channel: channel.to_owned(), wish, answer_by, bytes: 0, end: None },
+            Purpose::Subscribe { channel: channel.to_owned(), number, answer_by, bytes: 0, end: None },
             &request,
         );
     }
 
     /// A channel was refused.
-    pub(super) fn refused(&mut self, channel: &str, refusal: &Refusal) {
+    pub(super) fn handle_subscribe_refusal(&mut self, channel: &str, refusal: &Refusal) {
         let Some(place) = self.subscriptions.session.place_of(channel) else { return };
         if place.state == SubscriptionState::Live {
             return; // The server has subscribed this connection meanwhile, which no refusal ends.
@@ -173,39 +174,39 @@ impl ClientTask {
             return self.handle_missed(channel, missed, None);
         }
         if refusal.error_type == ErrorType::RateLimited.as_str() {
-            return self.retry_after(channel, refusal);
+            return self.retry_subscribe(channel, refusal);
         }
         let (was_live, from) = (place.was_live(), place.position);
         place.state = SubscriptionState::Absent;
-        let Some(kept) = self.subscriptions.wanted.get_mut(channel) else { return };
+        let Some(wanted) = self.subscriptions.wanted.get_mut(channel) else { return };
         if was_live && refusal.temporary {
-            kept.retry_at = Some(Instant::now() + retry_after(refusal));
+            wanted.retry_at = Some(Instant::now() + retry_delay(refusal));
             return;
         }
         self.subscriptions.answer_waiters(channel, &Err(Error::Refused(refusal.clone())));
         self.remove_channel(channel);
         if self.subscriptions.on_server.contains(channel) {
-            self.remove_subscription(channel); // An earlier one, whose end was refused.
+            self.end_unwanted(channel); // An earlier one, whose end was refused.
         }
         if was_live {
             let reason = GapReason::Refused;
-            self.notify(Gap { channel: channel.to_owned(), reason, from, to: None, missed: None });
+            self.report_gap(Gap { channel: channel.to_owned(), reason, from, to: None, missed: None });
         }
     }
 
     /// Asks for a channel once more, and for all that wait, when the server's limit allows it.
-    fn retry_after(&mut self, channel: &str, refusal: &Refusal) {
-        let Some(kept) = self.subscriptions.wanted.get_mut(channel) else { return };
-        kept.refusal = Some(refusal.clone());
-        let queued = QueuedSubscribe { channel: channel.to_owned(), wish: kept.number, token: None };
+    fn retry_subscribe(&mut self, channel: &str, refusal: &Refusal) {
+        let Some(wanted) = self.subscriptions.wanted.get_mut(channel) else { return };
+        wanted.refusal = Some(refusal.clone());
+        let queued = QueuedSubscribe { channel: channel.to_owned(), number: wanted.number, token: None };
         self.subscriptions.queue.push_front(queued);
-        self.pause_subscriptions(refusal);
+        self.pause_queue(refusal);
     }
 
     /// A refusal for rate pauses all that wait, also where the channel has been given up since.
-    pub(super) fn pause_subscriptions(&mut self, refusal: &Refusal) {
+    pub(super) fn pause_queue(&mut self, refusal: &Refusal) {
         if refusal.error_type == ErrorType::RateLimited.as_str() {
-            self.subscriptions.queue.pause(Instant::now() + retry_after(refusal));
+            self.subscriptions.queue.pause(Instant::now() + retry_delay(refusal));
         }
     }
 
@@ -218,7 +219,7 @@ impl ClientTask {
 
     /// A server decides about one subscription after the other, and may have to wait for each: those that
     /// were asked for behind one that it has answered have their time again.
-    pub(super) fn extend_subscriptions_behind(&mut self, answered: u64) {
+    pub(super) fn extend_later_subscribes(&mut self, answered: u64) {
         let (new, owed) = (self.answer_by(false), self.answer_by(true));
         for (_, purpose) in self.requests.open.range_mut(answered..) {
             if let Purpose::Subscribe { channel, answer_by: Some(at), .. } = purpose {
@@ -229,7 +230,7 @@ impl ClientTask {
 
     /// Gives up the connection where the server owes the answer to a subscription that it ended by losing its
     /// memory. Another subscription that is not answered in time makes room for the next one.
-    pub(super) fn expire_subscriptions(&mut self, now: Instant) {
+    pub(super) fn expire_subscribes(&mut self, now: Instant) {
         let (mut is_owed, mut ended) = (false, Vec::new());
         for purpose in self.requests.open.values_mut() {
             if let Purpose::Subscribe { channel, answer_by, end, .. } = purpose
@@ -242,7 +243,7 @@ impl ClientTask {
             }
         }
         for (channel, end) in ended {
-            self.give_up_subscription(&channel, end.number, end.waiter);
+            self.send_unsubscribe(&channel, end.number, end.waiter);
         }
         if is_owed {
             self.connection_lost(&ConnectionLoss::abnormal("subscriptions were not answered"));

@@ -50,28 +50,28 @@ impl Subscriptions {
     }
 
     /// Whether a channel is wanted by the subscription of this number, and not by a later one.
-    pub(super) fn is_current_request(&self, channel: &str, number: u64) -> bool {
-        self.wanted.get(channel).is_some_and(|kept| kept.number == number)
+    pub(super) fn is_current(&self, channel: &str, number: u64) -> bool {
+        self.wanted.get(channel).is_some_and(|wanted| wanted.number == number)
     }
 
     pub(super) fn answer_waiters(&mut self, channel: &str, answer: &Result<LiveSubscription, Error>) {
-        for waiter in self.wanted.get_mut(channel).into_iter().flat_map(|kept| kept.waiters.drain(..)) {
+        for waiter in self.wanted.get_mut(channel).into_iter().flat_map(|wanted| wanted.waiters.drain(..)) {
             waiter.answer(answer.clone());
         }
     }
 
     /// Fails every call that waits for a subscription, because the client is closed.
     pub(super) fn fail_waiters(&mut self, error: &Error) {
-        for waiter in self.wanted.values_mut().flat_map(|kept| kept.waiters.drain(..)) {
+        for waiter in self.wanted.values_mut().flat_map(|wanted| wanted.waiters.drain(..)) {
             waiter.answer(Err(error.clone()));
         }
     }
 
     /// Fails the calls that wait for a subscription or a list and whose time is up.
     pub(super) fn expire_waiters(&mut self, now: Instant) {
-        for kept in self.wanted.values_mut() {
-            for waiter in kept.waiters.extract_if(.., |waiter| waiter.answer_by <= now) {
-                waiter.answer(Err(kept.refusal.clone().map_or(Error::Timeout, Error::Refused)));
+        for wanted in self.wanted.values_mut() {
+            for waiter in wanted.waiters.extract_if(.., |waiter| waiter.answer_by <= now) {
+                waiter.answer(Err(wanted.refusal.clone().map_or(Error::Timeout, Error::Refused)));
             }
         }
         for waiters in self.list_waiters.values_mut() {
@@ -90,29 +90,29 @@ impl Subscriptions {
 
     /// Lets a share last until the application unsubscribes.
     pub(super) fn keep_share(&mut self, channel: &str, share: u64) {
-        if let Some(kept) = self.wanted.get_mut(channel) {
-            kept.shares.keep(share);
+        if let Some(wanted) = self.wanted.get_mut(channel) {
+            wanted.shares.keep(share);
         }
     }
 
     /// Ends a share; `true` if it was the last. The number of a share of an earlier subscription is unknown
     /// here, so that it ends nothing.
     pub(super) fn end_share(&mut self, channel: &str, share: u64) -> bool {
-        self.wanted.get_mut(channel).is_some_and(|kept| kept.shares.end(share))
+        self.wanted.get_mut(channel).is_some_and(|wanted| wanted.shares.end(share))
     }
 
     /// Keeps the metadata that the server accepted last for a later subscription. Before a subscription is
     /// live, it was the metadata of an earlier one.
     pub(super) fn keep_metadata(&mut self, channel: &str, metadata: &RawValue) {
         let is_live = self.session.is_live(channel);
-        if let Some(kept) = self.wanted.get_mut(channel).filter(|_| is_live) {
-            kept.updated_metadata = Some(metadata.to_owned());
+        if let Some(wanted) = self.wanted.get_mut(channel).filter(|_| is_live) {
+            wanted.updated_metadata = Some(metadata.to_owned());
         }
     }
 
     /// Forgets the metadata that the user before has set.
     pub(super) fn forget_metadata(&mut self) {
-        self.wanted.values_mut().for_each(|kept| kept.updated_metadata = None);
+        self.wanted.values_mut().for_each(|wanted| wanted.updated_metadata = None);
     }
 
     /// The server has confirmed the end of a subscription for the call of this number.
@@ -122,9 +122,9 @@ impl Subscriptions {
 
     /// Returns the channels whose pause after a refusal is over.
     pub(super) fn take_due_retries(&mut self, now: Instant) -> Vec<String> {
-        let is_due = |kept: &mut WantedChannel| kept.retry_at.take_if(|at| now >= *at).is_some();
+        let is_due = |wanted: &mut WantedChannel| wanted.retry_at.take_if(|at| now >= *at).is_some();
         let due = self.wanted.values_mut();
-        due.filter_map(|kept| is_due(kept).then(|| kept.wish.channel.clone())).collect()
+        due.filter_map(|wanted| is_due(wanted).then(|| wanted.request.channel.clone())).collect()
     }
 
     /// Returns the channels whose history may be requested again after a refusal.
@@ -145,8 +145,8 @@ impl Subscriptions {
         self.held.clear();
         self.queue.clear();
         self.events_due.clear();
-        for kept in self.wanted.values_mut() {
-            kept.retry_at = None;
+        for wanted in self.wanted.values_mut() {
+            wanted.retry_at = None;
         }
     }
 }
@@ -164,7 +164,7 @@ pub(crate) struct SubscribeRequest {
 
 /// A wish that the task keeps.
 pub(super) struct WantedChannel {
-    pub(super) wish: SubscribeRequest,
+    pub(super) request: SubscribeRequest,
     /// The metadata that the server has taken last, in place of that of the wish. It is of the user who was
     /// there.
     pub(super) updated_metadata: Option<Box<RawValue>>,
@@ -234,14 +234,14 @@ pub(super) fn keep_waiter<T>(waiters: &mut Vec<Waiter<T>>, waiter: Waiter<T>) {
 }
 
 impl WantedChannel {
-    pub(super) fn new(wish: SubscribeRequest, number: u64) -> Self {
+    pub(super) fn new(request: SubscribeRequest, number: u64) -> Self {
         let (shares, waiters) = (Shares::default(), Vec::new());
-        Self { wish, updated_metadata: None, number, shares, waiters, retry_at: None, refusal: None }
+        Self { request, updated_metadata: None, number, shares, waiters, retry_at: None, refusal: None }
     }
 
     /// The metadata that the next subscription begins with.
     pub(super) fn metadata(&self) -> Option<&RawValue> {
-        self.updated_metadata.as_deref().or(self.wish.metadata.as_deref())
+        self.updated_metadata.as_deref().or(self.request.metadata.as_deref())
     }
 
     /// The next moment at which something is to be done about it.

@@ -29,7 +29,7 @@ use tokio::time::{Instant, sleep_until};
 /// What the handles ask of the task.
 pub(crate) enum Command {
     Request(Entry),
-    Subscribe { wish: SubscribeRequest, share: u64, reply: Reply<LiveSubscription> },
+    Subscribe { request: SubscribeRequest, share: u64, reply: Reply<LiveSubscription> },
     Unsubscribe { channel: String, reply: Reply<()> },
     RenewList { channel: String, reply: Reply<()> },
     Reconnect(oneshot::Sender<()>),
@@ -95,21 +95,21 @@ impl ClientTask {
     }
 
     async fn run_until_closed(mut self) {
-        self.attempt();
+        self.start_attempt();
         loop {
             self.read_before_deadlines().await;
             self.process_deadlines(Instant::now());
-            self.pump();
+            self.send_pending();
             match self.wait().await {
                 Input::Command(None) => return self.shut_down(None).await,
                 Input::Command(Some(Command::Close(reply))) => return self.shut_down(Some(reply)).await,
                 Input::Command(Some(command)) => self.handle_command(command),
-                Input::WakeUp(wake_up) => self.woken_up(wake_up),
+                Input::WakeUp(wake_up) => self.handle_wake_up(wake_up),
                 Input::Current => self.read_current(),
                 Input::Former => self.read_former(),
-                Input::Next(NextSocketEvent::Readable) => self.read_greeting(),
-                Input::Next(NextSocketEvent::Opened(result)) => self.socket_opened(result),
-                Input::Background(result) => self.background_done(result),
+                Input::Next(NextSocketEvent::Readable) => self.read_next(),
+                Input::Next(NextSocketEvent::Opened(result)) => self.handle_opened(result),
+                Input::Background(result) => self.handle_background_result(result),
                 Input::Deadline => {}
             }
         }
@@ -157,9 +157,9 @@ impl ClientTask {
         }
     }
 
-    fn woken_up(&mut self, wake_up: WakeUp) {
+    fn handle_wake_up(&mut self, wake_up: WakeUp) {
         match wake_up {
-            WakeUp::Events(channel) => self.note_events(&channel),
+            WakeUp::Events(channel) => self.schedule_events(&channel),
             WakeUp::Ended { channel, share, reply } => self.end_share(&channel, share, reply),
             WakeUp::Kept { channel, share } => self.subscriptions.keep_share(&channel, share),
         }
@@ -181,7 +181,7 @@ impl ClientTask {
     }
 
     /// Tells that messages may be missing, to the channel's readers and to the client's.
-    pub(super) fn notify(&mut self, gap: Gap) {
+    pub(super) fn report_gap(&mut self, gap: Gap) {
         logger::log_gap(&gap);
         if gap.reason == GapReason::EpochChanged {
             self.requests.outbox.forget_keys(&gap.channel);
@@ -197,9 +197,9 @@ impl ClientTask {
     async fn shut_down(mut self, reply: Option<oneshot::Sender<()>>) {
         self.requests.background.abort_all();
         while let Some(wake_up) = self.shared.wake_ups.next() {
-            self.woken_up(wake_up);
+            self.handle_wake_up(wake_up);
         }
-        self.pump();
+        self.send_pending();
         self.sockets.close().await;
         self.close(Closed::ByUs);
         self.shared.broadcaster.close();

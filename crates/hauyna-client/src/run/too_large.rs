@@ -11,16 +11,16 @@ impl ClientTask {
     /// such as a client event, that was too large, and the requests may have been done.
     pub(super) fn give_up_largest(&mut self) {
         let size = |purpose: &Purpose| match purpose {
-            Purpose::Subscribe { channel, wish, bytes, .. } => Some((*bytes, channel.clone(), *wish)),
+            Purpose::Subscribe { channel, number, bytes, .. } => Some((*bytes, channel.clone(), *number)),
             _ => None,
         };
         let own = self.requests.open.values().filter_map(size).max();
         let (refusal, bytes) = (Refusal::too_large(None), own.as_ref().map_or(0, |own| own.0));
         match (self.requests.outbox.fail_largest_sent(bytes, Error::Refused(refusal.clone())), own) {
-            (LargestFrame::Subscription, Some((_, channel, wish)))
-                if self.subscriptions.is_current_request(&channel, wish) =>
+            (LargestFrame::Subscription, Some((_, channel, number)))
+                if self.subscriptions.is_current(&channel, number) =>
             {
-                self.refused(&channel, &refusal);
+                self.handle_subscribe_refusal(&channel, &refusal);
             }
             // A server that does not know the session answers before it has read `resume`, which would end
             // each later connection, too.
