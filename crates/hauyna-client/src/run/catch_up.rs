@@ -145,7 +145,7 @@ impl ClientTask {
         };
         let Some(history) = history else { return self.give_up_catch_up(channel, GapReason::Other) };
         let before = self.subscriptions.position(channel);
-        if !self.subscriptions.session.take_page(channel, history.position) {
+        if !self.subscriptions.session.adopt_page_end(channel, history.position) {
             return self.give_up_catch_up(channel, GapReason::EpochChanged);
         }
         if before.map(|before| before.epoch) != self.subscriptions.position(channel).map(|own| own.epoch) {
@@ -155,7 +155,7 @@ impl ClientTask {
             held.went_back_at = None;
         }
         for message in &history.messages {
-            self.replay(channel, message.get());
+            self.accept_replayed(channel, message.get());
         }
         let own = self.subscriptions.position(channel);
         let is_behind = own.is_some_and(|own| own.offset < history.position.offset);
@@ -174,7 +174,7 @@ impl ClientTask {
 
     /// Gives one message of the history to its readers, unless it was seen before. Its offset counts whatever
     /// it is.
-    fn replay(&mut self, channel: &str, message: &str) {
+    fn accept_replayed(&mut self, channel: &str, message: &str) {
         let (offset, note) = match Received::read(message) {
             Ok(Received::Publication(publication)) => {
                 (publication.offset, Some(Notification::Publication(Arc::new(publication), None)))
@@ -185,9 +185,9 @@ impl ClientTask {
             _ => (number(message), None),
         };
         if let Some(note) = &note {
-            self.subscriptions.session.expects(channel, offset, || mark(note));
+            self.subscriptions.session.expect_live(channel, offset, || mark(note));
         }
-        if self.subscriptions.session.replay(channel, offset)
+        if self.subscriptions.session.accept_replayed(channel, offset)
             && let Some(note) = note
         {
             self.deliver(Some(channel), &note);
@@ -221,7 +221,7 @@ impl ClientTask {
     /// Where the position is lost, the epoch is not known any more: from the message on that went back,
     /// offsets say nothing of what was seen.
     fn release_held(&mut self, channel: &str, is_lost: bool) {
-        self.subscriptions.session.caught_up(channel);
+        self.subscriptions.session.finish_catch_up(channel);
         let Some(mut held) = self.stop_catch_up(channel) else {
             return self.finish_release(channel, is_lost);
         };
@@ -229,20 +229,23 @@ impl ClientTask {
         let mut index = 0;
         while let Some(waiting) = held.waiting.pop_front() {
             if went_back_at == Some(index) {
-                self.subscriptions.session.lose_position(channel);
+                self.subscriptions.session.forget_position(channel);
             }
             index += 1;
             match waiting {
                 HeldEntry::Message(offset, note) => {
-                    if self.subscriptions.session.replay(channel, offset) {
+                    if self.subscriptions.session.accept_replayed(channel, offset) {
                         self.deliver(Some(channel), &note);
                     }
                 }
                 HeldEntry::Gap(before) => {
                     held.bytes = held.waiting.iter().map(HeldEntry::weight).sum();
                     held.went_back_at = held.went_back_at.and_then(|at| at.checked_sub(index));
-                    if self.subscriptions.session.catch_up_again(channel, before, held.went_back_at.is_some())
-                    {
+                    if self.subscriptions.session.continue_catch_up(
+                        channel,
+                        before,
+                        held.went_back_at.is_some(),
+                    ) {
                         self.subscriptions.held.insert(channel.to_owned(), held);
                         return self.request_history(channel);
                     }
@@ -254,7 +257,7 @@ impl ClientTask {
 
     fn finish_release(&mut self, channel: &str, is_lost: bool) {
         if is_lost {
-            self.subscriptions.session.lose_position(channel);
+            self.subscriptions.session.forget_position(channel);
             if let Some(shared) = self.channel(channel) {
                 *shared.position.lock() = None;
             }

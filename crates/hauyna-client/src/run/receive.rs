@@ -119,7 +119,7 @@ impl ClientTask {
             }
             Received::Unsubscribed { channel } => _ = self.subscriptions.on_server.remove(&channel),
             Received::Gap(gap) => {
-                let missed = self.subscriptions.session.gap(&gap.channel, gap.position, gap.missed);
+                let missed = self.subscriptions.session.note_gap(&gap.channel, gap.position, gap.missed);
                 self.handle_missed(&gap.channel, missed, gap.position);
                 self.refresh_list(&gap.channel);
             }
@@ -254,15 +254,15 @@ impl ClientTask {
         if let Some(number) = self.subscriptions.given_up.get(&entry.channel) {
             return self.send_unsubscribe(&entry.channel, *number, None);
         }
-        if self.subscriptions.session.is_turned_by(entry) {
+        if self.subscriptions.session.has_other_epoch(entry) {
             self.requests.outbox.forget_keys(&entry.channel);
-            while entry.recovered == Some(true) && self.subscriptions.session.is_catching(&entry.channel) {
+            while entry.recovered == Some(true) && self.subscriptions.session.is_catching_up(&entry.channel) {
                 // What was missed before cannot be fetched any more: it was of the old epoch.
                 self.give_up_catch_up(&entry.channel, GapReason::EpochChanged);
             }
         }
         let missed = self.subscriptions.session.set_live(entry);
-        if !self.subscriptions.session.is_catching(&entry.channel) {
+        if !self.subscriptions.session.is_catching_up(&entry.channel) {
             self.stop_catch_up(&entry.channel);
         }
         let position = self.subscriptions.position(&entry.channel);
@@ -274,7 +274,7 @@ impl ClientTask {
         shared.events.lock().open(&entry.client_events);
         shared.roster.lock().refuse_until(None);
         if self.requests.is_restored && !self.requests.needs_judgement {
-            self.subscriptions.session.judged(); // Nothing of this channel waits to be judged.
+            self.subscriptions.session.note_judged(); // Nothing of this channel waits to be judged.
         }
         self.subscriptions.answer_waiters(
             &entry.channel,
@@ -326,7 +326,8 @@ impl ClientTask {
         match draft {
             Draft::Publish { channel, echo: false, .. } => {
                 let at = data.and_then(|data| read_position(Some(data.to_owned())).ok().flatten());
-                if let Some(at) = at.filter(|at| self.subscriptions.session.publishes(channel, *at))
+                if let Some(at) =
+                    at.filter(|at| self.subscriptions.session.note_own_publication(channel, *at))
                     && let Some(shared) = self.channel(channel)
                 {
                     *shared.position.lock() = Some(at);

@@ -105,7 +105,7 @@ impl ClientTask {
         for entry in &session.subscriptions {
             self.subscription_live(entry);
         }
-        for channel in self.subscriptions.session.set_absent() {
+        for channel in self.subscriptions.session.absent_channels() {
             self.subscribe(&channel);
         }
         let failed: Vec<_> = session.failed.into_iter().map(|failed| failed.channel).collect();
@@ -122,7 +122,7 @@ impl ClientTask {
 
     fn end_unrestored(&mut self, is_over: impl Fn(&str) -> bool) {
         for channel in
-            self.subscriptions.session.end_restored().into_iter().filter(|channel| is_over(channel))
+            self.subscriptions.session.unrestored_channels().into_iter().filter(|channel| is_over(channel))
         {
             self.subscription_ended(&channel);
         }
@@ -155,7 +155,7 @@ impl ClientTask {
         // A socket whose greeting is on its way was told the positions, and replays from there.
         if is_unreadable_again && !matches!(self.sockets.next, NextSocket::Greeting(..)) {
             // It is replayed, and would end each later connection, too: from here on there is a gap.
-            self.subscriptions.session.lose_positions();
+            self.subscriptions.session.forget_positions();
         }
         self.requests.outbox.connection_lost();
         self.sockets.backoff.note_lost(now);

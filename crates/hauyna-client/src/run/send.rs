@@ -72,7 +72,7 @@ impl ClientTask {
             Some(name) if session.has_same_epoch(name) => ServerMemory::Kept,
             _ => ServerMemory::Lost,
         });
-        self.subscriptions.session.judged();
+        self.subscriptions.session.note_judged();
     }
 
     /// Somebody else may have signed in: what was asked before is not sent as theirs. Guests, who show no
@@ -308,9 +308,11 @@ impl ClientTask {
         }
         // It may have one the next time; until then nothing can be said. Unless the server has made the
         // subscription meanwhile.
-        let place = self.subscriptions.session.place_of(&queued.channel);
-        let Some(place) = place.filter(|place| place.state == SubscriptionState::Asked) else { return };
-        place.state = SubscriptionState::Absent;
+        let state = self.subscriptions.session.channel(&queued.channel);
+        let Some(state) = state.filter(|state| state.subscription == SubscriptionState::Asked) else {
+            return;
+        };
+        state.subscription = SubscriptionState::Absent;
         if let Some(wanted) = self.subscriptions.wanted.get_mut(&queued.channel) {
             wanted.retry_at = Some(Instant::now() + Duration::from_secs(1));
         }

@@ -36,8 +36,8 @@ impl ClientTask {
         let (channel, waiter, number) =
             (request.channel.clone(), self.new_waiter(reply), self.requests.next_id());
         self.subscriptions.given_up.remove(&channel);
-        let place = self.subscriptions.session.set_wanted(&channel, request.since);
-        let (state, position, recoverable) = (place.state, place.position, place.is_recoverable);
+        let state = self.subscriptions.session.set_wanted(&channel, request.since);
+        let (state, position, recoverable) = (state.subscription, state.position, state.is_recoverable);
         let wanted = match self.subscriptions.wanted.entry(channel.clone()) {
             Entry::Vacant(entry) => entry.insert(WantedChannel::new(request, number)),
             Entry::Occupied(entry) => {
@@ -122,7 +122,7 @@ impl ClientTask {
     /// The server has made a subscription that is not wanted any more, unless it has been told so: its
     /// application had ended one of its own before, and with it the wish.
     pub(super) fn end_unwanted(&mut self, channel: &str) {
-        if self.subscriptions.session.place_of(channel).is_some()
+        if self.subscriptions.session.channel(channel).is_some()
             || self.subscriptions.given_up.contains_key(channel)
         {
             return;

@@ -83,11 +83,11 @@ impl SubscribeQueue {
 impl ClientTask {
     /// Asks for a channel that is wanted, behind those that wait already.
     pub(super) fn subscribe(&mut self, channel: &str) {
-        let Some(place) = self.subscriptions.session.place_of(channel) else { return };
-        if place.state == SubscriptionState::Live {
+        let Some(state) = self.subscriptions.session.channel(channel) else { return };
+        if state.subscription == SubscriptionState::Live {
             return; // The server has subscribed this client meanwhile.
         }
-        place.state = SubscriptionState::Asked;
+        state.subscription = SubscriptionState::Asked;
         let Some(wanted) = self.subscriptions.wanted.get(channel) else { return };
         let queued = QueuedSubscribe { channel: channel.to_owned(), number: wanted.number, token: None };
         self.subscriptions.queue.waiting.push_back(queued);
@@ -140,8 +140,8 @@ impl ClientTask {
     }
 
     fn send_subscribe(&mut self, channel: &str, token: Option<String>) {
-        let Some(place) = self.subscriptions.session.place_of(channel) else { return };
-        let recover = place.recover();
+        let Some(state) = self.subscriptions.session.channel(channel) else { return };
+        let recover = state.recover_position();
         let Some(wanted) = self.subscriptions.wanted.get(channel) else { return };
         let (metadata, number) = (wanted.metadata().map(RawValue::to_owned), wanted.number);
         let request = Request::Subscribe {
@@ -150,7 +150,7 @@ impl ClientTask {
             recover,
             token: token.map(Into::into),
         };
-        let answer_by = Some(self.answer_by(self.subscriptions.session.is_restored_by(channel)));
+        let answer_by = Some(self.answer_by(self.subscriptions.session.is_channel_restoring(channel)));
         self.send_request(
             Purpose::Subscribe { channel: channel.to_owned(), number, answer_by, bytes: 0, end: None },
             &request,
@@ -159,25 +159,25 @@ impl ClientTask {
 
     /// A channel was refused.
     pub(super) fn handle_subscribe_refusal(&mut self, channel: &str, refusal: &Refusal) {
-        let Some(place) = self.subscriptions.session.place_of(channel) else { return };
-        if place.state == SubscriptionState::Live {
+        let Some(state) = self.subscriptions.session.channel(channel) else { return };
+        if state.subscription == SubscriptionState::Live {
             return; // The server has subscribed this connection meanwhile, which no refusal ends.
         }
         if refusal.error_type == ErrorType::AlreadySubscribed.as_str() {
             self.subscriptions.on_server.insert(channel.to_owned());
             // The same, and its notice is on its way, unless it is one that was given up and that the server
             // has kept.
-            let missed = place.join_unannounced();
+            let missed = state.join_unannounced();
             let subscription =
-                LiveSubscription { position: place.position, recoverable: place.is_recoverable };
+                LiveSubscription { position: state.position, recoverable: state.is_recoverable };
             self.subscriptions.answer_waiters(channel, &Ok(subscription));
             return self.handle_missed(channel, missed, None);
         }
         if refusal.error_type == ErrorType::RateLimited.as_str() {
             return self.retry_subscribe(channel, refusal);
         }
-        let (was_live, from) = (place.was_live(), place.position);
-        place.state = SubscriptionState::Absent;
+        let (was_live, from) = (state.was_live(), state.position);
+        state.subscription = SubscriptionState::Absent;
         let Some(wanted) = self.subscriptions.wanted.get_mut(channel) else { return };
         if was_live && refusal.temporary {
             wanted.retry_at = Some(Instant::now() + retry_delay(refusal));
@@ -223,7 +223,7 @@ impl ClientTask {
         let (new, owed) = (self.answer_by(false), self.answer_by(true));
         for (_, purpose) in self.requests.open.range_mut(answered..) {
             if let Purpose::Subscribe { channel, answer_by: Some(at), .. } = purpose {
-                *at = if self.subscriptions.session.is_restored_by(channel) { owed } else { new };
+                *at = if self.subscriptions.session.is_channel_restoring(channel) { owed } else { new };
             }
         }
     }
@@ -238,7 +238,7 @@ impl ClientTask {
             {
                 match end.take() {
                     Some(end) => ended.push((channel.clone(), end)),
-                    None => is_owed |= self.subscriptions.session.is_restored_by(channel),
+                    None => is_owed |= self.subscriptions.session.is_channel_restoring(channel),
                 }
             }
         }

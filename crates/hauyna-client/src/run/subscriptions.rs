@@ -46,7 +46,7 @@ impl Subscriptions {
 
     /// Returns the position of the last message that was received from a channel.
     pub(super) fn position(&mut self, channel: &str) -> Option<Position> {
-        self.session.place_of(channel)?.position
+        self.session.channel(channel)?.position
     }
 
     /// Whether a channel is wanted by the subscription of this number, and not by a later one.

@@ -11,9 +11,9 @@ fn at(epoch: Epoch, offset: u64) -> Position {
 
 /// A subscription as the wire says it; `{}` stands for what is left out.
 fn entry(position: Option<Position>, rest: &str) -> Subscribed {
-    let place =
+    let state =
         position.map(|at| format!(r#""epoch":"{}","offset":{},"#, at.epoch, at.offset)).unwrap_or_default();
-    serde_json::from_str(&format!(r#"{{"channel":"a",{place}{rest}}}"#)).unwrap()
+    serde_json::from_str(&format!(r#"{{"channel":"a",{state}{rest}}}"#)).unwrap()
 }
 
 fn live_at(offset: u64) -> Session {
@@ -29,7 +29,7 @@ fn what_is_not_behind_the_position_is_a_duplicate() {
     let verdicts = [6, 9].map(|offset| session.admit("a", Some(offset), String::new));
     // From 6 to 9: publications that were not for this subscriber are no gap.
     assert_eq!(verdicts, [Verdict::Deliver; 2]);
-    assert!(session.replay("a", Some(12)));
+    assert!(session.accept_replayed("a", Some(12)));
     let verdicts = [10, 12, 13].map(|offset| session.admit("a", Some(offset), String::new));
     use Verdict::{Deliver, Drop};
     assert_eq!(verdicts, [Drop, Drop, Deliver]);
@@ -40,13 +40,13 @@ fn what_is_not_behind_the_position_is_a_duplicate() {
 #[test]
 fn an_own_publication_without_echo_is_seen_where_it_is_the_next_one() {
     let mut session = live_at(5);
-    assert!(!session.publishes("a", at(OLD, 7)), "6 may be on its way");
-    assert!(session.publishes("a", at(OLD, 6)) && !session.publishes("a", at(OLD, 6)));
-    assert!(!session.publishes("a", at(NEW, 7)) && !session.publishes("b", at(OLD, 7)));
+    assert!(!session.note_own_publication("a", at(OLD, 7)), "6 may be on its way");
+    assert!(session.note_own_publication("a", at(OLD, 6)) && !session.note_own_publication("a", at(OLD, 6)));
+    assert!(!session.note_own_publication("a", at(NEW, 7)) && !session.note_own_publication("b", at(OLD, 7)));
     assert_eq!(session.positions(), [("a".into(), at(OLD, 6))]);
     assert_eq!(session.admit("a", Some(7), String::new), Verdict::Deliver);
     let mut session = live_at(5);
-    assert!(session.publishes("a", at(OLD, 6)));
+    assert!(session.note_own_publication("a", at(OLD, 6)));
     assert_eq!(session.admit("a", Some(6), String::new), Verdict::NumberingRestarted, "it is no echo");
 }
 
@@ -101,9 +101,9 @@ fn a_subscription_that_the_server_made_anew_is_caught_up_from_history() {
         MissedMessages::InHistory
     );
     assert_eq!(session.admit("a", Some(10), String::new), Verdict::Hold);
-    assert!((6..=9).all(|offset| session.replay("a", Some(offset))));
-    session.caught_up("a");
-    assert!(session.replay("a", Some(10)));
+    assert!((6..=9).all(|offset| session.accept_replayed("a", Some(offset))));
+    session.finish_catch_up("a");
+    assert!(session.accept_replayed("a", Some(10)));
     assert_eq!(session.admit("a", Some(11), String::new), Verdict::Deliver);
 
     let mut session = live_at(5);
@@ -115,10 +115,10 @@ fn a_subscription_that_the_server_made_anew_is_caught_up_from_history() {
 #[test]
 fn a_gap_is_recovered_from_the_own_position_where_there_is_a_history() {
     let mut session = live_at(5);
-    assert_eq!(session.gap("a", Some(at(OLD, 5)), 3), MissedMessages::InHistory);
-    assert_eq!(session.place_of("a").unwrap().position, Some(at(OLD, 5)));
+    assert_eq!(session.note_gap("a", Some(at(OLD, 5)), 3), MissedMessages::InHistory);
+    assert_eq!(session.channel("a").unwrap().position, Some(at(OLD, 5)));
     assert_eq!(session.admit("a", Some(9), String::new), Verdict::Hold);
-    assert!(session.replay("a", Some(6)) && !session.replay("a", Some(6)));
+    assert!(session.accept_replayed("a", Some(6)) && !session.accept_replayed("a", Some(6)));
 }
 
 #[test]
@@ -127,7 +127,7 @@ fn a_gap_without_history_is_told() {
     session.set_wanted("a", None);
     session.set_live(&entry(None, r#""recoverable":false"#));
     let unknown = Some(at(Epoch::UNKNOWN, 0));
-    let MissedMessages::Gap(told) = session.gap("a", unknown, 3) else { panic!("it is silent") };
+    let MissedMessages::Gap(told) = session.note_gap("a", unknown, 3) else { panic!("it is silent") };
     assert_eq!((told.reason, told.missed), (GapReason::Dropped, Some(3)));
     assert_eq!(session.admit("a", Some(9), String::new), Verdict::Deliver);
 }
@@ -136,28 +136,28 @@ fn a_gap_without_history_is_told() {
 fn a_gap_that_names_no_position_of_the_stream_is_recovered_from_the_own_one() {
     for before in [at(Epoch::UNKNOWN, 0), at(Epoch::UNKNOWN, 99), at(OLD, 99), at(OLD, 1)] {
         let mut session = live_at(5);
-        assert_eq!(session.gap("a", Some(before), 3), MissedMessages::InHistory);
-        assert_eq!(session.place_of("a").unwrap().position, Some(at(OLD, 5)), "{before:?}");
+        assert_eq!(session.note_gap("a", Some(before), 3), MissedMessages::InHistory);
+        assert_eq!(session.channel("a").unwrap().position, Some(at(OLD, 5)), "{before:?}");
     }
 }
 
 #[test]
 fn a_gap_under_another_epoch_is_told_and_recovered_from_its_position() {
     let mut session = live_at(5);
-    let MissedMessages::GapThenHistory(told) = session.gap("a", Some(at(NEW, 2)), 3) else {
+    let MissedMessages::GapThenHistory(told) = session.note_gap("a", Some(at(NEW, 2)), 3) else {
         panic!("it is silent")
     };
     assert_eq!(
         (told.reason, told.from, told.to),
         (GapReason::EpochChanged, Some(at(OLD, 5)), Some(at(NEW, 2)))
     );
-    assert!(session.replay("a", Some(3)));
+    assert!(session.accept_replayed("a", Some(3)));
 }
 
 #[test]
 fn a_gap_of_messages_without_offsets_changes_no_position() {
     let mut session = live_at(5);
-    assert_eq!(session.gap("a", None, 0), MissedMessages::Nothing);
+    assert_eq!(session.note_gap("a", None, 0), MissedMessages::Nothing);
     assert_eq!(session.admit("a", Some(6), String::new), Verdict::Deliver);
 }
 
@@ -165,8 +165,8 @@ fn a_gap_of_messages_without_offsets_changes_no_position() {
 fn a_gap_of_a_subscription_that_has_ended_is_nobodys() {
     let mut session = live_at(5);
     session.connection_lost();
-    assert_eq!(session.gap("a", Some(at(OLD, 5)), 3), MissedMessages::Nothing);
-    assert_eq!(session.place_of("a").unwrap().position, Some(at(OLD, 5)));
+    assert_eq!(session.note_gap("a", Some(at(OLD, 5)), 3), MissedMessages::Nothing);
+    assert_eq!(session.channel("a").unwrap().position, Some(at(OLD, 5)));
 }
 
 #[test]
@@ -184,7 +184,7 @@ fn after_a_loss_the_client_subscribes_to_what_it_wants_and_not_to_what_the_serve
     made.channel = "made".into();
     session.set_live(&made);
     session.connection_lost();
-    assert_eq!(session.set_absent(), ["a"]);
+    assert_eq!(session.absent_channels(), ["a"]);
 }
 
 #[test]
@@ -198,7 +198,7 @@ fn a_live_subscription_takes_the_position_under_the_new_epoch_where_nothing_is_m
     for offset in [0, 5, 150] {
         let mut session = live_at(5);
         let turned = entry(Some(at(NEW, offset)), r#""recoverable":true,"recovered":true"#);
-        assert!(session.is_turned_by(&turned));
+        assert!(session.has_other_epoch(&turned));
         assert_eq!(session.set_live(&turned), MissedMessages::Nothing);
         assert_eq!(session.admit("a", Some(offset + 1), String::new), Verdict::Deliver);
         assert_eq!(session.positions(), [("a".into(), at(NEW, offset + 1))]);
@@ -248,22 +248,22 @@ fn a_numbering_that_goes_back_is_suspicious_whether_anything_came_before_or_not(
     let mut session = live_at(41);
     assert_eq!(session.admit("a", Some(1), String::new), Verdict::NumberingRestarted);
     assert_eq!(session.admit("a", Some(2), String::new), Verdict::Hold, "until the history has answered");
-    assert!(session.take_page("a", at(OLD, 41)));
+    assert!(session.adopt_page_end("a", at(OLD, 41)));
     assert_eq!(session.admit("a", Some(3), String::new), Verdict::Drop, "it is the same numbering still");
     let mut session = live_at(5);
     assert_eq!(session.admit("a", Some(6), String::new), Verdict::Deliver);
     assert_eq!(session.admit("a", Some(6), String::new), Verdict::NumberingRestarted);
-    session.lose_position("a");
-    session.caught_up("a");
+    session.forget_position("a");
+    session.finish_catch_up("a");
     assert_eq!(session.admit("a", Some(2), String::new), Verdict::Deliver, "offsets say nothing any more");
 }
 
 #[test]
 fn what_is_on_its_way_when_the_history_has_caught_up_is_a_duplicate_and_no_new_numbering() {
     let mut session = live_at(5);
-    assert_eq!(session.gap("a", Some(at(OLD, 5)), 2), MissedMessages::InHistory);
-    assert!((6..=20).all(|offset| session.replay("a", Some(offset))));
-    session.caught_up("a");
+    assert_eq!(session.note_gap("a", Some(at(OLD, 5)), 2), MissedMessages::InHistory);
+    assert!((6..=20).all(|offset| session.accept_replayed("a", Some(offset))));
+    session.finish_catch_up("a");
     assert_eq!([8, 9, 20, 21].map(|offset| session.admit("a", Some(offset), String::new)), {
         use Verdict::{Deliver, Drop};
         [Drop, Drop, Drop, Deliver]
@@ -273,7 +273,7 @@ fn what_is_on_its_way_when_the_history_has_caught_up_is_a_duplicate_and_no_new_n
 #[test]
 fn a_page_of_another_epoch_goes_on_with_the_numbering_or_is_not_taken() {
     let mut session = live_at(5);
-    assert!(session.take_page("a", at(NEW, 9)));
+    assert!(session.adopt_page_end("a", at(NEW, 9)));
     assert_eq!(session.positions(), [("a".into(), at(NEW, 5))]);
-    assert!(!session.take_page("a", at(NEW, 4)));
+    assert!(!session.adopt_page_end("a", at(NEW, 4)));
 }

@@ -8,10 +8,10 @@ use hauyna_protocol::{Epoch, Position};
 
 /// One subscription.
 #[derive(Debug, Default)]
-pub(crate) struct ChannelPlace {
+pub(crate) struct ChannelState {
     /// Whether the client asked for it; else the server made it.
     pub(crate) is_wanted: bool,
-    pub(crate) state: SubscriptionState,
+    pub(crate) subscription: SubscriptionState,
     pub(crate) position: Option<Position>,
     pub(crate) is_recoverable: bool,
     /// Whether the server has proved since the last connection that its memory of this channel has lived on.
@@ -22,11 +22,11 @@ pub(crate) struct ChannelPlace {
     /// Whether it was live in this session, so that a return may have missed something.
     pub(super) was_live: bool,
     /// From where history is being fetched: live messages are held back meanwhile.
-    pub(super) catching_up_to: bool,
+    pub(super) is_catching_up: bool,
     /// The position that the server was last told. What it replays begins behind it, whatever has come since
     /// on the socket of before.
-    pub(super) named: Option<Position>,
-    /// The position that the last `resume` named. What is asked for on the old socket of a move meanwhile
+    pub(super) announced: Option<Position>,
+    /// The position that the last `resume` announced. What is asked for on the old socket of a move meanwhile
     /// says nothing of it.
     pub(super) resumed_from: Option<Position>,
     /// The offset of the last message that arrived live. The next one is higher while the epoch is the same.
@@ -35,19 +35,19 @@ pub(crate) struct ChannelPlace {
     /// says. One of the same offset that says something else is of another epoch.
     pub(super) expected: Option<(u64, String)>,
     /// Whether it was not, and it is being asked whether the epoch is the same still.
-    pub(super) needs_judgement: bool,
+    pub(super) is_epoch_in_doubt: bool,
 }
 
-impl ChannelPlace {
+impl ChannelState {
     /// The position from which the server is asked to bring it up to date.
-    pub(crate) fn recover(&mut self) -> Option<Position> {
-        self.named = self.position.filter(|_| self.was_live && self.is_recoverable);
-        self.named
+    pub(crate) fn recover_position(&mut self) -> Option<Position> {
+        self.announced = self.position.filter(|_| self.was_live && self.is_recoverable);
+        self.announced
     }
 
     /// The same, of the session that is resumed.
-    pub(super) fn resume(&mut self) -> Option<Position> {
-        self.resumed_from = self.recover();
+    pub(super) fn resume_position(&mut self) -> Option<Position> {
+        self.resumed_from = self.recover_position();
         self.resumed_from
     }
 
@@ -56,15 +56,15 @@ impl ChannelPlace {
     }
 
     pub(super) fn is_awaited(&self) -> bool {
-        self.is_wanted && self.state != SubscriptionState::Live
+        self.is_wanted && self.subscription != SubscriptionState::Live
     }
 
     pub(super) fn is_restoring(&self) -> bool {
-        self.state == SubscriptionState::Asked && self.was_live
+        self.subscription == SubscriptionState::Asked && self.was_live
     }
 
     /// The next message that arrives live is behind this position.
-    pub(super) fn expect_after(&mut self, position: Option<Position>) {
+    pub(super) fn expect_live_after(&mut self, position: Option<Position>) {
         (self.arrived, self.expected) = (position.map(|position| position.offset), None);
     }
 
@@ -78,30 +78,31 @@ impl ChannelPlace {
     /// The subscription begins on this connection.
     pub(super) fn begin_subscription(&mut self, entry: &Subscribed) -> MissedMessages {
         let old = self.position;
-        (self.state, self.catching_up_to, self.needs_judgement) = (SubscriptionState::Live, false, false);
+        (self.subscription, self.is_catching_up, self.is_epoch_in_doubt) =
+            (SubscriptionState::Live, false, false);
         self.is_same_epoch = same_epoch(old, entry.position);
         let returns = std::mem::replace(&mut self.was_live, true);
         self.lost_history |= returns && !self.is_same_epoch;
         if entry.recovered == Some(true) {
             // Between the two may lie what the old socket of a move has brought meanwhile: it comes once
             // more.
-            self.expect_after(self.named);
-            return match self.named {
-                None if returns && old.is_some() => self.follows_another(entry),
-                _ => self.follows(entry),
+            self.expect_live_after(self.announced);
+            return match self.announced {
+                None if returns && old.is_some() => self.follow_other_position(entry),
+                _ => self.follow_own_position(entry),
             };
         }
-        self.expect_after(entry.position);
+        self.expect_live_after(entry.position);
         if !returns {
             self.position = entry.position;
             return MissedMessages::Nothing;
         }
-        self.judge(entry)
+        self.judge_missed(entry)
     }
 
     /// What was missed comes: it follows from the own offset on, which cannot be past the end that the server
-    /// has named.
-    fn follows(&mut self, entry: &Subscribed) -> MissedMessages {
+    /// has announced.
+    fn follow_own_position(&mut self, entry: &Subscribed) -> MissedMessages {
         self.position = match (self.position, entry.position) {
             (Some(own), Some(_)) if self.is_same_epoch => Some(own),
             (Some(own), Some(end)) => Some(Position { epoch: end.epoch, offset: own.offset.min(end.offset) }),
@@ -112,11 +113,11 @@ impl ChannelPlace {
 
     /// What comes follows a position of before: the channel was given up and wanted again from another one
     /// meanwhile. What lies behind that is in the history, unless it is of another epoch.
-    fn follows_another(&mut self, entry: &Subscribed) -> MissedMessages {
+    fn follow_other_position(&mut self, entry: &Subscribed) -> MissedMessages {
         let old = self.position;
         if self.is_same_epoch {
-            self.catching_up_to = is_behind(old, entry.position);
-            return if self.catching_up_to { MissedMessages::InHistory } else { MissedMessages::Nothing };
+            self.is_catching_up = is_behind(old, entry.position);
+            return if self.is_catching_up { MissedMessages::InHistory } else { MissedMessages::Nothing };
         }
         self.position = entry.position;
         let (channel, reason) = (entry.channel.clone(), GapReason::EpochChanged);
@@ -126,9 +127,9 @@ impl ChannelPlace {
     /// The server has this subscription, and has not said where it stands: what lies behind the own position
     /// is in the history.
     pub(crate) fn join_unannounced(&mut self) -> MissedMessages {
-        self.state = SubscriptionState::Live;
-        self.catching_up_to = self.was_live && self.position.is_some();
-        if self.catching_up_to { MissedMessages::InHistory } else { MissedMessages::Nothing }
+        self.subscription = SubscriptionState::Live;
+        self.is_catching_up = self.was_live && self.position.is_some();
+        if self.is_catching_up { MissedMessages::InHistory } else { MissedMessages::Nothing }
     }
 
     /// The server says again where a live subscription stands, in the order of the channel's messages.
@@ -138,32 +139,32 @@ impl ChannelPlace {
         match entry.recovered {
             Some(_) if is_same && !is_behind => return MissedMessages::Nothing,
             // The history that is being fetched gives what lies between.
-            Some(true) if is_same && self.catching_up_to => return MissedMessages::Nothing,
+            Some(true) if is_same && self.is_catching_up => return MissedMessages::Nothing,
             _ => {}
         }
-        self.expect_after(entry.position);
-        self.needs_judgement = false;
+        self.expect_live_after(entry.position);
+        self.is_epoch_in_doubt = false;
         if entry.recovered == Some(true) {
             self.position = entry.position;
             return MissedMessages::Nothing;
         }
         self.is_same_epoch = is_same;
-        self.judge(entry)
+        self.judge_missed(entry)
     }
 
     /// What was missed, where the server has not vouched for everything.
-    fn judge(&mut self, entry: &Subscribed) -> MissedMessages {
+    fn judge_missed(&mut self, entry: &Subscribed) -> MissedMessages {
         let old = self.position;
         let reason = match (entry.recovered, &entry.reason) {
             (Some(_), reason) => GapReason::of(reason.as_deref().unwrap_or_default()),
             (None, _) if !entry.recoverable => GapReason::NotRecoverable,
             (None, _) if self.is_same_epoch => {
-                self.catching_up_to |= is_behind(old, entry.position);
-                return if self.catching_up_to { MissedMessages::InHistory } else { MissedMessages::Nothing };
+                self.is_catching_up |= is_behind(old, entry.position);
+                return if self.is_catching_up { MissedMessages::InHistory } else { MissedMessages::Nothing };
             }
             (None, _) => GapReason::EpochChanged,
         };
-        (self.position, self.catching_up_to) = (entry.position, false);
+        (self.position, self.is_catching_up) = (entry.position, false);
         let channel = entry.channel.clone();
         MissedMessages::Gap(Gap { channel, reason, from: old, to: entry.position, missed: None })
     }
