@@ -57,18 +57,18 @@ impl Backoff {
     }
 
     /// The number of the next attempt, from 1.
-    pub(crate) const fn next_delay(&self) -> u32 {
+    pub(crate) const fn next_attempt(&self) -> u32 {
         self.attempts.saturating_add(1)
     }
 
     /// The number of the attempt that was counted last.
-    pub(crate) const fn current(&self) -> u32 {
+    pub(crate) const fn last_attempt(&self) -> u32 {
         self.attempts
     }
 
     /// Counts an attempt and gives the pause before it; `None` when there have been enough. `random` is in
     /// [0, 1).
-    pub(crate) fn next(&mut self, random: f64) -> Option<Duration> {
+    pub(crate) fn next_delay(&mut self, random: f64) -> Option<Duration> {
         if self.terms.max_attempts.is_some_and(|most| self.failures >= most) {
             return None;
         }
@@ -136,7 +136,7 @@ mod tests {
     fn a_delay_is_anything_from_nothing_to_the_grown_one_the_first_attempt_included() {
         let at = |random| {
             let mut backoff = backoff(None);
-            (0..7).map(|_| backoff.next(random).unwrap().as_millis()).collect::<Vec<_>>()
+            (0..7).map(|_| backoff.next_delay(random).unwrap().as_millis()).collect::<Vec<_>>()
         };
         assert_eq!(at(1.0), [1_000, 2_000, 4_000, 8_000, 16_000, 30_000, 30_000]);
         assert_eq!(at(0.5)[..2], [500, 1_000]);
@@ -146,21 +146,21 @@ mod tests {
     #[test]
     fn after_the_last_attempt_there_is_none() {
         let mut backoff = backoff(Some(2));
-        assert!(backoff.next(0.5).is_some() && backoff.next(0.5).is_some());
-        assert_eq!(backoff.next(0.5), None);
+        assert!(backoff.next_delay(0.5).is_some() && backoff.next_delay(0.5).is_some());
+        assert_eq!(backoff.next_delay(0.5), None);
         backoff.reset();
-        assert!(backoff.next(0.5).is_some());
+        assert!(backoff.next_delay(0.5).is_some());
     }
 
     #[tokio::test(start_paused = true)]
     async fn attempts_are_forgotten_only_after_thirty_stable_seconds() {
         let mut backoff = backoff(None);
-        backoff.next(1.0);
+        backoff.next_delay(1.0);
         for (lasted, upcoming) in [(29, 2), (30, 1)] {
             backoff.note_connected(Instant::now());
             tokio::time::advance(Duration::from_secs(lasted)).await;
             backoff.note_lost(Instant::now());
-            assert_eq!(backoff.next_delay(), upcoming, "after {lasted} s");
+            assert_eq!(backoff.next_attempt(), upcoming, "after {lasted} s");
         }
     }
 
@@ -168,24 +168,24 @@ mod tests {
     async fn a_session_resets_the_count_that_leads_to_giving_up_but_not_the_delay() {
         let mut backoff = backoff(Some(3));
         for n in 1..=100 {
-            assert!(backoff.next(1.0).is_some(), "connection {n}");
+            assert!(backoff.next_delay(1.0).is_some(), "connection {n}");
             backoff.note_connected(Instant::now());
             tokio::time::advance(Duration::from_secs(3)).await;
             backoff.note_lost(Instant::now());
         }
-        assert_eq!(backoff.next(1.0), Some(Duration::from_secs(30)));
-        assert!(backoff.next(1.0).is_some() && backoff.next(1.0).is_some());
-        assert_eq!(backoff.next(1.0), None, "three attempts without a session");
+        assert_eq!(backoff.next_delay(1.0), Some(Duration::from_secs(30)));
+        assert!(backoff.next_delay(1.0).is_some() && backoff.next_delay(1.0).is_some());
+        assert_eq!(backoff.next_delay(1.0), None, "three attempts without a session");
     }
 
     #[test]
     fn terms_of_the_application_win_over_those_of_the_server() {
         let mut own = backoff(Some(1));
         own.set_server_terms(terms(Some(9)));
-        assert!(own.next(0.5).is_some() && own.next(0.5).is_none());
+        assert!(own.next_delay(0.5).is_some() && own.next_delay(0.5).is_none());
         let mut default = Backoff::new(None);
         default.set_server_terms(terms(Some(1)));
-        assert!(default.next(0.5).is_some() && default.next(0.5).is_none());
+        assert!(default.next_delay(0.5).is_some() && default.next_delay(0.5).is_none());
     }
 
     #[tokio::test(start_paused = true)]
@@ -212,7 +212,7 @@ mod tests {
     fn terms_without_any_delay_do_not_make_a_client_hurry() {
         let none = RetryTerms { base_delay: 0, ..terms(None) };
         for terms in [none, RetryTerms { max_delay: 0, ..terms(None) }] {
-            assert_eq!(Backoff::new(Some(terms)).next(1.0), Some(Duration::from_secs(30)));
+            assert_eq!(Backoff::new(Some(terms)).next_delay(1.0), Some(Duration::from_secs(30)));
         }
     }
 
@@ -222,7 +222,7 @@ mod tests {
             RetryTerms { base_delay: u64::MAX, max_delay: 5, backoff_multiplier: -3.0, ..terms(None) };
         let mut backoff = Backoff::new(Some(terms));
         for _ in 0..100 {
-            assert!(backoff.next(1.0).unwrap() <= Duration::from_millis(5));
+            assert!(backoff.next_delay(1.0).unwrap() <= Duration::from_millis(5));
         }
     }
 }

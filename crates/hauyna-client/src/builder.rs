@@ -236,7 +236,7 @@ impl Builder {
             retry_at: Mutex::new(None),
             timeout: self.timeout,
             ttl: self.ttl,
-            window: Mutex::new(DEFAULT_STREAM_BYTES),
+            window: Mutex::new(DEFAULT_TTL),
             bounds: self.bounds,
             key_prefix: random.number(),
             keys: AtomicU64::new(0),
@@ -244,9 +244,9 @@ impl Builder {
         });
         let connector = self.connector.unwrap_or_else(|| Arc::new(self.network));
         let (commands, incoming) = mpsc::channel(COMMAND_CAPACITY);
-        let run =
+        let task =
             ClientTask::new(self.options, Target { endpoint, connector }, shared.clone(), incoming, random);
-        tokio::spawn(run.run());
+        tokio::spawn(task.run());
         Ok(Client::new(commands, shared))
     }
 }
@@ -259,6 +259,6 @@ impl fmt::Debug for Builder {
 
 /// How long a request waits for a connection before a session has told its window: that of a server by
 /// default.
-const DEFAULT_STREAM_BYTES: Duration = Duration::from_secs(120);
+const DEFAULT_TTL: Duration = Duration::from_secs(120);
 /// Number of commands that may wait for the task; further callers wait.
 const COMMAND_CAPACITY: usize = 256;

@@ -113,10 +113,10 @@ impl<T: 'static> IntoFuture for Call<T> {
     type IntoFuture = Pin<Box<dyn Future<Output = Self::Output> + Send>>;
 
     fn into_future(self) -> Self::IntoFuture {
-        let Self { client, draft, read, ttl, timeout, wait_policy: patience } = self;
+        let Self { client, draft, read, ttl, timeout, wait_policy } = self;
         Box::pin(async move {
             let draft = draft?;
-            let is_volatile = patience == WaitPolicy::Volatile;
+            let is_volatile = wait_policy == WaitPolicy::Volatile;
             if is_volatile && !client.is_connected() {
                 return Err(Error::NotConnected);
             }

@@ -84,7 +84,7 @@ impl<M> Channel<M> {
     /// Streams who comes, goes and changes. A reconnect within the session shows nobody leaving.
     #[must_use]
     pub fn presence_updates(&self) -> Stream<PresenceUpdate> {
-        self.reader(Filter::Presence, |note| match note {
+        self.reader(Filter::Presence, |notification| match notification {
             Notification::Presence(update) => Ok(Arc::unwrap_or_clone(update)),
             _ => Err(StreamError::Unreadable(String::new())),
         })
@@ -151,7 +151,7 @@ impl<M> Channel<M> {
     /// Streams the announcements of subscribers, where the channel makes such.
     #[must_use]
     pub fn subscribers(&self) -> Stream<ChannelEvent> {
-        self.reader(Filter::Subscribers, |note| match note {
+        self.reader(Filter::Subscribers, |notification| match notification {
             Notification::Subscriber(event) => Ok(Arc::unwrap_or_clone(event)),
             _ => Err(StreamError::Unreadable(String::new())),
         })
@@ -164,8 +164,8 @@ impl<M> Channel<M> {
         self.reader(Filter::Gaps, read_gap)
     }
 
-    fn reader<T>(&self, interest: Filter, read: fn(Notification) -> Result<T, StreamError>) -> Stream<T> {
-        self.shared.feed.reader(interest, self.client.bounds(), read)
+    fn reader<T>(&self, filter: Filter, read: fn(Notification) -> Result<T, StreamError>) -> Stream<T> {
+        self.shared.broadcaster.reader(filter, self.client.bounds(), read)
     }
 }
 
@@ -174,7 +174,7 @@ impl<M: DeserializeOwned> Channel<M> {
     /// cannot be proved.
     #[must_use]
     pub fn messages(&self) -> Stream<Publication<M>> {
-        self.reader(Filter::Messages, |note| match note {
+        self.reader(Filter::Messages, |notification| match notification {
             Notification::Publication(publication, position) => Publication::read(&publication, position),
             Notification::Gap(gap) => Err(StreamError::Gap(Arc::unwrap_or_clone(gap))),
             _ => Err(StreamError::Unreadable(String::new())),
@@ -262,8 +262,8 @@ pub struct PresenceUpdate {
     pub member: Arc<Member>,
 }
 
-pub(crate) fn read_event<T: DeserializeOwned>(note: Notification) -> Result<T, StreamError> {
-    let Notification::Application(application) = note else {
+pub(crate) fn read_event<T: DeserializeOwned>(notification: Notification) -> Result<T, StreamError> {
+    let Notification::Application(application) = notification else {
         return Err(StreamError::Unreadable(String::new()));
     };
     serde_json::from_str(application.body.get()).map_err(|error| StreamError::Unreadable(error.to_string()))

@@ -183,7 +183,7 @@ impl Client {
     /// Streams the changes of the state.
     #[must_use]
     pub fn states(&self) -> Stream<State> {
-        self.reader(Filter::States, |note| match note {
+        self.reader(Filter::States, |notification| match notification {
             Notification::State(state) => Ok(state),
             _ => Err(StreamError::Unreadable(String::new())),
         })
@@ -195,7 +195,7 @@ impl Client {
         let shared = self.shared.channels.open(name);
         // Nobody would end its streams later.
         if self.shared.broadcaster.is_closed() {
-            shared.feed.close();
+            shared.broadcaster.close();
         }
         Channel::new(self.clone(), shared)
     }
@@ -265,7 +265,7 @@ impl Client {
     /// Streams the errors of the server that answer no request, such as a client event that it refuses.
     #[must_use]
     pub fn errors(&self) -> Stream<Refusal> {
-        self.reader(Filter::Errors, |note| match note {
+        self.reader(Filter::Errors, |notification| match notification {
             Notification::Refused(refusal) => Ok(Arc::unwrap_or_clone(refusal)),
             _ => Err(StreamError::Unreadable(String::new())),
         })
@@ -293,9 +293,9 @@ impl Client {
 
     /// Waits until the task has done it, so that the state is the one that follows.
     async fn command_done(&self, command: impl FnOnce(oneshot::Sender<()>) -> Command) -> Result<(), Error> {
-        let (reply, obeyed) = oneshot::channel();
+        let (reply, done) = oneshot::channel();
         self.command(command(reply)).await?;
-        obeyed.await.map_err(|_| self.closed())
+        done.await.map_err(|_| self.closed())
     }
 
     /// Ends the connection, the session and the client. What was not answered fails; streams end behind what
@@ -355,8 +355,8 @@ impl Client {
         format!("{:016x}-{:x}", self.shared.key_prefix, self.next_number())
     }
 
-    fn reader<T>(&self, interest: Filter, read: fn(Notification) -> Result<T, StreamError>) -> Stream<T> {
-        self.shared.broadcaster.reader(interest, self.shared.bounds, read)
+    fn reader<T>(&self, filter: Filter, read: fn(Notification) -> Result<T, StreamError>) -> Stream<T> {
+        self.shared.broadcaster.reader(filter, self.shared.bounds, read)
     }
 }
 

@@ -6,7 +6,7 @@ use tokio::time::Instant;
 
 /// The instant `wait` after `now`, and not later than a timer can hold.
 pub(crate) fn after(now: Instant, wait: Duration) -> Instant {
-    now + wait.min(MAX_AHEAD)
+    now + wait.min(MAX_WAIT)
 }
 
 /// A moment by both clocks: that of the machine stands still while it sleeps, that on the wall may be set.
@@ -29,7 +29,7 @@ impl Moment {
 }
 
 /// A time that never passes.
-pub(crate) const MAX_AHEAD: Duration = Duration::from_secs(86_400 * 365 * 30);
+pub(crate) const MAX_WAIT: Duration = Duration::from_secs(86_400 * 365 * 30);
 
 #[cfg(test)]
 mod tests {
@@ -38,7 +38,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn no_duration_overflows() {
         let now = Instant::now();
-        assert_eq!(after(now, Duration::MAX), now + MAX_AHEAD);
+        assert_eq!(after(now, Duration::MAX), now + MAX_WAIT);
         assert_eq!(after(now, Duration::from_secs(1)), now + Duration::from_secs(1));
     }
 

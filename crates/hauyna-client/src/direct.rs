@@ -34,8 +34,10 @@ pub struct DirectMessage<M> {
 }
 
 impl<M: DeserializeOwned> Direct<M> {
-    pub(crate) fn read(note: Notification) -> Result<Self, StreamError> {
-        let Notification::Direct(direct) = note else { return Err(StreamError::Unreadable(String::new())) };
+    pub(crate) fn read(notification: Notification) -> Result<Self, StreamError> {
+        let Notification::Direct(direct) = notification else {
+            return Err(StreamError::Unreadable(String::new()));
+        };
         let (kind, raw) = &*direct;
         let message = serde_json::from_str(raw.message.get())
             .map_err(|error| StreamError::Unreadable(error.to_string()))?;

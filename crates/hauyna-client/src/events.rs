@@ -25,8 +25,10 @@ pub struct ClientEvent<T> {
 }
 
 impl<T: DeserializeOwned> ClientEvent<T> {
-    pub(crate) fn read(note: Notification) -> Result<Self, StreamError> {
-        let Notification::ClientEvent(raw) = note else { return Err(StreamError::Unreadable(String::new())) };
+    pub(crate) fn read(notification: Notification) -> Result<Self, StreamError> {
+        let Notification::ClientEvent(raw) = notification else {
+            return Err(StreamError::Unreadable(String::new()));
+        };
         let data = raw.data.as_ref().map_or("null", |data| data.get());
         let data = serde_json::from_str(data).map_err(|error| StreamError::Unreadable(error.to_string()))?;
         Ok(Self { channel: raw.channel.clone(), event: raw.event.clone(), user: raw.user.clone(), data })

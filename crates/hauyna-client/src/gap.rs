@@ -75,8 +75,8 @@ impl GapReason {
     }
 }
 
-pub(crate) fn read_gap(note: Notification) -> Result<Gap, StreamError> {
-    match note {
+pub(crate) fn read_gap(notification: Notification) -> Result<Gap, StreamError> {
+    match notification {
         Notification::Gap(gap) => Ok(Arc::unwrap_or_clone(gap)),
         _ => Err(StreamError::Unreadable(String::new())),
     }

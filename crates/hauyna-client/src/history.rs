@@ -112,7 +112,7 @@ impl<M: DeserializeOwned> Page<M> {
         let history: History =
             serde_json::from_str(data.get()).map_err(|error| unreadable(error.to_string()))?;
         let mut items = Vec::with_capacity(history.messages.len());
-        let last = last_of(&history);
+        let last = last_position(&history);
         for message in &history.messages {
             match Received::read(message.get()) {
                 Ok(Received::Publication(publication)) => {
@@ -127,7 +127,7 @@ impl<M: DeserializeOwned> Page<M> {
     }
 }
 
-fn last_of(history: &History) -> Option<Position> {
+fn last_position(history: &History) -> Option<Position> {
     #[derive(serde::Deserialize)]
     struct NumberedMessage {
         offset: u64,
@@ -154,13 +154,13 @@ pub struct OlderPages<M> {
     before: Option<Position>,
     limit: Option<u32>,
     /// The page that is being asked for.
-    pending_page: Option<Asked<M>>,
+    pending_page: Option<PendingPage<M>>,
     /// What is left of the last page.
     page: VecDeque<Result<Publication<M>, Error>>,
     is_over: bool,
 }
 
-type Asked<M> = Pin<Box<dyn Future<Output = Result<Page<M>, Error>> + Send>>;
+type PendingPage<M> = Pin<Box<dyn Future<Output = Result<Page<M>, Error>> + Send>>;
 
 impl<M> OlderPages<M> {
     pub(crate) fn new(client: Client, channel: String) -> Self {

@@ -19,7 +19,7 @@ pub(crate) struct FailureLog {
     /// Whether a warning was logged since the last connection.
     has_warned: bool,
     /// The kinds of error that the server has reported on this connection.
-    unasked: BTreeSet<String>,
+    unsolicited: BTreeSet<String>,
     /// Whether the server has sent what is no message on this connection.
     was_unreadable: bool,
 }
@@ -29,7 +29,7 @@ impl FailureLog {
         let scheme = if endpoint.is_secure { "wss" } else { "ws" };
         let path = endpoint.path.split(['?', '#']).next().unwrap_or_default();
         let url = format!("{scheme}://{}{path}", endpoint.authority);
-        Self { url, has_warned: false, unasked: BTreeSet::new(), was_unreadable: false }
+        Self { url, has_warned: false, unsolicited: BTreeSet::new(), was_unreadable: false }
     }
 
     /// Logs the beginning of an attempt.
@@ -51,7 +51,7 @@ impl FailureLog {
 
     /// Logs a connection, which ends the series.
     pub(crate) fn log_connected(&mut self, connection: &str, resumed: bool) {
-        self.unasked.clear();
+        self.unsolicited.clear();
         self.was_unreadable = false;
         if std::mem::take(&mut self.has_warned) {
             tracing::info!(target: TARGET, url = self.url, connection, resumed, "connected again");
@@ -62,14 +62,14 @@ impl FailureLog {
 
     /// Logs an error that answers nothing: each kind once a connection as a warning, for a client event that
     /// is refused may be one of many.
-    pub(crate) fn log_unasked_answer(&mut self, error_type: &str) {
+    pub(crate) fn log_unsolicited_error(&mut self, error_type: &str) {
         // What a peer calls an error is not trusted to be short, nor to be one of a few.
         let error_type: String = error_type.chars().take(MAX_TEXT_CHARS).collect();
-        if self.unasked.len() >= MAX_KINDS || self.unasked.contains(&error_type) {
+        if self.unsolicited.len() >= MAX_KINDS || self.unsolicited.contains(&error_type) {
             tracing::debug!(target: TARGET, ?error_type, "the server reports an error");
         } else {
             tracing::warn!(target: TARGET, ?error_type, "the server reports an error");
-            self.unasked.insert(error_type);
+            self.unsolicited.insert(error_type);
         }
     }
 

@@ -85,7 +85,7 @@ struct Queued {
 
 impl Queued {
     /// Until when the server remembers the key of a publication that was cut.
-    fn is_key_remembered(&self) -> Option<Instant> {
+    fn key_expires_at(&self) -> Option<Instant> {
         let is_keyed = matches!(self.entry.draft.after_loss(), AfterLoss::WhileRemembered(_));
         self.sent
             .filter(|_| is_keyed && self.phase == Phase::Interrupted)
@@ -105,7 +105,7 @@ impl Queued {
     /// Whether sending it again might publish it twice.
     fn may_repeat_itself(&self, now: Moment) -> bool {
         let is_old = |sent: Moment| now.since(sent) >= KEY_LIFETIME;
-        self.is_key_remembered().is_some() && (self.is_forgotten || self.sent.is_some_and(is_old))
+        self.key_expires_at().is_some() && (self.is_forgotten || self.sent.is_some_and(is_old))
     }
 }
 
@@ -156,7 +156,7 @@ impl Outbox {
     }
 
     /// Whether anything that was sent has no answer.
-    pub(crate) fn mark_sent(&self) -> bool {
+    pub(crate) fn has_sent(&self) -> bool {
         self.queue.iter().any(|queued| matches!(queued.phase, Phase::Sent(_)))
     }
 
@@ -211,7 +211,7 @@ impl Outbox {
     }
 
     /// Notes a frame that is no request of the application.
-    pub(crate) fn note_other(&mut self, bytes: usize) {
+    pub(crate) fn note_other_frame(&mut self, bytes: usize) {
         self.largest_other = self.largest_other.max(bytes);
     }
 
@@ -287,7 +287,7 @@ impl Outbox {
     pub(crate) fn expire(&mut self, now: Moment) {
         let is_late = |queued: &&Queued| matches!(queued.phase, Phase::Sent(end) if now.instant >= end);
         let late = self.queue.iter().filter(is_late).map(|queued| queued.encoded).max();
-        self.note_other(late.unwrap_or(0));
+        self.note_other_frame(late.unwrap_or(0));
         self.fail_matching(|queued| match queued.phase {
             Phase::Waiting if now.instant >= queued.entry.expires => Some(Error::Expired),
             Phase::Interrupted if now.instant >= queued.entry.expires || queued.may_repeat_itself(now) => {
@@ -303,7 +303,7 @@ impl Outbox {
         let end = |queued: &Queued| match queued.phase {
             Phase::Waiting => queued.entry.expires,
             Phase::Interrupted => {
-                queued.is_key_remembered().map_or(queued.entry.expires, |end| end.min(queued.entry.expires))
+                queued.key_expires_at().map_or(queued.entry.expires, |end| end.min(queued.entry.expires))
             }
             Phase::Sent(end) => end,
         };

@@ -187,13 +187,13 @@ impl Roster {
         self.presence.count.is_some()
     }
 
-    pub(crate) fn state(&mut self, state: PresenceState) -> Vec<PresenceUpdate> {
+    pub(crate) fn apply_state(&mut self, state: PresenceState) -> Vec<PresenceUpdate> {
         (self.listing, self.refused_until) = (None, None);
         (self.offset, self.presence.count) = (state.offset, Some(state.count));
         self.replace(state.users.into_iter().map(|(user, entry)| (user, member(entry))).collect())
     }
 
-    pub(crate) fn change(&mut self, change: PresenceChange) -> ApplyResult {
+    pub(crate) fn apply_change(&mut self, change: PresenceChange) -> ApplyResult {
         if change.offset <= self.offset || !self.presence.is_listed {
             return ApplyResult::Updates(Vec::new());
         }
@@ -213,7 +213,7 @@ impl Roster {
             devices,
         };
         let left = change.event == PresenceKind::Leave;
-        let updates = self.set(change.user, (!left).then(|| Arc::new(member)));
+        let updates = self.set_member(change.user, (!left).then(|| Arc::new(member)));
         self.presence.count = Some(self.presence.users.len() as u64);
         ApplyResult::Updates(updates.into_iter().collect())
     }
@@ -232,7 +232,7 @@ impl Roster {
         devices
     }
 
-    pub(crate) fn diff(&mut self, diff: PresenceDiff) -> Vec<PresenceUpdate> {
+    pub(crate) fn apply_diff(&mut self, diff: PresenceDiff) -> Vec<PresenceUpdate> {
         if diff.offset <= self.offset || !self.presence.is_listed {
             return Vec::new();
         }
@@ -243,10 +243,10 @@ impl Roster {
         self.offset = diff.offset;
         let mut updates = Vec::new();
         for user in diff.leaves {
-            updates.extend(self.set(user, None));
+            updates.extend(self.set_member(user, None));
         }
         for (user, entry) in diff.joins.into_iter().chain(diff.updates) {
-            updates.extend(self.set(user, Some(member(entry))));
+            updates.extend(self.set_member(user, Some(member(entry))));
         }
         self.presence.count = Some(diff.count);
         updates
@@ -259,7 +259,7 @@ impl Roster {
     }
 
     /// They are too many to be named.
-    pub(crate) fn occupancy(&mut self, count: u64) {
+    pub(crate) fn apply_occupancy(&mut self, count: u64) {
         self.presence = Presence { count: Some(count), ..Presence::default() };
         self.listing = None;
     }
@@ -270,7 +270,7 @@ impl Roster {
     }
 
     /// Begins to ask for the list; `false` where that is under way, or refused.
-    pub(crate) fn ask(&mut self, now: Instant) -> bool {
+    pub(crate) fn start_listing(&mut self, now: Instant) -> bool {
         if self.refused_until.is_some_and(|until| now < until) {
             return false;
         }
@@ -281,7 +281,7 @@ impl Roster {
 
     /// Takes a page of the list that was asked for, or that there is none; tells what that changed, and what
     /// follows.
-    pub(crate) fn page(&mut self, page: Option<PresencePage>) -> (Vec<PresenceUpdate>, PageResult) {
+    pub(crate) fn take_page(&mut self, page: Option<PresencePage>) -> (Vec<PresenceUpdate>, PageResult) {
         // A list that the server told meanwhile is newer.
         let Some(mut listing) = self.listing.take() else { return (Vec::new(), PageResult::Whole) };
         let is_refused = page.is_none();
@@ -304,10 +304,10 @@ impl Roster {
             updates = self.replace(listing.members);
         }
         let mut paged = PageResult::Whole;
-        for kept in listing.buffered {
-            match kept {
-                BufferedChange::Diff(diff) => updates.extend(self.diff(diff)),
-                BufferedChange::Change(change) => match self.change(change) {
+        for buffered in listing.buffered {
+            match buffered {
+                BufferedChange::Diff(diff) => updates.extend(self.apply_diff(diff)),
+                BufferedChange::Change(change) => match self.apply_change(change) {
                     ApplyResult::Updates(changed) => updates.extend(changed),
                     // Of a list that was refused the next number asks again.
                     ApplyResult::Skipped if is_refused => {}
@@ -318,11 +318,11 @@ impl Roster {
         (updates, paged)
     }
 
-    fn buffer(&mut self, kept: BufferedChange) {
+    fn buffer(&mut self, buffered: BufferedChange) {
         // Past the bound the answer will be too old: the next number that is skipped asks again.
-        self.listing.take_if(|listing| listing.buffered.len() >= MAX_KEPT);
+        self.listing.take_if(|listing| listing.buffered.len() >= MAX_BUFFERED);
         if let Some(listing) = &mut self.listing {
-            listing.buffered.push(kept);
+            listing.buffered.push(buffered);
         }
     }
 
@@ -331,17 +331,17 @@ impl Roster {
         let gone: Vec<_> =
             self.presence.users.keys().filter(|user| !members.contains_key(*user)).cloned().collect();
         for user in gone {
-            updates.extend(self.set(user, None));
+            updates.extend(self.set_member(user, None));
         }
         for (user, member) in members {
-            updates.extend(self.set(user, Some(member)));
+            updates.extend(self.set_member(user, Some(member)));
         }
         self.presence.is_listed = true;
         updates
     }
 
     /// Puts a user in, or takes them out; tells what that changed, if anything.
-    fn set(&mut self, user: String, member: Option<Arc<Member>>) -> Option<PresenceUpdate> {
+    fn set_member(&mut self, user: String, member: Option<Arc<Member>>) -> Option<PresenceUpdate> {
         let Some(member) = member else {
             if !self.presence.users.contains_key(&user) {
                 return None;
@@ -379,7 +379,7 @@ fn value(raw: &RawValue) -> Value {
 /// As many users as a list of this client names; a server stops naming them long before.
 const MAX_MEMBERS: usize = 100_000;
 /// As many changes as are kept while a list is asked for.
-const MAX_KEPT: usize = 10_000;
+const MAX_BUFFERED: usize = 10_000;
 
 #[cfg(test)]
 mod tests;

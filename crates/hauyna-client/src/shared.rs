@@ -89,7 +89,7 @@ impl Channels {
     /// Ends the streams of every channel behind what waits in them, and forgets the channels.
     pub(crate) fn close(&self) {
         let channels = std::mem::take(&mut self.named.lock().channels);
-        channels.values().for_each(|shared| shared.feed.close());
+        channels.values().for_each(|shared| shared.broadcaster.close());
     }
 
     /// Forgets a channel where the caller has the last handle on it, nobody reads, and there is no
@@ -116,7 +116,7 @@ impl Channels {
 #[derive(Debug)]
 pub(crate) struct ChannelShared {
     pub(crate) name: String,
-    pub(crate) feed: Broadcaster,
+    pub(crate) broadcaster: Broadcaster,
     pub(crate) roster: Mutex<Roster>,
     pub(crate) position: Mutex<Option<Position>>,
     pub(crate) events: Mutex<EventQueue>,
@@ -124,15 +124,15 @@ pub(crate) struct ChannelShared {
 
 impl ChannelShared {
     fn new(name: &str) -> Self {
-        let (feed, roster, position) =
+        let (broadcaster, roster, position) =
             (Broadcaster::default(), Mutex::new(Roster::default()), Mutex::new(None));
-        Self { name: name.to_owned(), feed, roster, position, events: Mutex::default() }
+        Self { name: name.to_owned(), broadcaster, roster, position, events: Mutex::default() }
     }
 
     /// Whether there is a subscription, or a reader.
     fn is_needed(&self) -> bool {
         let is_subscribed = self.position.lock().is_some() || self.events.lock().is_open();
-        is_subscribed || self.roster.lock().is_known() || !self.feed.is_idle()
+        is_subscribed || self.roster.lock().is_known() || !self.broadcaster.is_idle()
     }
 }
 
@@ -169,7 +169,7 @@ mod tests {
         let bounds = BufferBounds { items: 1, bytes: 1 };
         for n in 0..1_000 {
             let shared = channels.open(&format!("room:{n}"));
-            let reader = shared.feed.reader(crate::stream::Filter::Messages, bounds, |_| Ok(()));
+            let reader = shared.broadcaster.reader(crate::stream::Filter::Messages, bounds, |_| Ok(()));
             channels.release(&shared);
             drop((shared, reader));
         }

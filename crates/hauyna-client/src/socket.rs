@@ -55,7 +55,7 @@ pub(crate) enum AttemptFailure {
 
 impl AttemptFailure {
     /// The status, where another attempt would be answered with the same.
-    pub(crate) fn is_permanent(&self, may_renew_token: bool) -> Option<u16> {
+    pub(crate) fn permanent_status(&self, may_renew_token: bool) -> Option<u16> {
         let Self::Answer(AnswerError::Status(status)) = self else { return None };
         let lasting = match *status {
             StatusCode::UNAUTHORIZED => !may_renew_token,
@@ -112,7 +112,7 @@ pub(crate) struct Socket {
     /// Payloads of messages that were read and not yet looked at.
     messages: VecDeque<Vec<u8>>,
     /// Whether anything was heard since it was last asked.
-    messages_read_at: bool,
+    has_read: bool,
     write_buffer: Vec<u8>,
     written: usize,
     /// The latest ping: the latest answer will do (RFC 6455 §5.5.3).
@@ -123,32 +123,32 @@ pub(crate) struct Socket {
 
 impl Socket {
     /// Makes one attempt.
-    pub(crate) async fn open(plan: SocketOptions) -> Result<Self, AttemptFailure> {
-        let patience = plan.timeout;
-        match tokio::time::timeout(patience, Self::attempt(plan)).await {
+    pub(crate) async fn open(options: SocketOptions) -> Result<Self, AttemptFailure> {
+        let timeout = options.timeout;
+        match tokio::time::timeout(timeout, Self::attempt(options)).await {
             Ok(result) => result,
             Err(_) => Err(AttemptFailure::Timeout),
         }
     }
 
-    async fn attempt(plan: SocketOptions) -> Result<Self, AttemptFailure> {
-        let mut request = ClientRequest::new(&plan.endpoint.authority, &plan.endpoint.path)
-            .protocol(plan.encoding.subprotocol());
-        if let Some(source) = plan.token {
+    async fn attempt(options: SocketOptions) -> Result<Self, AttemptFailure> {
+        let mut request = ClientRequest::new(&options.endpoint.authority, &options.endpoint.path)
+            .protocol(options.encoding.subprotocol());
+        if let Some(source) = options.token {
             let token = source().await.map_err(|error| AttemptFailure::Token(error.to_string()))?;
             request = request.protocol(&format!("{BEARER_PREFIX}{token}"));
         }
-        if let Some(token) = plan.resume {
+        if let Some(token) = options.resume {
             request = request.protocol(&format!("{RESUME_PREFIX}{token}"));
         }
-        for (name, value) in plan.headers {
+        for (name, value) in options.headers {
             request = request.header(name, value);
         }
-        if let Some(deflate) = &plan.deflate {
+        if let Some(deflate) = &options.deflate {
             request = request.deflate(deflate);
         }
         let (bytes, mut answer) = request.start()?;
-        let mut stream = plan.connector.connect(plan.endpoint).await?;
+        let mut stream = options.connector.connect(options.endpoint).await?;
         stream.write_all(&bytes).await?;
         stream.flush().await?;
         let mut buffer = vec![0; READ_BYTES].into_boxed_slice();
@@ -161,10 +161,10 @@ impl Socket {
                 break accepted;
             }
         };
-        if accepted.protocol.as_deref() != Some(plan.encoding.subprotocol()) {
+        if accepted.protocol.as_deref() != Some(options.encoding.subprotocol()) {
             return Err(AttemptFailure::Protocol);
         }
-        let limits = Limits { message: plan.max_message, frame: plan.max_message, ..Limits::default() };
+        let limits = Limits { message: options.max_message, frame: options.max_message, ..Limits::default() };
         let mut decoder = Decoder::new(Role::Client, limits);
         if let Some(negotiated) = accepted.deflate {
             decoder = decoder.with_inflate(negotiated.inflate);
@@ -172,9 +172,9 @@ impl Socket {
         let mut socket = Self {
             stream,
             decoder,
-            encoding: plan.encoding,
+            encoding: options.encoding,
             messages: VecDeque::new(),
-            messages_read_at: false,
+            has_read: false,
             write_buffer: Vec::new(),
             written: 0,
             ping: None,
@@ -210,8 +210,8 @@ impl Socket {
     }
 
     /// Whether anything was heard since the last call.
-    pub(crate) fn take_read_time(&mut self) -> bool {
-        std::mem::take(&mut self.messages_read_at)
+    pub(crate) fn take_has_read(&mut self) -> bool {
+        std::mem::take(&mut self.has_read)
     }
 
     /// How it ended, once every message before the end was taken.
@@ -225,7 +225,7 @@ impl Socket {
             return Poll::Ready(());
         }
         // A server that reads nothing is not answered without end: what it says waits until it has read.
-        let read = if self.write_buffer.len() - self.written < MAX_MESSAGES {
+        let read = if self.write_buffer.len() - self.written < READ_PAUSE_BYTES {
             self.poll_read(cx)
         } else {
             Poll::Pending
@@ -240,12 +240,12 @@ impl Socket {
     }
 
     /// Queues a close frame behind what waits; [`poll`](Self::poll) or [`ended`](Self::ended) writes it.
-    pub(crate) fn close_and_drop(&mut self, code: CloseCode, random: &mut Random) {
+    pub(crate) fn queue_close(&mut self, code: CloseCode, random: &mut Random) {
         encode_into(&mut self.write_buffer, OpCode::Close, &code.as_u16().to_be_bytes(), Some(random.mask()));
     }
 
     /// Writes what waits, as far as the peer takes it within `patience`, and waits for the end.
-    pub(crate) async fn ended(mut self, patience: Duration) {
+    pub(crate) async fn finish(mut self, timeout: Duration) {
         let written = async {
             self.stream.write_all(&self.write_buffer[self.written..]).await?;
             self.stream.flush().await?;
@@ -253,7 +253,7 @@ impl Socket {
             while self.stream.read(&mut self.buffer).await? > 0 {}
             self.stream.shutdown().await
         };
-        let _ = tokio::time::timeout(patience, written).await;
+        let _ = tokio::time::timeout(timeout, written).await;
     }
 
     fn poll_read(&mut self, cx: &mut Context<'_>) -> Poll<()> {
@@ -264,8 +264,8 @@ impl Socket {
         if let Poll::Ready(result) = &result {
             match result {
                 Ok(()) if filled > 0 => self.feed(&mut buffer[..filled]),
-                Ok(()) => self.finish(ConnectionLoss::abnormal("the stream ended")),
-                Err(error) => self.finish(ConnectionLoss::abnormal(error.to_string())),
+                Ok(()) => self.set_end(ConnectionLoss::abnormal("the stream ended")),
+                Err(error) => self.set_end(ConnectionLoss::abnormal(error.to_string())),
             }
         }
         self.buffer = buffer;
@@ -275,7 +275,7 @@ impl Socket {
     fn poll_write(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         let written = ready!(self.poll_drain(cx));
         if let Err(error) = written {
-            self.finish(ConnectionLoss::abnormal(error.to_string()));
+            self.set_end(ConnectionLoss::abnormal(error.to_string()));
         }
         Poll::Ready(())
     }
@@ -301,7 +301,7 @@ impl Socket {
     }
 
     fn feed(&mut self, bytes: &mut [u8]) {
-        self.messages_read_at = true;
+        self.has_read = true;
         let mut end = None;
         let mut events = self.decoder.feed(bytes);
         loop {
@@ -330,11 +330,11 @@ impl Socket {
             }
         }
         if let Some(end) = end {
-            self.finish(end);
+            self.set_end(end);
         }
     }
 
-    fn finish(&mut self, loss: ConnectionLoss) {
+    fn set_end(&mut self, loss: ConnectionLoss) {
         self.end.get_or_insert(loss);
     }
 }
@@ -354,7 +354,7 @@ const READ_BYTES: usize = 16 << 10;
 const MAX_WRITE_BYTES: usize = 64 << 10;
 /// Bytes that may wait for the socket before nothing more is read: more than the answers that may be open at
 /// once.
-const MAX_MESSAGES: usize = 8 << 20;
+const READ_PAUSE_BYTES: usize = 8 << 20;
 
 #[cfg(test)]
 mod tests {
@@ -370,7 +370,7 @@ mod tests {
             decoder: Decoder::new(Role::Client, Limits::default()),
             encoding: Encoding::Json,
             messages: VecDeque::new(),
-            messages_read_at: false,
+            has_read: false,
             write_buffer: Vec::new(),
             written: 0,
             ping: None,

@@ -42,10 +42,10 @@ impl<T> Stream<T> {
             return Poll::Ready(Some(Err(StreamError::Missed(missed))));
         }
         match state.notifications.pop_front() {
-            Some(note) => {
-                state.bytes -= note.weight();
+            Some(notification) => {
+                state.bytes -= notification.weight();
                 drop(state);
-                Poll::Ready(Some((self.read)(note)))
+                Poll::Ready(Some((self.read)(notification)))
             }
             None if state.is_closed => Poll::Ready(None),
             None => {
@@ -131,8 +131,8 @@ pub(crate) enum Filter {
 }
 
 impl Filter {
-    fn matches(&self, note: &Notification) -> bool {
-        match (self, note) {
+    fn matches(&self, notification: &Notification) -> bool {
+        match (self, notification) {
             (Self::Messages, Notification::Publication(..) | Notification::Gap(_))
             | (Self::Directs, Notification::Direct(_))
             | (Self::Subscribers, Notification::Subscriber(_))
@@ -168,18 +168,18 @@ impl Broadcaster {
     ) -> Stream<T> {
         let mut readers = self.readers.lock();
         let state = QueueState { is_closed: readers.is_closed, ..QueueState::default() };
-        let queue = Arc::new(Queue { interest: filter, bounds, state: Mutex::new(state) });
+        let queue = Arc::new(Queue { filter: filter, bounds, state: Mutex::new(state) });
         readers.queues.retain(|queue| queue.strong_count() > 0);
         readers.queues.push(Arc::downgrade(&queue));
         Stream { queue, read }
     }
 
-    pub(crate) fn push(&self, note: &Notification) {
+    pub(crate) fn push(&self, notification: &Notification) {
         let mut readers = self.readers.lock();
         readers.queues.retain(|queue| {
             let Some(queue) = queue.upgrade() else { return false };
-            if queue.interest.matches(note) {
-                queue.push(note.clone());
+            if queue.filter.matches(notification) {
+                queue.push(notification.clone());
             }
             true
         });
@@ -218,7 +218,7 @@ pub(crate) struct BufferBounds {
 
 #[derive(Debug)]
 struct Queue {
-    interest: Filter,
+    filter: Filter,
     bounds: BufferBounds,
     state: Mutex<QueueState>,
 }
@@ -233,10 +233,10 @@ struct QueueState {
 }
 
 impl Queue {
-    fn push(&self, note: Notification) {
+    fn push(&self, notification: Notification) {
         let mut state = self.state.lock();
-        state.bytes += note.weight();
-        state.notifications.push_back(note);
+        state.bytes += notification.weight();
+        state.notifications.push_back(notification);
         while state.notifications.len() > self.bounds.items
             || (state.bytes > self.bounds.bytes && state.notifications.len() > 1)
         {
@@ -256,19 +256,19 @@ mod tests {
 
     const BOUNDS: BufferBounds = BufferBounds { items: 3, bytes: 1 << 20 };
 
-    fn states(feed: &Broadcaster) -> Stream<State> {
-        feed.reader(Filter::States, BOUNDS, |note| match note {
+    fn states(broadcaster: &Broadcaster) -> Stream<State> {
+        broadcaster.reader(Filter::States, BOUNDS, |notification| match notification {
             Notification::State(state) => Ok(state),
-            _ => unreachable!("not of this interest"),
+            _ => unreachable!("not of this filter"),
         })
     }
 
     #[tokio::test]
     async fn a_slow_reader_is_told_how_many_it_missed_and_gets_the_newest() {
-        let feed = Broadcaster::default();
-        let mut slow = states(&feed);
+        let broadcaster = Broadcaster::default();
+        let mut slow = states(&broadcaster);
         for attempt in 1..=5 {
-            feed.push(&Notification::State(State::Reconnecting { attempt }));
+            broadcaster.push(&Notification::State(State::Reconnecting { attempt }));
         }
         assert!(matches!(slow.next().await, Some(Err(StreamError::Missed(2)))));
         for expected in 3..=5 {
@@ -279,28 +279,28 @@ mod tests {
 
     #[tokio::test]
     async fn a_closed_feed_ends_its_streams_behind_what_waits() {
-        let feed = Broadcaster::default();
-        let mut reader = states(&feed);
-        feed.push(&Notification::State(State::Connected));
-        feed.close();
+        let broadcaster = Broadcaster::default();
+        let mut reader = states(&broadcaster);
+        broadcaster.push(&Notification::State(State::Connected));
+        broadcaster.close();
         assert!(matches!(reader.next().await, Some(Ok(State::Connected))));
         assert!(reader.next().await.is_none());
-        assert!(states(&feed).next().await.is_none(), "nor does a late one wait for ever");
+        assert!(states(&broadcaster).next().await.is_none(), "nor does a late one wait for ever");
     }
 
     #[test]
     fn a_reader_that_is_gone_costs_nothing() {
-        let feed = Broadcaster::default();
-        drop(states(&feed));
-        feed.push(&Notification::State(State::Connected));
-        assert!(feed.is_idle() && feed.readers.lock().queues.is_empty());
+        let broadcaster = Broadcaster::default();
+        drop(states(&broadcaster));
+        broadcaster.push(&Notification::State(State::Connected));
+        assert!(broadcaster.is_idle() && broadcaster.readers.lock().queues.is_empty());
     }
 
     #[tokio::test]
     async fn bytes_are_bounded_too() {
-        let feed = Broadcaster::default();
+        let broadcaster = Broadcaster::default();
         let bounds = BufferBounds { items: 100, bytes: 1_000 };
-        let mut reader = feed.reader(Filter::Messages, bounds, |_| Ok(()));
+        let mut reader = broadcaster.reader(Filter::Messages, bounds, |_| Ok(()));
         let content = serde_json::value::to_raw_value(&"x".repeat(600)).unwrap();
         let text = format!(r#"{{"type":"message","channel":"a","content":{content},"timestamp":1}}"#);
         let hauyna_protocol::received::Received::Publication(publication) =
@@ -310,7 +310,7 @@ mod tests {
         };
         let publication = Arc::new(publication);
         for _ in 0..3 {
-            feed.push(&Notification::Publication(publication.clone(), None));
+            broadcaster.push(&Notification::Publication(publication.clone(), None));
         }
         assert!(matches!(reader.next().await, Some(Err(StreamError::Missed(2)))));
         assert!(matches!(reader.next().await, Some(Ok(()))));

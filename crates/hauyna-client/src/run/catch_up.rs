@@ -59,9 +59,9 @@ impl HeldMessages {
     }
 
     /// Keeps a message; `false` if that is one too many.
-    pub(super) fn keep(&mut self, offset: Option<u64>, note: Notification) -> bool {
-        self.bytes += note.weight();
-        self.waiting.push_back(HeldEntry::Message(offset, note));
+    pub(super) fn keep(&mut self, offset: Option<u64>, notification: Notification) -> bool {
+        self.bytes += notification.weight();
+        self.waiting.push_back(HeldEntry::Message(offset, notification));
         self.waiting.len() <= MAX_HELD && self.bytes <= MAX_HELD_BYTES
     }
 
@@ -175,7 +175,7 @@ impl ClientTask {
     /// Gives one message of the history to its readers, unless it was seen before. Its offset counts whatever
     /// it is.
     fn accept_replayed(&mut self, channel: &str, message: &str) {
-        let (offset, note) = match Received::read(message) {
+        let (offset, notification) = match Received::read(message) {
             Ok(Received::Publication(publication)) => {
                 (publication.offset, Some(Notification::Publication(Arc::new(publication), None)))
             }
@@ -184,13 +184,13 @@ impl ClientTask {
             }
             _ => (number(message), None),
         };
-        if let Some(note) = &note {
-            self.subscriptions.session.expect_live(channel, offset, || mark(note));
+        if let Some(notification) = &notification {
+            self.subscriptions.session.expect_live(channel, offset, || mark(notification));
         }
         if self.subscriptions.session.accept_replayed(channel, offset)
-            && let Some(note) = note
+            && let Some(notification) = notification
         {
-            self.deliver(Some(channel), &note);
+            self.deliver(Some(channel), &notification);
         }
     }
 
@@ -233,9 +233,9 @@ impl ClientTask {
             }
             index += 1;
             match waiting {
-                HeldEntry::Message(offset, note) => {
+                HeldEntry::Message(offset, notification) => {
                     if self.subscriptions.session.accept_replayed(channel, offset) {
-                        self.deliver(Some(channel), &note);
+                        self.deliver(Some(channel), &notification);
                     }
                 }
                 HeldEntry::Gap(before) => {
@@ -268,15 +268,15 @@ impl ClientTask {
 impl HeldEntry {
     fn weight(&self) -> usize {
         match self {
-            Self::Message(_, note) => note.weight(),
+            Self::Message(_, notification) => notification.weight(),
             Self::Gap(_) => 0,
         }
     }
 }
 
 /// What tells a message of a channel from others of the same offset.
-pub(super) fn mark(note: &Notification) -> String {
-    match note {
+pub(super) fn mark(notification: &Notification) -> String {
+    match notification {
         Notification::Publication(publication, _) => {
             format!("{} {}", publication.timestamp, publication.content)
         }

@@ -54,7 +54,7 @@ impl ClientTask {
                 logger::log_too_large_event(&channel.name, &event);
                 continue;
             }
-            self.requests.outbox.note_other(message.payload.len());
+            self.requests.outbox.note_other_frame(message.payload.len());
             self.sockets.send(&message);
         }
         if let Some(at) = queue.deadline() {

@@ -5,7 +5,7 @@ use super::catch_up::retry_delay;
 use super::requests::{Answer, Purpose};
 use super::subscribe_queue::RESTORE_TIMEOUT;
 use super::subscriptions::{Reply, keep_waiter};
-use crate::clock::{MAX_AHEAD, after};
+use crate::clock::{MAX_WAIT, after};
 use crate::presence::PageResult;
 use crate::shared::ChannelShared;
 use hauyna_protocol::Request;
@@ -24,7 +24,7 @@ impl ClientTask {
     /// Asks who is present, unless that is being asked, or was refused.
     pub(super) fn request_list(&mut self, channel: &str) {
         let Some(shared) = self.channel(channel) else { return };
-        if shared.roster.lock().ask(Instant::now()) {
+        if shared.roster.lock().start_listing(Instant::now()) {
             // What an earlier list was asked for is of no use any more.
             self.requests.remove_list(channel);
             self.request_list_page(channel, None);
@@ -61,9 +61,9 @@ impl ClientTask {
     pub(super) fn handle_list_answer(&mut self, channel: &str, answer: Answer) {
         let now = Instant::now();
         let (page, until) = match answer {
-            Ok(data) => (data.and_then(|data| serde_json::from_str(data.get()).ok()), after(now, MAX_AHEAD)),
+            Ok(data) => (data.and_then(|data| serde_json::from_str(data.get()).ok()), after(now, MAX_WAIT)),
             Err(refusal) if refusal.temporary => (None, now + retry_delay(&refusal)),
-            Err(_) => (None, after(now, MAX_AHEAD)),
+            Err(_) => (None, after(now, MAX_WAIT)),
         };
         if page.is_none() {
             return self.fail_list(channel, until);
@@ -89,7 +89,7 @@ impl ClientTask {
     fn take_list_page(&mut self, channel: &str, page: Option<PresencePage>) {
         let mut followed_by = PageResult::Whole;
         self.update_roster(channel, |roster| {
-            let (updates, paged) = roster.page(page);
+            let (updates, paged) = roster.take_page(page);
             followed_by = paged;
             updates
         });

@@ -76,7 +76,7 @@ impl ClientTask {
             Received::Error(refused) => match refused.id.clone() {
                 Some(id) => self.receive_answer(&id, Err(Refusal::from(*refused))),
                 None => {
-                    self.sockets.failure_log.log_unasked_answer(&refused.error_type);
+                    self.sockets.failure_log.log_unsolicited_error(&refused.error_type);
                     self.shared.broadcaster.push(&Notification::Refused(Arc::new(Refusal::from(*refused))));
                 }
             },
@@ -93,7 +93,7 @@ impl ClientTask {
             Received::Broadcast(direct) => self.push_direct(DirectKind::Broadcast, direct),
             Received::ChannelEvent(event) => {
                 if let Some(channel) = self.channel(&event.channel) {
-                    channel.feed.push(&Notification::Subscriber(Arc::new(event)));
+                    channel.broadcaster.push(&Notification::Subscriber(Arc::new(event)));
                 }
             }
             Received::ClientEvent(event) => {
@@ -102,7 +102,7 @@ impl ClientTask {
                     .channel(&event.channel)
                     .filter(|_| self.subscriptions.session.is_live(&event.channel));
                 if let Some(channel) = channel {
-                    channel.feed.push(&Notification::ClientEvent(Arc::new(event)));
+                    channel.broadcaster.push(&Notification::ClientEvent(Arc::new(event)));
                 }
             }
             // Of a subscription that goes on or is about to end: one that is asked for since is answered by
@@ -153,12 +153,12 @@ impl ClientTask {
         match message {
             Received::PresenceState(state) => {
                 let channel = state.channel.clone();
-                self.update_roster(&channel, |roster| roster.state(state));
+                self.update_roster(&channel, |roster| roster.apply_state(state));
             }
             Received::PresenceDiff(diff) => {
                 let (channel, mut is_miscounted) = (diff.channel.clone(), false);
                 self.update_roster(&channel, |roster| {
-                    let updates = roster.diff(diff);
+                    let updates = roster.apply_diff(diff);
                     is_miscounted = roster.is_miscounted();
                     updates
                 });
@@ -168,7 +168,7 @@ impl ClientTask {
             }
             Received::PresenceChange(change) => {
                 let (channel, mut skipped) = (change.channel.clone(), false);
-                self.update_roster(&channel, |roster| match roster.change(change) {
+                self.update_roster(&channel, |roster| match roster.apply_change(change) {
                     ApplyResult::Updates(updates) => updates,
                     ApplyResult::Skipped => {
                         skipped = true;
@@ -180,7 +180,7 @@ impl ClientTask {
                 }
             }
             Received::Occupancy { channel, count } => self.update_roster(&channel, |roster| {
-                roster.occupancy(count);
+                roster.apply_occupancy(count);
                 Vec::new()
             }),
             _ => {}
@@ -196,7 +196,7 @@ impl ClientTask {
         let Some(shared) = self.channel(channel) else { return };
         let updates = change(&mut shared.roster.lock());
         for update in updates {
-            shared.feed.push(&Notification::Presence(Arc::new(update)));
+            shared.broadcaster.push(&Notification::Presence(Arc::new(update)));
         }
     }
 
@@ -205,18 +205,20 @@ impl ClientTask {
     }
 
     /// A message of a channel, live or replayed by the server.
-    fn receive_publication(&mut self, offset: Option<u64>, note: Notification) {
-        let channel = match &note {
+    fn receive_publication(&mut self, offset: Option<u64>, notification: Notification) {
+        let channel = match &notification {
             Notification::Publication(publication, _) => Some(&publication.channel),
             Notification::Application(application) => application.channel.as_ref(),
             _ => None,
         };
-        let Some(channel) = channel.cloned() else { return self.deliver(None, &note) };
-        match self.subscriptions.session.admit(&channel, offset, || mark(&note)) {
-            Verdict::Deliver => self.deliver(Some(&channel), &note),
+        let Some(channel) = channel.cloned() else { return self.deliver(None, &notification) };
+        match self.subscriptions.session.admit(&channel, offset, || mark(&notification)) {
+            Verdict::Deliver => self.deliver(Some(&channel), &notification),
             // An application's message without a number may have been sent to this connection alone.
-            Verdict::Unexpected if offset.is_none() && matches!(note, Notification::Application(_)) => {
-                self.deliver(Some(&channel), &note);
+            Verdict::Unexpected
+                if offset.is_none() && matches!(notification, Notification::Application(_)) =>
+            {
+                self.deliver(Some(&channel), &notification);
             }
             Verdict::Unexpected | Verdict::Drop => {}
             verdict @ (Verdict::Hold | Verdict::NumberingRestarted) => {
@@ -224,7 +226,7 @@ impl ClientTask {
                     self.check_numbering(&channel);
                 }
                 let held = self.subscriptions.held.entry(channel.clone()).or_insert_with(HeldMessages::new);
-                if !held.keep(offset, note) {
+                if !held.keep(offset, notification) {
                     self.give_up_catch_up(&channel, GapReason::Dropped);
                 }
             }
@@ -232,19 +234,19 @@ impl ClientTask {
     }
 
     /// Gives a message to its readers.
-    pub(super) fn deliver(&mut self, channel: Option<&str>, note: &Notification) {
+    pub(super) fn deliver(&mut self, channel: Option<&str>, notification: &Notification) {
         if let Some(shared) = channel.and_then(|name| self.channel(name)) {
             let position = self.subscriptions.position(&shared.name);
             *shared.position.lock() = position;
-            match note {
+            match notification {
                 Notification::Publication(publication, _) => {
-                    shared.feed.push(&Notification::Publication(publication.clone(), position));
+                    shared.broadcaster.push(&Notification::Publication(publication.clone(), position));
                 }
-                note => shared.feed.push(note),
+                notification => shared.broadcaster.push(notification),
             }
         }
-        if let Notification::Application(_) = note {
-            self.shared.broadcaster.push(note);
+        if let Notification::Application(_) = notification {
+            self.shared.broadcaster.push(notification);
         }
     }
 

@@ -82,7 +82,7 @@ impl ClientTask {
         }
         self.reset_connection();
         self.sockets.unread_resume = self.sockets.next_resume.take().filter(|_| !session.resumed);
-        self.requests.outbox.note_other(self.sockets.unread_resume.unwrap_or(0));
+        self.requests.outbox.note_other_frame(self.sockets.unread_resume.unwrap_or(0));
         self.sockets.generation += 1;
         self.requests.running_responders = 0;
         self.requests.needs_judgement |= !session.resumed;
@@ -175,7 +175,7 @@ impl ClientTask {
             }
         }
         if !is_moving {
-            self.set_state(State::Reconnecting { attempt: self.sockets.backoff.next_delay() });
+            self.set_state(State::Reconnecting { attempt: self.sockets.backoff.next_attempt() });
         }
     }
 
@@ -186,7 +186,7 @@ impl ClientTask {
             return logger::log_not_moved(failure); // It was to be a hand-over: we stay as long as we may.
         }
         *self.shared.last_failure.lock() = Some(failure.to_string());
-        let closed = match (failure.is_permanent(self.options.token.is_some()), failure) {
+        let closed = match (failure.permanent_status(self.options.token.is_some()), failure) {
             (Some(status), _) => Some(Closed::Refused { status }),
             // It may be the server's own token that cannot be written: without it, the next attempt begins
             // again.
@@ -209,7 +209,7 @@ impl ClientTask {
         *self.shared.retry_at.lock() = Some(at);
         if *self.shared.state.borrow() != State::Connecting {
             // Its number was counted with its delay.
-            self.set_state(State::Reconnecting { attempt: self.sockets.backoff.current() });
+            self.set_state(State::Reconnecting { attempt: self.sockets.backoff.last_attempt() });
         }
     }
 
@@ -226,7 +226,7 @@ impl ClientTask {
         self.sockets.expire_former(now);
         match self.sockets.take_next() {
             NextSocket::At(at) if now >= at => self.start_attempt(),
-            NextSocket::Opened(socket, at) if now >= at || !self.requests.outbox.mark_sent() => {
+            NextSocket::Opened(socket, at) if now >= at || !self.requests.outbox.has_sent() => {
                 self.await_session_on(socket, now);
             }
             NextSocket::Greeting(_, at) if now >= at => self.attempt_failed(&AttemptFailure::Timeout),

@@ -118,13 +118,13 @@ impl ClientTask {
             Command::Subscribe { request, share, reply } => self.request_subscription(request, share, reply),
             Command::Unsubscribe { channel, reply } => self.unsubscribe(&channel, reply),
             Command::RenewList { channel, reply } => self.renew_list(&channel, reply),
-            Command::Reconnect(obeyed) => {
+            Command::Reconnect(done) => {
                 self.handle_reconnect();
-                let _ = obeyed.send(()); // Whoever asked may have gone.
+                let _ = done.send(()); // Whoever asked may have gone.
             }
-            Command::Offline(obeyed) => {
+            Command::Offline(done) => {
                 self.handle_offline();
-                let _ = obeyed.send(());
+                let _ = done.send(());
             }
             Command::Close(reply) => {
                 // Only one of several can be the first; the others are answered when it is done.
@@ -152,7 +152,7 @@ impl ClientTask {
         }
         match &mut purpose {
             Purpose::Subscribe { bytes, .. } => *bytes = message.payload.len(),
-            _ => self.requests.outbox.note_other(message.payload.len()),
+            _ => self.requests.outbox.note_other_frame(message.payload.len()),
         }
         if let Purpose::Unsubscribe { channel, .. } = &purpose {
             self.subscriptions.on_server.remove(channel);
@@ -243,7 +243,7 @@ impl ClientTask {
     fn answer(&mut self, id: &RequestId, answer: &Result<Box<RawValue>, String>) {
         if let Some(encoding) = self.sockets.encoding() {
             let message = codec::answer(encoding, id, answer, self.sockets.max_message);
-            self.requests.outbox.note_other(message.payload.len());
+            self.requests.outbox.note_other_frame(message.payload.len());
             self.sockets.send(&message);
         }
     }

@@ -153,7 +153,7 @@ impl Sockets {
     /// Takes the next message of the current socket, or its end behind the last message.
     pub(super) fn take_message(&mut self, now: Instant) -> Option<Incoming> {
         let socket = self.current.as_mut()?;
-        if socket.take_read_time()
+        if socket.take_has_read()
             && let Some(liveness) = &mut self.liveness
         {
             liveness.note_read(now);
@@ -167,7 +167,7 @@ impl Sockets {
     /// Takes the next message of the former socket that is to be read, and drops the socket at its end.
     pub(super) fn take_former_message(&mut self) -> Option<(Vec<u8>, Encoding)> {
         while let Some(FormerSocket { socket, is_read, .. }) = &mut self.former {
-            let _ = socket.take_read_time();
+            let _ = socket.take_has_read();
             match socket.message() {
                 Some(payload) if *is_read => return Some((payload, socket.encoding())),
                 Some(_) => {}
@@ -184,7 +184,7 @@ impl Sockets {
     pub(super) fn open(&mut self, options: &Options, token: Option<TokenSource>, resume: Option<String>) {
         self.is_resuming = resume.is_some();
         self.failure_log.log_attempt();
-        let plan = SocketOptions {
+        let socket_options = SocketOptions {
             endpoint: self.target.endpoint.clone(),
             connector: self.target.connector.clone(),
             token,
@@ -195,7 +195,7 @@ impl Sockets {
             max_message: options.max_message,
             timeout: options.connect_timeout,
         };
-        self.next = NextSocket::Opening(Box::pin(Socket::open(plan)));
+        self.next = NextSocket::Opening(Box::pin(Socket::open(socket_options)));
     }
 
     /// Awaits the `session` message of an open socket until `until`. With positions, it sends them first in a
@@ -231,7 +231,7 @@ impl Sockets {
         let Some(mut socket) = self.current.replace(socket) else { return false };
         // The server closes a socket whose session has moved. Any other is of no use any more.
         if !is_resumed {
-            socket.close_and_drop(CloseCode::NORMAL, &mut self.random);
+            socket.queue_close(CloseCode::NORMAL, &mut self.random);
         }
         self.former = Some(FormerSocket { socket, until, is_read: is_resumed });
         true
@@ -249,7 +249,7 @@ impl Sockets {
 
     /// Counts an attempt and returns the pause before it; `None` if the retry policy grants no more.
     pub(super) fn next_delay(&mut self) -> Option<Duration> {
-        self.backoff.next(self.random.fraction())
+        self.backoff.next_delay(self.random.fraction())
     }
 
     /// Takes the way to the next connection, and leaves [`NextSocket::Idle`].
@@ -273,13 +273,13 @@ impl Sockets {
             _ => None,
         };
         for socket in [&mut next, &mut current].into_iter().flatten() {
-            socket.close_and_drop(CloseCode::NORMAL, &mut self.random);
+            socket.queue_close(CloseCode::NORMAL, &mut self.random);
         }
         // Not in tasks of their own: a runtime that ends cancels them, and waiting for a cancelled task may
         // panic.
         let finish = async |socket: Option<Socket>| {
             if let Some(socket) = socket {
-                socket.ended(CLOSE_TIMEOUT).await;
+                socket.finish(CLOSE_TIMEOUT).await;
             }
         };
         tokio::join!(finish(next), finish(current));

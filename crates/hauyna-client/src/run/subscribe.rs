@@ -156,7 +156,7 @@ impl ClientTask {
                     }
                 }
                 Purpose::Presence { channel, .. } => {
-                    self.update_roster(&channel, |roster| roster.page(None).0);
+                    self.update_roster(&channel, |roster| roster.take_page(None).0);
                     self.subscriptions.end_list(&channel);
                 }
                 _ => {}

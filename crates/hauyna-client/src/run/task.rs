@@ -9,7 +9,7 @@ use super::subscriptions::{Reply, SubscribeRequest, Subscriptions};
 use super::wake_up::WakeUp;
 use crate::builder::Options;
 use crate::client::State;
-use crate::clock::{MAX_AHEAD, after};
+use crate::clock::{MAX_WAIT, after};
 use crate::error::Closed;
 use crate::gap::{Gap, GapReason};
 use crate::logger;
@@ -118,7 +118,7 @@ impl ClientTask {
     /// Waits for the next input. The sources are polled in turns, so that none starves the others.
     async fn wait(&mut self) -> Input {
         let deadline = self.next_deadline();
-        let mut timer = pin!(sleep_until(deadline.unwrap_or_else(|| after(Instant::now(), MAX_AHEAD))));
+        let mut timer = pin!(sleep_until(deadline.unwrap_or_else(|| after(Instant::now(), MAX_WAIT))));
         self.first_source = (self.first_source + 1) % INPUT_SOURCES;
         poll_fn(|cx| {
             for step in 0..INPUT_SOURCES {
@@ -187,11 +187,11 @@ impl ClientTask {
             self.requests.outbox.forget_keys(&gap.channel);
         }
         let channel = self.channel(&gap.channel);
-        let note = Notification::Gap(Arc::new(gap));
+        let notification = Notification::Gap(Arc::new(gap));
         if let Some(channel) = channel {
-            channel.feed.push(&note);
+            channel.broadcaster.push(&notification);
         }
-        self.shared.broadcaster.push(&note);
+        self.shared.broadcaster.push(&notification);
     }
 
     async fn shut_down(mut self, reply: Option<oneshot::Sender<()>>) {
