@@ -169,11 +169,11 @@ impl Session {
         &mut self,
         channel: &str,
         offset: Option<u64>,
-        mark: impl FnOnce() -> String,
+        fingerprint: impl FnOnce() -> String,
     ) -> Verdict {
         let Some(state) = self.live_channel(channel) else { return Verdict::Unexpected };
         let Some(offset) = offset.filter(|_| state.position.is_some()) else { return Verdict::Deliver };
-        if state.note_arrived(offset, mark) {
+        if state.note_arrived(offset, fingerprint) {
             (state.is_catching_up, state.is_epoch_in_doubt) = (true, true);
             return Verdict::NumberingRestarted;
         }
@@ -292,11 +292,16 @@ impl Session {
     }
 
     /// The history gives a message. Where it is the one that comes live next, what comes has to be the same.
-    pub(crate) fn expect_live(&mut self, channel: &str, offset: Option<u64>, mark: impl FnOnce() -> String) {
+    pub(crate) fn expect_live(
+        &mut self,
+        channel: &str,
+        offset: Option<u64>,
+        fingerprint: impl FnOnce() -> String,
+    ) {
         let state = self.channels.get_mut(channel);
         let is_next = |state: &&mut ChannelState| state.arrived.unwrap_or(0).checked_add(1) == offset;
         if let (Some(state), Some(offset)) = (state.filter(is_next), offset) {
-            state.expected = Some((offset, mark()));
+            state.expected = Some((offset, fingerprint()));
         }
     }
 

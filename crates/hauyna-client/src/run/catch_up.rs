@@ -1,5 +1,5 @@
-//! Closing a gap in place: the history is asked from the position on, while live messages of the channel
-//! wait, and then both are joined by offset. Part of the task.
+//! Closes a gap in place: the task requests the history from the last position on, holds the live messages of
+//! the channel meanwhile, and joins both by offset.
 
 use super::ClientTask;
 use super::requests::Purpose;
@@ -15,28 +15,30 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::Instant;
 
-/// What has come live in a channel whose history is being fetched.
+/// The live messages of a channel whose history is being fetched.
 #[derive(Debug)]
 pub(super) struct HeldMessages {
     waiting: VecDeque<HeldEntry>,
     bytes: usize,
-    /// How many of them had come when the history was asked last: it has what is missing among those.
+    /// Number of messages that had arrived when the history was last requested. The answer covers the gaps
+    /// among them.
     asked_behind: usize,
-    /// The numbering went back after the history was asked: it is asked once more.
+    /// Whether the numbering went back after the request, so that the history has to be requested once more.
     is_stale: bool,
-    /// The first message whose offset is not higher than that of the one before it: if its epoch is another
-    /// one, nothing is known of the offsets from there on.
+    /// Index of the first message whose offset is not higher than the one before it. If its epoch is another
+    /// one, offsets from there on prove nothing.
     went_back_at: Option<usize>,
-    /// When to ask again after a refusal that may pass.
+    /// The moment of the next request after a temporary refusal.
     pub(super) retry_at: Option<Instant>,
-    /// When the answer has to be there.
+    /// The moment at which the answer is late.
     pub(super) answer_by: Option<Instant>,
 }
 
 #[derive(Debug)]
 enum HeldEntry {
     Message(Option<u64>, Notification),
-    /// Messages are missing here too, after this position where it is known: the history is asked once more.
+    /// Messages are missing here, too, after this position if it is known. The history has to be requested
+    /// once more.
     Gap(Option<Position>),
 }
 
@@ -53,27 +55,27 @@ impl HeldMessages {
         }
     }
 
-    /// The message that is kept next has an offset that is too low.
+    /// Notes that the offset of the next message is not higher than the one before it.
     fn note_numbering_went_back(&mut self) {
         self.went_back_at.get_or_insert(self.waiting.len());
     }
 
-    /// Keeps a message; `false` if that is one too many.
+    /// Holds a message; `false` if the bounds are exceeded.
     pub(super) fn keep(&mut self, offset: Option<u64>, notification: Notification) -> bool {
         self.bytes += notification.weight();
         self.waiting.push_back(HeldEntry::Message(offset, notification));
         self.waiting.len() <= MAX_HELD && self.bytes <= MAX_HELD_BYTES
     }
 
-    /// Keeps the place of another gap; one right behind another is closed with it.
+    /// Holds the place of another gap. A gap right behind another one is closed together with it.
     fn keep_gap(&mut self, before: Option<Position>) {
         if !matches!(self.waiting.back(), Some(HeldEntry::Gap(_))) {
             self.waiting.push_back(HeldEntry::Gap(before));
         }
     }
 
-    /// The history was read to its end: forgets the gaps that it has closed, and says whether it has to be
-    /// asked once more.
+    /// Forgets the gaps that the history has closed, because it was read to its end. Returns whether it has
+    /// to be requested once more.
     fn finish_page(&mut self) -> bool {
         let (mut index, closed) = (0, self.asked_behind);
         self.waiting.retain(|waiting| {
@@ -84,7 +86,7 @@ impl HeldMessages {
         std::mem::take(&mut self.is_stale) || has_gap
     }
 
-    /// The first offset past the own position: where the channel goes on.
+    /// Returns the first held offset behind a position: the channel continues there.
     fn next_after(&self, own: Position) -> Option<u64> {
         self.waiting.iter().find_map(|waiting| match waiting {
             HeldEntry::Message(offset, _) => offset.filter(|offset| *offset > own.offset),
@@ -94,8 +96,7 @@ impl HeldMessages {
 }
 
 impl ClientTask {
-    /// The numbering of a channel went back without a word: the history knows whether its epoch is another
-    /// one.
+    /// Requests the history of a channel whose numbering went back, to learn whether its epoch has changed.
     pub(super) fn check_numbering(&mut self, channel: &str) {
         match self.subscriptions.held.get_mut(channel) {
             Some(held) => held.is_stale = true,
@@ -106,7 +107,7 @@ impl ClientTask {
         }
     }
 
-    /// Fetches what a channel has missed, after a position where one was named.
+    /// Fetches what a channel has missed, after `before` if the server has named it.
     pub(super) fn catch_up(&mut self, channel: &str, before: Option<Position>) {
         if let Some(held) = self.subscriptions.held.get_mut(channel) {
             return held.keep_gap(before);
@@ -126,7 +127,7 @@ impl ClientTask {
         }
     }
 
-    /// A page of the history is there, or will not come.
+    /// Handles a page of the history, or the refusal of it.
     pub(super) fn take_history_answer(
         &mut self,
         channel: &str,
@@ -141,7 +142,7 @@ impl ClientTask {
                 }
                 return;
             }
-            Err(refusal) => return self.give_up_catch_up(channel, reason(&refusal)),
+            Err(refusal) => return self.give_up_catch_up(channel, gap_reason(&refusal)),
         };
         let Some(history) = history else { return self.give_up_catch_up(channel, GapReason::Other) };
         let before = self.subscriptions.position(channel);
@@ -155,7 +156,7 @@ impl ClientTask {
             held.went_back_at = None;
         }
         for message in &history.messages {
-            self.accept_replayed(channel, message.get());
+            self.deliver_replayed(channel, message.get());
         }
         let own = self.subscriptions.position(channel);
         let is_behind = own.is_some_and(|own| own.offset < history.position.offset);
@@ -172,9 +173,9 @@ impl ClientTask {
         self.release_held(channel, false);
     }
 
-    /// Gives one message of the history to its readers, unless it was seen before. Its offset counts whatever
-    /// it is.
-    fn accept_replayed(&mut self, channel: &str, message: &str) {
+    /// Delivers one message of the history, unless it was delivered before. Its offset counts even if no
+    /// reader receives it.
+    fn deliver_replayed(&mut self, channel: &str, message: &str) {
         let (offset, notification) = match Received::read(message) {
             Ok(Received::Publication(publication)) => {
                 (publication.offset, Some(Notification::Publication(Arc::new(publication), None)))
@@ -182,10 +183,10 @@ impl ClientTask {
             Ok(Received::Application(application)) => {
                 (application.offset, Some(Notification::Application(Arc::new(application))))
             }
-            _ => (number(message), None),
+            _ => (offset_of(message), None),
         };
         if let Some(notification) = &notification {
-            self.subscriptions.session.expect_live(channel, offset, || mark(notification));
+            self.subscriptions.session.expect_live(channel, offset, || fingerprint(notification));
         }
         if self.subscriptions.session.accept_replayed(channel, offset)
             && let Some(notification) = notification
@@ -194,7 +195,7 @@ impl ClientTask {
         }
     }
 
-    /// The history cannot close the gap: the application is told, and the channel goes on.
+    /// Reports a gap that the history cannot close, and continues the channel.
     pub(super) fn give_up_catch_up(&mut self, channel: &str, reason: GapReason) {
         let from = self.subscriptions.position(channel);
         let held = self.subscriptions.held.get(channel);
@@ -211,15 +212,14 @@ impl ClientTask {
         self.release_held(channel, is_lost);
     }
 
-    /// Forgets the answer that is awaited, and what waits for it.
+    /// Forgets the request for the history, and returns the messages that were held for it.
     pub(super) fn stop_catch_up(&mut self, channel: &str) -> Option<HeldMessages> {
         self.requests.remove_history(channel);
         self.subscriptions.held.remove(channel)
     }
 
-    /// Lets the live messages go on, each of them unless the history had it, up to the next gap among them.
-    /// Where the position is lost, the epoch is not known any more: from the message on that went back,
-    /// offsets say nothing of what was seen.
+    /// Delivers the held messages that the history did not contain, up to the next gap among them. If the
+    /// epoch is lost, offsets prove nothing from the message on whose numbering went back.
     fn release_held(&mut self, channel: &str, is_lost: bool) {
         self.subscriptions.session.finish_catch_up(channel);
         let Some(mut held) = self.stop_catch_up(channel) else {
@@ -274,8 +274,8 @@ impl HeldEntry {
     }
 }
 
-/// What tells a message of a channel from others of the same offset.
-pub(super) fn mark(notification: &Notification) -> String {
+/// Returns a text that tells a message from others with the same offset.
+pub(super) fn fingerprint(notification: &Notification) -> String {
     match notification {
         Notification::Publication(publication, _) => {
             format!("{} {}", publication.timestamp, publication.content)
@@ -285,8 +285,8 @@ pub(super) fn mark(notification: &Notification) -> String {
     }
 }
 
-/// The offset of any message that has one.
-fn number(message: &str) -> Option<u64> {
+/// Returns the offset of a message of any type.
+fn offset_of(message: &str) -> Option<u64> {
     #[derive(serde::Deserialize)]
     struct Numbered {
         offset: Option<u64>,
@@ -294,8 +294,8 @@ fn number(message: &str) -> Option<u64> {
     serde_json::from_str::<Numbered>(message).ok()?.offset
 }
 
-/// Why the history was refused.
-fn reason(refusal: &Refusal) -> GapReason {
+/// Returns the reason for which the history was refused.
+fn gap_reason(refusal: &Refusal) -> GapReason {
     #[derive(serde::Deserialize)]
     struct RefusalDetails {
         reason: Option<String>,
@@ -305,18 +305,18 @@ fn reason(refusal: &Refusal) -> GapReason {
     details.and_then(|details| details.reason).map_or(GapReason::Dropped, |word| GapReason::of(&word))
 }
 
-/// When a request that was refused for now may be asked again.
+/// Returns the pause before a request is repeated that was refused temporarily.
 pub(super) fn retry_delay(refusal: &Refusal) -> Duration {
     refusal.retry_after().unwrap_or(RETRY_INTERVAL).clamp(MIN_PAUSE, MAX_PAUSE)
 }
 
-/// The pause before a request is asked again, where the server says nothing.
+/// The pause before a request is repeated if the server names none.
 const RETRY_INTERVAL: Duration = Duration::from_secs(1);
-/// The bounds of what a server may ask for: see `PROTOCOL.md`.
+/// Bounds for the pause that a server names; see `PROTOCOL.md`.
 const MIN_PAUSE: Duration = Duration::from_millis(50);
 const MAX_PAUSE: Duration = Duration::from_secs(60);
-/// The least time for a page of the history, however little a request is given.
+/// The least time for a page of the history, however short the timeout of requests is.
 const MIN_HELD: Duration = Duration::from_secs(1);
-/// What may be held back for one channel.
+/// Messages, and their bytes, that are held for one channel.
 const MAX_HELD: usize = 10_000;
 const MAX_HELD_BYTES: usize = 8 << 20;

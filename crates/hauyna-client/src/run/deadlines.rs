@@ -1,5 +1,4 @@
-//! When the task has something to do without being told, and doing it: time-outs, retries, renewals. Part of
-//! the task.
+//! The deadlines of the task: timeouts, retries and renewals.
 
 use super::ClientTask;
 use crate::clock::Moment;
@@ -8,7 +7,7 @@ use crate::liveness::LivenessCheck;
 use crate::socket::ConnectionLoss;
 use tokio::time::Instant;
 
-/// The deadlines of a connection that no socket, request or subscription has.
+/// The deadlines that belong to no socket, request or subscription.
 #[derive(Debug, Default)]
 pub(super) struct Deadlines {
     /// The moment at which requests are sent even if a subscription is not answered.
@@ -60,7 +59,7 @@ impl ClientTask {
         self.expire_subscribes(now);
         self.expire_lists(now);
         if self.deadlines.restore_by.is_some_and(|by| now >= by) {
-            // What the application or a rate limit delays goes on behind the requests.
+            // Subscriptions that the application or a rate limit delays continue behind the requests.
             self.finish_restoring();
         }
         if self.deadlines.renew_at.take_if(|at| now >= *at).is_some() {

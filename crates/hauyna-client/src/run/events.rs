@@ -1,5 +1,4 @@
-//! Sends client events, as often as each channel allows and as far as the socket takes them. Part of the
-//! task.
+//! Sends client events, as often as each channel allows and while the socket has room.
 
 use super::ClientTask;
 use crate::codec;
@@ -10,12 +9,12 @@ use std::sync::Arc;
 use tokio::time::Instant;
 
 impl ClientTask {
-    /// Notes that events wait in a channel.
+    /// Schedules the events of a channel for the next send.
     pub(super) fn schedule_events(&mut self, channel: &ChannelShared) {
         self.subscriptions.events_due.insert(channel.name.clone(), Instant::now());
     }
 
-    /// Sends the events whose moment has come.
+    /// Sends the events that are due.
     pub(super) fn send_events(&mut self, now: Instant) {
         if self.subscriptions.events_due.is_empty() {
             return;
@@ -30,7 +29,7 @@ impl ClientTask {
             .collect();
         for name in due {
             if !self.sockets.has_room() {
-                return; // They are sent when there is room, each of them the latest of its kind by then.
+                return; // They are sent once there is room. By then, each is the latest of its kind.
             }
             self.subscriptions.events_due.remove(&name);
             if let Some(channel) = self.channel(&name) {
@@ -62,7 +61,7 @@ impl ClientTask {
         }
     }
 
-    /// The connection is gone, and with it what was to be sent a moment ago.
+    /// Drops the events that wait, because the connection has ended and they are outdated.
     pub(super) fn close_events(&mut self) {
         self.shared.channels.each(|channel| channel.events.lock().close());
     }

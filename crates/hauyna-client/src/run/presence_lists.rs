@@ -1,4 +1,4 @@
-//! The lists of who is present, as the client asks for them page by page. Part of the task.
+//! Requests the presence lists of channels, page by page.
 
 use super::ClientTask;
 use super::catch_up::retry_delay;
@@ -14,24 +14,24 @@ use std::sync::Arc;
 use tokio::time::Instant;
 
 impl ClientTask {
-    /// Asks for the list of who is present again, where there is one.
+    /// Requests the list of a channel again, if it has one.
     pub(super) fn refresh_list(&mut self, channel: &str) {
         if self.is_listed(channel) {
             self.request_list(channel);
         }
     }
 
-    /// Asks who is present, unless that is being asked, or was refused.
+    /// Requests the list of a channel, unless a request is open or was refused.
     pub(super) fn request_list(&mut self, channel: &str) {
         let Some(shared) = self.channel(channel) else { return };
         if shared.roster.lock().start_listing(Instant::now()) {
-            // What an earlier list was asked for is of no use any more.
+            // An answer to an earlier request is outdated.
             self.requests.remove_list(channel);
             self.request_list_page(channel, None);
         }
     }
 
-    /// The application wants the list again. It waits until that is there, or will not come.
+    /// Requests the list again for the application, whose call waits until the list has come or has failed.
     pub(super) fn renew_list(&mut self, channel: &str, reply: Reply<()>) {
         let waiter = self.new_waiter(reply);
         if !self.is_listed(channel) {
@@ -56,8 +56,9 @@ impl ClientTask {
         self.send_request(Purpose::Presence { channel: channel.to_owned(), answer_by }, &request);
     }
 
-    /// A page of a list was answered. Of one that is refused, the next change does not ask at once again: a
-    /// server that is asked with each of them closes the connection for its errors.
+    /// Handles the answer to a request for a page. After a refusal, the next change does not request the list
+    /// at once: a server that receives a request for every change closes the connection because of its
+    /// errors.
     pub(super) fn handle_list_answer(&mut self, channel: &str, answer: Answer) {
         let now = Instant::now();
         let (page, until) = match answer {
@@ -78,14 +79,14 @@ impl ClientTask {
         self.take_list_page(channel, None);
     }
 
-    /// Gives up the lists that are not answered in time: what has changed meanwhile waits for them.
+    /// Gives up the lists that were not answered in time, so that the buffered changes are applied.
     pub(super) fn expire_lists(&mut self, now: Instant) {
         for channel in self.requests.take_late_lists(now) {
             self.fail_list(&channel, after(now, self.shared.timeout.max(RESTORE_TIMEOUT)));
         }
     }
 
-    /// A page of a list is there, or will not come.
+    /// Applies a page of a list, or `None` if the list has failed.
     fn take_list_page(&mut self, channel: &str, page: Option<PresencePage>) {
         let mut followed_by = PageResult::Whole;
         self.update_roster(channel, |roster| {

@@ -1,8 +1,8 @@
 //! Distributes what the server sends: publications to the streams, answers to their callers, presence to the
-//! lists. Part of the task.
+//! lists.
 
 use super::ClientTask;
-use super::catch_up::{HeldMessages, mark};
+use super::catch_up::{HeldMessages, fingerprint};
 use super::requests::Purpose;
 use super::sockets::Incoming;
 use crate::channel::PresenceUpdate;
@@ -34,7 +34,7 @@ impl ClientTask {
                 Err(fault) => {
                     self.sockets.failure_log.log_unreadable(&fault);
                     if !codec::is_of_application(encoding, &payload) {
-                        // Nobody knows what it said, so the connection proves nothing any more.
+                        // Its content is unknown, so this connection proves nothing any more.
                         let loss = ConnectionLoss::abnormal("a message could not be read");
                         self.connection_lost(&ConnectionLoss { is_unreadable: true, ..loss });
                     }
@@ -43,9 +43,9 @@ impl ClientTask {
         }
     }
 
-    /// The old socket of a hand-over may hold answers and direct messages still. What is about a channel is
-    /// the new one's alone: it comes there again, perhaps in another epoch, or is part of the gap that has
-    /// been told.
+    /// Reads the former socket of a move, which may still hold answers and direct messages. Messages of
+    /// channels are read from the new socket alone: it repeats them, perhaps in another epoch, or they are
+    /// part of a gap that was reported.
     pub(super) fn read_former(&mut self) {
         while let Some((payload, encoding)) = self.sockets.take_former_message() {
             match codec::decode(encoding, &payload) {
@@ -97,7 +97,7 @@ impl ClientTask {
                 }
             }
             Received::ClientEvent(event) => {
-                // Else it is left of a subscription that was given up.
+                // Otherwise it belongs to a subscription that was given up.
                 let channel = self
                     .channel(&event.channel)
                     .filter(|_| self.subscriptions.session.is_live(&event.channel));
@@ -105,8 +105,8 @@ impl ClientTask {
                     channel.broadcaster.push(&Notification::ClientEvent(Arc::new(event)));
                 }
             }
-            // Of a subscription that goes on or is about to end: one that is asked for since is answered by
-            // itself.
+            // It belongs to a subscription that continues or is about to end. A later request for one has an
+            // answer of its own.
             Received::Subscribed(entry) if self.belongs_to_given_up(&entry) => {
                 self.subscriptions.on_server.insert(entry.channel.clone());
                 if entry.recovered.is_some() {
@@ -130,9 +130,9 @@ impl ClientTask {
         }
     }
 
-    /// Whether what the server says is about a subscription that was given up, while the channel is wanted
-    /// again: the epoch has turned for it, or its end, which the server has not answered, ends this one of
-    /// the application's, too.
+    /// Whether a `subscribed` message is about a subscription that was given up, while the channel is wanted
+    /// again. Either that subscription continues in another epoch, or the server has yet to confirm its end,
+    /// which ends this one, too.
     fn belongs_to_given_up(&self, entry: &Subscribed) -> bool {
         let is_ending = || self.requests.pending_unsubscribe(&entry.channel).is_some();
         self.subscriptions.session.is_awaited(&entry.channel) && (entry.recovered.is_some() || is_ending())
@@ -146,7 +146,7 @@ impl ClientTask {
             Received::Occupancy { channel, .. } => channel,
             _ => return,
         };
-        // Else it is left of a subscription that was given up.
+        // Otherwise it belongs to a subscription that was given up.
         if !self.subscriptions.session.is_live(channel) {
             return;
         }
@@ -187,7 +187,7 @@ impl ClientTask {
         }
     }
 
-    /// Changes the list of a channel, and tells what that changed.
+    /// Changes the list of a channel, and notifies its readers of the updates.
     pub(super) fn update_roster(
         &self,
         channel: &str,
@@ -204,7 +204,7 @@ impl ClientTask {
         self.shared.broadcaster.push(&Notification::Direct(Arc::new((kind, direct))));
     }
 
-    /// A message of a channel, live or replayed by the server.
+    /// Handles a message of a channel, which is live or replayed by the server.
     fn receive_publication(&mut self, offset: Option<u64>, notification: Notification) {
         let channel = match &notification {
             Notification::Publication(publication, _) => Some(&publication.channel),
@@ -212,9 +212,9 @@ impl ClientTask {
             _ => None,
         };
         let Some(channel) = channel.cloned() else { return self.deliver(None, &notification) };
-        match self.subscriptions.session.admit(&channel, offset, || mark(&notification)) {
+        match self.subscriptions.session.admit(&channel, offset, || fingerprint(&notification)) {
             Verdict::Deliver => self.deliver(Some(&channel), &notification),
-            // An application's message without a number may have been sent to this connection alone.
+            // The application may have sent a message without an offset to this connection alone.
             Verdict::Unexpected
                 if offset.is_none() && matches!(notification, Notification::Application(_)) =>
             {
@@ -233,7 +233,7 @@ impl ClientTask {
         }
     }
 
-    /// Gives a message to its readers.
+    /// Delivers a message to its readers.
     pub(super) fn deliver(&mut self, channel: Option<&str>, notification: &Notification) {
         if let Some(shared) = channel.and_then(|name| self.channel(name)) {
             let position = self.subscriptions.position(&shared.name);
@@ -250,7 +250,7 @@ impl ClientTask {
         }
     }
 
-    /// A subscription is live, as its answer, the session or a notice says.
+    /// Handles a subscription that is live, as its answer, the session or a `subscribed` message says.
     pub(super) fn subscription_live(&mut self, entry: &Subscribed) {
         self.subscriptions.on_server.insert(entry.channel.clone());
         if let Some(number) = self.subscriptions.given_up.get(&entry.channel) {
@@ -259,7 +259,8 @@ impl ClientTask {
         if self.subscriptions.session.has_other_epoch(entry) {
             self.requests.outbox.forget_keys(&entry.channel);
             while entry.recovered == Some(true) && self.subscriptions.session.is_catching_up(&entry.channel) {
-                // What was missed before cannot be fetched any more: it was of the old epoch.
+                // The messages that were missed before belong to the old epoch and cannot be fetched any
+                // more.
                 self.give_up_catch_up(&entry.channel, GapReason::EpochChanged);
             }
         }
@@ -276,7 +277,8 @@ impl ClientTask {
         shared.events.lock().open(&entry.client_events);
         shared.roster.lock().refuse_until(None);
         if self.requests.is_restored && !self.requests.needs_judgement {
-            self.subscriptions.session.note_judged(); // Nothing of this channel waits to be judged.
+            // No request of this channel waits for a judgement.
+            self.subscriptions.session.note_judged();
         }
         self.subscriptions.answer_waiters(
             &entry.channel,
@@ -285,7 +287,7 @@ impl ClientTask {
         self.handle_missed(&entry.channel, missed, None);
     }
 
-    /// Does what is to be done about what was missed, after a position where the server has named one.
+    /// Reports or fetches what was missed, after `before` if the server has named it.
     pub(super) fn handle_missed(&mut self, channel: &str, missed: MissedMessages, before: Option<Position>) {
         match missed {
             MissedMessages::Nothing => {}
@@ -299,7 +301,7 @@ impl ClientTask {
         }
     }
 
-    /// The application on the server has ended a subscription, or does not take it up again.
+    /// Ends a subscription that the application on the server has ended or has not restored.
     pub(super) fn subscription_ended(&mut self, channel: &str) {
         let from = self.subscriptions.position(channel);
         self.subscriptions.on_server.remove(channel);
@@ -309,7 +311,7 @@ impl ClientTask {
         self.report_gap(gap);
     }
 
-    /// Nothing of a subscription is left.
+    /// Removes everything that belongs to a subscription.
     pub(super) fn remove_channel(&mut self, channel: &str) {
         self.subscriptions.session.forget(channel);
         self.stop_catch_up(channel);
@@ -323,7 +325,7 @@ impl ClientTask {
         }
     }
 
-    /// The server has done what the application asked for.
+    /// Updates the client's state after a request of the application has succeeded.
     fn note_done(&mut self, draft: &Draft, data: Option<&RawValue>) {
         match draft {
             Draft::Publish { channel, echo: false, .. } => {
@@ -356,7 +358,7 @@ impl ClientTask {
                 self.note_done(&entry.draft, data.as_deref());
             }
             let refused = |refusal| if may_be_done { Error::OutcomeUnknown } else { Error::Refused(refusal) };
-            // Whoever asked may have gone.
+            // The caller may have dropped its future.
             let _ = entry.reply.send(answer.map_err(refused));
         }
     }

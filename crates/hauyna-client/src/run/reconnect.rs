@@ -1,4 +1,5 @@
-//! Coming and going: attempts, greetings, losses, hand-overs to another node, and the end. Part of the task.
+//! Opens, replaces and closes connections: attempts, sessions, losses, moves to another node, and the end of
+//! the client.
 
 use super::ClientTask;
 use super::sockets::NextSocket;
@@ -16,7 +17,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use tokio::time::Instant;
 
 impl ClientTask {
-    /// Begins an attempt.
+    /// Starts an attempt.
     pub(super) fn start_attempt(&mut self) {
         let resume = self.subscriptions.session.resume.as_ref().map(|resume| resume.token.clone());
         *self.shared.retry_at.lock() = None;
@@ -35,10 +36,10 @@ impl ClientTask {
         }
     }
 
-    /// Says where this client stands, at once, and waits for the session.
+    /// Sends the positions at once if the session is to be resumed, and waits for the `session` message.
     fn await_session_on(&mut self, socket: Socket, now: Instant) {
         let session = &mut self.subscriptions.session;
-        // Only now, because the session notes the positions as told.
+        // Not earlier, because the session records the positions as announced.
         let positions = self.sockets.is_resuming.then(|| session.positions());
         self.sockets.await_session(socket, positions, after(now, self.options.connect_timeout));
     }
@@ -60,7 +61,7 @@ impl ClientTask {
         let Some(loss) = socket.end().cloned() else { return };
         self.sockets.next = NextSocket::Idle;
         if loss.code == CloseCode::MESSAGE_TOO_BIG.0 {
-            // Nothing but `resume` was sent: the next attempt opens a new session, and each subscription
+            // Only `resume` was sent. Without it, the next attempt opens a new session, and each subscription
             // recovers by itself.
             self.subscriptions.session.resume = None;
         }
@@ -71,13 +72,13 @@ impl ClientTask {
         self.attempt_failed(&AttemptFailure::Ended(loss));
     }
 
-    /// A connection is there.
+    /// Takes a socket into use whose `session` message has arrived.
     fn session_received(&mut self, socket: Socket, session: Session) {
         let (now, info) = (Instant::now(), SessionInfo::of(&session));
         self.sockets.failure_log.log_connected(&session.connection_id, session.resumed);
         *self.shared.last_failure.lock() = None;
         if self.sockets.replace_current(socket, session.resumed, now + HANDOVER_TIMEOUT) {
-            // What the former socket has not answered is sent again.
+            // Requests that the former socket has not answered are sent again.
             self.requests.outbox.connection_lost();
         }
         self.reset_connection();
@@ -115,7 +116,7 @@ impl ClientTask {
         self.set_state(State::Connected);
     }
 
-    /// Subscriptions of the server's that it has had the time to take up again, and has not, are over.
+    /// Ends the subscriptions of the server that it has not restored in time.
     pub(super) fn end_all_unrestored(&mut self) {
         self.end_unrestored(|_| true);
     }
@@ -128,7 +129,7 @@ impl ClientTask {
         }
     }
 
-    /// What belonged to one connection alone.
+    /// Resets what belongs to one connection alone.
     fn reset_connection(&mut self) {
         self.end_open_requests();
         self.subscriptions.connection_lost();
@@ -137,12 +138,13 @@ impl ClientTask {
         self.deadlines.clear();
     }
 
-    /// The connection is gone.
+    /// Handles the loss of the connection.
     pub(super) fn connection_lost(&mut self, loss: &ConnectionLoss) {
         let now = Instant::now();
         logger::log_lost(loss);
         *self.shared.last_failure.lock() = Some(loss.to_string());
-        // The server has moved the session to the socket whose greeting is on its way: nobody is offline.
+        // The server has moved the session to the socket whose `session` message is awaited, so the client is
+        // not offline.
         let is_moving =
             loss.code == CloseCode::REPLACED.0 && matches!(self.sockets.next, NextSocket::Greeting(..));
         self.sockets.drop_connection();
@@ -152,9 +154,10 @@ impl ClientTask {
         self.reset_connection();
         let is_unreadable_again =
             std::mem::replace(&mut self.sockets.was_unreadable, loss.is_unreadable) && loss.is_unreadable;
-        // A socket whose greeting is on its way was told the positions, and replays from there.
+        // A socket whose session is awaited has received the positions, and its server replays from there.
         if is_unreadable_again && !matches!(self.sockets.next, NextSocket::Greeting(..)) {
-            // It is replayed, and would end each later connection, too: from here on there is a gap.
+            // The server replays the unreadable message, which would end each later connection, too. Without
+            // positions, each channel reports a gap instead.
             self.subscriptions.session.forget_positions();
         }
         self.requests.outbox.connection_lost();
@@ -179,17 +182,18 @@ impl ClientTask {
         }
     }
 
-    /// An attempt came to nothing.
+    /// Handles a failed attempt.
     fn attempt_failed(&mut self, failure: &AttemptFailure) {
         self.sockets.next = NextSocket::Idle;
         if self.sockets.is_connected() {
-            return logger::log_not_moved(failure); // It was to be a hand-over: we stay as long as we may.
+            // It was an attempt to move: the client stays on its connection as long as it can.
+            return logger::log_not_moved(failure);
         }
         *self.shared.last_failure.lock() = Some(failure.to_string());
         let closed = match (failure.permanent_status(self.options.token.is_some()), failure) {
             (Some(status), _) => Some(Closed::Refused { status }),
-            // It may be the server's own token that cannot be written: without it, the next attempt begins
-            // again.
+            // The token of the session may be the part that cannot be written. The next attempt starts a new
+            // session.
             (None, AttemptFailure::Request(_)) if self.subscriptions.session.resume.take().is_some() => None,
             (None, AttemptFailure::Request(_)) => Some(Closed::InvalidRequest),
             _ => None,
@@ -202,22 +206,22 @@ impl ClientTask {
         }
     }
 
-    /// Plans the next attempt after this delay.
+    /// Schedules the next attempt.
     fn schedule_attempt(&mut self, now: Instant, delay: Duration) {
         let at = after(now, delay);
         self.sockets.next = NextSocket::At(at);
         *self.shared.retry_at.lock() = Some(at);
         if *self.shared.state.borrow() != State::Connecting {
-            // Its number was counted with its delay.
+            // The attempt was counted together with its delay.
             self.set_state(State::Reconnecting { attempt: self.sockets.backoff.last_attempt() });
         }
     }
 
-    /// Does what the way to the next connection needs by now.
+    /// Continues the way to the next connection as far as its deadlines require.
     pub(super) fn advance_next_socket(&mut self, now: Instant) {
         if self.deadlines.move_at.is_some_and(|at| now >= at) {
             self.deadlines.move_at = None;
-            // Without a session to take along there is nothing to gain by going early.
+            // Without a session to resume, an early move gains nothing.
             if self.subscriptions.session.resume.is_some() && matches!(self.sockets.next, NextSocket::Idle) {
                 self.sockets.backoff.note_moved(now);
                 self.start_attempt();
@@ -234,12 +238,14 @@ impl ClientTask {
         }
     }
 
-    /// Moves to another node at a random moment of the window, before this connection is closed.
+    /// Schedules a move to another node at a random moment of the window, before the server closes this
+    /// connection.
     pub(super) fn schedule_move(&mut self, drain: &Drain) {
         self.deadlines.move_at = Some(self.sockets.choose_move_time(drain, Instant::now()));
     }
 
-    /// The network is back, or the connection is in doubt.
+    /// Handles [`Client::reconnect`](crate::Client::reconnect): tests the connection with a ping, or starts
+    /// an attempt.
     pub(super) fn handle_reconnect(&mut self) {
         let now = Instant::now();
         if let Some(liveness) = &mut self.sockets.liveness {
@@ -257,14 +263,14 @@ impl ClientTask {
     }
 
     pub(super) fn handle_offline(&mut self) {
-        // A connection that is there may outlive it. Where it does not, nothing follows its loss.
+        // An open connection may survive. If it does not, no attempt follows its loss.
         if !self.is_closed() {
             self.sockets.next = NextSocket::Offline;
             *self.shared.retry_at.lock() = None;
         }
     }
 
-    /// There will be no connection, unless somebody asks for one.
+    /// Closes the client. Only a call of `Client::reconnect` makes another attempt.
     pub(super) fn close(&mut self, closed: Closed) {
         self.sockets.failure_log.log_closed(&closed);
         self.sockets.drop_connection();
@@ -278,14 +284,14 @@ impl ClientTask {
         self.subscriptions.fail_waiters(&error);
     }
 
-    /// Plans the renewal of the credentials, when a tenth of their time is left. `expires_in` is the time
-    /// left in milliseconds as the server counts it; an older server tells only the moment, which the own
-    /// clock may misjudge.
+    /// Schedules the renewal of the credentials for when a tenth of their time is left. `expires_in` is the
+    /// time left in milliseconds by the server's clock. An older server sends only `expires_at`, which the
+    /// local clock may misjudge.
     pub(super) fn schedule_renewal(&mut self, expires_at: Option<u64>, expires_in: Option<u64>) {
         let by_clock = || {
             let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
             let left = Duration::from_millis(expires_at?).saturating_sub(now);
-            // The server takes these credentials, so it is the own clock that is wrong.
+            // The server accepts these credentials, so the local clock is wrong.
             Some(if left.is_zero() { DEFAULT_TOKEN_LIFETIME } else { left })
         };
         let left = expires_in.map(Duration::from_millis).or_else(by_clock);
@@ -295,14 +301,14 @@ impl ClientTask {
     }
 }
 
-/// How long a hand-over waits for answers on the old socket, and the old socket for its end. Less than the
-/// time for which the server waits for `resume`, 5 s.
+/// How long a move waits for answers on the current socket, and how long the former socket stays open. Less
+/// than the 5 s for which the server waits for `resume`.
 const HANDOVER_TIMEOUT: Duration = Duration::from_secs(2);
-/// The least time that a request may wait for a connection, unless the application says otherwise.
+/// The least time that a request may wait for a connection, unless the application sets another.
 const MIN_TTL: Duration = Duration::from_secs(30);
-/// Credentials that live longer are renewed as if they lived so long.
+/// Credentials that live longer are renewed as if they lived this long.
 const MAX_TOKEN_LIFETIME: Duration = Duration::from_secs(86_400 * 365);
 /// The least pause before a renewal.
 const RENEWAL_MARGIN: Duration = Duration::from_secs(1);
-/// How long credentials are taken to live that seem to have ended already.
+/// The assumed lifetime of credentials that seem to have expired already.
 const DEFAULT_TOKEN_LIFETIME: Duration = Duration::from_secs(60);

@@ -1,5 +1,5 @@
-//! The requests of the task: those of the application in the outbox, the client's own that have no answer
-//! yet, and the application's code that runs beside the task.
+//! The requests of the task: the outbox with those of the application, the client's own that are not answered
+//! yet, and the application's code that runs in the background.
 
 use super::subscriptions::{PendingEnd, Waiter};
 use crate::error::{Error, Refusal};
@@ -20,19 +20,19 @@ pub(super) struct Requests {
     /// Whether requests of the application may be sent: the server has answered every subscription that the
     /// loss of the connection ended.
     pub(super) is_restored: bool,
-    /// Whether a new session has begun since the outbox last judged the requests that a loss interrupted. A
-    /// resumed session knows them.
+    /// Whether interrupted requests await a judgement since a new session started. A resumed session knows
+    /// them.
     pub(super) needs_judgement: bool,
-    /// The number of the first call of the current user. Calls of the user before may still arrive, if more
-    /// of them wait than the task takes at once.
+    /// The number of the first call of the current user. Calls of the previous user may arrive later, because
+    /// the task takes a bounded number of calls at once.
     pub(super) first_of_user: u64,
-    /// Code of the application that runs beside the task, and pauses.
+    /// Callbacks of the application and pauses that run in the background.
     pub(super) background: JoinSet<BackgroundResult>,
     /// Requests of the server on the current connection that the application has not answered.
     pub(super) running_responders: usize,
 }
 
-/// What a request of the client's own is for.
+/// The purpose of a request of the client's own.
 #[derive(Debug)]
 pub(super) enum Purpose {
     Subscribe {
@@ -60,7 +60,7 @@ pub(super) enum Purpose {
     Ping,
 }
 
-/// What the application's code or a pause beside the task came to.
+/// The result of a callback or a pause in the background.
 pub(super) enum BackgroundResult {
     Answer {
         generation: u64,
@@ -196,7 +196,7 @@ impl Requests {
 }
 
 impl Purpose {
-    /// The moment at which the answer is late.
+    /// Returns the moment at which the answer is late.
     pub(super) fn deadline(&self) -> Option<Instant> {
         match self {
             Self::Unsubscribe { waiter, .. } => waiter.as_ref().map(|waiter| waiter.answer_by),

@@ -1,5 +1,5 @@
-//! What goes out: the outbox as far as the socket takes it, and the client's own requests – subscriptions,
-//! lists, pings, renewals – with what is done about their answers. Part of the task.
+//! Sends requests: the outbox while the socket has room, and the client's own requests – subscriptions,
+//! lists, pings, renewals – whose answers it handles, too.
 
 use super::catch_up::retry_delay;
 use super::requests::{Answer, BackgroundResult, Purpose};
@@ -22,7 +22,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 impl ClientTask {
-    /// Sends what may be sent, as far as the socket takes it.
+    /// Sends everything that may be sent, while the socket has room.
     pub(super) fn send_pending(&mut self) {
         let Some(encoding) = self.sockets.encoding() else { return };
         self.send_queued(Instant::now());
@@ -33,7 +33,7 @@ impl ClientTask {
         if self.requests.is_restored && self.requests.needs_judgement {
             self.judge_session();
         }
-        // During a hand-over new requests wait for the new socket.
+        // During a move, new requests wait for the new socket.
         if !self.requests.is_restored || self.sockets.is_moving() {
             return;
         }
@@ -56,15 +56,15 @@ impl ClientTask {
         }
     }
 
-    /// Requests of the application may be sent from now on.
+    /// Lets requests of the application be sent from now on.
     pub(super) fn finish_restoring(&mut self) {
         (self.requests.is_restored, self.deadlines.restore_by) = (true, None);
         self.judge_session();
     }
 
-    /// Judges what was sent before the loss, and once more what a channel has that is restored later.
+    /// Judges the requests that a loss interrupted, and again those of a channel that is restored later.
     fn judge_session(&mut self) {
-        // A session that is resumed knows what was sent in it, and nothing of the sessions before it.
+        // A resumed session knows what was sent in it, and nothing of the sessions before it.
         let (session, knows_all) = (&self.subscriptions.session, !self.requests.needs_judgement);
         self.requests.needs_judgement = self.requests.outbox.session_restored(|channel| match channel {
             _ if knows_all => ServerMemory::Kept,
@@ -75,8 +75,8 @@ impl ClientTask {
         self.subscriptions.session.note_judged();
     }
 
-    /// Somebody else may have signed in: what was asked before is not sent as theirs. Guests, who show no
-    /// credentials, get another name with each session.
+    /// Fails the requests of the previous user if another user has signed in, so that none is sent as the new
+    /// one. Guests, who show no credentials, have another name in each session.
     pub(super) fn handle_user_change(&mut self, user: &str) {
         let is_other = self.shared.session.lock().as_ref().is_some_and(|before| before.user != user);
         if is_other && self.options.token.is_some() {
@@ -86,16 +86,16 @@ impl ClientTask {
         }
     }
 
-    /// Returns the source of the credentials of an attempt. What the application asked before they are there
-    /// may not have reached the task by then, so calls are numbered where they are made.
+    /// Returns the token source for an attempt. Calls that were made before the token was there may reach the
+    /// task later, so calls are numbered where they are made.
     pub(super) fn numbered_token_source(&self) -> Option<TokenSource> {
         let (source, shared) = (self.options.token.clone()?, self.shared.clone());
         Some(Arc::new(move || {
             let (token, shared) = (source(), shared.clone());
             Box::pin(async move {
                 let token = token.await;
-                // Only now: the source may have waited for the next user to sign in. What was asked before it
-                // has seen them has a lower number.
+                // Not earlier, because the source may wait for the next user to sign in. A call from before
+                // that has a lower number.
                 shared.first_after_token.store(shared.keys.load(Ordering::Relaxed), Ordering::Relaxed);
                 token
             })
@@ -120,14 +120,15 @@ impl ClientTask {
             Command::RenewList { channel, reply } => self.renew_list(&channel, reply),
             Command::Reconnect(done) => {
                 self.handle_reconnect();
-                let _ = done.send(()); // Whoever asked may have gone.
+                // The caller may have dropped its future.
+                let _ = done.send(());
             }
             Command::Offline(done) => {
                 self.handle_offline();
                 let _ = done.send(());
             }
             Command::Close(reply) => {
-                // Only one of several can be the first; the others are answered when it is done.
+                // The first of several calls closes the client; the others are answered once it is closed.
                 let _ = reply.send(());
             }
         }
@@ -140,9 +141,9 @@ impl ClientTask {
         }
     }
 
-    /// Sends a request of the client's own; without a connection its purpose comes up again with the next
-    /// one. A request that is larger than the server takes is refused here: it would end this connection and
-    /// each later one.
+    /// Sends a request of the client's own. Without a connection nothing is lost, because the next one makes
+    /// the request necessary again. A request that is too large for the server fails here: it would end this
+    /// connection and each later one.
     pub(super) fn send_request(&mut self, mut purpose: Purpose, request: &Request<'_>) {
         let id = self.requests.next_id();
         let Some(encoding) = self.sockets.encoding() else { return };
@@ -161,7 +162,7 @@ impl ClientTask {
         self.requests.open.insert(id, purpose);
     }
 
-    /// Does what an answer to a request of the client's own is for.
+    /// Handles the answer to a request of the client's own.
     pub(super) fn handle_own_answer(&mut self, purpose: Purpose, answer: Answer) {
         match (purpose, answer) {
             (Purpose::Subscribe { channel, end: Some(end), .. }, answer) => {
@@ -179,7 +180,7 @@ impl ClientTask {
                 let entry = data.and_then(|data| serde_json::from_str::<Subscribed>(data.get()).ok());
                 match entry.filter(|entry| entry.channel == channel) {
                     Some(entry) => self.subscription_live(&entry),
-                    // Nobody can say whether it is subscribed.
+                    // Nothing tells whether the server has subscribed the client.
                     None => self.connection_lost(&ConnectionLoss::abnormal("an answer could not be read")),
                 }
             }
@@ -195,7 +196,7 @@ impl ClientTask {
                     _ => self.subscriptions.confirm_unsubscribed(&channel, number),
                 }
                 if let Some(waiter) = waiter {
-                    waiter.answer(unsubscribed(answer));
+                    waiter.answer(unsubscribe_result(answer));
                 }
             }
             (Purpose::CatchUp(channel), answer) => self.take_history_answer(&channel, answer),
@@ -210,20 +211,20 @@ impl ClientTask {
                 let (at, left) = data.map_or((None, None), |data| (data.expires_at, data.expires_in));
                 self.schedule_renewal(at, left);
             }
-            // A renewal that failed: the connection ends with the credentials, and the next one brings fresh
-            // ones.
+            // After a failed renewal, the connection ends with the credentials, and the next attempt brings
+            // new ones.
             (Purpose::Refresh | Purpose::Ping, _) => {}
         }
     }
 
     pub(super) fn ping(&mut self) {
-        // One that the server has never answered is not waited for any more.
+        // An earlier ping that the server has never answered is not awaited any more.
         self.requests.remove_pings();
         self.send_request(Purpose::Ping, &Request::Ping);
     }
 
-    /// Answers a question of the server's, with the application's code in a task of its own: it may wait, or
-    /// panic.
+    /// Answers a request of the server with a callback of the application, in a task of its own, because the
+    /// callback may wait or panic.
     pub(super) fn run_responder(&mut self, question: Question) {
         let Question { id, event, data, .. } = question;
         let responder =
@@ -250,18 +251,18 @@ impl ClientTask {
 
     pub(super) fn fetch_renewed_token(&mut self) {
         let Some(source) = self.options.token.clone() else { return };
-        let (generation, patience) = (self.sockets.generation, self.token_timeout());
+        let (generation, timeout) = (self.sockets.generation, self.token_timeout());
         self.requests.background.spawn(async move {
-            BackgroundResult::Refresh { generation, token: request_settled(source, patience).await }
+            BackgroundResult::Refresh { generation, token: fetch_token_within(source, timeout).await }
         });
     }
 
-    /// How long a source of tokens may take before it counts as failed.
+    /// Returns how long a token source may take before it counts as failed.
     pub(super) fn token_timeout(&self) -> Duration {
         self.options.connect_timeout.max(TOKEN_TIMEOUT)
     }
 
-    /// The server refuses for now to hear that a channel was given up.
+    /// Sends the end of a subscription again after the server has refused it temporarily.
     fn send_unsubscribe_later(&mut self, channel: &str, number: u64, refusal: &Refusal) {
         let (generation, wait, channel) = (self.sockets.generation, retry_delay(refusal), channel.to_owned());
         self.requests.background.spawn(async move {
@@ -301,13 +302,12 @@ impl ClientTask {
 }
 
 impl ClientTask {
-    /// The source of a channel's tokens has answered.
+    /// Queues a subscription whose token source has answered.
     fn queue_with_token(&mut self, queued: QueuedSubscribe) {
         if queued.token.is_some() {
             return self.subscriptions.queue.push_front(queued);
         }
-        // It may have one the next time; until then nothing can be said. Unless the server has made the
-        // subscription meanwhile.
+        // Without a token the subscription is tried again later, unless the server has made it meanwhile.
         let state = self.subscriptions.session.channel(&queued.channel);
         let Some(state) = state.filter(|state| state.subscription == SubscriptionState::Asked) else {
             return;
@@ -319,10 +319,10 @@ impl ClientTask {
     }
 }
 
-/// The answer to a caller that has unsubscribed.
-fn unsubscribed(answer: Answer) -> Result<(), Error> {
+/// Returns the result for a caller that has unsubscribed.
+fn unsubscribe_result(answer: Answer) -> Result<(), Error> {
     match answer {
-        // It was refused before, or had not been sent when it was given up.
+        // The server refused the subscription before, or never received it.
         Err(refusal) if refusal.error_type != ErrorType::NotSubscribed.as_str() => {
             Err(Error::Refused(refusal))
         }
@@ -330,17 +330,17 @@ fn unsubscribed(answer: Answer) -> Result<(), Error> {
     }
 }
 
-/// A token, if the application has one in time; its panic is its own.
-pub(super) async fn request_settled(source: TokenSource, patience: Duration) -> Option<String> {
+/// Returns a token if the source gives one in time. A panic of the source counts as none.
+pub(super) async fn fetch_token_within(source: TokenSource, timeout: Duration) -> Option<String> {
     let asked = tokio::spawn(async move { source().await });
     let given_up = asked.abort_handle();
-    let token = tokio::time::timeout(patience, asked).await;
+    let token = tokio::time::timeout(timeout, asked).await;
     given_up.abort();
     token.ok()?.ok()?.ok()
 }
 
-/// The least time for a source of tokens beside a connection.
+/// The least time for a token source while there is a connection.
 const TOKEN_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// Questions that may be open at once.
+/// Requests of the server that may be open at once.
 const MAX_RESPONDERS: usize = 64;

@@ -1,5 +1,5 @@
-//! The sockets of the task: the current one, the one that a move has replaced, and the way to the next one;
-//! with them what is known of the connection itself.
+//! The sockets of the task: the current one, the former one that a move has replaced, and the way to the next
+//! one. They know the state of the connection: backoff, liveness, size limit.
 
 use crate::backoff::Backoff;
 use crate::builder::Options;
@@ -29,18 +29,18 @@ pub(crate) struct Target {
 /// The sockets of one client, and the state of its connection.
 pub(super) struct Sockets {
     target: Target,
-    /// The source of masks, delays and moments of a move.
+    /// Source of masks, delays and the moments of moves.
     random: Random,
     pub(super) backoff: Backoff,
     pub(super) failure_log: FailureLog,
     current: Option<Socket>,
-    /// The socket that a move has replaced, until the server closes it or its deadline passes.
+    /// The socket that a move has replaced. It stays until the server closes it or its deadline passes.
     former: Option<FormerSocket>,
     pub(super) next: NextSocket,
-    /// The silence of the current connection; `None` without one.
+    /// Liveness of the current connection; `None` without one.
     pub(super) liveness: Option<Liveness>,
-    /// The number of the current connection. An answer is never sent on another connection than the one that
-    /// its question came in on.
+    /// Number of the current connection. An answer is never sent on another connection than its request came
+    /// in on.
     pub(super) generation: u64,
     /// Size limit of the server for one message, in bytes.
     pub(super) max_message: usize,
@@ -229,7 +229,7 @@ impl Sockets {
     /// whether there was one.
     pub(super) fn replace_current(&mut self, socket: Socket, is_resumed: bool, until: Instant) -> bool {
         let Some(mut socket) = self.current.replace(socket) else { return false };
-        // The server closes a socket whose session has moved. Any other is of no use any more.
+        // The server closes a former socket whose session was resumed. Nobody needs any other one.
         if !is_resumed {
             socket.queue_close(CloseCode::NORMAL, &mut self.random);
         }
@@ -252,12 +252,13 @@ impl Sockets {
         self.backoff.next_delay(self.random.fraction())
     }
 
-    /// Takes the way to the next connection, and leaves [`NextSocket::Idle`].
+    /// Takes the way to the next connection, and leaves [`NextSocket::Idle`] in its place.
     pub(super) const fn take_next(&mut self) -> NextSocket {
         std::mem::replace(&mut self.next, NextSocket::Idle)
     }
 
-    /// Returns a random moment of a drain's window, after the pause that moves keep to.
+    /// Returns a random moment within the window of a drain, but not before the pause between two moves is
+    /// over.
     pub(super) fn choose_move_time(&mut self, drain: &Drain, now: Instant) -> Instant {
         let (min, max) = drain.after;
         let window = Duration::from_millis(max.saturating_sub(min));
@@ -265,7 +266,8 @@ impl Sockets {
         (now + wait.min(MAX_DRAIN)).max(self.backoff.next_move(now))
     }
 
-    /// Closes the current socket and the one whose session is awaited, because either may have the session.
+    /// Closes the current socket and the one whose `session` message is awaited, because either may have the
+    /// session.
     pub(super) async fn close(&mut self) {
         let mut current = self.current.take();
         let mut next = match self.take_next() {
@@ -275,8 +277,8 @@ impl Sockets {
         for socket in [&mut next, &mut current].into_iter().flatten() {
             socket.queue_close(CloseCode::NORMAL, &mut self.random);
         }
-        // Not in tasks of their own: a runtime that ends cancels them, and waiting for a cancelled task may
-        // panic.
+        // They do not run in tasks of their own: a runtime that shuts down cancels those, and awaiting a
+        // cancelled task may panic.
         let finish = async |socket: Option<Socket>| {
             if let Some(socket) = socket {
                 socket.finish(CLOSE_TIMEOUT).await;
@@ -308,5 +310,5 @@ fn poll_socket(socket: Option<&mut Socket>, cx: &mut Context<'_>, random: &mut R
 
 /// How long the closing handshake may take.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
-/// The longest window of a drain; a longer one is a fault of the server.
+/// The longest window of a drain. A longer one is a fault of the server.
 const MAX_DRAIN: Duration = Duration::from_secs(3_600);

@@ -1,5 +1,4 @@
-//! The channels that the application wants, who waits for them, and those that it has given up. Part of the
-//! task.
+//! Subscribes and unsubscribes for the application, and gives up subscriptions that nobody wants any more.
 
 use super::ClientTask;
 use super::requests::{Answer, Purpose};
@@ -18,14 +17,14 @@ impl ClientTask {
         Waiter { reply, answer_by: after(Instant::now(), wait) }
     }
 
-    /// Somebody wants a channel.
+    /// Wants a channel for one more share of its subscription.
     pub(super) fn request_subscription(
         &mut self,
         request: SubscribeRequest,
         share: u64,
         reply: Reply<LiveSubscription>,
     ) {
-        // Who asked has taken it back, and said so before: see `end_share`.
+        // The caller has dropped its future, and `end_share` has already taken the share back.
         if reply.is_closed() {
             return;
         }
@@ -42,7 +41,7 @@ impl ClientTask {
             Entry::Vacant(entry) => entry.insert(WantedChannel::new(request, number)),
             Entry::Occupied(entry) => {
                 let wanted = entry.into_mut();
-                // What is not said again stays.
+                // An option that this call omits keeps its earlier value.
                 wanted.updated_metadata.take_if(|_| request.metadata.is_some());
                 wanted.request.metadata = request.metadata.or_else(|| wanted.request.metadata.take());
                 wanted.request.token = request.token.or_else(|| wanted.request.token.take());
@@ -59,18 +58,18 @@ impl ClientTask {
         }
     }
 
-    /// A share of a subscription has ended. Shares of an earlier one say nothing: their numbers are others.
+    /// Ends a share of a subscription, and with the last one the subscription.
     pub(super) fn end_share(&mut self, channel: &str, share: u64, reply: Reply<()>) {
         match self.subscriptions.end_share(channel, share) {
             true => self.unsubscribe(channel, reply),
-            // Whoever asked may have gone.
+            // The caller may have dropped its future.
             false => _ = reply.send(Ok(())),
         }
     }
 
     pub(super) fn unsubscribe(&mut self, channel: &str, reply: Reply<()>) {
         let (waiter, number) = (self.new_waiter(reply), self.requests.next_id());
-        // A server that was never asked would refuse to end it, and count that as an error.
+        // A server that has no such subscription refuses to end it, and counts the request as an error.
         let is_there = self.subscriptions.on_server.contains(channel);
         let asked = self
             .subscriptions
@@ -81,7 +80,8 @@ impl ClientTask {
         let is_known = is_there || asked.is_some();
         self.subscriptions.answer_waiters(channel, &Err(Error::Unsubscribed));
         self.remove_channel(channel);
-        // Where an earlier one is about to end, what the server says until then is about that.
+        // If an earlier subscription is about to end, messages of the server are about that one until it has
+        // ended.
         if let Some(number) =
             Some(number).filter(|_| is_known).or_else(|| self.requests.pending_unsubscribe(channel))
         {
@@ -94,12 +94,12 @@ impl ClientTask {
         }
         match is_known && self.sockets.is_connected() {
             true => self.send_unsubscribe(channel, number, Some(waiter)),
-            // Where a session that is resumed shows the subscription, its server is told.
+            // A session that is resumed and still has the subscription triggers the request to end it.
             false => waiter.answer(Ok(())),
         }
     }
 
-    /// A subscription that was given up before its answer has it: it ends where the server has it.
+    /// Ends a subscription that was given up before its answer came, if the server has made it.
     pub(super) fn finish_given_up(&mut self, channel: &str, end: PendingEnd, answer: &Answer) {
         let PendingEnd { number, waiter } = end;
         let is_there = match answer {
@@ -119,8 +119,8 @@ impl ClientTask {
         }
     }
 
-    /// The server has made a subscription that is not wanted any more, unless it has been told so: its
-    /// application had ended one of its own before, and with it the wish.
+    /// Ends a subscription of the server that nobody wants any more, unless its end was requested already.
+    /// The application on the server has ended an earlier one, and with it the channel was no longer wanted.
     pub(super) fn end_unwanted(&mut self, channel: &str) {
         if self.subscriptions.session.channel(channel).is_some()
             || self.subscriptions.given_up.contains_key(channel)
@@ -132,17 +132,18 @@ impl ClientTask {
         self.send_unsubscribe(channel, number, None);
     }
 
-    /// Tells the server that a channel is not wanted any more.
+    /// Requests the end of a subscription.
     pub(super) fn send_unsubscribe(&mut self, channel: &str, number: u64, waiter: Option<Waiter<()>>) {
         let purpose = Purpose::Unsubscribe { channel: channel.to_owned(), number, waiter };
         self.send_request(purpose, &Request::Unsubscribe { channel: channel.into() });
     }
 
-    /// Whoever waits for the end of a subscription has it when the connection ends.
+    /// Finishes the open requests of a connection that has ended. It has ended the subscriptions, too, so
+    /// calls that wait for that succeed.
     pub(super) fn end_open_requests(&mut self) {
         for purpose in std::mem::take(&mut self.requests.open).into_values() {
             match purpose {
-                // The session may have it.
+                // The session may have this subscription.
                 Purpose::Subscribe { channel, end, .. } => {
                     self.subscriptions.on_server.insert(channel);
                     if let Some(waiter) = end.and_then(|end| end.waiter) {

@@ -1,11 +1,11 @@
-//! The subscriptions that wait to be asked for. A few are on their way at once, and a refusal for rate pauses
-//! them all: a client with many channels comes back without a burst that its server would refuse. Part of the
-//! task.
+//! The queue of subscriptions that wait for their request. Few are in flight at once, and a refusal because
+//! of the rate pauses all: a client with many channels reconnects without a burst that its server would
+//! refuse.
 
 use super::ClientTask;
 use super::catch_up::retry_delay;
 use super::requests::{BackgroundResult, Purpose};
-use super::send::request_settled;
+use super::send::fetch_token_within;
 use crate::clock::after;
 use crate::error::{Error, Refusal};
 use crate::gap::{Gap, GapReason};
@@ -18,27 +18,27 @@ use std::collections::VecDeque;
 use std::time::Duration;
 use tokio::time::Instant;
 
-/// The subscriptions that wait to be asked for, on one connection.
+/// The subscriptions that wait for their request on one connection.
 #[derive(Debug, Default)]
 pub(super) struct SubscribeQueue {
     waiting: VecDeque<QueuedSubscribe>,
     paused_until: Option<Instant>,
-    /// How many tokens of channels are being fetched.
+    /// Number of channel tokens that are being fetched.
     fetching: usize,
 }
 
-/// A subscription that waits.
+/// A subscription that waits for its request.
 #[derive(Debug)]
 pub(super) struct QueuedSubscribe {
     pub(super) channel: String,
-    /// The number of the wish for it.
+    /// The number of the wanted channel.
     pub(super) number: u64,
-    /// The token that was fetched for it, where it needs one.
+    /// The token that was fetched for it, if it needs one.
     pub(super) token: Option<String>,
 }
 
 impl SubscribeQueue {
-    /// A token is there, or will not come.
+    /// Notes that a token source has answered or failed.
     pub(super) const fn fetched(&mut self) {
         self.fetching = self.fetching.saturating_sub(1);
     }
@@ -51,19 +51,19 @@ impl SubscribeQueue {
         *self = Self::default();
     }
 
-    /// The moment at which the next one may be asked for, where the queue is paused.
+    /// Returns the moment at which a pause ends, if a subscription waits for it.
     pub(super) fn deadline(&self) -> Option<Instant> {
         self.paused_until.filter(|_| !self.waiting.is_empty())
     }
 
-    /// Asks nothing before this moment.
+    /// Pauses the queue until this moment.
     fn pause(&mut self, until: Instant) {
         self.paused_until = self.paused_until.max(Some(until));
     }
 
-    /// Takes the next one, unless the queue is paused. Those that need a token wait while enough of these are
-    /// being fetched, and those of a channel whose earlier subscription is to end wait for that; both let the
-    /// others go ahead.
+    /// Takes the next subscription, unless the queue is paused. A subscription that needs a token waits while
+    /// the maximum of tokens is being fetched. One whose channel has an earlier subscription about to end
+    /// waits for that. Both let others overtake them.
     fn next(
         &mut self,
         needs_token: impl Fn(&QueuedSubscribe) -> bool,
@@ -81,7 +81,7 @@ impl SubscribeQueue {
 }
 
 impl ClientTask {
-    /// Asks for a channel that is wanted, behind those that wait already.
+    /// Queues the subscription to a channel that is wanted.
     pub(super) fn subscribe(&mut self, channel: &str) {
         let Some(state) = self.subscriptions.session.channel(channel) else { return };
         if state.subscription == SubscriptionState::Live {
@@ -93,15 +93,15 @@ impl ClientTask {
         self.subscriptions.queue.waiting.push_back(queued);
     }
 
-    /// Asks for as many of those that wait as may be on their way at once.
+    /// Requests as many of the waiting subscriptions as may be in flight at once.
     pub(super) fn send_queued(&mut self, now: Instant) {
-        // Also where nothing more may be asked yet: a moment that stays in the past would keep the task
+        // A pause that is over ends even if nothing is sent: as a deadline in the past it would keep the task
         // awake.
         self.subscriptions.queue.paused_until.take_if(|until| now >= *until);
         if self.subscriptions.queue.waiting.is_empty() {
             return;
         }
-        // Counted again each time: one that is refused right here is not on its way.
+        // The count is taken each time, because a request that fails at once is not in flight.
         while self.requests.subscribes_in_flight() < MAX_IN_FLIGHT {
             let wanted = &self.subscriptions.wanted;
             let has_source =
@@ -131,10 +131,10 @@ impl ClientTask {
         else {
             return;
         };
-        let (generation, patience) = (self.sockets.generation, self.token_timeout());
+        let (generation, timeout) = (self.sockets.generation, self.token_timeout());
         self.subscriptions.queue.fetching += 1;
         self.requests.background.spawn(async move {
-            let token = request_settled(source, patience).await;
+            let token = fetch_token_within(source, timeout).await;
             BackgroundResult::ChannelToken { generation, channel, number, token }
         });
     }
@@ -157,16 +157,17 @@ impl ClientTask {
         );
     }
 
-    /// A channel was refused.
+    /// Handles the refusal of a subscription.
     pub(super) fn handle_subscribe_refusal(&mut self, channel: &str, refusal: &Refusal) {
         let Some(state) = self.subscriptions.session.channel(channel) else { return };
         if state.subscription == SubscriptionState::Live {
-            return; // The server has subscribed this connection meanwhile, which no refusal ends.
+            // The server has subscribed this connection meanwhile, and no refusal ends that.
+            return;
         }
         if refusal.error_type == ErrorType::AlreadySubscribed.as_str() {
             self.subscriptions.on_server.insert(channel.to_owned());
-            // The same, and its notice is on its way, unless it is one that was given up and that the server
-            // has kept.
+            // The server has made this subscription and is about to say so, or it has kept one that was given
+            // up.
             let missed = state.join_unannounced();
             let subscription =
                 LiveSubscription { position: state.position, recoverable: state.is_recoverable };
@@ -186,7 +187,8 @@ impl ClientTask {
         self.subscriptions.answer_waiters(channel, &Err(Error::Refused(refusal.clone())));
         self.remove_channel(channel);
         if self.subscriptions.on_server.contains(channel) {
-            self.end_unwanted(channel); // An earlier one, whose end was refused.
+            // The server has an earlier one, whose end it has refused.
+            self.end_unwanted(channel);
         }
         if was_live {
             let reason = GapReason::Refused;
@@ -194,7 +196,7 @@ impl ClientTask {
         }
     }
 
-    /// Asks for a channel once more, and for all that wait, when the server's limit allows it.
+    /// Requests a subscription once more when the rate limit of the server allows it, like all that wait.
     fn retry_subscribe(&mut self, channel: &str, refusal: &Refusal) {
         let Some(wanted) = self.subscriptions.wanted.get_mut(channel) else { return };
         wanted.refusal = Some(refusal.clone());
@@ -203,22 +205,23 @@ impl ClientTask {
         self.pause_queue(refusal);
     }
 
-    /// A refusal for rate pauses all that wait, also where the channel has been given up since.
+    /// Pauses the queue after a refusal because of the rate, even if the channel was given up since.
     pub(super) fn pause_queue(&mut self, refusal: &Refusal) {
         if refusal.error_type == ErrorType::RateLimited.as_str() {
             self.subscriptions.queue.pause(Instant::now() + retry_delay(refusal));
         }
     }
 
-    /// By when a subscription is answered. One that was live is awaited for longer than servers wait for
-    /// their application: asking for it again on another connection would begin the same wait.
+    /// Returns the moment at which the answer to a subscription is late. One that was live before has more
+    /// time than a server gives its application: a request on another connection would only start the same
+    /// wait again.
     fn answer_by(&self, was_live: bool) -> Instant {
         let least = if was_live { MAX_UNANSWERED } else { RESTORE_TIMEOUT };
         after(Instant::now(), self.shared.timeout.max(least))
     }
 
-    /// A server decides about one subscription after the other, and may have to wait for each: those that
-    /// were asked for behind one that it has answered have their time again.
+    /// Extends the deadlines of the subscriptions behind one that was answered: a server decides about them
+    /// one after the other, and each decision may take time.
     pub(super) fn extend_later_subscribes(&mut self, answered: u64) {
         let (new, owed) = (self.answer_by(false), self.answer_by(true));
         for (_, purpose) in self.requests.open.range_mut(answered..) {
@@ -228,8 +231,8 @@ impl ClientTask {
         }
     }
 
-    /// Gives up the connection where the server owes the answer to a subscription that it ended by losing its
-    /// memory. Another subscription that is not answered in time makes room for the next one.
+    /// Gives up the connection if a subscription that was live before is not answered in time. A new
+    /// subscription that is not answered makes room for the next one.
     pub(super) fn expire_subscribes(&mut self, now: Instant) {
         let (mut is_owed, mut ended) = (false, Vec::new());
         for purpose in self.requests.open.values_mut() {
@@ -251,9 +254,10 @@ impl ClientTask {
     }
 }
 
-/// Subscriptions that may be on their way at once. The TypeScript client has the same bound.
+/// Subscriptions that may be in flight at once. The TypeScript client has the same bound.
 const MAX_IN_FLIGHT: usize = 16;
-/// The least time for a subscription to be answered, however little a request is given.
+/// The least time for the answer to a subscription, however short the timeout of requests is.
 pub(super) const RESTORE_TIMEOUT: Duration = Duration::from_secs(1);
-/// The same for one that was live before the loss: twice what a server gives its application by default.
+/// The same for a subscription that was live before the loss: twice the time that a server gives its
+/// application by default.
 const MAX_UNANSWERED: Duration = Duration::from_secs(60);

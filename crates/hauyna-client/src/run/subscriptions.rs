@@ -1,5 +1,5 @@
-//! The subscriptions of the task: the session, the channels that the application wants with the calls that
-//! wait for them, and what the server has of them.
+//! The subscriptions of the task: the session, the channels that the application wants, the calls that wait
+//! for them, and the subscriptions that the server has.
 
 use super::catch_up::HeldMessages;
 use super::subscribe_queue::SubscribeQueue;
@@ -110,12 +110,13 @@ impl Subscriptions {
         }
     }
 
-    /// Forgets the metadata that the user before has set.
+    /// Forgets the metadata that the previous user has set.
     pub(super) fn forget_metadata(&mut self) {
         self.wanted.values_mut().for_each(|wanted| wanted.updated_metadata = None);
     }
 
-    /// The server has confirmed the end of a subscription for the call of this number.
+    /// Forgets a channel that was given up by the call of this number, because the server has confirmed its
+    /// end.
     pub(super) fn confirm_unsubscribed(&mut self, channel: &str, number: u64) {
         self.given_up.retain(|name, last| *name != channel || *last != number);
     }
@@ -151,10 +152,10 @@ impl Subscriptions {
     }
 }
 
-/// Where the answer of a call goes.
+/// The way back of an answer to a call.
 pub(crate) type Reply<T> = oneshot::Sender<Result<T, Error>>;
 
-/// How a channel is subscribed to, every time.
+/// The options of a subscription, which apply to each request for it.
 pub(crate) struct SubscribeRequest {
     pub(crate) channel: String,
     pub(crate) metadata: Option<Box<RawValue>>,
@@ -162,25 +163,25 @@ pub(crate) struct SubscribeRequest {
     pub(crate) token: Option<TokenSource>,
 }
 
-/// A wish that the task keeps.
+/// A channel that the application wants.
 pub(super) struct WantedChannel {
     pub(super) request: SubscribeRequest,
-    /// The metadata that the server has taken last, in place of that of the wish. It is of the user who was
-    /// there.
+    /// The metadata that the server accepted last, in place of that of the request. It belongs to the current
+    /// user.
     pub(super) updated_metadata: Option<Box<RawValue>>,
-    /// Differs from that of an earlier wish for the same channel.
+    /// A number that differs from those of earlier subscriptions to the channel.
     pub(super) number: u64,
-    /// The shares of it; it is given up with the last.
+    /// Its shares. The channel is given up together with the last one.
     pub(super) shares: Shares,
     pub(super) waiters: Vec<Waiter<LiveSubscription>>,
-    /// When to ask again after a refusal that may pass.
+    /// The moment of the next request after a temporary refusal.
     pub(super) retry_at: Option<Instant>,
-    /// The last refusal for rate, which is told to those who wait in vain.
+    /// The last refusal because of the rate, for callers whose time is up.
     pub(super) refusal: Option<Refusal>,
 }
 
-/// The shares of one subscription. Those that last are one: a program that subscribes and keeps again and
-/// again takes no more memory.
+/// The shares of one subscription. All that are kept count as one, so a program that subscribes and keeps
+/// repeatedly needs no more memory.
 #[derive(Debug, Default)]
 pub(super) struct Shares {
     ending: BTreeSet<u64>,
@@ -196,14 +197,14 @@ impl Shares {
         self.lasts |= self.ending.remove(&share);
     }
 
-    /// Ends a share; `true` where it was the last.
+    /// Ends a share; `true` if it was the last.
     pub(super) fn end(&mut self, share: u64) -> bool {
         self.ending.remove(&share) && self.ending.is_empty() && !self.lasts
     }
 }
 
-/// A call that is awaited. The task keeps its time: its caller may have no timer, as outside a
-/// runtime.
+/// A call that waits for its answer. The task keeps its deadline, because a caller outside a runtime has no
+/// timer.
 #[derive(Debug)]
 pub(super) struct Waiter<T> {
     pub(super) reply: Reply<T>,
@@ -212,20 +213,20 @@ pub(super) struct Waiter<T> {
 
 impl<T> Waiter<T> {
     pub(super) fn answer(self, answer: Result<T, Error>) {
-        // Whoever asked may have gone.
+        // The caller may have dropped its future.
         let _ = self.reply.send(answer);
     }
 }
 
-/// The end of a subscription that waits for the answer to it: a server that refuses the subscription would
-/// refuse its end, too, and count that as an error of the client.
+/// The end of a subscription that waits for the answer to it. A server that refuses the subscription would
+/// also refuse its end, and count that as an error of the client.
 #[derive(Debug)]
 pub(super) struct PendingEnd {
     pub(super) number: u64,
     pub(super) waiter: Option<Waiter<()>>,
 }
 
-/// Keeps a call that is awaited. Those that nobody awaits any more go whenever there are twice as many.
+/// Adds a call that waits. Calls whose futures were dropped are removed whenever the list has doubled.
 pub(super) fn keep_waiter<T>(waiters: &mut Vec<Waiter<T>>, waiter: Waiter<T>) {
     if waiters.len().is_power_of_two() {
         waiters.retain(|waiter| !waiter.reply.is_closed());
@@ -239,12 +240,12 @@ impl WantedChannel {
         Self { request, updated_metadata: None, number, shares, waiters, retry_at: None, refusal: None }
     }
 
-    /// The metadata that the next subscription begins with.
+    /// Returns the metadata of the next request.
     pub(super) fn metadata(&self) -> Option<&RawValue> {
         self.updated_metadata.as_deref().or(self.request.metadata.as_deref())
     }
 
-    /// The next moment at which something is to be done about it.
+    /// Returns the next moment at which a call is late or the request is to be repeated.
     pub(super) fn deadline(&self) -> Option<Instant> {
         self.waiters.iter().map(|waiter| waiter.answer_by).chain(self.retry_at).min()
     }

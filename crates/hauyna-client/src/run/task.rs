@@ -1,6 +1,5 @@
-//! The client's one task: it waits for whatever happens next – a command, bytes, a moment – and hands it to
-//! `travel` (coming and going), `hear` (what the server says) or `ask` (what goes out). Nothing else touches
-//! the sockets.
+//! The task itself: it waits for a command, bytes or a deadline, and calls the file that handles it. Nothing
+//! else touches the sockets.
 
 use super::deadlines::Deadlines;
 use super::requests::{BackgroundResult, Requests};
@@ -26,7 +25,7 @@ use std::time::Duration;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, sleep_until};
 
-/// What the handles ask of the task.
+/// A command of a handle for the task.
 pub(crate) enum Command {
     Request(Entry),
     Subscribe { request: SubscribeRequest, share: u64, reply: Reply<LiveSubscription> },
@@ -37,7 +36,7 @@ pub(crate) enum Command {
     Close(oneshot::Sender<()>),
 }
 
-/// The state of the task.
+/// The task of one client.
 pub(crate) struct ClientTask {
     pub(super) options: Options,
     pub(super) shared: Arc<Shared>,
@@ -89,7 +88,8 @@ impl ClientTask {
     pub(crate) async fn run(self) {
         let shared = self.shared.clone();
         let task = pin!(self.run_until_closed());
-        // Dropped before the task, which drops what others wait for: they find the state that says why.
+        // It is dropped before the task, whose drop wakes waiting callers: they find the state with the
+        // reason.
         let _ended = EndGuard(shared);
         task.await;
     }
@@ -180,7 +180,7 @@ impl ClientTask {
         self.shared.channels.find(name)
     }
 
-    /// Tells that messages may be missing, to the channel's readers and to the client's.
+    /// Reports that messages may be missing to the readers of the channel and of the client.
     pub(super) fn report_gap(&mut self, gap: Gap) {
         logger::log_gap(&gap);
         if gap.reason == GapReason::EpochChanged {
@@ -207,19 +207,19 @@ impl ClientTask {
         self.shared.wake_ups.close();
         self.commands.close();
         while let Ok(command) = self.commands.try_recv() {
-            // No attempt begins any more.
+            // No attempt starts any more.
             if !matches!(command, Command::Reconnect(_) | Command::Offline(_)) {
                 self.handle_command(command);
             }
         }
         if let Some(reply) = reply {
-            // Whoever asked may have gone.
+            // The caller may have dropped its future.
             let _ = reply.send(());
         }
     }
 }
 
-/// Tells the handles that nobody works for them any more, however the task ends: its runtime may have.
+/// Closes the state and the streams when the task ends, even if its runtime has dropped it.
 struct EndGuard(Arc<Shared>);
 
 impl Drop for EndGuard {

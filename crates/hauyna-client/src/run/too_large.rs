@@ -1,5 +1,5 @@
-//! What fails where a connection ended with 1009, because a message was too large for a server or a proxy
-//! on the way. Part of the task.
+//! Chooses the request that fails when a connection ends with code 1009, because a message was too large for
+//! the server or a proxy.
 
 use super::ClientTask;
 use super::requests::Purpose;
@@ -7,8 +7,8 @@ use crate::error::{Error, Refusal};
 use crate::outbox::LargestFrame;
 
 impl ClientTask {
-    /// Fails the largest request on its way, so that the others can go on. Where something else was larger,
-    /// such as a client event, that was too large, and the requests may have been done.
+    /// Fails the largest request in flight, so that the others can continue. If another message was larger,
+    /// such as a client event, nothing fails: the requests may have been done.
     pub(super) fn give_up_largest(&mut self) {
         let size = |purpose: &Purpose| match purpose {
             Purpose::Subscribe { channel, number, bytes, .. } => Some((*bytes, channel.clone(), *number)),
@@ -22,8 +22,8 @@ impl ClientTask {
             {
                 self.handle_subscribe_refusal(&channel, &refusal);
             }
-            // A server that does not know the session answers before it has read `resume`, which would end
-            // each later connection, too.
+            // A server that does not know the session answers without reading `resume`, which would end each
+            // later connection, too.
             (LargestFrame::Other(largest), _) if self.sockets.unread_resume == Some(largest) => {
                 self.subscriptions.session.resume = None;
             }

@@ -69,9 +69,9 @@ impl ChannelState {
     }
 
     /// Notes a message that arrives live; `true` where it is one of another epoch.
-    pub(super) fn note_arrived(&mut self, offset: u64, mark: impl FnOnce() -> String) -> bool {
+    pub(super) fn note_arrived(&mut self, offset: u64, fingerprint: impl FnOnce() -> String) -> bool {
         let expected = self.expected.take();
-        let is_other = expected.is_some_and(|(at, expected)| at == offset && expected != mark());
+        let is_other = expected.is_some_and(|(at, expected)| at == offset && expected != fingerprint());
         self.arrived.replace(offset).is_some_and(|last| offset <= last) || is_other
     }
 
