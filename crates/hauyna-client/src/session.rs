@@ -1,5 +1,6 @@
-//! What survives a socket: the token, the subscriptions and where each stands. It decides what is a
-//! duplicate, what a gap, and what a recovery proves. Pure; the task feeds it with what was received.
+//! What survives a socket: the token of the session, the subscriptions and their positions. It decides which
+//! messages are duplicates, where gaps are, and what a recovery proves. Pure: the task feeds it with what it
+//! receives.
 
 mod channel_state;
 
@@ -14,44 +15,45 @@ use std::collections::BTreeMap;
 #[derive(Debug, Default)]
 pub(crate) struct Session {
     pub(crate) resume: Option<Resume>,
-    /// Ordered, so that a simulation can be repeated.
+    /// Ordered, so that simulations are repeatable.
     channels: BTreeMap<String, ChannelState>,
 }
 
-/// What the server knows of a subscription.
+/// What the server knows about a subscription.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) enum SubscriptionState {
-    /// Nothing.
+    /// The server has no subscription.
     #[default]
     Absent,
-    /// It was asked, and has not answered.
+    /// The subscription was requested and is not answered.
     Asked,
     Live,
 }
 
-/// What to do with a message of a channel.
+/// What happens to a message of a channel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Verdict {
     Deliver,
-    /// It was seen before.
+    /// It was delivered before.
     Drop,
-    /// Keep it until the history has caught up.
+    /// It is held until the history has caught up.
     Hold,
-    /// The numbering went back, and nobody has said that the epoch has changed: keep it, and ask the history.
+    /// The numbering went back, although no message has announced another epoch: the message is held, and the
+    /// history is requested.
     NumberingRestarted,
-    /// No subscription is live: it is left of an earlier one, or was never of one.
+    /// No subscription is live. The message belongs to an earlier one, or to none.
     Unexpected,
 }
 
 /// What a subscription has missed.
 #[derive(Debug, PartialEq)]
 pub(crate) enum MissedMessages {
-    /// Nothing, or it follows.
+    /// Nothing is missing, or the server sends it next.
     Nothing,
-    /// What the history can tell, from the position on.
+    /// The history has what is missing, from the position on.
     InHistory,
     Gap(Gap),
-    /// Something that no history has, and then what it can tell.
+    /// Messages are missing that no history has; the history has those behind them.
     GapThenHistory(Gap),
 }
 
@@ -64,7 +66,7 @@ impl Session {
     pub(crate) fn set_wanted(&mut self, channel: &str, recover: Option<Position>) -> &mut ChannelState {
         let state = self.channels.entry(channel.to_owned()).or_default();
         state.is_wanted = true;
-        // Where a live one stands is the server's to say, also where that is lost.
+        // The server alone knows the position of a live subscription, even if it was lost here.
         let begins = state.position.is_none() && state.subscription != SubscriptionState::Live;
         if let Some(position) = recover.filter(|_| begins) {
             (state.position, state.is_recoverable, state.was_live) = (Some(position), true, true);
@@ -76,7 +78,7 @@ impl Session {
         self.channels.remove(channel);
     }
 
-    /// Where every subscription stands, for the server that resumes the session.
+    /// Returns the position of every subscription, for the server that resumes the session.
     pub(crate) fn positions(&mut self) -> Vec<(Box<str>, Position)> {
         let known = |(channel, state): (&String, &mut ChannelState)| {
             Some((channel.as_str().into(), state.resume_position()?))
@@ -84,10 +86,10 @@ impl Session {
         self.channels.iter_mut().filter_map(known).collect()
     }
 
-    /// The connection is gone: nobody is subscribed to anything.
+    /// Ends every subscription, because the connection has ended.
     pub(crate) fn connection_lost(&mut self) {
         for state in self.channels.values_mut() {
-            // Also where the server said only that there is a subscription already.
+            // This includes subscriptions that the server has only named as existing.
             state.was_live |= state.subscription == SubscriptionState::Live;
             (state.subscription, state.is_same_epoch, state.is_catching_up) =
                 (SubscriptionState::Absent, false, false);
@@ -96,13 +98,13 @@ impl Session {
         }
     }
 
-    /// Whether the server has said that a subscription is there. What comes of a channel without is left of
-    /// an earlier one.
+    /// Whether the server has confirmed a subscription. Messages of a channel without one belong to an
+    /// earlier subscription.
     pub(crate) fn is_live(&self, channel: &str) -> bool {
         self.channels.get(channel).is_some_and(|state| state.subscription == SubscriptionState::Live)
     }
 
-    /// Whether the application wants a channel, and the server has not said that the subscription is there.
+    /// Whether the application wants a channel whose subscription the server has not confirmed.
     pub(crate) fn is_awaited(&self, channel: &str) -> bool {
         self.channels.get(channel).is_some_and(ChannelState::is_awaited)
     }
@@ -111,43 +113,43 @@ impl Session {
         self.channels.get_mut(channel).filter(|state| state.subscription == SubscriptionState::Live)
     }
 
-    /// The channels that the client has to subscribe to by itself.
+    /// Returns the channels that the client has to subscribe to.
     pub(crate) fn absent_channels(&self) -> Vec<String> {
         let absent =
             |state: &ChannelState| state.is_wanted && state.subscription == SubscriptionState::Absent;
         self.channels.iter().filter(|(_, state)| absent(state)).map(|(channel, _)| channel.clone()).collect()
     }
 
-    /// The channels that the server had subscribed this client to, and has not again.
+    /// Returns the channels to which the server had subscribed this client, and has not again.
     pub(crate) fn unrestored_channels(&self) -> Vec<String> {
         let lapsed =
             |state: &ChannelState| !state.is_wanted && state.subscription == SubscriptionState::Absent;
         self.channels.iter().filter(|(_, state)| lapsed(state)).map(|(channel, _)| channel.clone()).collect()
     }
 
-    /// Whether a subscription has not been answered.
+    /// Whether a subscription that was live before the loss is not answered yet.
     pub(crate) fn is_restoring(&self) -> bool {
         self.channels.values().any(ChannelState::is_restoring)
     }
 
-    /// Whether that of one channel has not.
+    /// Whether the subscription of this channel was live before the loss and is not answered yet.
     pub(crate) fn is_channel_restoring(&self, channel: &str) -> bool {
         self.channels.get(channel).is_some_and(ChannelState::is_restoring)
     }
 
-    /// Whether the server still remembers what was published in a channel before the loss.
+    /// Whether the server still has what was published in a channel before the loss.
     pub(crate) fn has_same_epoch(&self, channel: &str) -> bool {
         self.channels.get(channel).is_some_and(|state| state.is_same_epoch && !state.lost_history)
     }
 
-    /// What was sent before has been judged, but of the channels whose subscription is on its way.
+    /// Notes that the interrupted requests were judged, except those of channels whose subscription is
+    /// awaited.
     pub(crate) fn note_judged(&mut self) {
         let channels = self.channels.values_mut().filter(|state| !state.is_awaited());
         channels.for_each(|state| state.lost_history = false);
     }
 
-    /// Whether what the server says of a subscription names another epoch than the own one, or the own one is
-    /// lost.
+    /// Whether a subscription is in another epoch than the known one, or one of the two epochs is unknown.
     pub(crate) fn has_other_epoch(&self, entry: &Subscribed) -> bool {
         let is_turned = |state: &ChannelState| {
             let is_numbered = state.position.is_some() || entry.position.is_some();
@@ -156,7 +158,8 @@ impl Session {
         self.channels.get(&entry.channel).is_some_and(is_turned)
     }
 
-    /// A subscription is live, by whatever way, as the server says.
+    /// Takes a subscription as live that an answer, a session or a message has confirmed. Returns what it has
+    /// missed.
     pub(crate) fn set_live(&mut self, entry: &Subscribed) -> MissedMessages {
         let state = self.channels.entry(entry.channel.clone()).or_default();
         let was_live_here = state.subscription == SubscriptionState::Live && state.was_live;
@@ -164,7 +167,8 @@ impl Session {
         if was_live_here { state.continue_numbering(entry) } else { state.begin_subscription(entry) }
     }
 
-    /// Judges a message of a channel, and remembers it. `mark` tells what it says from what others say.
+    /// Judges a message of a channel, and records its offset. `fingerprint` tells it from others with the
+    /// same offset.
     pub(crate) fn admit(
         &mut self,
         channel: &str,
@@ -191,8 +195,8 @@ impl Session {
         Verdict::Deliver
     }
 
-    /// A publication of this client's, which it does not get live, stands here. It is seen where it is the
-    /// next one: nothing that was not lies before it.
+    /// Records the position of a publication of this client that is not echoed. Returns whether it is the
+    /// next one, so that no unseen message lies before it.
     pub(crate) fn note_own_publication(&mut self, channel: &str, at: Position) -> bool {
         let Some(state) = self.live_channel(channel).filter(|state| !state.is_catching_up) else {
             return false;
@@ -200,14 +204,15 @@ impl Session {
         let is_next = same_epoch(state.position, Some(at))
             && state.position.is_some_and(|own| own.offset.checked_add(1) == Some(at.offset));
         if is_next {
-            // No echo comes: a live message that is not further on is one of another epoch.
+            // No echo follows, so a live message at this offset or below belongs to another epoch.
             state.position = Some(at);
             state.expect_live_after(Some(at));
         }
         is_next
     }
 
-    /// The server dropped messages; without a position only such as have no offset.
+    /// Records that the server has dropped messages. Without a position, only messages without offsets are
+    /// missing.
     pub(crate) fn note_gap(
         &mut self,
         channel: &str,
@@ -234,14 +239,15 @@ impl Session {
             state.is_epoch_in_doubt = false;
             return MissedMessages::GapThenHistory(gap);
         }
-        // From the own position, never from one further on: the history has what lies between.
+        // The catch-up starts at the position of this client and not at a later one, because the history has
+        // what lies between.
         (state.position, state.is_catching_up) = (state.position.or(Some(before)), true);
         state.arrived.get_or_insert(before.offset);
         MissedMessages::InHistory
     }
 
-    /// More is to be fetched, after the own position or, where that is lost, after the one that the server
-    /// has announced. `false` where neither is known.
+    /// Continues to catch up from the position of this client or, if that is lost, from the one that the
+    /// server has named. `false` if both are unknown.
     pub(crate) fn continue_catch_up(
         &mut self,
         channel: &str,
@@ -255,8 +261,8 @@ impl Session {
         state.is_catching_up
     }
 
-    /// Nothing is known any more of where a subscription stands: everything is delivered until the server
-    /// says so again.
+    /// Forgets the position of a subscription. Everything is delivered until the server names a position
+    /// again.
     pub(crate) fn forget_position(&mut self, channel: &str) {
         if let Some(state) = self.channels.get_mut(channel) {
             (state.position, state.is_epoch_in_doubt) = (None, false);
@@ -264,13 +270,13 @@ impl Session {
         }
     }
 
-    /// Nothing is recovered of any subscription: each tells a gap when it is back.
+    /// Forgets all positions, so that every subscription reports a gap when it is back.
     pub(crate) fn forget_positions(&mut self) {
         self.channels.values_mut().for_each(|state| state.position = None);
     }
 
-    /// A page of the history is there; `false` if it ends before the own position, and so is of another
-    /// numbering. Under another epoch the numbering has gone on.
+    /// Takes over the epoch of a history page. `false` if the page ends before the position of this client,
+    /// and so belongs to another numbering.
     pub(crate) fn adopt_page_end(&mut self, channel: &str, end: Position) -> bool {
         let Some(state) = self.channels.get_mut(channel) else { return true };
         let Some(position) = &mut state.position else { return true };
@@ -291,7 +297,8 @@ impl Session {
         self.channels.get(channel).is_some_and(|state| state.is_catching_up)
     }
 
-    /// The history gives a message. Where it is the one that comes live next, what comes has to be the same.
+    /// Records a message of the history. If it is the one that arrives live next, that one has to be the
+    /// same.
     pub(crate) fn expect_live(
         &mut self,
         channel: &str,
@@ -305,7 +312,7 @@ impl Session {
         }
     }
 
-    /// A message of the history; `false` if it was seen before.
+    /// Records a message of the history; `false` if it was delivered before.
     pub(crate) fn accept_replayed(&mut self, channel: &str, offset: Option<u64>) -> bool {
         let Some(position) = self.channels.get_mut(channel).and_then(|state| state.position.as_mut()) else {
             return true;
@@ -320,7 +327,7 @@ impl Session {
         }
     }
 
-    /// The history has caught up, or cannot: live messages are admitted again.
+    /// Delivers live messages again, because the history has caught up or was given up.
     pub(crate) fn finish_catch_up(&mut self, channel: &str) {
         if let Some(state) = self.channels.get_mut(channel) {
             (state.is_catching_up, state.is_epoch_in_doubt) = (false, false);

@@ -1,4 +1,4 @@
-//! The rules of the outbox, one by one, on a clock that is turned by hand.
+//! The rules of the outbox, on a clock that the tests advance.
 
 use super::*;
 use serde_json::value::to_raw_value;
@@ -47,7 +47,7 @@ async fn requests_are_sent_once_and_in_their_order() {
 
 #[tokio::test(start_paused = true)]
 async fn however_many_are_on_their_way_the_next_one_is_found_at_once() {
-    // Minutes, where each is looked for behind all others.
+    // It would take minutes if each request were searched behind all others.
     const MANY: u64 = 100_000;
     let mut outbox = Outbox::new(usize::MAX, usize::MAX);
     let mut answers: Vec<_> = (0..MANY).map(|id| push(&mut outbox, id, publication("a", "x"))).collect();

@@ -1,4 +1,4 @@
-//! The list of a channel against every order in which its messages may come.
+//! The presence list against every order in which its messages may come.
 
 use super::*;
 use hauyna_protocol::received::Received;
@@ -104,7 +104,7 @@ fn who_comes_between_two_pages_is_in_the_list() {
     assert_eq!(roster.apply_change(change("join", "zoe", 5)), ApplyResult::Skipped);
     assert!(roster.start_listing(Instant::now()));
     roster.take_page(page(5, &["alice", "bob"], Some("bob")));
-    // Of the part that the first page has told, and known to the second.
+    // Aaron belongs to the first page, which has come, and the second page knows the change already.
     assert_eq!(applied(&roster.apply_change(change("join", "aaron", 6))), []);
     let (updates, paged) = roster.take_page(page(6, &["zoe"], None));
     assert_eq!(

@@ -1,51 +1,51 @@
-//! One subscription: where it stands, and what was missed when it begins on a connection or goes on under
-//! another epoch. Pure; the session asks it.
+//! The state of one channel: its position, and what was missed when a subscription starts on a connection or
+//! continues in another epoch. Pure: the session asks it.
 
 use super::{MissedMessages, SubscriptionState};
 use crate::gap::{Gap, GapReason};
 use hauyna_protocol::received::Subscribed;
 use hauyna_protocol::{Epoch, Position};
 
-/// One subscription.
+/// The state of one channel in a session.
 #[derive(Debug, Default)]
 pub(crate) struct ChannelState {
-    /// Whether the client asked for it; else the server made it.
+    /// Whether the application has subscribed to it. Otherwise the server has.
     pub(crate) is_wanted: bool,
     pub(crate) subscription: SubscriptionState,
     pub(crate) position: Option<Position>,
     pub(crate) is_recoverable: bool,
-    /// Whether the server has proved since the last connection that its memory of this channel has lived on.
+    /// Whether the server has proved on this connection that the epoch is the same as before.
     pub(super) is_same_epoch: bool,
-    /// Whether it was found to have lost its memory, and what was sent before has not been failed yet.
-    /// Outlives connections.
+    /// Whether the server has lost the history, and the requests that the loss interrupted have not been
+    /// failed yet. It outlives connections.
     pub(super) lost_history: bool,
-    /// Whether it was live in this session, so that a return may have missed something.
+    /// Whether it was live in this session, so that messages may be missing when it is back.
     pub(super) was_live: bool,
-    /// From where history is being fetched: live messages are held back meanwhile.
+    /// Whether its history is being fetched. Live messages are held meanwhile.
     pub(super) is_catching_up: bool,
-    /// The position that the server was last told. What it replays begins behind it, whatever has come since
-    /// on the socket of before.
+    /// The position that the server was told last. It replays from there, whatever the former socket of a
+    /// move has received since.
     pub(super) announced: Option<Position>,
-    /// The position that the last `resume` announced. What is asked for on the old socket of a move meanwhile
-    /// says nothing of it.
+    /// The position in the last `resume` request. A subscription that is requested on the old socket of a
+    /// move does not change it.
     pub(super) resumed_from: Option<Position>,
-    /// The offset of the last message that arrived live. The next one is higher while the epoch is the same.
+    /// The offset of the last live message. The next one is higher while the epoch is the same.
     pub(super) arrived: Option<u64>,
-    /// Where the history was quicker: the offset of the message that comes live next, and the mark of what it
-    /// says. One of the same offset that says something else is of another epoch.
+    /// The offset and the fingerprint of the message that arrives live next, if the history has delivered it
+    /// already. A different message at that offset belongs to another epoch.
     pub(super) expected: Option<(u64, String)>,
-    /// Whether it was not, and it is being asked whether the epoch is the same still.
+    /// Whether the numbering went back, and the history was requested to learn whether the epoch has changed.
     pub(super) is_epoch_in_doubt: bool,
 }
 
 impl ChannelState {
-    /// The position from which the server is asked to bring it up to date.
+    /// Returns the position from which the server is asked to recover.
     pub(crate) fn recover_position(&mut self) -> Option<Position> {
         self.announced = self.position.filter(|_| self.was_live && self.is_recoverable);
         self.announced
     }
 
-    /// The same, of the session that is resumed.
+    /// Returns the position from which the server that resumes the session recovers.
     pub(super) fn resume_position(&mut self) -> Option<Position> {
         self.resumed_from = self.recover_position();
         self.resumed_from
@@ -63,19 +63,19 @@ impl ChannelState {
         self.subscription == SubscriptionState::Asked && self.was_live
     }
 
-    /// The next message that arrives live is behind this position.
+    /// Expects the next live message behind this position.
     pub(super) fn expect_live_after(&mut self, position: Option<Position>) {
         (self.arrived, self.expected) = (position.map(|position| position.offset), None);
     }
 
-    /// Notes a message that arrives live; `true` where it is one of another epoch.
+    /// Notes a live message; `true` if it belongs to another epoch.
     pub(super) fn note_arrived(&mut self, offset: u64, fingerprint: impl FnOnce() -> String) -> bool {
         let expected = self.expected.take();
         let is_other = expected.is_some_and(|(at, expected)| at == offset && expected != fingerprint());
         self.arrived.replace(offset).is_some_and(|last| offset <= last) || is_other
     }
 
-    /// The subscription begins on this connection.
+    /// Starts the subscription on this connection.
     pub(super) fn begin_subscription(&mut self, entry: &Subscribed) -> MissedMessages {
         let old = self.position;
         (self.subscription, self.is_catching_up, self.is_epoch_in_doubt) =
@@ -84,8 +84,8 @@ impl ChannelState {
         let returns = std::mem::replace(&mut self.was_live, true);
         self.lost_history |= returns && !self.is_same_epoch;
         if entry.recovered == Some(true) {
-            // Between the two may lie what the old socket of a move has brought meanwhile: it comes once
-            // more.
+            // Messages behind the announced position, which the former socket of a move may have delivered,
+            // arrive once more.
             self.expect_live_after(self.announced);
             return match self.announced {
                 None if returns && old.is_some() => self.follow_other_position(entry),
@@ -100,8 +100,8 @@ impl ChannelState {
         self.judge_missed(entry)
     }
 
-    /// What was missed comes: it follows from the own offset on, which cannot be past the end that the server
-    /// has announced.
+    /// Keeps the position of this client, behind which the missed messages follow. It cannot lie behind the
+    /// end that the server has named.
     fn follow_own_position(&mut self, entry: &Subscribed) -> MissedMessages {
         self.position = match (self.position, entry.position) {
             (Some(own), Some(_)) if self.is_same_epoch => Some(own),
@@ -111,8 +111,8 @@ impl ChannelState {
         MissedMessages::Nothing
     }
 
-    /// What comes follows a position of before: the channel was given up and wanted again from another one
-    /// meanwhile. What lies behind that is in the history, unless it is of another epoch.
+    /// Handles messages that follow another position than this client's, because the channel was given up and
+    /// wanted again from there. The history has what lies between, unless the epoch has changed.
     fn follow_other_position(&mut self, entry: &Subscribed) -> MissedMessages {
         let old = self.position;
         if self.is_same_epoch {
@@ -124,21 +124,22 @@ impl ChannelState {
         MissedMessages::Gap(Gap { channel, reason, from: old, to: entry.position, missed: None })
     }
 
-    /// The server has this subscription, and has not said where it stands: what lies behind the own position
-    /// is in the history.
+    /// Takes a subscription as live whose position the server has not named. The history has what lies behind
+    /// the position of this client.
     pub(crate) fn join_unannounced(&mut self) -> MissedMessages {
         self.subscription = SubscriptionState::Live;
         self.is_catching_up = self.was_live && self.position.is_some();
         if self.is_catching_up { MissedMessages::InHistory } else { MissedMessages::Nothing }
     }
 
-    /// The server says again where a live subscription stands, in the order of the channel's messages.
+    /// Handles a position that the server names for a live subscription, in the order of the messages of the
+    /// channel.
     pub(super) fn continue_numbering(&mut self, entry: &Subscribed) -> MissedMessages {
         let is_same = same_epoch(self.position, entry.position);
         let is_behind = is_behind(self.position, entry.position);
         match entry.recovered {
             Some(_) if is_same && !is_behind => return MissedMessages::Nothing,
-            // The history that is being fetched gives what lies between.
+            // The history that is being fetched has what lies between.
             Some(true) if is_same && self.is_catching_up => return MissedMessages::Nothing,
             _ => {}
         }
@@ -152,7 +153,7 @@ impl ChannelState {
         self.judge_missed(entry)
     }
 
-    /// What was missed, where the server has not vouched for everything.
+    /// Returns what was missed, if the server has not proved that nothing was.
     fn judge_missed(&mut self, entry: &Subscribed) -> MissedMessages {
         let old = self.position;
         let reason = match (entry.recovered, &entry.reason) {
@@ -174,7 +175,7 @@ fn is_behind(one: Option<Position>, other: Option<Position>) -> bool {
     one.zip(other).is_some_and(|(one, other)| one.offset < other.offset)
 }
 
-/// Two positions in the same life of a stream. What no server of ours wrote is the same as nothing.
+/// Whether two positions are in the same epoch. An unknown epoch equals no other.
 pub(super) fn same_epoch(one: Option<Position>, other: Option<Position>) -> bool {
     let known = |position: Option<Position>| position.map(|at| at.epoch).filter(|at| *at != Epoch::UNKNOWN);
     known(one).is_some_and(|epoch| known(other) == Some(epoch))

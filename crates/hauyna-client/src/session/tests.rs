@@ -9,7 +9,7 @@ fn at(epoch: Epoch, offset: u64) -> Position {
     Position { epoch, offset }
 }
 
-/// A subscription as the wire says it; `{}` stands for what is left out.
+/// A `subscribed` message; `rest` holds further fields.
 fn entry(position: Option<Position>, rest: &str) -> Subscribed {
     let state =
         position.map(|at| format!(r#""epoch":"{}","offset":{},"#, at.epoch, at.offset)).unwrap_or_default();
@@ -27,7 +27,7 @@ fn live_at(offset: u64) -> Session {
 fn what_is_not_behind_the_position_is_a_duplicate() {
     let mut session = live_at(5);
     let verdicts = [6, 9].map(|offset| session.admit("a", Some(offset), String::new));
-    // From 6 to 9: publications that were not for this subscriber are no gap.
+    // Offsets 7 and 8 were publications for other subscribers, so they are no gap.
     assert_eq!(verdicts, [Verdict::Deliver; 2]);
     assert!(session.accept_replayed("a", Some(12)));
     let verdicts = [10, 12, 13].map(|offset| session.admit("a", Some(offset), String::new));
