@@ -1,5 +1,6 @@
-//! One attempt, and the socket that comes of it: token, stream, handshake, then frames in both directions. It
-//! answers pings and closes; what messages mean is not its business. Only the client's task touches it.
+//! One attempt to connect, and the socket that it opens: token, stream, handshake, then frames in both
+//! directions. The socket answers pings and closes, but does not interpret messages. Only the task of the
+//! client uses it.
 
 use crate::client::TokenSource;
 use crate::codec::Encoded;
@@ -19,7 +20,7 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, ReadBuf};
 
-/// What one attempt needs.
+/// The options of one attempt.
 pub(crate) struct SocketOptions {
     pub(crate) endpoint: Endpoint,
     pub(crate) connector: Arc<dyn Connector>,
@@ -32,7 +33,7 @@ pub(crate) struct SocketOptions {
     pub(crate) timeout: Duration,
 }
 
-/// Why an attempt opened no socket.
+/// Why an attempt has opened no socket.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum AttemptFailure {
     #[error("no token: {0}")]
@@ -54,7 +55,7 @@ pub(crate) enum AttemptFailure {
 }
 
 impl AttemptFailure {
-    /// The status, where another attempt would be answered with the same.
+    /// Returns the status of the answer if another attempt would get the same.
     pub(crate) fn permanent_status(&self, may_renew_token: bool) -> Option<u16> {
         let Self::Answer(AnswerError::Status(status)) = self else { return None };
         let lasting = match *status {
@@ -65,7 +66,7 @@ impl AttemptFailure {
         lasting.then_some(status.as_u16())
     }
 
-    /// The HTTP status of the answer, where that is why.
+    /// Returns the HTTP status of the answer, if it is the reason.
     pub(crate) fn status(&self) -> Option<u16> {
         match self {
             Self::Answer(AnswerError::Status(status)) => Some(status.as_u16()),
@@ -73,7 +74,7 @@ impl AttemptFailure {
         }
     }
 
-    /// The code that the server closed with, where that is why.
+    /// Returns the code that the server closed with, if it is the reason.
     pub(crate) const fn code(&self) -> Option<u16> {
         match self {
             Self::Ended(loss) => Some(loss.code),
@@ -85,10 +86,10 @@ impl AttemptFailure {
 /// How a connection ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct ConnectionLoss {
-    /// 1006 where no close frame came.
+    /// The close code; 1006 if no close frame came.
     pub(crate) code: u16,
     pub(crate) reason: String,
-    /// Whether a message of the server's is why: no message, or larger than this client takes.
+    /// Whether the reason is a message of the server that is invalid or larger than this client accepts.
     pub(crate) is_unreadable: bool,
 }
 
@@ -109,13 +110,13 @@ pub(crate) struct Socket {
     stream: Box<dyn Transport>,
     decoder: Decoder,
     encoding: Encoding,
-    /// Payloads of messages that were read and not yet looked at.
+    /// Payloads of messages that were read and not taken.
     messages: VecDeque<Vec<u8>>,
-    /// Whether anything was heard since it was last asked.
+    /// Whether bytes were read since the last call of [`take_has_read`](Self::take_has_read).
     has_read: bool,
     write_buffer: Vec<u8>,
     written: usize,
-    /// The latest ping: the latest answer will do (RFC 6455 §5.5.3).
+    /// Payload of the latest ping. Earlier ones need no answer (RFC 6455 §5.5.3).
     ping: Option<Vec<u8>>,
     end: Option<ConnectionLoss>,
     buffer: Box<[u8]>,
@@ -196,35 +197,36 @@ impl Socket {
         encode_into(&mut self.write_buffer, message.opcode, &message.payload, Some(random.mask()));
     }
 
-    /// Whether little enough waits to be written that more is welcome. The rest stays in the outbox, which is
-    /// bounded.
+    /// Whether so little waits to be written that more may be queued. Everything else stays in the outbox,
+    /// which is bounded.
     pub(crate) fn has_room(&self) -> bool {
         self.write_buffer.len() - self.written < MAX_WRITE_BYTES
     }
 
-    /// The next message that was read.
+    /// Takes the next message that was read.
     pub(crate) fn message(&mut self) -> Option<Vec<u8>> {
         let payload = self.messages.pop_front()?;
         logger::log_message(Direction::Received, self.encoding(), &payload);
         Some(payload)
     }
 
-    /// Whether anything was heard since the last call.
+    /// Whether bytes were read since the last call.
     pub(crate) fn take_has_read(&mut self) -> bool {
         std::mem::take(&mut self.has_read)
     }
 
-    /// How it ended, once every message before the end was taken.
+    /// Returns how the connection ended, once every message before the end was taken.
     pub(crate) fn end(&self) -> Option<&ConnectionLoss> {
         self.end.as_ref().filter(|_| self.messages.is_empty())
     }
 
-    /// Reads and writes. Ready when a message, the end, or room came of it.
+    /// Reads and writes. It is ready when there is a message, the end, or room to write again.
     pub(crate) fn poll(&mut self, cx: &mut Context<'_>, random: &mut Random) -> Poll<()> {
         if !self.messages.is_empty() || self.end.is_some() {
             return Poll::Ready(());
         }
-        // A server that reads nothing is not answered without end: what it says waits until it has read.
+        // If the server does not read, the client stops reading: otherwise its answers would fill the buffer
+        // without a bound.
         let read = if self.write_buffer.len() - self.written < READ_PAUSE_BYTES {
             self.poll_read(cx)
         } else {
@@ -239,17 +241,17 @@ impl Socket {
         if read.is_ready() || gained || self.end.is_some() { Poll::Ready(()) } else { Poll::Pending }
     }
 
-    /// Queues a close frame behind what waits; [`poll`](Self::poll) or [`ended`](Self::ended) writes it.
+    /// Queues a close frame behind what waits; [`poll`](Self::poll) or [`finish`](Self::finish) writes it.
     pub(crate) fn queue_close(&mut self, code: CloseCode, random: &mut Random) {
         encode_into(&mut self.write_buffer, OpCode::Close, &code.as_u16().to_be_bytes(), Some(random.mask()));
     }
 
-    /// Writes what waits, as far as the peer takes it within `patience`, and waits for the end.
+    /// Writes what waits and waits for the peer to close, within `timeout`.
     pub(crate) async fn finish(mut self, timeout: Duration) {
         let written = async {
             self.stream.write_all(&self.write_buffer[self.written..]).await?;
             self.stream.flush().await?;
-            // The peer's close frame, or the end: what it sends before is not wanted any more.
+            // What the peer sends before its close frame or the end is not needed any more.
             while self.stream.read(&mut self.buffer).await? > 0 {}
             self.stream.shutdown().await
         };
@@ -288,8 +290,8 @@ impl Socket {
                 return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
             }
             self.written += wrote;
-            // Else what a stream has taken that is always behind would stay in memory. Moves no more bytes
-            // than were taken.
+            // Otherwise a stream that is always behind would keep what it has written. It moves no more bytes
+            // than it frees.
             if self.written >= MAX_WRITE_BYTES.max(self.write_buffer.len() - self.written) {
                 self.write_buffer.drain(..self.written);
                 self.written = 0;
@@ -313,7 +315,8 @@ impl Socket {
                 Ok(Some(Event::Binary(bytes))) if self.encoding == Encoding::MessagePack => {
                     self.messages.push_back(bytes.to_vec());
                 }
-                // Frames of the other kind are the application's, which has no way to ask for them here.
+                // Frames of the other kind belong to the application, which cannot read them with this
+                // client.
                 Ok(Some(Event::Text(_) | Event::Binary(_) | Event::Pong(_))) => {}
                 Ok(Some(Event::Ping(payload))) => self.ping = Some(payload.to_vec()),
                 Ok(Some(Event::Close(close))) => {
@@ -321,7 +324,7 @@ impl Socket {
                     end = Some(ConnectionLoss { code: code.as_u16(), ..ConnectionLoss::abnormal(reason) });
                 }
                 Err(error) => {
-                    // The fault is the server's, or a proxy's: another connection may do better.
+                    // The fault is that of the server or a proxy, so another connection may work.
                     let is_unreadable = error.close_code() == CloseCode::TOO_BIG;
                     end =
                         Some(ConnectionLoss { is_unreadable, ..ConnectionLoss::abnormal(error.to_string()) });
@@ -352,8 +355,7 @@ impl fmt::Debug for Socket {
 const READ_BYTES: usize = 16 << 10;
 /// Bytes that may wait for the socket before the outbox keeps the rest.
 const MAX_WRITE_BYTES: usize = 64 << 10;
-/// Bytes that may wait for the socket before nothing more is read: more than the answers that may be open at
-/// once.
+/// Bytes that may wait for the socket before reading pauses: more than all answers that may be open at once.
 const READ_PAUSE_BYTES: usize = 8 << 20;
 
 #[cfg(test)]

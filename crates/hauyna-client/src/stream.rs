@@ -1,6 +1,5 @@
-//! Bounded streams: what the client's task puts into them waits in a queue of each reader, which drops its
-//! oldest past the bounds and says how many. The task never waits for a reader, and never runs the
-//! application's code.
+//! Bounded streams. The task of the client puts items into a queue per reader, which drops the oldest beyond
+//! its bounds and counts them. The task never waits for a reader, and never runs code of the application.
 
 use crate::channel::PresenceUpdate;
 use crate::client::State;
@@ -15,22 +14,23 @@ use std::pin::Pin;
 use std::sync::{Arc, Weak};
 use std::task::{Context, Poll, Waker};
 
-/// What happens one after another, for as long as the client lives; the item is an error where something is
+/// The items of one kind that the client receives while it lives. An item is an error where something is
 /// missing.
 ///
 /// It is a [`futures_core::Stream`]; [`next`](Self::next) needs no further crate. A reader that is too slow
-/// loses the oldest items and is told so by [`StreamError::Missed`].
+/// loses the oldest items, and receives [`StreamError::Missed`] in their place.
 pub struct Stream<T> {
     queue: Arc<Queue>,
     read: fn(Notification) -> Result<T, StreamError>,
 }
 
 impl<T> Stream<T> {
-    /// Waits for the next item; `None` once the client is closed permanently.
+    /// Waits for the next item; `None` once the client is closed by [`Client::close`](crate::Client::close),
+    /// or its task has ended.
     ///
     /// # Cancel safety
     ///
-    /// Nothing is lost where it is dropped.
+    /// Dropping the future loses nothing.
     pub async fn next(&mut self) -> Option<Result<T, StreamError>> {
         std::future::poll_fn(|cx| self.poll(cx)).await
     }
@@ -72,10 +72,10 @@ impl<T> fmt::Debug for Stream<T> {
     }
 }
 
-/// Something that happened, as it waits for its readers.
+/// An item, as it waits for its readers.
 #[derive(Clone, Debug)]
 pub(crate) enum Notification {
-    /// With its position, once it is given to its readers.
+    /// A publication, with its position once it is delivered.
     Publication(Arc<Publication>, Option<Position>),
     Application(Arc<Application>),
     Direct(Arc<(DirectKind, Direct)>),
@@ -84,11 +84,11 @@ pub(crate) enum Notification {
     Presence(Arc<PresenceUpdate>),
     Gap(Arc<Gap>),
     State(State),
-    /// An error of the server's that answers nothing.
+    /// An error of the server that answers no request.
     Refused(Arc<Refusal>),
 }
 
-/// How a direct message was sent.
+/// The addressee of a direct message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum DirectKind {
     Private,
@@ -97,7 +97,7 @@ pub(crate) enum DirectKind {
 }
 
 impl Notification {
-    /// About how many bytes it keeps.
+    /// Returns the approximate number of bytes that it keeps.
     pub(crate) fn weight(&self) -> usize {
         const ENTRY_BYTES: usize = 128;
         ENTRY_BYTES
@@ -115,12 +115,12 @@ impl Notification {
     }
 }
 
-/// What a reader wants of all that happens.
+/// The items that a reader receives.
 #[derive(Clone, Debug)]
 pub(crate) enum Filter {
     Messages,
     Events(Box<str>),
-    /// Of one kind.
+    /// Client events of one kind.
     ClientEvents(Box<str>),
     Directs,
     Subscribers,
@@ -198,18 +198,18 @@ impl Broadcaster {
         }
     }
 
-    /// Whether nothing will come any more.
+    /// Whether no further items will come.
     pub(crate) fn is_closed(&self) -> bool {
         self.readers.lock().is_closed
     }
 
-    /// Whether nobody reads.
+    /// Whether there is no reader.
     pub(crate) fn is_idle(&self) -> bool {
         self.readers.lock().queues.iter().all(|queue| queue.strong_count() == 0)
     }
 }
 
-/// How much may wait for one reader.
+/// Bounds of the queue of one reader.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct BufferBounds {
     pub(crate) items: usize,

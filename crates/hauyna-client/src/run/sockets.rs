@@ -48,7 +48,8 @@ pub(super) struct Sockets {
     pub(super) is_resuming: bool,
     /// Bytes of the `resume` request on the socket whose session is awaited.
     pub(super) next_resume: Option<usize>,
-    /// Bytes of the `resume` request on the current socket, if its server may have answered without reading it.
+    /// Bytes of the `resume` request on the current socket, if its server may have answered without reading
+    /// it.
     pub(super) unread_resume: Option<usize>,
     /// Whether an unreadable message ended the last connection.
     pub(super) was_unreadable: bool,
