@@ -2,7 +2,7 @@
 //! the channel meanwhile, and joins both by offset.
 
 use super::ClientTask;
-use super::requests::Purpose;
+use super::requests::{Purpose, retry_delay};
 use crate::clock::after;
 use crate::error::Refusal;
 use crate::gap::{Gap, GapReason};
@@ -305,16 +305,6 @@ fn gap_reason(refusal: &Refusal) -> GapReason {
     details.and_then(|details| details.reason).map_or(GapReason::Dropped, |word| GapReason::of(&word))
 }
 
-/// Returns the pause before a request is repeated that was refused temporarily.
-pub(super) fn retry_delay(refusal: &Refusal) -> Duration {
-    refusal.retry_after().unwrap_or(RETRY_INTERVAL).clamp(MIN_PAUSE, MAX_PAUSE)
-}
-
-/// The pause before a request is repeated if the server names none.
-const RETRY_INTERVAL: Duration = Duration::from_secs(1);
-/// Bounds for the pause that a server names; see `PROTOCOL.md`.
-const MIN_PAUSE: Duration = Duration::from_millis(50);
-const MAX_PAUSE: Duration = Duration::from_secs(60);
 /// The least time for a page of the history, however short the timeout of requests is.
 const MIN_HELD: Duration = Duration::from_secs(1);
 /// Messages, and their bytes, that are held for one channel.

@@ -69,7 +69,7 @@ impl ClientTask {
             self.end_all_unrestored();
         }
         for channel in self.subscriptions.take_due_retries(now) {
-            self.subscribe(&channel);
+            self.subscriptions.enqueue(&channel);
         }
         for channel in self.subscriptions.take_due_history_retries(now) {
             self.request_history(&channel);

@@ -1,13 +1,15 @@
-//! The task of a client: it alone touches the sockets. It waits for commands, bytes and deadlines, and
-//! passes each on to one of the files here.
+//! The task of a client, which alone touches its sockets. Its state has four parts: `sockets`, `requests`,
+//! `subscriptions` and `deadlines`.
 //!
-//! `task` waits; `reconnect` opens, moves and ends connections; `receive` distributes what the server sends;
-//! `send` writes requests; `catch_up` fetches missed publications; `subscriptions` and `subscribe_queue` keep
-//! and request subscriptions; `deadlines` does what a moment has come for.
+//! `task` waits, and handles commands. `reconnect` and `credentials` are about connections and tokens;
+//! `receive`, `send`, `client_events` and `too_large` about messages in both directions; `subscribe`,
+//! `subscribe_queue`, `catch_up` and `presence_lists` about channels. Through `wake_up`, handles notify the
+//! task without waiting.
 
 mod catch_up;
+mod client_events;
+mod credentials;
 mod deadlines;
-mod events;
 mod presence_lists;
 mod receive;
 mod reconnect;

@@ -1,7 +1,7 @@
 //! Requests the presence lists of channels, page by page.
 
 use super::ClientTask;
-use super::catch_up::retry_delay;
+use super::requests::retry_delay;
 use super::requests::{Answer, Purpose};
 use super::subscribe_queue::RESTORE_TIMEOUT;
 use super::subscriptions::{Reply, keep_waiter};

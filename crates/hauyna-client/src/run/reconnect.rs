@@ -13,7 +13,7 @@ use crate::logger;
 use crate::socket::{AttemptFailure, ConnectionLoss, Socket};
 use hauyna_protocol::close::{CloseCode, Reconnect, should_reconnect};
 use hauyna_protocol::received::{Drain, Received, Session};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 use tokio::time::Instant;
 
 impl ClientTask {
@@ -107,7 +107,7 @@ impl ClientTask {
             self.subscription_live(entry);
         }
         for channel in self.subscriptions.session.absent_channels() {
-            self.subscribe(&channel);
+            self.subscriptions.enqueue(&channel);
         }
         let failed: Vec<_> = session.failed.into_iter().map(|failed| failed.channel).collect();
         self.end_unrestored(|channel| failed.iter().any(|failed| failed == channel));
@@ -283,22 +283,6 @@ impl ClientTask {
         self.set_state(State::Closed(closed));
         self.subscriptions.fail_waiters(&error);
     }
-
-    /// Schedules the renewal of the credentials for when a tenth of their time is left. `expires_in` is the
-    /// time left in milliseconds by the server's clock. An older server sends only `expires_at`, which the
-    /// local clock may misjudge.
-    pub(super) fn schedule_renewal(&mut self, expires_at: Option<u64>, expires_in: Option<u64>) {
-        let by_clock = || {
-            let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-            let left = Duration::from_millis(expires_at?).saturating_sub(now);
-            // The server accepts these credentials, so the local clock is wrong.
-            Some(if left.is_zero() { DEFAULT_TOKEN_LIFETIME } else { left })
-        };
-        let left = expires_in.map(Duration::from_millis).or_else(by_clock);
-        self.deadlines.renew_at = left
-            .filter(|_| self.options.token.is_some())
-            .map(|left| Instant::now() + left.min(MAX_TOKEN_LIFETIME).mul_f64(0.9).max(RENEWAL_MARGIN));
-    }
 }
 
 /// How long a move waits for answers on the current socket, and how long the former socket stays open. Less
@@ -306,9 +290,3 @@ impl ClientTask {
 const HANDOVER_TIMEOUT: Duration = Duration::from_secs(2);
 /// The least time that a request may wait for a connection, unless the application sets another.
 const MIN_TTL: Duration = Duration::from_secs(30);
-/// Credentials that live longer are renewed as if they lived this long.
-const MAX_TOKEN_LIFETIME: Duration = Duration::from_secs(86_400 * 365);
-/// The least pause before a renewal.
-const RENEWAL_MARGIN: Duration = Duration::from_secs(1);
-/// The assumed lifetime of credentials that seem to have expired already.
-const DEFAULT_TOKEN_LIFETIME: Duration = Duration::from_secs(60);

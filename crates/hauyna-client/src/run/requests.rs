@@ -8,6 +8,7 @@ use hauyna_protocol::RequestId;
 use serde_json::value::RawValue;
 use std::collections::BTreeMap;
 use std::task::{Context, Poll};
+use std::time::Duration;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
@@ -209,3 +210,14 @@ impl Purpose {
         }
     }
 }
+
+/// Returns the pause before a request is repeated that was refused temporarily.
+pub(super) fn retry_delay(refusal: &Refusal) -> Duration {
+    refusal.retry_after().unwrap_or(RETRY_INTERVAL).clamp(MIN_PAUSE, MAX_PAUSE)
+}
+
+/// The pause before a request is repeated if the server names none.
+const RETRY_INTERVAL: Duration = Duration::from_secs(1);
+/// Bounds for the pause that a server names; see `PROTOCOL.md`.
+const MIN_PAUSE: Duration = Duration::from_millis(50);
+const MAX_PAUSE: Duration = Duration::from_secs(60);

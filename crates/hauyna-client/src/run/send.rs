@@ -1,24 +1,19 @@
 //! Sends requests: the outbox while the socket has room, and the client's own requests – subscriptions,
 //! lists, pings, renewals – whose answers it handles, too.
 
-use super::catch_up::retry_delay;
+use super::requests::retry_delay;
 use super::requests::{Answer, BackgroundResult, Purpose};
 use super::subscribe_queue::QueuedSubscribe;
 
-use super::{ClientTask, Command};
-use crate::client::TokenSource;
+use super::ClientTask;
 use crate::clock::Moment;
 use crate::codec;
 use crate::error::{Error, Refusal};
 use crate::outbox::ServerMemory;
-use crate::session::SubscriptionState;
 use crate::socket::ConnectionLoss;
 use hauyna_protocol::received::{Question, Subscribed};
 use hauyna_protocol::{ErrorType, Request, RequestId};
 use serde_json::value::RawValue;
-use std::sync::Arc;
-use std::sync::atomic::Ordering;
-use std::time::Duration;
 use tokio::time::Instant;
 
 impl ClientTask {
@@ -75,72 +70,6 @@ impl ClientTask {
         self.subscriptions.session.note_judged();
     }
 
-    /// Fails the requests of the previous user if another user has signed in, so that none is sent as the new
-    /// one. Guests, who show no credentials, have another name in each session.
-    pub(super) fn handle_user_change(&mut self, user: &str) {
-        let is_other = self.shared.session.lock().as_ref().is_some_and(|before| before.user != user);
-        if is_other && self.options.token.is_some() {
-            self.requests.first_of_user = self.shared.first_after_token.load(Ordering::Relaxed);
-            self.requests.outbox.fail_asked_before(self.requests.first_of_user);
-            self.subscriptions.forget_metadata();
-        }
-    }
-
-    /// Returns the token source for an attempt. Calls that were made before the token was there may reach the
-    /// task later, so calls are numbered where they are made.
-    pub(super) fn numbered_token_source(&self) -> Option<TokenSource> {
-        let (source, shared) = (self.options.token.clone()?, self.shared.clone());
-        Some(Arc::new(move || {
-            let (token, shared) = (source(), shared.clone());
-            Box::pin(async move {
-                let token = token.await;
-                // Not earlier, because the source may wait for the next user to sign in. A call from before
-                // that has a lower number.
-                shared.first_after_token.store(shared.keys.load(Ordering::Relaxed), Ordering::Relaxed);
-                token
-            })
-        }))
-    }
-
-    pub(super) fn handle_command(&mut self, command: Command) {
-        match command {
-            Command::Request(entry) if self.is_closed() => entry.fail(self.closed()),
-            Command::Request(entry) if entry.number < self.requests.first_of_user => {
-                entry.fail(Error::Expired)
-            }
-            Command::Request(entry) if entry.is_volatile && !self.sockets.is_connected() => {
-                entry.fail(Error::NotConnected);
-            }
-            Command::Request(entry) => {
-                let id = self.requests.next_id();
-                self.requests.outbox.push(id, entry);
-            }
-            Command::Subscribe { request, share, reply } => self.request_subscription(request, share, reply),
-            Command::Unsubscribe { channel, reply } => self.unsubscribe(&channel, reply),
-            Command::RenewList { channel, reply } => self.renew_list(&channel, reply),
-            Command::Reconnect(done) => {
-                self.handle_reconnect();
-                // The caller may have dropped its future.
-                let _ = done.send(());
-            }
-            Command::Offline(done) => {
-                self.handle_offline();
-                let _ = done.send(());
-            }
-            Command::Close(reply) => {
-                // The first of several calls closes the client; the others are answered once it is closed.
-                let _ = reply.send(());
-            }
-        }
-    }
-
-    pub(super) fn closed(&self) -> Error {
-        match &*self.shared.state.borrow() {
-            crate::client::State::Closed(closed) => Error::from(closed.clone()),
-            _ => Error::NotConnected,
-        }
-    }
-
     /// Sends a request of the client's own. Without a connection nothing is lost, because the next one makes
     /// the request necessary again. A request that is too large for the server fails here: it would end this
     /// connection and each later one.
@@ -173,7 +102,7 @@ impl ClientTask {
             {
                 match answer {
                     Ok(_) => self.end_unwanted(&channel),
-                    Err(refusal) => self.pause_queue(&refusal),
+                    Err(refusal) => self.subscriptions.pause_queue(&refusal),
                 }
             }
             (Purpose::Subscribe { channel, .. }, Ok(data)) => {
@@ -249,19 +178,6 @@ impl ClientTask {
         }
     }
 
-    pub(super) fn fetch_renewed_token(&mut self) {
-        let Some(source) = self.options.token.clone() else { return };
-        let (generation, timeout) = (self.sockets.generation, self.token_timeout());
-        self.requests.background.spawn(async move {
-            BackgroundResult::Refresh { generation, token: fetch_token_within(source, timeout).await }
-        });
-    }
-
-    /// Returns how long a token source may take before it counts as failed.
-    pub(super) fn token_timeout(&self) -> Duration {
-        self.options.connect_timeout.max(TOKEN_TIMEOUT)
-    }
-
     /// Sends the end of a subscription again after the server has refused it temporarily.
     fn send_unsubscribe_later(&mut self, channel: &str, number: u64, refusal: &Refusal) {
         let (generation, wait, channel) = (self.sockets.generation, retry_delay(refusal), channel.to_owned());
@@ -282,7 +198,7 @@ impl ClientTask {
             {
                 self.subscriptions.queue.fetched();
                 if self.subscriptions.is_current(&channel, number) {
-                    self.queue_with_token(QueuedSubscribe { channel, number, token });
+                    self.subscriptions.queue_with_token(QueuedSubscribe { channel, number, token });
                 }
             }
             BackgroundResult::Refresh { generation, token: Some(token) }
@@ -301,24 +217,6 @@ impl ClientTask {
     }
 }
 
-impl ClientTask {
-    /// Queues a subscription whose token source has answered.
-    fn queue_with_token(&mut self, queued: QueuedSubscribe) {
-        if queued.token.is_some() {
-            return self.subscriptions.queue.push_front(queued);
-        }
-        // Without a token the subscription is tried again later, unless the server has made it meanwhile.
-        let state = self.subscriptions.session.channel(&queued.channel);
-        let Some(state) = state.filter(|state| state.subscription == SubscriptionState::Asked) else {
-            return;
-        };
-        state.subscription = SubscriptionState::Absent;
-        if let Some(wanted) = self.subscriptions.wanted.get_mut(&queued.channel) {
-            wanted.retry_at = Some(Instant::now() + Duration::from_secs(1));
-        }
-    }
-}
-
 /// Returns the result for a caller that has unsubscribed.
 fn unsubscribe_result(answer: Answer) -> Result<(), Error> {
     match answer {
@@ -329,18 +227,6 @@ fn unsubscribe_result(answer: Answer) -> Result<(), Error> {
         _ => Ok(()),
     }
 }
-
-/// Returns a token if the source gives one in time. A panic of the source counts as none.
-pub(super) async fn fetch_token_within(source: TokenSource, timeout: Duration) -> Option<String> {
-    let asked = tokio::spawn(async move { source().await });
-    let given_up = asked.abort_handle();
-    let token = tokio::time::timeout(timeout, asked).await;
-    given_up.abort();
-    token.ok()?.ok()?.ok()
-}
-
-/// The least time for a token source while there is a connection.
-const TOKEN_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// Requests of the server that may be open at once.
 const MAX_RESPONDERS: usize = 64;

@@ -54,7 +54,7 @@ impl ClientTask {
         }
         keep_waiter(&mut wanted.waiters, waiter);
         if state == SubscriptionState::Absent && self.sockets.is_connected() && wanted.retry_at.is_none() {
-            self.subscribe(&channel);
+            self.subscriptions.enqueue(&channel);
         }
     }
 
@@ -105,7 +105,7 @@ impl ClientTask {
         let is_there = match answer {
             Ok(_) => true,
             Err(refusal) => {
-                self.pause_queue(refusal);
+                self.subscriptions.pause_queue(refusal);
                 refusal.error_type == ErrorType::AlreadySubscribed.as_str()
                     || self.subscriptions.on_server.contains(channel)
             }

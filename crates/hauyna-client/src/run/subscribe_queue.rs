@@ -3,9 +3,9 @@
 //! refuse.
 
 use super::ClientTask;
-use super::catch_up::retry_delay;
+use super::credentials::fetch_token_within;
+use super::requests::retry_delay;
 use super::requests::{BackgroundResult, Purpose};
-use super::send::fetch_token_within;
 use crate::clock::after;
 use crate::error::{Error, Refusal};
 use crate::gap::{Gap, GapReason};
@@ -43,6 +43,10 @@ impl SubscribeQueue {
         self.fetching = self.fetching.saturating_sub(1);
     }
 
+    pub(super) fn push_back(&mut self, queued: QueuedSubscribe) {
+        self.waiting.push_back(queued);
+    }
+
     pub(super) fn push_front(&mut self, queued: QueuedSubscribe) {
         self.waiting.push_front(queued);
     }
@@ -57,7 +61,7 @@ impl SubscribeQueue {
     }
 
     /// Pauses the queue until this moment.
-    fn pause(&mut self, until: Instant) {
+    pub(super) fn pause(&mut self, until: Instant) {
         self.paused_until = self.paused_until.max(Some(until));
     }
 
@@ -81,18 +85,6 @@ impl SubscribeQueue {
 }
 
 impl ClientTask {
-    /// Queues the subscription to a channel that is wanted.
-    pub(super) fn subscribe(&mut self, channel: &str) {
-        let Some(state) = self.subscriptions.session.channel(channel) else { return };
-        if state.subscription == SubscriptionState::Live {
-            return; // The server has subscribed this client meanwhile.
-        }
-        state.subscription = SubscriptionState::Asked;
-        let Some(wanted) = self.subscriptions.wanted.get(channel) else { return };
-        let queued = QueuedSubscribe { channel: channel.to_owned(), number: wanted.number, token: None };
-        self.subscriptions.queue.waiting.push_back(queued);
-    }
-
     /// Requests as many of the waiting subscriptions as may be in flight at once.
     pub(super) fn send_queued(&mut self, now: Instant) {
         // A pause that is over ends even if nothing is sent: as a deadline in the past it would keep the task
@@ -175,7 +167,7 @@ impl ClientTask {
             return self.handle_missed(channel, missed, None);
         }
         if refusal.error_type == ErrorType::RateLimited.as_str() {
-            return self.retry_subscribe(channel, refusal);
+            return self.subscriptions.retry_after_pause(channel, refusal);
         }
         let (was_live, from) = (state.was_live(), state.position);
         state.subscription = SubscriptionState::Absent;
@@ -193,22 +185,6 @@ impl ClientTask {
         if was_live {
             let reason = GapReason::Refused;
             self.report_gap(Gap { channel: channel.to_owned(), reason, from, to: None, missed: None });
-        }
-    }
-
-    /// Requests a subscription once more when the rate limit of the server allows it, like all that wait.
-    fn retry_subscribe(&mut self, channel: &str, refusal: &Refusal) {
-        let Some(wanted) = self.subscriptions.wanted.get_mut(channel) else { return };
-        wanted.refusal = Some(refusal.clone());
-        let queued = QueuedSubscribe { channel: channel.to_owned(), number: wanted.number, token: None };
-        self.subscriptions.queue.push_front(queued);
-        self.pause_queue(refusal);
-    }
-
-    /// Pauses the queue after a refusal because of the rate, even if the channel was given up since.
-    pub(super) fn pause_queue(&mut self, refusal: &Refusal) {
-        if refusal.error_type == ErrorType::RateLimited.as_str() {
-            self.subscriptions.queue.pause(Instant::now() + retry_delay(refusal));
         }
     }
 

@@ -2,14 +2,16 @@
 //! for them, and the subscriptions that the server has.
 
 use super::catch_up::HeldMessages;
-use super::subscribe_queue::SubscribeQueue;
+use super::requests::retry_delay;
+use super::subscribe_queue::{QueuedSubscribe, SubscribeQueue};
 use crate::client::TokenSource;
 use crate::error::{Error, Refusal};
-use crate::session::Session;
+use crate::session::{Session, SubscriptionState};
 use crate::subscription::LiveSubscription;
-use hauyna_protocol::Position;
+use hauyna_protocol::{ErrorType, Position};
 use serde_json::value::RawValue;
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
@@ -138,6 +140,50 @@ impl Subscriptions {
     pub(super) fn late_histories(&self, now: Instant) -> Vec<String> {
         let is_late = |held: &HeldMessages| held.answer_by.is_some_and(|by| now >= by);
         self.held.iter().filter(|(_, held)| is_late(held)).map(|(name, _)| name.clone()).collect()
+    }
+
+    /// Queues the subscription to a channel that is wanted.
+    pub(super) fn enqueue(&mut self, channel: &str) {
+        let Some(state) = self.session.channel(channel) else { return };
+        if state.subscription == SubscriptionState::Live {
+            return; // The server has subscribed this client meanwhile.
+        }
+        state.subscription = SubscriptionState::Asked;
+        let Some(wanted) = self.wanted.get(channel) else { return };
+        let queued = QueuedSubscribe { channel: channel.to_owned(), number: wanted.number, token: None };
+        self.queue.push_back(queued);
+    }
+
+    /// Queues a subscription whose token source has answered.
+    pub(super) fn queue_with_token(&mut self, queued: QueuedSubscribe) {
+        if queued.token.is_some() {
+            return self.queue.push_front(queued);
+        }
+        // Without a token the subscription is tried again later, unless the server has made it meanwhile.
+        let state = self.session.channel(&queued.channel);
+        let Some(state) = state.filter(|state| state.subscription == SubscriptionState::Asked) else {
+            return;
+        };
+        state.subscription = SubscriptionState::Absent;
+        if let Some(wanted) = self.wanted.get_mut(&queued.channel) {
+            wanted.retry_at = Some(Instant::now() + Duration::from_secs(1));
+        }
+    }
+
+    /// Requests a subscription once more when the rate limit of the server allows it, like all that wait.
+    pub(super) fn retry_after_pause(&mut self, channel: &str, refusal: &Refusal) {
+        let Some(wanted) = self.wanted.get_mut(channel) else { return };
+        wanted.refusal = Some(refusal.clone());
+        let queued = QueuedSubscribe { channel: channel.to_owned(), number: wanted.number, token: None };
+        self.queue.push_front(queued);
+        self.pause_queue(refusal);
+    }
+
+    /// Pauses the queue after a refusal because of the rate, even if the channel was given up since.
+    pub(super) fn pause_queue(&mut self, refusal: &Refusal) {
+        if refusal.error_type == ErrorType::RateLimited.as_str() {
+            self.queue.pause(Instant::now() + retry_delay(refusal));
+        }
     }
 
     /// Forgets what belongs to one connection.

@@ -9,7 +9,7 @@ use super::wake_up::WakeUp;
 use crate::builder::Options;
 use crate::client::State;
 use crate::clock::{MAX_WAIT, after};
-use crate::error::Closed;
+use crate::error::{Closed, Error};
 use crate::gap::{Gap, GapReason};
 use crate::logger;
 use crate::outbox::{Entry, Outbox};
@@ -154,6 +154,45 @@ impl ClientTask {
                 return;
             }
             self.read_current();
+        }
+    }
+
+    fn handle_command(&mut self, command: Command) {
+        match command {
+            Command::Request(entry) if self.is_closed() => entry.fail(self.closed()),
+            Command::Request(entry) if entry.number < self.requests.first_of_user => {
+                entry.fail(Error::Expired)
+            }
+            Command::Request(entry) if entry.is_volatile && !self.sockets.is_connected() => {
+                entry.fail(Error::NotConnected);
+            }
+            Command::Request(entry) => {
+                let id = self.requests.next_id();
+                self.requests.outbox.push(id, entry);
+            }
+            Command::Subscribe { request, share, reply } => self.request_subscription(request, share, reply),
+            Command::Unsubscribe { channel, reply } => self.unsubscribe(&channel, reply),
+            Command::RenewList { channel, reply } => self.renew_list(&channel, reply),
+            Command::Reconnect(done) => {
+                self.handle_reconnect();
+                // The caller may have dropped its future.
+                let _ = done.send(());
+            }
+            Command::Offline(done) => {
+                self.handle_offline();
+                let _ = done.send(());
+            }
+            Command::Close(reply) => {
+                // The first of several calls closes the client; the others are answered once it is closed.
+                let _ = reply.send(());
+            }
+        }
+    }
+
+    pub(super) fn closed(&self) -> Error {
+        match &*self.shared.state.borrow() {
+            State::Closed(closed) => Error::from(closed.clone()),
+            _ => Error::NotConnected,
         }
     }
 
