@@ -168,7 +168,7 @@ impl Broadcaster {
     ) -> Stream<T> {
         let mut readers = self.readers.lock();
         let state = QueueState { is_closed: readers.is_closed, ..QueueState::default() };
-        let queue = Arc::new(Queue { filter: filter, bounds, state: Mutex::new(state) });
+        let queue = Arc::new(Queue { filter, bounds, state: Mutex::new(state) });
         readers.queues.retain(|queue| queue.strong_count() > 0);
         readers.queues.push(Arc::downgrade(&queue));
         Stream { queue, read }

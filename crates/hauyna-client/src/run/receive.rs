@@ -338,7 +338,7 @@ impl ClientTask {
                 }
             }
             Draft::UpdatePresence { channel, metadata } => {
-                self.subscriptions.keep_metadata(channel, metadata)
+                self.subscriptions.keep_metadata(channel, metadata);
             }
             _ => {}
         }

@@ -25,13 +25,13 @@ impl ClientTask {
         self.sockets.open(&self.options, token, resume);
     }
 
-    pub(super) fn handle_opened(&mut self, result: Result<Socket, AttemptFailure>) {
+    pub(super) fn handle_opened(&mut self, result: Result<Box<Socket>, AttemptFailure>) {
         let now = Instant::now();
         match result {
             Ok(socket) if self.sockets.is_connected() => {
-                self.sockets.next = NextSocket::Opened(socket, now + HANDOVER_TIMEOUT)
+                self.sockets.next = NextSocket::Opened(*socket, now + HANDOVER_TIMEOUT);
             }
-            Ok(socket) => self.await_session_on(socket, now),
+            Ok(socket) => self.await_session_on(*socket, now),
             Err(failure) => self.attempt_failed(&failure),
         }
     }
@@ -168,7 +168,7 @@ impl ClientTask {
         match self.sockets.take_next() {
             NextSocket::Opened(socket, _) => self.await_session_on(socket, now),
             under_way @ (NextSocket::Opening(_) | NextSocket::Greeting(..) | NextSocket::Offline) => {
-                self.sockets.next = under_way
+                self.sockets.next = under_way;
             }
             NextSocket::Idle | NextSocket::At(_) => {
                 return match self.sockets.next_delay() {

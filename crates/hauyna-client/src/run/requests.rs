@@ -79,7 +79,7 @@ pub(super) enum BackgroundResult {
         token: Option<String>,
     },
     /// The server may accept the end of a subscription now.
-    GiveUp {
+    UnsubscribeDue {
         generation: u64,
         channel: String,
         number: u64,

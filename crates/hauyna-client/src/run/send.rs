@@ -1,11 +1,9 @@
 //! Sends requests: the outbox while the socket has room, and the client's own requests – subscriptions,
 //! lists, pings, renewals – whose answers it handles, too.
 
-use super::requests::retry_delay;
-use super::requests::{Answer, BackgroundResult, Purpose};
-use super::subscribe_queue::QueuedSubscribe;
-
 use super::ClientTask;
+use super::requests::{Answer, BackgroundResult, Purpose, retry_delay};
+use super::subscribe_queue::QueuedSubscribe;
 use crate::clock::Moment;
 use crate::codec;
 use crate::error::{Error, Refusal};
@@ -114,7 +112,7 @@ impl ClientTask {
                 }
             }
             (Purpose::Subscribe { channel, .. }, Err(refusal)) => {
-                self.handle_subscribe_refusal(&channel, &refusal)
+                self.handle_subscribe_refusal(&channel, &refusal);
             }
             (Purpose::Unsubscribe { channel, number, waiter }, answer) => {
                 match &answer {
@@ -183,12 +181,12 @@ impl ClientTask {
         let (generation, wait, channel) = (self.sockets.generation, retry_delay(refusal), channel.to_owned());
         self.requests.background.spawn(async move {
             tokio::time::sleep(wait).await;
-            BackgroundResult::GiveUp { generation, channel, number }
+            BackgroundResult::UnsubscribeDue { generation, channel, number }
         });
     }
 
-    pub(super) fn handle_background_result(&mut self, done: BackgroundResult) {
-        match done {
+    pub(super) fn handle_background_result(&mut self, result: BackgroundResult) {
+        match result {
             BackgroundResult::Answer { generation, id, answer } if generation == self.sockets.generation => {
                 self.requests.running_responders = self.requests.running_responders.saturating_sub(1);
                 self.answer(&id, &answer);
@@ -206,7 +204,7 @@ impl ClientTask {
             {
                 self.send_request(Purpose::Refresh, &Request::Refresh { token: token.into() });
             }
-            BackgroundResult::GiveUp { generation, channel, number }
+            BackgroundResult::UnsubscribeDue { generation, channel, number }
                 if generation == self.sockets.generation
                     && self.subscriptions.given_up.get(&channel) == Some(&number) =>
             {

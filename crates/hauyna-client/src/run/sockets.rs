@@ -133,7 +133,9 @@ impl Sockets {
             NextSocket::Opening(attempt) => {
                 // The attempt runs the application's token source and connector: a panic of theirs fails it.
                 let polled = catch_unwind(AssertUnwindSafe(|| attempt.as_mut().poll(cx)));
-                polled.unwrap_or(Poll::Ready(Err(AttemptFailure::Panic))).map(NextSocketEvent::Opened)
+                polled
+                    .unwrap_or(Poll::Ready(Err(AttemptFailure::Panic)))
+                    .map(|opened| NextSocketEvent::Opened(opened.map(Box::new)))
             }
             _ => Poll::Pending,
         }
@@ -300,7 +302,7 @@ pub(super) enum Incoming {
 
 /// What happened on the way to the next connection.
 pub(super) enum NextSocketEvent {
-    Opened(Result<Socket, AttemptFailure>),
+    Opened(Result<Box<Socket>, AttemptFailure>),
     /// The socket whose session is awaited has received something, or has ended.
     Readable,
 }

@@ -71,13 +71,9 @@ impl ClientTask {
         let (waiter, number) = (self.new_waiter(reply), self.requests.next_id());
         // A server that has no such subscription refuses to end it, and counts the request as an error.
         let is_there = self.subscriptions.on_server.contains(channel);
-        let asked = self
-            .subscriptions
-            .wanted
-            .get(channel)
-            .and_then(|wanted| self.requests.subscribe_id(wanted.number));
-        let asked = asked.filter(|_| !is_there);
-        let is_known = is_there || asked.is_some();
+        let wanted = self.subscriptions.wanted.get(channel).filter(|_| !is_there);
+        let open_request = wanted.and_then(|wanted| self.requests.subscribe_id(wanted.number));
+        let is_known = is_there || open_request.is_some();
         self.subscriptions.answer_waiters(channel, &Err(Error::Unsubscribed));
         self.remove_channel(channel);
         // If an earlier subscription is about to end, messages of the server are about that one until it has
@@ -87,8 +83,8 @@ impl ClientTask {
         {
             self.subscriptions.given_up.insert(channel.to_owned(), number);
         }
-        let asked = asked.and_then(|id| self.requests.open.get_mut(&id));
-        if let Some(Purpose::Subscribe { end, answer_by: Some(_), .. }) = asked {
+        let open_request = open_request.and_then(|id| self.requests.open.get_mut(&id));
+        if let Some(Purpose::Subscribe { end, answer_by: Some(_), .. }) = open_request {
             *end = Some(PendingEnd { number, waiter: Some(waiter) });
             return;
         }

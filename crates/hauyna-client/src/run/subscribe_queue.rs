@@ -4,8 +4,7 @@
 
 use super::ClientTask;
 use super::credentials::fetch_token_within;
-use super::requests::retry_delay;
-use super::requests::{BackgroundResult, Purpose};
+use super::requests::{BackgroundResult, Purpose, retry_delay};
 use crate::clock::after;
 use crate::error::{Error, Refusal};
 use crate::gap::{Gap, GapReason};
@@ -199,10 +198,11 @@ impl ClientTask {
     /// Extends the deadlines of the subscriptions behind one that was answered: a server decides about them
     /// one after the other, and each decision may take time.
     pub(super) fn extend_later_subscribes(&mut self, answered: u64) {
-        let (new, owed) = (self.answer_by(false), self.answer_by(true));
+        let (for_new, for_restored) = (self.answer_by(false), self.answer_by(true));
         for (_, purpose) in self.requests.open.range_mut(answered..) {
             if let Purpose::Subscribe { channel, answer_by: Some(at), .. } = purpose {
-                *at = if self.subscriptions.session.is_channel_restoring(channel) { owed } else { new };
+                let is_restoring = self.subscriptions.session.is_channel_restoring(channel);
+                *at = if is_restoring { for_restored } else { for_new };
             }
         }
     }
@@ -210,21 +210,21 @@ impl ClientTask {
     /// Gives up the connection if a subscription that was live before is not answered in time. A new
     /// subscription that is not answered makes room for the next one.
     pub(super) fn expire_subscribes(&mut self, now: Instant) {
-        let (mut is_owed, mut ended) = (false, Vec::new());
+        let (mut is_restoring_late, mut given_up) = (false, Vec::new());
         for purpose in self.requests.open.values_mut() {
             if let Purpose::Subscribe { channel, answer_by, end, .. } = purpose
                 && answer_by.take_if(|by| now >= *by).is_some()
             {
                 match end.take() {
-                    Some(end) => ended.push((channel.clone(), end)),
-                    None => is_owed |= self.subscriptions.session.is_channel_restoring(channel),
+                    Some(end) => given_up.push((channel.clone(), end)),
+                    None => is_restoring_late |= self.subscriptions.session.is_channel_restoring(channel),
                 }
             }
         }
-        for (channel, end) in ended {
+        for (channel, end) in given_up {
             self.send_unsubscribe(&channel, end.number, end.waiter);
         }
-        if is_owed {
+        if is_restoring_late {
             self.connection_lost(&ConnectionLoss::abnormal("subscriptions were not answered"));
         }
     }

@@ -161,7 +161,7 @@ impl ClientTask {
         match command {
             Command::Request(entry) if self.is_closed() => entry.fail(self.closed()),
             Command::Request(entry) if entry.number < self.requests.first_of_user => {
-                entry.fail(Error::Expired)
+                entry.fail(Error::Expired);
             }
             Command::Request(entry) if entry.is_volatile && !self.sockets.is_connected() => {
                 entry.fail(Error::NotConnected);
