@@ -1,4 +1,5 @@
-//! Attempts: their delays, tokens, ends, and the silence that begins them. Scripted, on a paused clock.
+//! Attempts to connect: delays, tokens, permanent failures, size limits and liveness. Scripted, on a paused
+//! clock.
 
 use crate::script::{EPOCH, Subscribed, script, session, subscribed};
 use crate::support::reach;
@@ -81,7 +82,7 @@ async fn a_loss_without_a_network_is_followed_by_no_attempts() {
     client.reconnect().await.unwrap();
     let mut peer = script.greet("two").await;
     client.connected().await.unwrap();
-    // The network is back before the connection is lost: its loss is one like any other.
+    // The network is back before the connection is lost, so the loss is followed by attempts as usual.
     client.offline().await.unwrap();
     client.reconnect().await.unwrap();
     peer.expect("resume").await;
@@ -189,7 +190,7 @@ async fn a_wrong_clock_does_not_hasten_the_renewal_of_credentials() {
     let mut peer = script.accept().await;
     let mut session = session("one");
     session["heartbeat"] = json!({ "interval": 3_600_000, "timeout": 7_200_000 });
-    // By the own clock, which is ahead, they ended long ago; the server counts ten minutes.
+    // By the local clock, which is ahead, they expired long ago. The server says that ten minutes are left.
     (session["expires_at"], session["expires_in"]) = (json!(1), json!(600_000));
     let began = Instant::now();
     peer.send(session).await;
@@ -332,7 +333,7 @@ async fn a_message_without_an_answer_that_was_too_large_on_the_way_fails_no_smal
         peer.ack(&request, json!({ "epoch": EPOCH, "offset": 2 })).await;
         assert_eq!(publishing.await.unwrap().unwrap().unwrap().offset, 2, "{kind}");
     }
-    // On another connection, what was sent before says nothing.
+    // What was sent on another connection before proves nothing.
     let publishing = tokio::spawn(room.publish(&"x".repeat(8_000)).into_future());
     peer.expect("channel_message").await;
     peer.close(1009).await;
@@ -432,7 +433,7 @@ async fn volatile_requests_are_sent_on_no_later_connection() {
     assert!(matches!(sent.await.unwrap(), Err(Error::OutcomeUnknown)));
     let mut peer = script.greet("two").await;
     peer.expect("resume").await;
-    // Before it is answered, requests wait.
+    // Requests wait until the subscription is answered.
     peer.expect("subscribe_channel").await;
     let waiting = tokio::spawn(client.request::<()>("cursor", &json!({})).volatile().into_future());
     tokio::task::yield_now().await;
@@ -467,7 +468,7 @@ async fn a_server_that_shakes_hands_and_says_nothing_is_given_up() {
 #[test]
 fn a_url_that_makes_no_sense_is_refused_at_once() {
     assert_eq!(Client::builder("http://a/").connect().unwrap_err(), InvalidUrl::Scheme);
-    // They were tried in vain for ever.
+    // Attempts with such URLs would fail forever.
     assert_eq!(Client::builder("wss://a/").connect().unwrap_err(), InvalidUrl::NoTls);
     assert_eq!(Client::builder("ws://a:99999/").connect().unwrap_err(), InvalidUrl::Malformed);
 }

@@ -1,5 +1,5 @@
-//! Client events, publications without echo and own presence: over a script, what is sent when, and on a real
-//! server.
+//! Client events, publications without echo, and presence metadata of this connection: against a script, and
+//! against a real server.
 
 use crate::script::{Peer, Subscribed, script, subscribed};
 use crate::support::{builder, client, content, named, next, quick};
@@ -18,14 +18,14 @@ struct Cursor {
     x: u32,
 }
 
-/// Tells the client that its channel allows these events.
+/// Announces the client events that the channel allows.
 async fn allow(peer: &mut Peer, events: Value) {
     peer.send(json!({ "type": "subscribed", "channel": "a", "epoch": crate::script::EPOCH, "offset": 1,
         "recoverable": true, "client_events": events }))
         .await;
 }
 
-/// Waits until the client has dealt with what it was sent.
+/// Waits until the client has handled everything that it was sent.
 async fn settled(client: &Client, peer: &mut Peer) {
     let request = tokio::spawn(client.request::<()>("settle", &json!({})).into_future());
     let settle = peer.expect("settle").await;
@@ -79,7 +79,7 @@ async fn without_a_subscription_or_a_connection_events_are_dropped() {
     let mut peer = script.greet("two").await;
     peer.expect("resume").await;
     peer.subscribe("a", 1).await;
-    // What waited was of a moment ago; a channel that allows none any more says so.
+    // The event that waited is outdated, and the channel allows none any more.
     assert_eq!(peer.expect("ping").await["type"], "ping");
 }
 
@@ -142,7 +142,7 @@ async fn metadata_that_was_updated_is_that_of_the_next_subscription() {
     assert_eq!(refused.kind(), "invalid", "not an object");
 }
 
-/// A server whose rooms allow cursors, show presence and keep a history.
+/// A server whose rooms allow cursors, have presence and keep a history.
 fn server() -> TestServer {
     let events = ClientEvents::new().event("cursor", 20).event("typing", 5);
     let rooms = ChannelOptions::new()

@@ -1,5 +1,5 @@
-//! A channel goes on under another epoch while it is subscribed to: announced or not, nothing is lost in
-//! silence.
+//! A subscribed channel continues under another epoch, announced or not: the client reports everything that
+//! may be lost.
 
 use crate::script::{EPOCH, NEXT_EPOCH, Peer, Subscribed, publication, session, subscribed};
 use crate::support::{content, next};
@@ -133,14 +133,14 @@ async fn what_waits_for_the_history_is_not_lost_when_the_epoch_turns() {
     assert_eq!(room.position(), Some(at(NEXT_EPOCH, 9)));
 }
 
-/// How the client is told that the epoch has turned.
+/// The message by which the client learns of the new epoch.
 #[derive(Clone, Copy, Debug)]
 enum Turn {
     WithTheLoss,
     Notice,
     Gap,
     History,
-    /// A page of the history under the next epoch: the numbering has gone on.
+    /// A page of the history under the next epoch, whose numbering continues.
     Page,
 }
 
@@ -172,7 +172,7 @@ async fn turn(peer: &mut Peer, how: Turn) {
             peer.ack(&history, page).await;
         }
     }
-    // What was sent is read before the loss.
+    // The client reads everything before the loss.
     for _ in 0..50 {
         tokio::task::yield_now().await;
     }

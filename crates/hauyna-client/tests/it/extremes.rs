@@ -1,5 +1,5 @@
-//! What a user or a server may give that makes no sense: durations without end, none at all, orders in a
-//! loop, and messages of the application that look like orders.
+//! Meaningless input of users and servers: endless or zero durations, repeated orders to move, and messages
+//! of the application that look like orders.
 
 use crate::script::{Script, Subscribed, publication, script, session, subscribed};
 use crate::support::{content, next};
@@ -80,7 +80,7 @@ async fn no_time_at_all_fails_requests_and_not_the_connection() {
     assert_eq!(client.state(), State::Connected);
 }
 
-/// Counts the connections within a time where every one of them is told to go at once.
+/// Counts the connections within a time if each one is told to move at once.
 async fn moves(script: &mut Script, time: Duration) -> usize {
     let (end, mut peers) = (Instant::now() + time, Vec::new());
     while let Ok(mut peer) = tokio::time::timeout_at(end, script.accept()).await {
@@ -155,7 +155,7 @@ async fn a_message_that_lacks_the_fields_of_its_type_does_not_cost_the_connectio
 #[tokio::test(start_paused = true)]
 async fn a_value_that_is_no_message_does_not_cost_the_connection() {
     let Subscribed { mut script, mut peer, client, mut messages, room: _room } = subscribed(1).await;
-    // What `Connection::send` of the server sends as it is.
+    // The server's `Connection::send` sends such values as they are.
     for value in
         [json!(7), json!("hello"), json!([1]), Value::Null, json!({ "hello": 1 }), json!({ "type": 5 })]
     {
@@ -165,7 +165,7 @@ async fn a_value_that_is_no_message_does_not_cost_the_connection() {
     assert_eq!(content(&mut messages).await, 2);
     assert!(script.is_idle(Duration::from_secs(20)).await);
     assert_eq!(client.state(), State::Connected);
-    // Of this one nobody can say what it was in the channel.
+    // This one names a channel, so its meaning there is unknown.
     peer.send(json!({ "channel": "a", "offset": 3 })).await;
     let mut peer = script.accept().await;
     peer.expect("resume").await;
@@ -280,7 +280,7 @@ fn a_client_whose_runtime_has_ended_says_so() {
     });
 }
 
-/// Runs a future without any runtime.
+/// Runs a future outside any runtime.
 fn block_on<F: Future>(future: F) -> F::Output {
     struct Unpark(std::thread::Thread);
     impl std::task::Wake for Unpark {
@@ -347,7 +347,7 @@ async fn an_answer_that_came_while_the_process_slept_is_in_time() {
         let asked = tokio::spawn(client.request::<u64>("buy", &json!({})).into_future());
         let request = peer.expect("buy").await;
         let answering = tokio::spawn(async move {
-            // In time, but the client finds its own time-out over when it wakes.
+            // It is in time, but the deadline of the client has passed when it wakes.
             let _ = tokio::time::timeout(Duration::from_secs(9), std::future::pending::<()>()).await;
             peer.publication("a", number).await;
             peer.ack(&request, json!(number)).await;

@@ -1,4 +1,4 @@
-//! A client that was too slow: the gap is closed from history, by offset, or told.
+//! A client that reads too slowly: gaps are closed from the history by offset, or reported.
 
 use crate::script::{EPOCH, Peer, Script, publication, script};
 use crate::support::{content, next};
@@ -82,7 +82,7 @@ async fn a_second_gap_meanwhile_is_closed_too() {
     peer.publication("a", 3).await;
     peer.send(gap(3, 1)).await;
     peer.publication("a", 5).await;
-    // The page was made before the second gap.
+    // The page was read before the second gap.
     peer.ack(&first, page([2, 3], 3)).await;
     let second = peer.expect("history").await;
     assert_eq!(second["since"]["offset"], 3);
@@ -124,7 +124,7 @@ async fn what_is_left_of_a_subscription_that_was_ended_says_nothing_about_the_ne
     let begun = tokio::spawn(async move { room.subscribe().since(since).await });
     let subscribe = peer.expect("subscribe_channel").await;
     assert_eq!(subscribe["recover"]["offset"], 1);
-    // It was on its way before the server had read either.
+    // It was in flight before the server had read either request.
     peer.publication("a", 9).await;
     peer.send(gap(9, 1)).await;
     peer.send(json!({ "type": "unsubscribed", "channel": "a" })).await;

@@ -1,4 +1,4 @@
-//! `reconnect`: the next connection is made before this one is given up.
+//! Moves to another node (`reconnect`): the client opens the next connection before it gives up this one.
 
 use crate::script::{EPOCH, NEXT_EPOCH, Subscribed, script, session, subscribed};
 use crate::support::{content, next};
@@ -28,7 +28,7 @@ async fn a_drained_client_moves_within_the_window_and_is_never_disconnected() {
     let after = began.elapsed();
     assert!((Duration::from_secs(2)..=Duration::from_secs(10)).contains(&after), "{after:?}");
     assert_eq!(new.expect("resume").await["positions"]["a"]["offset"], 1);
-    old.publication("a", 2).await; // on its way while the session moves
+    old.publication("a", 2).await; // sent while the session moves
     let mut resumed = session("two");
     resumed["resumed"] = json!(true);
     resumed["subscriptions"] =
@@ -86,7 +86,7 @@ async fn the_old_socket_ends_no_subscription_of_the_new_one() {
     let request = new.expect("buy").await;
     new.ack(&request, json!(1)).await;
     assert_eq!(buying.await.unwrap().unwrap(), 1, "the new one has answered");
-    // It was true of the session before.
+    // This was about the session before.
     old.send(json!({ "type": "unsubscribed", "channel": "a" })).await;
     let mut directs = client.directs::<u64>();
     old.send(json!({ "type": "private", "message": 0, "timestamp": 1 })).await;
@@ -242,7 +242,7 @@ async fn a_move_to_a_node_without_the_session_ends_it_on_the_old_one_and_doubles
     new.send(session("two")).await;
     let request = new.expect("subscribe_channel").await;
     new.ack(&request, plain).await;
-    // Both nodes have it: the old one does not know yet that its client has left.
+    // Both nodes deliver it: the old one does not know yet that its client has left.
     for content in [5, 6] {
         let message = json!({ "type": "message", "channel": "a", "content": content, "timestamp": 1 });
         let direct = json!({ "type": "broadcast", "message": content, "timestamp": 1 });
@@ -282,7 +282,7 @@ async fn what_the_old_socket_still_brings_of_a_channel_without_history_is_part_o
     new.send(resumed).await;
     let gap = next(&mut messages).await;
     assert!(matches!(gap, Err(StreamError::Gap(_))), "{gap:?}");
-    // 8 was dropped with the old socket: behind a 7 nobody would know.
+    // 8 was dropped with the old socket, so nobody could tell what is missing behind a 7.
     let plain =
         |content: u64| json!({ "type": "message", "channel": "a", "content": content, "timestamp": 1 });
     old.send(plain(7)).await;

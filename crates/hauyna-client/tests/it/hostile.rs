@@ -1,5 +1,5 @@
-//! Servers that lie: answers that nobody has asked for, pages that go in circles, names and numbers without
-//! measure. None costs more than what it is about. Scripted, on a paused clock.
+//! Servers that break the protocol: unsolicited answers, pages in circles, names and numbers without bounds.
+//! The damage stays local. Scripted, on a paused clock.
 
 use crate::log::Log;
 use crate::script::{EPOCH, Peer, Subscribed, publication, script, subscribed};
@@ -130,7 +130,7 @@ async fn a_stream_that_begins_anew_behind_a_publication_without_an_echo_is_told(
     peer.ack(&request, json!({ "epoch": EPOCH, "offset": 1 })).await;
     publishing.await.unwrap().unwrap();
     assert_eq!(room.position(), Some(Position { epoch: Epoch::parse(EPOCH), offset: 1 }));
-    // The next one has the same number: of another epoch, which nobody has told of.
+    // The next publication has the same offset, so it belongs to another epoch that was not announced.
     peer.publication("a", 1).await;
     let history = tokio::time::timeout(Duration::from_secs(5), peer.expect("history")).await;
     peer.refuse_history(&history.expect("the history knows"), "epoch_changed").await;
@@ -343,7 +343,7 @@ async fn a_list_that_is_never_answered_holds_up_no_change_for_long() {
     while peer.next().await.expect("a client that is there")["type"] != "presence" {}
 }
 
-/// A client that is subscribed gets past a publication that nests deeper than anybody reads.
+/// Checks that a subscribed client continues behind a publication that is nested too deeply.
 async fn get_past_depth(depth: usize, encode: impl Fn(Builder) -> Builder) {
     let server = server();
     let client = encode(builder(&server.url("/"))).connect().unwrap();
@@ -371,7 +371,7 @@ async fn a_publication_that_nests_deeply_ends_no_connection() {
     }
 }
 
-/// A publication that the client cannot take costs what lies around it, which is told, and not the client.
+/// Checks that a publication that the client cannot read costs a reported gap, but not the client.
 async fn get_past(builder: Builder, server: &TestServer, large: String) {
     let client = builder.connect().unwrap();
     let room = client.channel::<Value>("room:1");

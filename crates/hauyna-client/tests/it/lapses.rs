@@ -1,5 +1,5 @@
-//! What does not come back by itself, and what must not: subscriptions of the server's, tokens that never
-//! come, channels that were given up, streams of a client that has ended.
+//! Things that must not come back, or not in silence: subscriptions of the server, tokens that never come,
+//! channels that were given up, streams of a closed client.
 
 use crate::script::{EPOCH, Subscribed, script, session, subscribed};
 use crate::support::{content, next};

@@ -1,5 +1,5 @@
-//! The client against real servers over real sockets, and against scripted ones in memory where time or a
-//! server's misbehaviour matters: a file for each theme.
+//! The client against real servers over real sockets, and against scripted servers in memory where time or
+//! misbehaviour matters. Each theme has a file.
 
 #![allow(clippy::unwrap_used, reason = "helpers of tests may panic as tests do")]
 

@@ -1,5 +1,5 @@
-//! A server that is away for longer than anybody waits at a screen: the client comes back by itself, and says
-//! of each request what became of it. Scripted, on a paused clock.
+//! A long outage of the server: the client reconnects by itself, and each request has a definite outcome.
+//! Scripted, on a paused clock.
 
 use crate::script::{EPOCH, Peer, Script, Subscribed, publication, script, session, subscribed};
 use crate::support::{next, reach};
@@ -12,14 +12,13 @@ use tokio::time::Instant;
 
 type Publishing = JoinHandle<Result<Option<Position>, Error>>;
 
-/// What became of an outage.
+/// The result of an outage.
 struct Outcome {
-    /// The publications that the server has taken after it.
+    /// The publications that the server received after it.
     taken: Vec<u64>,
-    /// The calls of all publications, the first of which is of the moment of the loss, and each a second
-    /// after the last.
+    /// The calls of all publications: the first at the loss, and the others a second apart.
     sent: Vec<Publishing>,
-    /// How long the server was away, until the client was back.
+    /// The time from the loss until the client was back.
     away: Duration,
 }
 
@@ -84,7 +83,7 @@ async fn a_request_waits_for_the_window_of_the_session_and_at_least_for_thirty_s
     }
 }
 
-/// Refuses every attempt until a moment, and gives the number of them and the first attempt after it.
+/// Refuses every attempt until a moment. Returns their number, and the first attempt after it.
 async fn away_until(script: &mut Script, back: Instant) -> (u32, tokio::io::DuplexStream) {
     for refused in 0.. {
         let attempt = script.raw().await;
@@ -95,7 +94,7 @@ async fn away_until(script: &mut Script, back: Instant) -> (u32, tokio::io::Dupl
     unreachable!("the loop ends by its return")
 }
 
-/// Publishes a number each second while the server is away.
+/// Publishes a number every second while the server is away.
 fn publish_each_second(room: &Channel<u64>, seconds: u64) -> JoinHandle<Vec<Publishing>> {
     let room = room.clone();
     tokio::spawn(async move {
@@ -108,8 +107,8 @@ fn publish_each_second(room: &Channel<u64>, seconds: u64) -> JoinHandle<Vec<Publ
     })
 }
 
-/// Is away for so long, and then a new server that has forgotten the session, and has the channel with three
-/// more publications than the client has seen.
+/// Takes the server away for this time. The next server does not know the session, and its channel has three
+/// publications that the client has not seen.
 async fn comes_back_after(seconds: u64) -> Outcome {
     let Subscribed { mut script, peer, client, room, mut messages } = subscribed(5).await;
     let mut states = client.states();
@@ -143,7 +142,7 @@ async fn comes_back_after(seconds: u64) -> Outcome {
     Outcome { taken, sent, away }
 }
 
-/// Acknowledges what the client publishes, until nothing more comes; returns the contents.
+/// Acknowledges publications until no more come, and returns their contents.
 async fn take_publications(peer: &mut Peer) -> Vec<u64> {
     let mut taken = Vec::new();
     while let Ok(Some(message)) = tokio::time::timeout(Duration::from_secs(5), peer.next()).await {

@@ -1,4 +1,4 @@
-//! The list of a channel, as a real server tells it.
+//! The presence list of a channel on a real server.
 
 use crate::support::{client, named, next, quick};
 use hauyna::{ChannelOptions, Hub, Presence};
@@ -65,12 +65,12 @@ async fn a_reconnect_shows_nobody_coming_or_going_here_or_there() {
         tokio::task::yield_now().await;
     }
     room.subscribe().await.unwrap().keep();
-    // Who comes now is the first that either hears of.
+    // Neither has received an update before Carol joins.
     let (_carol, _) = enter(&server.url("/?user=carol")).await;
     for updates in [&mut at_ana, &mut at_bob] {
         loop {
             let (kind, user) = told(updates).await;
-            // Bob's connections may have changed in number; he himself was there all the time.
+            // The number of Bob's connections may have changed, but he was present all the time.
             if kind == PresenceKind::Update && user == "bob" {
                 continue;
             }
@@ -100,6 +100,6 @@ async fn devices_that_are_not_known_are_asked_for() {
     assert_eq!(until(&mut updates, 1).await, 0, "which one went is not told");
     room.presence().refresh().await.unwrap();
     assert_eq!(room.presence().users["ana"].devices.len(), 1);
-    // Without a list there is nothing to ask for, and nobody waits.
+    // A channel without a list has nothing to request, so the call returns at once.
     bob.channel::<()>("room:2").presence().refresh().await.unwrap();
 }

@@ -1,4 +1,4 @@
-//! Cuts, restarts and refusals between a client and a real server, by the fault proxy.
+//! Cut connections, restarts and refusals between a client and a real server, by the fault proxy.
 
 use crate::support::{builder, client, content, hub, named, next, reach, server};
 use hauyna::Drain;
@@ -138,7 +138,7 @@ async fn a_position_that_was_kept_is_recovered_from_in_another_life() {
     room.subscribe().since(kept).await.unwrap().keep();
     let mut last = content(&mut messages).await;
     if last == 1 {
-        last = content(&mut messages).await; // the answer came before the own publication was seen
+        last = content(&mut messages).await; // the answer came before the client had received its own publication
     }
     assert_eq!(last, 2);
 }

@@ -1,5 +1,5 @@
-//! Coming back with many channels: a few subscriptions are on their way at once, and a rate limit of the
-//! server's delays them and ends nothing.
+//! Reconnecting with many channels: few subscriptions are in flight at once, and a rate limit of the server
+//! delays them, but ends nothing.
 
 use crate::script::{EPOCH, Peer, script, session};
 use crate::support::{builder, content, hub, named};
@@ -12,13 +12,13 @@ use std::time::Duration;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
-/// Asks for so many channels at once.
+/// Subscribes to this number of channels at once.
 fn subscribe_to(client: &Client, count: usize) -> JoinSet<Result<(), Error>> {
     let rooms = (0..count).map(|n| client.channel::<u64>(&format!("room:{n:03}")));
     rooms.map(|room| async move { room.subscribe().await.map(Subscription::keep) }).collect()
 }
 
-/// Takes the subscriptions that are on their way.
+/// Takes the subscription requests that have arrived.
 async fn asked(peer: &mut Peer) -> Vec<Value> {
     let mut asked = Vec::new();
     while let Ok(request) =
@@ -169,7 +169,7 @@ async fn a_server_that_takes_long_for_one_subscription_is_not_given_up() {
     let mut peer = script.greet("two").await;
     peer.expect("resume").await;
     for request in &asked(&mut peer).await {
-        // A server gives its application 30 s by default.
+        // By default, a server gives its application 30 s.
         assert!(script.is_idle(Duration::from_secs(29)).await, "another attempt begins everything again");
         answer(&mut peer, request).await;
     }
@@ -250,10 +250,10 @@ async fn subscriptions_that_the_client_itself_refuses_hold_up_no_other() {
     assert!(began.elapsed() < Duration::from_secs(5), "{:?}", began.elapsed());
 }
 
-/// A server that takes so few messages that a hundred subscriptions need seconds.
+/// A server with a rate limit that makes a hundred subscriptions take seconds.
 fn limited() -> TestServer {
     let limit = RateLimit::new().messages(Rate::per_second(40).burst(40));
-    // Nobody may do much wrong.
+    // The error budget is small, so that refused requests would close the connection.
     let handler: Handler = named().rate_limit(limit).error_budget(Rate::per_second(1).burst(5));
     TestServer::start(hub().build(), handler)
 }
@@ -270,7 +270,7 @@ async fn a_hundred_channels_come_back_to_a_server_that_limits_the_rate() {
     while let Some(subscribed) = subscribing.join_next().await {
         subscribed.unwrap().unwrap();
     }
-    // Another server, which has never heard of the session.
+    // This server does not know the session.
     let another = limited();
     proxy.set_target(another.address());
     proxy.cut_all(Cut::Reset);
@@ -299,7 +299,8 @@ async fn a_resume_that_was_too_large_on_the_way_costs_neither_a_subscription_nor
         subscribed.unwrap().keep();
     }
     drop(peer);
-    // A node that does not know the session answers at once; the proxy before it has yet to read `resume`.
+    // A node that does not know the session answers at once, before the proxy in front of it has read
+    // `resume`.
     let mut peer = script.accept().await;
     peer.expect("resume").await;
     peer.send(session("two")).await;

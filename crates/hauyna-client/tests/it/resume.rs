@@ -1,4 +1,4 @@
-//! What a client does with the token of its session: against a script, so that every message is looked at.
+//! The use of the session's token, against a script that checks every message.
 
 use crate::script::{EPOCH, script, session};
 use crate::support::{content, next};
@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex};
 use std::task::{Context, Waker};
 use std::time::Duration;
 
-/// A session that goes on, with the state of the channel `a`.
+/// A `session` message that resumes, with the state of the channel `a`.
 fn resumed(token: &str, entry: &Value) -> Value {
     let mut session = session(token);
     session["resumed"] = json!(true);
@@ -42,8 +42,8 @@ async fn a_client_that_comes_back_shows_its_token_and_its_positions_at_once() {
     for offset in [5, 6, 7, 7, 8] {
         peer.publication("a", offset).await;
     }
-    // A server never says a number twice: where one does, the client asks whether the epoch is the same
-    // still.
+    // A server never repeats an offset. If one does, the client requests the history to learn whether the
+    // epoch has changed.
     let history = peer.expect("history").await;
     let messages_of = |offsets: [u64; 3]| offsets.map(|offset| crate::script::publication("a", offset));
     let page = json!({ "channel": "a", "epoch": EPOCH, "offset": 8, "messages": messages_of([6, 7, 8]) });
@@ -153,7 +153,7 @@ async fn nothing_of_one_users_is_sent_as_the_next_ones() {
 
 #[tokio::test(start_paused = true)]
 async fn what_was_asked_right_before_the_next_user_signed_in_is_not_sent_as_theirs() {
-    // Which source the client looks at first depends on how often it has looked.
+    // The source that the task polls first depends on the number of polls, so the test tries several.
     for earlier in 0..7 {
         let (mut script, builder) = script();
         let user = Arc::new(Mutex::new("ana"));
@@ -178,7 +178,7 @@ async fn what_was_asked_right_before_the_next_user_signed_in_is_not_sent_as_thei
             drop(request("earlier"));
             tokio::task::yield_now().await;
         }
-        // The next attempt is due at this very moment.
+        // The next attempt is due at this moment.
         tokio::time::sleep_until(at).await;
         let mut waiting = client.request::<u32>("note", &json!({})).into_future();
         let mut context = Context::from_waker(Waker::noop());
@@ -357,7 +357,7 @@ async fn a_session_that_began_anew_and_was_resumed_before_the_verdict_repeats_no
         peer.send(session("two")).await;
         let mut entry = json!({ "channel": "a", "epoch": "zzNFZ4mrze8", "offset": 0, "recoverable": true,
             "recovered": false, "reason": "epoch_changed" });
-        // The other channel keeps the verdict waiting.
+        // The judgement waits for the other channel.
         for _ in 0..2 {
             let request = peer.expect("subscribe_channel").await;
             if has_answered && request["channel"] == "a" {
@@ -463,7 +463,7 @@ async fn requests_that_wait_for_the_task_are_not_sent_as_the_next_users() {
         }
     };
     tokio::time::sleep_until(at).await;
-    // More than the client takes at once.
+    // These are more calls than the task takes at once.
     let mut waiting: Vec<_> =
         (0..900).map(|_| client.request::<u32>("note", &json!({})).into_future()).collect();
     let mut context = Context::from_waker(Waker::noop());

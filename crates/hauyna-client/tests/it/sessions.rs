@@ -1,4 +1,4 @@
-//! Sessions of a real server: cut sockets resume, and nobody notices.
+//! Sessions on a real server: clients resume them after cuts, and others see no one leave.
 
 use crate::support::{client, content, named, next, quick};
 use hauyna::{ChannelOptions, Hub, Presence, SlowConsumer};
@@ -93,7 +93,7 @@ async fn what_the_server_subscribed_to_goes_on_with_the_session() {
     resumed(&bob, &session.connection_id).await;
 }
 
-/// A client that follows `room:1` and keeps whatever comes, and the connection that it has.
+/// Returns a client that reads `room:1`, its stream, and the id of its connection.
 async fn reader(proxy: &FaultProxy) -> (Client, Stream<Publication<(u32, String)>>, String) {
     let client = Client::builder(&proxy.url("/?user=ana")).stream_buffer(100_000, 1 << 30).connect().unwrap();
     let room = client.channel("room:1");
@@ -103,8 +103,8 @@ async fn reader(proxy: &FaultProxy) -> (Client, Stream<Publication<(u32, String)
     (client, messages, connection)
 }
 
-/// More than the sockets between hold while the proxy gives the client nothing, so that the server's outbox
-/// runs over.
+/// Publishes more than the sockets can buffer while the proxy forwards nothing to the client, so that the
+/// outbox of the server overflows.
 async fn flood(
     server: &TestServer,
     (proxy, channel): (&FaultProxy, &str),

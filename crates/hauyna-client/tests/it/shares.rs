@@ -13,7 +13,7 @@ async fn answered(peer: &mut Peer, kind: &str) -> Value {
     request
 }
 
-/// A client with two shares of one subscription, which was asked for once.
+/// Returns a client with two shares of one subscription, which was requested once.
 async fn two_shares() -> (Client, Peer, [Subscription; 2]) {
     let (mut script, builder) = script();
     let client = builder.connect().unwrap();
@@ -44,7 +44,7 @@ async fn a_handle_that_is_dropped_ends_its_share() {
     drop(first);
     drop(third);
     answered(&mut peer, "unsubscribe_channel").await;
-    // A new one is a new beginning, whatever handles of the old one there were.
+    // A new subscription has new shares, whatever handles of the old one existed.
     let (subscribed, _) =
         tokio::join!(room.subscribe().into_future(), answered(&mut peer, "subscribe_channel"));
     subscribed.unwrap().keep();

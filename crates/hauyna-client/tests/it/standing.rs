@@ -1,5 +1,5 @@
-//! A subscription whose question, token or retry is overtaken by what the server does meanwhile, and requests
-//! that are asked while it is being restored. Scripted, on a paused clock.
+//! Subscriptions whose request, token or retry is overtaken by the server, and requests that the application
+//! makes while a subscription is restored. Scripted, on a paused clock.
 
 use crate::script::{EPOCH, NEXT_EPOCH, Peer, Subscribed, script, session, subscribed};
 use crate::support::content;
@@ -16,7 +16,7 @@ fn entry(channel: &str, offset: u64) -> Value {
     json!({ "channel": channel, "epoch": EPOCH, "offset": offset, "recoverable": true })
 }
 
-/// Waits until a moment of the paused clock, when every task has gone as far as it can.
+/// Advances the paused clock, until every task has done all that it can do.
 async fn turned(by: Duration) {
     tokio::time::sleep_until(tokio::time::Instant::now() + by).await;
 }
@@ -25,7 +25,7 @@ async fn settled() {
     turned(Duration::from_millis(1)).await;
 }
 
-/// The server's application subscribes the client.
+/// Subscribes the client by the application on the server.
 async fn subscribe_by_server(peer: &mut Peer, offset: u64) {
     let mut notice = entry("a", offset);
     notice["type"] = json!("subscribed");
@@ -39,8 +39,7 @@ async fn refuse(peer: &mut Peer, request: &Value, error_type: &str, retry_after:
         .await;
 }
 
-/// Refuses the subscription that the client asks for within some seconds, if it does, because the server has
-/// made it.
+/// Refuses a subscription that the client requests within some seconds, because the server has made it.
 async fn refuse_known(peer: &mut Peer) {
     if let Ok(request) = timeout(Duration::from_secs(5), peer.expect("subscribe_channel")).await {
         peer.publication("a", 7).await;
@@ -97,8 +96,8 @@ async fn a_retry_takes_nothing_from_a_subscription_that_the_server_has_made_mean
     }
 }
 
-/// A client that has lost its connection and session, whose subscription the new server refuses for the time
-/// being.
+/// Returns a client that has lost its connection and session, and whose subscription the new server refuses
+/// temporarily.
 async fn restoring(retry_after: u64) -> Subscribed {
     let Subscribed { mut script, peer, client, room, messages } = subscribed(5).await;
     drop(peer);
@@ -142,8 +141,8 @@ async fn what_is_asked_of_a_channel_waits_for_its_subscription_and_nothing_else_
     updating.await.unwrap().unwrap();
 }
 
-/// A client whose publication was cut off, with the connection of the next session, on which its subscription
-/// is refused for twenty seconds.
+/// Returns a client whose publication was interrupted, and the connection of the next session, which refuses
+/// its subscription for twenty seconds.
 async fn cut_publication() -> (Subscribed, tokio::task::JoinHandle<Result<Option<Position>, Error>>, String) {
     let Subscribed { mut script, mut peer, client, room, messages } = subscribed(5).await;
     let publishing = tokio::spawn(room.publish(&1).into_future());
@@ -187,8 +186,8 @@ async fn a_publication_that_was_cut_off_is_judged_when_its_channel_is_back() {
 #[tokio::test(start_paused = true)]
 async fn a_publication_that_was_cut_off_twice_is_judged_by_the_session_that_began_anew() {
     let (Subscribed { peer, mut script, client: _client, .. }, publishing, _) = cut_publication().await;
-    // The time for the others has passed, and the next connection goes on with the new session, which has
-    // nothing of the old one.
+    // The time for the other subscriptions is over, and the next connection resumes the new session, which
+    // knows nothing of the old one.
     turned(Duration::from_secs(12)).await;
     drop(peer);
     let mut peer = script.accept().await;
@@ -257,7 +256,7 @@ async fn a_publication_waits_for_the_token_of_its_channel() {
     publishing.await.unwrap().unwrap();
 }
 
-/// Subscribes to so many channels with a source of tokens that answers when it is let.
+/// Subscribes to this number of channels with a token source that answers when the test permits it.
 async fn with_tokens(client: &Client, count: usize) -> (Arc<Semaphore>, Arc<AtomicUsize>) {
     let (lets, asked) = (Arc::new(Semaphore::new(0)), Arc::new(AtomicUsize::new(0)));
     for n in 0..count {
@@ -354,7 +353,7 @@ async fn a_subscription_that_is_answered_when_nobody_wants_it_any_more_is_given_
     let request = timeout(Duration::from_secs(5), peer.expect("unsubscribe_channel")).await.expect("the end");
     peer.ack(&request, Value::Null).await;
     settled().await;
-    // The server's application may subscribe it again.
+    // The application on the server may subscribe it again.
     let mut messages = room.messages();
     subscribe_by_server(&mut peer, 5).await;
     peer.publication("a", 6).await;

@@ -1,5 +1,5 @@
-//! A client that stays connected: publications, requests, questions, direct messages, history, in both
-//! encodings.
+//! A client that stays connected: publications, requests in both directions, direct messages and history, in
+//! both encodings.
 
 use crate::support::{builder, client, content, hub, named, next, server};
 use hauyna::{Context, Handler, Hub};
@@ -97,7 +97,8 @@ async fn direct_messages_and_messages_of_the_application_have_their_streams() {
     room.subscribe().await.unwrap().keep();
     server.hub().user("ana").send(json!({ "hi": 1 })).await.unwrap();
     server.hub().channel("room:1").broadcast(json!({ "type": "weather", "degrees": 21 })).await.unwrap();
-    // What the server sends to a user is an application message, or private; both are told.
+    // A message from the server to a user is an application message or a private one, and the client streams
+    // both.
     assert_eq!(next(&mut events).await.unwrap()["degrees"], 21);
     assert_eq!(next(&mut in_room).await.unwrap()["channel"], "room:1");
     let other = self::client(&server.url("/?user=bob"));
@@ -149,7 +150,7 @@ async fn the_past_is_read_to_its_beginning_from_anywhere() {
     for n in 1..=5 {
         room.publish(&n).await.unwrap();
     }
-    // A page of messages that are no publications has none of them, and does not end it.
+    // A page may contain no publications, and does not end the stream.
     for _ in 0..3 {
         server.hub().channel("room:1").broadcast(json!({ "type": "notice" })).await.unwrap();
     }

@@ -1,4 +1,4 @@
-//! `wss`: the whole protocol over rustls, and a certificate that nobody vouches for.
+//! `wss`: the whole protocol over rustls, and a certificate that the client does not trust.
 
 use crate::support::{builder, content, hub, named};
 use base64::Engine as _;

@@ -1,11 +1,11 @@
-//! The end of subscriptions, against a server that says what the test wants.
+//! The end of subscriptions, against a scripted server.
 
 use crate::script::{EPOCH, NEXT_EPOCH, Peer, Subscribed, publication, session, subscribed};
 use crate::support::content;
 use serde_json::{Value, json};
 use std::time::Duration;
 
-/// The session that goes on, as a server shows it that has not heard of the end of a subscription.
+/// A `session` message that resumes, from a server that has not received the end of a subscription.
 fn resumed() -> Value {
     let mut resumed = session("two");
     resumed["resumed"] = json!(true);
@@ -30,7 +30,7 @@ async fn a_channel_that_was_given_up_without_a_connection_stays_so_when_the_sess
     assert_eq!(room.position(), None);
     peer.ack(&request, Value::Null).await;
     client.connected().await.unwrap();
-    // A new subscription starts at the present; nothing of the time between was delivered.
+    // A new subscription starts at the current end, and publications from before are not delivered.
     let (subscribed, ()) = tokio::join!(room.subscribe().into_future(), peer.subscribe("a", 7));
     let subscribed = subscribed.unwrap();
     assert_eq!(subscribed.position().unwrap().offset, 7);
@@ -103,7 +103,7 @@ async fn the_answer_to_a_subscription_that_was_given_up_says_nothing_about_the_n
     assert_eq!(content(&mut messages).await, 5);
 }
 
-/// An answer to the end of a subscription or to the next one that says no.
+/// A refusal of the end of a subscription, or of the next one.
 fn refusal(request: &Value, error_type: &str) -> Value {
     json!({ "type": "error", "error_type": error_type, "message": "", "timestamp": 1, "id": request["id"],
         "temporary": error_type == "rate_limited", "details": { "retry_after": 60_000 } })
@@ -185,7 +185,7 @@ async fn settle() {
     }
 }
 
-/// Whether the client has sent nothing but pings since.
+/// Whether the client has sent nothing but pings.
 fn is_silent(peer: &mut Peer) -> bool {
     std::iter::from_fn(|| peer.poll()).all(|message| message["type"] == "ping")
 }
@@ -193,14 +193,14 @@ fn is_silent(peer: &mut Peer) -> bool {
 #[tokio::test(start_paused = true)]
 async fn a_channel_that_is_given_up_before_it_was_asked_for_is_not_ended() {
     let Subscribed { script: _script, mut peer, client, .. } = subscribed(1).await;
-    // Its token is never there.
+    // Its token never comes.
     let token = || std::future::pending::<Result<String, std::io::Error>>();
     let room = client.channel::<u64>("b");
     let subscribing = tokio::spawn(room.subscribe().token(token).into_future());
     settle().await;
     room.unsubscribe().await.unwrap();
     assert!(subscribing.await.unwrap().is_err());
-    // So many are on their way at once: the others wait.
+    // The maximum is in flight, so the others wait.
     let rooms: Vec<_> = (0..40).map(|n| client.channel::<u64>(&format!("c{n:02}"))).collect();
     let asked: Vec<_> = rooms.iter().map(|room| tokio::spawn(room.subscribe().into_future())).collect();
     settle().await;
@@ -243,7 +243,7 @@ async fn a_channel_whose_end_was_refused_is_ended_though_it_was_not_asked_for_ag
     });
     ended.unwrap();
     assert!(subscribing.await.unwrap().is_err());
-    // Ended, it is not ended again.
+    // A subscription that has ended is not ended again.
     let token = || std::future::pending::<Result<String, std::io::Error>>();
     let subscribing = tokio::spawn(room.subscribe().token(token).into_future());
     settle().await;
@@ -365,7 +365,8 @@ async fn subscriptions_that_are_refused_after_they_were_given_up_are_not_ended_i
     let ending: Vec<_> =
         rooms.into_iter().map(|room| tokio::spawn(async move { room.unsubscribe().await })).collect();
     settle().await;
-    // Each end in vain is an error of the client's, for which a strict server soon closes it permanently.
+    // A request to end a subscription that does not exist counts as an error of the client, for which a
+    // strict server soon closes the connection permanently.
     for request in &requests {
         peer.send(refusal(request, "rate_limited")).await;
     }
@@ -438,7 +439,7 @@ async fn a_subscription_that_is_not_answered_holds_up_neither_its_end_nor_the_ne
     let ending = tokio::spawn(async move { own.unsubscribe().await });
     settle().await;
     let again = tokio::spawn(room.subscribe().into_future());
-    // Time passes until the client speaks.
+    // The test waits until the client sends a message.
     let end = peer.expect("unsubscribe_channel").await;
     let next = peer.expect("subscribe_channel").await;
     peer.ack(&request, json!({ "channel": "b", "recoverable": false })).await;

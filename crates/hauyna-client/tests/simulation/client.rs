@@ -1,4 +1,5 @@
-//! A client's host: subscribes, publishes at random moments, and notes all that the client tells it.
+//! The host of a client: it subscribes, publishes at random moments, and records everything that the client
+//! reports.
 
 use crate::plan::{Plan, Random};
 use crate::server::ROOM;
@@ -10,34 +11,34 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-/// What a client was told, in its order.
+/// What a client has reported, in order.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) enum Told {
-    /// Where its subscription began.
+    /// The position at which its subscription started.
     Subscribed(Option<Position>),
     Message {
         content: String,
         offset: Option<u64>,
     },
-    /// That something may be missing here.
+    /// Messages may be missing here.
     Gap(String),
     Left(String),
 }
 
-/// What became of a client's publications.
+/// The outcomes of a client's publications.
 #[derive(Debug, Default)]
 pub(crate) struct Record {
     pub(crate) told: Vec<Told>,
     pub(crate) acknowledged: Vec<(String, Option<Position>)>,
     pub(crate) failed: Vec<(String, String)>,
-    /// Its mark was acknowledged: the last that it publishes.
+    /// Content of the last publication, once it was acknowledged.
     pub(crate) mark: Option<String>,
-    /// How often its session went on with another connection.
+    /// Number of connections that resumed the session.
     pub(crate) resumed: u64,
     pub(crate) is_closed: bool,
 }
 
-/// What the test and one client's host share.
+/// The state that the test and the host of one client share.
 #[derive(Clone)]
 pub(crate) struct Desk {
     pub(crate) number: usize,
@@ -62,7 +63,7 @@ pub(crate) async fn run(plan: Plan, desk: Desk) -> turmoil::Result {
     let own = plan.seed.wrapping_mul(31).wrapping_add(desk.number as u64);
     let mut random = Random(own);
     let wire = Wire::new(!own, plan.cut_after, desk.is_calm.clone());
-    // Those of an outage are the default ones.
+    // In an outage, the delays are the default ones.
     let (base_delay, max_delay) = if plan.outage.is_some() { (1_000, 30_000) } else { (10, 100) };
     let terms =
         RetryTerms { max_attempts: None, base_delay, max_delay, backoff_multiplier: 2.0, jitter: 1.0 };
@@ -88,7 +89,8 @@ pub(crate) async fn run(plan: Plan, desk: Desk) -> turmoil::Result {
     }
     until(|| desk.is_calm.load(Ordering::Relaxed)).await;
     until(|| desk.record.lock().unwrap().answered() >= plan.messages).await;
-    passed(QUIET + Duration::from_millis(terms.max_delay)).await; // by then everybody is back: what is published now has no excuse
+    // By then every client is back, so what is published now must arrive.
+    passed(QUIET + Duration::from_millis(terms.max_delay)).await;
     for try_number in 0.. {
         let mark = format!("u{} mark {try_number}", desk.number);
         if acknowledged(&channel, &desk, mark.clone()).await {
@@ -171,6 +173,6 @@ async fn until(is_so: impl Fn() -> bool) {
     }
 }
 
-/// Longer than it takes to notice that a connection is dead, and to come back; and to obey an order to move,
+/// Longer than a client needs to notice a dead connection and to reconnect, or to obey an order to move,
 /// which may wait for a second after the move before it.
 const QUIET: Duration = Duration::from_millis(1600);

@@ -1,11 +1,11 @@
-//! What must be so whatever happened. Pure: it is given what the server has published and what each client
-//! was told.
+//! The conditions that every schedule must meet. Pure: it receives what the server has published and what
+//! each client has reported.
 
 use crate::client::{Record, Told};
 use crate::server::Entry;
 use std::collections::{HashMap, HashSet};
 
-/// What happened in some schedules, to see that they were worth it.
+/// Counts of events in some schedules, which show that the schedules were worth running.
 #[derive(Debug, Default)]
 pub(crate) struct Tally {
     pub(crate) published: u64,
@@ -33,7 +33,7 @@ impl Tally {
     }
 }
 
-/// All faults of one schedule.
+/// Returns all faults of one schedule.
 pub(crate) fn judge(published: &[Entry], records: &[Record], has_restarted: bool) -> Vec<String> {
     let mut faults = Vec::new();
     let mut index = HashMap::new();
@@ -54,7 +54,8 @@ pub(crate) fn judge(published: &[Entry], records: &[Record], has_restarted: bool
     faults
 }
 
-/// A client's own publications: what was acknowledged is there, in the order in which it was published.
+/// Checks the publications of a client: those that were acknowledged exist, in the order in which they were
+/// made.
 fn publications(
     number: usize,
     published: &[Entry],
@@ -80,11 +81,11 @@ fn publications(
     faults
 }
 
-/// What a client received: everything after its subscription once and in order, but where it was told of a
-/// gap.
+/// Checks the stream of a client: it has everything behind the start of its subscription once and in order,
+/// except where a gap was reported.
 fn stream(published: &[Entry], record: &Record, index: &HashMap<&str, usize>) -> Vec<String> {
     let (mut faults, mut seen) = (Vec::new(), HashSet::new());
-    // The index of the next publication, once it is known where the client stands.
+    // Index of the next publication, once the position of the client is known.
     let mut next: Option<usize> = None;
     let mut may_skip = true;
     for told in &record.told {

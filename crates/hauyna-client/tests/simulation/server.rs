@@ -1,5 +1,5 @@
-//! The server's host: the real router behind hyper on a simulated listener, over a broker that notes what it
-//! has published. Each life of it begins with nothing.
+//! The host of the server: the real router behind hyper on a simulated listener, with a broker that records
+//! what it has published. Each life of the server starts empty.
 
 use crate::plan::{History, Plan};
 use hauyna::broker::{Answer, Broker, BrokerError, HistoryPage, LocalBroker, Publish, Published, Relay};
@@ -17,14 +17,14 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 
-/// One publication, as the broker numbered it.
+/// One publication, as the broker has numbered it.
 #[derive(Debug, Clone)]
 pub(crate) struct Entry {
     pub(crate) position: Option<Position>,
     pub(crate) content: String,
 }
 
-/// What all lives of the server share with the test.
+/// The state that all lives of the server share with the test.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Chronicle(Arc<Mutex<Lives>>);
 
@@ -41,14 +41,14 @@ impl Chronicle {
         (lives.hub, lives.broker) = (Some(hub.clone()), Some(broker));
     }
 
-    /// The streams begin again under another epoch, while the server lives and its clients are connected.
+    /// Restarts the streams under another epoch, while the server and its connections live.
     pub(crate) fn turn(&self) {
         if let Some(Noting(broker)) = &self.0.lock().unwrap().broker {
             broker.is_turning.store(true, Ordering::Relaxed);
         }
     }
 
-    /// The server is gone, and with it all that is known of its hub.
+    /// Forgets the hub, because the server has ended.
     pub(crate) fn end_life(&self) {
         let mut lives = self.0.lock().unwrap();
         (lives.hub, lives.broker) = (None, None);
@@ -77,8 +77,8 @@ impl Chronicle {
     }
 }
 
-/// The broker of one life of the server. Its streams may begin again under another epoch while the server
-/// lives; keys are remembered longer, to refuse what might be published twice.
+/// The broker of one life of the server. Its streams may restart under another epoch while the server lives.
+/// It remembers keys for longer, to refuse what might be published twice.
 #[derive(Debug, Clone)]
 struct Noting(Arc<Inner>);
 
@@ -102,7 +102,8 @@ impl Noting {
         }))
     }
 
-    /// The streams of the moment; in the server's own time, so that ages are of its clock.
+    /// Returns the current streams. They are created in the server's runtime, so that ages are measured by
+    /// its clock.
     fn local(&self) -> Arc<LocalBroker> {
         let mut local = self.0.local.lock().unwrap();
         if self.0.is_turning.swap(false, Ordering::Relaxed) {
@@ -122,7 +123,7 @@ impl Noting {
         }));
     }
 
-    /// Whether a key was first used in streams that are gone.
+    /// Whether a key was first used in streams that do not exist any more.
     fn is_forgotten(&self, key: &str, local: &Arc<LocalBroker>) -> bool {
         let life = Arc::as_ptr(local) as usize;
         *self.0.keys.lock().unwrap().entry(key.into()).or_insert(life) != life
@@ -164,7 +165,7 @@ impl Broker for Noting {
     }
 }
 
-/// Runs until the host is crashed.
+/// Serves until the host crashes.
 pub(crate) async fn serve(plan: Plan, chronicle: Chronicle) -> turmoil::Result {
     let room = match plan.history {
         History::Long => ChannelOptions::new().history(10_000, Duration::from_secs(600)),
@@ -172,7 +173,7 @@ pub(crate) async fn serve(plan: Plan, chronicle: Chronicle) -> turmoil::Result {
         History::None => ChannelOptions::new().no_history(),
     };
     let broker = Noting::new(chronicle.clone());
-    // Longer than any fault, and shorter than what the end of a schedule waits for.
+    // Longer than any fault, and shorter than the time that the end of a schedule waits.
     let sessions = SessionOptions::new().window(Duration::from_secs(6));
     let hub = Hub::builder()
         .channels(ROOM, room.presence(Presence::each()))
@@ -197,7 +198,7 @@ pub(crate) async fn serve(plan: Plan, chronicle: Chronicle) -> turmoil::Result {
         let (stream, _) = listener.accept().await?;
         let service = TowerToHyperService::new(service.clone());
         tokio::spawn(async move {
-            // A client that goes within its handshake is no fault of the server's.
+            // A client that disconnects during the handshake is no fault of the server.
             drop(http1::Builder::new().serve_connection(TokioIo::new(stream), service).with_upgrades().await);
         });
     }

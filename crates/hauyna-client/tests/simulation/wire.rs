@@ -1,6 +1,6 @@
-//! The client's way to the server: a simulated TCP stream that is sliced, and cut at a random moment, with or
-//! without the server learning of it. Among what the server says it puts the order to move that a node gives
-//! which drains.
+//! The network between a client and the server: a simulated TCP stream that is sliced, and cut at a random
+//! moment, with or without notice to the server. It also inserts the order to move that a draining node
+//! sends.
 
 use crate::plan::Random;
 use hauyna_client::Endpoint;
@@ -16,13 +16,13 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Instant, Sleep};
 use turmoil::net::TcpStream;
 
-/// What the connections of one client share.
+/// The state that the connections of one client share.
 #[derive(Clone)]
 pub(crate) struct Wire {
     pub(crate) random: Arc<Mutex<Random>>,
     pub(crate) cut_after: Option<Duration>,
     pub(crate) is_calm: Arc<AtomicBool>,
-    /// Streams that the client has given up, and the server has not heard of it.
+    /// Streams that the client has dropped without notice to the server.
     half_open: Arc<Mutex<Vec<TcpStream>>>,
 }
 
@@ -51,16 +51,16 @@ pub(crate) struct Cut {
     end: Option<Pin<Box<Sleep>>>,
     is_silent: bool,
     is_sliced: bool,
-    /// The order to move that is put among what the server says, before the calm: who moves then may miss
-    /// what no history keeps.
+    /// The order to move that is inserted into what the server sends. It is not inserted in the calm, because
+    /// a client that moves then may miss what no history keeps.
     order: Option<Order>,
-    /// Bytes that the client has not taken.
+    /// Bytes that the client has not read yet.
     read: VecDeque<u8>,
     wire: Wire,
 }
 
 impl Cut {
-    /// The stream, unless its time has come.
+    /// Returns the stream, unless it was cut.
     fn live(&mut self, cx: &mut Context<'_>) -> io::Result<&mut TcpStream> {
         let is_calm = self.wire.is_calm.load(Ordering::Relaxed);
         if !is_calm && self.end.as_mut().is_some_and(|end| end.as_mut().poll(cx).is_ready()) {
@@ -78,14 +78,14 @@ impl Cut {
     }
 }
 
-/// Finds the end of a frame of the server's, behind which another may stand.
+/// Finds the end of a frame of the server, behind which another one can be inserted.
 struct Order {
     frames: u64,
     at: At,
 }
 
 enum At {
-    /// In the answer to the handshake, after so many bytes of its end.
+    /// In the answer to the handshake, this many bytes into its end.
     Handshake(usize),
     Head(Vec<u8>),
     Payload(usize),
@@ -136,7 +136,7 @@ impl Order {
     }
 }
 
-/// As a node says it that drains.
+/// The message of a draining node.
 const RECONNECT: &[u8] = br#"{"type":"reconnect","after":[0,20],"reason":"drain"}"#;
 
 impl AsyncRead for Cut {

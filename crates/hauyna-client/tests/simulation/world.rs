@@ -1,5 +1,5 @@
-//! One schedule from its beginning to its end: the hosts, the faults at their moments, then calm, and the
-//! judgement.
+//! One schedule from start to end: the hosts, the faults at their moments, the calm, and the check of the
+//! results.
 
 use crate::client::{Desk, Record, Told};
 use crate::oracle::{Tally, judge};
@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use turmoil::Sim;
 
-/// Runs a schedule; gives what happened and what was wrong with it.
+/// Runs a schedule. Returns its counts and its faults.
 pub(crate) fn run(plan: &Plan) -> (Tally, Vec<String>) {
     let mut world = World::new(plan.clone());
     let mut faults = Vec::new();
@@ -83,7 +83,7 @@ impl World {
         self.sim.step().map_err(|error| format!("a host failed: {error}"))
     }
 
-    /// The time of the faults.
+    /// Runs the time of the faults.
     fn disturb(&mut self) -> Result<(), String> {
         let faults = std::mem::take(&mut self.plan.faults);
         let end = faults.last().map_or(self.plan.calm, |(at, _)| self.plan.calm.max(*at));
@@ -124,7 +124,7 @@ impl World {
         }
     }
 
-    /// The calm after it: everybody has everything, then everybody goes and nothing is left of them.
+    /// Runs the calm: every client receives everything, then all disconnect, and nothing of them is left.
     fn settle(&mut self) -> Result<(), String> {
         self.until("everybody has published and received all", Self::is_settled)?;
         self.is_over.store(true, Ordering::Relaxed);
@@ -178,7 +178,7 @@ fn name(client: usize) -> String {
     format!("client{client}")
 }
 
-/// The step of a schedule that lasts for minutes.
+/// The time step of a schedule that lasts for minutes.
 const COARSE: Duration = Duration::from_millis(20);
-/// Virtual time.
+/// Limit in virtual time.
 const TIMEOUT: Duration = Duration::from_secs(24);

@@ -1,6 +1,6 @@
-//! The same server, and a channel that is given up and wanted again from a position that was read before,
-//! whatever the connection does meanwhile: each stream has everything behind its position once and in order,
-//! or tells a gap.
+//! Against the same model, a channel is given up and wanted again from an earlier position, whatever the
+//! connection does meanwhile. Each stream delivers everything behind its position once and in order, or
+//! reports a gap.
 
 use super::model::{Entry, Model, Turn, passed, trace};
 use super::{Told, each_seed, terms};
@@ -11,17 +11,17 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use tokio::task::JoinHandle;
 
-/// What one stream has told, from a position on.
+/// The items of one stream that starts at a position.
 #[derive(Debug)]
 struct Life {
     since: Position,
     starts_at: usize,
     told: Vec<Told>,
-    /// The positions of what was told, each with its content.
+    /// Positions that were delivered, each with its content.
     positions: Vec<(Position, u64)>,
 }
 
-/// A subscription that is under way, and its reader.
+/// A subscription that is being made, and the task that reads its stream.
 struct Works {
     life: Arc<Mutex<Life>>,
     tasks: [JoinHandle<()>; 2],
@@ -53,7 +53,7 @@ fn begin(room: &Channel<u64>, since: Position, starts_at: usize) -> Works {
     Works { life, tasks: [reading, asking] }
 }
 
-/// Gives the channel up and wants it again from a place that was read before.
+/// Gives up the channel, and wants it again from a position that was delivered before.
 async fn begin_again(room: &Channel<u64>, works: &Works, model: &mut Model) -> Works {
     works.tasks.iter().for_each(JoinHandle::abort);
     let own = room.clone();

@@ -1,6 +1,6 @@
-//! Channels that come and go quickly, on a server that refuses some requests for rate and loses connections:
-//! at the end it has the subscriptions that are wanted, and no other, and has hardly been asked to end one
-//! that it did not have.
+//! Channels are subscribed to and given up quickly, on a server that refuses some requests because of the
+//! rate and loses connections. At the end, it has exactly the wanted subscriptions, and has received hardly
+//! any request to end one that it did not have.
 
 use super::model::{Dice, passed, trace};
 use super::{each_seed, terms};
@@ -46,7 +46,7 @@ impl Server {
             let Some(request) = self.requests.pop_front() else { break };
             let answer = self.answer(&request).await;
             trace(|| format!("{request} -> {answer}"));
-            // It may be lost on its way.
+            // The answer may be lost with its connection.
             if let Some(peer) = self.peer.as_mut().filter(|_| answer != Value::Null) {
                 peer.try_send(&answer).await;
             }

@@ -1,6 +1,6 @@
-//! Losses, moves, gaps, new epochs and unsubscribing in any order, drawn from a seed, against a model of the
-//! server: every publication comes once and in order, or a gap is told where it is missing.
-//! `HAUYNA_SCHEDULES` says how many, `HAUYNA_SEED` repeats one.
+//! Losses, moves, gaps, new epochs and unsubscribing in random order, against a model of the server: every
+//! publication is delivered once and in order, or a gap is reported in its place. `HAUYNA_SCHEDULES` sets the
+//! number of schedules, `HAUYNA_SEED` repeats one.
 
 mod again;
 mod churn;
@@ -98,7 +98,7 @@ async fn schedule(seed: u64) -> Vec<String> {
     judge(&model.published, &told.lock().unwrap(), starts_at)
 }
 
-/// Gives the channel up and wants it again soon. What comes between is not told, and need not be.
+/// Gives up the channel and wants it again soon. Publications between the two need not be delivered.
 async fn unsubscribe_for_a_while(room: &Channel<u64>, told: &Arc<Mutex<Vec<Told>>>, model: &mut Model) {
     trace(|| "   UNSUBSCRIBE".into());
     told.lock().unwrap().push(Told::Gap);

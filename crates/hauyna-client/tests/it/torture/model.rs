@@ -1,5 +1,5 @@
-//! A server with one channel, and with every fault that the protocol allows: sessions that are forgotten,
-//! gaps, new epochs, histories that are short or refused.
+//! A server with one channel and every fault that the protocol allows: forgotten sessions, gaps, new epochs,
+//! and histories that are short or refused.
 
 use crate::script::{Peer, Script};
 use serde_json::{Value, json};
@@ -43,7 +43,7 @@ struct Connection {
     out: VecDeque<Out>,
 }
 
-/// One channel, with the sessions and the connections that know it.
+/// One channel, with its sessions and connections.
 pub(super) struct Model {
     pub(super) dice: Dice,
     script: Script,
@@ -56,12 +56,12 @@ pub(super) struct Model {
     keep: usize,
     offset: u64,
     pub(super) is_calm: bool,
-    /// What the positions that subscriptions were answered with stand before.
+    /// Epoch and offset in each answer to a subscription, with the index of the publication that follows.
     pub(super) starts: Vec<(String, u64, usize)>,
 }
 
 fn epoch(number: u64) -> String {
-    // As a server writes it: eleven characters for 64 bits.
+    // Epochs have the format of a real server: eleven characters for 64 bits.
     hauyna_protocol::Epoch::new(number).to_string()
 }
 
@@ -132,7 +132,7 @@ impl Model {
         self.tell_subscribers(&said);
     }
 
-    /// The publications after a position, or why they are not to be had.
+    /// Returns the publications behind a position, or why they are not available.
     fn since(&self, position: &Value) -> Result<Vec<Value>, &'static str> {
         let (epoch, offset) = (position["epoch"].as_str().unwrap(), position["offset"].as_u64().unwrap());
         if !self.epochs.iter().any(|own| own == epoch) || offset > self.offset {
@@ -323,7 +323,7 @@ impl Model {
             "unsubscribe_channel" => {
                 let one = &mut self.connections[at];
                 one.is_subscribed = false;
-                // What waits goes with the subscription.
+                // What waits for the subscription is dropped with it.
                 let kinds = ["message", "gap", "subscribed"];
                 one.out.retain(
                     |out| !matches!(out, Out::Message(said) if kinds.iter().any(|kind| said["type"] == *kind)),
@@ -336,7 +336,7 @@ impl Model {
         self.connections[at].out.extend(answers.into_iter().map(Out::Message));
     }
 
-    /// The application subscribes the newest connection now and then, whatever its client has asked.
+    /// Subscribes the newest connection by the application, whatever its client has requested.
     pub(super) fn subscribe_by_application(&mut self) {
         if !self.dice.chance(10) {
             return;
@@ -350,7 +350,7 @@ impl Model {
         }
     }
 
-    /// Asks the newest connection to move.
+    /// Tells the newest connection to move.
     pub(super) fn drain(&mut self) {
         let is_there = |one: &&mut Connection| !one.is_over && one.is_greeted;
         if let Some(one) = self.connections.iter_mut().rfind(is_there) {
@@ -360,7 +360,7 @@ impl Model {
         }
     }
 
-    /// Drops some of what waits for a connection, as a policy does for a slow consumer.
+    /// Drops some of what waits for a connection, as a slow-consumer policy does.
     pub(super) fn drop_some(&mut self) {
         let is_publication = |out: &Out| matches!(out, Out::Message(message) if message["type"] == "message");
         let is_turning = |out: &Out| matches!(out, Out::Message(message) if message["type"] == "subscribed" || message["type"] == "session");
@@ -404,7 +404,7 @@ fn offered(one: &Connection) -> Option<String> {
     one.peer.protocols.iter().find_map(|name| name.strip_prefix("hauyna.resume.")).map(str::to_owned)
 }
 
-/// Turns the clock.
+/// Advances the clock.
 pub(super) async fn passed(time: Duration) {
     tokio::time::sleep_until(tokio::time::Instant::now() + time).await;
 }

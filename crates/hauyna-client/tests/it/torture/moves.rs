@@ -1,6 +1,6 @@
-//! Channels that come and go quickly while the client moves between nodes, some of which know its session:
-//! at the end the server has the subscriptions that are wanted, every call has its answer, and hardly any
-//! request was refused by the client's own fault, which a strict server closes it for.
+//! Channels are subscribed to and given up quickly while the client moves between nodes, some of which know
+//! its session. At the end, the server has the wanted subscriptions, and every call is answered. Hardly any
+//! refusal is the client's fault, for which a strict server would close the connection.
 
 use super::model::{Dice, passed, trace};
 use super::{each_seed, terms};
@@ -10,7 +10,7 @@ use std::collections::{BTreeSet, VecDeque};
 use std::time::Duration;
 use tokio::task::JoinSet;
 
-/// One connection, and what the client has asked on it.
+/// One connection, and the requests that the client has sent on it.
 struct Node {
     peer: Peer,
     requests: VecDeque<Value>,
@@ -20,7 +20,7 @@ struct Server {
     dice: Dice,
     script: Script,
     current: Option<Node>,
-    /// Connected, and not greeted yet.
+    /// A connection that has no session yet.
     next: Option<Node>,
     subscriptions: BTreeSet<String>,
     tokens: u64,
@@ -58,7 +58,7 @@ impl Server {
         passed(Duration::from_millis(1 + self.dice.below(20))).await;
     }
 
-    /// Answers what was asked on the current connection, one after the other.
+    /// Answers the requests of the current connection one after the other.
     async fn serve(&mut self, chance: u64) {
         while self.dice.chance(chance) {
             let Some(request) = self.current.as_mut().and_then(|node| node.requests.pop_front()) else {
@@ -66,14 +66,14 @@ impl Server {
             };
             let answer = self.answer(&request);
             trace(|| format!("{request} -> {answer}"));
-            // It may be lost on its way.
+            // The answer may be lost with its connection.
             if let Some(node) = &mut self.current {
                 node.peer.try_send(&answer).await;
             }
         }
     }
 
-    /// The next connection takes the session over, or begins another one.
+    /// Lets the next connection resume the session, or starts another one.
     async fn greet(&mut self) {
         let Some(next) = &mut self.next else { return };
         let has_token = next.peer.protocols.iter().any(|name| name.starts_with("hauyna.resume."));

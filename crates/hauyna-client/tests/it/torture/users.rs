@@ -1,5 +1,5 @@
-//! Users that sign in one after another, while connections are lost and moved: nothing that one of them has
-//! asked for is sent as one of the next.
+//! Users sign in one after another while connections are lost and moved: no request of one user is sent as
+//! the next one.
 
 use super::model::{Dice, passed, trace};
 use super::{each_seed, terms};
@@ -13,7 +13,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Waker};
 use std::time::Duration;
 
-/// One connection, of the user that its token names, and what was asked on it.
+/// One connection of the user that its token names, and the requests on it.
 struct Node {
     peer: Peer,
     user: u64,
@@ -24,7 +24,7 @@ struct Server {
     dice: Dice,
     script: Script,
     current: Option<Node>,
-    /// Connected, and not greeted yet.
+    /// A connection that has no session yet.
     next: Option<Node>,
     is_subscribed: bool,
     tokens: u64,
@@ -130,7 +130,7 @@ fn ask(
             _ => _ = client.update_status("away", &data).await,
         }
     });
-    // It is asked now, and not when its task is looked at.
+    // The call is made now, and not when its task is first polled.
     let _ = asking.as_mut().poll(&mut Context::from_waker(Waker::noop()));
     asking
 }
@@ -169,7 +169,7 @@ async fn schedule(seed: u64) -> Vec<String> {
         for _ in 0..dice.below(4) {
             tokio::spawn(ask(&client, &room, user.load(Ordering::Relaxed), dice.below(5)));
         }
-        // Nobody knows whose calls are those that were made before the first session.
+        // The user of calls from before the first session is unknown.
         if server.tokens > 0 && dice.chance(8) {
             trace(|| "SWITCH".into());
             user.fetch_add(1, Ordering::Relaxed);
