@@ -133,7 +133,7 @@ mod tests {
     }
 
     #[test]
-    fn a_delay_is_anything_from_nothing_to_the_grown_one_the_first_attempt_included() {
+    fn delays_have_full_jitter_from_the_first_attempt_on() {
         let at = |random| {
             let mut backoff = backoff(None);
             (0..7).map(|_| backoff.next_delay(random).unwrap().as_millis()).collect::<Vec<_>>()
@@ -144,7 +144,7 @@ mod tests {
     }
 
     #[test]
-    fn after_the_last_attempt_there_is_none() {
+    fn no_attempt_follows_the_last_one() {
         let mut backoff = backoff(Some(2));
         assert!(backoff.next_delay(0.5).is_some() && backoff.next_delay(0.5).is_some());
         assert_eq!(backoff.next_delay(0.5), None);
@@ -153,7 +153,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn attempts_are_forgotten_only_after_thirty_stable_seconds() {
+    async fn the_delay_starts_over_after_thirty_stable_seconds() {
         let mut backoff = backoff(None);
         backoff.next_delay(1.0);
         for (lasted, upcoming) in [(29, 2), (30, 1)] {
@@ -165,7 +165,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_session_resets_the_count_that_leads_to_giving_up_but_not_the_delay() {
+    async fn a_session_resets_the_failures_but_not_the_delay() {
         let mut backoff = backoff(Some(3));
         for n in 1..=100 {
             assert!(backoff.next_delay(1.0).is_some(), "connection {n}");
@@ -189,7 +189,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn moves_that_follow_each_other_are_spaced_by_growing_pauses() {
+    async fn pauses_between_successive_moves_grow() {
         let began = Instant::now();
         let mut backoff = backoff(None);
         assert_eq!(backoff.next_move(began), began, "the first is made at once");
@@ -209,7 +209,7 @@ mod tests {
     }
 
     #[test]
-    fn terms_without_any_delay_do_not_make_a_client_hurry() {
+    fn terms_without_delays_use_the_default_maximum() {
         let none = RetryTerms { base_delay: 0, ..terms(None) };
         for terms in [none, RetryTerms { max_delay: 0, ..terms(None) }] {
             assert_eq!(Backoff::new(Some(terms)).next_delay(1.0), Some(Duration::from_secs(30)));

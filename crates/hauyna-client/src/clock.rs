@@ -37,14 +37,14 @@ mod tests {
     use super::*;
 
     #[tokio::test(start_paused = true)]
-    async fn no_duration_overflows() {
+    async fn durations_do_not_overflow() {
         let now = Instant::now();
         assert_eq!(after(now, Duration::MAX), now + MAX_WAIT);
         assert_eq!(after(now, Duration::from_secs(1)), now + Duration::from_secs(1));
     }
 
     #[tokio::test(start_paused = true)]
-    async fn time_passes_by_the_clock_that_says_more() {
+    async fn elapsed_time_is_the_larger_of_both_clocks() {
         let began = Moment::now();
         tokio::time::advance(Duration::from_secs(60)).await;
         assert!(Moment::now().since(began) >= Duration::from_secs(60));

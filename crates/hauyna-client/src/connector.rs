@@ -168,7 +168,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_url_is_taken_apart() {
+    fn a_url_is_parsed() {
         let endpoint = Endpoint::parse("wss://chat.example:8443/chat?user_id=alice").unwrap();
         assert!(endpoint.is_secure);
         assert_eq!((endpoint.host.as_str(), endpoint.port), ("chat.example", 8443));
@@ -184,7 +184,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_url_of_a_websocket_is_refused_before_anything_is_tried() {
+    fn urls_of_other_schemes_and_malformed_ones_are_refused() {
         assert_eq!(Endpoint::parse("https://chat.example/"), Err(InvalidUrl::Scheme));
         assert_eq!(Endpoint::parse("/chat"), Err(InvalidUrl::Scheme));
         for malformed in ["ws://a b/", "ws://a:99999/", "ws://[::1]:70000/"] {

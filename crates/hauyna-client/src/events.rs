@@ -147,7 +147,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn the_first_is_sent_at_once_and_of_later_ones_the_latest_in_its_turn() {
+    async fn the_first_event_is_sent_at_once_and_then_the_latest() {
         let mut queue = queue();
         assert_eq!(queue.put("cursor", data(1)), PutResult::Notify);
         assert_eq!(taken(&mut queue), [("cursor".to_owned(), "1".to_owned())]);
@@ -164,7 +164,7 @@ mod tests {
     }
 
     #[test]
-    fn what_the_channel_does_not_allow_is_not_kept_nor_what_there_is_no_subscription_for() {
+    fn undeclared_events_and_events_without_a_subscription_are_dropped() {
         let mut queue = queue();
         assert_eq!(queue.put("wave", None), PutResult::Undeclared);
         queue.put("cursor", data(1));
@@ -175,7 +175,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn what_waits_outlives_the_notice_that_the_subscription_goes_on() {
+    async fn waiting_events_survive_a_repeated_confirmation_of_the_subscription() {
         let mut queue = queue();
         queue.put("cursor", data(1));
         taken(&mut queue);

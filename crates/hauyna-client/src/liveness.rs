@@ -86,7 +86,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn silence_is_answered_with_a_ping_and_then_with_the_end() {
+    async fn silence_causes_a_ping_and_then_a_loss() {
         let now = Instant::now();
         let mut liveness = Liveness::new(TERMS, now);
         assert_eq!(liveness.check(after(now, 24)), LivenessCheck::Alive);
@@ -96,7 +96,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn whatever_is_heard_begins_the_silence_anew() {
+    async fn any_read_restarts_the_interval() {
         let now = Instant::now();
         let mut liveness = Liveness::new(TERMS, now);
         assert_eq!(liveness.check(after(now, 25)), LivenessCheck::Ping);
@@ -106,7 +106,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn after_a_sleep_the_answer_has_five_seconds() {
+    async fn after_a_sleep_the_pong_has_five_seconds() {
         let now = Instant::now();
         let mut liveness = Liveness::new(TERMS, now);
         assert_eq!(liveness.check(after(now, 3_600)), LivenessCheck::Ping);
@@ -115,7 +115,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn doubt_shortens_the_patience_and_never_lengthens_it() {
+    async fn doubt_shortens_the_pong_timeout_and_never_extends_it() {
         let now = Instant::now();
         let mut liveness = Liveness::new(TERMS, now);
         liveness.expect_answer(now);
@@ -125,7 +125,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_timeout_shorter_than_the_interval_leaves_time_for_the_answer() {
+    async fn a_timeout_shorter_than_the_interval_leaves_time_for_a_pong() {
         let now = Instant::now();
         let mut liveness = Liveness::new(Some(HeartbeatTerms { interval: 1_000, timeout: 0 }), now);
         assert_eq!(liveness.check(now + Duration::from_secs(1)), LivenessCheck::Ping);

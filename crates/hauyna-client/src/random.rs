@@ -70,14 +70,14 @@ mod tests {
     }
 
     #[test]
-    fn without_a_seed_masks_differ_past_the_end_of_the_pool() {
+    fn without_a_seed_masks_differ_beyond_the_pool() {
         let mut random = Random::new(None);
         let masks: std::collections::HashSet<_> = (0..130).map(|_| random.mask()).collect();
         assert!(masks.len() > 120);
     }
 
     #[test]
-    fn fractions_are_spread_from_zero_to_below_one() {
+    fn fractions_are_spread_between_zero_and_one() {
         let mut random = Random::new(Some(7));
         let fractions: Vec<f64> = (0..1_000).map(|_| random.fraction()).collect();
         assert!(fractions.iter().all(|fraction| (0.0..1.0).contains(fraction)));

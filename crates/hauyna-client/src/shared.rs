@@ -142,7 +142,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_channel_that_nobody_has_to_do_with_leaves_the_memory() {
+    fn an_unused_channel_is_forgotten() {
         let channels = Channels::default();
         for n in 0..1_000 {
             let shared = channels.open(&format!("room:{n}"));
@@ -162,7 +162,7 @@ mod tests {
     }
 
     #[test]
-    fn channels_whose_streams_were_dropped_last_are_found_when_others_come() {
+    fn channels_with_dropped_streams_are_swept() {
         let channels = Channels::default();
         let bounds = BufferBounds { items: 1, bytes: 1 };
         for n in 0..1_000 {

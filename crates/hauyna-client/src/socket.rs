@@ -365,7 +365,7 @@ mod tests {
     use tokio::io::AsyncRead as _;
 
     #[test]
-    fn a_stream_that_never_takes_everything_costs_no_more_memory_than_waits() {
+    fn a_slow_stream_keeps_no_written_bytes() {
         let (near, mut far) = tokio::io::duplex(10_000);
         let mut socket = Socket {
             stream: Box::new(near),

@@ -264,7 +264,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_slow_reader_is_told_how_many_it_missed_and_gets_the_newest() {
+    async fn a_slow_reader_receives_the_missed_count_and_the_newest_items() {
         let broadcaster = Broadcaster::default();
         let mut slow = states(&broadcaster);
         for attempt in 1..=5 {
@@ -278,7 +278,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_closed_feed_ends_its_streams_behind_what_waits() {
+    async fn a_closed_broadcaster_ends_its_streams_behind_waiting_items() {
         let broadcaster = Broadcaster::default();
         let mut reader = states(&broadcaster);
         broadcaster.push(&Notification::State(State::Connected));
@@ -289,7 +289,7 @@ mod tests {
     }
 
     #[test]
-    fn a_reader_that_is_gone_costs_nothing() {
+    fn a_dropped_reader_is_removed() {
         let broadcaster = Broadcaster::default();
         drop(states(&broadcaster));
         broadcaster.push(&Notification::State(State::Connected));
@@ -297,7 +297,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn bytes_are_bounded_too() {
+    async fn bytes_are_bounded() {
         let broadcaster = Broadcaster::default();
         let bounds = BufferBounds { items: 100, bytes: 1_000 };
         let mut reader = broadcaster.reader(Filter::Messages, bounds, |_| Ok(()));

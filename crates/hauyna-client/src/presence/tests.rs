@@ -52,7 +52,7 @@ fn applied(applied: &ApplyResult) -> Vec<(PresenceKind, &str)> {
 use PresenceKind::{Join, Leave, Update};
 
 #[test]
-fn a_new_list_reports_only_what_differs_from_the_old_one() {
+fn a_new_list_reports_only_the_differences() {
     let mut roster = Roster::default();
     assert_eq!(names(&roster.apply_state(state(&[("alice", "online"), ("bob", "online")], 4))).len(), 2);
     assert_eq!(roster.apply_state(state(&[("alice", "online"), ("bob", "online")], 9)), []);
@@ -61,7 +61,7 @@ fn a_new_list_reports_only_what_differs_from_the_old_one() {
 }
 
 #[test]
-fn changes_are_applied_by_their_number_and_old_ones_are_dropped() {
+fn changes_are_applied_by_offset_and_old_ones_are_dropped() {
     let mut roster = Roster::default();
     roster.apply_state(state(&[("alice", "online")], 4));
     assert_eq!(applied(&roster.apply_change(change("join", "bob", 4))), []);
@@ -71,7 +71,7 @@ fn changes_are_applied_by_their_number_and_old_ones_are_dropped() {
 }
 
 #[test]
-fn a_skipped_number_asks_for_the_list_and_the_pages_report_what_differs() {
+fn a_skipped_offset_requests_the_list_and_reports_the_differences() {
     let mut roster = Roster::default();
     roster.apply_state(state(&[("alice", "online"), ("bob", "online")], 4));
     assert_eq!(roster.apply_change(change("join", "dora", 7)), ApplyResult::Skipped);
@@ -86,7 +86,7 @@ fn a_skipped_number_asks_for_the_list_and_the_pages_report_what_differs() {
 }
 
 #[test]
-fn a_mere_count_drops_the_list_until_a_new_one_comes() {
+fn an_occupancy_count_replaces_the_list() {
     let mut roster = Roster::default();
     roster.apply_state(state(&[("alice", "online")], 4));
     roster.apply_occupancy(5_000);
@@ -98,7 +98,7 @@ fn a_mere_count_drops_the_list_until_a_new_one_comes() {
 }
 
 #[test]
-fn who_comes_between_two_pages_is_in_the_list() {
+fn a_member_that_joins_between_two_pages_is_listed() {
     let mut roster = Roster::default();
     roster.apply_state(state(&[("alice", "online")], 3));
     assert_eq!(roster.apply_change(change("join", "zoe", 5)), ApplyResult::Skipped);
@@ -134,7 +134,7 @@ fn a_page_that_comes_after_a_newer_list_is_dropped() {
 }
 
 #[test]
-fn pages_of_a_list_that_was_refused_are_forgotten() {
+fn pages_of_a_refused_list_are_forgotten() {
     let mut roster = Roster::default();
     roster.apply_state(state(&[("alice", "online")], 3));
     assert!(roster.start_listing(Instant::now()));
@@ -146,7 +146,7 @@ fn pages_of_a_list_that_was_refused_are_forgotten() {
 }
 
 #[test]
-fn a_list_whose_pages_have_no_end_ends_with_nobody_new() {
+fn a_list_with_endless_pages_ends_without_new_members() {
     let mut roster = Roster::default();
     roster.apply_state(state(&[("alice", "online")], 3));
     assert!(roster.start_listing(Instant::now()));
@@ -156,7 +156,7 @@ fn a_list_whose_pages_have_no_end_ends_with_nobody_new() {
 }
 
 #[test]
-fn a_number_that_is_skipped_while_the_list_is_asked_for_asks_anew() {
+fn an_offset_skipped_during_a_request_requests_the_list_again() {
     let mut roster = Roster::default();
     roster.apply_state(state(&[("alice", "online")], 3));
     assert!(roster.start_listing(Instant::now()));
@@ -180,7 +180,7 @@ fn change_of(user: &str, offset: u64, connections: u64, connection: Option<&str>
 }
 
 #[test]
-fn the_devices_of_a_user_are_known_while_none_of_several_goes() {
+fn devices_are_known_until_one_of_several_leaves() {
     let mut roster = Roster::default();
     roster.apply_state(state(&[("alice", "online")], 1));
     let devices = |roster: &Roster| roster.presence().users["alice"].devices.clone();
@@ -198,7 +198,7 @@ fn the_devices_of_a_user_are_known_while_none_of_several_goes() {
 }
 
 #[test]
-fn a_snapshot_stays_as_it_was_and_is_shared_until_something_changes() {
+fn a_snapshot_is_immutable_and_shared_until_a_change() {
     let mut roster = Roster::default();
     roster.apply_state(state(&[("alice", "online"), ("bob", "online")], 1));
     let before = roster.presence();

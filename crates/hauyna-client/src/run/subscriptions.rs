@@ -302,7 +302,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn calls_that_nobody_awaits_any_more_take_no_memory() {
+    fn dropped_calls_take_no_memory() {
         let mut waiters = Vec::new();
         let mut awaited = Vec::new();
         for n in 0..10_000 {
@@ -318,7 +318,7 @@ mod tests {
     }
 
     #[test]
-    fn shares_that_last_take_no_memory_and_the_last_of_the_others_ends_nothing() {
+    fn kept_shares_take_no_memory_and_outlive_the_others() {
         let mut shares = Shares::default();
         shares.add(0);
         for share in 1..=1_000 {

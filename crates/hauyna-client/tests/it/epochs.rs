@@ -36,7 +36,7 @@ async fn read(messages: &mut Stream<Publication<u64>>, offsets: impl IntoIterato
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_epoch_that_turns_without_a_loss_is_adopted() {
+async fn an_epoch_change_without_a_loss_is_adopted() {
     let Subscribed { mut script, mut peer, client: _client, room, mut messages } = subscribed(40).await;
     publish(&mut peer, 41..=42).await;
     peer.send(turned(0, &json!({ "recovered": true }))).await;
@@ -50,7 +50,7 @@ async fn an_epoch_that_turns_without_a_loss_is_adopted() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_epoch_that_turns_with_a_loss_is_told_as_a_gap() {
+async fn an_epoch_change_with_a_loss_is_a_gap() {
     let Subscribed { mut peer, mut messages, room, client: _client, script: _script } = subscribed(41).await;
     peer.send(turned(3, &json!({ "recovered": false, "reason": "epoch_changed" }))).await;
     publish(&mut peer, 4..=5).await;
@@ -64,7 +64,7 @@ async fn an_epoch_that_turns_with_a_loss_is_told_as_a_gap() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_stream_that_begins_anew_without_a_word_is_told_as_a_gap_and_heard() {
+async fn an_unannounced_restart_of_the_numbering_is_a_gap() {
     for already_read in [0, 2] {
         let Subscribed { mut peer, mut messages, client: _client, script: _script, .. } =
             subscribed(41).await;
@@ -81,7 +81,7 @@ async fn a_stream_that_begins_anew_without_a_word_is_told_as_a_gap_and_heard() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_stream_that_begins_anew_is_heard_where_the_history_is_not_to_be_had() {
+async fn a_restarted_stream_is_delivered_without_a_history() {
     let Subscribed { mut peer, mut messages, client: _client, script: _script, .. } = subscribed(41).await;
     publish(&mut peer, 1..=2).await;
     let history = peer.expect("history").await;
@@ -94,7 +94,7 @@ async fn a_stream_that_begins_anew_is_heard_where_the_history_is_not_to_be_had()
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_share_that_begins_at_a_position_of_another_epoch_silences_no_stream_whose_own_is_lost() {
+async fn a_share_with_a_position_of_another_epoch_silences_no_stream() {
     let Subscribed { mut peer, mut messages, room, client: _client, script: _script } = subscribed(41).await;
     publish(&mut peer, 1..=2).await;
     let history = peer.expect("history").await;
@@ -107,7 +107,7 @@ async fn a_share_that_begins_at_a_position_of_another_epoch_silences_no_stream_w
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_message_that_comes_twice_is_delivered_once_and_is_no_gap() {
+async fn a_repeated_message_is_delivered_once_without_a_gap() {
     let Subscribed { mut peer, mut messages, client: _client, script: _script, .. } = subscribed(1).await;
     publish(&mut peer, [2, 3, 3, 4]).await;
     let history = peer.expect("history").await;
@@ -118,7 +118,7 @@ async fn a_message_that_comes_twice_is_delivered_once_and_is_no_gap() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_waits_for_the_history_is_not_lost_when_the_epoch_turns() {
+async fn held_messages_survive_an_epoch_change() {
     let Subscribed { mut peer, mut messages, room, client: _client, script: _script } = subscribed(1).await;
     publish(&mut peer, [2]).await;
     peer.send(json!({ "type": "gap", "channel": "a", "epoch": EPOCH, "offset": 2, "missed": 4 })).await;
@@ -179,7 +179,7 @@ async fn turn(peer: &mut Peer, how: Turn) {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_publication_that_was_sent_before_the_epoch_turned_is_not_repeated() {
+async fn a_publication_from_before_an_epoch_change_is_not_repeated() {
     for how in [Turn::WithTheLoss, Turn::Notice, Turn::Gap, Turn::History, Turn::Page] {
         let Subscribed { mut script, mut peer, room, client: _client, messages: _messages } =
             subscribed(1).await;
@@ -201,7 +201,7 @@ async fn a_publication_that_was_sent_before_the_epoch_turned_is_not_repeated() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_publication_is_not_repeated_where_the_position_that_proves_its_epoch_was_given_up() {
+async fn a_publication_is_not_repeated_if_its_position_was_given_up() {
     let Subscribed { mut script, mut peer, room, client: _client, messages: _messages } = subscribed(1).await;
     let published = tokio::spawn(room.publish(&7).into_future());
     let unreadable = json!({ "channel": "a", "offset": 2 });

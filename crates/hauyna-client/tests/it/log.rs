@@ -64,7 +64,7 @@ impl MakeWriter<'_> for Log {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_series_of_failures_is_one_warning_and_one_line_when_it_is_over() {
+async fn a_series_of_failures_is_one_warning_and_one_final_line() {
     let (log, _guard) = Log::capture();
     let (mut script, builder) = script();
     let client = builder.connect().unwrap();
@@ -94,7 +94,7 @@ async fn a_series_of_failures_is_one_warning_and_one_line_when_it_is_over() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn each_message_is_logged_by_its_head_for_those_who_debug() {
+async fn the_head_of_each_message_is_logged_at_debug_level() {
     let (log, _guard) = Log::capture();
     let (mut script, builder) = script();
     let client = builder.connect().unwrap();
@@ -119,7 +119,7 @@ async fn each_message_is_logged_by_its_head_for_those_who_debug() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_an_application_puts_in_the_head_of_a_message_is_no_content_in_the_log() {
+async fn application_texts_in_message_heads_are_cut_in_the_log() {
     let (log, _guard) = Log::capture();
     let (mut script, builder) = script();
     let client = builder.connect().unwrap();
@@ -141,7 +141,7 @@ async fn what_an_application_puts_in_the_head_of_a_message_is_no_content_in_the_
 }
 
 #[tokio::test(start_paused = true)]
-async fn errors_of_one_kind_that_answer_nothing_are_one_warning_a_connection() {
+async fn unsolicited_errors_of_one_kind_are_one_warning_per_connection() {
     let (log, _guard) = Log::capture();
     let (mut script, builder) = script();
     let client = builder.connect().unwrap();
@@ -177,7 +177,7 @@ async fn a_warning_names_the_address_without_its_query_and_the_status() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_can_never_work_ends_where_it_is_seen() {
+async fn permanent_failures_close_the_client() {
     for status in [401, 403, 404, 410] {
         let (mut script, builder) = script();
         let client = builder.connect().unwrap();
@@ -205,7 +205,7 @@ async fn script_with_token(script: &mut Script) -> Client {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_time_out_around_the_wait_leaves_the_client_connecting() {
+async fn a_timeout_around_connected_leaves_the_client_connecting() {
     let (mut script, builder) = script();
     let client = builder.connect().unwrap();
     drop(script.raw().await);

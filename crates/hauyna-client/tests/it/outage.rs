@@ -44,21 +44,21 @@ impl Outcome {
 }
 
 #[tokio::test(start_paused = true)]
-async fn after_a_minute_the_client_is_back_and_what_was_written_is_sent() {
+async fn after_a_minute_waiting_publications_are_sent() {
     let outcome = comes_back_after(60).await;
     assert!(outcome.taken.len() >= 30, "{:?}", outcome.taken);
     outcome.check(WINDOW).await;
 }
 
 #[tokio::test(start_paused = true)]
-async fn after_ten_minutes_the_client_is_back_and_what_was_written_last_is_sent() {
+async fn after_ten_minutes_the_latest_publications_are_sent() {
     let outcome = comes_back_after(600).await;
     assert!(outcome.taken.len() >= 30, "{:?}", outcome.taken);
     outcome.check(WINDOW).await;
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_request_waits_for_the_window_of_the_session_and_at_least_for_thirty_seconds() {
+async fn requests_wait_for_the_session_window_but_at_least_thirty_seconds() {
     let waited = async |client: &Client| {
         let began = Instant::now();
         let error = client.request::<()>("x", &json!({})).await.unwrap_err();

@@ -49,7 +49,7 @@ async fn the_list_follows_joins_changes_and_leaves() {
 }
 
 #[tokio::test]
-async fn a_reconnect_shows_nobody_coming_or_going_here_or_there() {
+async fn a_reconnect_reports_no_join_or_leave() {
     let server = server();
     let proxy = FaultProxy::start(server.address()).await;
     let (_ana, mut at_ana) = enter(&server.url("/?user=ana")).await;
@@ -81,7 +81,7 @@ async fn a_reconnect_shows_nobody_coming_or_going_here_or_there() {
 }
 
 #[tokio::test]
-async fn devices_that_are_not_known_are_asked_for() {
+async fn unknown_devices_are_requested() {
     let server = server();
     let (bob, mut updates) = enter(&server.url("/?user=bob")).await;
     let (_one, _) = enter(&server.url("/?user=ana")).await;

@@ -41,7 +41,7 @@ async fn refuse(peer: &mut Peer, request: &Value, retry_after: u64) {
 }
 
 #[tokio::test(start_paused = true)]
-async fn sixteen_subscriptions_are_on_their_way_at_once() {
+async fn sixteen_subscriptions_are_in_flight_at_once() {
     let (mut script, builder) = script();
     let client = builder.connect().unwrap();
     let mut peer = script.greet("one").await;
@@ -63,7 +63,7 @@ async fn sixteen_subscriptions_are_on_their_way_at_once() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn one_refusal_for_rate_pauses_all_subscriptions() {
+async fn one_rate_limit_pauses_all_subscriptions() {
     let (mut script, builder) = script();
     let client = builder.connect().unwrap();
     let mut peer = script.greet("one").await;
@@ -88,7 +88,7 @@ async fn one_refusal_for_rate_pauses_all_subscriptions() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn whoever_waits_in_vain_for_a_limited_subscription_is_told_the_refusal() {
+async fn a_rate_limited_subscription_times_out_with_its_refusal() {
     let (mut script, builder) = script();
     let client = builder.ttl(Duration::from_secs(20)).connect().unwrap();
     let mut peer = script.greet("one").await;
@@ -115,7 +115,7 @@ async fn whoever_waits_in_vain_for_a_limited_subscription_is_told_the_refusal() 
 }
 
 #[tokio::test(start_paused = true)]
-async fn subscriptions_that_are_not_answered_make_room_for_others() {
+async fn unanswered_subscriptions_make_room_for_others() {
     let (mut script, builder) = script();
     let client = builder.connect().unwrap();
     let mut peer = script.greet("one").await;
@@ -128,7 +128,7 @@ async fn subscriptions_that_are_not_answered_make_room_for_others() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_server_that_decides_slowly_is_not_given_up_while_it_answers() {
+async fn a_slow_server_is_not_given_up_while_it_answers() {
     let (mut script, builder) = script();
     let client = builder.connect().unwrap();
     let mut peer = script.greet("one").await;
@@ -154,7 +154,7 @@ async fn a_server_that_decides_slowly_is_not_given_up_while_it_answers() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_server_that_takes_long_for_one_subscription_is_not_given_up() {
+async fn one_slow_subscription_keeps_the_connection() {
     let (mut script, builder) = script();
     let client = builder.timeout(Duration::from_secs(2)).connect().unwrap();
     let mut peer = script.greet("one").await;
@@ -178,7 +178,7 @@ async fn a_server_that_takes_long_for_one_subscription_is_not_given_up() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_subscription_that_is_never_answered_ends_the_connection_on_which_it_was_asked() {
+async fn a_restored_subscription_without_an_answer_ends_the_connection() {
     let (mut script, builder) = script();
     let client = builder.connect().unwrap();
     let mut peer = script.greet("one").await;
@@ -201,7 +201,7 @@ async fn a_subscription_that_is_never_answered_ends_the_connection_on_which_it_w
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_late_refusal_for_rate_leaves_the_client_at_rest_while_others_are_on_their_way() {
+async fn a_late_rate_limit_does_not_keep_the_task_busy() {
     let (mut script, builder) = script();
     let client = builder.connect().unwrap();
     let mut peer = script.greet("one").await;
@@ -218,7 +218,7 @@ async fn a_late_refusal_for_rate_leaves_the_client_at_rest_while_others_are_on_t
 }
 
 #[tokio::test(start_paused = true)]
-async fn subscriptions_that_the_client_itself_refuses_hold_up_no_other() {
+async fn subscriptions_refused_by_the_client_block_no_others() {
     let (mut script, builder) = script();
     let client = builder.connect().unwrap();
     let mut peer = script.greet("one").await;
@@ -259,7 +259,7 @@ fn limited() -> TestServer {
 }
 
 #[tokio::test]
-async fn a_hundred_channels_come_back_to_a_server_that_limits_the_rate() {
+async fn a_hundred_channels_are_restored_on_a_rate_limited_server() {
     let server = limited();
     let proxy = FaultProxy::start(server.address()).await;
     let client = builder(&proxy.url("/?user=ana")).connect().unwrap();
@@ -288,7 +288,7 @@ async fn a_hundred_channels_come_back_to_a_server_that_limits_the_rate() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_resume_that_was_too_large_on_the_way_costs_neither_a_subscription_nor_the_next_session() {
+async fn a_resume_too_large_for_a_proxy_fails_no_subscription() {
     let (mut script, builder) = script();
     let client = builder.connect().unwrap();
     let names = ["a", "b", "c"].map(|letter| letter.repeat(200));

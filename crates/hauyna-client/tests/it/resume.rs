@@ -21,7 +21,7 @@ fn recovered(offset: u64) -> Value {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_client_that_comes_back_shows_its_token_and_its_positions_at_once() {
+async fn a_reconnect_sends_the_token_and_positions_at_once() {
     let (mut script, builder) = script();
     let client = builder.connect().unwrap();
     let room = client.channel::<u64>("a");
@@ -57,7 +57,7 @@ async fn a_client_that_comes_back_shows_its_token_and_its_positions_at_once() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn in_a_resumed_session_cut_publications_are_repeated_with_their_key_before_newer_ones() {
+async fn a_resumed_session_repeats_interrupted_publications_first() {
     let (mut script, builder) = script();
     let client = builder.connect().unwrap();
     let room = client.channel::<u64>("a");
@@ -85,7 +85,7 @@ async fn in_a_resumed_session_cut_publications_are_repeated_with_their_key_befor
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_refusal_of_a_repetition_says_nothing_of_the_first_time() {
+async fn a_refused_repetition_has_an_unknown_outcome() {
     let (mut script, builder) = script();
     let client = builder.connect().unwrap();
     let room = client.channel::<u64>("a");
@@ -107,7 +107,7 @@ async fn a_refusal_of_a_repetition_says_nothing_of_the_first_time() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn nothing_of_one_users_is_sent_as_the_next_ones() {
+async fn no_request_of_one_user_is_sent_as_another() {
     for is_guest in [false, true] {
         let (mut script, builder) = script();
         let builder = match is_guest {
@@ -152,7 +152,7 @@ async fn nothing_of_one_users_is_sent_as_the_next_ones() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_was_asked_right_before_the_next_user_signed_in_is_not_sent_as_theirs() {
+async fn requests_from_just_before_a_sign_in_fail() {
     // The source that the task polls first depends on the number of polls, so the test tries several.
     for earlier in 0..7 {
         let (mut script, builder) = script();
@@ -197,7 +197,7 @@ async fn what_was_asked_right_before_the_next_user_signed_in_is_not_sent_as_thei
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_was_asked_while_the_source_waited_for_the_next_user_is_not_sent_as_theirs() {
+async fn requests_made_while_the_token_source_waits_fail() {
     let (mut script, builder) = script();
     let (sign_in, signed_in) = tokio::sync::watch::channel(Some("ana"));
     let asked = Arc::new(tokio::sync::Notify::new());
@@ -236,7 +236,7 @@ async fn what_was_asked_while_the_source_waited_for_the_next_user_is_not_sent_as
 }
 
 #[tokio::test(start_paused = true)]
-async fn metadata_that_one_user_has_updated_is_not_shown_as_the_next_ones() {
+async fn updated_metadata_is_not_used_for_another_user() {
     for (next_user, metadata) in [("ana", json!({ "muted": true })), ("bob", json!({ "device": "phone" }))] {
         let (mut script, builder) = script();
         let client = builder.token(|| async { Ok::<_, String>("t".to_owned()) }).connect().unwrap();
@@ -261,7 +261,7 @@ async fn metadata_that_one_user_has_updated_is_not_shown_as_the_next_ones() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_event_whose_answer_was_lost_fails_with_an_unknown_outcome_unless_it_is_repeatable() {
+async fn an_interrupted_event_is_repeated_only_if_repeatable() {
     let (mut script, builder) = script();
     let client = builder.connect().unwrap();
     let mut peer = script.greet("one").await;
@@ -281,7 +281,7 @@ async fn an_event_whose_answer_was_lost_fails_with_an_unknown_outcome_unless_it_
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_a_subscription_was_made_with_stays_where_it_is_asked_for_again() {
+async fn subscribing_again_keeps_omitted_options() {
     let (mut script, builder) = script();
     let client = builder.connect().unwrap();
     let room = client.channel::<u64>("a");
@@ -298,7 +298,7 @@ async fn what_a_subscription_was_made_with_stays_where_it_is_asked_for_again() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn without_its_session_a_client_subscribes_anew_with_recover_and_then_sends_what_waits() {
+async fn without_a_session_subscriptions_recover_before_requests_are_sent() {
     let (mut script, builder) = script();
     let client = builder.connect().unwrap();
     let room = client.channel::<u64>("a");
@@ -338,7 +338,7 @@ async fn without_its_session_a_client_subscribes_anew_with_recover_and_then_send
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_session_that_began_anew_and_was_resumed_before_the_verdict_repeats_nothing() {
+async fn a_new_session_resumed_before_the_judgement_repeats_nothing() {
     for has_answered in [true, false] {
         let (mut script, builder) = script();
         let client = builder.connect().unwrap();
@@ -384,7 +384,7 @@ async fn a_session_that_began_anew_and_was_resumed_before_the_verdict_repeats_no
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_a_resumed_session_could_not_recover_is_told_with_its_reason() {
+async fn unrecovered_messages_of_a_resumed_session_are_reported() {
     for (entry, reason) in [
         (json!({ "recoverable": true, "recovered": false, "reason": "too_old" }), GapReason::TooOld),
         (
@@ -416,7 +416,7 @@ async fn what_a_resumed_session_could_not_recover_is_told_with_its_reason() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_the_server_subscribed_to_is_followed_and_caught_up_from_history() {
+async fn server_subscriptions_catch_up_from_history() {
     let (mut script, builder) = script();
     let client = builder.connect().unwrap();
     let room = client.channel::<u64>("made");
@@ -443,7 +443,7 @@ async fn what_the_server_subscribed_to_is_followed_and_caught_up_from_history() 
 }
 
 #[tokio::test(start_paused = true)]
-async fn requests_that_wait_for_the_task_are_not_sent_as_the_next_users() {
+async fn requests_that_wait_for_the_task_are_not_sent_as_another_user() {
     let (mut script, builder) = script();
     let user = Arc::new(Mutex::new("ana"));
     let own = user.clone();

@@ -36,7 +36,7 @@ async fn the_last_of_several_shares_ends_the_subscription() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_handle_that_is_dropped_ends_its_share() {
+async fn dropping_a_handle_ends_its_share() {
     let (client, mut peer, [first, second]) = two_shares().await;
     drop(second);
     let room = client.channel::<u64>("a");
@@ -52,7 +52,7 @@ async fn a_handle_that_is_dropped_ends_its_share() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_call_that_is_dropped_takes_its_share_back() {
+async fn dropping_a_call_takes_its_share_back() {
     let (mut script, builder) = script();
     let client = builder.connect().unwrap();
     let mut peer = script.greet("one").await;
@@ -65,7 +65,7 @@ async fn a_call_that_is_dropped_takes_its_share_back() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn unsubscribing_the_channel_ends_all_shares_and_those_that_wait() {
+async fn unsubscribing_the_channel_ends_all_shares_and_waiting_calls() {
     let (client, mut peer, [first, second]) = two_shares().await;
     let room = client.channel::<u64>("a");
     let (ended, _) = tokio::join!(room.unsubscribe(), answered(&mut peer, "unsubscribe_channel"));
@@ -93,7 +93,7 @@ async fn any_number_of_calls_wait_for_one_subscription() {
 }
 
 #[tokio::test]
-async fn on_a_real_server_messages_come_until_the_last_share_is_gone() {
+async fn a_real_server_delivers_until_the_last_share_ends() {
     let server = server();
     let client = crate::support::client(&server.url("/"));
     let room = client.channel::<u32>("room:1");
@@ -109,7 +109,7 @@ async fn on_a_real_server_messages_come_until_the_last_share_is_gone() {
 }
 
 #[test]
-fn a_client_that_is_dropped_as_its_runtime_ends_panics_nowhere() {
+fn dropping_a_client_while_its_runtime_ends_does_not_panic() {
     static PANICS: AtomicU32 = AtomicU32::new(0);
     let serving = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
     let server = serving.block_on(async { server() });

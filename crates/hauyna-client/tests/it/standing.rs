@@ -50,7 +50,7 @@ async fn refuse_known(peer: &mut Peer) {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_token_that_fails_takes_nothing_from_a_subscription_that_the_server_has_made() {
+async fn a_failed_token_keeps_a_subscription_of_the_server() {
     let (mut script, builder) = script();
     let client = builder.connect().unwrap();
     let mut peer = script.greet("one").await;
@@ -80,7 +80,7 @@ async fn a_token_that_fails_takes_nothing_from_a_subscription_that_the_server_ha
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_retry_takes_nothing_from_a_subscription_that_the_server_has_made_meanwhile() {
+async fn a_retry_keeps_a_subscription_of_the_server() {
     let Subscribed { mut script, peer, client: _client, room: _room, mut messages } = subscribed(5).await;
     drop(peer);
     let mut peer = script.greet("two").await;
@@ -109,7 +109,7 @@ async fn restoring(retry_after: u64) -> Subscribed {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_is_asked_of_a_channel_waits_for_its_subscription_and_nothing_else_does() {
+async fn only_requests_about_a_channel_wait_for_its_subscription() {
     let Subscribed { client, room, mut peer, .. } = restoring(40_000).await;
     let publishing = tokio::spawn(room.publish(&1).into_future());
     let asking = tokio::spawn(room.history().into_future());
@@ -156,7 +156,7 @@ async fn cut_publication() -> (Subscribed, tokio::task::JoinHandle<Result<Option
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_publication_that_was_cut_off_is_judged_when_its_channel_is_back() {
+async fn an_interrupted_publication_is_judged_when_its_channel_is_back() {
     let (Subscribed { mut peer, client: _client, .. }, publishing, key) = cut_publication().await;
     let request = peer.expect("subscribe_channel").await;
     let mut data = entry("a", 5);
@@ -184,7 +184,7 @@ async fn a_publication_that_was_cut_off_is_judged_when_its_channel_is_back() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_publication_that_was_cut_off_twice_is_judged_by_the_session_that_began_anew() {
+async fn a_twice_interrupted_publication_is_judged_by_the_new_session() {
     let (Subscribed { peer, mut script, client: _client, .. }, publishing, _) = cut_publication().await;
     // The time for the other subscriptions is over, and the next connection resumes the new session, which
     // knows nothing of the old one.
@@ -205,7 +205,7 @@ async fn a_publication_that_was_cut_off_twice_is_judged_by_the_session_that_bega
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_waits_for_a_subscription_that_is_refused_or_given_up_is_asked_all_the_same() {
+async fn requests_are_sent_after_their_subscription_is_refused_or_given_up() {
     for gives_up in [false, true] {
         let Subscribed { room, client: _client, mut peer, .. } = restoring(20_000).await;
         let publishing = tokio::spawn(room.publish(&1).into_future());
@@ -227,7 +227,7 @@ async fn what_waits_for_a_subscription_that_is_refused_or_given_up_is_asked_all_
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_waits_for_a_subscription_expires_in_its_time() {
+async fn requests_that_wait_for_a_subscription_expire() {
     let Subscribed { room, client: _client, mut peer, .. } = restoring(30_000).await;
     let began = tokio::time::Instant::now();
     let error = room.publish(&1).ttl(Duration::from_secs(15)).await.unwrap_err();
@@ -281,7 +281,7 @@ async fn with_tokens(client: &Client, count: usize) -> (Arc<Semaphore>, Arc<Atom
 }
 
 #[tokio::test(start_paused = true)]
-async fn tokens_of_channels_are_asked_for_a_few_at_a_time_and_hold_up_no_other_channel() {
+async fn channel_tokens_are_fetched_a_few_at_a_time() {
     let (mut script, builder) = script();
     let client = builder.connect().unwrap();
     let mut peer = script.greet("one").await;
@@ -302,7 +302,7 @@ async fn tokens_of_channels_are_asked_for_a_few_at_a_time_and_hold_up_no_other_c
 }
 
 #[tokio::test(start_paused = true)]
-async fn questions_are_answered_while_many_tokens_are_on_their_way() {
+async fn client_requests_are_answered_while_tokens_are_fetched() {
     let (mut script, builder) = script();
     let builder = builder.on_request("sure", |_: Value| async { Ok::<_, String>(true) });
     let client = builder.connect().unwrap();
@@ -314,7 +314,7 @@ async fn questions_are_answered_while_many_tokens_are_on_their_way() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn questions_that_are_never_answered_cost_a_later_connection_nothing() {
+async fn unanswered_client_requests_do_not_count_on_later_connections() {
     let (mut script, builder) = script();
     let builder = builder
         .on_request("never", |_: Value| async {
@@ -339,7 +339,7 @@ async fn questions_that_are_never_answered_cost_a_later_connection_nothing() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_subscription_that_is_answered_when_nobody_wants_it_any_more_is_given_up() {
+async fn a_subscription_answered_after_unsubscribing_is_given_up() {
     let (mut script, builder) = script();
     let client = builder.connect().unwrap();
     let mut peer = script.greet("one").await;
@@ -361,7 +361,7 @@ async fn a_subscription_that_is_answered_when_nobody_wants_it_any_more_is_given_
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_subscription_that_is_given_up_before_its_answer_is_ended_once() {
+async fn a_subscription_given_up_before_its_answer_is_ended_once() {
     let (mut script, builder) = script();
     let client = builder.connect().unwrap();
     let mut peer = script.greet("one").await;

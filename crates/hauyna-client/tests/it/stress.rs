@@ -41,7 +41,7 @@ async fn answered(client: &Client) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn shares_that_come_and_go_on_many_threads_leave_nothing_but_what_was_wanted() {
+async fn shares_on_many_threads_leave_only_the_wanted_subscriptions() {
     let server = TestServer::start(hub().build(), named());
     let proxy = FaultProxy::start(server.address()).await;
     let client = builder(&proxy.url("/?user=ana")).connect().unwrap();

@@ -19,7 +19,7 @@ fn line(text: &str) -> Line {
 }
 
 #[tokio::test]
-async fn what_one_client_publishes_another_receives_in_either_encoding() {
+async fn publications_reach_another_client_in_either_encoding() {
     let server = server();
     let (url_a, url_b) = (server.url("/?user=ana"), server.url("/?user=bob"));
     let ana = builder(&url_a).message_pack().deflate().connect().unwrap();
@@ -61,7 +61,7 @@ async fn a_request_is_answered_and_a_refusal_is_a_typed_error() {
 }
 
 #[tokio::test]
-async fn questions_are_answered_by_their_handler_refused_by_its_error_and_survive_its_panic() {
+async fn client_requests_survive_errors_and_panics_of_their_handler() {
     async fn ask(cx: Context, what: Value) -> hauyna::Result<Value> {
         let event = what["event"].as_str().unwrap_or_default().to_owned();
         let answer = cx.request::<Value>(&event, json!({ "n": 20 })).await;
@@ -87,7 +87,7 @@ async fn questions_are_answered_by_their_handler_refused_by_its_error_and_surviv
 }
 
 #[tokio::test]
-async fn direct_messages_and_messages_of_the_application_have_their_streams() {
+async fn direct_and_application_messages_have_their_streams() {
     let server = server();
     let client = client(&server.url("/?user=ana"));
     let mut directs = client.directs::<Value>();
@@ -142,7 +142,7 @@ async fn history_is_read_page_by_page_and_backwards() {
 }
 
 #[tokio::test]
-async fn the_past_is_read_to_its_beginning_from_anywhere() {
+async fn older_publications_are_read_back_to_the_first() {
     let server = server();
     let client = client(&server.url("/"));
     let room = client.channel::<u32>("room:1");
@@ -172,7 +172,7 @@ async fn the_past_is_read_to_its_beginning_from_anywhere() {
 }
 
 #[tokio::test]
-async fn a_content_of_another_type_is_told_in_its_place_and_the_stream_goes_on() {
+async fn an_unreadable_content_is_an_item_and_the_stream_continues() {
     let server = server();
     let client = client(&server.url("/"));
     let room = client.channel::<u32>("room:1");
@@ -185,7 +185,7 @@ async fn a_content_of_another_type_is_told_in_its_place_and_the_stream_goes_on()
 }
 
 #[tokio::test]
-async fn after_unsubscribing_nothing_comes_and_subscribing_again_is_a_new_beginning() {
+async fn subscribing_again_after_unsubscribing_starts_at_the_present() {
     let server = server();
     let client = client(&server.url("/"));
     let room = client.channel::<u32>("room:1");

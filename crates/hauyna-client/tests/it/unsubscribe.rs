@@ -15,7 +15,7 @@ fn resumed() -> Value {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_channel_that_was_given_up_without_a_connection_stays_so_when_the_session_goes_on() {
+async fn a_channel_given_up_while_disconnected_is_ended_on_resume() {
     let Subscribed { mut script, peer, client, room, mut messages } = subscribed(1).await;
     drop(peer);
     let dialled = script.raw().await;
@@ -39,7 +39,7 @@ async fn a_channel_that_was_given_up_without_a_connection_stays_so_when_the_sess
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_channel_that_is_wanted_again_before_the_session_goes_on_is_kept() {
+async fn a_channel_wanted_again_before_a_resume_is_kept() {
     let Subscribed { mut script, peer, room, client: _client, mut messages } = subscribed(1).await;
     drop(peer);
     let dialled = script.raw().await;
@@ -56,7 +56,7 @@ async fn a_channel_that_is_wanted_again_before_the_session_goes_on_is_kept() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_connection_that_is_lost_ends_the_subscription_that_was_being_given_up() {
+async fn a_loss_completes_a_pending_unsubscription() {
     let Subscribed { mut script, mut peer, room, client: _client, messages: _messages } = subscribed(1).await;
     let ending = tokio::spawn({
         let room = room.clone();
@@ -72,7 +72,7 @@ async fn a_connection_that_is_lost_ends_the_subscription_that_was_being_given_up
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_answer_to_a_subscription_that_was_given_up_says_nothing_about_the_next_one() {
+async fn a_late_answer_does_not_affect_the_next_subscription() {
     let Subscribed { mut peer, room, client: _client, mut messages, .. } = subscribed(1).await;
     let (ended, ()) = tokio::join!(room.unsubscribe(), async {
         let request = peer.expect("unsubscribe_channel").await;
@@ -110,7 +110,7 @@ fn refusal(request: &Value, error_type: &str) -> Value {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_epoch_that_turns_for_a_subscription_that_was_given_up_says_nothing_of_the_next_one() {
+async fn an_epoch_change_of_a_given_up_subscription_does_not_affect_the_next() {
     for is_kept in [false, true] {
         let Subscribed { script: _script, mut peer, room, client: _client, mut messages } =
             subscribed(1).await;
@@ -153,7 +153,7 @@ async fn an_epoch_that_turns_for_a_subscription_that_was_given_up_says_nothing_o
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_subscription_of_the_servers_that_the_end_of_the_own_one_ends_is_not_taken_for_the_next_one() {
+async fn a_server_subscription_about_to_end_is_not_taken_for_the_next() {
     let Subscribed { script: _script, mut peer, room, client: _client, mut messages } = subscribed(1).await;
     let own = room.clone();
     let ending = tokio::spawn(async move { own.unsubscribe().await });
@@ -191,7 +191,7 @@ fn is_silent(peer: &mut Peer) -> bool {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_channel_that_is_given_up_before_it_was_asked_for_is_not_ended() {
+async fn a_channel_given_up_before_its_request_is_not_unsubscribed() {
     let Subscribed { script: _script, mut peer, client, .. } = subscribed(1).await;
     // Its token never comes.
     let token = || std::future::pending::<Result<String, std::io::Error>>();
@@ -227,7 +227,7 @@ async fn a_channel_that_is_given_up_before_it_was_asked_for_is_not_ended() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_channel_whose_end_was_refused_is_ended_though_it_was_not_asked_for_again() {
+async fn a_refused_unsubscription_is_repeated_on_the_next_call() {
     let Subscribed { script: _script, mut peer, room, client: _client, .. } = subscribed(1).await;
     let (ended, ()) = tokio::join!(room.unsubscribe(), async {
         let end = peer.expect("unsubscribe_channel").await;
@@ -253,7 +253,7 @@ async fn a_channel_whose_end_was_refused_is_ended_though_it_was_not_asked_for_ag
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_channel_given_up_twice_is_not_taken_for_live_until_its_end_is_answered() {
+async fn a_channel_given_up_twice_is_not_live_before_its_end() {
     let Subscribed { script: _script, mut peer, room, client: _client, mut messages } = subscribed(1).await;
     let own = room.clone();
     let ending = tokio::spawn(async move { own.unsubscribe().await });
@@ -280,7 +280,7 @@ async fn a_channel_given_up_twice_is_not_taken_for_live_until_its_end_is_answere
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_channel_whose_end_was_refused_is_ended_though_the_next_subscription_was_refused_too() {
+async fn a_refused_unsubscription_is_repeated_after_a_refused_subscription() {
     for is_end_answered_first in [true, false] {
         let Subscribed { script: _script, mut peer, room, client: _client, .. } = subscribed(1).await;
         let own = room.clone();
@@ -309,7 +309,7 @@ async fn a_channel_whose_end_was_refused_is_ended_though_the_next_subscription_w
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_channel_whose_end_was_refused_is_ended_where_the_next_subscription_is_refused_for_good() {
+async fn a_refused_unsubscription_is_repeated_after_a_permanent_refusal() {
     let Subscribed { script: _script, mut peer, room, client: _client, .. } = subscribed(1).await;
     let (ended, ()) = tokio::join!(room.unsubscribe(), async {
         let end = peer.expect("unsubscribe_channel").await;
@@ -327,7 +327,7 @@ async fn a_channel_whose_end_was_refused_is_ended_where_the_next_subscription_is
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_refusal_for_rate_pauses_the_others_though_its_channel_was_given_up() {
+async fn a_rate_limit_of_a_given_up_channel_pauses_the_others() {
     let Subscribed { script: _script, mut peer, client, .. } = subscribed(1).await;
     let (given_up, other) = (client.channel::<u64>("b"), client.channel::<u64>("c"));
     let subscribing = tokio::spawn(given_up.subscribe().into_future());
@@ -354,7 +354,7 @@ async fn a_refusal_for_rate_pauses_the_others_though_its_channel_was_given_up() 
 }
 
 #[tokio::test(start_paused = true)]
-async fn subscriptions_that_are_refused_after_they_were_given_up_are_not_ended_in_vain() {
+async fn refused_given_up_subscriptions_are_not_unsubscribed() {
     let Subscribed { script: _script, mut peer, client, .. } = subscribed(1).await;
     let rooms: Vec<_> = (0..16).map(|n| client.channel::<u64>(&format!("c{n:02}"))).collect();
     let asked: Vec<_> = rooms.iter().map(|room| tokio::spawn(room.subscribe().into_future())).collect();
@@ -381,7 +381,7 @@ async fn subscriptions_that_are_refused_after_they_were_given_up_are_not_ended_i
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_channel_that_is_wanted_again_while_its_end_waits_is_asked_for_behind_it() {
+async fn a_channel_wanted_again_is_requested_behind_its_end() {
     for (answer, is_ended) in
         [("", true), ("already_subscribed", true), ("rate_limited", false), ("permission_denied", false)]
     {
@@ -430,7 +430,7 @@ async fn a_channel_that_is_wanted_again_while_its_end_waits_is_asked_for_behind_
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_subscription_that_is_not_answered_holds_up_neither_its_end_nor_the_next_one() {
+async fn an_unanswered_subscription_blocks_neither_its_end_nor_the_next() {
     let Subscribed { script: _script, mut peer, client, .. } = subscribed(1).await;
     let room = client.channel::<u64>("b");
     let _former = tokio::spawn(room.subscribe().into_future());
@@ -453,7 +453,7 @@ async fn a_subscription_that_is_not_answered_holds_up_neither_its_end_nor_the_ne
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_connection_that_is_lost_answers_an_end_that_waits() {
+async fn a_loss_answers_waiting_unsubscriptions() {
     let Subscribed { script: _script, mut peer, client, .. } = subscribed(1).await;
     let room = client.channel::<u64>("b");
     let _asked = tokio::spawn(room.subscribe().into_future());
@@ -465,7 +465,7 @@ async fn a_connection_that_is_lost_answers_an_end_that_waits() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn metadata_that_an_earlier_subscription_was_updated_to_is_not_that_of_the_next_one() {
+async fn updated_metadata_of_an_ended_subscription_is_not_reused() {
     let Subscribed { mut script, mut peer, client: _client, room, .. } = subscribed(1).await;
     let own = room.clone();
     let updating =

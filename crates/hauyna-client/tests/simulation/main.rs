@@ -29,7 +29,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_is_lost_in_silence_and_nobody_is_seen_leaving_in_any_schedule() {
+    fn no_schedule_loses_messages_silently_or_reports_a_leave() {
         if let Some(seed) = number("HAUYNA_SEED") {
             let (tally, faults) = crate::world::run(&Plan::draw(seed));
             assert!(faults.is_empty(), "{faults:#?}");
@@ -69,7 +69,7 @@ mod tests {
 
     /// A client that gave up would never receive everything.
     #[test]
-    fn after_a_minute_or_ten_without_the_server_everybody_is_back_and_nothing_is_lost_in_silence() {
+    fn after_long_outages_every_client_is_back_without_silent_losses() {
         for (seed, seconds) in [(1, 60), (2, 60), (3, 600), (4, 600)] {
             let (tally, faults) = crate::world::run(&Plan::outage(seed, Duration::from_secs(seconds)));
             assert!(faults.is_empty(), "{seed}, {seconds} s: {faults:#?}");

@@ -141,6 +141,6 @@ fn judge(published: &[Entry], life: &Life, is_last: bool) -> Vec<String> {
 }
 
 #[test]
-fn a_channel_that_is_wanted_again_from_a_position_misses_nothing_in_silence() {
+fn resubscribing_from_a_position_loses_nothing_silently() {
     each_seed(schedule);
 }

@@ -157,6 +157,6 @@ async fn schedule(seed: u64) -> Vec<String> {
 }
 
 #[test]
-fn a_server_has_what_is_wanted_however_channels_come_and_go() {
+fn the_server_ends_up_with_the_wanted_subscriptions() {
     each_seed(schedule);
 }

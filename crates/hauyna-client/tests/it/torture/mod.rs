@@ -160,6 +160,6 @@ fn each_seed(schedule: impl AsyncFn(u64) -> Vec<String>) {
 }
 
 #[test]
-fn nothing_is_lost_in_silence_doubled_or_disordered_whatever_a_server_does() {
+fn nothing_is_silently_lost_doubled_or_reordered() {
     each_seed(schedule);
 }

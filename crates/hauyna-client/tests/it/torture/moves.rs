@@ -198,6 +198,6 @@ async fn schedule(seed: u64) -> Vec<String> {
 }
 
 #[test]
-fn moves_between_nodes_end_no_subscription_in_vain_and_leave_no_call_without_an_answer() {
+fn moves_between_nodes_keep_subscriptions_and_answer_every_call() {
     each_seed(schedule);
 }
