@@ -5,25 +5,25 @@
 
 mod attempts;
 mod client_events;
+mod connected;
+mod endings;
 mod epochs;
-mod extremes;
+mod faulty_servers;
 mod gaps;
-mod handover;
-mod hostile;
-mod lapses;
 mod log;
+mod many_channels;
+mod moves;
+mod odd_input;
 mod outage;
 mod presence;
 mod reconnect;
-mod restoring;
 mod resume;
 mod script;
 mod sessions;
 mod shares;
-mod standing;
 mod stress;
+mod subscription_races;
 mod support;
-mod talk;
 #[cfg(feature = "tls")]
 mod tls;
 #[cfg(test)]

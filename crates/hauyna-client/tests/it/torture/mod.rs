@@ -2,10 +2,10 @@
 //! publication is delivered once and in order, or a gap is reported in its place. `HAUYNA_SCHEDULES` sets the
 //! number of schedules, `HAUYNA_SEED` repeats one.
 
-mod again;
 mod churn;
 mod model;
-mod moves;
+mod nodes;
+mod resubscribe;
 mod users;
 
 use crate::script::script;
