@@ -26,7 +26,7 @@ async fn allow(peer: &mut Peer, events: Value) {
 }
 
 /// Waits until the client has handled everything that it was sent.
-async fn settled(client: &Client, peer: &mut Peer) {
+async fn settle(client: &Client, peer: &mut Peer) {
     let request = tokio::spawn(client.request::<()>("settle", &json!({})).into_future());
     let settle = peer.expect("settle").await;
     peer.ack(&settle, Value::Null).await;
@@ -37,7 +37,7 @@ async fn settled(client: &Client, peer: &mut Peer) {
 async fn events_are_conflated_to_the_rate_of_the_channel() {
     let Subscribed { mut peer, client, room, .. } = subscribed(1).await;
     allow(&mut peer, json!({ "cursor": 10, "typing": 1 })).await;
-    settled(&client, &mut peer).await;
+    settle(&client, &mut peer).await;
     let began = Instant::now();
     room.send("cursor", &Cursor { x: 0 }).unwrap();
     let sent = peer.expect("client_event").await;
@@ -71,7 +71,7 @@ async fn without_a_subscription_or_a_connection_events_are_dropped() {
 
     let Subscribed { mut script, mut peer, client, room, .. } = subscribed(1).await;
     allow(&mut peer, json!({ "cursor": 1 })).await;
-    settled(&client, &mut peer).await;
+    settle(&client, &mut peer).await;
     room.send("cursor", &Cursor { x: 3 }).unwrap();
     peer.expect("client_event").await;
     room.send("cursor", &Cursor { x: 4 }).unwrap();
@@ -87,7 +87,7 @@ async fn without_a_subscription_or_a_connection_events_are_dropped() {
 async fn an_event_that_the_channel_does_not_declare_is_an_error() {
     let Subscribed { mut peer, client, room, .. } = subscribed(1).await;
     allow(&mut peer, json!({ "cursor": 10 })).await;
-    settled(&client, &mut peer).await;
+    settle(&client, &mut peer).await;
     let error = room.send("wave", &()).unwrap_err();
     assert!(matches!(&error, Error::Unsendable(_)), "{error}");
     assert_eq!(error.to_string(), "cannot be sent: channel \"a\" declares no client event \"wave\"");

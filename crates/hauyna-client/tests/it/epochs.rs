@@ -8,7 +8,7 @@ use hauyna_client::{Error, Gap, GapReason, Publication, Stream, StreamError};
 use serde_json::{Value, json};
 use std::time::Duration;
 
-fn turned(offset: u64, rest: &Value) -> Value {
+fn subscribed_message(offset: u64, rest: &Value) -> Value {
     let mut message = json!({ "type": "subscribed", "channel": "a", "epoch": NEXT_EPOCH, "offset": offset, "recoverable": true });
     message.as_object_mut().unwrap().append(&mut rest.as_object().unwrap().clone());
     message
@@ -39,7 +39,7 @@ async fn read(messages: &mut Stream<Publication<u64>>, offsets: impl IntoIterato
 async fn an_epoch_change_without_a_loss_is_adopted() {
     let Subscribed { mut script, mut peer, client: _client, room, mut messages } = subscribed(40).await;
     publish(&mut peer, 41..=42).await;
-    peer.send(turned(0, &json!({ "recovered": true }))).await;
+    peer.send(subscribed_message(0, &json!({ "recovered": true }))).await;
     publish(&mut peer, 1..=20).await;
     read(&mut messages, (41..=42).chain(1..=20)).await;
     assert_eq!(room.position(), Some(at(NEXT_EPOCH, 20)));
@@ -52,7 +52,7 @@ async fn an_epoch_change_without_a_loss_is_adopted() {
 #[tokio::test(start_paused = true)]
 async fn an_epoch_change_with_a_loss_is_a_gap() {
     let Subscribed { mut peer, mut messages, room, client: _client, script: _script } = subscribed(41).await;
-    peer.send(turned(3, &json!({ "recovered": false, "reason": "epoch_changed" }))).await;
+    peer.send(subscribed_message(3, &json!({ "recovered": false, "reason": "epoch_changed" }))).await;
     publish(&mut peer, 4..=5).await;
     let told = gap(&mut messages).await;
     assert_eq!(
@@ -124,7 +124,7 @@ async fn held_messages_survive_an_epoch_change() {
     peer.send(json!({ "type": "gap", "channel": "a", "epoch": EPOCH, "offset": 2, "missed": 4 })).await;
     publish(&mut peer, [7, 8]).await;
     let history = peer.expect("history").await;
-    peer.send(turned(8, &json!({ "recovered": true }))).await;
+    peer.send(subscribed_message(8, &json!({ "recovered": true }))).await;
     publish(&mut peer, [9]).await;
     peer.refuse_history(&history, "epoch_changed").await;
     read(&mut messages, [2]).await;
@@ -135,7 +135,7 @@ async fn held_messages_survive_an_epoch_change() {
 
 /// The message by which the client learns of the new epoch.
 #[derive(Clone, Copy, Debug)]
-enum Turn {
+enum EpochChange {
     WithTheLoss,
     Notice,
     Gap,
@@ -144,14 +144,14 @@ enum Turn {
     Page,
 }
 
-async fn turn(peer: &mut Peer, how: Turn) {
+async fn change_epoch(peer: &mut Peer, how: EpochChange) {
     match how {
-        Turn::WithTheLoss => {}
-        Turn::Notice => {
-            peer.send(turned(1, &json!({ "recovered": true }))).await;
+        EpochChange::WithTheLoss => {}
+        EpochChange::Notice => {
+            peer.send(subscribed_message(1, &json!({ "recovered": true }))).await;
             peer.publication("a", 2).await;
         }
-        Turn::Gap => {
+        EpochChange::Gap => {
             peer.send(
                 json!({ "type": "gap", "channel": "a", "epoch": NEXT_EPOCH, "offset": 1, "missed": 1 }),
             )
@@ -160,12 +160,12 @@ async fn turn(peer: &mut Peer, how: Turn) {
             let page = json!({ "channel": "a", "epoch": NEXT_EPOCH, "offset": 2, "messages": [publication("a", 2)] });
             peer.ack(&history, page).await;
         }
-        Turn::History => {
+        EpochChange::History => {
             publish(peer, [1]).await;
             let history = peer.expect("history").await;
             peer.refuse_history(&history, "epoch_changed").await;
         }
-        Turn::Page => {
+        EpochChange::Page => {
             publish(peer, [1]).await;
             let history = peer.expect("history").await;
             let page = json!({ "channel": "a", "epoch": NEXT_EPOCH, "offset": 2, "messages": [publication("a", 2)] });
@@ -180,12 +180,18 @@ async fn turn(peer: &mut Peer, how: Turn) {
 
 #[tokio::test(start_paused = true)]
 async fn a_publication_from_before_an_epoch_change_is_not_repeated() {
-    for how in [Turn::WithTheLoss, Turn::Notice, Turn::Gap, Turn::History, Turn::Page] {
+    for how in [
+        EpochChange::WithTheLoss,
+        EpochChange::Notice,
+        EpochChange::Gap,
+        EpochChange::History,
+        EpochChange::Page,
+    ] {
         let Subscribed { mut script, mut peer, room, client: _client, messages: _messages } =
             subscribed(1).await;
         let published = tokio::spawn(room.publish(&7).into_future());
         peer.expect("channel_message").await;
-        turn(&mut peer, how).await;
+        change_epoch(&mut peer, how).await;
         drop(peer);
         let mut peer = script.accept().await;
         peer.expect("resume").await;

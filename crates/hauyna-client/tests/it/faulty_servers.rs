@@ -92,7 +92,7 @@ async fn unsolicited_errors_are_one_short_warning_per_kind() {
     for n in 0..1_000 {
         peer.send(refused(&format!("{n}{}", "x".repeat(300)))).await;
     }
-    settled(&client, &mut peer).await;
+    settle(&client, &mut peer).await;
     let Some(Err(StreamError::Missed(missed))) = errors.next().await else {
         panic!("more than wait for a reader")
     };
@@ -112,12 +112,12 @@ async fn invalid_messages_are_one_warning_per_connection() {
     for _ in 0..20 {
         peer.send(json!([1, 2, 3])).await;
     }
-    settled(&client, &mut peer).await;
+    settle(&client, &mut peer).await;
     assert_eq!(log.lines("WARN").len(), 1, "{:#?}", log.lines("WARN"));
 }
 
 /// Waits until the client has read everything.
-async fn settled(client: &hauyna_client::Client, peer: &mut Peer) {
+async fn settle(client: &hauyna_client::Client, peer: &mut Peer) {
     client.reconnect().await.unwrap();
     peer.expect("ping").await;
 }

@@ -19,7 +19,7 @@ fn subscribe_to(client: &Client, count: usize) -> JoinSet<Result<(), Error>> {
 }
 
 /// Takes the subscription requests that have arrived.
-async fn asked(peer: &mut Peer) -> Vec<Value> {
+async fn take_requests(peer: &mut Peer) -> Vec<Value> {
     let mut asked = Vec::new();
     while let Ok(request) =
         tokio::time::timeout(Duration::from_millis(10), peer.expect("subscribe_channel")).await
@@ -49,7 +49,7 @@ async fn sixteen_subscriptions_are_in_flight_at_once() {
     let mut subscribing = subscribe_to(&client, 40);
     let mut answered = 0;
     for expected in [16, 16, 8] {
-        let requests = asked(&mut peer).await;
+        let requests = take_requests(&mut peer).await;
         assert_eq!(requests.len(), expected);
         for request in &requests {
             answer(&mut peer, request).await;
@@ -69,7 +69,7 @@ async fn one_rate_limit_pauses_all_subscriptions() {
     let mut peer = script.greet("one").await;
     client.connected().await.unwrap();
     let mut subscribing = subscribe_to(&client, 20);
-    let requests = asked(&mut peer).await;
+    let requests = take_requests(&mut peer).await;
     for request in &requests[..15] {
         answer(&mut peer, request).await;
     }
@@ -79,7 +79,7 @@ async fn one_rate_limit_pauses_all_subscriptions() {
     assert_eq!(refused.elapsed().as_millis(), 700, "all wait as long as the server says");
     assert_eq!(first["channel"], requests[15]["channel"], "the one that was refused is the next");
     answer(&mut peer, &first).await;
-    for request in asked(&mut peer).await {
+    for request in take_requests(&mut peer).await {
         answer(&mut peer, &request).await;
     }
     while let Some(subscribed) = subscribing.join_next().await {
@@ -121,7 +121,7 @@ async fn unanswered_subscriptions_make_room_for_others() {
     let mut peer = script.greet("one").await;
     client.connected().await.unwrap();
     let _subscribing = subscribe_to(&client, 18);
-    assert_eq!(asked(&mut peer).await.len(), 16);
+    assert_eq!(take_requests(&mut peer).await.len(), 16);
     let began = Instant::now();
     peer.expect("subscribe_channel").await;
     assert_eq!(began.elapsed().as_secs(), 9, "ten seconds are an answer's");
@@ -134,7 +134,7 @@ async fn a_slow_server_is_not_given_up_while_it_answers() {
     let mut peer = script.greet("one").await;
     client.connected().await.unwrap();
     let mut subscribing = subscribe_to(&client, 16);
-    for request in asked(&mut peer).await {
+    for request in take_requests(&mut peer).await {
         answer(&mut peer, &request).await;
     }
     while let Some(subscribed) = subscribing.join_next().await {
@@ -143,7 +143,7 @@ async fn a_slow_server_is_not_given_up_while_it_answers() {
     drop(peer);
     let mut peer = script.greet("two").await;
     peer.expect("resume").await;
-    let requests = asked(&mut peer).await;
+    let requests = take_requests(&mut peer).await;
     assert_eq!(requests.len(), 16);
     for request in &requests {
         assert!(script.is_idle(Duration::from_secs(2)).await, "another attempt begins everything again");
@@ -159,7 +159,7 @@ async fn one_slow_subscription_keeps_the_connection() {
     let client = builder.timeout(Duration::from_secs(2)).connect().unwrap();
     let mut peer = script.greet("one").await;
     let mut subscribing = subscribe_to(&client, 2);
-    for request in asked(&mut peer).await {
+    for request in take_requests(&mut peer).await {
         answer(&mut peer, &request).await;
     }
     while let Some(subscribed) = subscribing.join_next().await {
@@ -168,7 +168,7 @@ async fn one_slow_subscription_keeps_the_connection() {
     drop(peer);
     let mut peer = script.greet("two").await;
     peer.expect("resume").await;
-    for request in &asked(&mut peer).await {
+    for request in &take_requests(&mut peer).await {
         // By default, a server gives its application 30 s.
         assert!(script.is_idle(Duration::from_secs(29)).await, "another attempt begins everything again");
         answer(&mut peer, request).await;
@@ -183,7 +183,7 @@ async fn a_restored_subscription_without_an_answer_ends_the_connection() {
     let client = builder.connect().unwrap();
     let mut peer = script.greet("one").await;
     let mut subscribing = subscribe_to(&client, 1);
-    let requests = asked(&mut peer).await;
+    let requests = take_requests(&mut peer).await;
     answer(&mut peer, &requests[0]).await;
     subscribing.join_next().await.unwrap().unwrap().unwrap();
     drop(peer);
@@ -207,9 +207,9 @@ async fn a_late_rate_limit_does_not_keep_the_task_busy() {
     let mut peer = script.greet("one").await;
     client.connected().await.unwrap();
     let _subscribing = subscribe_to(&client, 40);
-    let late = asked(&mut peer).await;
+    let late = take_requests(&mut peer).await;
     tokio::time::sleep_until(Instant::now() + Duration::from_secs(10)).await;
-    assert_eq!(asked(&mut peer).await.len(), 16);
+    assert_eq!(take_requests(&mut peer).await.len(), 16);
     let began = Instant::now();
     refuse(&mut peer, &late[0], 100).await;
     let next = peer.expect("subscribe_channel").await;
@@ -229,14 +229,14 @@ async fn subscriptions_refused_by_the_client_block_no_others() {
             room.subscribe().metadata(&metadata).await.map(Subscription::keep)
         })
         .collect();
-    for request in asked(&mut peer).await {
+    for request in take_requests(&mut peer).await {
         answer(&mut peer, &request).await;
     }
     while let Some(subscribed) = subscribing.join_next().await {
         subscribed.unwrap().unwrap();
     }
     let mut subscribing = subscribe_to(&client, 1);
-    let requests = asked(&mut peer).await;
+    let requests = take_requests(&mut peer).await;
     answer(&mut peer, &requests[0]).await;
     subscribing.join_next().await.unwrap().unwrap().unwrap();
     drop(peer);

@@ -81,7 +81,7 @@ async fn zero_durations_fail_requests_and_not_the_connection() {
 }
 
 /// Counts the connections within a time if each one is told to move at once.
-async fn moves(script: &mut Script, time: Duration) -> usize {
+async fn count_moves(script: &mut Script, time: Duration) -> usize {
     let (end, mut peers) = (Instant::now() + time, Vec::new());
     while let Ok(mut peer) = tokio::time::timeout_at(end, script.accept()).await {
         peer.send(session(&format!("t{}", peers.len()))).await;
@@ -97,9 +97,9 @@ async fn moves(script: &mut Script, time: Duration) -> usize {
 async fn repeated_orders_to_move_are_spaced() {
     let (mut script, builder) = script();
     let _client = builder.connect().unwrap();
-    let few = moves(&mut script, Duration::from_secs(2)).await;
+    let few = count_moves(&mut script, Duration::from_secs(2)).await;
     assert!((2..=3).contains(&few), "{few} connections in 2 s");
-    let more = moves(&mut script, Duration::from_secs(600)).await;
+    let more = count_moves(&mut script, Duration::from_secs(600)).await;
     assert!((10..=30).contains(&more), "{more} connections in 10 min");
 }
 

@@ -45,14 +45,14 @@ impl Outcome {
 
 #[tokio::test(start_paused = true)]
 async fn after_a_minute_waiting_publications_are_sent() {
-    let outcome = comes_back_after(60).await;
+    let outcome = outage_of(60).await;
     assert!(outcome.taken.len() >= 30, "{:?}", outcome.taken);
     outcome.check(WINDOW).await;
 }
 
 #[tokio::test(start_paused = true)]
 async fn after_ten_minutes_the_latest_publications_are_sent() {
-    let outcome = comes_back_after(600).await;
+    let outcome = outage_of(600).await;
     assert!(outcome.taken.len() >= 30, "{:?}", outcome.taken);
     outcome.check(WINDOW).await;
 }
@@ -84,7 +84,7 @@ async fn requests_wait_for_the_session_window_but_at_least_thirty_seconds() {
 }
 
 /// Refuses every attempt until a moment. Returns their number, and the first attempt after it.
-async fn away_until(script: &mut Script, back: Instant) -> (u32, tokio::io::DuplexStream) {
+async fn refuse_until(script: &mut Script, back: Instant) -> (u32, tokio::io::DuplexStream) {
     for refused in 0.. {
         let attempt = script.raw().await;
         if Instant::now() >= back {
@@ -109,14 +109,14 @@ fn publish_each_second(room: &Channel<u64>, seconds: u64) -> JoinHandle<Vec<Publ
 
 /// Takes the server away for this time. The next server does not know the session, and its channel has three
 /// publications that the client has not seen.
-async fn comes_back_after(seconds: u64) -> Outcome {
+async fn outage_of(seconds: u64) -> Outcome {
     let Subscribed { mut script, peer, client, room, mut messages } = subscribed(5).await;
     let mut states = client.states();
     drop(peer);
     reach(&mut states, |state| matches!(state, State::Reconnecting { .. })).await;
     let began = Instant::now();
     let publishing = publish_each_second(&room, seconds);
-    let (refused, stream) = away_until(&mut script, began + Duration::from_secs(seconds)).await;
+    let (refused, stream) = refuse_until(&mut script, began + Duration::from_secs(seconds)).await;
     assert!(u64::from(refused) >= seconds / 30, "it never stops trying: {refused} attempts");
     assert!(began.elapsed() <= Duration::from_secs(seconds + 30), "it is back within the longest delay");
     let away = began.elapsed();

@@ -25,7 +25,7 @@ async fn enter(url: &str) -> (Client, Stream<PresenceUpdate>) {
     (client, updates)
 }
 
-async fn told(updates: &mut Stream<PresenceUpdate>) -> (PresenceKind, String) {
+async fn next_update(updates: &mut Stream<PresenceUpdate>) -> (PresenceKind, String) {
     let update = next(updates).await.unwrap();
     (update.kind, update.user)
 }
@@ -35,17 +35,17 @@ async fn the_list_follows_joins_changes_and_leaves() {
     use PresenceKind::{Join, Leave, Update};
     let server = server();
     let (ana, mut updates) = enter(&server.url("/?user=ana")).await;
-    assert_eq!(told(&mut updates).await, (Join, "ana".into()));
+    assert_eq!(next_update(&mut updates).await, (Join, "ana".into()));
     let (bob, _) = enter(&server.url("/?user=bob")).await;
-    assert_eq!(told(&mut updates).await, (Join, "bob".into()));
+    assert_eq!(next_update(&mut updates).await, (Join, "bob".into()));
     bob.update_status("away", &json!({ "mood": "tea" })).await.unwrap();
-    assert_eq!(told(&mut updates).await, (Update, "bob".into()));
+    assert_eq!(next_update(&mut updates).await, (Update, "bob".into()));
     let presence = ana.channel::<()>("room:1").presence();
     assert_eq!((presence.count, presence.is_listed), (Some(2), true));
     assert_eq!(presence.users["bob"].status, "away");
     assert_eq!(presence.users["bob"].metadata["mood"], "tea");
     bob.close().await;
-    assert_eq!(told(&mut updates).await, (Leave, "bob".into()));
+    assert_eq!(next_update(&mut updates).await, (Leave, "bob".into()));
 }
 
 #[tokio::test]
@@ -53,10 +53,13 @@ async fn a_reconnect_reports_no_join_or_leave() {
     let server = server();
     let proxy = FaultProxy::start(server.address()).await;
     let (_ana, mut at_ana) = enter(&server.url("/?user=ana")).await;
-    assert_eq!(told(&mut at_ana).await.1, "ana");
+    assert_eq!(next_update(&mut at_ana).await.1, "ana");
     let (bob, mut at_bob) = enter(&proxy.url("/?user=bob")).await;
-    assert_eq!(told(&mut at_ana).await.1, "bob");
-    assert_eq!((told(&mut at_bob).await.1, told(&mut at_bob).await.1), ("ana".into(), "bob".into()));
+    assert_eq!(next_update(&mut at_ana).await.1, "bob");
+    assert_eq!(
+        (next_update(&mut at_bob).await.1, next_update(&mut at_bob).await.1),
+        ("ana".into(), "bob".into())
+    );
 
     let before = bob.session().unwrap().connection_id;
     proxy.cut_all(Cut::Reset);
@@ -69,7 +72,7 @@ async fn a_reconnect_reports_no_join_or_leave() {
     let (_carol, _) = enter(&server.url("/?user=carol")).await;
     for updates in [&mut at_ana, &mut at_bob] {
         loop {
-            let (kind, user) = told(updates).await;
+            let (kind, user) = next_update(updates).await;
             // The number of Bob's connections may have changed, but he was present all the time.
             if kind == PresenceKind::Update && user == "bob" {
                 continue;

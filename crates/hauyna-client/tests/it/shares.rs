@@ -7,7 +7,7 @@ use hauyna_client::{Client, Error, Subscription};
 use serde_json::{Value, json};
 use std::sync::atomic::{AtomicU32, Ordering};
 
-async fn answered(peer: &mut Peer, kind: &str) -> Value {
+async fn answer_next(peer: &mut Peer, kind: &str) -> Value {
     let request = peer.expect(kind).await;
     peer.ack(&request, json!({ "channel": request["channel"], "recoverable": false })).await;
     request
@@ -20,7 +20,7 @@ async fn two_shares() -> (Client, Peer, [Subscription; 2]) {
     let mut peer = script.greet("one").await;
     let room = client.channel::<u64>("a");
     let (first, second) = (room.subscribe().into_future(), room.clone().subscribe().into_future());
-    let (first, second, _) = tokio::join!(first, second, answered(&mut peer, "subscribe_channel"));
+    let (first, second, _) = tokio::join!(first, second, answer_next(&mut peer, "subscribe_channel"));
     (client, peer, [first.unwrap(), second.unwrap()])
 }
 
@@ -29,9 +29,9 @@ async fn the_last_of_several_shares_ends_the_subscription() {
     let (client, mut peer, [first, second]) = two_shares().await;
     first.unsubscribe().await.unwrap();
     let request = tokio::spawn(client.request::<Value>("x", &json!({})).into_future());
-    answered(&mut peer, "x").await;
+    answer_next(&mut peer, "x").await;
     request.await.unwrap().unwrap();
-    let (ended, _) = tokio::join!(second.unsubscribe(), answered(&mut peer, "unsubscribe_channel"));
+    let (ended, _) = tokio::join!(second.unsubscribe(), answer_next(&mut peer, "unsubscribe_channel"));
     ended.unwrap();
 }
 
@@ -43,10 +43,10 @@ async fn dropping_a_handle_ends_its_share() {
     let third = room.subscribe().await.unwrap();
     drop(first);
     drop(third);
-    answered(&mut peer, "unsubscribe_channel").await;
+    answer_next(&mut peer, "unsubscribe_channel").await;
     // A new subscription has new shares, whatever handles of the old one existed.
     let (subscribed, _) =
-        tokio::join!(room.subscribe().into_future(), answered(&mut peer, "subscribe_channel"));
+        tokio::join!(room.subscribe().into_future(), answer_next(&mut peer, "subscribe_channel"));
     subscribed.unwrap().keep();
     peer.expect("ping").await;
 }
@@ -68,13 +68,13 @@ async fn dropping_a_call_takes_its_share_back() {
 async fn unsubscribing_the_channel_ends_all_shares_and_waiting_calls() {
     let (client, mut peer, [first, second]) = two_shares().await;
     let room = client.channel::<u64>("a");
-    let (ended, _) = tokio::join!(room.unsubscribe(), answered(&mut peer, "unsubscribe_channel"));
+    let (ended, _) = tokio::join!(room.unsubscribe(), answer_next(&mut peer, "unsubscribe_channel"));
     ended.unwrap();
     first.unsubscribe().await.unwrap();
     drop(second);
     let waiting = tokio::spawn(room.subscribe().into_future());
     peer.expect("subscribe_channel").await;
-    let (ended, _) = tokio::join!(room.unsubscribe(), answered(&mut peer, "unsubscribe_channel"));
+    let (ended, _) = tokio::join!(room.unsubscribe(), answer_next(&mut peer, "unsubscribe_channel"));
     ended.unwrap();
     assert!(matches!(waiting.await.unwrap(), Err(Error::Unsubscribed)));
 }
@@ -86,7 +86,7 @@ async fn any_number_of_calls_wait_for_one_subscription() {
     let room = client.channel::<u64>("a");
     let waiting: Vec<_> = (0..500).map(|_| tokio::spawn(room.subscribe().into_future())).collect();
     let mut peer = script.greet("one").await;
-    answered(&mut peer, "subscribe_channel").await;
+    answer_next(&mut peer, "subscribe_channel").await;
     for call in waiting {
         call.await.unwrap().unwrap().keep();
     }

@@ -8,7 +8,7 @@ use serde_json::json;
 use std::time::Duration;
 
 /// Returns the next of a repeatable series of pseudo-random numbers.
-fn dice(state: &mut u64) -> u64 {
+fn random(state: &mut u64) -> u64 {
     *state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
     let mut mixed = *state;
     mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
@@ -17,10 +17,10 @@ fn dice(state: &mut u64) -> u64 {
 
 /// Does a random operation on a channel, whose share has ended when it returns.
 async fn step(room: &Channel<u64>, state: &mut u64) {
-    let wait = Duration::from_micros(dice(state) % 3_000);
+    let wait = Duration::from_micros(random(state) % 3_000);
     let subscribing = tokio::time::timeout(wait, room.subscribe().into_future()).await;
     let Ok(Ok(subscription)) = subscribing else { return };
-    match dice(state) % 5 {
+    match random(state) % 5 {
         0 => drop(subscription),
         1 => _ = tokio::time::timeout(wait, subscription.unsubscribe()).await,
         2 => {
@@ -34,7 +34,7 @@ async fn step(room: &Channel<u64>, state: &mut u64) {
     }
 }
 
-async fn answered(client: &Client) {
+async fn wait_for_answer(client: &Client) {
     // No handler exists, and the refusal is an answer.
     let error = client.request::<()>("nothing", &json!({})).repeatable().await.unwrap_err();
     assert_eq!(error.kind(), "refused", "{error}");
@@ -54,7 +54,7 @@ async fn shares_on_many_threads_leave_only_the_wanted_subscriptions() {
             tokio::spawn(async move {
                 let mut state = worker;
                 for _ in 0..150 {
-                    let room = client.channel::<u64>(&format!("room:{}", dice(&mut state) % 4));
+                    let room = client.channel::<u64>(&format!("room:{}", random(&mut state) % 4));
                     step(&room, &mut state).await;
                 }
             })
@@ -71,13 +71,13 @@ async fn shares_on_many_threads_leave_only_the_wanted_subscriptions() {
         assert_eq!(content(&mut messages).await, n);
     }
     // Everything that was to be sent on the current connection has been sent.
-    answered(&client).await;
+    wait_for_answer(&client).await;
     for room in (0..4).map(|n| server.hub().channel(format!("room:{n}"))) {
         for _ in 0..50 {
             if room.subscribers().is_empty() {
                 break;
             }
-            answered(&client).await;
+            wait_for_answer(&client).await;
         }
         assert_eq!(room.subscribers().len(), 0, "{}", room.name());
     }

@@ -17,12 +17,12 @@ fn entry(channel: &str, offset: u64) -> Value {
 }
 
 /// Advances the paused clock, until every task has done all that it can do.
-async fn turned(by: Duration) {
+async fn advance(by: Duration) {
     tokio::time::sleep_until(tokio::time::Instant::now() + by).await;
 }
 
-async fn settled() {
-    turned(Duration::from_millis(1)).await;
+async fn settle() {
+    advance(Duration::from_millis(1)).await;
 }
 
 /// Subscribes the client by the application on the server.
@@ -70,7 +70,7 @@ async fn a_failed_token_keeps_a_subscription_of_the_server() {
     subscribe_by_server(&mut peer, 5).await;
     subscribing.await.unwrap().unwrap().keep();
     fails.add_permits(1_000);
-    settled().await;
+    settle().await;
     peer.publication("a", 6).await;
     refuse_known(&mut peer).await;
     peer.publication("a", 8).await;
@@ -98,7 +98,7 @@ async fn a_retry_keeps_a_subscription_of_the_server() {
 
 /// Returns a client that has lost its connection and session, and whose subscription the new server refuses
 /// temporarily.
-async fn restoring(retry_after: u64) -> Subscribed {
+async fn restoring_client(retry_after: u64) -> Subscribed {
     let Subscribed { mut script, peer, client, room, messages } = subscribed(5).await;
     drop(peer);
     let mut peer = script.greet("two").await;
@@ -110,7 +110,7 @@ async fn restoring(retry_after: u64) -> Subscribed {
 
 #[tokio::test(start_paused = true)]
 async fn only_requests_about_a_channel_wait_for_its_subscription() {
-    let Subscribed { client, room, mut peer, .. } = restoring(40_000).await;
+    let Subscribed { client, room, mut peer, .. } = restoring_client(40_000).await;
     let publishing = tokio::spawn(room.publish(&1).into_future());
     let asking = tokio::spawn(room.history().into_future());
     let updating = tokio::spawn(room.presence().update(&json!({ "n": 1 })).into_future());
@@ -188,7 +188,7 @@ async fn a_twice_interrupted_publication_is_judged_by_the_new_session() {
     let (Subscribed { peer, mut script, client: _client, .. }, publishing, _) = cut_publication().await;
     // The time for the other subscriptions is over, and the next connection resumes the new session, which
     // knows nothing of the old one.
-    turned(Duration::from_secs(12)).await;
+    advance(Duration::from_secs(12)).await;
     drop(peer);
     let mut peer = script.accept().await;
     peer.expect("resume").await;
@@ -207,7 +207,7 @@ async fn a_twice_interrupted_publication_is_judged_by_the_new_session() {
 #[tokio::test(start_paused = true)]
 async fn requests_are_sent_after_their_subscription_is_refused_or_given_up() {
     for gives_up in [false, true] {
-        let Subscribed { room, client: _client, mut peer, .. } = restoring(20_000).await;
+        let Subscribed { room, client: _client, mut peer, .. } = restoring_client(20_000).await;
         let publishing = tokio::spawn(room.publish(&1).into_future());
         if gives_up {
             tokio::task::yield_now().await;
@@ -228,7 +228,7 @@ async fn requests_are_sent_after_their_subscription_is_refused_or_given_up() {
 
 #[tokio::test(start_paused = true)]
 async fn requests_that_wait_for_a_subscription_expire() {
-    let Subscribed { room, client: _client, mut peer, .. } = restoring(30_000).await;
+    let Subscribed { room, client: _client, mut peer, .. } = restoring_client(30_000).await;
     let began = tokio::time::Instant::now();
     let error = room.publish(&1).ttl(Duration::from_secs(15)).await.unwrap_err();
     assert_eq!((error.kind(), began.elapsed().as_secs()), ("expired", 15));
@@ -243,7 +243,7 @@ async fn a_publication_waits_for_the_token_of_its_channel() {
     client.connected().await.unwrap();
     let room = client.channel::<u64>("a");
     let source = || async {
-        turned(Duration::from_secs(3)).await;
+        advance(Duration::from_secs(3)).await;
         Ok::<_, String>("t".to_owned())
     };
     let subscribing = tokio::spawn(room.subscribe().token(source).into_future());
@@ -276,7 +276,7 @@ async fn with_tokens(client: &Client, count: usize) -> (Arc<Semaphore>, Arc<Atom
             async move { room.subscribe().token(source).await.map(hauyna_client::Subscription::keep) },
         );
     }
-    settled().await;
+    settle().await;
     (lets, asked)
 }
 
@@ -352,7 +352,7 @@ async fn a_subscription_answered_after_unsubscribing_is_given_up() {
     peer.ack(&request, entry("a", 5)).await;
     let request = timeout(Duration::from_secs(5), peer.expect("unsubscribe_channel")).await.expect("the end");
     peer.ack(&request, Value::Null).await;
-    settled().await;
+    settle().await;
     // The application on the server may subscribe it again.
     let mut messages = room.messages();
     subscribe_by_server(&mut peer, 5).await;

@@ -6,13 +6,13 @@
 #[cfg(test)]
 mod client;
 #[cfg(test)]
+mod network;
+#[cfg(test)]
 mod oracle;
 #[cfg(test)]
 mod plan;
 #[cfg(test)]
 mod server;
-#[cfg(test)]
-mod wire;
 #[cfg(test)]
 mod world;
 

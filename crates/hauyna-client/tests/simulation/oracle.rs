@@ -1,7 +1,7 @@
 //! The conditions that every schedule must meet. Pure: it receives what the server has published and what
 //! each client has reported.
 
-use crate::client::{Record, Told};
+use crate::client::{Record, Report};
 use crate::server::Entry;
 use std::collections::{HashMap, HashSet};
 
@@ -34,7 +34,7 @@ impl Tally {
 }
 
 /// Returns all faults of one schedule.
-pub(crate) fn judge(published: &[Entry], records: &[Record], has_restarted: bool) -> Vec<String> {
+pub(crate) fn find_faults(published: &[Entry], records: &[Record], has_restarted: bool) -> Vec<String> {
     let mut faults = Vec::new();
     let mut index = HashMap::new();
     for (at, entry) in published.iter().enumerate() {
@@ -47,8 +47,8 @@ pub(crate) fn judge(published: &[Entry], records: &[Record], has_restarted: bool
         faults.extend(publications(number, published, record, &index).into_iter().map(fault));
         faults.extend(stream(published, record, &index).into_iter().map(fault));
         if !has_restarted {
-            let left = record.told.iter().filter(|told| matches!(told, Told::Left(_)));
-            faults.extend(left.map(|told| fault(format!("saw somebody leave: {told:?}"))));
+            let left = record.reports.iter().filter(|reports| matches!(reports, Report::Left(_)));
+            faults.extend(left.map(|report| fault(format!("saw somebody leave: {report:?}"))));
         }
     }
     faults
@@ -88,9 +88,9 @@ fn stream(published: &[Entry], record: &Record, index: &HashMap<&str, usize>) ->
     // Index of the next publication, once the position of the client is known.
     let mut next: Option<usize> = None;
     let mut may_skip = true;
-    for told in &record.told {
-        match told {
-            Told::Subscribed(Some(start)) if next.is_none() => {
+    for report in &record.reports {
+        match report {
+            Report::Subscribed(Some(start)) if next.is_none() => {
                 let is_before = |entry: &Entry| {
                     entry.position.is_some_and(|position| {
                         position.epoch == start.epoch && position.offset <= start.offset
@@ -104,9 +104,9 @@ fn stream(published: &[Entry], record: &Record, index: &HashMap<&str, usize>) ->
                 });
                 may_skip = next.is_none();
             }
-            Told::Subscribed(_) | Told::Left(_) => {}
-            Told::Gap(_) => may_skip = true,
-            Told::Message { content, offset } => {
+            Report::Subscribed(_) | Report::Left(_) => {}
+            Report::Gap(_) => may_skip = true,
+            Report::Message { content, offset } => {
                 let Some(at) = index.get(content.as_str()).copied() else {
                     faults.push(format!("received, and never published: {content}"));
                     continue;

@@ -66,9 +66,9 @@ pub(crate) enum Fault {
     /// Nothing arrives in either direction, and what is sent is lost.
     Partition(usize),
     /// Nothing that the client sends arrives.
-    Deaf(usize),
+    LoseFromClient(usize),
     /// Nothing that the server sends arrives.
-    Mute(usize),
+    LoseToClient(usize),
     Repair(usize),
     /// What is sent waits.
     Hold(usize),
@@ -77,7 +77,7 @@ pub(crate) enum Fault {
     Crash,
     Restart,
     /// The channel restarts under another epoch, while the server lives.
-    Turn,
+    ChangeEpoch,
 }
 
 impl Plan {
@@ -110,7 +110,7 @@ impl Plan {
             plan.faults.push((at + random.between(5, 150), Fault::Restart));
         }
         if plan.history != History::None && random.chance(25) {
-            plan.faults.push((random.between(20, calm.as_millis() as u64 + 200), Fault::Turn));
+            plan.faults.push((random.between(20, calm.as_millis() as u64 + 200), Fault::ChangeEpoch));
         }
         plan.faults.sort_by_key(|(at, _)| *at);
         plan
@@ -141,8 +141,8 @@ impl Plan {
         let at = random.between(10, self.calm.as_millis() as u64);
         let (begin, end) = match random.below(4) {
             0 => (Fault::Partition(client), Fault::Repair(client)),
-            1 => (Fault::Deaf(client), Fault::Repair(client)),
-            2 => (Fault::Mute(client), Fault::Repair(client)),
+            1 => (Fault::LoseFromClient(client), Fault::Repair(client)),
+            2 => (Fault::LoseToClient(client), Fault::Repair(client)),
             _ => (Fault::Hold(client), Fault::Release(client)),
         };
         self.faults.push((at, begin));

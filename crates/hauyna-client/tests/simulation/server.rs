@@ -26,32 +26,32 @@ pub(crate) struct Entry {
 
 /// The state that all lives of the server share with the test.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct Chronicle(Arc<Mutex<Lives>>);
+pub(crate) struct ServerShared(Arc<Mutex<ServerState>>);
 
 #[derive(Debug, Default)]
-struct Lives {
+struct ServerState {
     hub: Option<Hub>,
-    broker: Option<Noting>,
+    broker: Option<RecordingBroker>,
     published: Vec<Entry>,
 }
 
-impl Chronicle {
-    fn begin(&self, hub: &Hub, broker: Noting) {
-        let mut lives = self.0.lock().unwrap();
-        (lives.hub, lives.broker) = (Some(hub.clone()), Some(broker));
+impl ServerShared {
+    fn begin(&self, hub: &Hub, broker: RecordingBroker) {
+        let mut server = self.0.lock().unwrap();
+        (server.hub, server.broker) = (Some(hub.clone()), Some(broker));
     }
 
     /// Restarts the streams under another epoch, while the server and its connections live.
-    pub(crate) fn turn(&self) {
-        if let Some(Noting(broker)) = &self.0.lock().unwrap().broker {
-            broker.is_turning.store(true, Ordering::Relaxed);
+    pub(crate) fn change_epoch(&self) {
+        if let Some(RecordingBroker(broker)) = &self.0.lock().unwrap().broker {
+            broker.is_epoch_changing.store(true, Ordering::Relaxed);
         }
     }
 
     /// Forgets the hub, because the server has ended.
     pub(crate) fn end_life(&self) {
-        let mut lives = self.0.lock().unwrap();
-        (lives.hub, lives.broker) = (None, None);
+        let mut server = self.0.lock().unwrap();
+        (server.hub, server.broker) = (None, None);
     }
 
     pub(crate) fn hub(&self) -> Option<Hub> {
@@ -71,8 +71,8 @@ impl Chronicle {
         if publication.channel().as_str() == ROOM
             && publication.kind() == hauyna::channel::PublicationKind::Message
         {
-            let mut lives = self.0.lock().unwrap();
-            lives.published.push(Entry { position: publication.position(), content });
+            let mut server = self.0.lock().unwrap();
+            server.published.push(Entry { position: publication.position(), content });
         }
     }
 }
@@ -80,25 +80,25 @@ impl Chronicle {
 /// The broker of one life of the server. Its streams may restart under another epoch while the server lives.
 /// It remembers keys for longer, to refuse what might be published twice.
 #[derive(Debug, Clone)]
-struct Noting(Arc<Inner>);
+struct RecordingBroker(Arc<Inner>);
 
 #[derive(Debug)]
 struct Inner {
     local: Mutex<Arc<LocalBroker>>,
-    is_turning: AtomicBool,
+    is_epoch_changing: AtomicBool,
     relay: OnceLock<Relay>,
     keys: Mutex<HashMap<Box<str>, usize>>,
-    chronicle: Chronicle,
+    shared: ServerShared,
 }
 
-impl Noting {
-    fn new(chronicle: Chronicle) -> Self {
+impl RecordingBroker {
+    fn new(shared: ServerShared) -> Self {
         Self(Arc::new(Inner {
             local: Mutex::new(Arc::new(LocalBroker::default())),
-            is_turning: AtomicBool::new(false),
+            is_epoch_changing: AtomicBool::new(false),
             relay: OnceLock::new(),
             keys: Mutex::default(),
-            chronicle,
+            shared,
         }))
     }
 
@@ -106,7 +106,7 @@ impl Noting {
     /// its clock.
     fn local(&self) -> Arc<LocalBroker> {
         let mut local = self.0.local.lock().unwrap();
-        if self.0.is_turning.swap(false, Ordering::Relaxed) {
+        if self.0.is_epoch_changing.swap(false, Ordering::Relaxed) {
             *local = Arc::new(LocalBroker::default());
             self.begin(&local);
         }
@@ -114,9 +114,9 @@ impl Noting {
     }
 
     fn begin(&self, local: &LocalBroker) {
-        let (chronicle, relay) = (self.0.chronicle.clone(), self.0.relay.get().cloned());
+        let (shared, relay) = (self.0.shared.clone(), self.0.relay.get().cloned());
         local.start(Relay::to(move |publication| {
-            chronicle.note(publication);
+            shared.note(publication);
             if let Some(relay) = &relay {
                 relay.relay(publication);
             }
@@ -130,7 +130,7 @@ impl Noting {
     }
 }
 
-impl Broker for Noting {
+impl Broker for RecordingBroker {
     fn start(&self, relay: Relay) {
         let _ = self.0.relay.set(relay);
         self.begin(&self.local());
@@ -166,13 +166,13 @@ impl Broker for Noting {
 }
 
 /// Serves until the host crashes.
-pub(crate) async fn serve(plan: Plan, chronicle: Chronicle) -> turmoil::Result {
+pub(crate) async fn serve(plan: Plan, shared: ServerShared) -> turmoil::Result {
     let room = match plan.history {
         History::Long => ChannelOptions::new().history(10_000, Duration::from_secs(600)),
         History::Short => ChannelOptions::new().history(4, Duration::from_secs(600)),
         History::None => ChannelOptions::new().no_history(),
     };
-    let broker = Noting::new(chronicle.clone());
+    let broker = RecordingBroker::new(shared.clone());
     // Longer than any fault, and shorter than the time that the end of a schedule waits.
     let sessions = SessionOptions::new().window(Duration::from_secs(6));
     let hub = Hub::builder()
@@ -182,7 +182,7 @@ pub(crate) async fn serve(plan: Plan, chronicle: Chronicle) -> turmoil::Result {
         .presence_grace(Duration::ZERO)
         .shards(1)
         .build();
-    chronicle.begin(&hub, broker);
+    shared.begin(&hub, broker);
     let retry = RetryPolicy {
         base_delay: Duration::from_millis(10),
         max_delay: Duration::from_millis(100),

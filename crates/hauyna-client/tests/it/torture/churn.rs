@@ -2,7 +2,7 @@
 //! rate and loses connections. At the end, it has exactly the wanted subscriptions, and has received hardly
 //! any request to end one that it did not have.
 
-use super::model::{Dice, passed, trace};
+use super::model::{Random, advance, trace};
 use super::{each_seed, terms};
 use crate::script::{EPOCH, Peer, Script, script, session};
 use serde_json::{Value, json};
@@ -10,7 +10,7 @@ use std::collections::{BTreeSet, VecDeque};
 use std::time::Duration;
 
 struct Server {
-    dice: Dice,
+    random: Random,
     script: Script,
     peer: Option<Peer>,
     is_greeted: bool,
@@ -42,7 +42,7 @@ impl Server {
         if is_new {
             self.greet(false).await;
         }
-        while self.dice.chance(70) {
+        while self.random.chance(70) {
             let Some(request) = self.requests.pop_front() else { break };
             let answer = self.answer(&request).await;
             trace(|| format!("{request} -> {answer}"));
@@ -51,13 +51,13 @@ impl Server {
                 peer.try_send(&answer).await;
             }
         }
-        if !self.is_calm && self.dice.chance(4) {
+        if !self.is_calm && self.random.chance(4) {
             trace(|| "cut".into());
             if let Some(mut peer) = self.peer.take() {
                 peer.cut();
             }
         }
-        passed(Duration::from_millis(1 + self.dice.below(20))).await;
+        advance(Duration::from_millis(1 + self.random.below(20))).await;
     }
 
     async fn greet(&mut self, is_resumed: bool) {
@@ -87,12 +87,12 @@ impl Server {
         let ack = |data: Value| json!({ "type": "ack", "id": request["id"], "data": data });
         match kind {
             "resume" => {
-                let is_resumed = self.dice.chance(70);
+                let is_resumed = self.random.chance(70);
                 self.greet(is_resumed).await;
                 Value::Null
             }
             "ping" => json!({ "type": "pong", "id": request["id"] }),
-            _ if !self.is_calm && self.dice.chance(35) => refused("rate_limited"),
+            _ if !self.is_calm && self.random.chance(35) => refused("rate_limited"),
             "subscribe_channel" if self.subscriptions.insert(channel.to_owned()) => {
                 ack(entry(&request["channel"]))
             }
@@ -115,7 +115,7 @@ async fn schedule(seed: u64) -> Vec<String> {
     let client = builder.seed(seed).retry(terms()).connect().unwrap();
     let rooms: Vec<_> = (0..4).map(|n| client.channel::<u64>(&format!("room:{n}"))).collect();
     let mut server = Server {
-        dice: Dice(seed),
+        random: Random(seed),
         script,
         peer: None,
         is_greeted: false,
@@ -129,7 +129,7 @@ async fn schedule(seed: u64) -> Vec<String> {
     for _ in 0..150 {
         server.step().await;
         for room in &rooms {
-            if !server.dice.chance(15) {
+            if !server.random.chance(15) {
                 continue;
             }
             let (own, name) = (room.clone(), room.name().to_owned());

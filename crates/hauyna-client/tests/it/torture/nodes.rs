@@ -2,7 +2,7 @@
 //! its session. At the end, the server has the wanted subscriptions, and every call is answered. Hardly any
 //! refusal is the client's fault, for which a strict server would close the connection.
 
-use super::model::{Dice, passed, trace};
+use super::model::{Random, advance, trace};
 use super::{each_seed, terms};
 use crate::script::{EPOCH, Peer, Script, script, session};
 use serde_json::{Value, json};
@@ -17,7 +17,7 @@ struct Node {
 }
 
 struct Server {
-    dice: Dice,
+    random: Random,
     script: Script,
     current: Option<Node>,
     /// A connection that has no session yet.
@@ -52,15 +52,15 @@ impl Server {
         self.current.iter_mut().chain(&mut self.next).for_each(Node::read);
         self.greet().await;
         self.serve(70).await;
-        if !self.is_calm && self.dice.chance(6) {
+        if !self.is_calm && self.random.chance(6) {
             self.disturb().await;
         }
-        passed(Duration::from_millis(1 + self.dice.below(20))).await;
+        advance(Duration::from_millis(1 + self.random.below(20))).await;
     }
 
     /// Answers the requests of the current connection one after the other.
     async fn serve(&mut self, chance: u64) {
-        while self.dice.chance(chance) {
+        while self.random.chance(chance) {
             let Some(request) = self.current.as_mut().and_then(|node| node.requests.pop_front()) else {
                 break;
             };
@@ -82,7 +82,7 @@ impl Server {
         }
         self.serve(50).await;
         let Some(mut next) = self.next.take() else { return };
-        let is_resumed = has_token && self.dice.chance(70);
+        let is_resumed = has_token && self.random.chance(70);
         if has_token {
             next.requests.pop_front();
         }
@@ -107,14 +107,14 @@ impl Server {
 
     async fn disturb(&mut self) {
         let Some(node) = &mut self.current else { return };
-        let how = self.dice.below(4);
+        let how = self.random.below(4);
         trace(|| format!("disturbed: {how}"));
         match how {
             0 => node.peer.cut(),
             1 => node.peer.try_close(3001).await,
             _ => {
                 let order =
-                    json!({ "type": "reconnect", "after": [0, self.dice.below(300)], "reason": "drain" });
+                    json!({ "type": "reconnect", "after": [0, self.random.below(300)], "reason": "drain" });
                 node.peer.try_send(&order).await;
                 return;
             }
@@ -134,7 +134,7 @@ impl Server {
             "history" => {
                 ack(json!({ "channel": channel, "epoch": EPOCH, "offset": 1, "oldest": 2, "messages": [] }))
             }
-            "subscribe_channel" if !self.is_calm && self.dice.chance(40) => refused("rate_limited"),
+            "subscribe_channel" if !self.is_calm && self.random.chance(40) => refused("rate_limited"),
             "subscribe_channel" if self.subscriptions.insert(channel.to_owned()) => {
                 ack(entry(&request["channel"]))
             }
@@ -153,7 +153,7 @@ async fn schedule(seed: u64) -> Vec<String> {
     let client = builder.seed(seed).retry(terms()).connect().unwrap();
     let rooms: Vec<_> = (0..24).map(|n| client.channel::<u64>(&format!("room:{n}"))).collect();
     let mut server = Server {
-        dice: Dice(seed),
+        random: Random(seed),
         script,
         current: None,
         next: None,
@@ -166,7 +166,7 @@ async fn schedule(seed: u64) -> Vec<String> {
     for _ in 0..150 {
         server.step().await;
         for room in &rooms {
-            if !server.dice.chance(15) {
+            if !server.random.chance(15) {
                 continue;
             }
             let (own, name) = (room.clone(), room.name().to_owned());

@@ -2,8 +2,8 @@
 //! connection does meanwhile. Each stream delivers everything behind its position once and in order, or
 //! reports a gap.
 
-use super::model::{Entry, Model, Turn, passed, trace};
-use super::{Told, each_seed, terms};
+use super::model::{Entry, EpochChange, Model, advance, trace};
+use super::{Report, each_seed, terms};
 use crate::script::script;
 use hauyna_client::protocol::{Epoch, Position};
 use hauyna_client::{Channel, Client, StreamError, Subscription};
@@ -13,34 +13,35 @@ use tokio::task::JoinHandle;
 
 /// The items of one stream that starts at a position.
 #[derive(Debug)]
-struct Life {
+struct StreamRecord {
     since: Position,
     starts_at: usize,
-    told: Vec<Told>,
+    reports: Vec<Report>,
     /// Positions that were delivered, each with its content.
     positions: Vec<(Position, u64)>,
 }
 
 /// A subscription that is being made, and the task that reads its stream.
-struct Works {
-    life: Arc<Mutex<Life>>,
+struct Reader {
+    record: Arc<Mutex<StreamRecord>>,
     tasks: [JoinHandle<()>; 2],
 }
 
-fn begin(room: &Channel<u64>, since: Position, starts_at: usize) -> Works {
+fn start_reader(room: &Channel<u64>, since: Position, starts_at: usize) -> Reader {
     trace(|| format!("   SINCE {since:?} {starts_at}"));
-    let life = Arc::new(Mutex::new(Life { since, starts_at, told: Vec::new(), positions: Vec::new() }));
-    let (mut messages, own) = (room.messages(), life.clone());
+    let record =
+        Arc::new(Mutex::new(StreamRecord { since, starts_at, reports: Vec::new(), positions: Vec::new() }));
+    let (mut messages, own) = (room.messages(), record.clone());
     let reading = tokio::spawn(async move {
         while let Some(item) = messages.next().await {
             trace(|| format!("   TOLD {item:?}"));
-            let mut life = own.lock().unwrap();
+            let mut record = own.lock().unwrap();
             match item {
                 Ok(message) => {
-                    life.told.push(Told::Content(message.content));
-                    life.positions.extend(message.position.map(|at| (at, message.content)));
+                    record.reports.push(Report::Content(message.content));
+                    record.positions.extend(message.position.map(|at| (at, message.content)));
                 }
-                Err(StreamError::Gap(_)) => life.told.push(Told::Gap),
+                Err(StreamError::Gap(_)) => record.reports.push(Report::Gap),
                 Err(other) => panic!("{other}"),
             }
         }
@@ -50,24 +51,24 @@ fn begin(room: &Channel<u64>, since: Position, starts_at: usize) -> Works {
         tokio::spawn(
             async move { while own.subscribe().since(since).await.map(Subscription::keep).is_err() {} },
         );
-    Works { life, tasks: [reading, asking] }
+    Reader { record, tasks: [reading, asking] }
 }
 
 /// Gives up the channel, and wants it again from a position that was delivered before.
-async fn begin_again(room: &Channel<u64>, works: &Works, model: &mut Model) -> Works {
-    works.tasks.iter().for_each(JoinHandle::abort);
+async fn resubscribe(room: &Channel<u64>, reader: &Reader, model: &mut Model) -> Reader {
+    reader.tasks.iter().for_each(JoinHandle::abort);
     let own = room.clone();
     tokio::spawn(async move { own.unsubscribe().await });
-    for _ in 0..model.dice.below(3) * model.dice.below(4) {
+    for _ in 0..model.random.below(3) * model.random.below(4) {
         model.step().await;
     }
-    passed(Duration::from_millis(1)).await;
-    let life = works.life.lock().unwrap();
-    let back = model.dice.below(4) as usize;
-    let place = life.positions.iter().rev().nth(back).copied();
+    advance(Duration::from_millis(1)).await;
+    let record = reader.record.lock().unwrap();
+    let back = model.random.below(4) as usize;
+    let place = record.positions.iter().rev().nth(back).copied();
     let (since, starts_at) =
-        place.map_or((life.since, life.starts_at), |(at, content)| (at, content as usize + 1));
-    begin(room, since, starts_at)
+        place.map_or((record.since, record.starts_at), |(at, content)| (at, content as usize + 1));
+    start_reader(room, since, starts_at)
 }
 
 async fn schedule(seed: u64) -> Vec<String> {
@@ -75,25 +76,26 @@ async fn schedule(seed: u64) -> Vec<String> {
     let client: Client = builder.seed(seed).retry(terms()).timeout(Duration::from_secs(3)).connect().unwrap();
     let room: Channel<u64> = client.channel("a");
     let mut model = Model::new(seed, script);
-    let mut works = begin(&room, Position { epoch: Epoch::new(1), offset: 0 }, 0);
-    let mut lives = vec![works.life.clone()];
+    let mut reader = start_reader(&room, Position { epoch: Epoch::new(1), offset: 0 }, 0);
+    let mut records = vec![reader.record.clone()];
     for _ in 0..220 {
         model.step().await;
-        if model.dice.chance(30) {
+        if model.random.chance(30) {
             model.publish();
         }
-        if model.dice.chance(4) {
-            model.drop_some();
+        if model.random.chance(4) {
+            model.drop_waiting();
         }
-        if model.dice.chance(6) {
-            works = begin_again(&room, &works, &mut model).await;
-            lives.push(works.life.clone());
+        if model.random.chance(6) {
+            reader = resubscribe(&room, &reader, &mut model).await;
+            records.push(reader.record.clone());
         }
-        if model.dice.chance(1) {
-            let how = [Turn::Kept, Turn::Lost, Turn::Silent][model.dice.below(3) as usize];
-            model.turn(how);
+        if model.random.chance(1) {
+            let how =
+                [EpochChange::Kept, EpochChange::Lost, EpochChange::Silent][model.random.below(3) as usize];
+            model.change_epoch(how);
         }
-        if model.dice.chance(5) {
+        if model.random.chance(5) {
             model.drain();
         }
     }
@@ -101,7 +103,7 @@ async fn schedule(seed: u64) -> Vec<String> {
     for _ in 0..300 {
         model.step().await;
     }
-    passed(Duration::from_secs(5)).await;
+    advance(Duration::from_secs(5)).await;
     for _ in 0..100 {
         model.step().await;
     }
@@ -110,19 +112,19 @@ async fn schedule(seed: u64) -> Vec<String> {
         model.step().await;
     }
     drop(client);
-    let last = lives.len() - 1;
-    let judged = lives.iter().enumerate().flat_map(|(at, life)| {
-        let faults = judge(&model.published, &life.lock().unwrap(), at == last);
+    let last = records.len() - 1;
+    let faults_of_all = records.iter().enumerate().flat_map(|(at, record)| {
+        let faults = find_faults(&model.published, &record.lock().unwrap(), at == last);
         faults.into_iter().map(move |fault| format!("stream {at} of {last}: {fault}"))
     });
-    judged.collect()
+    faults_of_all.collect()
 }
 
-fn judge(published: &[Entry], life: &Life, is_last: bool) -> Vec<String> {
+fn find_faults(published: &[Entry], record: &StreamRecord, is_last: bool) -> Vec<String> {
     let mut faults = Vec::new();
-    let (mut next, mut may_skip) = (life.starts_at, false);
-    for told in &life.told {
-        let Told::Content(content) = told else {
+    let (mut next, mut may_skip) = (record.starts_at, false);
+    for report in &record.reports {
+        let Report::Content(content) = report else {
             may_skip = true;
             continue;
         };
