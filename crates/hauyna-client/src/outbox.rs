@@ -13,10 +13,10 @@ use std::time::Duration;
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
-/// The way back of an answer.
+/// The sender that returns an answer to its caller.
 pub(crate) type Reply = oneshot::Sender<Result<Option<Box<RawValue>>, Error>>;
 
-/// A request, and the way back of its answer.
+/// A request, and the sender for its answer.
 #[derive(Debug)]
 pub(crate) struct Entry {
     /// Number of the call. It is higher than those of all earlier calls.

@@ -26,7 +26,7 @@ pub(crate) enum SubscriptionState {
     #[default]
     Absent,
     /// The subscription was requested and is not answered.
-    Asked,
+    Requested,
     Live,
 }
 

@@ -22,7 +22,7 @@ pub(super) struct HeldMessages {
     bytes: usize,
     /// Number of messages that had arrived when the history was last requested. The answer covers the gaps
     /// among them.
-    asked_behind: usize,
+    arrived_before_request: usize,
     /// Whether the numbering went back after the request, so that the history has to be requested once more.
     is_stale: bool,
     /// Index of the first message whose offset is not higher than the one before it. If its epoch is another
@@ -47,7 +47,7 @@ impl HeldMessages {
         Self {
             waiting: VecDeque::new(),
             bytes: 0,
-            asked_behind: 0,
+            arrived_before_request: 0,
             is_stale: false,
             went_back_at: None,
             retry_at: None,
@@ -77,7 +77,7 @@ impl HeldMessages {
     /// Forgets the gaps that the history has closed, because it was read to its end. Returns whether it has
     /// to be requested once more.
     fn finish_page(&mut self) -> bool {
-        let (mut index, closed) = (0, self.asked_behind);
+        let (mut index, closed) = (0, self.arrived_before_request);
         self.waiting.retain(|waiting| {
             index += 1;
             index > closed || matches!(waiting, HeldEntry::Message(..))
@@ -123,7 +123,7 @@ impl ClientTask {
         self.send_request(Purpose::CatchUp(channel.to_owned()), &request);
         if let Some(held) = self.subscriptions.held.get_mut(channel) {
             held.answer_by = Some(after(Instant::now(), self.shared.timeout.max(MIN_HELD)));
-            held.asked_behind = held.waiting.len();
+            held.arrived_before_request = held.waiting.len();
         }
     }
 

@@ -217,7 +217,7 @@ impl ClientTask {
         }
     }
 
-    /// Continues the way to the next connection as far as its deadlines require.
+    /// Advances the next connection and the former socket as far as their deadlines require.
     pub(super) fn advance_next_socket(&mut self, now: Instant) {
         if self.deadlines.move_at.is_some_and(|at| now >= at) {
             self.deadlines.move_at = None;

@@ -141,8 +141,10 @@ impl Requests {
 
     /// Whether a subscription to this channel was given up and its answer is still awaited.
     pub(super) fn awaits_given_up(&self, name: &str) -> bool {
-        let is_given_up = |purpose: &Purpose| matches!(purpose, Purpose::Subscribe { channel, end: Some(_), .. } if channel == name);
-        self.open.values().any(is_given_up)
+        self.open.values().any(|purpose| match purpose {
+            Purpose::Subscribe { channel, end, .. } => end.is_some() && channel == name,
+            _ => false,
+        })
     }
 
     /// Returns how many subscription requests are in flight.

@@ -1,4 +1,4 @@
-//! The sockets of the task: the current one, the former one that a move has replaced, and the way to the next
+//! The sockets of the task: the current one, the former one that a move has replaced, and the next
 //! one. They know the state of the connection: backoff, liveness, size limit.
 
 use crate::backoff::Backoff;
@@ -55,7 +55,7 @@ pub(super) struct Sockets {
     pub(super) was_unreadable: bool,
 }
 
-/// The way to the next connection.
+/// The stages of the next connection.
 pub(super) enum NextSocket {
     /// No attempt is planned.
     Idle,
@@ -255,7 +255,7 @@ impl Sockets {
         self.backoff.next_delay(self.random.fraction())
     }
 
-    /// Takes the way to the next connection, and leaves [`NextSocket::Idle`] in its place.
+    /// Takes the next socket, and leaves [`NextSocket::Idle`] in its place.
     pub(super) const fn take_next(&mut self) -> NextSocket {
         std::mem::replace(&mut self.next, NextSocket::Idle)
     }
@@ -300,7 +300,7 @@ pub(super) enum Incoming {
     End(ConnectionLoss),
 }
 
-/// What happened on the way to the next connection.
+/// What happened to the next socket.
 pub(super) enum NextSocketEvent {
     Opened(Result<Box<Socket>, AttemptFailure>),
     /// The socket whose session is awaited has received something, or has ended.

@@ -148,7 +148,7 @@ impl Subscriptions {
         if state.subscription == SubscriptionState::Live {
             return; // The server has subscribed this client meanwhile.
         }
-        state.subscription = SubscriptionState::Asked;
+        state.subscription = SubscriptionState::Requested;
         let Some(wanted) = self.wanted.get(channel) else { return };
         let queued = QueuedSubscribe { channel: channel.to_owned(), number: wanted.number, token: None };
         self.queue.push_back(queued);
@@ -161,7 +161,7 @@ impl Subscriptions {
         }
         // Without a token the subscription is tried again later, unless the server has made it meanwhile.
         let state = self.session.channel(&queued.channel);
-        let Some(state) = state.filter(|state| state.subscription == SubscriptionState::Asked) else {
+        let Some(state) = state.filter(|state| state.subscription == SubscriptionState::Requested) else {
             return;
         };
         state.subscription = SubscriptionState::Absent;
@@ -198,7 +198,7 @@ impl Subscriptions {
     }
 }
 
-/// The way back of an answer to a call.
+/// The sender that returns an answer to its caller.
 pub(crate) type Reply<T> = oneshot::Sender<Result<T, Error>>;
 
 /// The options of a subscription, which apply to each request for it.

@@ -60,7 +60,7 @@ impl ChannelState {
     }
 
     pub(super) fn is_restoring(&self) -> bool {
-        self.subscription == SubscriptionState::Asked && self.was_live
+        self.subscription == SubscriptionState::Requested && self.was_live
     }
 
     /// Expects the next live message behind this position.

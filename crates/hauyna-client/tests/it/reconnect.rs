@@ -138,7 +138,8 @@ async fn a_stored_position_is_recovered_after_a_restart() {
     room.subscribe().since(kept).await.unwrap().keep();
     let mut last = content(&mut messages).await;
     if last == 1 {
-        last = content(&mut messages).await; // the answer came before the client had received its own publication
+        // The answer came before the client had received its own publication.
+        last = content(&mut messages).await;
     }
     assert_eq!(last, 2);
 }

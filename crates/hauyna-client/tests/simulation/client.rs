@@ -150,7 +150,7 @@ fn publish(channel: &Channel<String>, shared: &ClientShared, content: String) {
 async fn acknowledged(channel: &Channel<String>, shared: &ClientShared, content: String) -> bool {
     let answer = channel.publish(&content).await;
     let is_acknowledged = answer.is_ok();
-    record_answer(&shared, content, answer);
+    record_answer(shared, content, answer);
     is_acknowledged
 }
 
