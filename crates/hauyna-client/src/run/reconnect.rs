@@ -8,7 +8,6 @@ use crate::client::{SessionInfo, State};
 use crate::clock::after;
 use crate::codec;
 use crate::error::{Closed, Error};
-use crate::liveness::Liveness;
 use crate::logger;
 use crate::socket::{AttemptFailure, ConnectionLoss, Socket};
 use hauyna_protocol::close::{CloseCode, Reconnect, should_reconnect};
@@ -75,32 +74,19 @@ impl ClientTask {
     /// Takes a socket into use whose `session` message has arrived.
     fn session_received(&mut self, socket: Socket, session: Session) {
         let (now, info) = (Instant::now(), SessionInfo::of(&session));
-        self.sockets.failure_log.log_connected(&session.connection_id, session.resumed);
         *self.shared.last_failure.lock() = None;
         if self.sockets.replace_current(socket, session.resumed, now + HANDOVER_TIMEOUT) {
             // Requests that the former socket has not answered are sent again.
             self.requests.outbox.connection_lost();
         }
         self.reset_connection();
-        self.sockets.unread_resume = self.sockets.next_resume.take().filter(|_| !session.resumed);
-        self.requests.outbox.note_other_frame(self.sockets.unread_resume.unwrap_or(0));
-        self.sockets.generation += 1;
-        self.requests.running_responders = 0;
-        self.requests.needs_judgement |= !session.resumed;
-        self.subscriptions.on_server.clear();
-        let is_there = |channel: &str| session.subscriptions.iter().any(|entry| *entry.channel == *channel);
-        self.subscriptions.given_up.retain(|channel, _| session.resumed && is_there(channel));
+        self.sockets.start_connection(&session, now);
+        self.requests.start_connection(session.resumed, self.sockets.unread_resume);
+        self.subscriptions.start_connection(&session);
         let window = session.resume.as_ref().map_or(0, |resume| resume.window);
         *self.shared.window.lock() = Duration::from_millis(window).max(MIN_TTL);
         self.subscriptions.session.resume = session.resume;
-        self.sockets.liveness = Some(Liveness::new(session.heartbeat, now));
-        if let Some(terms) = session.retry {
-            self.sockets.backoff.set_server_terms(terms);
-        }
-        self.sockets.backoff.note_connected(now);
         self.schedule_renewal(session.expires_at, session.expires_in);
-        let max_message = info.max_message.map(|bytes| usize::try_from(bytes).unwrap_or(usize::MAX));
-        self.sockets.max_message = max_message.unwrap_or(usize::MAX);
         self.handle_user_change(&info.user);
         *self.shared.session.lock() = Some(info);
         for entry in &session.subscriptions {
@@ -145,23 +131,20 @@ impl ClientTask {
         *self.shared.last_failure.lock() = Some(loss.to_string());
         // The server has moved the session to the socket whose `session` message is awaited, so the client is
         // not offline.
-        let is_moving =
-            loss.code == CloseCode::REPLACED.0 && matches!(self.sockets.next, NextSocket::Greeting(..));
+        let is_moving = loss.code == CloseCode::REPLACED.0 && self.sockets.awaits_session();
         self.sockets.drop_connection();
         if loss.code == CloseCode::MESSAGE_TOO_BIG.0 {
             self.give_up_largest();
         }
         self.reset_connection();
-        let is_unreadable_again =
-            std::mem::replace(&mut self.sockets.was_unreadable, loss.is_unreadable) && loss.is_unreadable;
+        let is_unreadable_again = self.sockets.note_lost(loss, now);
         // A socket whose session is awaited has received the positions, and its server replays from there.
-        if is_unreadable_again && !matches!(self.sockets.next, NextSocket::Greeting(..)) {
+        if is_unreadable_again && !self.sockets.awaits_session() {
             // The server replays the unreadable message, which would end each later connection, too. Without
             // positions, each channel reports a gap instead.
             self.subscriptions.session.forget_positions();
         }
         self.requests.outbox.connection_lost();
-        self.sockets.backoff.note_lost(now);
         if should_reconnect(loss.code) == Reconnect::StayAway {
             return self.close(Closed::ByServer { code: loss.code, reason: loss.reason.clone() });
         }
@@ -247,9 +230,7 @@ impl ClientTask {
     /// Handles [`Client::reconnect`](crate::Client::reconnect): tests the connection with a ping, or starts
     /// an attempt.
     pub(super) fn handle_reconnect(&mut self) {
-        let now = Instant::now();
-        if let Some(liveness) = &mut self.sockets.liveness {
-            liveness.expect_answer(now);
+        if self.sockets.doubt(Instant::now()) {
             if matches!(self.sockets.next, NextSocket::Offline) {
                 self.sockets.next = NextSocket::Idle;
             }

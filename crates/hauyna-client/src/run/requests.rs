@@ -103,6 +103,14 @@ impl Requests {
         }
     }
 
+    /// Prepares for a new connection. `unread_resume` is the size of a `resume` that its server may not have
+    /// read.
+    pub(super) fn start_connection(&mut self, is_resumed: bool, unread_resume: Option<usize>) {
+        self.outbox.note_other_frame(unread_resume.unwrap_or(0));
+        self.running_responders = 0;
+        self.needs_judgement |= !is_resumed;
+    }
+
     /// Returns an id that no other request of this client has.
     pub(super) const fn next_id(&mut self) -> u64 {
         self.last_id += 1;

@@ -10,7 +10,7 @@ use crate::liveness::{Liveness, LivenessCheck};
 use crate::logger::FailureLog;
 use crate::random::Random;
 use crate::socket::{AttemptFailure, ConnectionLoss, Socket, SocketOptions};
-use hauyna_protocol::received::Drain;
+use hauyna_protocol::received::{Drain, Session};
 use hauyna_protocol::{Encoding, Position, Request, RetryTerms};
 use hauyna_websocket::CloseCode;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -38,7 +38,7 @@ pub(super) struct Sockets {
     former: Option<FormerSocket>,
     pub(super) next: NextSocket,
     /// Liveness of the current connection; `None` without one.
-    pub(super) liveness: Option<Liveness>,
+    liveness: Option<Liveness>,
     /// Number of the current connection. An answer is never sent on another connection than its request came
     /// in on.
     pub(super) generation: u64,
@@ -47,12 +47,12 @@ pub(super) struct Sockets {
     /// Whether the attempt under way shows the token of the session.
     pub(super) is_resuming: bool,
     /// Bytes of the `resume` request on the socket whose session is awaited.
-    pub(super) next_resume: Option<usize>,
+    next_resume: Option<usize>,
     /// Bytes of the `resume` request on the current socket, if its server may have answered without reading
     /// it.
     pub(super) unread_resume: Option<usize>,
     /// Whether an unreadable message ended the last connection.
-    pub(super) was_unreadable: bool,
+    was_unreadable: bool,
 }
 
 /// The stages of the next connection.
@@ -226,6 +226,39 @@ impl Sockets {
 
     pub(super) fn check_liveness(&mut self, now: Instant) -> LivenessCheck {
         self.liveness.as_mut().map_or(LivenessCheck::Alive, |liveness| liveness.check(now))
+    }
+
+    /// Whether an open socket waits for its `session` message.
+    pub(super) const fn awaits_session(&self) -> bool {
+        matches!(self.next, NextSocket::Greeting(..))
+    }
+
+    /// Prepares for the connection that a `session` message has started.
+    pub(super) fn start_connection(&mut self, session: &Session, now: Instant) {
+        self.failure_log.log_connected(&session.connection_id, session.resumed);
+        self.unread_resume = self.next_resume.take().filter(|_| !session.resumed);
+        self.generation += 1;
+        self.liveness = Some(Liveness::new(session.heartbeat, now));
+        if let Some(terms) = session.retry {
+            self.backoff.set_server_terms(terms);
+        }
+        self.backoff.note_connected(now);
+        let max_message = session.limits.as_ref().map(|limits| limits.max_message);
+        self.max_message = max_message.and_then(|bytes| usize::try_from(bytes).ok()).unwrap_or(usize::MAX);
+    }
+
+    /// Notes the loss of the connection. Returns whether an unreadable message has ended it like the one
+    /// before.
+    pub(super) fn note_lost(&mut self, loss: &ConnectionLoss, now: Instant) -> bool {
+        self.backoff.note_lost(now);
+        std::mem::replace(&mut self.was_unreadable, loss.is_unreadable) && loss.is_unreadable
+    }
+
+    /// Starts to doubt the connection. Returns `false` without one.
+    pub(super) fn doubt(&mut self, now: Instant) -> bool {
+        let Some(liveness) = &mut self.liveness else { return false };
+        liveness.expect_answer(now);
+        true
     }
 
     /// Puts a socket in the place of the current one, which stays as the former one until `until`. Returns

@@ -8,7 +8,7 @@ use crate::client::TokenSource;
 use crate::error::{Error, Refusal};
 use crate::session::{Session, SubscriptionState};
 use crate::subscription::LiveSubscription;
-use hauyna_protocol::{ErrorType, Position};
+use hauyna_protocol::{ErrorType, Position, received};
 use serde_json::value::RawValue;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -184,6 +184,13 @@ impl Subscriptions {
         if refusal.error_type == ErrorType::RateLimited.as_str() {
             self.queue.pause(Instant::now() + retry_delay(refusal));
         }
+    }
+
+    /// Prepares for the connection that a `session` message has started.
+    pub(super) fn start_connection(&mut self, session: &received::Session) {
+        self.on_server.clear();
+        let is_there = |channel: &str| session.subscriptions.iter().any(|entry| *entry.channel == *channel);
+        self.given_up.retain(|channel, _| session.resumed && is_there(channel));
     }
 
     /// Forgets what belongs to one connection.
