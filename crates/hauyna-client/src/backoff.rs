@@ -22,11 +22,11 @@ pub(crate) struct Backoff {
 }
 
 impl Backoff {
-    /// `own` holds the terms of the application, if it gave any.
-    pub(crate) fn new(own: Option<RetryTerms>) -> Self {
+    /// `application_terms` are the terms of the application, if it gave any.
+    pub(crate) fn new(application_terms: Option<RetryTerms>) -> Self {
         Self {
-            terms: own.unwrap_or(DEFAULT_TERMS),
-            has_own_terms: own.is_some(),
+            terms: application_terms.unwrap_or(DEFAULT_TERMS),
+            has_own_terms: application_terms.is_some(),
             attempts: 0,
             failures: 0,
             connected_at: None,
@@ -35,7 +35,7 @@ impl Backoff {
         }
     }
 
-    /// Takes the server's terms, unless the application gave its own.
+    /// Takes the server's terms, unless the application gave its application_terms.
     pub(crate) const fn set_server_terms(&mut self, terms: RetryTerms) {
         if !self.has_own_terms {
             self.terms = terms;
@@ -69,7 +69,7 @@ impl Backoff {
     /// Counts an attempt and returns the pause before it; `None` if the policy allows no more. `random` is in
     /// [0, 1).
     pub(crate) fn next_delay(&mut self, random: f64) -> Option<Duration> {
-        if self.terms.max_attempts.is_some_and(|most| self.failures >= most) {
+        if self.terms.max_attempts.is_some_and(|max| self.failures >= max) {
             return None;
         }
         self.failures = self.failures.saturating_add(1);
@@ -180,9 +180,9 @@ mod tests {
 
     #[test]
     fn terms_of_the_application_win_over_those_of_the_server() {
-        let mut own = backoff(Some(1));
-        own.set_server_terms(terms(Some(9)));
-        assert!(own.next_delay(0.5).is_some() && own.next_delay(0.5).is_none());
+        let mut given = backoff(Some(1));
+        given.set_server_terms(terms(Some(9)));
+        assert!(given.next_delay(0.5).is_some() && given.next_delay(0.5).is_none());
         let mut default = Backoff::new(None);
         default.set_server_terms(terms(Some(1)));
         assert!(default.next_delay(0.5).is_some() && default.next_delay(0.5).is_none());

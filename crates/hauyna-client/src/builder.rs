@@ -43,7 +43,8 @@ pub(crate) struct Options {
     pub(crate) max_message: usize,
     pub(crate) connect_timeout: Duration,
     pub(crate) retry: Option<RetryTerms>,
-    pub(crate) outbox: (usize, usize),
+    pub(crate) max_requests: usize,
+    pub(crate) max_outbox_bytes: usize,
     pub(crate) responders: BTreeMap<String, Responder>,
 }
 
@@ -61,7 +62,8 @@ impl Builder {
             max_message: 16 << 20,
             connect_timeout: Duration::from_secs(10),
             retry: None,
-            outbox: (1_000, 1 << 20),
+            max_requests: 1_000,
+            max_outbox_bytes: 1 << 20,
             responders: BTreeMap::new(),
         };
         Self {
@@ -153,7 +155,7 @@ impl Builder {
 
     /// Bounds the requests that are not answered, by number and bytes. Default: 1,000 and 1 MiB.
     pub fn outbox(mut self, requests: usize, bytes: usize) -> Self {
-        self.options.outbox = (requests, bytes);
+        (self.options.max_requests, self.options.max_outbox_bytes) = (requests, bytes);
         self
     }
 

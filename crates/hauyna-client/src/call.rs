@@ -67,7 +67,7 @@ impl<T> Call<T> {
     }
 
     /// Sets the idempotency key of a publication, in place of a generated one. Other requests have no key.
-    pub fn key(mut self, own: impl Into<String>) -> Self {
+    pub fn key(mut self, new_key: impl Into<String>) -> Self {
         if let Ok(
             Draft::Publish { key, .. }
             | Draft::Private { key, .. }
@@ -75,7 +75,7 @@ impl<T> Call<T> {
             | Draft::Broadcast { key, .. },
         ) = &mut self.draft
         {
-            *key = own.into();
+            *key = new_key.into();
         }
         self
     }

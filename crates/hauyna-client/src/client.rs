@@ -301,7 +301,7 @@ impl Client {
     }
 
     /// Closes the connection, the session and the client. Requests without an answer fail, and streams end
-    /// behind the items that wait in them.
+    /// after the items that wait in them.
     pub async fn close(&self) {
         let (reply, done) = oneshot::channel();
         if self.commands.send(Command::Close(reply)).await.is_ok() {

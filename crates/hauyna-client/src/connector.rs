@@ -45,8 +45,8 @@ impl Endpoint {
             return Err(InvalidUrl::Malformed);
         }
         // No hauyna server reads credentials from a URL.
-        let own = authority.as_str().rsplit('@').next().unwrap_or_default();
-        let port = match own.strip_prefix(authority.host()).ok_or(InvalidUrl::Malformed)? {
+        let host_and_port = authority.as_str().rsplit('@').next().unwrap_or_default();
+        let port = match host_and_port.strip_prefix(authority.host()).ok_or(InvalidUrl::Malformed)? {
             "" | ":" => {
                 if is_secure {
                     443
@@ -56,7 +56,7 @@ impl Endpoint {
             }
             port => port.trim_start_matches(':').parse().map_err(|_| InvalidUrl::Malformed)?,
         };
-        let authority = own.to_owned();
+        let authority = host_and_port.to_owned();
         Ok(Self { is_secure, host, port, path, authority })
     }
 }

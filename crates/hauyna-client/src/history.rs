@@ -50,8 +50,8 @@ impl<M> HistoryRequest<M> {
     }
 
     /// Limits the number of publications.
-    pub fn limit(self, most: u32) -> Self {
-        self.with(|_, limit, _| *limit = Some(most))
+    pub fn limit(self, max_publications: u32) -> Self {
+        self.with(|_, limit, _| *limit = Some(max_publications))
     }
 
     /// Requests the newest first.
@@ -186,7 +186,7 @@ impl<M> OlderPages<M> {
 }
 
 impl<M: DeserializeOwned + 'static> OlderPages<M> {
-    /// Waits for the next publication; `None` behind the oldest one and behind an error.
+    /// Waits for the next publication; `None` after the oldest one and after an error.
     ///
     /// # Cancel safety
     ///
@@ -217,7 +217,7 @@ impl<M: DeserializeOwned + 'static> OlderPages<M> {
                     return Poll::Ready(Some(Err(Error::Unreadable(text))));
                 }
                 Ok(page) => {
-                    // A page without publications still has a position behind it.
+                    // A page without publications still has a position after it.
                     self.is_over = page.last.is_none_or(|last| last.offset <= page.oldest);
                     (self.before, self.page) = (page.last, page.items.into());
                 }

@@ -112,7 +112,7 @@ impl Queued {
 #[derive(Debug)]
 pub(crate) struct Outbox {
     queue: VecDeque<Queued>,
-    /// Number of requests at the front that are in flight. The next one to send is searched behind them.
+    /// Number of requests at the front that are in flight. The next one to send comes after them.
     sent: usize,
     /// Index of the request that was taken last.
     last: usize,
@@ -193,7 +193,7 @@ impl Outbox {
     pub(crate) fn forget_keys(&mut self, channel: &str) {
         for queued in &mut self.queue {
             let is_there =
-                matches!(&queued.entry.draft, Draft::Publish { channel: own, .. } if own == channel);
+                matches!(&queued.entry.draft, Draft::Publish { channel: name, .. } if name == channel);
             queued.is_forgotten |= is_there && queued.sent.is_some();
         }
     }

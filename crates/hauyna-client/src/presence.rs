@@ -163,7 +163,7 @@ pub(crate) enum PageResult {
     Whole,
     /// The list is complete, but a change was missed since, so it has to be requested again.
     Skipped,
-    /// The next page starts behind this user.
+    /// The next page starts after this user.
     More(String),
 }
 

@@ -53,7 +53,7 @@ pub(crate) enum MissedMessages {
     /// The history has what is missing, from the position on.
     InHistory,
     Gap(Gap),
-    /// Messages are missing that no history has; the history has those behind them.
+    /// Messages are missing that no history has; the history has those after them.
     GapThenHistory(Gap),
 }
 
@@ -202,7 +202,7 @@ impl Session {
             return false;
         };
         let is_next = same_epoch(state.position, Some(at))
-            && state.position.is_some_and(|own| own.offset.checked_add(1) == Some(at.offset));
+            && state.position.is_some_and(|position| position.offset.checked_add(1) == Some(at.offset));
         if is_next {
             // No echo follows, so a live message at this offset or below belongs to another epoch.
             state.position = Some(at);

@@ -84,7 +84,7 @@ impl Channels {
         self.named.lock().channels.values().for_each(|shared| change(shared));
     }
 
-    /// Forgets every channel, and ends its streams behind what waits in them.
+    /// Forgets every channel, and ends its streams after their waiting items.
     pub(crate) fn close(&self) {
         let channels = std::mem::take(&mut self.named.lock().channels);
         channels.values().for_each(|shared| shared.broadcaster.close());

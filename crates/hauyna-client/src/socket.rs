@@ -241,7 +241,8 @@ impl Socket {
         if read.is_ready() || gained || self.end.is_some() { Poll::Ready(()) } else { Poll::Pending }
     }
 
-    /// Queues a close frame behind what waits; [`poll`](Self::poll) or [`finish`](Self::finish) writes it.
+    /// Queues a close frame after everything that waits. [`poll`](Self::poll) or [`finish`](Self::finish)
+    /// writes it.
     pub(crate) fn queue_close(&mut self, code: CloseCode, random: &mut Random) {
         encode_into(&mut self.write_buffer, OpCode::Close, &code.as_u16().to_be_bytes(), Some(random.mask()));
     }

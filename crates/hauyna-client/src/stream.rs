@@ -185,7 +185,7 @@ impl Broadcaster {
         });
     }
 
-    /// Ends the streams behind what waits in them.
+    /// Ends the streams after their waiting items.
     pub(crate) fn close(&self) {
         let mut readers = self.readers.lock();
         readers.is_closed = true;
@@ -278,7 +278,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_closed_broadcaster_ends_its_streams_behind_waiting_items() {
+    async fn a_closed_broadcaster_ends_its_streams_after_waiting_items() {
         let broadcaster = Broadcaster::default();
         let mut reader = states(&broadcaster);
         broadcaster.push(&Notification::State(State::Connected));

@@ -46,8 +46,8 @@ async fn requests_are_sent_once_and_in_order() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_next_request_is_found_fast_behind_many_in_flight() {
-    // It would take minutes if each request were searched behind all others.
+async fn the_next_request_is_found_fast_after_many_in_flight() {
+    // It would take minutes if each request were searched after all others.
     const MANY: u64 = 100_000;
     let mut outbox = Outbox::new(usize::MAX, usize::MAX);
     let mut answers: Vec<_> = (0..MANY).map(|id| push(&mut outbox, id, publication("a", "x"))).collect();

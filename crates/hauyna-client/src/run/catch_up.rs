@@ -2,14 +2,13 @@
 //! the channel meanwhile, and joins both by offset.
 
 use super::ClientTask;
-use super::requests::{Purpose, retry_delay};
+use super::requests::{Answer, Purpose, retry_delay};
 use crate::clock::after;
 use crate::error::Refusal;
 use crate::gap::{Gap, GapReason};
 use crate::stream::Notification;
 use hauyna_protocol::received::{History, Received};
 use hauyna_protocol::{Direction, Position, Request};
-use serde_json::value::RawValue;
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
@@ -67,7 +66,7 @@ impl HeldMessages {
         self.waiting.len() <= MAX_HELD && self.bytes <= MAX_HELD_BYTES
     }
 
-    /// Holds the place of another gap. A gap right behind another one is closed together with it.
+    /// Holds the place of another gap. A gap right after another one is closed together with it.
     fn keep_gap(&mut self, before: Option<Position>) {
         if !matches!(self.waiting.back(), Some(HeldEntry::Gap(_))) {
             self.waiting.push_back(HeldEntry::Gap(before));
@@ -86,10 +85,10 @@ impl HeldMessages {
         std::mem::take(&mut self.is_stale) || has_gap
     }
 
-    /// Returns the first held offset behind a position: the channel continues there.
-    fn next_after(&self, own: Position) -> Option<u64> {
+    /// Returns the first held offset after a position: the channel continues there.
+    fn next_after(&self, position: Position) -> Option<u64> {
         self.waiting.iter().find_map(|waiting| match waiting {
-            HeldEntry::Message(offset, _) => offset.filter(|offset| *offset > own.offset),
+            HeldEntry::Message(offset, _) => offset.filter(|offset| *offset > position.offset),
             HeldEntry::Gap(_) => None,
         })
     }
@@ -128,11 +127,7 @@ impl ClientTask {
     }
 
     /// Handles a page of the history, or the refusal of it.
-    pub(super) fn take_history_answer(
-        &mut self,
-        channel: &str,
-        answer: Result<Option<Box<RawValue>>, Refusal>,
-    ) {
+    pub(super) fn take_history_answer(&mut self, channel: &str, answer: Answer) {
         let history = match answer {
             Ok(data) => data.and_then(|data| serde_json::from_str::<History>(data.get()).ok()),
             Err(refusal) if refusal.temporary => {
@@ -149,7 +144,9 @@ impl ClientTask {
         if !self.subscriptions.session.adopt_page_end(channel, history.position) {
             return self.give_up_catch_up(channel, GapReason::EpochChanged);
         }
-        if before.map(|before| before.epoch) != self.subscriptions.position(channel).map(|own| own.epoch) {
+        if before.map(|before| before.epoch)
+            != self.subscriptions.position(channel).map(|position| position.epoch)
+        {
             self.requests.outbox.forget_keys(channel);
         }
         if let Some(held) = self.subscriptions.held.get_mut(channel) {
@@ -158,11 +155,11 @@ impl ClientTask {
         for message in &history.messages {
             self.deliver_replayed(channel, message.get());
         }
-        let own = self.subscriptions.position(channel);
-        let is_behind = own.is_some_and(|own| own.offset < history.position.offset);
-        let has_progress = own.map(|own| own.offset) > before.map(|before| before.offset);
+        let position = self.subscriptions.position(channel);
+        let is_behind = position.is_some_and(|position| position.offset < history.position.offset);
+        let has_progress = position.map(|position| position.offset) > before.map(|before| before.offset);
         if is_behind && !has_progress {
-            let is_same = own.map(|own| own.epoch) == before.map(|before| before.epoch);
+            let is_same = position.map(|position| position.epoch) == before.map(|before| before.epoch);
             self.subscriptions.session.set_position(channel, before);
             let reason = if is_same { GapReason::TooOld } else { GapReason::EpochChanged };
             return self.give_up_catch_up(channel, reason);

@@ -59,7 +59,7 @@ impl ClientTask {
         self.expire_subscribes(now);
         self.expire_lists(now);
         if self.deadlines.restore_by.is_some_and(|by| now >= by) {
-            // Subscriptions that the application or a rate limit delays continue behind the requests.
+            // Subscriptions that the application or a rate limit delays continue after the requests.
             self.finish_restoring();
         }
         if self.deadlines.renew_at.take_if(|at| now >= *at).is_some() {

@@ -49,9 +49,9 @@ impl ClientTask {
         self.subscriptions.session.is_live(channel) && self.channel(channel).is_some_and(is_listed)
     }
 
-    fn request_list_page(&mut self, channel: &str, behind: Option<&str>) {
+    fn request_list_page(&mut self, channel: &str, after_user: Option<&str>) {
         let request =
-            Request::Presence { channel: channel.into(), after: behind.map(Into::into), limit: None };
+            Request::Presence { channel: channel.into(), after: after_user.map(Into::into), limit: None };
         let answer_by = after(Instant::now(), self.shared.timeout.max(RESTORE_TIMEOUT));
         self.send_request(Purpose::Presence { channel: channel.to_owned(), answer_by }, &request);
     }

@@ -3,7 +3,7 @@
 
 use super::ClientTask;
 use super::catch_up::{HeldMessages, fingerprint};
-use super::requests::Purpose;
+use super::requests::{Answer, Purpose};
 use super::sockets::Incoming;
 use crate::channel::PresenceUpdate;
 use crate::client::read_position;
@@ -344,7 +344,7 @@ impl ClientTask {
         }
     }
 
-    fn receive_answer(&mut self, id: &RequestId, answer: Result<Option<Box<RawValue>>, Refusal>) {
+    fn receive_answer(&mut self, id: &RequestId, answer: Answer) {
         let RequestId::Number(id) = *id else { return };
         if let Some(purpose) = self.requests.open.remove(&id) {
             if matches!(purpose, Purpose::Subscribe { .. }) {

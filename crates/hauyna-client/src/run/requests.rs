@@ -132,8 +132,7 @@ impl Requests {
 
     /// Returns the id of the open subscription request of this number, if it has not been given up.
     pub(super) fn subscribe_id(&self, number: u64) -> Option<u64> {
-        let is_open =
-            |purpose: &Purpose| matches!(purpose, Purpose::Subscribe { number: own, .. } if *own == number);
+        let is_open = |purpose: &Purpose| matches!(purpose, Purpose::Subscribe { number: other, .. } if *other == number);
         self.open.iter().find_map(|(id, purpose)| is_open(purpose).then_some(*id))
     }
 

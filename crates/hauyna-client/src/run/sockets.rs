@@ -153,7 +153,7 @@ impl Sockets {
         self.current.as_ref().map(Socket::encoding)
     }
 
-    /// Takes the next message of the current socket, or its end behind the last message.
+    /// Takes the next message of the current socket, or its end after the last message.
     pub(super) fn take_message(&mut self, now: Instant) -> Option<Incoming> {
         let socket = self.current.as_mut()?;
         if socket.take_has_read()

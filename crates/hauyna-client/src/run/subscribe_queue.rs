@@ -195,7 +195,7 @@ impl ClientTask {
         after(Instant::now(), self.shared.timeout.max(least))
     }
 
-    /// Extends the deadlines of the subscriptions behind one that was answered: a server decides about them
+    /// Extends the deadlines of the subscriptions after one that was answered: a server decides about them
     /// one after the other, and each decision may take time.
     pub(super) fn extend_later_subscribes(&mut self, answered: u64) {
         let (for_new, for_restored) = (self.answer_by(false), self.answer_by(true));

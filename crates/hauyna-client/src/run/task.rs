@@ -70,14 +70,14 @@ impl ClientTask {
         commands: mpsc::Receiver<Command>,
         random: Random,
     ) -> Self {
-        let (max_requests, max_bytes) = options.outbox;
+        let outbox = Outbox::new(options.max_requests, options.max_outbox_bytes);
         let sockets = Sockets::new(target, options.retry, random);
         Self {
             options,
             shared,
             commands,
             sockets,
-            requests: Requests::new(Outbox::new(max_requests, max_bytes)),
+            requests: Requests::new(outbox),
             subscriptions: Subscriptions::default(),
             deadlines: Deadlines::default(),
             first_source: 0,

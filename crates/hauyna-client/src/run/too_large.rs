@@ -14,9 +14,10 @@ impl ClientTask {
             Purpose::Subscribe { channel, number, bytes, .. } => Some((*bytes, channel.clone(), *number)),
             _ => None,
         };
-        let own = self.requests.open.values().filter_map(size).max();
-        let (refusal, bytes) = (Refusal::too_large(None), own.as_ref().map_or(0, |own| own.0));
-        match (self.requests.outbox.fail_largest_sent(bytes, Error::Refused(refusal.clone())), own) {
+        let subscription = self.requests.open.values().filter_map(size).max();
+        let (refusal, bytes) =
+            (Refusal::too_large(None), subscription.as_ref().map_or(0, |largest| largest.0));
+        match (self.requests.outbox.fail_largest_sent(bytes, Error::Refused(refusal.clone())), subscription) {
             (LargestFrame::Subscription, Some((_, channel, number)))
                 if self.subscriptions.is_current(&channel, number) =>
             {

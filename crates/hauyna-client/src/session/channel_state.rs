@@ -63,7 +63,7 @@ impl ChannelState {
         self.subscription == SubscriptionState::Requested && self.was_live
     }
 
-    /// Expects the next live message behind this position.
+    /// Expects the next live message after this position.
     pub(super) fn expect_live_after(&mut self, position: Option<Position>) {
         (self.arrived, self.expected) = (position.map(|position| position.offset), None);
     }
@@ -84,7 +84,7 @@ impl ChannelState {
         let returns = std::mem::replace(&mut self.was_live, true);
         self.lost_history |= returns && !self.is_same_epoch;
         if entry.recovered == Some(true) {
-            // Messages behind the announced position, which the former socket of a move may have delivered,
+            // Messages after the announced position, which the former socket of a move may have delivered,
             // arrive once more.
             self.expect_live_after(self.announced);
             return match self.announced {
@@ -100,12 +100,14 @@ impl ChannelState {
         self.judge_missed(entry)
     }
 
-    /// Keeps the position of this client, behind which the missed messages follow. It cannot lie behind the
+    /// Keeps the position of this client, after which the missed messages follow. It cannot lie after the
     /// end that the server has named.
     fn follow_own_position(&mut self, entry: &Subscribed) -> MissedMessages {
         self.position = match (self.position, entry.position) {
-            (Some(own), Some(_)) if self.is_same_epoch => Some(own),
-            (Some(own), Some(end)) => Some(Position { epoch: end.epoch, offset: own.offset.min(end.offset) }),
+            (Some(position), Some(_)) if self.is_same_epoch => Some(position),
+            (Some(position), Some(end)) => {
+                Some(Position { epoch: end.epoch, offset: position.offset.min(end.offset) })
+            }
             (_, end) => end,
         };
         MissedMessages::Nothing
@@ -124,7 +126,7 @@ impl ChannelState {
         MissedMessages::Gap(Gap { channel, reason, from: old, to: entry.position, missed: None })
     }
 
-    /// Takes a subscription as live whose position the server has not named. The history has what lies behind
+    /// Takes a subscription as live whose position the server has not named. The history has what lies after
     /// the position of this client.
     pub(crate) fn join_unannounced(&mut self) -> MissedMessages {
         self.subscription = SubscriptionState::Live;

@@ -123,7 +123,7 @@ async fn settle(client: &hauyna_client::Client, peer: &mut Peer) {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_restarted_stream_behind_an_unechoed_publication_is_reported() {
+async fn a_restarted_stream_after_an_unechoed_publication_is_reported() {
     let Subscribed { mut peer, client: _client, script: _script, room, mut messages } = subscribed(0).await;
     let publishing = tokio::spawn(room.publish(&7).echo(false).into_future());
     let request = peer.expect("channel_message").await;
@@ -187,7 +187,7 @@ async fn pauses_named_by_a_server_are_capped_at_a_minute() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_epoch_change_behind_a_history_page_is_reported() {
+async fn an_epoch_change_after_a_history_page_is_reported() {
     let Subscribed { mut peer, client: _client, script: _script, room: _room, mut messages } =
         subscribed(0).await;
     peer.send(json!({ "type": "gap", "channel": "a", "epoch": EPOCH, "offset": 0, "missed": 3 })).await;
@@ -343,7 +343,7 @@ async fn an_unanswered_list_request_releases_buffered_changes() {
     while peer.next().await.expect("a client that is there")["type"] != "presence" {}
 }
 
-/// Checks that a subscribed client continues behind a publication that is nested too deeply.
+/// Checks that a subscribed client continues after a publication that is nested too deeply.
 async fn get_past_depth(depth: usize, encode: impl Fn(Builder) -> Builder) {
     let server = server();
     let client = encode(builder(&server.url("/"))).connect().unwrap();

@@ -231,7 +231,7 @@ async fn an_unanswered_history_request_releases_held_messages() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_gap_behind_an_unclosable_one_is_closed_or_reported() {
+async fn a_gap_after_an_unclosable_one_is_closed_or_reported() {
     for is_closed in [true, false] {
         let (_script, mut peer, _client, _room, mut messages) = slow().await;
         peer.send(gap(1, 1)).await;

@@ -282,7 +282,7 @@ async fn late_messages_of_a_channel_without_history_belong_to_the_gap() {
     new.send(resumed).await;
     let gap = next(&mut messages).await;
     assert!(matches!(gap, Err(StreamError::Gap(_))), "{gap:?}");
-    // 8 was dropped with the old socket, so nobody could tell what is missing behind a 7.
+    // 8 was dropped with the old socket, so nobody could tell what is missing after a 7.
     let plain =
         |content: u64| json!({ "type": "message", "channel": "a", "content": content, "timestamp": 1 });
     old.send(plain(7)).await;

@@ -159,7 +159,7 @@ impl Peer {
         let _ = self.stream.write_all(&close_frame(CloseCode::new(code), "")).await;
     }
 
-    /// Ends the connection without a close frame, behind what was sent.
+    /// Ends the connection without a close frame, after what was sent.
     pub(crate) fn cut(&mut self) {
         self.stream = tokio::io::duplex(1).0;
     }

@@ -381,7 +381,7 @@ async fn refused_given_up_subscriptions_are_not_unsubscribed() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_channel_wanted_again_is_requested_behind_its_end() {
+async fn a_channel_wanted_again_is_requested_after_its_end() {
     for (answer, is_ended) in
         [("", true), ("already_subscribed", true), ("rate_limited", false), ("permission_denied", false)]
     {

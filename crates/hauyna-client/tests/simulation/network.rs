@@ -86,7 +86,7 @@ impl FaultyStream {
     }
 }
 
-/// Finds the end of a frame of the server, behind which another one can be inserted.
+/// Finds the end of a frame of the server, after which another one can be inserted.
 struct Order {
     frames: u64,
     at: At,

@@ -81,7 +81,7 @@ fn publications(
     faults
 }
 
-/// Checks the stream of a client: it has everything behind the start of its subscription once and in order,
+/// Checks the stream of a client: it has everything after the start of its subscription once and in order,
 /// except where a gap was reported.
 fn stream(published: &[Entry], record: &Record, index: &HashMap<&str, usize>) -> Vec<String> {
     let (mut faults, mut seen) = (Vec::new(), HashSet::new());

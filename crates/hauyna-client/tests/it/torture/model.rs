@@ -132,7 +132,7 @@ impl Model {
         self.send_to_subscribers(&said);
     }
 
-    /// Returns the publications behind a position, or why they are not available.
+    /// Returns the publications after a position, or why they are not available.
     fn since(&self, position: &Value) -> Result<Vec<Value>, &'static str> {
         let (epoch, offset) = (position["epoch"].as_str().unwrap(), position["offset"].as_u64().unwrap());
         if !self.epochs.iter().any(|own| own == epoch) || offset > self.offset {

@@ -1,5 +1,5 @@
 //! Against the same model, a channel is given up and wanted again from an earlier position, whatever the
-//! connection does meanwhile. Each stream delivers everything behind its position once and in order, or
+//! connection does meanwhile. Each stream delivers everything after its position once and in order, or
 //! reports a gap.
 
 use super::model::{Entry, EpochChange, Model, advance, trace};
