@@ -256,7 +256,7 @@ impl<M> fmt::Debug for Channel<M> {
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub struct PresenceUpdate {
-    /// What happened.
+    /// The kind of change.
     pub kind: PresenceKind,
     /// The user that it concerns.
     pub user: String,

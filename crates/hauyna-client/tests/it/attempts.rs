@@ -369,8 +369,8 @@ async fn a_too_large_given_up_subscription_does_not_fail_the_next() {
     let metadata = json!({ "text": "x".repeat(3_000) });
     let given_up = tokio::spawn(room.subscribe().metadata(&metadata).into_future());
     peer.expect("subscribe_channel").await;
-    let own = room.clone();
-    let ending = tokio::spawn(async move { own.unsubscribe().await });
+    let room_clone = room.clone();
+    let ending = tokio::spawn(async move { room_clone.unsubscribe().await });
     assert!(matches!(given_up.await.unwrap(), Err(Error::Unsubscribed)));
     let subscribing = tokio::spawn(room.subscribe().into_future());
     tokio::time::advance(Duration::from_millis(1)).await;

@@ -88,8 +88,8 @@ async fn a_temporarily_refused_unsubscription_is_repeated() {
 #[tokio::test(start_paused = true)]
 async fn a_loss_of_a_subscription_that_the_server_kept_is_reported() {
     let Subscribed { mut script, mut peer, client: _client, room, mut messages } = subscribed(1).await;
-    let own = room.clone();
-    let ending = tokio::spawn(async move { own.unsubscribe().await });
+    let room_clone = room.clone();
+    let ending = tokio::spawn(async move { room_clone.unsubscribe().await });
     let request = peer.expect("unsubscribe_channel").await;
     peer.send(json!({ "type": "error", "error_type": "rate_limited", "message": "", "timestamp": 1,
         "id": request["id"], "temporary": true, "details": { "retry_after": 60_000 } }))
@@ -119,8 +119,8 @@ async fn a_loss_of_a_subscription_that_the_server_kept_is_reported() {
 async fn a_subscription_that_the_server_kept_catches_up_from_history() {
     let Subscribed { script: _script, mut peer, client: _client, room, mut messages } = subscribed(5).await;
     let since = room.position().unwrap();
-    let own = room.clone();
-    let ending = tokio::spawn(async move { own.unsubscribe().await });
+    let room_clone = room.clone();
+    let ending = tokio::spawn(async move { room_clone.unsubscribe().await });
     let request = peer.expect("unsubscribe_channel").await;
     peer.send(json!({ "type": "error", "error_type": "rate_limited", "message": "", "timestamp": 1,
         "id": request["id"], "temporary": true, "details": { "retry_after": 60_000 } }))

@@ -198,8 +198,8 @@ async fn resubscribing_during_a_move_delivers_nothing_twice() {
         assert_eq!(new.expect("resume").await["positions"]["a"]["offset"], 1);
         old.publication("a", 2).await;
         assert_eq!(content(&mut messages).await, 2);
-        let own = room.clone();
-        let ending = tokio::spawn(async move { own.unsubscribe().await });
+        let room_clone = room.clone();
+        let ending = tokio::spawn(async move { room_clone.unsubscribe().await });
         let request = old.expect("unsubscribe_channel").await;
         if is_answered {
             old.ack(&request, json!(null)).await;
@@ -380,8 +380,8 @@ async fn resubscribing_from_further_back_during_a_move_recovers_all() {
     old.send(drain(0, 0)).await;
     let mut new = script.accept().await;
     assert_eq!(new.expect("resume").await["positions"]["a"]["offset"], 3);
-    let own = room.clone();
-    let ending = tokio::spawn(async move { own.unsubscribe().await });
+    let room_clone = room.clone();
+    let ending = tokio::spawn(async move { room_clone.unsubscribe().await });
     old.expect("unsubscribe_channel").await;
     let subscribing = tokio::spawn(room.subscribe().since(since).into_future());
     assert_eq!(

@@ -157,9 +157,9 @@ async fn requests_from_just_before_a_sign_in_fail() {
     for earlier in 0..7 {
         let (mut script, builder) = script();
         let user = Arc::new(Mutex::new("ana"));
-        let own = user.clone();
+        let user_clone = user.clone();
         let source = move || {
-            let user = *own.lock().unwrap();
+            let user = *user_clone.lock().unwrap();
             async move { Ok::<_, String>(user.to_owned()) }
         };
         let client = builder.token(source).connect().unwrap();
@@ -201,9 +201,9 @@ async fn requests_made_while_the_token_source_waits_fail() {
     let (mut script, builder) = script();
     let (sign_in, signed_in) = tokio::sync::watch::channel(Some("ana"));
     let asked = Arc::new(tokio::sync::Notify::new());
-    let own = asked.clone();
+    let asked_clone = asked.clone();
     let source = move || {
-        own.notify_one();
+        asked_clone.notify_one();
         let mut signed_in = signed_in.clone();
         async move {
             let user = signed_in.wait_for(Option::is_some).await.map(|user| *user);
@@ -446,9 +446,9 @@ async fn server_subscriptions_catch_up_from_history() {
 async fn requests_that_wait_for_the_task_are_not_sent_as_another_user() {
     let (mut script, builder) = script();
     let user = Arc::new(Mutex::new("ana"));
-    let own = user.clone();
+    let user_clone = user.clone();
     let source = move || {
-        let user = *own.lock().unwrap();
+        let user = *user_clone.lock().unwrap();
         async move { Ok::<_, String>(user.to_owned()) }
     };
     let client = builder.token(source).connect().unwrap();

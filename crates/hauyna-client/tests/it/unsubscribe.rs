@@ -119,8 +119,8 @@ async fn an_epoch_change_of_a_given_up_subscription_does_not_affect_the_next() {
             peer.publication("a", offset).await;
             assert_eq!(content(&mut messages).await, offset);
         }
-        let own = room.clone();
-        let ending = tokio::spawn(async move { own.unsubscribe().await });
+        let room_clone = room.clone();
+        let ending = tokio::spawn(async move { room_clone.unsubscribe().await });
         let end = peer.expect("unsubscribe_channel").await;
         let subscribing = tokio::spawn(room.subscribe().since(since).into_future());
         let request = peer.expect("subscribe_channel").await;
@@ -155,8 +155,8 @@ async fn an_epoch_change_of_a_given_up_subscription_does_not_affect_the_next() {
 #[tokio::test(start_paused = true)]
 async fn a_server_subscription_about_to_end_is_not_taken_for_the_next() {
     let Subscribed { script: _script, mut peer, room, client: _client, mut messages } = subscribed(1).await;
-    let own = room.clone();
-    let ending = tokio::spawn(async move { own.unsubscribe().await });
+    let room_clone = room.clone();
+    let ending = tokio::spawn(async move { room_clone.unsubscribe().await });
     let end = peer.expect("unsubscribe_channel").await;
     let (give, given) = tokio::sync::watch::channel(false);
     let token = move || {
@@ -255,8 +255,8 @@ async fn a_refused_unsubscription_is_repeated_on_the_next_call() {
 #[tokio::test(start_paused = true)]
 async fn a_channel_given_up_twice_is_not_live_before_its_end() {
     let Subscribed { script: _script, mut peer, room, client: _client, mut messages } = subscribed(1).await;
-    let own = room.clone();
-    let ending = tokio::spawn(async move { own.unsubscribe().await });
+    let room_clone = room.clone();
+    let ending = tokio::spawn(async move { room_clone.unsubscribe().await });
     let end = peer.expect("unsubscribe_channel").await;
     let token = || std::future::pending::<Result<String, std::io::Error>>();
     let subscribing = tokio::spawn(room.subscribe().token(token).into_future());
@@ -283,8 +283,8 @@ async fn a_channel_given_up_twice_is_not_live_before_its_end() {
 async fn a_refused_unsubscription_is_repeated_after_a_refused_subscription() {
     for is_end_answered_first in [true, false] {
         let Subscribed { script: _script, mut peer, room, client: _client, .. } = subscribed(1).await;
-        let own = room.clone();
-        let ending = tokio::spawn(async move { own.unsubscribe().await });
+        let room_clone = room.clone();
+        let ending = tokio::spawn(async move { room_clone.unsubscribe().await });
         let end = peer.expect("unsubscribe_channel").await;
         if is_end_answered_first {
             peer.send(refusal(&end, "rate_limited")).await;
@@ -389,8 +389,8 @@ async fn a_channel_wanted_again_is_requested_after_its_end() {
         let room = client.channel::<u64>("b");
         let former = tokio::spawn(room.subscribe().into_future());
         let request = peer.expect("subscribe_channel").await;
-        let own = room.clone();
-        let ending = tokio::spawn(async move { own.unsubscribe().await });
+        let room_clone = room.clone();
+        let ending = tokio::spawn(async move { room_clone.unsubscribe().await });
         settle().await;
         let again = tokio::spawn(room.subscribe().into_future());
         settle().await;
@@ -435,8 +435,8 @@ async fn an_unanswered_subscription_blocks_neither_its_end_nor_the_next() {
     let room = client.channel::<u64>("b");
     let _former = tokio::spawn(room.subscribe().into_future());
     let request = peer.expect("subscribe_channel").await;
-    let own = room.clone();
-    let ending = tokio::spawn(async move { own.unsubscribe().await });
+    let room_clone = room.clone();
+    let ending = tokio::spawn(async move { room_clone.unsubscribe().await });
     settle().await;
     let again = tokio::spawn(room.subscribe().into_future());
     // The test waits until the client sends a message.
@@ -467,12 +467,14 @@ async fn a_loss_answers_waiting_unsubscriptions() {
 #[tokio::test(start_paused = true)]
 async fn updated_metadata_of_an_ended_subscription_is_not_reused() {
     let Subscribed { mut script, mut peer, client: _client, room, .. } = subscribed(1).await;
-    let own = room.clone();
+    let room_clone = room.clone();
     let updating =
-        tokio::spawn(async move { own.presence().update(&json!({ "typing": true })).into_future().await });
+        tokio::spawn(
+            async move { room_clone.presence().update(&json!({ "typing": true })).into_future().await },
+        );
     let update = peer.expect("update_presence").await;
-    let own = room.clone();
-    let ending = tokio::spawn(async move { own.unsubscribe().await });
+    let room_clone = room.clone();
+    let ending = tokio::spawn(async move { room_clone.unsubscribe().await });
     let end = peer.expect("unsubscribe_channel").await;
     let subscribing = tokio::spawn(room.subscribe().metadata(&json!({ "device": "phone" })).into_future());
     let request = peer.expect("subscribe_channel").await;

@@ -60,15 +60,15 @@ impl ClientShared {
 }
 
 pub(crate) async fn run(plan: Plan, shared: ClientShared) -> turmoil::Result {
-    let own = plan.seed.wrapping_mul(31).wrapping_add(shared.number as u64);
-    let mut random = Random(own);
-    let network = Network::new(!own, plan.cut_after, shared.is_calm.clone());
+    let client_seed = plan.seed.wrapping_mul(31).wrapping_add(shared.number as u64);
+    let mut random = Random(client_seed);
+    let network = Network::new(!client_seed, plan.cut_after, shared.is_calm.clone());
     // In an outage, the delays are the default ones.
     let (base_delay, max_delay) = if plan.outage.is_some() { (1_000, 30_000) } else { (10, 100) };
     let terms =
         RetryTerms { max_attempts: None, base_delay, max_delay, backoff_multiplier: 2.0, jitter: 1.0 };
     let client = Client::builder(&format!("ws://server:80/?user=u{}", shared.number))
-        .seed(own)
+        .seed(client_seed)
         .retry(terms)
         .connect_timeout(Duration::from_millis(250))
         .connector(move |endpoint| network.clone().connect(endpoint))
@@ -105,36 +105,36 @@ pub(crate) async fn run(plan: Plan, shared: ClientShared) -> turmoil::Result {
 }
 
 fn listen(channel: &Channel<String>, shared: &ClientShared) {
-    let (mut messages, own) = (channel.messages(), shared.clone());
+    let (mut messages, shared_clone) = (channel.messages(), shared.clone());
     tokio::spawn(async move {
         while let Some(item) = messages.next().await {
-            own.add_report(match item {
+            shared_clone.add_report(match item {
                 Ok(message) => Report::Message { content: message.content, offset: message.offset },
                 Err(StreamError::Gap(gap)) => Report::Gap(format!("{gap:?}")),
                 Err(other) => Report::Gap(other.to_string()),
             });
         }
     });
-    let (mut updates, own) = (channel.presence_updates(), shared.clone());
+    let (mut updates, shared_clone) = (channel.presence_updates(), shared.clone());
     tokio::spawn(async move {
         while let Some(item) = updates.next().await {
             if let Ok(update) = item
                 && update.kind == PresenceKind::Leave
-                && !own.is_over.load(Ordering::Relaxed)
+                && !shared_clone.is_over.load(Ordering::Relaxed)
             {
-                own.add_report(Report::Left(update.user));
+                shared_clone.add_report(Report::Left(update.user));
             }
         }
     });
 }
 
 fn count_resumes(client: &Client, shared: &ClientShared) {
-    let (client, mut states, own) = (client.clone(), client.states(), shared.clone());
+    let (client, mut states, shared_clone) = (client.clone(), client.states(), shared.clone());
     tokio::spawn(async move {
         while let Some(item) = states.next().await {
             let is_connected = matches!(item, Ok(State::Connected));
             if is_connected && client.session().is_some_and(|session| session.resumed) {
-                own.record.lock().unwrap().resumed += 1;
+                shared_clone.record.lock().unwrap().resumed += 1;
             }
         }
     });

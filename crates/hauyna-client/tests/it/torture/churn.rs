@@ -132,13 +132,15 @@ async fn schedule(seed: u64) -> Vec<String> {
             if !server.random.chance(15) {
                 continue;
             }
-            let (own, name) = (room.clone(), room.name().to_owned());
+            let (room_clone, name) = (room.clone(), room.name().to_owned());
             trace(|| format!("{} {name}", if wanted.contains(&name) { "END" } else { "WANT" }));
             if wanted.remove(&name) {
-                tokio::spawn(async move { own.unsubscribe().await });
+                tokio::spawn(async move { room_clone.unsubscribe().await });
             } else {
                 wanted.insert(name);
-                tokio::spawn(async move { own.subscribe().await.map(hauyna_client::Subscription::keep) });
+                tokio::spawn(
+                    async move { room_clone.subscribe().await.map(hauyna_client::Subscription::keep) },
+                );
             }
         }
     }

@@ -103,8 +103,8 @@ async fn schedule(seed: u64) -> Vec<String> {
 async fn unsubscribe_for_a_while(room: &Channel<u64>, reports: &Arc<Mutex<Vec<Report>>>, model: &mut Model) {
     trace(|| "   UNSUBSCRIBE".into());
     reports.lock().unwrap().push(Report::Gap);
-    let own = room.clone();
-    tokio::spawn(async move { own.unsubscribe().await });
+    let room_clone = room.clone();
+    tokio::spawn(async move { room_clone.unsubscribe().await });
     for _ in 0..model.random.below(3) * model.random.below(6) {
         model.step().await;
         if model.random.chance(25) {
@@ -113,9 +113,9 @@ async fn unsubscribe_for_a_while(room: &Channel<u64>, reports: &Arc<Mutex<Vec<Re
     }
     advance(Duration::from_millis(1)).await;
     trace(|| "   SUBSCRIBE".into());
-    let (own, reports) = (room.clone(), reports.clone());
+    let (room_clone, reports) = (room.clone(), reports.clone());
     tokio::spawn(async move {
-        while own.subscribe().await.map(hauyna_client::Subscription::keep).is_err() {}
+        while room_clone.subscribe().await.map(hauyna_client::Subscription::keep).is_err() {}
         reports.lock().unwrap().push(Report::Gap);
     });
 }

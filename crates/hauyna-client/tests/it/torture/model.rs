@@ -135,7 +135,7 @@ impl Model {
     /// Returns the publications after a position, or why they are not available.
     fn since(&self, position: &Value) -> Result<Vec<Value>, &'static str> {
         let (epoch, offset) = (position["epoch"].as_str().unwrap(), position["offset"].as_u64().unwrap());
-        if !self.epochs.iter().any(|own| own == epoch) || offset > self.offset {
+        if !self.epochs.iter().any(|known| known == epoch) || offset > self.offset {
             return Err("epoch_changed");
         }
         let missed: Vec<_> = self.log.iter().filter(|entry| entry.offset > offset).map(message).collect();

@@ -169,13 +169,15 @@ async fn schedule(seed: u64) -> Vec<String> {
             if !server.random.chance(15) {
                 continue;
             }
-            let (own, name) = (room.clone(), room.name().to_owned());
+            let (room_clone, name) = (room.clone(), room.name().to_owned());
             trace(|| format!("{} {name}", if wanted.contains(&name) { "END" } else { "WANT" }));
             if wanted.remove(&name) {
-                calls.spawn(async move { _ = own.unsubscribe().await });
+                calls.spawn(async move { _ = room_clone.unsubscribe().await });
             } else {
                 wanted.insert(name);
-                calls.spawn(async move { _ = own.subscribe().await.map(hauyna_client::Subscription::keep) });
+                calls.spawn(async move {
+                    _ = room_clone.subscribe().await.map(hauyna_client::Subscription::keep)
+                });
             }
         }
     }

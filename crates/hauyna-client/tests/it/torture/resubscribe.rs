@@ -57,8 +57,8 @@ fn start_reader(room: &Channel<u64>, since: Position, starts_at: usize) -> Reade
 /// Gives up the channel, and wants it again from a position that was delivered before.
 async fn resubscribe(room: &Channel<u64>, reader: &Reader, model: &mut Model) -> Reader {
     reader.tasks.iter().for_each(JoinHandle::abort);
-    let own = room.clone();
-    tokio::spawn(async move { own.unsubscribe().await });
+    let room_clone = room.clone();
+    tokio::spawn(async move { room_clone.unsubscribe().await });
     for _ in 0..model.random.below(3) * model.random.below(4) {
         model.step().await;
     }
