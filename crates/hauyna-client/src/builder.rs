@@ -34,7 +34,7 @@ pub struct Builder {
     options: Options,
 }
 
-/// What the task keeps of the options.
+/// The options that the task keeps.
 pub(crate) struct Options {
     pub(crate) token: Option<TokenSource>,
     pub(crate) encoding: Encoding,
@@ -43,11 +43,12 @@ pub(crate) struct Options {
     pub(crate) max_message: usize,
     pub(crate) connect_timeout: Duration,
     pub(crate) retry: Option<RetryTerms>,
-    pub(crate) outbox: (usize, usize),
+    pub(crate) max_requests: usize,
+    pub(crate) max_outbox_bytes: usize,
     pub(crate) responders: BTreeMap<String, Responder>,
 }
 
-/// Answers one kind of question.
+/// Answers requests of the server of one kind.
 pub(crate) type Responder = Arc<dyn Fn(Box<RawValue>) -> ResponderFuture + Send + Sync>;
 type ResponderFuture = Pin<Box<dyn Future<Output = Result<Box<RawValue>, String>> + Send>>;
 
@@ -61,7 +62,8 @@ impl Builder {
             max_message: 16 << 20,
             connect_timeout: Duration::from_secs(10),
             retry: None,
-            outbox: (1_000, 1 << 20),
+            max_requests: 1_000,
+            max_outbox_bytes: 1 << 20,
             responders: BTreeMap::new(),
         };
         Self {
@@ -76,13 +78,13 @@ impl Builder {
         }
     }
 
-    /// Asks for a token before every attempt, and before the credentials end. It goes out as a sub-protocol,
-    /// which no access log records, so it has to consist of the characters of an HTTP token; a JWT does. An
-    /// error is a failed attempt.
+    /// Sets the source of tokens, which is called before every attempt and before the credentials expire. The
+    /// token is sent as a sub-protocol, which no access log records, so it must consist of the characters of
+    /// an HTTP token, as a JWT does. An error is a failed attempt.
     ///
     /// # Panics
     ///
-    /// Where it is called twice.
+    /// If it is called twice.
     pub fn token<F, R, E>(mut self, source: F) -> Self
     where
         F: Fn() -> R + Send + Sync + 'static,
@@ -94,11 +96,11 @@ impl Builder {
         self
     }
 
-    /// Answers the server's questions of one kind. An error is the refusal that the server is told.
+    /// Answers the requests of the server of one kind. An error is sent to the server as a refusal.
     ///
     /// # Panics
     ///
-    /// Where this kind has an answer already.
+    /// If this kind has a handler already.
     pub fn on_request<T, A, F, R, E>(mut self, event: &str, handler: F) -> Self
     where
         T: DeserializeOwned,
@@ -120,13 +122,13 @@ impl Builder {
         self
     }
 
-    /// Speaks MessagePack in place of JSON.
+    /// Encodes messages as MessagePack instead of JSON.
     pub fn message_pack(mut self) -> Self {
         self.options.encoding = Encoding::MessagePack;
         self
     }
 
-    /// Lets the server compress (permessage-deflate).
+    /// Offers compression to the server (permessage-deflate).
     pub fn deflate(mut self) -> Self {
         self.options.deflate = Some(hauyna_websocket::Deflate::default());
         self
@@ -144,82 +146,83 @@ impl Builder {
         self
     }
 
-    /// Sets how long a request may wait to be sent. Default: as long as the server keeps a session that was
-    /// lost, at least 30 s; 120 s before the first session.
+    /// Sets how long a request may wait to be sent. Default: as long as the server keeps a lost session, at
+    /// least 30 s; before the first session 120 s.
     pub fn ttl(mut self, ttl: Duration) -> Self {
         self.ttl = Some(ttl);
         self
     }
 
-    /// Bounds the requests without an answer: number and bytes. Default: 1,000 and 1 MiB.
+    /// Bounds the requests that are not answered, by number and bytes. Default: 1,000 and 1 MiB.
     pub fn outbox(mut self, requests: usize, bytes: usize) -> Self {
-        self.options.outbox = (requests, bytes);
+        (self.options.max_requests, self.options.max_outbox_bytes) = (requests, bytes);
         self
     }
 
-    /// Bounds what waits for one slow reader of a stream: items and bytes. Default: 1,024 and 8 MiB.
+    /// Bounds the items that wait for one slow reader of a stream, by number and bytes. Default: 1,024 and 8
+    /// MiB.
     pub fn stream_buffer(mut self, items: usize, bytes: usize) -> Self {
         self.bounds = BufferBounds { items: items.max(1), bytes };
         self
     }
 
-    /// Bounds a message of the server's, in bytes. Default: 16 MiB. A larger one ends the connection; where
-    /// it comes on the next one again, each channel tells a gap.
+    /// Bounds a message of the server, in bytes. Default: 16 MiB. A larger one ends the connection. If it
+    /// comes again on the next one, each channel reports a gap.
     pub fn max_message(mut self, bytes: usize) -> Self {
         self.options.max_message = bytes;
         self
     }
 
-    /// Bounds one attempt, the token included. Default: 10 s.
+    /// Bounds the duration of one attempt, including the token. Default: 10 s.
     pub fn connect_timeout(mut self, timeout: Duration) -> Self {
         self.options.connect_timeout = timeout;
         self
     }
 
-    /// Sets how to come back, whatever the server's policy says. Default: the server's policy, and until it
-    /// is known 1 s, doubled up to 30 s, without end. The client waits a random part of each delay, from
-    /// nothing to all; it ignores `jitter`. `max_attempts` counts failed attempts since the last session.
+    /// Sets the retry policy, instead of that of the server. Default: the policy of the server, and until it
+    /// is known 1 s, doubled up to 30 s, without a limit. The client waits a random part of each delay, from
+    /// none to all of it; it ignores `jitter`. `max_attempts` counts the failed attempts since the last
+    /// session.
     pub fn retry(mut self, terms: RetryTerms) -> Self {
         self.options.retry = Some(terms);
         self
     }
 
-    /// Opens streams of bytes in place of TCP and TLS.
+    /// Sets how byte streams are opened, instead of TCP and TLS.
     ///
     /// # Panics
     ///
-    /// Where it is called twice.
+    /// If it is called twice.
     pub fn connector(mut self, connector: impl Connector) -> Self {
         assert!(self.connector.is_none(), "`connector` is called twice");
         self.connector = Some(Arc::new(connector));
         self
     }
 
-    /// Makes chance repeatable: delays, and the keys of publications, so no two clients of a user may share a
-    /// seed. For simulations.
+    /// Makes delays and the keys of publications repeatable, for simulations. Two clients of one user must
+    /// not share a seed.
     pub fn seed(mut self, seed: u64) -> Self {
         self.seed = Some(seed);
         self
     }
 
-    /// Says whom TLS trusts, and how; needed for `wss`.
+    /// Sets the TLS configuration, which `wss` requires.
     #[cfg(feature = "tls")]
     pub fn tls(mut self, config: Arc<rustls::ClientConfig>) -> Self {
         self.network.tls = Some(config);
         self
     }
 
-    /// Starts the client. It connects by itself; [`Client::connected`] waits for that, and requests do not
-    /// need to. In a runtime without a timer it ends at once, with
-    /// [`Closed::TaskEnded`](crate::Closed::TaskEnded).
+    /// Starts the client. It connects by itself; [`Client::connected`] waits for that, but requests need not.
+    /// In a runtime without a timer it ends at once, with [`Closed::TaskEnded`](crate::Closed::TaskEnded).
     ///
     /// # Errors
     ///
-    /// The URL makes no sense, or is `wss` without `tls` or a [`connector`](Self::connector).
+    /// The URL is invalid, or it is `wss` without `tls` or a [`connector`](Self::connector).
     ///
     /// # Panics
     ///
-    /// Outside a Tokio runtime.
+    /// If it is called outside a Tokio runtime.
     pub fn connect(self) -> Result<Client, InvalidUrl> {
         let endpoint = Endpoint::parse(&self.url)?;
         if endpoint.is_secure && self.connector.is_none() && !self.network.has_tls() {
@@ -236,7 +239,7 @@ impl Builder {
             retry_at: Mutex::new(None),
             timeout: self.timeout,
             ttl: self.ttl,
-            window: Mutex::new(DEFAULT_STREAM_BYTES),
+            window: Mutex::new(DEFAULT_TTL),
             bounds: self.bounds,
             key_prefix: random.number(),
             keys: AtomicU64::new(0),
@@ -244,9 +247,9 @@ impl Builder {
         });
         let connector = self.connector.unwrap_or_else(|| Arc::new(self.network));
         let (commands, incoming) = mpsc::channel(COMMAND_CAPACITY);
-        let run =
+        let task =
             ClientTask::new(self.options, Target { endpoint, connector }, shared.clone(), incoming, random);
-        tokio::spawn(run.run());
+        tokio::spawn(task.run());
         Ok(Client::new(commands, shared))
     }
 }
@@ -257,8 +260,8 @@ impl fmt::Debug for Builder {
     }
 }
 
-/// How long a request waits for a connection before a session has told its window: that of a server by
-/// default.
-const DEFAULT_STREAM_BYTES: Duration = Duration::from_secs(120);
-/// Number of commands that may wait for the task; further callers wait.
+/// How long a request waits for a connection before the first session: the time for which a server keeps a
+/// session by default.
+const DEFAULT_TTL: Duration = Duration::from_secs(120);
+/// Number of commands that may wait for the task. Further callers wait.
 const COMMAND_CAPACITY: usize = 256;

@@ -1,4 +1,4 @@
-//! A request that is about to be made: its options, and the wait for its answer.
+//! A request before it is sent: its options, and the wait for its answer.
 
 use crate::client::Client;
 use crate::clock::after;
@@ -12,11 +12,11 @@ use std::time::Duration;
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
-/// A request; it is sent when it is awaited.
+/// A request. It is sent when it is awaited.
 ///
 /// # Cancel safety
 ///
-/// A future that is dropped before its request was sent takes it back; afterwards the request may be done.
+/// Dropping the future before the request is sent takes it back. Afterwards the request may be done.
 #[must_use = "nothing is sent before it is awaited"]
 pub struct Call<T> {
     client: Client,
@@ -29,9 +29,9 @@ pub struct Call<T> {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum WaitPolicy {
-    /// Waits for a connection.
+    /// The request waits for a connection.
     Queue,
-    /// Fails where there is none.
+    /// The request fails without a connection.
     Volatile,
 }
 
@@ -45,27 +45,29 @@ impl<T> Call<T> {
         Self { client, draft, read, ttl, timeout, wait_policy: WaitPolicy::Queue }
     }
 
-    /// Sets how long it may wait for a connection. Default: the client's.
+    /// Sets how long the request may wait for a connection. Default: that of the client.
     pub fn ttl(mut self, ttl: Duration) -> Self {
         self.ttl = ttl;
         self
     }
 
-    /// Sets how long its answer may take once it is sent. Default: 10 s, or the client's.
+    /// Sets how long the answer may take after the request was sent. Default: that of the client, which is 10
+    /// s.
     pub fn timeout(mut self, timeout: Duration) -> Self {
         self.timeout = timeout;
         self
     }
 
-    /// Makes it fail at once where there is no connection, with [`Error::NotConnected`]. It is sent on no
-    /// later one: where it is lost with the connection, the error is that or [`Error::OutcomeUnknown`].
+    /// Makes the request fail at once with [`Error::NotConnected`] if there is no connection. It is never
+    /// sent on a later connection: if it is lost together with the connection, the error is the same or
+    /// [`Error::OutcomeUnknown`].
     pub fn volatile(mut self) -> Self {
         self.wait_policy = WaitPolicy::Volatile;
         self
     }
 
-    /// Sets the idempotency key of a publication, in place of one of the client's. Other requests have none.
-    pub fn key(mut self, own: impl Into<String>) -> Self {
+    /// Sets the idempotency key of a publication, in place of a generated one. Other requests have no key.
+    pub fn key(mut self, new_key: impl Into<String>) -> Self {
         if let Ok(
             Draft::Publish { key, .. }
             | Draft::Private { key, .. }
@@ -73,15 +75,15 @@ impl<T> Call<T> {
             | Draft::Broadcast { key, .. },
         ) = &mut self.draft
         {
-            *key = own.into();
+            *key = new_key.into();
         }
         self
     }
 
     /// Sets whether this connection receives its own publication live. Default: it does. With `false`, a page
-    /// that shows its publication at once need not recognise it later: the answer has its position, and the
-    /// history has it. A recovery after a loss contains it only where other publications just before it were
-    /// lost. The option applies to publications in a channel alone.
+    /// that shows its publication at once need not recognise it later. The answer has its position, and the
+    /// history contains it. A recovery after a loss contains it only if other publications just before it
+    /// were lost. The option affects publications in channels only.
     pub fn echo(mut self, wanted: bool) -> Self {
         if let Ok(Draft::Publish { echo, .. }) = &mut self.draft {
             *echo = wanted;
@@ -89,8 +91,8 @@ impl<T> Call<T> {
         self
     }
 
-    /// Says that an event may be done twice: it is sent again where its answer was lost. Publications always
-    /// are.
+    /// Declares that an event may be done twice, so that it is sent again if its answer was lost.
+    /// Publications always are.
     pub fn repeatable(mut self) -> Self {
         if let Ok(Draft::Event { repeat, .. }) = &mut self.draft {
             *repeat = Repeat::Harmless;
@@ -98,7 +100,7 @@ impl<T> Call<T> {
         self
     }
 
-    /// Makes it fail when it is awaited.
+    /// Makes the request fail when it is awaited.
     pub(crate) fn refuse(&mut self, error: Error) {
         self.draft = Err(error);
     }
@@ -113,10 +115,10 @@ impl<T: 'static> IntoFuture for Call<T> {
     type IntoFuture = Pin<Box<dyn Future<Output = Self::Output> + Send>>;
 
     fn into_future(self) -> Self::IntoFuture {
-        let Self { client, draft, read, ttl, timeout, wait_policy: patience } = self;
+        let Self { client, draft, read, ttl, timeout, wait_policy } = self;
         Box::pin(async move {
             let draft = draft?;
-            let is_volatile = patience == WaitPolicy::Volatile;
+            let is_volatile = wait_policy == WaitPolicy::Volatile;
             if is_volatile && !client.is_connected() {
                 return Err(Error::NotConnected);
             }

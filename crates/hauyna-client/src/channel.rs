@@ -1,5 +1,5 @@
-//! A channel as the application sees it: subscribe, publish, streams of what happens in it, who is there.
-//! Handles are cheap; all of one name share one subscription. The work is the task's.
+//! The public handle on a channel: subscribe, publish, streams, presence. Handles are cheap, and all handles
+//! of one name share a subscription. The task of the client (`run`) does the work.
 
 use crate::call::Call;
 use crate::client::Client;
@@ -36,24 +36,24 @@ impl<M> Channel<M> {
         Self { client, shared, content: PhantomData }
     }
 
-    /// Returns the name.
+    /// Returns the name of the channel.
     #[must_use]
     pub fn name(&self) -> &str {
         &self.shared.name
     }
 
-    /// Subscribes, now and after every reconnect, until [`unsubscribe`](Self::unsubscribe). Await what it
+    /// Subscribes now and after every reconnect, until [`unsubscribe`](Self::unsubscribe). Await what it
     /// returns.
     ///
-    /// What the server subscribes this client to is there without it.
+    /// A subscription that the server makes for this client needs no call.
     pub fn subscribe(&self) -> SubscribeBuilder {
-        let wish =
+        let request =
             SubscribeRequest { channel: self.shared.name.clone(), metadata: None, since: None, token: None };
-        SubscribeBuilder::new(self.client.clone(), wish)
+        SubscribeBuilder::new(self.client.clone(), request)
     }
 
-    /// Ends the subscription, also one that the session would bring back after a reconnect. What was received
-    /// waits in the streams still.
+    /// Ends the subscription, even if the session would restore it after a reconnect. Items that were
+    /// received still wait in the streams.
     ///
     /// # Errors
     ///
@@ -65,15 +65,15 @@ impl<M> Channel<M> {
         self.client.answer(answer).await.map(|_| ())
     }
 
-    /// Returns where this client stands: the last publication it has received, which may wait in the streams
-    /// still. What the application has dealt with, and goes on from in another life, is told by
-    /// [`Publication::position`].
+    /// Returns the position of the last publication that was received, which may still wait in the streams.
+    /// [`Publication::position`] returns that of a publication that the application has handled, to continue
+    /// from after a restart.
     #[must_use]
     pub fn position(&self) -> Option<Position> {
         *self.shared.position.lock()
     }
 
-    /// Returns who is present, as far as the server has told: a snapshot, and the way to change what this
+    /// Returns the members that the server has named: a snapshot, with methods that change what this
     /// connection shows.
     #[must_use]
     pub fn presence(&self) -> ChannelPresence {
@@ -81,30 +81,32 @@ impl<M> Channel<M> {
         ChannelPresence::new(self.client.clone(), self.shared.name.clone(), snapshot)
     }
 
-    /// Streams who comes, goes and changes. A reconnect within the session shows nobody leaving.
+    /// Streams joins, leaves and updates of members. A reconnect within the session reports no leave.
     #[must_use]
     pub fn presence_updates(&self) -> Stream<PresenceUpdate> {
-        self.reader(Filter::Presence, |note| match note {
+        self.reader(Filter::Presence, |notification| match notification {
             Notification::Presence(update) => Ok(Arc::unwrap_or_clone(update)),
             _ => Err(StreamError::Unreadable(String::new())),
         })
     }
 
-    /// Streams the application messages of one `type` that come through this channel, as whole objects.
+    /// Streams the messages of one `type` that the application sends through this channel, as whole objects.
     #[must_use]
     pub fn events<T: DeserializeOwned>(&self, kind: &str) -> Stream<T> {
         self.reader(Filter::Events(kind.into()), read_event)
     }
 
-    /// Sends a client event to the other subscribers: something that is outdated a moment later, such as a
-    /// cursor. It has no answer and no place in the history, and does not come back to this connection.
+    /// Sends a client event to the other subscribers: a message that is outdated a moment later, such as the
+    /// position of a cursor. It has no answer, is not in the history, and does not come back to this
+    /// connection.
     ///
-    /// Without a subscription or a connection it is dropped. It is sent no more often than the channel
-    /// allows; of each kind only the latest waits for its turn, so the last one is always sent.
+    /// Without a subscription or a connection the event is dropped. Events are sent no more often than the
+    /// channel allows. Only the latest of each kind waits, so the last one is always sent.
     ///
     /// # Errors
     ///
-    /// The data cannot be JSON, or the channel does not declare this kind of event ([`Error::Unsendable`]).
+    /// The data cannot be encoded as JSON, or the channel does not declare this kind of event
+    /// ([`Error::Unsendable`]).
     ///
     /// # Examples
     ///
@@ -141,53 +143,53 @@ impl<M> Channel<M> {
         Ok(())
     }
 
-    /// Streams the client events of one kind that other subscribers [`send`](Self::send), their data read
-    /// into `T`.
+    /// Streams the client events of one kind that other subscribers [`send`](Self::send), with their data
+    /// read into `T`.
     #[must_use]
     pub fn client_events<T: DeserializeOwned>(&self, event: &str) -> Stream<ClientEvent<T>> {
         self.reader(Filter::ClientEvents(event.into()), ClientEvent::read)
     }
 
-    /// Streams the announcements of subscribers, where the channel makes such.
+    /// Streams the announcements of subscribers, if the channel makes them.
     #[must_use]
     pub fn subscribers(&self) -> Stream<ChannelEvent> {
-        self.reader(Filter::Subscribers, |note| match note {
+        self.reader(Filter::Subscribers, |notification| match notification {
             Notification::Subscriber(event) => Ok(Arc::unwrap_or_clone(event)),
             _ => Err(StreamError::Unreadable(String::new())),
         })
     }
 
-    /// Streams the places where messages of this channel may be missing. [`messages`](Self::messages) has
-    /// them too.
+    /// Streams the gaps of this channel, where messages may be missing. [`messages`](Self::messages) contains
+    /// them, too.
     #[must_use]
     pub fn gaps(&self) -> Stream<Gap> {
         self.reader(Filter::Gaps, read_gap)
     }
 
-    fn reader<T>(&self, interest: Filter, read: fn(Notification) -> Result<T, StreamError>) -> Stream<T> {
-        self.shared.feed.reader(interest, self.client.bounds(), read)
+    fn reader<T>(&self, filter: Filter, read: fn(Notification) -> Result<T, StreamError>) -> Stream<T> {
+        self.shared.broadcaster.reader(filter, self.client.bounds(), read)
     }
 }
 
 impl<M: DeserializeOwned> Channel<M> {
-    /// Streams the publications from now on, each once and in order; a [`StreamError::Gap`] stands where that
-    /// cannot be proved.
+    /// Streams the publications from now on, each once and in order. Where messages may be missing, the item
+    /// is a [`StreamError::Gap`].
     #[must_use]
     pub fn messages(&self) -> Stream<Publication<M>> {
-        self.reader(Filter::Messages, |note| match note {
+        self.reader(Filter::Messages, |notification| match notification {
             Notification::Publication(publication, position) => Publication::read(&publication, position),
             Notification::Gap(gap) => Err(StreamError::Gap(Arc::unwrap_or_clone(gap))),
             _ => Err(StreamError::Unreadable(String::new())),
         })
     }
 
-    /// Asks for publications of the past, oldest first. Await what it returns.
+    /// Requests earlier publications, oldest first. Await what it returns.
     pub fn history(&self) -> HistoryRequest<M> {
         HistoryRequest::new(self.client.clone(), self.shared.name.clone())
     }
 
-    /// Streams the publications of the past, newest first, to the beginning: what a reader sees who scrolls
-    /// back. It asks the server for a page whenever the last one is used up.
+    /// Streams earlier publications, newest first, back to the oldest: what a reader sees who scrolls back.
+    /// It requests a page whenever the last one is used up.
     ///
     /// ```
     /// use hauyna::{ChannelOptions, Handler, Hub};
@@ -219,11 +221,11 @@ impl<M: DeserializeOwned> Channel<M> {
 }
 
 impl<M: Serialize> Channel<M> {
-    /// Publishes. Await what it returns: the position, or `None` where the channel does not number its
+    /// Publishes. Await what it returns: the position, or `None` if the channel does not number its
     /// publications.
     ///
-    /// It is done once, however often the connection is lost meanwhile; where that cannot be known, the error
-    /// is [`Error::OutcomeUnknown`].
+    /// The publication is made once, however often the connection is lost. If the client cannot know that,
+    /// the error is [`Error::OutcomeUnknown`].
     pub fn publish(&self, content: &M) -> Call<Option<Position>> {
         let channel = self.shared.name.clone();
         let key = self.client.key();
@@ -250,20 +252,20 @@ impl<M> fmt::Debug for Channel<M> {
     }
 }
 
-/// Somebody came, went or changed.
+/// A join, leave or update of a member.
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub struct PresenceUpdate {
-    /// What happened.
+    /// The kind of change.
     pub kind: PresenceKind,
-    /// To whom.
+    /// The user that it concerns.
     pub user: String,
-    /// As they are now, or were last.
+    /// The member after the change, or before a leave.
     pub member: Arc<Member>,
 }
 
-pub(crate) fn read_event<T: DeserializeOwned>(note: Notification) -> Result<T, StreamError> {
-    let Notification::Application(application) = note else {
+pub(crate) fn read_event<T: DeserializeOwned>(notification: Notification) -> Result<T, StreamError> {
+    let Notification::Application(application) = notification else {
         return Err(StreamError::Unreadable(String::new()));
     };
     serde_json::from_str(application.body.get()).map_err(|error| StreamError::Unreadable(error.to_string()))
@@ -273,7 +275,7 @@ pub(crate) fn raw(value: &(impl Serialize + ?Sized)) -> Result<Box<RawValue>, Er
     serde_json::value::to_raw_value(value).map_err(|error| Error::Unsendable(error.to_string()))
 }
 
-/// Writes what has to be an object; nothing is an empty one.
+/// Encodes a value that must be an object; `null` becomes an empty one.
 pub(crate) fn object(value: &(impl Serialize + ?Sized)) -> Result<Box<RawValue>, Error> {
     let raw = raw(value)?;
     match raw.get() {

@@ -1,5 +1,4 @@
-//! The public face: the handle on a client, its states, and its verbs. The work is done by the client's one
-//! task.
+//! The public handle on a client, its states and its methods. The task of the client (`run`) does the work.
 
 use crate::builder::Builder;
 use crate::call::Call;
@@ -24,10 +23,10 @@ use std::time::Duration;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 
-/// A connection to a hauyna server that comes back by itself.
+/// A connection to a hauyna server that reconnects by itself.
 ///
-/// Clones are handles on the same client. When the last one is gone – channels hold one each, streams do not
-/// – the client closes.
+/// Clones are handles on the same client. The client closes when the last handle is dropped. Channels hold
+/// one each, streams do not.
 ///
 /// ```
 /// use hauyna::{ChannelOptions, Handler, Hub};
@@ -53,20 +52,20 @@ pub struct Client {
     shared: Arc<Shared>,
 }
 
-/// What state a client is in.
+/// The state of a client.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum State {
-    /// The first connection is being made.
+    /// The client makes its first connection.
     Connecting,
     /// There is a connection.
     Connected,
-    /// The connection was lost, and the next one is on its way.
+    /// The connection was lost, and the client makes the next one.
     Reconnecting {
-        /// The number of the attempt that comes next, or is under way; from 1.
+        /// Number of the attempt that comes next or is under way, from 1.
         attempt: u32,
     },
-    /// There is no connection, and no attempt to make one.
+    /// There is no connection, and the client makes no attempt.
     Closed(Closed),
 }
 
@@ -74,19 +73,19 @@ pub enum State {
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub struct SessionInfo {
-    /// The connection, as the server calls it.
+    /// Id that the server gave the connection.
     pub connection_id: String,
-    /// Who the server takes this client for.
+    /// The user that the server has authenticated.
     pub user: String,
-    /// Whether it goes on where the connection before it ended.
+    /// Whether it resumes the session of the connection before.
     pub resumed: bool,
-    /// The server's retry policy.
+    /// Retry policy of the server.
     pub retry: Option<RetryTerms>,
-    /// When the credentials end, in ms since the Unix epoch by the server's clock.
+    /// The moment at which the credentials expire, in ms since the Unix epoch by the server's clock.
     pub expires_at: Option<u64>,
-    /// In how many ms that was when the session began.
+    /// Time until the credentials expire, in ms from the start of the session.
     pub expires_in: Option<u64>,
-    /// Bytes of the largest message that the server takes, as it is encoded.
+    /// The largest message that the server accepts, in encoded bytes.
     pub max_message: Option<u64>,
 }
 
@@ -105,7 +104,7 @@ impl SessionInfo {
 }
 
 impl Client {
-    /// Begins a client of a `ws://` or `wss://` URL; its options come before [`Builder::connect`].
+    /// Returns the options of a client for a `ws://` or `wss://` URL; [`Builder::connect`] starts it.
     pub fn builder(url: &str) -> Builder {
         Builder::new(url)
     }
@@ -114,18 +113,18 @@ impl Client {
         Self { commands, shared }
     }
 
-    /// Waits until there is a connection. The client connects by itself, also without a call of this.
+    /// Waits until there is a connection. The client connects by itself, even without this call.
     ///
     /// # Errors
     ///
-    /// The client is closed, with the reason: the server answered with a status that another attempt will not
-    /// change, such as 401 without a source of tokens, 403 or 404; it closed with a code that means to stay
-    /// away; or the attempts are used up.
+    /// The client is closed for one of these reasons: the server answered the handshake with a status that
+    /// another attempt will not change (401 without a token source, 403, 404 …), it closed the connection
+    /// with a code after which clients stay away, or the attempts are used up.
     ///
     /// # Cancel safety
     ///
-    /// Dropping it changes nothing: the client goes on to connect. So a time-out around it is how long you
-    /// wait, and [`last_failure`](Self::last_failure) says what stood in the way; [`close`](Self::close) ends
+    /// Dropping the future changes nothing: the client continues to connect. A timeout around it bounds the
+    /// wait, and [`last_failure`](Self::last_failure) then returns the obstacle; [`close`](Self::close) ends
     /// the attempts.
     ///
     /// ```
@@ -161,20 +160,21 @@ impl Client {
         self.shared.state.borrow().clone()
     }
 
-    /// Returns the session of the last connection, once there was one.
+    /// Returns the session of the last connection; `None` before the first one.
     #[must_use]
     pub fn session(&self) -> Option<SessionInfo> {
         self.shared.session.lock().clone()
     }
 
-    /// Returns why the last connection or attempt ended, for people; `None` while there is a connection.
+    /// Returns why the last connection or attempt ended, as a text for people; `None` while there is a
+    /// connection.
     #[must_use]
     pub fn last_failure(&self) -> Option<String> {
         self.shared.last_failure.lock().clone()
     }
 
-    /// Returns when the next attempt to connect is made; `None` while one is under way, without a network,
-    /// and where none is planned. It is known when the state changes to [`State::Reconnecting`].
+    /// Returns the moment of the next attempt to connect; `None` while one is under way, while the client is
+    /// offline, and if none is planned. It is set when the state changes to [`State::Reconnecting`].
     #[must_use]
     pub fn retry_at(&self) -> Option<Instant> {
         *self.shared.retry_at.lock()
@@ -183,7 +183,7 @@ impl Client {
     /// Streams the changes of the state.
     #[must_use]
     pub fn states(&self) -> Stream<State> {
-        self.reader(Filter::States, |note| match note {
+        self.reader(Filter::States, |notification| match notification {
             Notification::State(state) => Ok(state),
             _ => Err(StreamError::Unreadable(String::new())),
         })
@@ -193,17 +193,17 @@ impl Client {
     #[must_use]
     pub fn channel<M>(&self, name: &str) -> Channel<M> {
         let shared = self.shared.channels.open(name);
-        // Nobody would end its streams later.
+        // The client is closed, so nothing else would end the streams of this channel.
         if self.shared.broadcaster.is_closed() {
-            shared.feed.close();
+            shared.broadcaster.close();
         }
         Channel::new(self.clone(), shared)
     }
 
-    /// Asks the application: sends the event `name` with the fields of `data`, an object, and gives what its
-    /// handler returns.
+    /// Sends a request to the application: the event `name` with the fields of `data`, an object. Returns
+    /// what its handler returns.
     ///
-    /// Without [`repeatable`](Call::repeatable), one whose answer was lost fails with
+    /// Without [`repeatable`](Call::repeatable), a request whose answer was lost fails with
     /// [`Error::OutcomeUnknown`].
     pub fn request<R: DeserializeOwned>(&self, name: &str, data: &(impl Serialize + ?Sized)) -> Call<R> {
         let draft =
@@ -214,19 +214,19 @@ impl Client {
         })
     }
 
-    /// Sends to every connection of a user, as the application allows.
+    /// Sends a message to every connection of a user, if the application permits it.
     pub fn send_to_user(&self, user: &str, message: &(impl Serialize + ?Sized)) -> Call<Option<Position>> {
         let (to, key) = (user.to_owned(), self.key());
         self.direct(raw(message).map(|message| Draft::Private { to, message, key }))
     }
 
-    /// Sends to every member of a group, as the application allows.
+    /// Sends a message to every member of a group, if the application permits it.
     pub fn send_to_group(&self, group: &str, message: &(impl Serialize + ?Sized)) -> Call<Option<Position>> {
         let (room, key) = (group.to_owned(), self.key());
         self.direct(raw(message).map(|message| Draft::Group { room, message, key }))
     }
 
-    /// Sends to everybody, as the application allows.
+    /// Sends a message to everybody, if the application permits it.
     pub fn broadcast(&self, message: &(impl Serialize + ?Sized)) -> Call<Option<Position>> {
         let key = self.key();
         self.direct(raw(message).map(|message| Draft::Broadcast { message, key }))
@@ -236,43 +236,45 @@ impl Client {
         Call::new(self.clone(), draft, read_position)
     }
 
-    /// Changes this user's status; the fields of `fields`, an object, are merged into its metadata.
+    /// Changes the status of this user. The fields of `fields`, an object, are merged into the user's
+    /// metadata.
     pub fn update_status(&self, status: &str, fields: &(impl Serialize + ?Sized)) -> Call<()> {
         let status = status.to_owned();
         let draft = object(fields).map(|body| Draft::UpdateStatus { status, body });
         Call::new(self.clone(), draft, |_| Ok(()))
     }
 
-    /// Streams what is sent to this user, to its groups and to everybody.
+    /// Streams the messages that are sent to this user, to its groups and to everybody.
     #[must_use]
     pub fn directs<M: DeserializeOwned>(&self) -> Stream<Direct<M>> {
         self.reader(Filter::Directs, Direct::read)
     }
 
-    /// Streams the messages of one `type` that the protocol itself does not know, through whatever channel
-    /// they come, as whole objects. `connection_state` is among them.
+    /// Streams the messages of one `type` that the protocol does not define, from any channel, as whole
+    /// objects. `connection_state` is among them.
     #[must_use]
     pub fn events<T: DeserializeOwned>(&self, kind: &str) -> Stream<T> {
         self.reader(Filter::Events(kind.into()), read_event)
     }
 
-    /// Streams the places where messages may be missing, of all channels.
+    /// Streams the gaps of all channels, where messages may be missing.
     #[must_use]
     pub fn gaps(&self) -> Stream<Gap> {
         self.reader(Filter::Gaps, read_gap)
     }
 
-    /// Streams the errors of the server that answer no request, such as a client event that it refuses.
+    /// Streams the errors of the server that answer no request, such as the refusal of a client event.
     #[must_use]
     pub fn errors(&self) -> Stream<Refusal> {
-        self.reader(Filter::Errors, |note| match note {
+        self.reader(Filter::Errors, |notification| match notification {
             Notification::Refused(refusal) => Ok(Arc::unwrap_or_clone(refusal)),
             _ => Err(StreamError::Unreadable(String::new())),
         })
     }
 
-    /// Says that the network is back, or that there is reason to doubt the connection: one that lives has
-    /// five seconds to show it, and one that does not is attempted at once, after giving up too.
+    /// Tells the client that the network is back, or that the connection is in doubt. An open connection has
+    /// five seconds to answer a ping. Without one, the client makes an attempt at once, even if it had given
+    /// up.
     ///
     /// # Errors
     ///
@@ -281,8 +283,8 @@ impl Client {
         self.command_done(Command::Reconnect).await
     }
 
-    /// Says that there is no network: no attempts are made, nor counted, until
-    /// [`reconnect`](Self::reconnect). A connection that is there stays until it is lost.
+    /// Tells the client that there is no network. It makes and counts no attempts until
+    /// [`reconnect`](Self::reconnect). An open connection stays until it is lost.
     ///
     /// # Errors
     ///
@@ -291,34 +293,34 @@ impl Client {
         self.command_done(Command::Offline).await
     }
 
-    /// Waits until the task has done it, so that the state is the one that follows.
+    /// Waits until the task has handled a command, so that the state is the one that follows.
     async fn command_done(&self, command: impl FnOnce(oneshot::Sender<()>) -> Command) -> Result<(), Error> {
-        let (reply, obeyed) = oneshot::channel();
+        let (reply, done) = oneshot::channel();
         self.command(command(reply)).await?;
-        obeyed.await.map_err(|_| self.closed())
+        done.await.map_err(|_| self.closed())
     }
 
-    /// Ends the connection, the session and the client. What was not answered fails; streams end behind what
-    /// waits in them.
+    /// Closes the connection, the session and the client. Requests without an answer fail, and streams end
+    /// after the items that wait in them.
     pub async fn close(&self) {
         let (reply, done) = oneshot::channel();
         if self.commands.send(Command::Close(reply)).await.is_ok() {
-            // An error says that the task is gone already.
+            // An error means that the task has ended already.
             let _ = done.await;
         }
     }
 
-    /// Tells the task something without waiting.
+    /// Notifies the task without waiting.
     pub(crate) fn wake_task(&self, wake_up: WakeUp) {
         self.shared.wake_ups.push(wake_up);
     }
 
-    /// Returns a number that no other key, and no other share of a subscription, of this client has.
+    /// Returns a number that this client uses for one key, call or share only.
     pub(crate) fn next_number(&self) -> u64 {
         self.shared.keys.fetch_add(1, Ordering::Relaxed)
     }
 
-    /// A handle on a channel is dropped.
+    /// Releases a channel when a handle on it is dropped.
     pub(crate) fn release_channel(&self, channel: &Arc<ChannelShared>) {
         self.shared.channels.release(channel);
     }
@@ -327,7 +329,7 @@ impl Client {
         self.commands.send(command).await.map_err(|_| self.closed())
     }
 
-    /// Waits for an answer. The task keeps the time, and answers every call.
+    /// Waits for an answer. The task keeps the deadline, and answers every call.
     pub(crate) async fn answer<T>(&self, answer: oneshot::Receiver<Result<T, Error>>) -> Result<T, Error> {
         answer.await.unwrap_or_else(|_| Err(self.closed()))
     }
@@ -355,8 +357,8 @@ impl Client {
         format!("{:016x}-{:x}", self.shared.key_prefix, self.next_number())
     }
 
-    fn reader<T>(&self, interest: Filter, read: fn(Notification) -> Result<T, StreamError>) -> Stream<T> {
-        self.shared.broadcaster.reader(interest, self.shared.bounds, read)
+    fn reader<T>(&self, filter: Filter, read: fn(Notification) -> Result<T, StreamError>) -> Stream<T> {
+        self.shared.broadcaster.reader(filter, self.shared.bounds, read)
     }
 }
 
@@ -366,7 +368,7 @@ impl fmt::Debug for Client {
     }
 }
 
-/// Reads the data of an answer to a publication.
+/// Reads the position from the answer to a publication.
 pub(crate) fn read_position(data: Option<Box<RawValue>>) -> Result<Option<Position>, Error> {
     #[derive(Deserialize)]
     struct EndpointOptions {
@@ -379,7 +381,7 @@ pub(crate) fn read_position(data: Option<Box<RawValue>>) -> Result<Option<Positi
     Ok(Some(Position { epoch: Epoch::parse(&place.epoch), offset: place.offset }))
 }
 
-/// Where tokens come from: asked before every attempt.
+/// A source of tokens, which is called before every attempt.
 pub(crate) type TokenSource = Arc<dyn Fn() -> TokenFuture + Send + Sync>;
 pub(crate) type TokenFuture = Pin<Box<dyn Future<Output = Result<String, Fault>> + Send>>;
 type Fault = Box<dyn std::error::Error + Send + Sync>;

@@ -1,15 +1,16 @@
-//! Moments, with arithmetic that no duration of a user's can break. Everything of this crate that waits
-//! computes by it.
+//! Moments, and arithmetic that does not overflow for any duration of a user. Everything in this crate that
+//! waits uses it.
 
 use std::time::{Duration, SystemTime};
 use tokio::time::Instant;
 
-/// The instant `wait` after `now`, and not later than a timer can hold.
+/// Returns the instant `wait` after `now`, but none that is too late for a timer.
 pub(crate) fn after(now: Instant, wait: Duration) -> Instant {
-    now + wait.min(MAX_AHEAD)
+    now + wait.min(MAX_WAIT)
 }
 
-/// A moment by both clocks: that of the machine stands still while it sleeps, that on the wall may be set.
+/// A moment by two clocks: the monotonic clock stands still while the machine sleeps, and the wall clock may
+/// be set.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Moment {
     pub(crate) instant: Instant,
@@ -21,29 +22,29 @@ impl Moment {
         Self { instant: Instant::now(), wall: SystemTime::now() }
     }
 
-    /// The time since an earlier moment, by the clock that says more.
+    /// Returns the time since an earlier moment, by the clock that shows more.
     pub(crate) fn since(&self, earlier: Self) -> Duration {
         let by_wall = self.wall.duration_since(earlier.wall).unwrap_or_default();
         self.instant.duration_since(earlier.instant).max(by_wall)
     }
 }
 
-/// A time that never passes.
-pub(crate) const MAX_AHEAD: Duration = Duration::from_secs(86_400 * 365 * 30);
+/// Longer than any client runs, and within the range of a timer.
+pub(crate) const MAX_WAIT: Duration = Duration::from_secs(86_400 * 365 * 30);
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[tokio::test(start_paused = true)]
-    async fn no_duration_overflows() {
+    async fn durations_do_not_overflow() {
         let now = Instant::now();
-        assert_eq!(after(now, Duration::MAX), now + MAX_AHEAD);
+        assert_eq!(after(now, Duration::MAX), now + MAX_WAIT);
         assert_eq!(after(now, Duration::from_secs(1)), now + Duration::from_secs(1));
     }
 
     #[tokio::test(start_paused = true)]
-    async fn time_passes_by_the_clock_that_says_more() {
+    async fn elapsed_time_is_the_larger_of_both_clocks() {
         let began = Moment::now();
         tokio::time::advance(Duration::from_secs(60)).await;
         assert!(Moment::now().since(began) >= Duration::from_secs(60));

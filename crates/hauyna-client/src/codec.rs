@@ -1,4 +1,4 @@
-//! Between messages and payloads of frames: requests out, messages in, in the encoding of one connection.
+//! Encodes requests and decodes messages, in the encoding of one connection.
 
 use hauyna_protocol::received::Received;
 use hauyna_protocol::{Encoding, Fault, Limits, Raw, Request, RequestId};
@@ -6,33 +6,32 @@ use hauyna_websocket::OpCode;
 use serde_json::Value;
 use serde_json::value::RawValue;
 
-/// Reads a message.
+/// Decodes a message.
 pub(crate) fn decode(encoding: Encoding, payload: &[u8]) -> Result<Received, Fault> {
     Received::decode(encoding, payload)
 }
 
-/// Whether a payload that is no message is a value of the application's all the same: whole, and about no
-/// channel, so that no number of a channel is lost with it.
+/// Whether a payload that is not a message is a valid value of the application that names no channel, so that
+/// no offset of a channel is lost with it.
 pub(crate) fn is_of_application(encoding: Encoding, payload: &[u8]) -> bool {
     let is_about_channel = |value: &Value| value.get("channel").is_some();
     Raw::parse(encoding, payload, &Limits::default())
         .is_ok_and(|raw| serde_json::from_str(&raw.as_json()).is_ok_and(|value| !is_about_channel(&value)))
 }
 
-/// A message as it goes into one WebSocket frame.
+/// An encoded message, for one WebSocket frame.
 pub(crate) struct Encoded {
     pub(crate) opcode: OpCode,
     pub(crate) payload: Vec<u8>,
 }
 
-/// Writes a request.
+/// Encodes a request.
 pub(crate) fn encode(encoding: Encoding, id: Option<u64>, request: &Request<'_>) -> Encoded {
     let id = id.map(RequestId::Number);
     write(encoding, id.as_ref(), request)
 }
 
-/// Writes the answer to a question of the server's, or a refusal where the answer is larger than the server
-/// takes.
+/// Encodes the answer to a request of the server, or a refusal if the answer is too large for the server.
 pub(crate) fn answer(
     encoding: Encoding,
     id: &RequestId,

@@ -1,4 +1,4 @@
-//! From a URL to a stream of bytes: TCP, TLS, or whatever a test or a simulation puts in their place.
+//! Opens byte streams for a URL: TCP, TLS, or a replacement for tests and simulations.
 
 use crate::error::InvalidUrl;
 use std::fmt;
@@ -8,28 +8,28 @@ use std::pin::Pin;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 
-/// Where a client connects to, taken apart.
+/// The parts of a URL that a client connects to.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Endpoint {
     /// Whether the scheme is `wss`.
     pub is_secure: bool,
-    /// The host, without brackets where it is an IPv6 address.
+    /// The host, without brackets if it is an IPv6 address.
     pub host: String,
-    /// The port; 80 or 443 where the URL has none.
+    /// The port; 80 or 443 if the URL has none.
     pub port: u16,
-    /// Path and query.
+    /// Path and query of the URL.
     pub path: String,
-    /// Host and port as the URL has them, for the header `Host`.
+    /// Host and port as the URL writes them, for the header `Host`.
     pub authority: String,
 }
 
 impl Endpoint {
-    /// Takes a URL apart.
+    /// Parses a URL.
     ///
     /// # Errors
     ///
-    /// It has no host, its port is none, or its scheme is neither `ws` nor `wss`.
+    /// It has no host, its port is not a port number, or its scheme is neither `ws` nor `wss`.
     pub fn parse(url: &str) -> Result<Self, InvalidUrl> {
         let uri: http::Uri = url.parse().map_err(|_| InvalidUrl::Malformed)?;
         let is_secure = match uri.scheme_str() {
@@ -44,9 +44,9 @@ impl Endpoint {
         if host.is_empty() {
             return Err(InvalidUrl::Malformed);
         }
-        // Credentials in a URL are nothing that a server of ours reads.
-        let own = authority.as_str().rsplit('@').next().unwrap_or_default();
-        let port = match own.strip_prefix(authority.host()).ok_or(InvalidUrl::Malformed)? {
+        // No hauyna server reads credentials from a URL.
+        let host_and_port = authority.as_str().rsplit('@').next().unwrap_or_default();
+        let port = match host_and_port.strip_prefix(authority.host()).ok_or(InvalidUrl::Malformed)? {
             "" | ":" => {
                 if is_secure {
                     443
@@ -56,7 +56,7 @@ impl Endpoint {
             }
             port => port.trim_start_matches(':').parse().map_err(|_| InvalidUrl::Malformed)?,
         };
-        let authority = own.to_owned();
+        let authority = host_and_port.to_owned();
         Ok(Self { is_secure, host, port, path, authority })
     }
 }
@@ -69,9 +69,9 @@ impl<T: AsyncRead + AsyncWrite + Send + Unpin> Transport for T {}
 /// The future of a [`Connector`].
 pub type Connecting = Pin<Box<dyn Future<Output = io::Result<Box<dyn Transport>>> + Send>>;
 
-/// Opens streams of bytes: the way for tests, simulations and proxies into the client.
+/// Opens byte streams. Tests, simulations and proxies implement it to replace the network.
 ///
-/// A function from an [`Endpoint`] to a future of a stream is one.
+/// Functions from an [`Endpoint`] to a future of a stream implement it.
 ///
 /// ```
 /// use hauyna_client::{Client, Endpoint};
@@ -84,7 +84,7 @@ pub type Connecting = Pin<Box<dyn Future<Output = io::Result<Box<dyn Transport>>
 /// # Ok(()) }
 /// ```
 pub trait Connector: Send + Sync + 'static {
-    /// Opens a stream; called once an attempt. The client bounds the time.
+    /// Opens a stream. It is called once per attempt, and the client bounds its time.
     fn connect(&self, endpoint: Endpoint) -> Connecting;
 }
 
@@ -100,7 +100,7 @@ where
     }
 }
 
-/// TCP, and TLS where the URL says `wss` and a configuration was given.
+/// TCP, with TLS if the URL is `wss` and a configuration was given.
 #[derive(Clone, Default)]
 pub(crate) struct Network {
     #[cfg(feature = "tls")]
@@ -168,7 +168,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_url_is_taken_apart() {
+    fn a_url_is_parsed() {
         let endpoint = Endpoint::parse("wss://chat.example:8443/chat?user_id=alice").unwrap();
         assert!(endpoint.is_secure);
         assert_eq!((endpoint.host.as_str(), endpoint.port), ("chat.example", 8443));
@@ -184,7 +184,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_url_of_a_websocket_is_refused_before_anything_is_tried() {
+    fn urls_of_other_schemes_and_malformed_ones_are_refused() {
         assert_eq!(Endpoint::parse("https://chat.example/"), Err(InvalidUrl::Scheme));
         assert_eq!(Endpoint::parse("/chat"), Err(InvalidUrl::Scheme));
         for malformed in ["ws://a b/", "ws://a:99999/", "ws://[::1]:70000/"] {

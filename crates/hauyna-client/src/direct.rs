@@ -1,41 +1,43 @@
-//! What is sent to a user, to a group or to everybody, as the application reads it.
+//! Messages to a user, to a group or to everybody, as the application reads them.
 
 use crate::error::StreamError;
 use crate::stream::{DirectKind, Notification};
 use serde::de::DeserializeOwned;
 
-/// What was sent to this user by another way than a channel of the application's.
+/// A message that was sent to this user by another way than a channel.
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub enum Direct<M> {
-    /// To this user.
+    /// A message to this user.
     Private(DirectMessage<M>),
-    /// To the members of a group.
+    /// A message to the members of a group.
     Group {
-        /// The group.
+        /// Name of the group.
         group: String,
-        /// What was sent.
+        /// The message.
         sent: DirectMessage<M>,
     },
-    /// To everybody.
+    /// A message to everybody.
     Broadcast(DirectMessage<M>),
 }
 
-/// One such message.
+/// One direct message.
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub struct DirectMessage<M> {
-    /// Who sent it; `None` when the application did.
+    /// The sender; `None` if the application on the server has sent it.
     pub from: Option<String>,
-    /// What was sent.
+    /// The content.
     pub message: M,
-    /// In ms since the Unix epoch.
+    /// Time of sending, in ms since the Unix epoch.
     pub timestamp: u64,
 }
 
 impl<M: DeserializeOwned> Direct<M> {
-    pub(crate) fn read(note: Notification) -> Result<Self, StreamError> {
-        let Notification::Direct(direct) = note else { return Err(StreamError::Unreadable(String::new())) };
+    pub(crate) fn read(notification: Notification) -> Result<Self, StreamError> {
+        let Notification::Direct(direct) = notification else {
+            return Err(StreamError::Unreadable(String::new()));
+        };
         let (kind, raw) = &*direct;
         let message = serde_json::from_str(raw.message.get())
             .map_err(|error| StreamError::Unreadable(error.to_string()))?;

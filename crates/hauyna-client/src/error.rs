@@ -1,5 +1,5 @@
-//! What can go wrong with a request, a connection and a stream, each by its own type. No text of the peer's
-//! is trusted to be short.
+//! The errors of requests, connections and streams, each with a type of its own. Texts of the peer may have
+//! any length.
 
 use crate::gap::Gap;
 use hauyna_protocol::ErrorType;
@@ -8,51 +8,51 @@ use std::fmt;
 use std::str::FromStr as _;
 use std::time::Duration;
 
-/// Why a request has no answer, or not the one that was hoped for.
+/// Why a request has failed.
 #[derive(Clone, Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
-    /// The server said no.
+    /// The server refused the request.
     #[error("{0}")]
     Refused(Refusal),
-    /// It was not sent within its `ttl`, or before the token source gave the token of another user: nothing
-    /// has happened.
+    /// The request was not sent within its `ttl`, or not before the token source gave the token of another
+    /// user. Nothing has happened.
     #[error("the request could not be sent in time")]
     Expired,
-    /// It was sent, and no answer came in time. It may have been done.
+    /// The request was sent, but no answer came in time. It may have been done.
     #[error("no answer in time")]
     Timeout,
-    /// It was sent, the connection was lost before the answer, and a repetition might do it twice, or was
-    /// refused. It may have been done.
+    /// The request was sent, and the connection was lost before the answer. Repeating it might do it twice,
+    /// or was refused. It may have been done.
     #[error("the connection was lost before the answer")]
     OutcomeUnknown,
-    /// It was `volatile`, and there is no connection: nothing has happened.
+    /// The request was `volatile`, and there is no connection. Nothing has happened.
     #[error("not connected")]
     NotConnected,
-    /// Too much waits to be sent already: nothing has happened.
+    /// The outbox is full. Nothing has happened.
     #[error("too much waits to be sent")]
     OutboxFull,
-    /// The client is closed: nothing has happened, unless the request was on its way.
+    /// The client is closed. Nothing has happened, unless the request was in flight.
     #[error("the client is closed: {0}")]
     Closed(Closed),
-    /// The attempts that the retry policy grants are used up: nothing has happened.
+    /// The attempts that the retry policy allows are used up. Nothing has happened.
     /// [`Client::reconnect`](crate::Client::reconnect) makes a new attempt.
     #[error("the attempts to connect are used up")]
     GaveUp,
-    /// The application has ended the subscription before it was there.
+    /// The application has unsubscribed before the subscription was live.
     #[error("unsubscribed meanwhile")]
     Unsubscribed,
-    /// What was to be sent cannot be JSON, is not the object that it has to be, or is larger than the whole
-    /// outbox.
+    /// The value cannot be encoded as JSON, is not an object where one is required, or is larger than the
+    /// whole outbox.
     #[error("cannot be sent: {0}")]
     Unsendable(String),
-    /// The answer is not of the type that was asked for.
+    /// The answer is not of the requested type.
     #[error("the answer cannot be read: {0}")]
     Unreadable(String),
 }
 
 impl Error {
-    /// Tells whether the same request may succeed later.
+    /// Returns whether the same request may succeed later.
     #[must_use]
     pub const fn is_temporary(&self) -> bool {
         match self {
@@ -62,7 +62,7 @@ impl Error {
         }
     }
 
-    /// Returns the word for this kind of error, which is the same in the client in TypeScript
+    /// Returns the name of this kind of error, which is the same in the TypeScript client
     /// (`HauynaError.kind`).
     #[must_use]
     pub const fn kind(&self) -> &'static str {
@@ -81,7 +81,7 @@ impl Error {
         }
     }
 
-    /// Returns the kind of a refusal, where it is one that this version knows.
+    /// Returns the kind of a refusal, if this version knows it.
     #[must_use]
     pub fn error_type(&self) -> Option<ErrorType> {
         match self {
@@ -100,23 +100,22 @@ impl From<Closed> for Error {
     }
 }
 
-/// An `error` message of the server's.
+/// An `error` message of the server.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Refusal {
-    /// The kind, perhaps one of a later version.
+    /// The kind of error, which a later version may have added.
     pub error_type: String,
-    /// For people.
+    /// Text for people.
     pub message: String,
     /// Whether the same request may succeed later.
     pub temporary: bool,
-    /// For programs.
+    /// Details for programs.
     pub details: Option<Box<RawValue>>,
 }
 
 impl Refusal {
-    /// Returns how long to wait before a request that is `rate_limited` is made again, where the server says
-    /// so.
+    /// Returns how long to wait before a request that was `rate_limited` is repeated, if the server says so.
     #[must_use]
     pub fn retry_after(&self) -> Option<Duration> {
         #[derive(serde::Deserialize)]
@@ -127,7 +126,7 @@ impl Refusal {
         details.retry_after.map(Duration::from_millis)
     }
 
-    /// A message that is larger than the server takes.
+    /// Returns the refusal of a message that is larger than the server accepts.
     pub(crate) fn too_large(limit: Option<usize>) -> Self {
         let details = limit.and_then(|limit| RawValue::from_string(format!("{{\"limit\":{limit}}}")).ok());
         Self {
@@ -156,13 +155,13 @@ impl From<hauyna_protocol::received::Refused> for Refusal {
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Closed {
-    /// [`Client::close`](crate::Client::close), or the last handle is gone.
+    /// [`Client::close`](crate::Client::close) was called, or the last handle was dropped.
     ByUs,
-    /// The server closed with a code that means to stay away.
+    /// The server closed the connection with a code after which clients stay away.
     ByServer {
-        /// The code.
+        /// The close code.
         code: u16,
-        /// For people.
+        /// Text for people.
         reason: String,
     },
     /// The server answered the handshake with a status that another attempt will not change.
@@ -170,12 +169,12 @@ pub enum Closed {
         /// The HTTP status.
         status: u16,
     },
-    /// The handshake cannot be written, because the token or the address has characters that HTTP does not
-    /// allow there.
+    /// The handshake cannot be written, because the token or the address contains characters that HTTP does
+    /// not allow there.
     InvalidRequest,
-    /// Every attempt that the retry policy grants has failed.
+    /// Every attempt that the retry policy allows has failed.
     GaveUp,
-    /// The runtime that the client was started in has ended.
+    /// The runtime in which the client was started has ended.
     TaskEnded,
 }
 
@@ -192,32 +191,32 @@ impl fmt::Display for Closed {
     }
 }
 
-/// What stands in a stream where an item would.
+/// An error in the place of an item of a stream.
 #[derive(Clone, Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum StreamError {
-    /// The reader was too slow: so many items were dropped here.
+    /// The reader was too slow, and this number of items was dropped here.
     #[error("{0} items were dropped, because they were not read in time")]
     Missed(u64),
-    /// It cannot be proved that nothing is missing here.
+    /// Messages may be missing here.
     #[error("messages may be missing: {0}")]
     Gap(Gap),
-    /// An item is not of the stream's type.
+    /// An item is not of the type of the stream.
     #[error("cannot be read: {0}")]
     Unreadable(String),
 }
 
-/// The options of a client make no sense.
+/// Why a client cannot be started with a URL.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum InvalidUrl {
-    /// It cannot be parsed, or its port is none.
+    /// It cannot be parsed, or its port is not a port number.
     #[error("not a URL with scheme, host and path")]
     Malformed,
-    /// Neither `ws` nor `wss`.
+    /// The scheme is neither `ws` nor `wss`.
     #[error("the scheme is neither ws nor wss")]
     Scheme,
-    /// `wss`, without a way to speak TLS.
+    /// The scheme is `wss`, but TLS is not configured.
     #[error("wss needs the feature `tls` and `Builder::tls`, or a connector of your own")]
     NoTls,
 }

@@ -1,6 +1,6 @@
-//! Client events: what is outdated a moment later, such as a cursor or who is typing. The queue of those that
-//! wait to be sent, one for each channel, and the ones of others as the application reads them. Pure; the
-//! task sends from it.
+//! Client events: messages that are outdated a moment later, such as the position of a cursor. It has the
+//! queue of events that wait to be sent into a channel, and the events of others as the application reads
+//! them. Pure: the task sends from the queue.
 
 use crate::error::StreamError;
 use crate::stream::Notification;
@@ -14,63 +14,65 @@ use tokio::time::Instant;
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct ClientEvent<T> {
-    /// The channel.
+    /// Name of the channel.
     pub channel: String,
-    /// Which kind of event it is.
+    /// The kind of event.
     pub event: String,
-    /// Who sent it.
+    /// The sender.
     pub user: String,
-    /// What goes with it; of nothing, `null` is read.
+    /// The data of the event; read from `null` if it has none.
     pub data: T,
 }
 
 impl<T: DeserializeOwned> ClientEvent<T> {
-    pub(crate) fn read(note: Notification) -> Result<Self, StreamError> {
-        let Notification::ClientEvent(raw) = note else { return Err(StreamError::Unreadable(String::new())) };
+    pub(crate) fn read(notification: Notification) -> Result<Self, StreamError> {
+        let Notification::ClientEvent(raw) = notification else {
+            return Err(StreamError::Unreadable(String::new()));
+        };
         let data = raw.data.as_ref().map_or("null", |data| data.get());
         let data = serde_json::from_str(data).map_err(|error| StreamError::Unreadable(error.to_string()))?;
         Ok(Self { channel: raw.channel.clone(), event: raw.event.clone(), user: raw.user.clone(), data })
     }
 }
 
-/// The events of this client that wait to be sent into one channel: of each kind the latest, no more often
+/// The events of this client that wait to be sent into one channel: the latest of each kind, no more often
 /// than the channel allows.
 #[derive(Debug, Default)]
 pub(crate) struct EventQueue {
     /// The kinds that the channel allows; `None` without a subscription on a connection.
     kinds: Option<BTreeMap<String, EventKind>>,
-    /// Whether the task knows that something waits.
-    is_noted: bool,
+    /// Whether the task knows that an event waits.
+    is_task_notified: bool,
 }
 
 /// One kind of event.
 #[derive(Debug)]
 struct EventKind {
     interval: Duration,
-    /// When the next one may be sent.
+    /// The moment at which the next event may be sent.
     next_at: Option<Instant>,
     waiting: Option<Data>,
 }
 
-/// What goes with an event, where something does.
+/// The data of an event, if it has any.
 pub(crate) type Data = Option<Box<RawValue>>;
 
-/// What became of an event that is to be sent.
+/// The result of adding an event.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum PutResult {
-    /// There is no subscription or no connection: it is dropped.
+    /// It was dropped, because there is no subscription or no connection.
     Dropped,
     /// The channel does not allow this kind.
     Undeclared,
-    /// It waits, and the task knows that something does.
+    /// It waits, and the task knows that an event waits.
     Queued,
-    /// It waits, and the task has to be told.
+    /// It waits, and the task has to be notified.
     Notify,
 }
 
 impl EventQueue {
-    /// A subscription is live, and allows these kinds, each so many times a second. What waits goes on
-    /// waiting.
+    /// Allows these kinds, each up to so many times per second, because a subscription is live. Events that
+    /// wait stay.
     pub(crate) fn open(&mut self, rates: &BTreeMap<String, u32>) {
         let mut old = self.kinds.take().unwrap_or_default();
         let kinds = rates.iter().map(|(name, per_second)| {
@@ -82,29 +84,29 @@ impl EventQueue {
         self.kinds = Some(kinds.collect());
     }
 
-    /// The subscription or the connection has ended: what waits is outdated.
+    /// Drops what waits, because the subscription or the connection has ended.
     pub(crate) fn close(&mut self) {
-        (self.kinds, self.is_noted) = (None, false);
+        (self.kinds, self.is_task_notified) = (None, false);
     }
 
     pub(crate) const fn is_open(&self) -> bool {
         self.kinds.is_some()
     }
 
-    /// Keeps an event in place of an older one of its kind.
+    /// Adds an event in place of an older one of its kind.
     pub(crate) fn put(&mut self, name: &str, data: Data) -> PutResult {
         let Some(kinds) = &mut self.kinds else { return PutResult::Dropped };
         let Some(kind) = kinds.get_mut(name) else { return PutResult::Undeclared };
         kind.waiting = Some(data);
-        match std::mem::replace(&mut self.is_noted, true) {
+        match std::mem::replace(&mut self.is_task_notified, true) {
             true => PutResult::Queued,
             false => PutResult::Notify,
         }
     }
 
-    /// Takes those that may be sent by now. The task is told again of later ones.
+    /// Takes the events that may be sent now. The task has to be notified again of later ones.
     pub(crate) fn take(&mut self, now: Instant) -> Vec<(String, Data)> {
-        self.is_noted = false;
+        self.is_task_notified = false;
         let mut taken = Vec::new();
         for (name, kind) in self.kinds.iter_mut().flatten() {
             if kind.next_at.is_some_and(|at| now < at) {
@@ -118,7 +120,7 @@ impl EventQueue {
         taken
     }
 
-    /// The next moment at which one that waits may be sent.
+    /// Returns the next moment at which a waiting event may be sent.
     pub(crate) fn deadline(&self) -> Option<Instant> {
         let waiting = self.kinds.iter().flatten().filter(|(_, kind)| kind.waiting.is_some());
         waiting.filter_map(|(_, kind)| kind.next_at).min()
@@ -145,7 +147,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn the_first_is_sent_at_once_and_of_later_ones_the_latest_in_its_turn() {
+    async fn the_first_event_is_sent_at_once_and_then_the_latest() {
         let mut queue = queue();
         assert_eq!(queue.put("cursor", data(1)), PutResult::Notify);
         assert_eq!(taken(&mut queue), [("cursor".to_owned(), "1".to_owned())]);
@@ -162,7 +164,7 @@ mod tests {
     }
 
     #[test]
-    fn what_the_channel_does_not_allow_is_not_kept_nor_what_there_is_no_subscription_for() {
+    fn undeclared_events_and_events_without_a_subscription_are_dropped() {
         let mut queue = queue();
         assert_eq!(queue.put("wave", None), PutResult::Undeclared);
         queue.put("cursor", data(1));
@@ -173,7 +175,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn what_waits_outlives_the_notice_that_the_subscription_goes_on() {
+    async fn waiting_events_survive_a_repeated_confirmation_of_the_subscription() {
         let mut queue = queue();
         queue.put("cursor", data(1));
         taken(&mut queue);

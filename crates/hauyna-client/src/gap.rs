@@ -1,5 +1,5 @@
-//! Where messages of a channel may be missing, and why. The session finds gaps, the task tells them, streams
-//! carry them.
+//! Places in a channel where messages may be missing. The session finds gaps, the task reports them, and
+//! streams carry them.
 
 use crate::error::StreamError;
 use crate::stream::Notification;
@@ -7,19 +7,19 @@ use hauyna_protocol::Position;
 use std::fmt;
 use std::sync::Arc;
 
-/// A place in a channel where it cannot be proved that no message is missing.
+/// A place in a channel where messages may be missing.
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub struct Gap {
-    /// The channel.
+    /// Name of the channel.
     pub channel: String,
-    /// Why it cannot.
+    /// The reason.
     pub reason: GapReason,
-    /// The last position before it, where there is one.
+    /// The last position before the gap, if it is known.
     pub from: Option<Position>,
-    /// Where the channel goes on, where it is known.
+    /// The position at which the channel continues, if it is known.
     pub to: Option<Position>,
-    /// How many messages are missing, where it is known.
+    /// The number of missing messages, if it is known.
     pub missed: Option<u64>,
 }
 
@@ -29,30 +29,30 @@ impl fmt::Display for Gap {
     }
 }
 
-/// Why it cannot be proved that nothing is missing.
+/// Why messages may be missing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum GapReason {
-    /// The server lost its memory of the channel.
+    /// The server lost the history of the channel, or numbers it in another epoch.
     EpochChanged,
-    /// The history does not reach back so far.
+    /// The history does not reach back far enough.
     TooOld,
-    /// More was missed than one recovery replays.
+    /// More messages were missed than one recovery replays.
     TooMany,
-    /// The server was not told where this client stands.
+    /// The server did not know the position of this client.
     UnknownPosition,
     /// The channel keeps no history, and the connection was lost.
     NotRecoverable,
-    /// This client was too slow, the server dropped messages, and there is no history of them.
+    /// This client read too slowly, so the server dropped messages that no history has.
     Dropped,
     /// The server does not let this client subscribe again.
     Refused,
-    /// A reason of a later version of the protocol.
+    /// A reason that a later version of the protocol has added.
     Other,
 }
 
 impl GapReason {
-    /// Returns the word for it, which is the wire's where it has one.
+    /// Returns the name of the reason, which is that of the protocol if it has one.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -75,8 +75,8 @@ impl GapReason {
     }
 }
 
-pub(crate) fn read_gap(note: Notification) -> Result<Gap, StreamError> {
-    match note {
+pub(crate) fn read_gap(notification: Notification) -> Result<Gap, StreamError> {
+    match notification {
         Notification::Gap(gap) => Ok(Arc::unwrap_or_clone(gap)),
         _ => Err(StreamError::Unreadable(String::new())),
     }

@@ -1,5 +1,5 @@
-//! Publications of the past: a page of them, or all of them from a place to the beginning. Made by
-//! `Channel::history` and `Channel::older`.
+//! Earlier publications: one page of them, or all back to the oldest. `Channel::history` and `Channel::older`
+//! make the requests.
 
 use crate::call::Call;
 use crate::client::Client;
@@ -15,7 +15,7 @@ use std::fmt;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
-/// A question for the past; see [`Channel::history`](crate::Channel::history).
+/// A request for earlier publications; see [`Channel::history`](crate::Channel::history).
 #[derive(Debug)]
 #[must_use = "nothing is sent before it is awaited"]
 pub struct HistoryRequest<M>(Call<HistoryMessages<M>>);
@@ -28,17 +28,18 @@ impl<M: DeserializeOwned> HistoryRequest<M> {
 }
 
 impl<M> HistoryRequest<M> {
-    /// Asks for what came after a position; with [`reverse`](Self::reverse) for what came before it.
+    /// Requests the publications after a position; with [`reverse`](Self::reverse) those before it.
     pub fn since(self, position: Position) -> Self {
         self.start_at(position)
     }
 
-    /// Asks for what came before a position, newest first: the page that a reader sees next who scrolls back.
+    /// Requests the publications before a position, newest first: the next page for a reader who scrolls
+    /// back.
     pub fn before(self, position: Position) -> Self {
         self.start_at(position).reverse()
     }
 
-    /// Starts at a position, and fails where it starts at another one.
+    /// Starts at a position. The request fails if it starts at another one, too.
     fn start_at(mut self, position: Position) -> Self {
         let mut earlier = None;
         self = self.with(|since, _, _| earlier = since.replace(position));
@@ -48,12 +49,12 @@ impl<M> HistoryRequest<M> {
         self
     }
 
-    /// Asks for so many at most.
-    pub fn limit(self, most: u32) -> Self {
-        self.with(|_, limit, _| *limit = Some(most))
+    /// Limits the number of publications.
+    pub fn limit(self, max_publications: u32) -> Self {
+        self.with(|_, limit, _| *limit = Some(max_publications))
     }
 
-    /// Asks for the newest first.
+    /// Requests the newest first.
     pub fn reverse(self) -> Self {
         self.with(|_, _, direction| *direction = Direction::Backward)
     }
@@ -75,18 +76,19 @@ impl<M: 'static> IntoFuture for HistoryRequest<M> {
     }
 }
 
-/// Publications of the past.
+/// A page of earlier publications.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct HistoryMessages<M> {
-    /// In the order that was asked for. Messages of the application that are no publications are left out.
+    /// The publications in the requested order. Messages of the application that are not publications are
+    /// left out.
     pub messages: Vec<Publication<M>>,
-    /// The end of the stream.
+    /// The position of the end of the stream.
     pub position: Position,
-    /// The offset of the oldest publication that the server keeps, or the one after the end where it keeps
-    /// none. Where it is not 1, older ones are gone.
+    /// Offset of the oldest publication that the server keeps; the one after the end if it keeps none. If it
+    /// is not 1, older ones are gone.
     pub oldest: u64,
-    /// The position of the last message of the page, also where that is left out: the next page starts there.
+    /// Position of the last message of the page, even if that is left out. The next page starts there.
     pub last: Option<Position>,
 }
 
@@ -97,7 +99,7 @@ impl<M: DeserializeOwned> HistoryMessages<M> {
     }
 }
 
-/// A page whose messages may be of other types than is asked for, each for itself.
+/// A page whose contents may each fail to be read as the requested type.
 struct Page<M> {
     items: Vec<Result<Publication<M>, Error>>,
     position: Position,
@@ -112,7 +114,7 @@ impl<M: DeserializeOwned> Page<M> {
         let history: History =
             serde_json::from_str(data.get()).map_err(|error| unreadable(error.to_string()))?;
         let mut items = Vec::with_capacity(history.messages.len());
-        let last = last_of(&history);
+        let last = last_position(&history);
         for message in &history.messages {
             match Received::read(message.get()) {
                 Ok(Received::Publication(publication)) => {
@@ -127,7 +129,7 @@ impl<M: DeserializeOwned> Page<M> {
     }
 }
 
-fn last_of(history: &History) -> Option<Position> {
+fn last_position(history: &History) -> Option<Position> {
     #[derive(serde::Deserialize)]
     struct NumberedMessage {
         offset: u64,
@@ -136,31 +138,32 @@ fn last_of(history: &History) -> Option<Position> {
     Some(Position { offset: last.offset, ..history.position })
 }
 
-/// Whether a page that was asked before a position ends further back. Else the past would never end.
+/// Whether a page that was requested before a position ends further back. Otherwise the stream would never
+/// end.
 fn has_older(before: Option<Position>, last: Option<Position>) -> bool {
     before.zip(last).is_none_or(|(before, last)| last.offset < before.offset)
 }
 
-/// Publications of the past, newest first; see [`Channel::older`](crate::Channel::older).
+/// Earlier publications, newest first; see [`Channel::older`](crate::Channel::older).
 ///
 /// It is a [`futures_core::Stream`]; [`next`](Self::next) needs no further crate. A content of another type
-/// is [`Error::Unreadable`] in its place, and the stream goes on. It ends with the oldest publication that
-/// the server keeps, or with another error: a new one that begins [`before`](Self::before) the last
-/// publication goes on.
+/// is [`Error::Unreadable`] in its place, and the stream continues. It ends with the oldest publication that
+/// the server keeps, or with another error. After an error, a new one that starts [`before`](Self::before)
+/// the last publication continues.
 #[must_use = "nothing is asked before it is read"]
 pub struct OlderPages<M> {
     client: Client,
     channel: String,
     before: Option<Position>,
     limit: Option<u32>,
-    /// The page that is being asked for.
-    pending_page: Option<Asked<M>>,
-    /// What is left of the last page.
+    /// The request for the next page.
+    pending_page: Option<PendingPage<M>>,
+    /// The rest of the last page.
     page: VecDeque<Result<Publication<M>, Error>>,
     is_over: bool,
 }
 
-type Asked<M> = Pin<Box<dyn Future<Output = Result<Page<M>, Error>> + Send>>;
+type PendingPage<M> = Pin<Box<dyn Future<Output = Result<Page<M>, Error>> + Send>>;
 
 impl<M> OlderPages<M> {
     pub(crate) fn new(client: Client, channel: String) -> Self {
@@ -168,14 +171,14 @@ impl<M> OlderPages<M> {
         Self { client, channel, before: None, limit: None, pending_page: asked, page, is_over: false }
     }
 
-    /// Begins before a position, such as that of the oldest publication that is shown. Default: with the
-    /// newest.
+    /// Starts before a position, such as that of the oldest publication that is shown. Default: at the newest
+    /// one.
     pub fn before(mut self, position: Position) -> Self {
         self.before = Some(position);
         self
     }
 
-    /// Sets how many publications one request asks for. Default: as many as the server gives.
+    /// Sets the number of publications per request. Default: as many as the server returns.
     pub fn limit(mut self, page: u32) -> Self {
         self.limit = Some(page);
         self
@@ -183,11 +186,11 @@ impl<M> OlderPages<M> {
 }
 
 impl<M: DeserializeOwned + 'static> OlderPages<M> {
-    /// Waits for the next publication; `None` at the beginning of the channel, and behind an error.
+    /// Waits for the next publication; `None` after the oldest one and after an error.
     ///
     /// # Cancel safety
     ///
-    /// Nothing is lost where it is dropped.
+    /// Dropping the future loses nothing.
     pub async fn next(&mut self) -> Option<Result<Publication<M>, Error>> {
         std::future::poll_fn(|cx| self.poll(cx)).await
     }
@@ -214,7 +217,7 @@ impl<M: DeserializeOwned + 'static> OlderPages<M> {
                     return Poll::Ready(Some(Err(Error::Unreadable(text))));
                 }
                 Ok(page) => {
-                    // A page may be empty of publications, and has a place behind it all the same.
+                    // A page without publications still has a position after it.
                     self.is_over = page.last.is_none_or(|last| last.offset <= page.oldest);
                     (self.before, self.page) = (page.last, page.items.into());
                 }

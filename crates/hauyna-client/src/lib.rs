@@ -1,10 +1,10 @@
 //! The Rust client of [hauyna](https://github.com/hauyna/hauyna): channels, presence and requests over a
-//! connection that comes back by itself.
+//! connection that reconnects by itself.
 //!
-//! [`Client`] is the handle, [`Channel`] a channel of it, [`Stream`] what happens in either, [`Call`] a
-//! request that is about to be made. One task does the work: it connects (`socket`, `backoff`, `liveness`),
-//! keeps what survives a socket (`session`, `outbox`, `presence`: pure data), and hands out what it hears
-//! (`stream`).
+//! [`Client`] is the handle, [`Channel`] a handle on one channel, [`Stream`] what happens in either, and
+//! [`Call`] a request before it is sent. One task does the work (`run`): it connects (`socket`, `backoff`,
+//! `liveness`), keeps what survives a socket (`session`, `outbox`, `presence`: pure data), and distributes
+//! what it receives (`stream`).
 
 #![doc = include_str!("../README.md")]
 

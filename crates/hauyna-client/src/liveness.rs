@@ -1,27 +1,27 @@
-//! Whether the server is still there: a ping after silence, and the end after too much of it. Pure: instants
-//! are given. The task asks it whenever its timer fires.
+//! Detects a dead server: a ping after silence, and the end of the connection after more of it. Pure:
+//! instants are parameters. The task asks it whenever its timer fires.
 
 use hauyna_protocol::HeartbeatTerms;
 use std::time::Duration;
 use tokio::time::Instant;
 
-/// What to do about the silence.
+/// What the task does about the silence.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum LivenessCheck {
     Alive,
-    /// Ask whether somebody is there.
+    /// The task sends a ping.
     Ping,
-    /// Nobody is.
+    /// The task gives up the connection.
     Lost,
 }
 
-/// The silence of one connection.
+/// The liveness of one connection.
 #[derive(Debug)]
 pub(crate) struct Liveness {
     interval: Duration,
     timeout: Duration,
     last_read: Instant,
-    /// When the silence is taken for the end; set by a ping.
+    /// The moment at which the connection counts as lost; set by a ping.
     pong_timeout: Option<Instant>,
 }
 
@@ -34,13 +34,13 @@ impl Liveness {
         Self { interval, timeout, last_read: now, pong_timeout: None }
     }
 
-    /// Something was heard, whatever it was.
+    /// Notes that bytes were read.
     pub(crate) const fn note_read(&mut self, now: Instant) {
         self.last_read = now;
         self.pong_timeout = None;
     }
 
-    /// The next moment at which [`check`](Self::check) has something to say.
+    /// Returns the next moment at which [`check`](Self::check) has something to do.
     pub(crate) fn deadline(&self) -> Instant {
         self.pong_timeout.unwrap_or(self.last_read + self.interval)
     }
@@ -50,7 +50,7 @@ impl Liveness {
             Some(end) if now >= end => LivenessCheck::Lost,
             Some(_) => LivenessCheck::Alive,
             None if now >= self.last_read + self.interval => {
-                // A timer this late means that the process or the machine slept: the socket may be long dead.
+                // A timer this late shows that the process or the machine slept, so the socket may be dead.
                 let slept = now.duration_since(self.last_read + self.interval) >= LATE_WAKE_UP;
                 self.pong_timeout =
                     Some(if slept { now + PONG_TIMEOUT } else { self.last_read + self.timeout });
@@ -60,19 +60,19 @@ impl Liveness {
         }
     }
 
-    /// There is reason to doubt: a ping, and a short patience.
+    /// Expects an answer to a ping soon, because the connection is in doubt.
     pub(crate) fn expect_answer(&mut self, now: Instant) {
         let end = now + PONG_TIMEOUT;
         self.pong_timeout = Some(self.pong_timeout.map_or(end, |earlier| earlier.min(end)));
     }
 }
 
-/// Without terms of the server's: what it says by default.
+/// The terms of servers that name none, which are their defaults.
 const DEFAULT_INTERVAL: Duration = Duration::from_secs(25);
 const DEFAULT_TIMEOUT: Duration = Duration::from_secs(60);
-/// How long an answer may take where the connection is in doubt.
+/// How long an answer may take if the connection is in doubt.
 const PONG_TIMEOUT: Duration = Duration::from_secs(5);
-/// How late a timer is where the machine slept.
+/// A timer that is this late shows that the machine slept.
 const LATE_WAKE_UP: Duration = Duration::from_secs(5);
 
 #[cfg(test)]
@@ -86,7 +86,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn silence_is_answered_with_a_ping_and_then_with_the_end() {
+    async fn silence_causes_a_ping_and_then_a_loss() {
         let now = Instant::now();
         let mut liveness = Liveness::new(TERMS, now);
         assert_eq!(liveness.check(after(now, 24)), LivenessCheck::Alive);
@@ -96,7 +96,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn whatever_is_heard_begins_the_silence_anew() {
+    async fn any_read_restarts_the_interval() {
         let now = Instant::now();
         let mut liveness = Liveness::new(TERMS, now);
         assert_eq!(liveness.check(after(now, 25)), LivenessCheck::Ping);
@@ -106,7 +106,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn after_a_sleep_the_answer_has_five_seconds() {
+    async fn after_a_sleep_the_pong_has_five_seconds() {
         let now = Instant::now();
         let mut liveness = Liveness::new(TERMS, now);
         assert_eq!(liveness.check(after(now, 3_600)), LivenessCheck::Ping);
@@ -115,7 +115,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn doubt_shortens_the_patience_and_never_lengthens_it() {
+    async fn doubt_shortens_the_pong_timeout_and_never_extends_it() {
         let now = Instant::now();
         let mut liveness = Liveness::new(TERMS, now);
         liveness.expect_answer(now);
@@ -125,7 +125,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_timeout_shorter_than_the_interval_leaves_time_for_the_answer() {
+    async fn a_timeout_shorter_than_the_interval_leaves_time_for_a_pong() {
         let now = Instant::now();
         let mut liveness = Liveness::new(Some(HeartbeatTerms { interval: 1_000, timeout: 0 }), now);
         assert_eq!(liveness.check(now + Duration::from_secs(1)), LivenessCheck::Ping);

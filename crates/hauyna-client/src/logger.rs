@@ -1,5 +1,5 @@
-//! What the client tells the log, by `tracing`: the target is `hauyna_client`, and no line holds a payload, a
-//! token, or a text of the peer's that is not escaped.
+//! The log of the client, written with `tracing` under the target `hauyna_client`. No line contains a
+//! payload, a token, or an unescaped text of the peer.
 
 use crate::connector::Endpoint;
 use crate::error::Closed;
@@ -9,18 +9,18 @@ use std::collections::BTreeSet;
 use std::fmt;
 use std::time::Duration;
 
-/// Logs what may come in series. Of failed attempts the first, and the one that ends the client, is a
-/// warning, and the connection that ends the series is information. Everything else about attempts is for
-/// those who debug.
+/// Logs events that may come in series. The first failed attempt and the one that closes the client are
+/// warnings, and the connection that ends the series is logged at info level. All other lines about attempts
+/// are debug lines.
 #[derive(Debug)]
 pub(crate) struct FailureLog {
-    /// The address without what may be secret in it.
+    /// The address without its query, which may contain secrets.
     url: String,
     /// Whether a warning was logged since the last connection.
     has_warned: bool,
     /// The kinds of error that the server has reported on this connection.
-    unasked: BTreeSet<String>,
-    /// Whether the server has sent what is no message on this connection.
+    unsolicited: BTreeSet<String>,
+    /// Whether the server has sent an invalid message on this connection.
     was_unreadable: bool,
 }
 
@@ -29,15 +29,15 @@ impl FailureLog {
         let scheme = if endpoint.is_secure { "wss" } else { "ws" };
         let path = endpoint.path.split(['?', '#']).next().unwrap_or_default();
         let url = format!("{scheme}://{}{path}", endpoint.authority);
-        Self { url, has_warned: false, unasked: BTreeSet::new(), was_unreadable: false }
+        Self { url, has_warned: false, unsolicited: BTreeSet::new(), was_unreadable: false }
     }
 
-    /// Logs the beginning of an attempt.
+    /// Logs the start of an attempt.
     pub(crate) fn log_attempt(&self) {
         tracing::debug!(target: TARGET, url = self.url, "connecting");
     }
 
-    /// Logs a failed attempt; without a next one, the client is closed by it.
+    /// Logs a failed attempt. Without a next delay, it closes the client.
     pub(crate) fn log_failed(&mut self, failure: &AttemptFailure, next: Option<Duration>) {
         let (code, status) = (failure.code(), failure.status());
         let retry_in_ms = next.map(|next| next.as_millis() as u64);
@@ -51,7 +51,7 @@ impl FailureLog {
 
     /// Logs a connection, which ends the series.
     pub(crate) fn log_connected(&mut self, connection: &str, resumed: bool) {
-        self.unasked.clear();
+        self.unsolicited.clear();
         self.was_unreadable = false;
         if std::mem::take(&mut self.has_warned) {
             tracing::info!(target: TARGET, url = self.url, connection, resumed, "connected again");
@@ -60,21 +60,21 @@ impl FailureLog {
         }
     }
 
-    /// Logs an error that answers nothing: each kind once a connection as a warning, for a client event that
-    /// is refused may be one of many.
-    pub(crate) fn log_unasked_answer(&mut self, error_type: &str) {
-        // What a peer calls an error is not trusted to be short, nor to be one of a few.
+    /// Logs an error that answers no request. Each kind is a warning once per connection, because refusals of
+    /// client events may be frequent.
+    pub(crate) fn log_unsolicited_error(&mut self, error_type: &str) {
+        // The text of a peer may be long, and may differ each time.
         let error_type: String = error_type.chars().take(MAX_TEXT_CHARS).collect();
-        if self.unasked.len() >= MAX_KINDS || self.unasked.contains(&error_type) {
+        if self.unsolicited.len() >= MAX_KINDS || self.unsolicited.contains(&error_type) {
             tracing::debug!(target: TARGET, ?error_type, "the server reports an error");
         } else {
             tracing::warn!(target: TARGET, ?error_type, "the server reports an error");
-            self.unasked.insert(error_type);
+            self.unsolicited.insert(error_type);
         }
     }
 
-    /// Logs what is no message: the first on a connection as a warning, for an application may send such all
-    /// the time.
+    /// Logs an invalid message. The first on a connection is a warning; an application may send them all the
+    /// time.
     pub(crate) fn log_unreadable(&mut self, fault: &hauyna_protocol::Fault) {
         if std::mem::replace(&mut self.was_unreadable, true) {
             tracing::debug!(target: TARGET, error = %fault, "the server sent what is no message");
@@ -87,7 +87,7 @@ impl FailureLog {
     pub(crate) fn log_closed(&mut self, closed: &Closed) {
         self.has_warned = false;
         match closed {
-            // The application knows, or the failed attempt was logged.
+            // The application has closed it, or the failed attempt was logged.
             Closed::ByUs | Closed::Refused { .. } | Closed::InvalidRequest | Closed::GaveUp => {
                 tracing::debug!(target: TARGET, url = self.url, reason = ?closed, "client closed");
             }
@@ -117,8 +117,8 @@ pub(crate) fn log_dropped(channel: &str) {
     tracing::debug!(target: TARGET, ?channel, "a share of a subscription is dropped, and ends");
 }
 
-/// Logs a message by its head, for those who debug: nothing is read of it otherwise. What an application puts
-/// there is no longer than a name.
+/// Logs the head of a message at debug level; otherwise nothing of it is read. Texts of the application in it
+/// are cut to the length of a name.
 pub(crate) fn log_message(direction: Direction, encoding: Encoding, payload: &[u8]) {
     #[derive(Default, serde::Deserialize)]
     struct Head {
@@ -146,7 +146,7 @@ pub(crate) fn log_message(direction: Direction, encoding: Encoding, payload: &[u
     }
 }
 
-/// A number or the beginning of a text; anything else in its place is not looked at.
+/// A number or the start of a text. Other values are ignored.
 #[derive(serde::Deserialize)]
 #[serde(untagged)]
 enum Short {
@@ -172,7 +172,7 @@ impl fmt::Debug for Short {
     }
 }
 
-/// Which way a message went.
+/// The direction of a message.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Direction {
     Sent,
@@ -180,6 +180,6 @@ pub(crate) enum Direction {
 }
 
 const TARGET: &str = "hauyna_client";
-/// Characters of a text of the peer's, and kinds of error of a connection, that are logged.
+/// The most characters of a text of the peer, and kinds of error per connection, that are logged.
 const MAX_TEXT_CHARS: usize = 64;
 const MAX_KINDS: usize = 16;

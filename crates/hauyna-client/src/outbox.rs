@@ -1,6 +1,5 @@
-//! The requests of the application that have no answer yet: in their order, bounded in number and bytes, each
-//! with its life time, and what becomes of each when the connection is lost. Pure: instants are given. The
-//! task sends from it.
+//! The requests of the application that are not answered yet: in order, bounded in number and bytes, each
+//! with its deadline and its outcome after a loss. Pure: instants are parameters. The task sends from it.
 
 mod draft;
 
@@ -14,56 +13,56 @@ use std::time::Duration;
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
-/// Where the answer goes.
+/// The sender that returns an answer to its caller.
 pub(crate) type Reply = oneshot::Sender<Result<Option<Box<RawValue>>, Error>>;
 
-/// A request with its answer's way.
+/// A request, and the sender for its answer.
 #[derive(Debug)]
 pub(crate) struct Entry {
-    /// Higher than that of every call that was made before.
+    /// Number of the call. It is higher than those of all earlier calls.
     pub(crate) number: u64,
     pub(crate) draft: Draft,
     pub(crate) reply: Reply,
-    /// Until when it may wait to be sent.
+    /// The moment until which it may wait to be sent.
     pub(crate) expires: Instant,
     /// How long its answer may take.
     pub(crate) timeout: Duration,
-    /// It is sent on the connection that there is, or not at all.
+    /// Whether it is sent on the current connection or not at all.
     pub(crate) is_volatile: bool,
 }
 
 impl Entry {
     pub(crate) fn fail(self, error: Error) {
-        // Nobody waits any more: nobody is to be told.
+        // An error means that the caller has dropped its future.
         let _ = self.reply.send(Err(error));
     }
 }
 
-/// What is known of a server's memory of the keys that it was sent before a loss.
+/// What is known about the server's memory of the idempotency keys from before a loss.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum ServerMemory {
     Kept,
     Lost,
-    /// The subscription that tells is on its way.
+    /// The subscription whose answer tells is in flight.
     Unknown,
 }
 
-/// What was the largest on a connection.
+/// The largest frame that was sent on a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum LargestFrame {
     Request,
     Subscription,
-    /// Of so many bytes.
+    /// Another frame, with its size in bytes.
     Other(usize),
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Phase {
-    /// Never sent.
+    /// It was never sent.
     Waiting,
-    /// On its way, until this moment.
+    /// It is in flight, until this moment.
     Sent(Instant),
-    /// Sent on a connection that was lost.
+    /// It was sent on a connection that was lost.
     Interrupted,
 }
 
@@ -72,32 +71,32 @@ struct Queued {
     id: u64,
     entry: Entry,
     phase: Phase,
-    /// When it was sent for the first time.
+    /// The moment at which it was first sent.
     sent: Option<Moment>,
-    /// It was sent on an earlier connection, too.
+    /// Whether it was sent on an earlier connection, too.
     is_repeated: bool,
-    /// The server may have forgotten its key since.
+    /// Whether the server may have forgotten its key.
     is_forgotten: bool,
     size: usize,
-    /// Bytes of its message as it was sent.
+    /// Bytes of its encoded message.
     encoded: usize,
 }
 
 impl Queued {
-    /// Until when the server remembers the key of a publication that was cut.
-    fn is_key_remembered(&self) -> Option<Instant> {
+    /// Returns the moment until which the server remembers the key of an interrupted publication.
+    fn key_expires_at(&self) -> Option<Instant> {
         let is_keyed = matches!(self.entry.draft.after_loss(), AfterLoss::WhileRemembered(_));
         self.sent
             .filter(|_| is_keyed && self.phase == Phase::Interrupted)
             .map(|sent| after(sent.instant, KEY_LIFETIME))
     }
 
-    /// Whether it was never sent, and nobody waits for it any more.
+    /// Whether it was never sent, and its caller has dropped the future.
     fn is_withdrawn(&self) -> bool {
         self.phase == Phase::Waiting && self.entry.reply.is_closed()
     }
 
-    /// Whether a refusal says nothing of it: it may have been done the first time.
+    /// Whether it may have been done the first time, so that a refusal of its repetition proves nothing.
     fn may_be_done(&self) -> bool {
         self.is_repeated && matches!(self.entry.draft.after_loss(), AfterLoss::WhileRemembered(_))
     }
@@ -105,17 +104,17 @@ impl Queued {
     /// Whether sending it again might publish it twice.
     fn may_repeat_itself(&self, now: Moment) -> bool {
         let is_old = |sent: Moment| now.since(sent) >= KEY_LIFETIME;
-        self.is_key_remembered().is_some() && (self.is_forgotten || self.sent.is_some_and(is_old))
+        self.key_expires_at().is_some() && (self.is_forgotten || self.sent.is_some_and(is_old))
     }
 }
 
-/// The queue.
+/// The requests that are not answered, in the order of their calls.
 #[derive(Debug)]
 pub(crate) struct Outbox {
     queue: VecDeque<Queued>,
-    /// How many at the front are on their way: what is to be sent next is looked for behind them.
+    /// Number of requests at the front that are in flight. The next one to send comes after them.
     sent: usize,
-    /// Where the one is that was given last to be sent.
+    /// Index of the request that was taken last.
     last: usize,
     /// Bytes of the largest frame on this connection that was no request of the application, or one that was
     /// not answered in time.
@@ -130,7 +129,7 @@ impl Outbox {
         Self { queue: VecDeque::new(), sent: 0, last: 0, largest_other: 0, bytes: 0, max_requests, max_bytes }
     }
 
-    /// Appends a request under an id that is unique in the client.
+    /// Appends a request with an id that is unique in the client.
     pub(crate) fn push(&mut self, id: u64, entry: Entry) {
         let size = entry.draft.size();
         if size > self.max_bytes {
@@ -155,13 +154,13 @@ impl Outbox {
         });
     }
 
-    /// Whether anything that was sent has no answer.
-    pub(crate) fn mark_sent(&self) -> bool {
+    /// Whether a request is in flight.
+    pub(crate) fn has_sent(&self) -> bool {
         self.queue.iter().any(|queued| matches!(queued.phase, Phase::Sent(_)))
     }
 
-    /// Gives the first request that is to be sent, and takes it as sent. Those about a channel that is held
-    /// stay in their place.
+    /// Returns the first request that is to be sent, and marks it as sent. Requests about a held channel keep
+    /// their places.
     pub(crate) fn next(&mut self, now: Moment, is_held: impl Fn(&str) -> bool) -> Option<(u64, &Draft)> {
         let at = loop {
             let is_next = |queued: &Queued| {
@@ -189,34 +188,35 @@ impl Outbox {
         Some((queued.id, &queued.entry.draft))
     }
 
-    /// The memory of a channel has changed: the keys of what was sent into it may be forgotten.
+    /// Notes that the server may have forgotten the keys of what was sent into a channel, because its epoch
+    /// has changed.
     pub(crate) fn forget_keys(&mut self, channel: &str) {
         for queued in &mut self.queue {
             let is_there =
-                matches!(&queued.entry.draft, Draft::Publish { channel: own, .. } if own == channel);
+                matches!(&queued.entry.draft, Draft::Publish { channel: name, .. } if name == channel);
             queued.is_forgotten |= is_there && queued.sent.is_some();
         }
     }
 
-    /// Notes how large the request is that [`Outbox::next`] gave last, in bytes as it is encoded.
+    /// Notes the encoded size of the request that [`Outbox::next`] returned last.
     pub(crate) fn note_size(&mut self, bytes: usize) {
         if let Some(queued) = self.queue.get_mut(self.last) {
             queued.encoded = bytes;
         }
     }
 
-    /// Takes the request out that [`Outbox::next`] gave last: it cannot be sent.
+    /// Removes the request that [`Outbox::next`] returned last, because it cannot be sent.
     pub(crate) fn take_back(&mut self) -> Option<Entry> {
         self.remove(self.last)
     }
 
-    /// Notes a frame that is no request of the application.
-    pub(crate) fn note_other(&mut self, bytes: usize) {
+    /// Notes the size of a frame that is no request of the application.
+    pub(crate) fn note_other_frame(&mut self, bytes: usize) {
         self.largest_other = self.largest_other.max(bytes);
     }
 
-    /// Fails the largest request that is on its way, unless another frame has as many bytes, or a
-    /// subscription has more. Returns what was the largest.
+    /// Fails the largest request in flight, unless another frame is as large or a subscription is larger.
+    /// Returns what was the largest.
     pub(crate) fn fail_largest_sent(&mut self, subscription: usize, error: Error) -> LargestFrame {
         let sent = self.queue.iter().enumerate().filter(|(_, queued)| matches!(queued.phase, Phase::Sent(_)));
         let largest = sent.max_by_key(|(_, queued)| queued.encoded);
@@ -232,18 +232,20 @@ impl Outbox {
         LargestFrame::Request
     }
 
-    /// Whether a refusal says nothing of it: it may have been done the first time.
+    /// Whether a request may have been done the first time, so that a refusal of its repetition proves
+    /// nothing.
     pub(crate) fn may_be_done(&self, id: u64) -> bool {
         self.queue.iter().any(|queued| queued.id == id && queued.may_be_done())
     }
 
-    /// Takes the request out that an answer belongs to.
+    /// Removes the request that an answer belongs to.
     pub(crate) fn take_answered(&mut self, id: u64) -> Option<Entry> {
         let at = self.queue.iter().position(|queued| queued.id == id)?;
         self.remove(at)
     }
 
-    /// The connection is lost. What may not be repeated fails now, whatever the next one brings.
+    /// Marks the requests in flight as interrupted. Those that must not be repeated fail now, whatever the
+    /// next connection brings.
     pub(crate) fn connection_lost(&mut self) {
         (self.sent, self.largest_other) = (0, 0);
         for queued in &mut self.queue {
@@ -261,8 +263,8 @@ impl Outbox {
         });
     }
 
-    /// The next connection is somebody else's: fails what was sent on an earlier one, and what waits since
-    /// before the credentials were there, which is what has a number below this one.
+    /// Fails the requests of the previous user: those that were sent on an earlier connection, and those that
+    /// wait with a number below `first`.
     pub(crate) fn fail_asked_before(&mut self, first: u64) {
         self.fail_matching(|queued| match queued.phase {
             Phase::Interrupted => Some(Error::OutcomeUnknown),
@@ -271,9 +273,8 @@ impl Outbox {
         });
     }
 
-    /// The next connection is there. What was sent and needs the server's memory – of one channel, or, asked
-    /// for `None`, of everything – fails, unless that has lived on. Returns whether that is not known yet of
-    /// some.
+    /// Fails the interrupted requests whose keys the server has lost. `memory` tells that for one channel, or
+    /// with `None` for the whole server. Returns whether it is unknown for a request.
     pub(crate) fn session_restored(&mut self, memory: impl Fn(Option<&str>) -> ServerMemory) -> bool {
         let memory = |queued: &Queued| match queued.entry.draft.after_loss() {
             AfterLoss::WhileRemembered(channel) if queued.phase == Phase::Interrupted => memory(channel),
@@ -283,11 +284,11 @@ impl Outbox {
         self.queue.iter().any(|queued| memory(queued) == ServerMemory::Unknown)
     }
 
-    /// Fails what has waited, or has been on its way, for too long.
+    /// Fails the requests that have waited, or have been in flight, for too long.
     pub(crate) fn expire(&mut self, now: Moment) {
         let is_late = |queued: &&Queued| matches!(queued.phase, Phase::Sent(end) if now.instant >= end);
         let late = self.queue.iter().filter(is_late).map(|queued| queued.encoded).max();
-        self.note_other(late.unwrap_or(0));
+        self.note_other_frame(late.unwrap_or(0));
         self.fail_matching(|queued| match queued.phase {
             Phase::Waiting if now.instant >= queued.entry.expires => Some(Error::Expired),
             Phase::Interrupted if now.instant >= queued.entry.expires || queued.may_repeat_itself(now) => {
@@ -298,19 +299,19 @@ impl Outbox {
         });
     }
 
-    /// The next moment at which something expires.
+    /// Returns the next moment at which a request expires.
     pub(crate) fn deadline(&self) -> Option<Instant> {
         let end = |queued: &Queued| match queued.phase {
             Phase::Waiting => queued.entry.expires,
             Phase::Interrupted => {
-                queued.is_key_remembered().map_or(queued.entry.expires, |end| end.min(queued.entry.expires))
+                queued.key_expires_at().map_or(queued.entry.expires, |end| end.min(queued.entry.expires))
             }
             Phase::Sent(end) => end,
         };
         self.queue.iter().map(end).min()
     }
 
-    /// The client is closed: everything fails. What was on its way may have been done.
+    /// Fails every request, because the client is closed. Those that were sent may have been done.
     pub(crate) fn close(&mut self, error: &Error) {
         self.largest_other = 0;
         self.fail_matching(|queued| match queued.phase {
@@ -319,7 +320,7 @@ impl Outbox {
         });
     }
 
-    /// Drops what was never sent and nobody waits for any more.
+    /// Drops the requests that were never sent and whose callers have dropped their futures.
     fn forget_withdrawn(&mut self) {
         let bytes = &mut self.bytes;
         self.queue.retain(|queued| {

@@ -1,5 +1,5 @@
-//! Who is present in one channel, as the server's messages tell it, by their numbers. Pure. A new list is
-//! compared with the old one, so that a reconnect is no flood of joins.
+//! The presence list of one channel, built from the numbered messages of the server. Pure. A new list is
+//! compared with the old one, so that a reconnect does not report joins.
 
 use crate::call::Call;
 use crate::channel::{PresenceUpdate, object};
@@ -21,19 +21,18 @@ use std::sync::Arc;
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
-/// One user who is present.
+/// A user who is present.
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub struct Member {
-    /// `online`, `away`, `offline`, or a word of the application's.
+    /// `online`, `away`, `offline`, or a status that the application defines.
     pub status: String,
-    /// What the user has told about themselves.
+    /// Metadata that the user has set.
     pub metadata: Value,
-    /// How many connections the user has in the channel.
+    /// Number of connections that the user has in the channel.
     pub connections: u64,
-    /// Those of them that the server has told, by their id. Where one went and others stay, the server does
-    /// not tell which: it is empty then, until it tells all of them, as where it is asked to
-    /// ([`ChannelPresence::refresh`]).
+    /// The known connections of the user, by id. If one of several leaves, the server does not tell which.
+    /// The map is then empty until the server sends all of them, as it does for [`ChannelPresence::refresh`].
     pub devices: BTreeMap<String, Device>,
 }
 
@@ -41,27 +40,27 @@ pub struct Member {
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub struct Device {
-    /// What this connection gave along with its subscription, or has set by [`ChannelPresence::update`].
+    /// Metadata that this connection gave when it subscribed, or has set with [`ChannelPresence::update`].
     pub metadata: Value,
-    /// When it came, in ms since the Unix epoch.
+    /// The moment at which it joined, in ms since the Unix epoch.
     pub joined_at: u64,
 }
 
-/// Who is present in a channel: a snapshot, which later changes leave alone. A clone costs nothing, and two
-/// snapshots between which nothing has changed share their members.
+/// The members of a channel: a snapshot, which does not change later. Clones are cheap, and two snapshots
+/// between which nothing has changed share their members.
 #[derive(Clone, Debug, Default, PartialEq)]
 #[non_exhaustive]
 pub struct Presence {
-    /// How many users are there; `None` before the server has told.
+    /// Number of users; `None` until the server has sent it.
     pub count: Option<u64>,
-    /// The users, where they are few enough to be named.
+    /// The users, if they are few enough to be listed.
     pub users: Arc<BTreeMap<String, Arc<Member>>>,
-    /// Whether `users` are all of them, and not only counted.
+    /// Whether `users` lists all of them; otherwise they are only counted.
     pub is_listed: bool,
 }
 
-/// Who is present in a channel, and the way to change what this connection shows; made by
-/// [`Channel::presence`](crate::Channel::presence). It is a snapshot: it derefs to [`Presence`].
+/// The members of a channel, and methods that change what this connection shows; made by
+/// [`Channel::presence`](crate::Channel::presence). It dereferences to its snapshot, a [`Presence`].
 #[derive(Clone)]
 pub struct ChannelPresence {
     client: Client,
@@ -74,11 +73,11 @@ impl ChannelPresence {
         Self { client, channel, snapshot }
     }
 
-    /// Replaces the metadata of this connection in the channel by the fields of `metadata`, an object; a
-    /// later subscription of the same user begins with it. Await what it returns. Others are told by an
-    /// update of their presence.
+    /// Replaces the metadata of this connection in the channel with the fields of `metadata`, an object. A
+    /// later subscription of the same user starts with it. Await what it returns. Others receive a presence
+    /// update.
     ///
-    /// It fails with `not_subscribed` without a subscription, and where the channel shows no presence.
+    /// It fails with `not_subscribed` if there is no subscription or the channel has no presence.
     ///
     /// ```no_run
     /// # async fn run(room: hauyna_client::Channel) -> Result<(), hauyna_client::Error> {
@@ -91,10 +90,9 @@ impl ChannelPresence {
         Call::new(self.client.clone(), draft, |_| Ok(()))
     }
 
-    /// Asks for the list again, as where somebody's `devices` are not known, and returns when it is there or
-    /// will not come. What it changes is told by
-    /// [`Channel::presence_updates`](crate::Channel::presence_updates), and in the snapshots of later.
-    /// Without a list it does nothing.
+    /// Requests the list again, for example because the `devices` of a user are unknown, and returns when it
+    /// has come or has failed. [`Channel::presence_updates`](crate::Channel::presence_updates) and later
+    /// snapshots show what it changes. It does nothing if the channel has no list.
     ///
     /// # Errors
     ///
@@ -106,7 +104,7 @@ impl ChannelPresence {
         self.client.answer(answer).await
     }
 
-    /// Returns the snapshot alone.
+    /// Returns the snapshot.
     #[must_use]
     pub fn into_snapshot(self) -> Presence {
         self.snapshot
@@ -131,24 +129,24 @@ impl fmt::Debug for ChannelPresence {
     }
 }
 
-/// The list of one channel.
+/// The presence list of one channel.
 #[derive(Debug, Default)]
 pub(crate) struct Roster {
     presence: Presence,
     offset: u64,
-    /// The list that is being asked for.
+    /// The list that is being requested.
     listing: Option<PageLoading>,
-    /// Until when the server has refused it.
+    /// The moment until which the server refuses the list.
     refused_until: Option<Instant>,
 }
 
-/// A list that was asked for, so far.
+/// The pages of a list that have come so far.
 #[derive(Debug, Default)]
 struct PageLoading {
-    /// The number and the count of the first page, which is the oldest.
+    /// Offset and count of the first page, which is the oldest.
     first: Option<(u64, u64)>,
     members: BTreeMap<String, Arc<Member>>,
-    /// The changes that came meanwhile: what the pages say of those users may be older, or newer.
+    /// Changes that came meanwhile. They may be older or newer than what the pages say about those users.
     buffered: Vec<BufferedChange>,
 }
 
@@ -161,19 +159,19 @@ enum BufferedChange {
 /// What follows a page of a list.
 #[derive(Debug, PartialEq)]
 pub(crate) enum PageResult {
-    /// Nothing: the list is whole, or is not wanted any more.
+    /// The list is complete, or is not wanted any more.
     Whole,
-    /// The list is whole, and a number was skipped since: it has to be asked for again.
+    /// The list is complete, but a change was missed since, so it has to be requested again.
     Skipped,
-    /// The page after this user.
+    /// The next page starts after this user.
     More(String),
 }
 
-/// What a message did to the list.
+/// The effect of a change on the list.
 #[derive(Debug, PartialEq)]
 pub(crate) enum ApplyResult {
     Updates(Vec<PresenceUpdate>),
-    /// A number was skipped: the list has to be asked for.
+    /// A change was missed, so the list has to be requested.
     Skipped,
 }
 
@@ -182,18 +180,18 @@ impl Roster {
         self.presence.clone()
     }
 
-    /// Whether the server has ever told a list.
+    /// Whether the server has ever sent a list or a count.
     pub(crate) const fn is_known(&self) -> bool {
         self.presence.count.is_some()
     }
 
-    pub(crate) fn state(&mut self, state: PresenceState) -> Vec<PresenceUpdate> {
+    pub(crate) fn apply_state(&mut self, state: PresenceState) -> Vec<PresenceUpdate> {
         (self.listing, self.refused_until) = (None, None);
         (self.offset, self.presence.count) = (state.offset, Some(state.count));
         self.replace(state.users.into_iter().map(|(user, entry)| (user, member(entry))).collect())
     }
 
-    pub(crate) fn change(&mut self, change: PresenceChange) -> ApplyResult {
+    pub(crate) fn apply_change(&mut self, change: PresenceChange) -> ApplyResult {
         if change.offset <= self.offset || !self.presence.is_listed {
             return ApplyResult::Updates(Vec::new());
         }
@@ -213,26 +211,26 @@ impl Roster {
             devices,
         };
         let left = change.event == PresenceKind::Leave;
-        let updates = self.set(change.user, (!left).then(|| Arc::new(member)));
+        let updates = self.set_member(change.user, (!left).then(|| Arc::new(member)));
         self.presence.count = Some(self.presence.users.len() as u64);
         ApplyResult::Updates(updates.into_iter().collect())
     }
 
-    /// The connections of a user after a change, as far as they are known.
+    /// Returns the known connections of a user after a change.
     fn devices_after(&self, change: &PresenceChange) -> BTreeMap<String, Device> {
         let known = self.presence.users.get(&change.user);
         let mut devices = known.map_or_else(BTreeMap::new, |member| member.devices.clone());
         if let Some(connection) = &change.connection {
             devices.insert(connection.connection_id.clone(), device(connection));
         }
-        // One of several went, and nobody knows which.
+        // One of several has left, and nobody knows which.
         if devices.len() as u64 != change.connections {
             devices.clear();
         }
         devices
     }
 
-    pub(crate) fn diff(&mut self, diff: PresenceDiff) -> Vec<PresenceUpdate> {
+    pub(crate) fn apply_diff(&mut self, diff: PresenceDiff) -> Vec<PresenceUpdate> {
         if diff.offset <= self.offset || !self.presence.is_listed {
             return Vec::new();
         }
@@ -243,34 +241,34 @@ impl Roster {
         self.offset = diff.offset;
         let mut updates = Vec::new();
         for user in diff.leaves {
-            updates.extend(self.set(user, None));
+            updates.extend(self.set_member(user, None));
         }
         for (user, entry) in diff.joins.into_iter().chain(diff.updates) {
-            updates.extend(self.set(user, Some(member(entry))));
+            updates.extend(self.set_member(user, Some(member(entry))));
         }
         self.presence.count = Some(diff.count);
         updates
     }
 
-    /// Whether the server counts others than are listed: a change was missed.
+    /// Whether the count of the server differs from the list, because a change was missed.
     pub(crate) fn is_miscounted(&self) -> bool {
         let Presence { count, users, is_listed } = &self.presence;
         *is_listed && count.is_some_and(|count| count != users.len() as u64)
     }
 
-    /// They are too many to be named.
-    pub(crate) fn occupancy(&mut self, count: u64) {
+    /// Replaces the list with a count, because the users are too many to be listed.
+    pub(crate) fn apply_occupancy(&mut self, count: u64) {
         self.presence = Presence { count: Some(count), ..Presence::default() };
         self.listing = None;
     }
 
-    /// Notes until when the server refuses the list, or that it is worth asking again.
+    /// Sets the moment until which the server refuses the list; `None` if it may be requested again.
     pub(crate) const fn refuse_until(&mut self, until: Option<Instant>) {
         self.refused_until = until;
     }
 
-    /// Begins to ask for the list; `false` where that is under way, or refused.
-    pub(crate) fn ask(&mut self, now: Instant) -> bool {
+    /// Starts to request the list; `false` if that is under way or was refused.
+    pub(crate) fn start_listing(&mut self, now: Instant) -> bool {
         if self.refused_until.is_some_and(|until| now < until) {
             return false;
         }
@@ -279,17 +277,16 @@ impl Roster {
         is_new
     }
 
-    /// Takes a page of the list that was asked for, or that there is none; tells what that changed, and what
-    /// follows.
-    pub(crate) fn page(&mut self, page: Option<PresencePage>) -> (Vec<PresenceUpdate>, PageResult) {
-        // A list that the server told meanwhile is newer.
+    /// Takes a page of the requested list, or `None` if it has failed. Returns the updates and what follows.
+    pub(crate) fn take_page(&mut self, page: Option<PresencePage>) -> (Vec<PresenceUpdate>, PageResult) {
+        // A list that the server has sent meanwhile is newer.
         let Some(mut listing) = self.listing.take() else { return (Vec::new(), PageResult::Whole) };
         let is_refused = page.is_none();
         if let Some(page) = page {
             let before = listing.members.len();
             listing.first.get_or_insert((page.offset, page.count));
             listing.members.extend(page.users.into_iter().map(|(user, entry)| (user, member(entry))));
-            // A page without anybody new is the last one, whatever it says.
+            // A page without a new user is the last one, even if it names a next one.
             let is_longer = (before + 1..MAX_MEMBERS).contains(&listing.members.len());
             if let Some(next) = page.next.filter(|_| is_longer) {
                 self.listing = Some(listing);
@@ -304,12 +301,12 @@ impl Roster {
             updates = self.replace(listing.members);
         }
         let mut paged = PageResult::Whole;
-        for kept in listing.buffered {
-            match kept {
-                BufferedChange::Diff(diff) => updates.extend(self.diff(diff)),
-                BufferedChange::Change(change) => match self.change(change) {
+        for buffered in listing.buffered {
+            match buffered {
+                BufferedChange::Diff(diff) => updates.extend(self.apply_diff(diff)),
+                BufferedChange::Change(change) => match self.apply_change(change) {
                     ApplyResult::Updates(changed) => updates.extend(changed),
-                    // Of a list that was refused the next number asks again.
+                    // After a refusal, the next missed change requests the list again.
                     ApplyResult::Skipped if is_refused => {}
                     ApplyResult::Skipped => paged = PageResult::Skipped,
                 },
@@ -318,11 +315,11 @@ impl Roster {
         (updates, paged)
     }
 
-    fn buffer(&mut self, kept: BufferedChange) {
-        // Past the bound the answer will be too old: the next number that is skipped asks again.
-        self.listing.take_if(|listing| listing.buffered.len() >= MAX_KEPT);
+    fn buffer(&mut self, buffered: BufferedChange) {
+        // Beyond the bound, the answer would be too old. The next missed change requests the list again.
+        self.listing.take_if(|listing| listing.buffered.len() >= MAX_BUFFERED);
         if let Some(listing) = &mut self.listing {
-            listing.buffered.push(kept);
+            listing.buffered.push(buffered);
         }
     }
 
@@ -331,17 +328,17 @@ impl Roster {
         let gone: Vec<_> =
             self.presence.users.keys().filter(|user| !members.contains_key(*user)).cloned().collect();
         for user in gone {
-            updates.extend(self.set(user, None));
+            updates.extend(self.set_member(user, None));
         }
         for (user, member) in members {
-            updates.extend(self.set(user, Some(member)));
+            updates.extend(self.set_member(user, Some(member)));
         }
         self.presence.is_listed = true;
         updates
     }
 
-    /// Puts a user in, or takes them out; tells what that changed, if anything.
-    fn set(&mut self, user: String, member: Option<Arc<Member>>) -> Option<PresenceUpdate> {
+    /// Adds, changes or removes a user. Returns the update, if anything has changed.
+    fn set_member(&mut self, user: String, member: Option<Arc<Member>>) -> Option<PresenceUpdate> {
         let Some(member) = member else {
             if !self.presence.users.contains_key(&user) {
                 return None;
@@ -354,7 +351,7 @@ impl Roster {
             Some(old) if *old == member => return None,
             Some(_) => PresenceKind::Update,
         };
-        // Snapshots keep the list as it was; of its members only the pointers are copied.
+        // Snapshots keep their list; only the pointers to the members are copied.
         Arc::make_mut(&mut self.presence.users).insert(user.clone(), member.clone());
         Some(PresenceUpdate { kind, user, member })
     }
@@ -376,10 +373,10 @@ fn value(raw: &RawValue) -> Value {
     serde_json::from_str(raw.get()).unwrap_or_default()
 }
 
-/// As many users as a list of this client names; a server stops naming them long before.
+/// The most users that a list of this client holds. Servers stop listing them long before.
 const MAX_MEMBERS: usize = 100_000;
-/// As many changes as are kept while a list is asked for.
-const MAX_KEPT: usize = 10_000;
+/// The most changes that are buffered while a list is requested.
+const MAX_BUFFERED: usize = 10_000;
 
 #[cfg(test)]
 mod tests;

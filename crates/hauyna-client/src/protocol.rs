@@ -1,5 +1,5 @@
-//! The words of `hauyna.v1` that users of this crate meet: codes, kinds of error, positions. All of them are
-//! `hauyna_protocol`'s; nothing is defined here.
+//! The types of `hauyna.v1` that users of this crate need: codes, kinds of error, positions. All of them are
+//! re-exported from `hauyna_protocol`.
 
 pub use hauyna_protocol::close::CloseCode;
 pub use hauyna_protocol::received::{ChannelEvent, PresenceKind};

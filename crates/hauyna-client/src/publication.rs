@@ -1,31 +1,31 @@
-//! One publication, as streams and pages of the history give it.
+//! A publication, as streams and pages of the history return it.
 
 use crate::error::StreamError;
 use hauyna_protocol::Position;
 use hauyna_protocol::received;
 use serde::de::DeserializeOwned;
 
-/// One publication.
+/// A publication.
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub struct Publication<M> {
-    /// The channel.
+    /// Name of the channel.
     pub channel: String,
-    /// Who published; `None` when the application did.
+    /// The publisher; `None` if the application on the server has published it.
     pub user: Option<String>,
-    /// What was published.
+    /// The content.
     pub content: M,
-    /// In ms since the Unix epoch.
+    /// Time of publication, in ms since the Unix epoch.
     pub timestamp: u64,
-    /// The number in the channel's stream, where it keeps one.
+    /// Number in the stream of the channel, if the channel numbers its publications.
     pub offset: Option<u64>,
-    /// The position of the publication, where it is known. An application that stores it continues from there
+    /// Position of the publication, if it is known. An application that stores it can continue from there
     /// after a restart ([`SubscribeBuilder::since`](crate::SubscribeBuilder::since)).
     pub position: Option<Position>,
 }
 
 impl<M: DeserializeOwned> Publication<M> {
-    /// Reads a publication; `place` is a position in the epoch that it was published in.
+    /// Reads a publication. `place` is any position in its epoch.
     pub(crate) fn read(raw: &received::Publication, place: Option<Position>) -> Result<Self, StreamError> {
         let content = serde_json::from_str(raw.content.get())
             .map_err(|error| StreamError::Unreadable(error.to_string()))?;

@@ -1,16 +1,15 @@
-//! Where the client's chance comes from: delays, masks and keys. Of a seed where there is one, so that a
-//! simulation can be repeated; else of the system.
+//! Random numbers for delays, masks and keys. With a seed they are repeatable, for simulations; otherwise
+//! they come from the system.
 
-/// A stream of random numbers (SplitMix64), for all that need not resist an attacker, and masks, which
-/// should.
+/// Random numbers (SplitMix64), which need not resist an attacker, and masks, which should.
 #[derive(Debug)]
 pub(crate) struct Random {
     state: u64,
     masks: MaskSource,
 }
 
-/// A mask must not be guessed by the party that chooses what is masked (RFC 6455 §5.3); a simulation has
-/// nobody to fear.
+/// The party that chooses what is masked must not be able to guess the mask (RFC 6455 §5.3). A simulation
+/// needs no protection.
 #[derive(Debug)]
 enum MaskSource {
     Seeded,
@@ -36,7 +35,7 @@ impl Random {
         mixed ^ (mixed >> 31)
     }
 
-    /// A number in [0, 1).
+    /// Returns a number in [0, 1).
     pub(crate) const fn fraction(&mut self) -> f64 {
         (self.number() >> 11) as f64 / (1u64 << 53) as f64
     }
@@ -71,14 +70,14 @@ mod tests {
     }
 
     #[test]
-    fn without_a_seed_masks_differ_past_the_end_of_the_pool() {
+    fn without_a_seed_masks_differ_beyond_the_pool() {
         let mut random = Random::new(None);
         let masks: std::collections::HashSet<_> = (0..130).map(|_| random.mask()).collect();
         assert!(masks.len() > 120);
     }
 
     #[test]
-    fn fractions_are_spread_from_zero_to_below_one() {
+    fn fractions_are_spread_between_zero_and_one() {
         let mut random = Random::new(Some(7));
         let fractions: Vec<f64> = (0..1_000).map(|_| random.fraction()).collect();
         assert!(fractions.iter().all(|fraction| (0.0..1.0).contains(fraction)));

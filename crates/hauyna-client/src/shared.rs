@@ -1,5 +1,4 @@
-//! What the handles on a client and its task share: the state, the streams, and the channels that anybody has
-//! to do with.
+//! What the handles and the task of a client share: the state, the streams, and the channels that are in use.
 
 use crate::client::{SessionInfo, State};
 use crate::events::EventQueue;
@@ -15,33 +14,32 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
-/// What the handles and the task share.
+/// The state that the handles and the task share.
 pub(crate) struct Shared {
     pub(crate) broadcaster: Broadcaster,
     pub(crate) channels: Channels,
     pub(crate) wake_ups: WakeUps,
     pub(crate) state: watch::Sender<State>,
     pub(crate) session: Mutex<Option<SessionInfo>>,
-    /// Why the last connection or attempt ended, until there is a connection.
+    /// Why the last connection or attempt ended; `None` while there is a connection.
     pub(crate) last_failure: Mutex<Option<String>>,
-    /// When the next attempt is made, while it is waited for.
+    /// The moment of the next attempt, while it is awaited.
     pub(crate) retry_at: Mutex<Option<Instant>>,
     pub(crate) timeout: Duration,
-    /// How long a request may wait for a connection, where the application says so.
+    /// How long a request may wait for a connection, if the application has set it.
     pub(crate) ttl: Option<Duration>,
-    /// How long it may wait otherwise: as long as the server keeps a session that was lost.
+    /// How long it may wait otherwise: as long as the server keeps a lost session.
     pub(crate) window: Mutex<Duration>,
     pub(crate) bounds: BufferBounds,
-    /// Makes keys differ from those of other clients of the same user.
+    /// Prefix that makes keys differ from those of other clients of the same user.
     pub(crate) key_prefix: u64,
     pub(crate) keys: AtomicU64,
-    /// The number of the first call that was made after the token source had given the credentials of the
-    /// last attempt.
+    /// Number of the first call after the token source gave the credentials of the last attempt.
     pub(crate) first_after_token: AtomicU64,
 }
 
 impl Shared {
-    /// How long a request may wait for a connection.
+    /// Returns how long a request may wait for a connection.
     pub(crate) fn ttl(&self) -> Duration {
         self.ttl.unwrap_or_else(|| *self.window.lock())
     }
@@ -56,12 +54,12 @@ pub(crate) struct Channels {
 #[derive(Debug, Default)]
 struct NamedChannels {
     channels: BTreeMap<String, Arc<ChannelShared>>,
-    /// When there are so many, those whose last stream was dropped meanwhile are looked for.
+    /// Number of channels at which unused ones are searched and removed.
     sweep_at: usize,
 }
 
 impl Channels {
-    /// Returns a channel, which is there from now on.
+    /// Returns a channel, which is created if it is new.
     pub(crate) fn open(&self, name: &str) -> Arc<ChannelShared> {
         let mut named = self.named.lock();
         if let Some(shared) = named.channels.get(name) {
@@ -69,7 +67,7 @@ impl Channels {
         }
         if named.channels.len() >= named.sweep_at {
             named.channels.retain(|_, shared| Arc::strong_count(shared) > 1 || shared.is_needed());
-            // Doubling keeps the cost of one name constant.
+            // Doubling keeps the amortised cost of one name constant.
             named.sweep_at = named.channels.len().max(SWEEP_AFTER) * 2;
         }
         let shared = Arc::new(ChannelShared::new(name));
@@ -81,21 +79,21 @@ impl Channels {
         self.named.lock().channels.get(name).cloned()
     }
 
-    /// Does something with every channel.
+    /// Calls a function with every channel.
     pub(crate) fn each(&self, change: impl Fn(&ChannelShared)) {
         self.named.lock().channels.values().for_each(|shared| change(shared));
     }
 
-    /// Ends the streams of every channel behind what waits in them, and forgets the channels.
+    /// Forgets every channel, and ends its streams after their waiting items.
     pub(crate) fn close(&self) {
         let channels = std::mem::take(&mut self.named.lock().channels);
-        channels.values().for_each(|shared| shared.feed.close());
+        channels.values().for_each(|shared| shared.broadcaster.close());
     }
 
-    /// Forgets a channel where the caller has the last handle on it, nobody reads, and there is no
+    /// Forgets a channel if the caller has the last handle on it, nobody reads it, and it has no
     /// subscription.
     pub(crate) fn release(&self, shared: &Arc<ChannelShared>) {
-        // The list holds one, and the caller another.
+        // The map holds one handle, and the caller another.
         const LAST_HANDLE: usize = 2;
         if Arc::strong_count(shared) > LAST_HANDLE {
             return;
@@ -112,11 +110,11 @@ impl Channels {
     }
 }
 
-/// What the handles of a channel and the task share.
+/// The state that the handles of a channel and the task share.
 #[derive(Debug)]
 pub(crate) struct ChannelShared {
     pub(crate) name: String,
-    pub(crate) feed: Broadcaster,
+    pub(crate) broadcaster: Broadcaster,
     pub(crate) roster: Mutex<Roster>,
     pub(crate) position: Mutex<Option<Position>>,
     pub(crate) events: Mutex<EventQueue>,
@@ -124,19 +122,19 @@ pub(crate) struct ChannelShared {
 
 impl ChannelShared {
     fn new(name: &str) -> Self {
-        let (feed, roster, position) =
+        let (broadcaster, roster, position) =
             (Broadcaster::default(), Mutex::new(Roster::default()), Mutex::new(None));
-        Self { name: name.to_owned(), feed, roster, position, events: Mutex::default() }
+        Self { name: name.to_owned(), broadcaster, roster, position, events: Mutex::default() }
     }
 
-    /// Whether there is a subscription, or a reader.
+    /// Whether the channel has a subscription or a reader.
     fn is_needed(&self) -> bool {
         let is_subscribed = self.position.lock().is_some() || self.events.lock().is_open();
-        is_subscribed || self.roster.lock().is_known() || !self.feed.is_idle()
+        is_subscribed || self.roster.lock().is_known() || !self.broadcaster.is_idle()
     }
 }
 
-/// Fewer channels are never looked through for those that nobody needs.
+/// Below this number of channels, unused ones are not searched.
 const SWEEP_AFTER: usize = 64;
 
 #[cfg(test)]
@@ -144,7 +142,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_channel_that_nobody_has_to_do_with_leaves_the_memory() {
+    fn an_unused_channel_is_forgotten() {
         let channels = Channels::default();
         for n in 0..1_000 {
             let shared = channels.open(&format!("room:{n}"));
@@ -164,12 +162,12 @@ mod tests {
     }
 
     #[test]
-    fn channels_whose_streams_were_dropped_last_are_found_when_others_come() {
+    fn channels_with_dropped_streams_are_swept() {
         let channels = Channels::default();
         let bounds = BufferBounds { items: 1, bytes: 1 };
         for n in 0..1_000 {
             let shared = channels.open(&format!("room:{n}"));
-            let reader = shared.feed.reader(crate::stream::Filter::Messages, bounds, |_| Ok(()));
+            let reader = shared.broadcaster.reader(crate::stream::Filter::Messages, bounds, |_| Ok(()));
             channels.release(&shared);
             drop((shared, reader));
         }

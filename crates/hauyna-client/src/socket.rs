@@ -1,5 +1,6 @@
-//! One attempt, and the socket that comes of it: token, stream, handshake, then frames in both directions. It
-//! answers pings and closes; what messages mean is not its business. Only the client's task touches it.
+//! One attempt to connect, and the socket that it opens: token, stream, handshake, then frames in both
+//! directions. The socket answers pings and closes, but does not interpret messages. Only the task of the
+//! client uses it.
 
 use crate::client::TokenSource;
 use crate::codec::Encoded;
@@ -19,7 +20,7 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, ReadBuf};
 
-/// What one attempt needs.
+/// The options of one attempt.
 pub(crate) struct SocketOptions {
     pub(crate) endpoint: Endpoint,
     pub(crate) connector: Arc<dyn Connector>,
@@ -32,7 +33,7 @@ pub(crate) struct SocketOptions {
     pub(crate) timeout: Duration,
 }
 
-/// Why an attempt opened no socket.
+/// Why an attempt has opened no socket.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum AttemptFailure {
     #[error("no token: {0}")]
@@ -54,8 +55,8 @@ pub(crate) enum AttemptFailure {
 }
 
 impl AttemptFailure {
-    /// The status, where another attempt would be answered with the same.
-    pub(crate) fn is_permanent(&self, may_renew_token: bool) -> Option<u16> {
+    /// Returns the status of the answer if another attempt would get the same.
+    pub(crate) fn permanent_status(&self, may_renew_token: bool) -> Option<u16> {
         let Self::Answer(AnswerError::Status(status)) = self else { return None };
         let lasting = match *status {
             StatusCode::UNAUTHORIZED => !may_renew_token,
@@ -65,7 +66,7 @@ impl AttemptFailure {
         lasting.then_some(status.as_u16())
     }
 
-    /// The HTTP status of the answer, where that is why.
+    /// Returns the HTTP status of the answer, if it is the reason.
     pub(crate) fn status(&self) -> Option<u16> {
         match self {
             Self::Answer(AnswerError::Status(status)) => Some(status.as_u16()),
@@ -73,7 +74,7 @@ impl AttemptFailure {
         }
     }
 
-    /// The code that the server closed with, where that is why.
+    /// Returns the code that the server closed with, if it is the reason.
     pub(crate) const fn code(&self) -> Option<u16> {
         match self {
             Self::Ended(loss) => Some(loss.code),
@@ -85,10 +86,10 @@ impl AttemptFailure {
 /// How a connection ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct ConnectionLoss {
-    /// 1006 where no close frame came.
+    /// The close code; 1006 if no close frame came.
     pub(crate) code: u16,
     pub(crate) reason: String,
-    /// Whether a message of the server's is why: no message, or larger than this client takes.
+    /// Whether the reason is a message of the server that is invalid or larger than this client accepts.
     pub(crate) is_unreadable: bool,
 }
 
@@ -109,13 +110,13 @@ pub(crate) struct Socket {
     stream: Box<dyn Transport>,
     decoder: Decoder,
     encoding: Encoding,
-    /// Payloads of messages that were read and not yet looked at.
+    /// Payloads of messages that were read and not taken.
     messages: VecDeque<Vec<u8>>,
-    /// Whether anything was heard since it was last asked.
-    messages_read_at: bool,
+    /// Whether bytes were read since the last call of [`take_has_read`](Self::take_has_read).
+    has_read: bool,
     write_buffer: Vec<u8>,
     written: usize,
-    /// The latest ping: the latest answer will do (RFC 6455 §5.5.3).
+    /// Payload of the latest ping. Earlier ones need no answer (RFC 6455 §5.5.3).
     ping: Option<Vec<u8>>,
     end: Option<ConnectionLoss>,
     buffer: Box<[u8]>,
@@ -123,32 +124,32 @@ pub(crate) struct Socket {
 
 impl Socket {
     /// Makes one attempt.
-    pub(crate) async fn open(plan: SocketOptions) -> Result<Self, AttemptFailure> {
-        let patience = plan.timeout;
-        match tokio::time::timeout(patience, Self::attempt(plan)).await {
+    pub(crate) async fn open(options: SocketOptions) -> Result<Self, AttemptFailure> {
+        let timeout = options.timeout;
+        match tokio::time::timeout(timeout, Self::attempt(options)).await {
             Ok(result) => result,
             Err(_) => Err(AttemptFailure::Timeout),
         }
     }
 
-    async fn attempt(plan: SocketOptions) -> Result<Self, AttemptFailure> {
-        let mut request = ClientRequest::new(&plan.endpoint.authority, &plan.endpoint.path)
-            .protocol(plan.encoding.subprotocol());
-        if let Some(source) = plan.token {
+    async fn attempt(options: SocketOptions) -> Result<Self, AttemptFailure> {
+        let mut request = ClientRequest::new(&options.endpoint.authority, &options.endpoint.path)
+            .protocol(options.encoding.subprotocol());
+        if let Some(source) = options.token {
             let token = source().await.map_err(|error| AttemptFailure::Token(error.to_string()))?;
             request = request.protocol(&format!("{BEARER_PREFIX}{token}"));
         }
-        if let Some(token) = plan.resume {
+        if let Some(token) = options.resume {
             request = request.protocol(&format!("{RESUME_PREFIX}{token}"));
         }
-        for (name, value) in plan.headers {
+        for (name, value) in options.headers {
             request = request.header(name, value);
         }
-        if let Some(deflate) = &plan.deflate {
+        if let Some(deflate) = &options.deflate {
             request = request.deflate(deflate);
         }
         let (bytes, mut answer) = request.start()?;
-        let mut stream = plan.connector.connect(plan.endpoint).await?;
+        let mut stream = options.connector.connect(options.endpoint).await?;
         stream.write_all(&bytes).await?;
         stream.flush().await?;
         let mut buffer = vec![0; READ_BYTES].into_boxed_slice();
@@ -161,10 +162,10 @@ impl Socket {
                 break accepted;
             }
         };
-        if accepted.protocol.as_deref() != Some(plan.encoding.subprotocol()) {
+        if accepted.protocol.as_deref() != Some(options.encoding.subprotocol()) {
             return Err(AttemptFailure::Protocol);
         }
-        let limits = Limits { message: plan.max_message, frame: plan.max_message, ..Limits::default() };
+        let limits = Limits { message: options.max_message, frame: options.max_message, ..Limits::default() };
         let mut decoder = Decoder::new(Role::Client, limits);
         if let Some(negotiated) = accepted.deflate {
             decoder = decoder.with_inflate(negotiated.inflate);
@@ -172,9 +173,9 @@ impl Socket {
         let mut socket = Self {
             stream,
             decoder,
-            encoding: plan.encoding,
+            encoding: options.encoding,
             messages: VecDeque::new(),
-            messages_read_at: false,
+            has_read: false,
             write_buffer: Vec::new(),
             written: 0,
             ping: None,
@@ -196,36 +197,37 @@ impl Socket {
         encode_into(&mut self.write_buffer, message.opcode, &message.payload, Some(random.mask()));
     }
 
-    /// Whether little enough waits to be written that more is welcome. The rest stays in the outbox, which is
-    /// bounded.
+    /// Whether so little waits to be written that more may be queued. Everything else stays in the outbox,
+    /// which is bounded.
     pub(crate) fn has_room(&self) -> bool {
         self.write_buffer.len() - self.written < MAX_WRITE_BYTES
     }
 
-    /// The next message that was read.
+    /// Takes the next message that was read.
     pub(crate) fn message(&mut self) -> Option<Vec<u8>> {
         let payload = self.messages.pop_front()?;
         logger::log_message(Direction::Received, self.encoding(), &payload);
         Some(payload)
     }
 
-    /// Whether anything was heard since the last call.
-    pub(crate) fn take_read_time(&mut self) -> bool {
-        std::mem::take(&mut self.messages_read_at)
+    /// Whether bytes were read since the last call.
+    pub(crate) fn take_has_read(&mut self) -> bool {
+        std::mem::take(&mut self.has_read)
     }
 
-    /// How it ended, once every message before the end was taken.
+    /// Returns how the connection ended, once every message before the end was taken.
     pub(crate) fn end(&self) -> Option<&ConnectionLoss> {
         self.end.as_ref().filter(|_| self.messages.is_empty())
     }
 
-    /// Reads and writes. Ready when a message, the end, or room came of it.
+    /// Reads and writes. It is ready when there is a message, the end, or room to write again.
     pub(crate) fn poll(&mut self, cx: &mut Context<'_>, random: &mut Random) -> Poll<()> {
         if !self.messages.is_empty() || self.end.is_some() {
             return Poll::Ready(());
         }
-        // A server that reads nothing is not answered without end: what it says waits until it has read.
-        let read = if self.write_buffer.len() - self.written < MAX_MESSAGES {
+        // If the server does not read, the client stops reading: otherwise its answers would fill the buffer
+        // without a bound.
+        let read = if self.write_buffer.len() - self.written < READ_PAUSE_BYTES {
             self.poll_read(cx)
         } else {
             Poll::Pending
@@ -239,21 +241,22 @@ impl Socket {
         if read.is_ready() || gained || self.end.is_some() { Poll::Ready(()) } else { Poll::Pending }
     }
 
-    /// Queues a close frame behind what waits; [`poll`](Self::poll) or [`ended`](Self::ended) writes it.
-    pub(crate) fn close_and_drop(&mut self, code: CloseCode, random: &mut Random) {
+    /// Queues a close frame after everything that waits. [`poll`](Self::poll) or [`finish`](Self::finish)
+    /// writes it.
+    pub(crate) fn queue_close(&mut self, code: CloseCode, random: &mut Random) {
         encode_into(&mut self.write_buffer, OpCode::Close, &code.as_u16().to_be_bytes(), Some(random.mask()));
     }
 
-    /// Writes what waits, as far as the peer takes it within `patience`, and waits for the end.
-    pub(crate) async fn ended(mut self, patience: Duration) {
+    /// Writes what waits and waits for the peer to close, within `timeout`.
+    pub(crate) async fn finish(mut self, timeout: Duration) {
         let written = async {
             self.stream.write_all(&self.write_buffer[self.written..]).await?;
             self.stream.flush().await?;
-            // The peer's close frame, or the end: what it sends before is not wanted any more.
+            // What the peer sends before its close frame or the end is not needed any more.
             while self.stream.read(&mut self.buffer).await? > 0 {}
             self.stream.shutdown().await
         };
-        let _ = tokio::time::timeout(patience, written).await;
+        let _ = tokio::time::timeout(timeout, written).await;
     }
 
     fn poll_read(&mut self, cx: &mut Context<'_>) -> Poll<()> {
@@ -264,8 +267,8 @@ impl Socket {
         if let Poll::Ready(result) = &result {
             match result {
                 Ok(()) if filled > 0 => self.feed(&mut buffer[..filled]),
-                Ok(()) => self.finish(ConnectionLoss::abnormal("the stream ended")),
-                Err(error) => self.finish(ConnectionLoss::abnormal(error.to_string())),
+                Ok(()) => self.set_end(ConnectionLoss::abnormal("the stream ended")),
+                Err(error) => self.set_end(ConnectionLoss::abnormal(error.to_string())),
             }
         }
         self.buffer = buffer;
@@ -275,7 +278,7 @@ impl Socket {
     fn poll_write(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         let written = ready!(self.poll_drain(cx));
         if let Err(error) = written {
-            self.finish(ConnectionLoss::abnormal(error.to_string()));
+            self.set_end(ConnectionLoss::abnormal(error.to_string()));
         }
         Poll::Ready(())
     }
@@ -288,8 +291,8 @@ impl Socket {
                 return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
             }
             self.written += wrote;
-            // Else what a stream has taken that is always behind would stay in memory. Moves no more bytes
-            // than were taken.
+            // Otherwise a stream that is always behind would keep what it has written. It moves no more bytes
+            // than it frees.
             if self.written >= MAX_WRITE_BYTES.max(self.write_buffer.len() - self.written) {
                 self.write_buffer.drain(..self.written);
                 self.written = 0;
@@ -301,7 +304,7 @@ impl Socket {
     }
 
     fn feed(&mut self, bytes: &mut [u8]) {
-        self.messages_read_at = true;
+        self.has_read = true;
         let mut end = None;
         let mut events = self.decoder.feed(bytes);
         loop {
@@ -313,7 +316,8 @@ impl Socket {
                 Ok(Some(Event::Binary(bytes))) if self.encoding == Encoding::MessagePack => {
                     self.messages.push_back(bytes.to_vec());
                 }
-                // Frames of the other kind are the application's, which has no way to ask for them here.
+                // Frames of the other kind belong to the application, which cannot read them with this
+                // client.
                 Ok(Some(Event::Text(_) | Event::Binary(_) | Event::Pong(_))) => {}
                 Ok(Some(Event::Ping(payload))) => self.ping = Some(payload.to_vec()),
                 Ok(Some(Event::Close(close))) => {
@@ -321,7 +325,7 @@ impl Socket {
                     end = Some(ConnectionLoss { code: code.as_u16(), ..ConnectionLoss::abnormal(reason) });
                 }
                 Err(error) => {
-                    // The fault is the server's, or a proxy's: another connection may do better.
+                    // The fault is that of the server or a proxy, so another connection may work.
                     let is_unreadable = error.close_code() == CloseCode::TOO_BIG;
                     end =
                         Some(ConnectionLoss { is_unreadable, ..ConnectionLoss::abnormal(error.to_string()) });
@@ -330,11 +334,11 @@ impl Socket {
             }
         }
         if let Some(end) = end {
-            self.finish(end);
+            self.set_end(end);
         }
     }
 
-    fn finish(&mut self, loss: ConnectionLoss) {
+    fn set_end(&mut self, loss: ConnectionLoss) {
         self.end.get_or_insert(loss);
     }
 }
@@ -352,9 +356,8 @@ impl fmt::Debug for Socket {
 const READ_BYTES: usize = 16 << 10;
 /// Bytes that may wait for the socket before the outbox keeps the rest.
 const MAX_WRITE_BYTES: usize = 64 << 10;
-/// Bytes that may wait for the socket before nothing more is read: more than the answers that may be open at
-/// once.
-const MAX_MESSAGES: usize = 8 << 20;
+/// Bytes that may wait for the socket before reading pauses: more than all answers that may be open at once.
+const READ_PAUSE_BYTES: usize = 8 << 20;
 
 #[cfg(test)]
 mod tests {
@@ -363,14 +366,14 @@ mod tests {
     use tokio::io::AsyncRead as _;
 
     #[test]
-    fn a_stream_that_never_takes_everything_costs_no_more_memory_than_waits() {
+    fn a_slow_stream_keeps_no_written_bytes() {
         let (near, mut far) = tokio::io::duplex(10_000);
         let mut socket = Socket {
             stream: Box::new(near),
             decoder: Decoder::new(Role::Client, Limits::default()),
             encoding: Encoding::Json,
             messages: VecDeque::new(),
-            messages_read_at: false,
+            has_read: false,
             write_buffer: Vec::new(),
             written: 0,
             ping: None,

@@ -1,6 +1,5 @@
-//! Bounded streams: what the client's task puts into them waits in a queue of each reader, which drops its
-//! oldest past the bounds and says how many. The task never waits for a reader, and never runs the
-//! application's code.
+//! Bounded streams. The task of the client puts items into a queue per reader, which drops the oldest beyond
+//! its bounds and counts them. The task never waits for a reader, and never runs code of the application.
 
 use crate::channel::PresenceUpdate;
 use crate::client::State;
@@ -15,22 +14,23 @@ use std::pin::Pin;
 use std::sync::{Arc, Weak};
 use std::task::{Context, Poll, Waker};
 
-/// What happens one after another, for as long as the client lives; the item is an error where something is
+/// The items of one kind that the client receives while it lives. An item is an error where something is
 /// missing.
 ///
 /// It is a [`futures_core::Stream`]; [`next`](Self::next) needs no further crate. A reader that is too slow
-/// loses the oldest items and is told so by [`StreamError::Missed`].
+/// loses the oldest items, and receives [`StreamError::Missed`] in their place.
 pub struct Stream<T> {
     queue: Arc<Queue>,
     read: fn(Notification) -> Result<T, StreamError>,
 }
 
 impl<T> Stream<T> {
-    /// Waits for the next item; `None` once the client is closed permanently.
+    /// Waits for the next item; `None` once the client is closed by [`Client::close`](crate::Client::close),
+    /// or its task has ended.
     ///
     /// # Cancel safety
     ///
-    /// Nothing is lost where it is dropped.
+    /// Dropping the future loses nothing.
     pub async fn next(&mut self) -> Option<Result<T, StreamError>> {
         std::future::poll_fn(|cx| self.poll(cx)).await
     }
@@ -42,10 +42,10 @@ impl<T> Stream<T> {
             return Poll::Ready(Some(Err(StreamError::Missed(missed))));
         }
         match state.notifications.pop_front() {
-            Some(note) => {
-                state.bytes -= note.weight();
+            Some(notification) => {
+                state.bytes -= notification.weight();
                 drop(state);
-                Poll::Ready(Some((self.read)(note)))
+                Poll::Ready(Some((self.read)(notification)))
             }
             None if state.is_closed => Poll::Ready(None),
             None => {
@@ -72,10 +72,10 @@ impl<T> fmt::Debug for Stream<T> {
     }
 }
 
-/// Something that happened, as it waits for its readers.
+/// An item, as it waits for its readers.
 #[derive(Clone, Debug)]
 pub(crate) enum Notification {
-    /// With its position, once it is given to its readers.
+    /// A publication, with its position once it is delivered.
     Publication(Arc<Publication>, Option<Position>),
     Application(Arc<Application>),
     Direct(Arc<(DirectKind, Direct)>),
@@ -84,11 +84,11 @@ pub(crate) enum Notification {
     Presence(Arc<PresenceUpdate>),
     Gap(Arc<Gap>),
     State(State),
-    /// An error of the server's that answers nothing.
+    /// An error of the server that answers no request.
     Refused(Arc<Refusal>),
 }
 
-/// How a direct message was sent.
+/// The addressee of a direct message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum DirectKind {
     Private,
@@ -97,7 +97,7 @@ pub(crate) enum DirectKind {
 }
 
 impl Notification {
-    /// About how many bytes it keeps.
+    /// Returns the approximate number of bytes that it keeps.
     pub(crate) fn weight(&self) -> usize {
         const ENTRY_BYTES: usize = 128;
         ENTRY_BYTES
@@ -115,12 +115,12 @@ impl Notification {
     }
 }
 
-/// What a reader wants of all that happens.
+/// The items that a reader receives.
 #[derive(Clone, Debug)]
 pub(crate) enum Filter {
     Messages,
     Events(Box<str>),
-    /// Of one kind.
+    /// Client events of one kind.
     ClientEvents(Box<str>),
     Directs,
     Subscribers,
@@ -131,8 +131,8 @@ pub(crate) enum Filter {
 }
 
 impl Filter {
-    fn matches(&self, note: &Notification) -> bool {
-        match (self, note) {
+    fn matches(&self, notification: &Notification) -> bool {
+        match (self, notification) {
             (Self::Messages, Notification::Publication(..) | Notification::Gap(_))
             | (Self::Directs, Notification::Direct(_))
             | (Self::Subscribers, Notification::Subscriber(_))
@@ -168,24 +168,24 @@ impl Broadcaster {
     ) -> Stream<T> {
         let mut readers = self.readers.lock();
         let state = QueueState { is_closed: readers.is_closed, ..QueueState::default() };
-        let queue = Arc::new(Queue { interest: filter, bounds, state: Mutex::new(state) });
+        let queue = Arc::new(Queue { filter, bounds, state: Mutex::new(state) });
         readers.queues.retain(|queue| queue.strong_count() > 0);
         readers.queues.push(Arc::downgrade(&queue));
         Stream { queue, read }
     }
 
-    pub(crate) fn push(&self, note: &Notification) {
+    pub(crate) fn push(&self, notification: &Notification) {
         let mut readers = self.readers.lock();
         readers.queues.retain(|queue| {
             let Some(queue) = queue.upgrade() else { return false };
-            if queue.interest.matches(note) {
-                queue.push(note.clone());
+            if queue.filter.matches(notification) {
+                queue.push(notification.clone());
             }
             true
         });
     }
 
-    /// Ends the streams behind what waits in them.
+    /// Ends the streams after their waiting items.
     pub(crate) fn close(&self) {
         let mut readers = self.readers.lock();
         readers.is_closed = true;
@@ -198,18 +198,18 @@ impl Broadcaster {
         }
     }
 
-    /// Whether nothing will come any more.
+    /// Whether no further items will come.
     pub(crate) fn is_closed(&self) -> bool {
         self.readers.lock().is_closed
     }
 
-    /// Whether nobody reads.
+    /// Whether there is no reader.
     pub(crate) fn is_idle(&self) -> bool {
         self.readers.lock().queues.iter().all(|queue| queue.strong_count() == 0)
     }
 }
 
-/// How much may wait for one reader.
+/// Bounds of the queue of one reader.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct BufferBounds {
     pub(crate) items: usize,
@@ -218,7 +218,7 @@ pub(crate) struct BufferBounds {
 
 #[derive(Debug)]
 struct Queue {
-    interest: Filter,
+    filter: Filter,
     bounds: BufferBounds,
     state: Mutex<QueueState>,
 }
@@ -233,10 +233,10 @@ struct QueueState {
 }
 
 impl Queue {
-    fn push(&self, note: Notification) {
+    fn push(&self, notification: Notification) {
         let mut state = self.state.lock();
-        state.bytes += note.weight();
-        state.notifications.push_back(note);
+        state.bytes += notification.weight();
+        state.notifications.push_back(notification);
         while state.notifications.len() > self.bounds.items
             || (state.bytes > self.bounds.bytes && state.notifications.len() > 1)
         {
@@ -256,19 +256,19 @@ mod tests {
 
     const BOUNDS: BufferBounds = BufferBounds { items: 3, bytes: 1 << 20 };
 
-    fn states(feed: &Broadcaster) -> Stream<State> {
-        feed.reader(Filter::States, BOUNDS, |note| match note {
+    fn states(broadcaster: &Broadcaster) -> Stream<State> {
+        broadcaster.reader(Filter::States, BOUNDS, |notification| match notification {
             Notification::State(state) => Ok(state),
-            _ => unreachable!("not of this interest"),
+            _ => unreachable!("not of this filter"),
         })
     }
 
     #[tokio::test]
-    async fn a_slow_reader_is_told_how_many_it_missed_and_gets_the_newest() {
-        let feed = Broadcaster::default();
-        let mut slow = states(&feed);
+    async fn a_slow_reader_receives_the_missed_count_and_the_newest_items() {
+        let broadcaster = Broadcaster::default();
+        let mut slow = states(&broadcaster);
         for attempt in 1..=5 {
-            feed.push(&Notification::State(State::Reconnecting { attempt }));
+            broadcaster.push(&Notification::State(State::Reconnecting { attempt }));
         }
         assert!(matches!(slow.next().await, Some(Err(StreamError::Missed(2)))));
         for expected in 3..=5 {
@@ -278,29 +278,29 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_closed_feed_ends_its_streams_behind_what_waits() {
-        let feed = Broadcaster::default();
-        let mut reader = states(&feed);
-        feed.push(&Notification::State(State::Connected));
-        feed.close();
+    async fn a_closed_broadcaster_ends_its_streams_after_waiting_items() {
+        let broadcaster = Broadcaster::default();
+        let mut reader = states(&broadcaster);
+        broadcaster.push(&Notification::State(State::Connected));
+        broadcaster.close();
         assert!(matches!(reader.next().await, Some(Ok(State::Connected))));
         assert!(reader.next().await.is_none());
-        assert!(states(&feed).next().await.is_none(), "nor does a late one wait for ever");
+        assert!(states(&broadcaster).next().await.is_none(), "nor does a late one wait for ever");
     }
 
     #[test]
-    fn a_reader_that_is_gone_costs_nothing() {
-        let feed = Broadcaster::default();
-        drop(states(&feed));
-        feed.push(&Notification::State(State::Connected));
-        assert!(feed.is_idle() && feed.readers.lock().queues.is_empty());
+    fn a_dropped_reader_is_removed() {
+        let broadcaster = Broadcaster::default();
+        drop(states(&broadcaster));
+        broadcaster.push(&Notification::State(State::Connected));
+        assert!(broadcaster.is_idle() && broadcaster.readers.lock().queues.is_empty());
     }
 
     #[tokio::test]
-    async fn bytes_are_bounded_too() {
-        let feed = Broadcaster::default();
+    async fn bytes_are_bounded() {
+        let broadcaster = Broadcaster::default();
         let bounds = BufferBounds { items: 100, bytes: 1_000 };
-        let mut reader = feed.reader(Filter::Messages, bounds, |_| Ok(()));
+        let mut reader = broadcaster.reader(Filter::Messages, bounds, |_| Ok(()));
         let content = serde_json::value::to_raw_value(&"x".repeat(600)).unwrap();
         let text = format!(r#"{{"type":"message","channel":"a","content":{content},"timestamp":1}}"#);
         let hauyna_protocol::received::Received::Publication(publication) =
@@ -310,7 +310,7 @@ mod tests {
         };
         let publication = Arc::new(publication);
         for _ in 0..3 {
-            feed.push(&Notification::Publication(publication.clone(), None));
+            broadcaster.push(&Notification::Publication(publication.clone(), None));
         }
         assert!(matches!(reader.next().await, Some(Err(StreamError::Missed(2)))));
         assert!(matches!(reader.next().await, Some(Ok(()))));

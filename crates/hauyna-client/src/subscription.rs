@@ -1,4 +1,4 @@
-//! Asking for a subscription, and the handle that comes of it. Made by `Channel::subscribe`.
+//! A subscription before its request, and the handle on a live one. `Channel::subscribe` makes it.
 
 use crate::channel::object;
 use crate::client::{Client, TokenSource, boxed_error};
@@ -10,7 +10,7 @@ use std::fmt;
 use std::pin::Pin;
 use tokio::sync::oneshot;
 
-/// A subscription that is about to be asked for; see [`Channel::subscribe`](crate::Channel::subscribe).
+/// A subscription before its request; see [`Channel::subscribe`](crate::Channel::subscribe).
 #[must_use = "nothing is sent before it is awaited"]
 pub struct SubscribeBuilder {
     client: Client,
@@ -18,25 +18,25 @@ pub struct SubscribeBuilder {
 }
 
 impl SubscribeBuilder {
-    pub(crate) const fn new(client: Client, wish: SubscribeRequest) -> Self {
-        Self { client, request: Ok(wish) }
+    pub(crate) const fn new(client: Client, request: SubscribeRequest) -> Self {
+        Self { client, request: Ok(request) }
     }
 
-    /// Gives an object along, which others see where the channel announces its subscribers or shows presence.
+    /// Adds metadata, an object. Others see it if the channel announces its subscribers or has presence.
     pub fn metadata(mut self, metadata: &impl Serialize) -> Self {
         let metadata = object(metadata);
         self.request =
-            self.request.and_then(|wish| Ok(SubscribeRequest { metadata: Some(metadata?), ..wish }));
+            self.request.and_then(|request| Ok(SubscribeRequest { metadata: Some(metadata?), ..request }));
         self
     }
 
-    /// Recovers from a position that was kept: what was published since follows.
+    /// Recovers from a position that the application has kept: the publications since then follow.
     pub fn since(mut self, position: Position) -> Self {
-        self.request = self.request.map(|wish| SubscribeRequest { since: Some(position), ..wish });
+        self.request = self.request.map(|request| SubscribeRequest { since: Some(position), ..request });
         self
     }
 
-    /// Asks for a token that allows this channel, before every subscription.
+    /// Sets the source of tokens for this channel, which is called before every request for the subscription.
     pub fn token<F, R, E>(mut self, source: F) -> Self
     where
         F: Fn() -> R + Send + Sync + 'static,
@@ -44,7 +44,7 @@ impl SubscribeBuilder {
         E: Into<Box<dyn std::error::Error + Send + Sync>>,
     {
         let source: TokenSource = boxed_error(source);
-        self.request = self.request.map(|wish| SubscribeRequest { token: Some(source), ..wish });
+        self.request = self.request.map(|request| SubscribeRequest { token: Some(source), ..request });
         self
     }
 }
@@ -55,19 +55,19 @@ impl IntoFuture for SubscribeBuilder {
 
     /// # Errors
     ///
-    /// The server refuses, and the client does not ask again; or there is no answer in time.
+    /// The server refuses, and the client does not repeat the request; or no answer came in time.
     ///
     /// # Cancel safety
     ///
-    /// A future that is dropped takes its share of the subscription back.
+    /// Dropping the future takes its share of the subscription back.
     fn into_future(self) -> Self::IntoFuture {
         Box::pin(async move {
-            let wish = self.request?;
-            let (channel, number) = (wish.channel.clone(), self.client.next_number());
-            // Ends, however this future does, unless it becomes the handle's.
+            let request = self.request?;
+            let (channel, number) = (request.channel.clone(), self.client.next_number());
+            // The share ends when the future ends or is dropped, unless the handle takes it over.
             let share = Share { client: self.client.clone(), channel, number: Some(number) };
             let (reply, answer) = oneshot::channel();
-            self.client.command(Command::Subscribe { wish, share: number, reply }).await?;
+            self.client.command(Command::Subscribe { request, share: number, reply }).await?;
             let LiveSubscription { position, recoverable } = self.client.answer(answer).await?;
             Ok(Subscription { position, recoverable, share })
         })
@@ -80,11 +80,11 @@ impl fmt::Debug for SubscribeBuilder {
     }
 }
 
-/// A subscription that is live: one share of it. Whoever subscribes gets one, and the client is subscribed
-/// until the last is gone, so two parts of a program may use one channel and know nothing of each other.
+/// One share of a live subscription. Each call of `subscribe` returns one, and the client stays subscribed
+/// until the last share has ended. So two parts of a program can use one channel independently.
 ///
-/// The share ends with [`unsubscribe`](Self::unsubscribe), or when the handle is dropped.
-/// [`keep`](Self::keep) lets it last.
+/// The share ends with [`unsubscribe`](Self::unsubscribe) or when the handle is dropped, unless
+/// [`keep`](Self::keep) was called.
 ///
 /// ```
 /// use hauyna::{ChannelOptions, Handler, Hub};
@@ -104,7 +104,7 @@ impl fmt::Debug for SubscribeBuilder {
 /// ```
 ///
 /// Keep the handle in a variable that lives as long as you want messages: `_subscription` does, `_` does not.
-/// What is asked of a handle that is dropped at once does not compile:
+/// A call on a handle that is dropped at once does not compile:
 ///
 /// ```compile_fail,E0716
 /// # async fn run(room: hauyna_client::Channel) -> Result<(), hauyna_client::Error> {
@@ -120,8 +120,8 @@ pub struct Subscription {
 }
 
 impl Subscription {
-    /// Returns where it stood when it began; `None` where the channel does not number its publications. It is
-    /// borrowed, so that the handle outlives it.
+    /// Returns the position at which the subscription started; `None` if the channel does not number its
+    /// publications. It is borrowed, so that the handle must outlive it.
     #[must_use]
     pub const fn position(&self) -> Option<&Position> {
         self.position.as_ref()
@@ -133,7 +133,8 @@ impl Subscription {
         self.recoverable
     }
 
-    /// Ends this share, and with the last one the subscription. What was received waits in the streams still.
+    /// Ends this share, and with the last one the subscription. Items that were received still wait in the
+    /// streams.
     ///
     /// # Errors
     ///
@@ -141,15 +142,14 @@ impl Subscription {
     ///
     /// # Cancel safety
     ///
-    /// The share has ended also where the future is dropped.
+    /// The share ends even if the future is dropped.
     pub async fn unsubscribe(mut self) -> Result<(), Error> {
         let (reply, answer) = oneshot::channel();
         self.share.end(reply);
         self.share.client.answer(answer).await
     }
 
-    /// Lets this share last until [`Channel::unsubscribe`](crate::Channel::unsubscribe), or the end of the
-    /// client.
+    /// Keeps this share until [`Channel::unsubscribe`](crate::Channel::unsubscribe) or the end of the client.
     pub fn keep(mut self) {
         if let Some(share) = self.share.number.take() {
             self.share.client.wake_task(WakeUp::Kept { channel: self.share.channel.clone(), share });
@@ -167,11 +167,11 @@ impl fmt::Debug for Subscription {
     }
 }
 
-/// One share of a subscription; ends when it is dropped.
+/// One share of a subscription. It ends when it is dropped.
 struct Share {
     client: Client,
     channel: String,
-    /// `None` once it has ended, or lasts.
+    /// Number of the share; `None` once it has ended or is kept.
     number: Option<u64>,
 }
 
@@ -195,7 +195,7 @@ impl Drop for Share {
     }
 }
 
-/// What the task says of a subscription that is live.
+/// The state of a live subscription, as the task reports it.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct LiveSubscription {
     pub(crate) position: Option<Position>,

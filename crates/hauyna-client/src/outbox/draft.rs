@@ -1,11 +1,11 @@
-//! What the application asks for: the request on the wire, about how large it is, and what becomes of it
-//! after a loss. Pure; the outbox keeps it.
+//! A request of the application: its message on the wire, its approximate size, and its outcome after a loss.
+//! Pure: the outbox keeps it.
 
 use hauyna_protocol::{Direction, Position, Raw, Request};
 use serde_json::value::RawValue;
 use std::borrow::Cow;
 
-/// What the application asks for.
+/// A request of the application.
 #[derive(Clone, Debug)]
 pub(crate) enum Draft {
     Publish { channel: String, content: Box<RawValue>, key: String, echo: bool },
@@ -18,7 +18,7 @@ pub(crate) enum Draft {
     History { channel: String, since: Option<Position>, limit: Option<u32>, direction: Direction },
 }
 
-/// Whether doing a request twice is the same as doing it once.
+/// Whether a request may be done twice.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) enum Repeat {
     #[default]
@@ -60,7 +60,7 @@ impl Draft {
         }
     }
 
-    /// About how many bytes it keeps.
+    /// Returns the approximate number of bytes that it keeps.
     pub(super) fn size(&self) -> usize {
         const ENTRY_BYTES: usize = 160;
         ENTRY_BYTES
@@ -78,7 +78,7 @@ impl Draft {
             }
     }
 
-    /// The channel that it is about.
+    /// Returns the channel that it is about.
     pub(super) fn channel(&self) -> Option<&str> {
         match self {
             Self::Publish { channel, .. }
@@ -103,10 +103,9 @@ impl Draft {
     }
 }
 
-/// What becomes of a request that was on its way when the connection was lost.
+/// What happens to a request that was in flight when the connection was lost.
 pub(super) enum AfterLoss<'a> {
-    /// Its key makes the repetition safe, if the server's memory of keys has lived on: of this channel, or at
-    /// all.
+    /// It is repeated if the server still remembers its key: for this channel, or at all.
     WhileRemembered(Option<&'a str>),
     Always,
     Unknown,

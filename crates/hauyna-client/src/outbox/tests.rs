@@ -1,4 +1,4 @@
-//! The rules of the outbox, one by one, on a clock that is turned by hand.
+//! The rules of the outbox, on a clock that the tests advance.
 
 use super::*;
 use serde_json::value::to_raw_value;
@@ -38,7 +38,7 @@ fn outcome(answer: &mut Answer) -> Option<Error> {
 }
 
 #[tokio::test(start_paused = true)]
-async fn requests_are_sent_once_and_in_their_order() {
+async fn requests_are_sent_once_and_in_order() {
     let mut outbox = Outbox::new(10, 10_000);
     let _answers = [1, 2, 3].map(|id| push(&mut outbox, id, publication("a", &id.to_string())));
     assert_eq!(sent(&mut outbox), [1, 2, 3]);
@@ -46,8 +46,8 @@ async fn requests_are_sent_once_and_in_their_order() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn however_many_are_on_their_way_the_next_one_is_found_at_once() {
-    // Minutes, where each is looked for behind all others.
+async fn the_next_request_is_found_fast_after_many_in_flight() {
+    // It would take minutes if each request were searched after all others.
     const MANY: u64 = 100_000;
     let mut outbox = Outbox::new(usize::MAX, usize::MAX);
     let mut answers: Vec<_> = (0..MANY).map(|id| push(&mut outbox, id, publication("a", "x"))).collect();
@@ -61,7 +61,7 @@ async fn however_many_are_on_their_way_the_next_one_is_found_at_once() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_was_never_sent_is_sent_after_the_reconnect_whatever_the_server_remembers() {
+async fn unsent_requests_are_sent_after_a_reconnect() {
     let mut outbox = Outbox::new(10, 10_000);
     let _answer = push(&mut outbox, 1, event(Repeat::Never));
     outbox.connection_lost();
@@ -70,7 +70,7 @@ async fn what_was_never_sent_is_sent_after_the_reconnect_whatever_the_server_rem
 }
 
 #[tokio::test(start_paused = true)]
-async fn publications_that_were_cut_are_sent_again_before_anything_newer() {
+async fn interrupted_publications_are_repeated_before_newer_requests() {
     let mut outbox = Outbox::new(10, 10_000);
     let _old = [1, 2].map(|id| push(&mut outbox, id, publication("a", &id.to_string())));
     assert_eq!(sent(&mut outbox), [1, 2]);
@@ -81,7 +81,7 @@ async fn publications_that_were_cut_are_sent_again_before_anything_newer() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_cut_publication_whose_channel_lost_its_memory_has_an_unknown_outcome() {
+async fn interrupted_publications_fail_if_the_server_lost_their_keys() {
     let mut outbox = Outbox::new(10, 10_000);
     let mut kept = push(&mut outbox, 1, publication("kept", "1"));
     let mut gone = push(&mut outbox, 2, publication("gone", "2"));
@@ -94,7 +94,7 @@ async fn a_cut_publication_whose_channel_lost_its_memory_has_an_unknown_outcome(
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_event_that_was_cut_is_repeated_only_where_that_is_harmless() {
+async fn interrupted_events_are_repeated_only_if_that_is_harmless() {
     let mut outbox = Outbox::new(10, 10_000);
     let mut once = push(&mut outbox, 1, event(Repeat::Never));
     let mut again = push(&mut outbox, 2, event(Repeat::Harmless));
@@ -107,7 +107,7 @@ async fn an_event_that_was_cut_is_repeated_only_where_that_is_harmless() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn life_times_end_as_what_they_were() {
+async fn each_phase_expires_with_its_own_error() {
     let mut outbox = Outbox::new(10, 10_000);
     let mut sent_one = push(&mut outbox, 1, publication("a", "1"));
     sent(&mut outbox);
@@ -123,7 +123,7 @@ async fn life_times_end_as_what_they_were() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_cut_request_that_is_never_sent_again_has_an_unknown_outcome() {
+async fn interrupted_requests_expire_with_an_unknown_outcome() {
     let mut outbox = Outbox::new(10, 10_000);
     let mut cut = push(&mut outbox, 1, publication("a", "1"));
     sent(&mut outbox);
@@ -146,7 +146,7 @@ async fn the_outbox_is_bounded_in_number_and_bytes() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_is_larger_than_the_whole_outbox_is_not_worth_another_try() {
+async fn a_request_larger_than_the_outbox_is_unsendable() {
     let mut outbox = Outbox::new(10, 1_000);
     let mut large = push(&mut outbox, 1, publication("a", &"x".repeat(1_000)));
     let error = outcome(&mut large).unwrap();
@@ -154,7 +154,7 @@ async fn what_is_larger_than_the_whole_outbox_is_not_worth_another_try() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_nobody_waits_for_any_more_is_not_sent_and_makes_room() {
+async fn requests_with_dropped_futures_are_not_sent_and_make_room() {
     let mut outbox = Outbox::new(1, 10_000);
     drop(push(&mut outbox, 1, publication("a", "1")));
     let _second = push(&mut outbox, 2, publication("a", "2"));
@@ -162,7 +162,7 @@ async fn what_nobody_waits_for_any_more_is_not_sent_and_makes_room() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_answer_finds_its_request_once() {
+async fn an_answer_is_matched_to_its_request_once() {
     let mut outbox = Outbox::new(10, 10_000);
     let _answer = push(&mut outbox, 7, publication("a", "1"));
     sent(&mut outbox);
@@ -171,7 +171,7 @@ async fn an_answer_finds_its_request_once() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_publication_is_not_repeated_once_its_key_may_be_forgotten() {
+async fn a_publication_is_not_repeated_once_its_key_may_have_expired() {
     let mut outbox = Outbox::new(10, 10_000);
     let mut late = push_for(&mut outbox, 1, publication("a", "1"), Duration::from_secs(3_600));
     let mut again = push_for(&mut outbox, 2, event(Repeat::Harmless), Duration::from_secs(3_600));
@@ -188,7 +188,7 @@ async fn a_publication_is_not_repeated_once_its_key_may_be_forgotten() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_cut_publication_fails_as_soon_as_its_key_may_be_forgotten() {
+async fn an_interrupted_publication_fails_when_its_key_may_have_expired() {
     let mut outbox = Outbox::new(10, 10_000);
     let mut late = push_for(&mut outbox, 1, publication("a", "1"), Duration::MAX);
     sent(&mut outbox);
@@ -200,7 +200,7 @@ async fn a_cut_publication_fails_as_soon_as_its_key_may_be_forgotten() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_publication_is_not_repeated_where_the_epoch_has_changed_since() {
+async fn a_publication_is_not_repeated_after_an_epoch_change() {
     let mut outbox = Outbox::new(10, 10_000);
     let mut before = push(&mut outbox, 1, publication("a", "1"));
     let mut elsewhere = push(&mut outbox, 2, publication("b", "2"));
@@ -216,7 +216,7 @@ async fn a_publication_is_not_repeated_where_the_epoch_has_changed_since() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_answer_may_take_any_time() {
+async fn an_endless_timeout_never_expires() {
     let mut outbox = Outbox::new(10, 10_000);
     let (reply, mut answer) = oneshot::channel();
     let expires = after(Instant::now(), Duration::MAX);
@@ -237,7 +237,7 @@ async fn an_answer_may_take_any_time() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_is_held_keeps_its_place_and_holds_nothing_else() {
+async fn held_requests_keep_their_place_and_block_no_others() {
     let mut outbox = Outbox::new(10, 10_000);
     let channel = |id: u64| if id % 2 == 1 { "held" } else { "a" };
     let _answers: Vec<_> =

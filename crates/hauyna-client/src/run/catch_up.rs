@@ -1,42 +1,43 @@
-//! Closing a gap in place: the history is asked from the position on, while live messages of the channel
-//! wait, and then both are joined by offset. Part of the task.
+//! Closes a gap in place: the task requests the history from the last position on, holds the live messages of
+//! the channel meanwhile, and joins both by offset.
 
 use super::ClientTask;
-use super::send::Purpose;
+use super::requests::{Answer, Purpose, retry_delay};
 use crate::clock::after;
 use crate::error::Refusal;
 use crate::gap::{Gap, GapReason};
 use crate::stream::Notification;
 use hauyna_protocol::received::{History, Received};
 use hauyna_protocol::{Direction, Position, Request};
-use serde_json::value::RawValue;
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::Instant;
 
-/// What has come live in a channel whose history is being fetched.
+/// The live messages of a channel whose history is being fetched.
 #[derive(Debug)]
 pub(super) struct HeldMessages {
     waiting: VecDeque<HeldEntry>,
     bytes: usize,
-    /// How many of them had come when the history was asked last: it has what is missing among those.
-    asked_behind: usize,
-    /// The numbering went back after the history was asked: it is asked once more.
+    /// Number of messages that had arrived when the history was last requested. The answer covers the gaps
+    /// among them.
+    arrived_before_request: usize,
+    /// Whether the numbering went back after the request, so that the history has to be requested once more.
     is_stale: bool,
-    /// The first message whose offset is not higher than that of the one before it: if its epoch is another
-    /// one, nothing is known of the offsets from there on.
+    /// Index of the first message whose offset is not higher than the one before it. If its epoch is another
+    /// one, offsets from there on prove nothing.
     went_back_at: Option<usize>,
-    /// When to ask again after a refusal that may pass.
+    /// The moment of the next request after a temporary refusal.
     pub(super) retry_at: Option<Instant>,
-    /// When the answer has to be there.
+    /// The moment at which the answer is late.
     pub(super) answer_by: Option<Instant>,
 }
 
 #[derive(Debug)]
 enum HeldEntry {
     Message(Option<u64>, Notification),
-    /// Messages are missing here too, after this position where it is known: the history is asked once more.
+    /// Messages are missing here, too, after this position if it is known. The history has to be requested
+    /// once more.
     Gap(Option<Position>),
 }
 
@@ -45,7 +46,7 @@ impl HeldMessages {
         Self {
             waiting: VecDeque::new(),
             bytes: 0,
-            asked_behind: 0,
+            arrived_before_request: 0,
             is_stale: false,
             went_back_at: None,
             retry_at: None,
@@ -53,29 +54,29 @@ impl HeldMessages {
         }
     }
 
-    /// The message that is kept next has an offset that is too low.
-    fn goes_back(&mut self) {
+    /// Notes that the offset of the next message is not higher than the one before it.
+    fn note_numbering_went_back(&mut self) {
         self.went_back_at.get_or_insert(self.waiting.len());
     }
 
-    /// Keeps a message; `false` if that is one too many.
-    pub(super) fn keep(&mut self, offset: Option<u64>, note: Notification) -> bool {
-        self.bytes += note.weight();
-        self.waiting.push_back(HeldEntry::Message(offset, note));
+    /// Holds a message; `false` if the bounds are exceeded.
+    pub(super) fn keep(&mut self, offset: Option<u64>, notification: Notification) -> bool {
+        self.bytes += notification.weight();
+        self.waiting.push_back(HeldEntry::Message(offset, notification));
         self.waiting.len() <= MAX_HELD && self.bytes <= MAX_HELD_BYTES
     }
 
-    /// Keeps the place of another gap; one right behind another is closed with it.
+    /// Holds the place of another gap. A gap right after another one is closed together with it.
     fn keep_gap(&mut self, before: Option<Position>) {
         if !matches!(self.waiting.back(), Some(HeldEntry::Gap(_))) {
             self.waiting.push_back(HeldEntry::Gap(before));
         }
     }
 
-    /// The history was read to its end: forgets the gaps that it has closed, and says whether it has to be
-    /// asked once more.
-    fn is_stale_at_the_end(&mut self) -> bool {
-        let (mut index, closed) = (0, self.asked_behind);
+    /// Forgets the gaps that the history has closed, because it was read to its end. Returns whether it has
+    /// to be requested once more.
+    fn finish_page(&mut self) -> bool {
+        let (mut index, closed) = (0, self.arrived_before_request);
         self.waiting.retain(|waiting| {
             index += 1;
             index > closed || matches!(waiting, HeldEntry::Message(..))
@@ -84,174 +85,176 @@ impl HeldMessages {
         std::mem::take(&mut self.is_stale) || has_gap
     }
 
-    /// The first offset past the own position: where the channel goes on.
-    fn next_after(&self, own: Position) -> Option<u64> {
+    /// Returns the first held offset after a position: the channel continues there.
+    fn next_after(&self, position: Position) -> Option<u64> {
         self.waiting.iter().find_map(|waiting| match waiting {
-            HeldEntry::Message(offset, _) => offset.filter(|offset| *offset > own.offset),
+            HeldEntry::Message(offset, _) => offset.filter(|offset| *offset > position.offset),
             HeldEntry::Gap(_) => None,
         })
     }
 }
 
 impl ClientTask {
-    /// The numbering of a channel went back without a word: the history knows whether its epoch is another
-    /// one.
-    pub(super) fn doubt(&mut self, channel: &str) {
-        match self.catching_up.get_mut(channel) {
+    /// Requests the history of a channel whose numbering went back, to learn whether its epoch has changed.
+    pub(super) fn check_numbering(&mut self, channel: &str) {
+        match self.subscriptions.held.get_mut(channel) {
             Some(held) => held.is_stale = true,
             None => self.catch_up(channel, None),
         }
-        if let Some(held) = self.catching_up.get_mut(channel) {
-            held.goes_back();
+        if let Some(held) = self.subscriptions.held.get_mut(channel) {
+            held.note_numbering_went_back();
         }
     }
 
-    /// Fetches what a channel has missed, after a position where one was named.
+    /// Fetches what a channel has missed, after `before` if the server has named it.
     pub(super) fn catch_up(&mut self, channel: &str, before: Option<Position>) {
-        if let Some(held) = self.catching_up.get_mut(channel) {
+        if let Some(held) = self.subscriptions.held.get_mut(channel) {
             return held.keep_gap(before);
         }
-        self.catching_up.insert(channel.to_owned(), HeldMessages::new());
-        self.ask_history(channel);
+        self.subscriptions.held.insert(channel.to_owned(), HeldMessages::new());
+        self.request_history(channel);
     }
 
-    pub(super) fn ask_history(&mut self, channel: &str) {
-        let since = self.session.place_of(channel).and_then(|place| place.position);
+    pub(super) fn request_history(&mut self, channel: &str) {
+        let since = self.subscriptions.position(channel);
         let request =
             Request::History { channel: channel.into(), since, limit: None, direction: Direction::Forward };
         self.send_request(Purpose::CatchUp(channel.to_owned()), &request);
-        if let Some(held) = self.catching_up.get_mut(channel) {
+        if let Some(held) = self.subscriptions.held.get_mut(channel) {
             held.answer_by = Some(after(Instant::now(), self.shared.timeout.max(MIN_HELD)));
-            held.asked_behind = held.waiting.len();
+            held.arrived_before_request = held.waiting.len();
         }
     }
 
-    /// A page of the history is there, or will not come.
-    pub(super) fn caught_up(&mut self, channel: &str, answer: Result<Option<Box<RawValue>>, Refusal>) {
+    /// Handles a page of the history, or the refusal of it.
+    pub(super) fn take_history_answer(&mut self, channel: &str, answer: Answer) {
         let history = match answer {
             Ok(data) => data.and_then(|data| serde_json::from_str::<History>(data.get()).ok()),
             Err(refusal) if refusal.temporary => {
-                if let Some(held) = self.catching_up.get_mut(channel) {
+                if let Some(held) = self.subscriptions.held.get_mut(channel) {
                     held.answer_by = None;
-                    held.retry_at = Some(Instant::now() + retry_after(&refusal));
+                    held.retry_at = Some(Instant::now() + retry_delay(&refusal));
                 }
                 return;
             }
-            Err(refusal) => return self.give_up_catching(channel, reason(&refusal)),
+            Err(refusal) => return self.give_up_catch_up(channel, gap_reason(&refusal)),
         };
-        let Some(history) = history else { return self.give_up_catching(channel, GapReason::Other) };
-        let before = self.position(channel);
-        if !self.session.take_page(channel, history.position) {
-            return self.give_up_catching(channel, GapReason::EpochChanged);
+        let Some(history) = history else { return self.give_up_catch_up(channel, GapReason::Other) };
+        let before = self.subscriptions.position(channel);
+        if !self.subscriptions.session.adopt_page_end(channel, history.position) {
+            return self.give_up_catch_up(channel, GapReason::EpochChanged);
         }
-        if before.map(|before| before.epoch) != self.position(channel).map(|own| own.epoch) {
-            self.outbox.forget_keys(channel);
+        if before.map(|before| before.epoch)
+            != self.subscriptions.position(channel).map(|position| position.epoch)
+        {
+            self.requests.outbox.forget_keys(channel);
         }
-        if let Some(held) = self.catching_up.get_mut(channel) {
+        if let Some(held) = self.subscriptions.held.get_mut(channel) {
             held.went_back_at = None;
         }
         for message in &history.messages {
-            self.replay(channel, message.get());
+            self.deliver_replayed(channel, message.get());
         }
-        let own = self.position(channel);
-        let is_behind = own.is_some_and(|own| own.offset < history.position.offset);
-        let has_progress = own.map(|own| own.offset) > before.map(|before| before.offset);
+        let position = self.subscriptions.position(channel);
+        let is_behind = position.is_some_and(|position| position.offset < history.position.offset);
+        let has_progress = position.map(|position| position.offset) > before.map(|before| before.offset);
         if is_behind && !has_progress {
-            let is_same = own.map(|own| own.epoch) == before.map(|before| before.epoch);
-            self.session.set_position(channel, before);
+            let is_same = position.map(|position| position.epoch) == before.map(|before| before.epoch);
+            self.subscriptions.session.set_position(channel, before);
             let reason = if is_same { GapReason::TooOld } else { GapReason::EpochChanged };
-            return self.give_up_catching(channel, reason);
+            return self.give_up_catch_up(channel, reason);
         }
-        if is_behind || self.catching_up.get_mut(channel).is_some_and(HeldMessages::is_stale_at_the_end) {
-            return self.ask_history(channel);
+        if is_behind || self.subscriptions.held.get_mut(channel).is_some_and(HeldMessages::finish_page) {
+            return self.request_history(channel);
         }
-        self.release(channel, false);
+        self.release_held(channel, false);
     }
 
-    fn position(&mut self, channel: &str) -> Option<Position> {
-        self.session.place_of(channel)?.position
-    }
-
-    /// Gives one message of the history to its readers, unless it was seen before. Its offset counts whatever
-    /// it is.
-    fn replay(&mut self, channel: &str, message: &str) {
-        let (offset, note) = match Received::read(message) {
+    /// Delivers one message of the history, unless it was delivered before. Its offset counts even if no
+    /// reader receives it.
+    fn deliver_replayed(&mut self, channel: &str, message: &str) {
+        let (offset, notification) = match Received::read(message) {
             Ok(Received::Publication(publication)) => {
                 (publication.offset, Some(Notification::Publication(Arc::new(publication), None)))
             }
             Ok(Received::Application(application)) => {
                 (application.offset, Some(Notification::Application(Arc::new(application))))
             }
-            _ => (number(message), None),
+            _ => (offset_of(message), None),
         };
-        if let Some(note) = &note {
-            self.session.expects(channel, offset, || mark(note));
+        if let Some(notification) = &notification {
+            self.subscriptions.session.expect_live(channel, offset, || fingerprint(notification));
         }
-        if self.session.replay(channel, offset)
-            && let Some(note) = note
+        if self.subscriptions.session.accept_replayed(channel, offset)
+            && let Some(notification) = notification
         {
-            self.deliver(Some(channel), &note);
+            self.deliver(Some(channel), &notification);
         }
     }
 
-    /// The history cannot close the gap: the application is told, and the channel goes on.
-    pub(super) fn give_up_catching(&mut self, channel: &str, reason: GapReason) {
-        let from = self.session.place_of(channel).and_then(|place| place.position);
-        let held = self.catching_up.get(channel);
+    /// Reports a gap that the history cannot close, and continues the channel.
+    pub(super) fn give_up_catch_up(&mut self, channel: &str, reason: GapReason) {
+        let from = self.subscriptions.position(channel);
+        let held = self.subscriptions.held.get(channel);
         let went_back = held.is_some_and(|held| held.went_back_at.is_some());
         let is_lost = went_back || reason == GapReason::EpochChanged;
         if is_lost {
-            self.outbox.forget_keys(channel);
+            self.requests.outbox.forget_keys(channel);
         }
         let to = from.filter(|_| !is_lost).and_then(|from| {
             let next = held?.next_after(from)?;
             Some(Position { offset: next - 1, ..from })
         });
-        self.notify(Gap { channel: channel.to_owned(), reason, from, to, missed: None });
-        self.release(channel, is_lost);
+        self.report_gap(Gap { channel: channel.to_owned(), reason, from, to, missed: None });
+        self.release_held(channel, is_lost);
     }
 
-    /// Forgets the answer that is awaited, and what waits for it.
-    pub(super) fn stop_catching(&mut self, channel: &str) -> Option<HeldMessages> {
-        self.open_requests.retain(|_, purpose| !matches!(purpose, Purpose::CatchUp(name) if name == channel));
-        self.catching_up.remove(channel)
+    /// Forgets the request for the history, and returns the messages that were held for it.
+    pub(super) fn stop_catch_up(&mut self, channel: &str) -> Option<HeldMessages> {
+        self.requests.remove_history(channel);
+        self.subscriptions.held.remove(channel)
     }
 
-    /// Lets the live messages go on, each of them unless the history had it, up to the next gap among them.
-    /// Where the position is lost, the epoch is not known any more: from the message on that went back,
-    /// offsets say nothing of what was seen.
-    fn release(&mut self, channel: &str, is_lost: bool) {
-        self.session.caught_up(channel);
-        let Some(mut held) = self.stop_catching(channel) else { return self.released(channel, is_lost) };
+    /// Delivers the held messages that the history did not contain, up to the next gap among them. If the
+    /// epoch is lost, offsets prove nothing from the message on whose numbering went back.
+    fn release_held(&mut self, channel: &str, is_lost: bool) {
+        self.subscriptions.session.finish_catch_up(channel);
+        let Some(mut held) = self.stop_catch_up(channel) else {
+            return self.finish_release(channel, is_lost);
+        };
         let went_back_at = held.went_back_at.filter(|_| is_lost);
         let mut index = 0;
         while let Some(waiting) = held.waiting.pop_front() {
             if went_back_at == Some(index) {
-                self.session.lose_position(channel);
+                self.subscriptions.session.forget_position(channel);
             }
             index += 1;
             match waiting {
-                HeldEntry::Message(offset, note) => {
-                    if self.session.replay(channel, offset) {
-                        self.deliver(Some(channel), &note);
+                HeldEntry::Message(offset, notification) => {
+                    if self.subscriptions.session.accept_replayed(channel, offset) {
+                        self.deliver(Some(channel), &notification);
                     }
                 }
                 HeldEntry::Gap(before) => {
                     held.bytes = held.waiting.iter().map(HeldEntry::weight).sum();
                     held.went_back_at = held.went_back_at.and_then(|at| at.checked_sub(index));
-                    if self.session.catch_up_again(channel, before, held.went_back_at.is_some()) {
-                        self.catching_up.insert(channel.to_owned(), held);
-                        return self.ask_history(channel);
+                    if self.subscriptions.session.continue_catch_up(
+                        channel,
+                        before,
+                        held.went_back_at.is_some(),
+                    ) {
+                        self.subscriptions.held.insert(channel.to_owned(), held);
+                        return self.request_history(channel);
                     }
                 }
             }
         }
-        self.released(channel, is_lost);
+        self.finish_release(channel, is_lost);
     }
 
-    fn released(&mut self, channel: &str, is_lost: bool) {
+    fn finish_release(&mut self, channel: &str, is_lost: bool) {
         if is_lost {
-            self.session.lose_position(channel);
+            self.subscriptions.session.forget_position(channel);
             if let Some(shared) = self.channel(channel) {
                 *shared.position.lock() = None;
             }
@@ -262,15 +265,15 @@ impl ClientTask {
 impl HeldEntry {
     fn weight(&self) -> usize {
         match self {
-            Self::Message(_, note) => note.weight(),
+            Self::Message(_, notification) => notification.weight(),
             Self::Gap(_) => 0,
         }
     }
 }
 
-/// What tells a message of a channel from others of the same offset.
-pub(super) fn mark(note: &Notification) -> String {
-    match note {
+/// Returns a text that tells a message from others with the same offset.
+pub(super) fn fingerprint(notification: &Notification) -> String {
+    match notification {
         Notification::Publication(publication, _) => {
             format!("{} {}", publication.timestamp, publication.content)
         }
@@ -279,8 +282,8 @@ pub(super) fn mark(note: &Notification) -> String {
     }
 }
 
-/// The offset of any message that has one.
-fn number(message: &str) -> Option<u64> {
+/// Returns the offset of a message of any type.
+fn offset_of(message: &str) -> Option<u64> {
     #[derive(serde::Deserialize)]
     struct Numbered {
         offset: Option<u64>,
@@ -288,8 +291,8 @@ fn number(message: &str) -> Option<u64> {
     serde_json::from_str::<Numbered>(message).ok()?.offset
 }
 
-/// Why the history was refused.
-fn reason(refusal: &Refusal) -> GapReason {
+/// Returns the reason for which the history was refused.
+fn gap_reason(refusal: &Refusal) -> GapReason {
     #[derive(serde::Deserialize)]
     struct RefusalDetails {
         reason: Option<String>,
@@ -299,18 +302,8 @@ fn reason(refusal: &Refusal) -> GapReason {
     details.and_then(|details| details.reason).map_or(GapReason::Dropped, |word| GapReason::of(&word))
 }
 
-/// When a request that was refused for now may be asked again.
-pub(super) fn retry_after(refusal: &Refusal) -> Duration {
-    refusal.retry_after().unwrap_or(RETRY_INTERVAL).clamp(MIN_PAUSE, MAX_PAUSE)
-}
-
-/// The pause before a request is asked again, where the server says nothing.
-const RETRY_INTERVAL: Duration = Duration::from_secs(1);
-/// The bounds of what a server may ask for: see `PROTOCOL.md`.
-const MIN_PAUSE: Duration = Duration::from_millis(50);
-const MAX_PAUSE: Duration = Duration::from_secs(60);
-/// The least time for a page of the history, however little a request is given.
+/// The least time for a page of the history, however short the timeout of requests is.
 const MIN_HELD: Duration = Duration::from_secs(1);
-/// What may be held back for one channel.
+/// Messages, and their bytes, that are held for one channel.
 const MAX_HELD: usize = 10_000;
 const MAX_HELD_BYTES: usize = 8 << 20;

@@ -1,85 +1,81 @@
-//! When the task has something to do without being told, and doing it: time-outs, retries, renewals. Part of
-//! the task.
+//! The deadlines of the task: timeouts, retries and renewals.
 
 use super::ClientTask;
-use super::catch_up::HeldMessages;
-use super::reconnect::Next;
-use super::send::Purpose;
-use super::subscriptions::WantedChannel;
 use crate::clock::Moment;
 use crate::gap::GapReason;
-use crate::liveness::{Liveness, LivenessCheck};
+use crate::liveness::LivenessCheck;
 use crate::socket::ConnectionLoss;
 use tokio::time::Instant;
 
+/// The deadlines that belong to no socket, request or subscription.
+#[derive(Debug, Default)]
+pub(super) struct Deadlines {
+    /// The moment at which requests are sent even if a subscription is not answered.
+    pub(super) restore_by: Option<Instant>,
+    /// The moment at which subscriptions of the server count as ended if it has not restored them.
+    pub(super) restored_lapse_at: Option<Instant>,
+    /// The moment at which the credentials are renewed.
+    pub(super) renew_at: Option<Instant>,
+    /// The moment at which the client moves to another node, as a drain requires.
+    pub(super) move_at: Option<Instant>,
+}
+
+impl Deadlines {
+    /// Returns the earliest.
+    fn next(&self) -> Option<Instant> {
+        let Self { restore_by, restored_lapse_at, renew_at, move_at } = *self;
+        [restore_by, restored_lapse_at, renew_at, move_at].into_iter().flatten().min()
+    }
+
+    /// Forgets all of them, because the connection has ended.
+    pub(super) fn clear(&mut self) {
+        *self = Self::default();
+    }
+}
+
 impl ClientTask {
-    /// The next moment at which [`due`](Self::due) has something to do.
-    pub(super) fn deadline(&self) -> Option<Instant> {
-        let next = match &self.next {
-            Next::At(at) | Next::Opened(_, at) | Next::Greeting(_, at) => Some(*at),
-            Next::Idle | Next::Offline | Next::Opening(_) => None,
-        };
-        let former = self.former.as_ref().map(|former| former.until);
-        let liveness = self.liveness.as_ref().map(Liveness::deadline);
-        let waiting = self.subscriptions.values().filter_map(WantedChannel::deadline);
-        let asked = self.open_requests.values().filter_map(Purpose::deadline);
-        let catching = self.catching_up.values().filter_map(|held| held.retry_at.or(held.answer_by));
-        [next, former, liveness, self.outbox.deadline(), self.refresh_at, self.drain_at, self.restore_by]
+    /// Returns the next moment at which [`process_deadlines`](Self::process_deadlines) has something to do.
+    pub(super) fn next_deadline(&self) -> Option<Instant> {
+        let Self { sockets, requests, subscriptions, deadlines, .. } = self;
+        // Client events wait until the socket has room.
+        let events = subscriptions.events_due.values().min().copied().filter(|_| sockets.has_room());
+        [sockets.deadline(), requests.deadline(), subscriptions.deadline(), events, deadlines.next()]
             .into_iter()
             .flatten()
-            .chain(self.restored_lapse_at)
-            .chain(self.subscribe_queue.deadline())
-            .chain(self.events_deadline())
-            .chain(waiting)
-            .chain(self.presence_lists.values().flatten().map(|waiter| waiter.answer_by))
-            .chain(asked)
-            .chain(catching)
             .min()
     }
 
-    /// Does whatever its moment has come for.
-    pub(super) fn due(&mut self, now: Instant) {
-        match self.liveness.as_mut().map(|liveness| liveness.check(now)) {
-            Some(LivenessCheck::Ping) => self.ping(),
-            Some(LivenessCheck::Lost) => self.connection_lost(&ConnectionLoss::abnormal("nothing was heard")),
-            Some(LivenessCheck::Alive) | None => {}
+    /// Does everything whose deadline has passed.
+    pub(super) fn process_deadlines(&mut self, now: Instant) {
+        match self.sockets.check_liveness(now) {
+            LivenessCheck::Ping => self.ping(),
+            LivenessCheck::Lost => self.connection_lost(&ConnectionLoss::abnormal("nothing was heard")),
+            LivenessCheck::Alive => {}
         }
-        self.outbox.expire(Moment::now());
-        self.expire_waiters(now);
-        self.continue_attempt(now);
-        self.expire_subscriptions(now);
+        self.requests.outbox.expire(Moment::now());
+        self.subscriptions.expire_waiters(now);
+        self.requests.expire_waiters(now);
+        self.advance_next_socket(now);
+        self.expire_subscribes(now);
         self.expire_lists(now);
-        if self.restore_by.is_some_and(|by| now >= by) {
-            // What the application or a rate limit delays goes on behind the requests.
-            self.restored();
+        if self.deadlines.restore_by.is_some_and(|by| now >= by) {
+            // Subscriptions that the application or a rate limit delays continue after the requests.
+            self.finish_restoring();
         }
-        if self.refresh_at.take_if(|at| now >= *at).is_some() {
-            self.fetch_refresh();
+        if self.deadlines.renew_at.take_if(|at| now >= *at).is_some() {
+            self.fetch_renewed_token();
         }
-        if self.restored_lapse_at.take_if(|at| now >= *at).is_some() {
-            self.give_up_lapsed();
+        if self.deadlines.restored_lapse_at.take_if(|at| now >= *at).is_some() {
+            self.end_all_unrestored();
         }
-        let retry = |kept: &mut WantedChannel| kept.retry_at.take_if(|at| now >= *at).is_some();
-        let due: Vec<_> = self
-            .subscriptions
-            .values_mut()
-            .filter_map(|kept| retry(kept).then(|| kept.wish.channel.clone()))
-            .collect();
-        for channel in due {
-            self.subscribe(&channel);
+        for channel in self.subscriptions.take_due_retries(now) {
+            self.subscriptions.enqueue(&channel);
         }
-        let retry = |(name, held): (&String, &mut HeldMessages)| {
-            held.retry_at.take_if(|at| now >= *at).is_some().then(|| name.clone())
-        };
-        let due: Vec<_> = self.catching_up.iter_mut().filter_map(retry).collect();
-        for channel in due {
-            self.ask_history(&channel);
+        for channel in self.subscriptions.take_due_history_retries(now) {
+            self.request_history(&channel);
         }
-        let is_late = |held: &HeldMessages| held.answer_by.is_some_and(|by| now >= by);
-        let late: Vec<_> =
-            self.catching_up.iter().filter(|(_, held)| is_late(held)).map(|(name, _)| name.clone()).collect();
-        for channel in late {
-            self.give_up_catching(&channel, GapReason::Dropped);
+        for channel in self.subscriptions.late_histories(now) {
+            self.give_up_catch_up(&channel, GapReason::Dropped);
         }
     }
 }

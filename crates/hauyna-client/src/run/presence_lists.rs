@@ -1,11 +1,11 @@
-//! The lists of who is present, as the client asks for them page by page. Part of the task.
+//! Requests the presence lists of channels, page by page.
 
 use super::ClientTask;
-use super::catch_up::retry_after;
-use super::send::{Answer, Purpose};
+use super::requests::retry_delay;
+use super::requests::{Answer, Purpose};
 use super::subscribe_queue::RESTORE_TIMEOUT;
 use super::subscriptions::{Reply, keep_waiter};
-use crate::clock::{MAX_AHEAD, after};
+use crate::clock::{MAX_WAIT, after};
 use crate::presence::PageResult;
 use crate::shared::ChannelShared;
 use hauyna_protocol::Request;
@@ -14,103 +14,90 @@ use std::sync::Arc;
 use tokio::time::Instant;
 
 impl ClientTask {
-    /// Asks for the list of who is present again, where there is one.
-    pub(super) fn refresh_presence(&mut self, channel: &str) {
+    /// Requests the list of a channel again, if it has one.
+    pub(super) fn refresh_list(&mut self, channel: &str) {
         if self.is_listed(channel) {
-            self.ask_presence(channel);
+            self.request_list(channel);
         }
     }
 
-    /// Asks who is present, unless that is being asked, or was refused.
-    pub(super) fn ask_presence(&mut self, channel: &str) {
+    /// Requests the list of a channel, unless a request is open or was refused.
+    pub(super) fn request_list(&mut self, channel: &str) {
         let Some(shared) = self.channel(channel) else { return };
-        if shared.roster.lock().ask(Instant::now()) {
-            // What an earlier list was asked for is of no use any more.
-            let is_earlier = |purpose: &Purpose| matches!(purpose, Purpose::Presence { channel: name, .. } if name == channel);
-            self.open_requests.retain(|_, purpose| !is_earlier(purpose));
-            self.ask_page(channel, None);
+        if shared.roster.lock().start_listing(Instant::now()) {
+            // An answer to an earlier request is outdated.
+            self.requests.remove_list(channel);
+            self.request_list_page(channel, None);
         }
     }
 
-    /// The application wants the list again. It waits until that is there, or will not come.
+    /// Requests the list again for the application, whose call waits until the list has come or has failed.
     pub(super) fn renew_list(&mut self, channel: &str, reply: Reply<()>) {
-        let waiter = self.waiter(reply);
+        let waiter = self.new_waiter(reply);
         if !self.is_listed(channel) {
             return waiter.answer(Ok(()));
         }
-        keep_waiter(self.presence_lists.entry(channel.to_owned()).or_default(), waiter);
+        keep_waiter(self.subscriptions.list_waiters.entry(channel.to_owned()).or_default(), waiter);
         if let Some(shared) = self.channel(channel) {
             shared.roster.lock().refuse_until(None);
         }
-        self.ask_presence(channel);
-    }
-
-    /// Nobody need wait for a list any more.
-    pub(super) fn end_list(&mut self, channel: &str) {
-        for waiter in self.presence_lists.remove(channel).unwrap_or_default() {
-            waiter.answer(Ok(()));
-        }
+        self.request_list(channel);
     }
 
     fn is_listed(&self, channel: &str) -> bool {
         let is_listed = |shared: Arc<ChannelShared>| shared.roster.lock().presence().is_listed;
-        self.session.is_live(channel) && self.channel(channel).is_some_and(is_listed)
+        self.subscriptions.session.is_live(channel) && self.channel(channel).is_some_and(is_listed)
     }
 
-    fn ask_page(&mut self, channel: &str, behind: Option<&str>) {
+    fn request_list_page(&mut self, channel: &str, after_user: Option<&str>) {
         let request =
-            Request::Presence { channel: channel.into(), after: behind.map(Into::into), limit: None };
+            Request::Presence { channel: channel.into(), after: after_user.map(Into::into), limit: None };
         let answer_by = after(Instant::now(), self.shared.timeout.max(RESTORE_TIMEOUT));
         self.send_request(Purpose::Presence { channel: channel.to_owned(), answer_by }, &request);
     }
 
-    /// A page of a list was answered. Of one that is refused, the next change does not ask at once again: a
-    /// server that is asked with each of them closes the connection for its errors.
-    pub(super) fn take_list_answer(&mut self, channel: &str, answer: Answer) {
+    /// Handles the answer to a request for a page. After a refusal, the next change does not request the list
+    /// at once: a server that receives a request for every change closes the connection because of its
+    /// errors.
+    pub(super) fn handle_list_answer(&mut self, channel: &str, answer: Answer) {
         let now = Instant::now();
         let (page, until) = match answer {
-            Ok(data) => (data.and_then(|data| serde_json::from_str(data.get()).ok()), after(now, MAX_AHEAD)),
-            Err(refusal) if refusal.temporary => (None, now + retry_after(&refusal)),
-            Err(_) => (None, after(now, MAX_AHEAD)),
+            Ok(data) => (data.and_then(|data| serde_json::from_str(data.get()).ok()), after(now, MAX_WAIT)),
+            Err(refusal) if refusal.temporary => (None, now + retry_delay(&refusal)),
+            Err(_) => (None, after(now, MAX_WAIT)),
         };
         if page.is_none() {
             return self.fail_list(channel, until);
         }
-        self.presence_page(channel, page);
+        self.take_list_page(channel, page);
     }
 
     fn fail_list(&mut self, channel: &str, until: Instant) {
         if let Some(shared) = self.channel(channel) {
             shared.roster.lock().refuse_until(Some(until));
         }
-        self.presence_page(channel, None);
+        self.take_list_page(channel, None);
     }
 
-    /// Gives up the lists that are not answered in time: what has changed meanwhile waits for them.
+    /// Gives up the lists that were not answered in time, so that the buffered changes are applied.
     pub(super) fn expire_lists(&mut self, now: Instant) {
-        let is_late =
-            |purpose: &Purpose| matches!(purpose, Purpose::Presence { answer_by, .. } if now >= *answer_by);
-        let late: Vec<_> =
-            self.open_requests.iter().filter(|(_, purpose)| is_late(purpose)).map(|(id, _)| *id).collect();
-        for id in late {
-            if let Some(Purpose::Presence { channel, .. }) = self.open_requests.remove(&id) {
-                self.fail_list(&channel, after(now, self.shared.timeout.max(RESTORE_TIMEOUT)));
-            }
+        for channel in self.requests.take_late_lists(now) {
+            self.fail_list(&channel, after(now, self.shared.timeout.max(RESTORE_TIMEOUT)));
         }
     }
 
-    /// A page of a list is there, or will not come.
-    fn presence_page(&mut self, channel: &str, page: Option<PresencePage>) {
+    /// Applies a page of a list, or `None` if the list has failed.
+    fn take_list_page(&mut self, channel: &str, page: Option<PresencePage>) {
         let mut followed_by = PageResult::Whole;
-        self.roster(channel, |roster| {
-            let (updates, paged) = roster.page(page);
+        self.update_roster(channel, |roster| {
+            let (updates, paged) = roster.take_page(page);
             followed_by = paged;
             updates
         });
         match followed_by {
-            PageResult::Whole => self.end_list(channel),
-            PageResult::Skipped => self.ask_presence(channel),
-            PageResult::More(after) => self.ask_page(channel, Some(&after)),
+            PageResult::Whole => self.subscriptions.end_list(channel),
+            PageResult::Skipped => self.request_list(channel),
+            PageResult::More(after) => self.request_list_page(channel, Some(&after)),
         }
     }
 }

@@ -1,10 +1,10 @@
 //! Distributes what the server sends: publications to the streams, answers to their callers, presence to the
-//! lists. Part of the task.
+//! lists.
 
 use super::ClientTask;
-use super::catch_up::{HeldMessages, mark};
-use super::reconnect::Former;
-use super::send::Purpose;
+use super::catch_up::{HeldMessages, fingerprint};
+use super::requests::{Answer, Purpose};
+use super::sockets::Incoming;
 use crate::channel::PresenceUpdate;
 use crate::client::read_position;
 use crate::codec;
@@ -24,23 +24,17 @@ use tokio::time::Instant;
 
 impl ClientTask {
     pub(super) fn read_current(&mut self) {
-        while let Some(socket) = &mut self.current {
-            if socket.take_read_time()
-                && let Some(liveness) = &mut self.liveness
-            {
-                liveness.note_read(Instant::now());
-            }
-            let Some(payload) = socket.message() else {
-                let Some(loss) = socket.end().cloned() else { return };
-                return self.connection_lost(&loss);
+        while let Some(incoming) = self.sockets.take_message(Instant::now()) {
+            let (payload, encoding) = match incoming {
+                Incoming::Message(payload, encoding) => (payload, encoding),
+                Incoming::End(loss) => return self.connection_lost(&loss),
             };
-            let encoding = socket.encoding();
             match codec::decode(encoding, &payload) {
                 Ok(message) => self.receive(message),
                 Err(fault) => {
-                    self.failure_log.log_unreadable(&fault);
+                    self.sockets.failure_log.log_unreadable(&fault);
                     if !codec::is_of_application(encoding, &payload) {
-                        // What was in it cannot be known, so this connection proves nothing any more.
+                        // Its content is unknown, so this connection proves nothing any more.
                         let loss = ConnectionLoss::abnormal("a message could not be read");
                         self.connection_lost(&ConnectionLoss { is_unreadable: true, ..loss });
                     }
@@ -49,22 +43,12 @@ impl ClientTask {
         }
     }
 
-    /// The old socket of a hand-over may hold answers and direct messages still. What is about a channel is
-    /// the new one's alone: it comes there again, perhaps in another epoch, or is part of the gap that has
-    /// been told.
+    /// Reads the former socket of a move, which may still hold answers and direct messages. Messages of
+    /// channels are read from the new socket alone: it repeats them, perhaps in another epoch, or they are
+    /// part of a gap that was reported.
     pub(super) fn read_former(&mut self) {
-        while let Some(Former { socket, is_heard, .. }) = &mut self.former {
-            let _ = socket.take_read_time();
-            let Some(payload) = socket.message() else {
-                if socket.end().is_some() {
-                    self.former = None;
-                }
-                return;
-            };
-            if !*is_heard {
-                continue;
-            }
-            match codec::decode(socket.encoding(), &payload) {
+        while let Some((payload, encoding)) = self.sockets.take_former_message() {
+            match codec::decode(encoding, &payload) {
                 Ok(Received::Application(application)) if application.channel.is_some() => {}
                 Ok(
                     message @ (Received::Ack(_)
@@ -84,15 +68,15 @@ impl ClientTask {
         match message {
             Received::Ack(ack) => self.receive_answer(&ack.id, Ok(ack.data)),
             Received::Pong { id: Some(RequestId::Number(id)) } => {
-                if matches!(self.open_requests.get(&id), Some(Purpose::Ping)) {
-                    self.open_requests.remove(&id);
+                if matches!(self.requests.open.get(&id), Some(Purpose::Ping)) {
+                    self.requests.open.remove(&id);
                 }
             }
             Received::Pong { .. } => {}
             Received::Error(refused) => match refused.id.clone() {
                 Some(id) => self.receive_answer(&id, Err(Refusal::from(*refused))),
                 None => {
-                    self.failure_log.log_unasked_answer(&refused.error_type);
+                    self.sockets.failure_log.log_unsolicited_error(&refused.error_type);
                     self.shared.broadcaster.push(&Notification::Refused(Arc::new(Refusal::from(*refused))));
                 }
             },
@@ -104,52 +88,54 @@ impl ClientTask {
                 let offset = application.offset;
                 self.receive_publication(offset, Notification::Application(Arc::new(application)));
             }
-            Received::Private(direct) => self.direct(DirectKind::Private, direct),
-            Received::Group(direct) => self.direct(DirectKind::Group, direct),
-            Received::Broadcast(direct) => self.direct(DirectKind::Broadcast, direct),
+            Received::Private(direct) => self.push_direct(DirectKind::Private, direct),
+            Received::Group(direct) => self.push_direct(DirectKind::Group, direct),
+            Received::Broadcast(direct) => self.push_direct(DirectKind::Broadcast, direct),
             Received::ChannelEvent(event) => {
                 if let Some(channel) = self.channel(&event.channel) {
-                    channel.feed.push(&Notification::Subscriber(Arc::new(event)));
+                    channel.broadcaster.push(&Notification::Subscriber(Arc::new(event)));
                 }
             }
             Received::ClientEvent(event) => {
-                // Else it is left of a subscription that was given up.
-                let channel = self.channel(&event.channel).filter(|_| self.session.is_live(&event.channel));
+                // Otherwise it belongs to a subscription that was given up.
+                let channel = self
+                    .channel(&event.channel)
+                    .filter(|_| self.subscriptions.session.is_live(&event.channel));
                 if let Some(channel) = channel {
-                    channel.feed.push(&Notification::ClientEvent(Arc::new(event)));
+                    channel.broadcaster.push(&Notification::ClientEvent(Arc::new(event)));
                 }
             }
-            // Of a subscription that goes on or is about to end: one that is asked for since is answered by
-            // itself.
-            Received::Subscribed(entry) if self.is_of_earlier(&entry) => {
-                self.server_subscriptions.insert(entry.channel.clone());
+            // It belongs to a subscription that continues or is about to end. A later request for one has an
+            // answer of its own.
+            Received::Subscribed(entry) if self.belongs_to_given_up(&entry) => {
+                self.subscriptions.on_server.insert(entry.channel.clone());
                 if entry.recovered.is_some() {
-                    self.outbox.forget_keys(&entry.channel);
+                    self.requests.outbox.forget_keys(&entry.channel);
                 }
             }
             Received::Subscribed(entry) => self.subscription_live(&entry),
-            Received::Unsubscribed { channel } if self.session.is_live(&channel) => {
+            Received::Unsubscribed { channel } if self.subscriptions.session.is_live(&channel) => {
                 self.subscription_ended(&channel);
             }
-            Received::Unsubscribed { channel } => _ = self.server_subscriptions.remove(&channel),
+            Received::Unsubscribed { channel } => _ = self.subscriptions.on_server.remove(&channel),
             Received::Gap(gap) => {
-                let missed = self.session.gap(&gap.channel, gap.position, gap.missed);
+                let missed = self.subscriptions.session.note_gap(&gap.channel, gap.position, gap.missed);
                 self.handle_missed(&gap.channel, missed, gap.position);
-                self.refresh_presence(&gap.channel);
+                self.refresh_list(&gap.channel);
             }
-            Received::Question(question) => self.call_responder(question),
-            Received::RetryPolicy(terms) => self.backoff.set_server_terms(terms),
-            Received::Reconnect(drain) => self.drain(&drain),
+            Received::Question(question) => self.run_responder(question),
+            Received::RetryPolicy(terms) => self.sockets.backoff.set_server_terms(terms),
+            Received::Reconnect(drain) => self.schedule_move(&drain),
             message => self.receive_presence(message),
         }
     }
 
-    /// Whether what the server says is about a subscription that was given up, while the channel is wanted
-    /// again: the epoch has turned for it, or its end, which the server has not answered, ends this one of
-    /// the application's, too.
-    fn is_of_earlier(&self, entry: &Subscribed) -> bool {
-        let is_ending = || self.pending_end(&entry.channel).is_some();
-        self.session.is_awaited(&entry.channel) && (entry.recovered.is_some() || is_ending())
+    /// Whether a `subscribed` message is about a subscription that was given up, while the channel is wanted
+    /// again. Either that subscription continues in another epoch, or the server has yet to confirm its end,
+    /// which ends this one, too.
+    fn belongs_to_given_up(&self, entry: &Subscribed) -> bool {
+        let is_ending = || self.requests.pending_unsubscribe(&entry.channel).is_some();
+        self.subscriptions.session.is_awaited(&entry.channel) && (entry.recovered.is_some() || is_ending())
     }
 
     fn receive_presence(&mut self, message: Received) {
@@ -160,29 +146,29 @@ impl ClientTask {
             Received::Occupancy { channel, .. } => channel,
             _ => return,
         };
-        // Else it is left of a subscription that was given up.
-        if !self.session.is_live(channel) {
+        // Otherwise it belongs to a subscription that was given up.
+        if !self.subscriptions.session.is_live(channel) {
             return;
         }
         match message {
             Received::PresenceState(state) => {
                 let channel = state.channel.clone();
-                self.roster(&channel, |roster| roster.state(state));
+                self.update_roster(&channel, |roster| roster.apply_state(state));
             }
             Received::PresenceDiff(diff) => {
                 let (channel, mut is_miscounted) = (diff.channel.clone(), false);
-                self.roster(&channel, |roster| {
-                    let updates = roster.diff(diff);
+                self.update_roster(&channel, |roster| {
+                    let updates = roster.apply_diff(diff);
                     is_miscounted = roster.is_miscounted();
                     updates
                 });
                 if is_miscounted {
-                    self.ask_presence(&channel);
+                    self.request_list(&channel);
                 }
             }
             Received::PresenceChange(change) => {
                 let (channel, mut skipped) = (change.channel.clone(), false);
-                self.roster(&channel, |roster| match roster.change(change) {
+                self.update_roster(&channel, |roster| match roster.apply_change(change) {
                     ApplyResult::Updates(updates) => updates,
                     ApplyResult::Skipped => {
                         skipped = true;
@@ -190,139 +176,147 @@ impl ClientTask {
                     }
                 });
                 if skipped {
-                    self.ask_presence(&channel);
+                    self.request_list(&channel);
                 }
             }
-            Received::Occupancy { channel, count } => self.roster(&channel, |roster| {
-                roster.occupancy(count);
+            Received::Occupancy { channel, count } => self.update_roster(&channel, |roster| {
+                roster.apply_occupancy(count);
                 Vec::new()
             }),
             _ => {}
         }
     }
 
-    /// Changes the list of a channel, and tells what that changed.
-    pub(super) fn roster(&self, channel: &str, change: impl FnOnce(&mut Roster) -> Vec<PresenceUpdate>) {
+    /// Changes the list of a channel, and notifies its readers of the updates.
+    pub(super) fn update_roster(
+        &self,
+        channel: &str,
+        change: impl FnOnce(&mut Roster) -> Vec<PresenceUpdate>,
+    ) {
         let Some(shared) = self.channel(channel) else { return };
         let updates = change(&mut shared.roster.lock());
         for update in updates {
-            shared.feed.push(&Notification::Presence(Arc::new(update)));
+            shared.broadcaster.push(&Notification::Presence(Arc::new(update)));
         }
     }
 
-    fn direct(&self, kind: DirectKind, direct: received::Direct) {
+    fn push_direct(&self, kind: DirectKind, direct: received::Direct) {
         self.shared.broadcaster.push(&Notification::Direct(Arc::new((kind, direct))));
     }
 
-    /// A message of a channel, live or replayed by the server.
-    fn receive_publication(&mut self, offset: Option<u64>, note: Notification) {
-        let channel = match &note {
+    /// Handles a message of a channel, which is live or replayed by the server.
+    fn receive_publication(&mut self, offset: Option<u64>, notification: Notification) {
+        let channel = match &notification {
             Notification::Publication(publication, _) => Some(&publication.channel),
             Notification::Application(application) => application.channel.as_ref(),
             _ => None,
         };
-        let Some(channel) = channel.cloned() else { return self.deliver(None, &note) };
-        match self.session.admit(&channel, offset, || mark(&note)) {
-            Verdict::Deliver => self.deliver(Some(&channel), &note),
-            // An application's message without a number may have been sent to this connection alone.
-            Verdict::Unexpected if offset.is_none() && matches!(note, Notification::Application(_)) => {
-                self.deliver(Some(&channel), &note);
+        let Some(channel) = channel.cloned() else { return self.deliver(None, &notification) };
+        match self.subscriptions.session.admit(&channel, offset, || fingerprint(&notification)) {
+            Verdict::Deliver => self.deliver(Some(&channel), &notification),
+            // The application may have sent a message without an offset to this connection alone.
+            Verdict::Unexpected
+                if offset.is_none() && matches!(notification, Notification::Application(_)) =>
+            {
+                self.deliver(Some(&channel), &notification);
             }
             Verdict::Unexpected | Verdict::Drop => {}
             verdict @ (Verdict::Hold | Verdict::NumberingRestarted) => {
                 if verdict == Verdict::NumberingRestarted {
-                    self.doubt(&channel);
+                    self.check_numbering(&channel);
                 }
-                let held = self.catching_up.entry(channel.clone()).or_insert_with(HeldMessages::new);
-                if !held.keep(offset, note) {
-                    self.give_up_catching(&channel, GapReason::Dropped);
+                let held = self.subscriptions.held.entry(channel.clone()).or_insert_with(HeldMessages::new);
+                if !held.keep(offset, notification) {
+                    self.give_up_catch_up(&channel, GapReason::Dropped);
                 }
             }
         }
     }
 
-    /// Gives a message to its readers.
-    pub(super) fn deliver(&mut self, channel: Option<&str>, note: &Notification) {
+    /// Delivers a message to its readers.
+    pub(super) fn deliver(&mut self, channel: Option<&str>, notification: &Notification) {
         if let Some(shared) = channel.and_then(|name| self.channel(name)) {
-            let position = self.session.place_of(&shared.name).and_then(|place| place.position);
+            let position = self.subscriptions.position(&shared.name);
             *shared.position.lock() = position;
-            match note {
+            match notification {
                 Notification::Publication(publication, _) => {
-                    shared.feed.push(&Notification::Publication(publication.clone(), position));
+                    shared.broadcaster.push(&Notification::Publication(publication.clone(), position));
                 }
-                note => shared.feed.push(note),
+                notification => shared.broadcaster.push(notification),
             }
         }
-        if let Notification::Application(_) = note {
-            self.shared.broadcaster.push(note);
+        if let Notification::Application(_) = notification {
+            self.shared.broadcaster.push(notification);
         }
     }
 
-    /// A subscription is live, as its answer, the session or a notice says.
+    /// Handles a subscription that is live, as its answer, the session or a `subscribed` message says.
     pub(super) fn subscription_live(&mut self, entry: &Subscribed) {
-        self.server_subscriptions.insert(entry.channel.clone());
-        if let Some(number) = self.given_up_requests.get(&entry.channel) {
-            return self.give_up_subscription(&entry.channel, *number, None);
+        self.subscriptions.on_server.insert(entry.channel.clone());
+        if let Some(number) = self.subscriptions.given_up.get(&entry.channel) {
+            return self.send_unsubscribe(&entry.channel, *number, None);
         }
-        if self.session.is_turned_by(entry) {
-            self.outbox.forget_keys(&entry.channel);
-            while entry.recovered == Some(true) && self.session.is_catching(&entry.channel) {
-                // What was missed before cannot be fetched any more: it was of the old epoch.
-                self.give_up_catching(&entry.channel, GapReason::EpochChanged);
+        if self.subscriptions.session.has_other_epoch(entry) {
+            self.requests.outbox.forget_keys(&entry.channel);
+            while entry.recovered == Some(true) && self.subscriptions.session.is_catching_up(&entry.channel) {
+                // The messages that were missed before belong to the old epoch and cannot be fetched any
+                // more.
+                self.give_up_catch_up(&entry.channel, GapReason::EpochChanged);
             }
         }
-        let missed = self.session.set_live(entry);
-        if !self.session.is_catching(&entry.channel) {
-            self.stop_catching(&entry.channel);
+        let missed = self.subscriptions.session.set_live(entry);
+        if !self.subscriptions.session.is_catching_up(&entry.channel) {
+            self.stop_catch_up(&entry.channel);
         }
-        let position = self.session.place_of(&entry.channel).and_then(|place| place.position);
-        if let Some(kept) = self.subscriptions.get_mut(&entry.channel) {
-            kept.retry_at = None;
+        let position = self.subscriptions.position(&entry.channel);
+        if let Some(wanted) = self.subscriptions.wanted.get_mut(&entry.channel) {
+            wanted.retry_at = None;
         }
         let shared = self.shared.channels.open(&entry.channel);
         *shared.position.lock() = position;
         shared.events.lock().open(&entry.client_events);
         shared.roster.lock().refuse_until(None);
-        if self.is_restored && !self.needs_judgement {
-            self.session.judged(); // Nothing of this channel waits to be judged.
+        if self.requests.is_restored && !self.requests.needs_judgement {
+            // No request of this channel waits for a judgement.
+            self.subscriptions.session.note_judged();
         }
-        self.answer_waiters(
+        self.subscriptions.answer_waiters(
             &entry.channel,
             &Ok(LiveSubscription { position, recoverable: entry.recoverable }),
         );
         self.handle_missed(&entry.channel, missed, None);
     }
 
-    /// Does what is to be done about what was missed, after a position where the server has named one.
+    /// Reports or fetches what was missed, after `before` if the server has named it.
     pub(super) fn handle_missed(&mut self, channel: &str, missed: MissedMessages, before: Option<Position>) {
         match missed {
             MissedMessages::Nothing => {}
             MissedMessages::InHistory => self.catch_up(channel, before),
-            MissedMessages::Gap(gap) => self.notify(gap),
+            MissedMessages::Gap(gap) => self.report_gap(gap),
             MissedMessages::GapThenHistory(gap) => {
-                self.notify(gap);
-                self.stop_catching(channel);
+                self.report_gap(gap);
+                self.stop_catch_up(channel);
                 self.catch_up(channel, before);
             }
         }
     }
 
-    /// The application on the server has ended a subscription, or does not take it up again.
+    /// Ends a subscription that the application on the server has ended or has not restored.
     pub(super) fn subscription_ended(&mut self, channel: &str) {
-        let from = self.session.place_of(channel).and_then(|place| place.position);
-        self.server_subscriptions.remove(channel);
+        let from = self.subscriptions.position(channel);
+        self.subscriptions.on_server.remove(channel);
         self.remove_channel(channel);
         let gap =
             Gap { channel: channel.to_owned(), reason: GapReason::Refused, from, to: None, missed: None };
-        self.notify(gap);
+        self.report_gap(gap);
     }
 
-    /// Nothing of a subscription is left.
+    /// Removes everything that belongs to a subscription.
     pub(super) fn remove_channel(&mut self, channel: &str) {
-        self.session.forget(channel);
-        self.stop_catching(channel);
-        self.end_list(channel);
-        self.subscriptions.remove(channel);
+        self.subscriptions.session.forget(channel);
+        self.stop_catch_up(channel);
+        self.subscriptions.end_list(channel);
+        self.subscriptions.wanted.remove(channel);
         if let Some(shared) = self.channel(channel) {
             *shared.position.lock() = None;
             *shared.roster.lock() = Roster::default();
@@ -331,37 +325,40 @@ impl ClientTask {
         }
     }
 
-    /// The server has done what the application asked for.
-    fn finish_command(&mut self, draft: &Draft, data: Option<&RawValue>) {
+    /// Updates the client's state after a request of the application has succeeded.
+    fn note_done(&mut self, draft: &Draft, data: Option<&RawValue>) {
         match draft {
             Draft::Publish { channel, echo: false, .. } => {
                 let at = data.and_then(|data| read_position(Some(data.to_owned())).ok().flatten());
-                if let Some(at) = at.filter(|at| self.session.publishes(channel, *at))
+                if let Some(at) =
+                    at.filter(|at| self.subscriptions.session.note_own_publication(channel, *at))
                     && let Some(shared) = self.channel(channel)
                 {
                     *shared.position.lock() = Some(at);
                 }
             }
-            Draft::UpdatePresence { channel, metadata } => self.keep_metadata(channel, metadata),
+            Draft::UpdatePresence { channel, metadata } => {
+                self.subscriptions.keep_metadata(channel, metadata);
+            }
             _ => {}
         }
     }
 
-    fn receive_answer(&mut self, id: &RequestId, answer: Result<Option<Box<RawValue>>, Refusal>) {
+    fn receive_answer(&mut self, id: &RequestId, answer: Answer) {
         let RequestId::Number(id) = *id else { return };
-        if let Some(purpose) = self.open_requests.remove(&id) {
+        if let Some(purpose) = self.requests.open.remove(&id) {
             if matches!(purpose, Purpose::Subscribe { .. }) {
-                self.extend_subscriptions_behind(id);
+                self.extend_later_subscribes(id);
             }
-            return self.answer_client_request(purpose, answer);
+            return self.handle_own_answer(purpose, answer);
         }
-        let may_be_done = answer.is_err() && self.outbox.may_be_done(id);
-        if let Some(entry) = self.outbox.take_answered(id) {
+        let may_be_done = answer.is_err() && self.requests.outbox.may_be_done(id);
+        if let Some(entry) = self.requests.outbox.take_answered(id) {
             if let Ok(data) = &answer {
-                self.finish_command(&entry.draft, data.as_deref());
+                self.note_done(&entry.draft, data.as_deref());
             }
             let refused = |refusal| if may_be_done { Error::OutcomeUnknown } else { Error::Refused(refusal) };
-            // Whoever asked may have gone.
+            // The caller may have dropped its future.
             let _ = entry.reply.send(answer.map_err(refused));
         }
     }

@@ -1,263 +1,133 @@
-//! What goes out: the outbox as far as the socket takes it, and the client's own requests – subscriptions,
-//! lists, pings, renewals – with what is done about their answers. Part of the task.
+//! Sends requests: the outbox while the socket has room, and the client's own requests – subscriptions,
+//! lists, pings, renewals – whose answers it handles, too.
 
-use super::catch_up::retry_after;
+use super::ClientTask;
+use super::requests::{Answer, BackgroundResult, Purpose, retry_delay};
 use super::subscribe_queue::QueuedSubscribe;
-use super::subscriptions::{PendingEnd, Waiter};
-use super::{ClientTask, Command};
-use crate::client::TokenSource;
 use crate::clock::Moment;
 use crate::codec;
 use crate::error::{Error, Refusal};
 use crate::outbox::ServerMemory;
-use crate::session::SubscriptionState;
 use crate::socket::ConnectionLoss;
 use hauyna_protocol::received::{Question, Subscribed};
 use hauyna_protocol::{ErrorType, Request, RequestId};
 use serde_json::value::RawValue;
-use std::sync::Arc;
-use std::sync::atomic::Ordering;
-use std::time::Duration;
 use tokio::time::Instant;
 
-/// What a request of the client's own is for.
-#[derive(Debug)]
-pub(super) enum Purpose {
-    /// By the wish of this number: what answers an earlier one says nothing about it.
-    Subscribe {
-        channel: String,
-        wish: u64,
-        /// Until when it counts as on its way.
-        answer_by: Option<Instant>,
-        /// Bytes of its message.
-        bytes: usize,
-        /// The end of it, where it was given up before its answer.
-        end: Option<PendingEnd>,
-    },
-    Unsubscribe {
-        channel: String,
-        number: u64,
-        waiter: Option<Waiter<()>>,
-    },
-    CatchUp(String),
-    Presence {
-        channel: String,
-        answer_by: Instant,
-    },
-    Refresh,
-    Ping,
-}
-
-/// What the application's own code gave, in a task of its own.
-pub(super) enum BackgroundResult {
-    Answer {
-        generation: u64,
-        id: RequestId,
-        answer: Result<Box<RawValue>, String>,
-    },
-    ChannelToken {
-        generation: u64,
-        channel: String,
-        wish: u64,
-        token: Option<String>,
-    },
-    Refresh {
-        generation: u64,
-        token: Option<String>,
-    },
-    /// The server may take the end of a subscription now.
-    GiveUp {
-        generation: u64,
-        channel: String,
-        number: u64,
-    },
-}
-
-pub(super) type Answer = Result<Option<Box<RawValue>>, Refusal>;
-
 impl ClientTask {
-    /// Sends what may be sent, as far as the socket takes it.
-    pub(super) fn pump(&mut self) {
-        if self.current.is_none() {
-            return;
-        }
+    /// Sends everything that may be sent, while the socket has room.
+    pub(super) fn send_pending(&mut self) {
+        let Some(encoding) = self.sockets.encoding() else { return };
         self.send_queued(Instant::now());
         self.send_events(Instant::now());
-        if !self.is_restored && !self.session.is_restoring() {
-            self.restored();
+        if !self.requests.is_restored && !self.subscriptions.session.is_restoring() {
+            self.finish_restoring();
         }
-        if self.is_restored && self.needs_judgement {
+        if self.requests.is_restored && self.requests.needs_judgement {
             self.judge_session();
         }
-        // During a hand-over new requests wait for the new socket.
-        if !self.is_restored || matches!(self.next, super::Next::Opened(..) | super::Next::Greeting(..)) {
+        // During a move, new requests wait for the new socket.
+        if !self.requests.is_restored || self.sockets.is_moving() {
             return;
         }
-        let Some(socket) = &mut self.current else { return };
         let now = Moment::now();
-        while socket.has_room() {
-            let is_held = |channel: &str| self.session.is_awaited(channel);
-            let Some((id, draft)) = self.outbox.next(now, is_held) else { return };
-            let message = codec::encode(socket.encoding(), Some(id), &draft.request());
+        while self.sockets.has_room() {
+            let is_held = |channel: &str| self.subscriptions.session.is_awaited(channel);
+            let Some((id, draft)) = self.requests.outbox.next(now, is_held) else { return };
+            let message = codec::encode(encoding, Some(id), &draft.request());
             let bytes = message.payload.len();
-            if bytes <= self.max_message {
-                self.outbox.note_size(bytes);
-                socket.send(&message, &mut self.random);
+            if bytes <= self.sockets.max_message {
+                self.requests.outbox.note_size(bytes);
+                self.sockets.send(&message);
                 continue;
             }
-            let may_be_done = self.outbox.may_be_done(id);
-            if let Some(entry) = self.outbox.take_back() {
-                let refused = Error::Refused(Refusal::too_large(Some(self.max_message)));
+            let may_be_done = self.requests.outbox.may_be_done(id);
+            if let Some(entry) = self.requests.outbox.take_back() {
+                let refused = Error::Refused(Refusal::too_large(Some(self.sockets.max_message)));
                 entry.fail(if may_be_done { Error::OutcomeUnknown } else { refused });
             }
         }
     }
 
-    /// Requests of the application may be sent from now on.
-    pub(super) fn restored(&mut self) {
-        (self.is_restored, self.restore_by) = (true, None);
+    /// Lets requests of the application be sent from now on.
+    pub(super) fn finish_restoring(&mut self) {
+        (self.requests.is_restored, self.deadlines.restore_by) = (true, None);
         self.judge_session();
     }
 
-    /// Judges what was sent before the loss, and once more what a channel has that is restored later.
+    /// Judges the requests that a loss interrupted, and again those of a channel that is restored later.
     fn judge_session(&mut self) {
-        // A session that is resumed knows what was sent in it, and nothing of the sessions before it.
-        let (session, knows_all) = (&self.session, !self.needs_judgement);
-        self.needs_judgement = self.outbox.session_restored(|channel| match channel {
+        // A resumed session knows what was sent in it, and nothing of the sessions before it.
+        let (session, knows_all) = (&self.subscriptions.session, !self.requests.needs_judgement);
+        self.requests.needs_judgement = self.requests.outbox.session_restored(|channel| match channel {
             _ if knows_all => ServerMemory::Kept,
             Some(name) if session.is_awaited(name) => ServerMemory::Unknown,
             Some(name) if session.has_same_epoch(name) => ServerMemory::Kept,
             _ => ServerMemory::Lost,
         });
-        self.session.judged();
+        self.subscriptions.session.note_judged();
     }
 
-    /// Somebody else may have signed in: what was asked before is not sent as theirs. Guests, who show no
-    /// credentials, get another name with each session.
-    pub(super) fn leave_user_before(&mut self, user: &str) {
-        let is_other = self.shared.session.lock().as_ref().is_some_and(|before| before.user != user);
-        if is_other && self.options.token.is_some() {
-            self.first_of_user = self.shared.first_after_token.load(Ordering::Relaxed);
-            self.outbox.fail_asked_before(self.first_of_user);
-            self.subscriptions.values_mut().for_each(|kept| kept.updated_metadata = None);
-        }
-    }
-
-    /// Returns the source of the credentials of an attempt. What the application asked before they are there
-    /// may not have reached the task by then, so calls are numbered where they are made.
-    pub(super) fn numbered_token(&self) -> Option<TokenSource> {
-        let (source, shared) = (self.options.token.clone()?, self.shared.clone());
-        Some(Arc::new(move || {
-            let (token, shared) = (source(), shared.clone());
-            Box::pin(async move {
-                let token = token.await;
-                // Only now: the source may have waited for the next user to sign in. What was asked before it
-                // has seen them has a lower number.
-                shared.first_after_token.store(shared.keys.load(Ordering::Relaxed), Ordering::Relaxed);
-                token
-            })
-        }))
-    }
-
-    pub(super) fn handle_command(&mut self, command: Command) {
-        match command {
-            Command::Request(entry) if self.is_closed() => entry.fail(self.closed()),
-            Command::Request(entry) if entry.number < self.first_of_user => entry.fail(Error::Expired),
-            Command::Request(entry) if entry.is_volatile && self.current.is_none() => {
-                entry.fail(Error::NotConnected);
-            }
-            Command::Request(entry) => {
-                let id = self.id();
-                self.outbox.push(id, entry);
-            }
-            Command::Subscribe { wish, share, reply } => self.request(wish, share, reply),
-            Command::Unsubscribe { channel, reply } => self.unsubscribe(&channel, reply),
-            Command::RenewList { channel, reply } => self.renew_list(&channel, reply),
-            Command::Reconnect(obeyed) => {
-                self.reconnect();
-                let _ = obeyed.send(()); // Whoever asked may have gone.
-            }
-            Command::Offline(obeyed) => {
-                self.offline();
-                let _ = obeyed.send(());
-            }
-            Command::Close(reply) => {
-                // Only one of several can be the first; the others are answered when it is done.
-                let _ = reply.send(());
-            }
-        }
-    }
-
-    pub(super) fn closed(&self) -> Error {
-        match &*self.shared.state.borrow() {
-            crate::client::State::Closed(closed) => Error::from(closed.clone()),
-            _ => Error::NotConnected,
-        }
-    }
-
-    pub(super) const fn id(&mut self) -> u64 {
-        self.ids += 1;
-        self.ids
-    }
-
-    /// Sends a request of the client's own; without a connection its purpose comes up again with the next
-    /// one. A request that is larger than the server takes is refused here: it would end this connection and
-    /// each later one.
+    /// Sends a request of the client's own. Without a connection nothing is lost, because the next one makes
+    /// the request necessary again. A request that is too large for the server fails here: it would end this
+    /// connection and each later one.
     pub(super) fn send_request(&mut self, mut purpose: Purpose, request: &Request<'_>) {
-        let id = self.id();
-        let Some(socket) = &mut self.current else { return };
-        let message = codec::encode(socket.encoding(), Some(id), request);
-        if message.payload.len() > self.max_message {
-            return self.answer_client_request(purpose, Err(Refusal::too_large(Some(self.max_message))));
+        let id = self.requests.next_id();
+        let Some(encoding) = self.sockets.encoding() else { return };
+        let message = codec::encode(encoding, Some(id), request);
+        if message.payload.len() > self.sockets.max_message {
+            return self.handle_own_answer(purpose, Err(Refusal::too_large(Some(self.sockets.max_message))));
         }
         match &mut purpose {
             Purpose::Subscribe { bytes, .. } => *bytes = message.payload.len(),
-            _ => self.outbox.note_other(message.payload.len()),
+            _ => self.requests.outbox.note_other_frame(message.payload.len()),
         }
         if let Purpose::Unsubscribe { channel, .. } = &purpose {
-            self.server_subscriptions.remove(channel);
+            self.subscriptions.on_server.remove(channel);
         }
-        socket.send(&message, &mut self.random);
-        self.open_requests.insert(id, purpose);
+        self.sockets.send(&message);
+        self.requests.open.insert(id, purpose);
     }
 
-    /// Does what an answer to a request of the client's own is for.
-    pub(super) fn answer_client_request(&mut self, purpose: Purpose, answer: Answer) {
+    /// Handles the answer to a request of the client's own.
+    pub(super) fn handle_own_answer(&mut self, purpose: Purpose, answer: Answer) {
         match (purpose, answer) {
             (Purpose::Subscribe { channel, end: Some(end), .. }, answer) => {
-                self.end_answered(&channel, end, &answer);
+                self.finish_given_up(&channel, end, &answer);
             }
-            (Purpose::Subscribe { channel, wish, .. }, answer)
-                if !self.is_current_request(&channel, wish) =>
+            (Purpose::Subscribe { channel, number, .. }, answer)
+                if !self.subscriptions.is_current(&channel, number) =>
             {
                 match answer {
-                    Ok(_) => self.remove_subscription(&channel),
-                    Err(refusal) => self.pause_subscriptions(&refusal),
+                    Ok(_) => self.end_unwanted(&channel),
+                    Err(refusal) => self.subscriptions.pause_queue(&refusal),
                 }
             }
             (Purpose::Subscribe { channel, .. }, Ok(data)) => {
                 let entry = data.and_then(|data| serde_json::from_str::<Subscribed>(data.get()).ok());
                 match entry.filter(|entry| entry.channel == channel) {
                     Some(entry) => self.subscription_live(&entry),
-                    // Nobody can say whether it is subscribed.
+                    // Nothing tells whether the server has subscribed the client.
                     None => self.connection_lost(&ConnectionLoss::abnormal("an answer could not be read")),
                 }
             }
-            (Purpose::Subscribe { channel, .. }, Err(refusal)) => self.refused(&channel, &refusal),
+            (Purpose::Subscribe { channel, .. }, Err(refusal)) => {
+                self.handle_subscribe_refusal(&channel, &refusal);
+            }
             (Purpose::Unsubscribe { channel, number, waiter }, answer) => {
                 match &answer {
                     Err(refusal) if refusal.temporary => {
-                        self.server_subscriptions.insert(channel.clone());
-                        self.give_up_later(&channel, number, refusal);
+                        self.subscriptions.on_server.insert(channel.clone());
+                        self.send_unsubscribe_later(&channel, number, refusal);
                     }
-                    _ => self.given_up_requests.retain(|name, last| *name != channel || *last != number),
+                    _ => self.subscriptions.confirm_unsubscribed(&channel, number),
                 }
                 if let Some(waiter) = waiter {
-                    waiter.answer(unsubscribed(answer));
+                    waiter.answer(unsubscribe_result(answer));
                 }
             }
-            (Purpose::CatchUp(channel), answer) => self.caught_up(&channel, answer),
-            (Purpose::Presence { channel, .. }, answer) => self.take_list_answer(&channel, answer),
+            (Purpose::CatchUp(channel), answer) => self.take_history_answer(&channel, answer),
+            (Purpose::Presence { channel, .. }, answer) => self.handle_list_answer(&channel, answer),
             (Purpose::Refresh, Ok(data)) => {
                 #[derive(serde::Deserialize)]
                 struct Data {
@@ -266,32 +136,32 @@ impl ClientTask {
                 }
                 let data: Option<Data> = data.and_then(|data| serde_json::from_str(data.get()).ok());
                 let (at, left) = data.map_or((None, None), |data| (data.expires_at, data.expires_in));
-                self.set_renewal(at, left);
+                self.schedule_renewal(at, left);
             }
-            // A renewal that failed: the connection ends with the credentials, and the next one brings fresh
-            // ones.
+            // After a failed renewal, the connection ends with the credentials, and the next attempt brings
+            // new ones.
             (Purpose::Refresh | Purpose::Ping, _) => {}
         }
     }
 
     pub(super) fn ping(&mut self) {
-        // One that the server has never answered is not waited for any more.
-        self.open_requests.retain(|_, purpose| !matches!(purpose, Purpose::Ping));
+        // An earlier ping that the server has never answered is not awaited any more.
+        self.requests.remove_pings();
         self.send_request(Purpose::Ping, &Request::Ping);
     }
 
-    /// Answers a question of the server's, with the application's code in a task of its own: it may wait, or
-    /// panic.
-    pub(super) fn call_responder(&mut self, question: Question) {
+    /// Answers a request of the server with a callback of the application, in a task of its own, because the
+    /// callback may wait or panic.
+    pub(super) fn run_responder(&mut self, question: Question) {
         let Question { id, event, data, .. } = question;
         let responder =
-            self.options.responders.get(&event).filter(|_| self.running_responders < MAX_RESPONDERS);
+            self.options.responders.get(&event).filter(|_| self.requests.running_responders < MAX_RESPONDERS);
         let Some(responder) = responder.cloned() else {
             return self.answer(&id, &Err("nobody answers this here".to_owned()));
         };
-        let generation = self.generation;
-        self.running_responders += 1;
-        self.background_work.spawn(async move {
+        let generation = self.sockets.generation;
+        self.requests.running_responders += 1;
+        self.requests.background.spawn(async move {
             let answered = tokio::spawn(async move { responder(data).await }).await;
             let answer = answered.unwrap_or_else(|_| Err("the handler failed".to_owned()));
             BackgroundResult::Answer { generation, id, answer }
@@ -299,83 +169,56 @@ impl ClientTask {
     }
 
     fn answer(&mut self, id: &RequestId, answer: &Result<Box<RawValue>, String>) {
-        if let Some(socket) = &mut self.current {
-            let message = codec::answer(socket.encoding(), id, answer, self.max_message);
-            self.outbox.note_other(message.payload.len());
-            socket.send(&message, &mut self.random);
+        if let Some(encoding) = self.sockets.encoding() {
+            let message = codec::answer(encoding, id, answer, self.sockets.max_message);
+            self.requests.outbox.note_other_frame(message.payload.len());
+            self.sockets.send(&message);
         }
     }
 
-    pub(super) fn fetch_refresh(&mut self) {
-        let Some(source) = self.options.token.clone() else { return };
-        let (generation, patience) = (self.generation, self.answer_timeout());
-        self.background_work.spawn(async move {
-            BackgroundResult::Refresh { generation, token: request_settled(source, patience).await }
-        });
-    }
-
-    /// How long a source of tokens may take before it counts as failed.
-    pub(super) fn answer_timeout(&self) -> Duration {
-        self.options.connect_timeout.max(TOKEN_TIMEOUT)
-    }
-
-    /// The server refuses for now to hear that a channel was given up.
-    fn give_up_later(&mut self, channel: &str, number: u64, refusal: &Refusal) {
-        let (generation, wait, channel) = (self.generation, retry_after(refusal), channel.to_owned());
-        self.background_work.spawn(async move {
+    /// Sends the end of a subscription again after the server has refused it temporarily.
+    fn send_unsubscribe_later(&mut self, channel: &str, number: u64, refusal: &Refusal) {
+        let (generation, wait, channel) = (self.sockets.generation, retry_delay(refusal), channel.to_owned());
+        self.requests.background.spawn(async move {
             tokio::time::sleep(wait).await;
-            BackgroundResult::GiveUp { generation, channel, number }
+            BackgroundResult::UnsubscribeDue { generation, channel, number }
         });
     }
 
-    pub(super) fn background_done(&mut self, done: BackgroundResult) {
-        match done {
-            BackgroundResult::Answer { generation, id, answer } if generation == self.generation => {
-                self.running_responders = self.running_responders.saturating_sub(1);
+    pub(super) fn handle_background_result(&mut self, result: BackgroundResult) {
+        match result {
+            BackgroundResult::Answer { generation, id, answer } if generation == self.sockets.generation => {
+                self.requests.running_responders = self.requests.running_responders.saturating_sub(1);
                 self.answer(&id, &answer);
             }
-            BackgroundResult::ChannelToken { generation, channel, wish, token }
-                if generation == self.generation =>
+            BackgroundResult::ChannelToken { generation, channel, number, token }
+                if generation == self.sockets.generation =>
             {
-                self.subscribe_queue.fetched();
-                if self.is_current_request(&channel, wish) {
-                    self.take_token(QueuedSubscribe { channel, wish, token });
+                self.subscriptions.queue.fetched();
+                if self.subscriptions.is_current(&channel, number) {
+                    self.subscriptions.queue_with_token(QueuedSubscribe { channel, number, token });
                 }
             }
-            BackgroundResult::Refresh { generation, token: Some(token) } if generation == self.generation => {
+            BackgroundResult::Refresh { generation, token: Some(token) }
+                if generation == self.sockets.generation =>
+            {
                 self.send_request(Purpose::Refresh, &Request::Refresh { token: token.into() });
             }
-            BackgroundResult::GiveUp { generation, channel, number }
-                if generation == self.generation && self.given_up_requests.get(&channel) == Some(&number) =>
+            BackgroundResult::UnsubscribeDue { generation, channel, number }
+                if generation == self.sockets.generation
+                    && self.subscriptions.given_up.get(&channel) == Some(&number) =>
             {
-                self.give_up_subscription(&channel, number, None);
+                self.send_unsubscribe(&channel, number, None);
             }
             _ => {}
         }
     }
 }
 
-impl ClientTask {
-    /// The source of a channel's tokens has answered.
-    fn take_token(&mut self, queued: QueuedSubscribe) {
-        if queued.token.is_some() {
-            return self.subscribe_queue.push_front(queued);
-        }
-        // It may have one the next time; until then nothing can be said. Unless the server has made the
-        // subscription meanwhile.
-        let place = self.session.place_of(&queued.channel);
-        let Some(place) = place.filter(|place| place.state == SubscriptionState::Asked) else { return };
-        place.state = SubscriptionState::Absent;
-        if let Some(kept) = self.subscriptions.get_mut(&queued.channel) {
-            kept.retry_at = Some(Instant::now() + Duration::from_secs(1));
-        }
-    }
-}
-
-/// The answer to a caller that has unsubscribed.
-fn unsubscribed(answer: Answer) -> Result<(), Error> {
+/// Returns the result for a caller that has unsubscribed.
+fn unsubscribe_result(answer: Answer) -> Result<(), Error> {
     match answer {
-        // It was refused before, or had not been sent when it was given up.
+        // The server refused the subscription before, or never received it.
         Err(refusal) if refusal.error_type != ErrorType::NotSubscribed.as_str() => {
             Err(Error::Refused(refusal))
         }
@@ -383,17 +226,5 @@ fn unsubscribed(answer: Answer) -> Result<(), Error> {
     }
 }
 
-/// A token, if the application has one in time; its panic is its own.
-pub(super) async fn request_settled(source: TokenSource, patience: Duration) -> Option<String> {
-    let asked = tokio::spawn(async move { source().await });
-    let given_up = asked.abort_handle();
-    let token = tokio::time::timeout(patience, asked).await;
-    given_up.abort();
-    token.ok()?.ok()?.ok()
-}
-
-/// The least time for a source of tokens beside a connection.
-const TOKEN_TIMEOUT: Duration = Duration::from_secs(60);
-
-/// Questions that may be open at once.
+/// Requests of the server that may be open at once.
 const MAX_RESPONDERS: usize = 64;

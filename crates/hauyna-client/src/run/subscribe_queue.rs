@@ -1,10 +1,10 @@
-//! The subscriptions that wait to be asked for. A few are on their way at once, and a refusal for rate pauses
-//! them all: a client with many channels comes back without a burst that its server would refuse. Part of the
-//! task.
+//! The queue of subscriptions that wait for their request. Few are in flight at once, and a refusal because
+//! of the rate pauses all: a client with many channels reconnects without a burst that its server would
+//! refuse.
 
 use super::ClientTask;
-use super::catch_up::retry_after;
-use super::send::{BackgroundResult, Purpose, request_settled};
+use super::credentials::fetch_token_within;
+use super::requests::{BackgroundResult, Purpose, retry_delay};
 use crate::clock::after;
 use crate::error::{Error, Refusal};
 use crate::gap::{Gap, GapReason};
@@ -17,29 +17,33 @@ use std::collections::VecDeque;
 use std::time::Duration;
 use tokio::time::Instant;
 
-/// The subscriptions that wait to be asked for, on one connection.
+/// The subscriptions that wait for their request on one connection.
 #[derive(Debug, Default)]
 pub(super) struct SubscribeQueue {
     waiting: VecDeque<QueuedSubscribe>,
     paused_until: Option<Instant>,
-    /// How many tokens of channels are being fetched.
+    /// Number of channel tokens that are being fetched.
     fetching: usize,
 }
 
-/// A subscription that waits.
+/// A subscription that waits for its request.
 #[derive(Debug)]
 pub(super) struct QueuedSubscribe {
     pub(super) channel: String,
-    /// The number of the wish for it.
-    pub(super) wish: u64,
-    /// The token that was fetched for it, where it needs one.
+    /// The number of the wanted channel.
+    pub(super) number: u64,
+    /// The token that was fetched for it, if it needs one.
     pub(super) token: Option<String>,
 }
 
 impl SubscribeQueue {
-    /// A token is there, or will not come.
+    /// Notes that a token source has answered or failed.
     pub(super) const fn fetched(&mut self) {
         self.fetching = self.fetching.saturating_sub(1);
+    }
+
+    pub(super) fn push_back(&mut self, queued: QueuedSubscribe) {
+        self.waiting.push_back(queued);
     }
 
     pub(super) fn push_front(&mut self, queued: QueuedSubscribe) {
@@ -50,19 +54,19 @@ impl SubscribeQueue {
         *self = Self::default();
     }
 
-    /// The moment at which the next one may be asked for, where the queue is paused.
+    /// Returns the moment at which a pause ends, if a subscription waits for it.
     pub(super) fn deadline(&self) -> Option<Instant> {
         self.paused_until.filter(|_| !self.waiting.is_empty())
     }
 
-    /// Asks nothing before this moment.
-    fn pause(&mut self, until: Instant) {
+    /// Pauses the queue until this moment.
+    pub(super) fn pause(&mut self, until: Instant) {
         self.paused_until = self.paused_until.max(Some(until));
     }
 
-    /// Takes the next one, unless the queue is paused. Those that need a token wait while enough of these are
-    /// being fetched, and those of a channel whose earlier subscription is to end wait for that; both let the
-    /// others go ahead.
+    /// Takes the next subscription, unless the queue is paused. A subscription that needs a token waits while
+    /// the maximum of tokens is being fetched. One whose channel has an earlier subscription about to end
+    /// waits for that. Both let others overtake them.
     fn next(
         &mut self,
         needs_token: impl Fn(&QueuedSubscribe) -> bool,
@@ -80,181 +84,156 @@ impl SubscribeQueue {
 }
 
 impl ClientTask {
-    /// Asks for a channel that is wanted, behind those that wait already.
-    pub(super) fn subscribe(&mut self, channel: &str) {
-        let Some(place) = self.session.place_of(channel) else { return };
-        if place.state == SubscriptionState::Live {
-            return; // The server has subscribed this client meanwhile.
-        }
-        place.state = SubscriptionState::Asked;
-        let Some(kept) = self.subscriptions.get(channel) else { return };
-        let queued = QueuedSubscribe { channel: channel.to_owned(), wish: kept.number, token: None };
-        self.subscribe_queue.waiting.push_back(queued);
-    }
-
-    /// Asks for as many of those that wait as may be on their way at once.
+    /// Requests as many of the waiting subscriptions as may be in flight at once.
     pub(super) fn send_queued(&mut self, now: Instant) {
-        // Also where nothing more may be asked yet: a moment that stays in the past would keep the task
+        // A pause that is over ends even if nothing is sent: as a deadline in the past it would keep the task
         // awake.
-        self.subscribe_queue.paused_until.take_if(|until| now >= *until);
-        if self.subscribe_queue.waiting.is_empty() {
+        self.subscriptions.queue.paused_until.take_if(|until| now >= *until);
+        if self.subscriptions.queue.waiting.is_empty() {
             return;
         }
-        // Counted again each time: one that is refused right here is not on its way.
-        while self.in_flight_count() < MAX_IN_FLIGHT {
-            let wishes = &self.subscriptions;
+        // The count is taken each time, because a request that fails at once is not in flight.
+        while self.requests.subscribes_in_flight() < MAX_IN_FLIGHT {
+            let wanted = &self.subscriptions.wanted;
             let has_source =
-                |channel: &str| wishes.get(channel).is_some_and(|kept| kept.wish.token.is_some());
+                |channel: &str| wanted.get(channel).is_some_and(|wanted| wanted.request.token.is_some());
             let needs_token =
                 |queued: &QueuedSubscribe| queued.token.is_none() && has_source(&queued.channel);
-            let open = &self.open_requests;
-            let is_ending = |channel: &str| open.values().any(|purpose| purpose.is_ending(channel));
-            let Some(queued) = self.subscribe_queue.next(needs_token, is_ending) else { return };
+            let requests = &self.requests;
+            let is_ending = |channel: &str| requests.awaits_given_up(channel);
+            let Some(queued) = self.subscriptions.queue.next(needs_token, is_ending) else { return };
             let needs_token = needs_token(&queued);
-            let QueuedSubscribe { channel, wish, token } = queued;
-            if !self.is_current_request(&channel, wish) || self.session.is_live(&channel) {
+            let QueuedSubscribe { channel, number, token } = queued;
+            if !self.subscriptions.is_current(&channel, number)
+                || self.subscriptions.session.is_live(&channel)
+            {
                 continue; // It was given up meanwhile, or the server has made the subscription.
             }
             match needs_token {
-                true => self.fetch_token(channel, wish),
+                true => self.fetch_token(channel, number),
                 false => self.send_subscribe(&channel, token),
             }
         }
     }
 
-    fn in_flight_count(&self) -> usize {
-        let is_on_its_way =
-            |purpose: &&Purpose| matches!(purpose, Purpose::Subscribe { answer_by: Some(_), .. });
-        self.open_requests.values().filter(is_on_its_way).count()
-    }
-
-    fn fetch_token(&mut self, channel: String, wish: u64) {
-        let Some(source) = self.subscriptions.get(&channel).and_then(|kept| kept.wish.token.clone()) else {
+    fn fetch_token(&mut self, channel: String, number: u64) {
+        let Some(source) =
+            self.subscriptions.wanted.get(&channel).and_then(|wanted| wanted.request.token.clone())
+        else {
             return;
         };
-        let (generation, patience) = (self.generation, self.answer_timeout());
-        self.subscribe_queue.fetching += 1;
-        self.background_work.spawn(async move {
-            let token = request_settled(source, patience).await;
-            BackgroundResult::ChannelToken { generation, channel, wish, token }
+        let (generation, timeout) = (self.sockets.generation, self.token_timeout());
+        self.subscriptions.queue.fetching += 1;
+        self.requests.background.spawn(async move {
+            let token = fetch_token_within(source, timeout).await;
+            BackgroundResult::ChannelToken { generation, channel, number, token }
         });
     }
 
     fn send_subscribe(&mut self, channel: &str, token: Option<String>) {
-        let Some(place) = self.session.place_of(channel) else { return };
-        let recover = place.recover();
-        let Some(kept) = self.subscriptions.get(channel) else { return };
-        let (metadata, wish) = (kept.metadata().map(RawValue::to_owned), kept.number);
+        let Some(state) = self.subscriptions.session.channel(channel) else { return };
+        let recover = state.recover_position();
+        let Some(wanted) = self.subscriptions.wanted.get(channel) else { return };
+        let (metadata, number) = (wanted.metadata().map(RawValue::to_owned), wanted.number);
         let request = Request::Subscribe {
             channel: channel.into(),
             metadata: metadata.as_ref().map(|raw| Raw::assume_valid(Encoding::Json, raw.get().as_bytes())),
             recover,
             token: token.map(Into::into),
         };
-        let answer_by = Some(self.answer_by(self.session.is_restored_by(channel)));
+        let answer_by = Some(self.answer_by(self.subscriptions.session.is_channel_restoring(channel)));
         self.send_request(
-            Purpose::Subscribe { channel: channel.to_owned(), wish, answer_by, bytes: 0, end: None },
+            Purpose::Subscribe { channel: channel.to_owned(), number, answer_by, bytes: 0, end: None },
             &request,
         );
     }
 
-    /// A channel was refused.
-    pub(super) fn refused(&mut self, channel: &str, refusal: &Refusal) {
-        let Some(place) = self.session.place_of(channel) else { return };
-        if place.state == SubscriptionState::Live {
-            return; // The server has subscribed this connection meanwhile, which no refusal ends.
+    /// Handles the refusal of a subscription.
+    pub(super) fn handle_subscribe_refusal(&mut self, channel: &str, refusal: &Refusal) {
+        let Some(state) = self.subscriptions.session.channel(channel) else { return };
+        if state.subscription == SubscriptionState::Live {
+            // The server has subscribed this connection meanwhile, and no refusal ends that.
+            return;
         }
         if refusal.error_type == ErrorType::AlreadySubscribed.as_str() {
-            self.server_subscriptions.insert(channel.to_owned());
-            // The same, and its notice is on its way, unless it is one that was given up and that the server
-            // has kept.
-            let missed = place.join_unannounced();
+            self.subscriptions.on_server.insert(channel.to_owned());
+            // The server has made this subscription and is about to say so, or it has kept one that was given
+            // up.
+            let missed = state.join_unannounced();
             let subscription =
-                LiveSubscription { position: place.position, recoverable: place.is_recoverable };
-            self.answer_waiters(channel, &Ok(subscription));
+                LiveSubscription { position: state.position, recoverable: state.is_recoverable };
+            self.subscriptions.answer_waiters(channel, &Ok(subscription));
             return self.handle_missed(channel, missed, None);
         }
         if refusal.error_type == ErrorType::RateLimited.as_str() {
-            return self.retry_after(channel, refusal);
+            return self.subscriptions.retry_after_pause(channel, refusal);
         }
-        let (was_live, from) = (place.was_live(), place.position);
-        place.state = SubscriptionState::Absent;
-        let Some(kept) = self.subscriptions.get_mut(channel) else { return };
+        let (was_live, from) = (state.was_live(), state.position);
+        state.subscription = SubscriptionState::Absent;
+        let Some(wanted) = self.subscriptions.wanted.get_mut(channel) else { return };
         if was_live && refusal.temporary {
-            kept.retry_at = Some(Instant::now() + retry_after(refusal));
+            wanted.retry_at = Some(Instant::now() + retry_delay(refusal));
             return;
         }
-        self.answer_waiters(channel, &Err(Error::Refused(refusal.clone())));
+        self.subscriptions.answer_waiters(channel, &Err(Error::Refused(refusal.clone())));
         self.remove_channel(channel);
-        if self.server_subscriptions.contains(channel) {
-            self.remove_subscription(channel); // An earlier one, whose end was refused.
+        if self.subscriptions.on_server.contains(channel) {
+            // The server has an earlier one, whose end it has refused.
+            self.end_unwanted(channel);
         }
         if was_live {
             let reason = GapReason::Refused;
-            self.notify(Gap { channel: channel.to_owned(), reason, from, to: None, missed: None });
+            self.report_gap(Gap { channel: channel.to_owned(), reason, from, to: None, missed: None });
         }
     }
 
-    /// Asks for a channel once more, and for all that wait, when the server's limit allows it.
-    fn retry_after(&mut self, channel: &str, refusal: &Refusal) {
-        let Some(kept) = self.subscriptions.get_mut(channel) else { return };
-        kept.refusal = Some(refusal.clone());
-        let queued = QueuedSubscribe { channel: channel.to_owned(), wish: kept.number, token: None };
-        self.subscribe_queue.push_front(queued);
-        self.pause_subscriptions(refusal);
-    }
-
-    /// A refusal for rate pauses all that wait, also where the channel has been given up since.
-    pub(super) fn pause_subscriptions(&mut self, refusal: &Refusal) {
-        if refusal.error_type == ErrorType::RateLimited.as_str() {
-            self.subscribe_queue.pause(Instant::now() + retry_after(refusal));
-        }
-    }
-
-    /// By when a subscription is answered. One that was live is awaited for longer than servers wait for
-    /// their application: asking for it again on another connection would begin the same wait.
+    /// Returns the moment at which the answer to a subscription is late. One that was live before has more
+    /// time than a server gives its application: a request on another connection would only start the same
+    /// wait again.
     fn answer_by(&self, was_live: bool) -> Instant {
         let least = if was_live { MAX_UNANSWERED } else { RESTORE_TIMEOUT };
         after(Instant::now(), self.shared.timeout.max(least))
     }
 
-    /// A server decides about one subscription after the other, and may have to wait for each: those that
-    /// were asked for behind one that it has answered have their time again.
-    pub(super) fn extend_subscriptions_behind(&mut self, answered: u64) {
-        let (new, owed) = (self.answer_by(false), self.answer_by(true));
-        for (_, purpose) in self.open_requests.range_mut(answered..) {
+    /// Extends the deadlines of the subscriptions after one that was answered: a server decides about them
+    /// one after the other, and each decision may take time.
+    pub(super) fn extend_later_subscribes(&mut self, answered: u64) {
+        let (for_new, for_restored) = (self.answer_by(false), self.answer_by(true));
+        for (_, purpose) in self.requests.open.range_mut(answered..) {
             if let Purpose::Subscribe { channel, answer_by: Some(at), .. } = purpose {
-                *at = if self.session.is_restored_by(channel) { owed } else { new };
+                let is_restoring = self.subscriptions.session.is_channel_restoring(channel);
+                *at = if is_restoring { for_restored } else { for_new };
             }
         }
     }
 
-    /// Gives up the connection where the server owes the answer to a subscription that it ended by losing its
-    /// memory. Another subscription that is not answered in time makes room for the next one.
-    pub(super) fn expire_subscriptions(&mut self, now: Instant) {
-        let (mut is_owed, mut ended) = (false, Vec::new());
-        for purpose in self.open_requests.values_mut() {
+    /// Gives up the connection if a subscription that was live before is not answered in time. A new
+    /// subscription that is not answered makes room for the next one.
+    pub(super) fn expire_subscribes(&mut self, now: Instant) {
+        let (mut is_restoring_late, mut given_up) = (false, Vec::new());
+        for purpose in self.requests.open.values_mut() {
             if let Purpose::Subscribe { channel, answer_by, end, .. } = purpose
                 && answer_by.take_if(|by| now >= *by).is_some()
             {
                 match end.take() {
-                    Some(end) => ended.push((channel.clone(), end)),
-                    None => is_owed |= self.session.is_restored_by(channel),
+                    Some(end) => given_up.push((channel.clone(), end)),
+                    None => is_restoring_late |= self.subscriptions.session.is_channel_restoring(channel),
                 }
             }
         }
-        for (channel, end) in ended {
-            self.give_up_subscription(&channel, end.number, end.waiter);
+        for (channel, end) in given_up {
+            self.send_unsubscribe(&channel, end.number, end.waiter);
         }
-        if is_owed {
+        if is_restoring_late {
             self.connection_lost(&ConnectionLoss::abnormal("subscriptions were not answered"));
         }
     }
 }
 
-/// Subscriptions that may be on their way at once. The TypeScript client has the same bound.
+/// Subscriptions that may be in flight at once. The TypeScript client has the same bound.
 const MAX_IN_FLIGHT: usize = 16;
-/// The least time for a subscription to be answered, however little a request is given.
+/// The least time for the answer to a subscription, however short the timeout of requests is.
 pub(super) const RESTORE_TIMEOUT: Duration = Duration::from_secs(1);
-/// The same for one that was live before the loss: twice what a server gives its application by default.
+/// The same for a subscription that was live before the loss: twice the time that a server gives its
+/// application by default.
 const MAX_UNANSWERED: Duration = Duration::from_secs(60);

@@ -1,24 +1,214 @@
-//! The channels that the application wants, who waits for them, and those that it has given up. Part of the
-//! task.
+//! The subscriptions of the task: the session, the channels that the application wants, the calls that wait
+//! for them, and the subscriptions that the server has.
 
-use super::ClientTask;
-use super::send::{Answer, Purpose};
+use super::catch_up::HeldMessages;
+use super::requests::retry_delay;
+use super::subscribe_queue::{QueuedSubscribe, SubscribeQueue};
 use crate::client::TokenSource;
-use crate::clock::after;
 use crate::error::{Error, Refusal};
-use crate::session::SubscriptionState;
+use crate::session::{Session, SubscriptionState};
 use crate::subscription::LiveSubscription;
-use hauyna_protocol::{ErrorType, Position, Request};
+use hauyna_protocol::{ErrorType, Position, received};
 use serde_json::value::RawValue;
-use std::collections::BTreeSet;
-use std::collections::btree_map::Entry;
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
-/// Where the answer of a call goes.
+/// The subscriptions of one client.
+#[derive(Default)]
+pub(super) struct Subscriptions {
+    pub(super) session: Session,
+    /// The channels that the application has subscribed to.
+    pub(super) wanted: BTreeMap<String, WantedChannel>,
+    pub(super) queue: SubscribeQueue,
+    /// The channels from which the application has unsubscribed, until the server has confirmed it, with the
+    /// number of the last such call. They outlive connections.
+    pub(super) given_up: BTreeMap<String, u64>,
+    /// The channels to which the server has a subscription of this client, or may have one: those that it has
+    /// named, those that were requested on a lost connection, and those whose end it has refused. They stay
+    /// until the next session starts.
+    pub(super) on_server: BTreeSet<String>,
+    /// Live messages of the channels whose history is being fetched.
+    pub(super) held: BTreeMap<String, HeldMessages>,
+    /// The calls that wait for the list of a channel.
+    pub(super) list_waiters: BTreeMap<String, Vec<Waiter<()>>>,
+    /// The channels in which client events wait, with the moment of the next one.
+    pub(super) events_due: BTreeMap<String, Instant>,
+}
+
+impl Subscriptions {
+    /// Returns the next moment at which a call is late, or something is to be requested again.
+    pub(super) fn deadline(&self) -> Option<Instant> {
+        let wanted = self.wanted.values().filter_map(WantedChannel::deadline);
+        let held = self.held.values().filter_map(|held| held.retry_at.or(held.answer_by));
+        let lists = self.list_waiters.values().flatten().map(|waiter| waiter.answer_by);
+        wanted.chain(held).chain(lists).chain(self.queue.deadline()).min()
+    }
+
+    /// Returns the position of the last message that was received from a channel.
+    pub(super) fn position(&mut self, channel: &str) -> Option<Position> {
+        self.session.channel(channel)?.position
+    }
+
+    /// Whether a channel is wanted by the subscription of this number, and not by a later one.
+    pub(super) fn is_current(&self, channel: &str, number: u64) -> bool {
+        self.wanted.get(channel).is_some_and(|wanted| wanted.number == number)
+    }
+
+    pub(super) fn answer_waiters(&mut self, channel: &str, answer: &Result<LiveSubscription, Error>) {
+        for waiter in self.wanted.get_mut(channel).into_iter().flat_map(|wanted| wanted.waiters.drain(..)) {
+            waiter.answer(answer.clone());
+        }
+    }
+
+    /// Fails every call that waits for a subscription, because the client is closed.
+    pub(super) fn fail_waiters(&mut self, error: &Error) {
+        for waiter in self.wanted.values_mut().flat_map(|wanted| wanted.waiters.drain(..)) {
+            waiter.answer(Err(error.clone()));
+        }
+    }
+
+    /// Fails the calls that wait for a subscription or a list and whose time is up.
+    pub(super) fn expire_waiters(&mut self, now: Instant) {
+        for wanted in self.wanted.values_mut() {
+            for waiter in wanted.waiters.extract_if(.., |waiter| waiter.answer_by <= now) {
+                waiter.answer(Err(wanted.refusal.clone().map_or(Error::Timeout, Error::Refused)));
+            }
+        }
+        for waiters in self.list_waiters.values_mut() {
+            for waiter in waiters.extract_if(.., |waiter| waiter.answer_by <= now) {
+                waiter.answer(Err(Error::Timeout));
+            }
+        }
+    }
+
+    /// Answers the calls that wait for the list of a channel.
+    pub(super) fn end_list(&mut self, channel: &str) {
+        for waiter in self.list_waiters.remove(channel).unwrap_or_default() {
+            waiter.answer(Ok(()));
+        }
+    }
+
+    /// Lets a share last until the application unsubscribes.
+    pub(super) fn keep_share(&mut self, channel: &str, share: u64) {
+        if let Some(wanted) = self.wanted.get_mut(channel) {
+            wanted.shares.keep(share);
+        }
+    }
+
+    /// Ends a share; `true` if it was the last. The number of a share of an earlier subscription is unknown
+    /// here, so that it ends nothing.
+    pub(super) fn end_share(&mut self, channel: &str, share: u64) -> bool {
+        self.wanted.get_mut(channel).is_some_and(|wanted| wanted.shares.end(share))
+    }
+
+    /// Keeps the metadata that the server accepted last for a later subscription. Before a subscription is
+    /// live, it was the metadata of an earlier one.
+    pub(super) fn keep_metadata(&mut self, channel: &str, metadata: &RawValue) {
+        let is_live = self.session.is_live(channel);
+        if let Some(wanted) = self.wanted.get_mut(channel).filter(|_| is_live) {
+            wanted.updated_metadata = Some(metadata.to_owned());
+        }
+    }
+
+    /// Forgets the metadata that the previous user has set.
+    pub(super) fn forget_metadata(&mut self) {
+        self.wanted.values_mut().for_each(|wanted| wanted.updated_metadata = None);
+    }
+
+    /// Forgets a channel that was given up by the call of this number, because the server has confirmed its
+    /// end.
+    pub(super) fn confirm_unsubscribed(&mut self, channel: &str, number: u64) {
+        self.given_up.retain(|name, last| *name != channel || *last != number);
+    }
+
+    /// Returns the channels whose pause after a refusal is over.
+    pub(super) fn take_due_retries(&mut self, now: Instant) -> Vec<String> {
+        let is_due = |wanted: &mut WantedChannel| wanted.retry_at.take_if(|at| now >= *at).is_some();
+        let due = self.wanted.values_mut();
+        due.filter_map(|wanted| is_due(wanted).then(|| wanted.request.channel.clone())).collect()
+    }
+
+    /// Returns the channels whose history may be requested again after a refusal.
+    pub(super) fn take_due_history_retries(&mut self, now: Instant) -> Vec<String> {
+        let is_due = |held: &mut HeldMessages| held.retry_at.take_if(|at| now >= *at).is_some();
+        self.held.iter_mut().filter_map(|(name, held)| is_due(held).then(|| name.clone())).collect()
+    }
+
+    /// Returns the channels whose history was not answered in time.
+    pub(super) fn late_histories(&self, now: Instant) -> Vec<String> {
+        let is_late = |held: &HeldMessages| held.answer_by.is_some_and(|by| now >= by);
+        self.held.iter().filter(|(_, held)| is_late(held)).map(|(name, _)| name.clone()).collect()
+    }
+
+    /// Queues the subscription to a channel that is wanted.
+    pub(super) fn enqueue(&mut self, channel: &str) {
+        let Some(state) = self.session.channel(channel) else { return };
+        if state.subscription == SubscriptionState::Live {
+            return; // The server has subscribed this client meanwhile.
+        }
+        state.subscription = SubscriptionState::Requested;
+        let Some(wanted) = self.wanted.get(channel) else { return };
+        let queued = QueuedSubscribe { channel: channel.to_owned(), number: wanted.number, token: None };
+        self.queue.push_back(queued);
+    }
+
+    /// Queues a subscription whose token source has answered.
+    pub(super) fn queue_with_token(&mut self, queued: QueuedSubscribe) {
+        if queued.token.is_some() {
+            return self.queue.push_front(queued);
+        }
+        // Without a token the subscription is tried again later, unless the server has made it meanwhile.
+        let state = self.session.channel(&queued.channel);
+        let Some(state) = state.filter(|state| state.subscription == SubscriptionState::Requested) else {
+            return;
+        };
+        state.subscription = SubscriptionState::Absent;
+        if let Some(wanted) = self.wanted.get_mut(&queued.channel) {
+            wanted.retry_at = Some(Instant::now() + Duration::from_secs(1));
+        }
+    }
+
+    /// Requests a subscription once more when the rate limit of the server allows it, like all that wait.
+    pub(super) fn retry_after_pause(&mut self, channel: &str, refusal: &Refusal) {
+        let Some(wanted) = self.wanted.get_mut(channel) else { return };
+        wanted.refusal = Some(refusal.clone());
+        let queued = QueuedSubscribe { channel: channel.to_owned(), number: wanted.number, token: None };
+        self.queue.push_front(queued);
+        self.pause_queue(refusal);
+    }
+
+    /// Pauses the queue after a refusal because of the rate, even if the channel was given up since.
+    pub(super) fn pause_queue(&mut self, refusal: &Refusal) {
+        if refusal.error_type == ErrorType::RateLimited.as_str() {
+            self.queue.pause(Instant::now() + retry_delay(refusal));
+        }
+    }
+
+    /// Prepares for the connection that a `session` message has started.
+    pub(super) fn start_connection(&mut self, session: &received::Session) {
+        self.on_server.clear();
+        let is_there = |channel: &str| session.subscriptions.iter().any(|entry| *entry.channel == *channel);
+        self.given_up.retain(|channel, _| session.resumed && is_there(channel));
+    }
+
+    /// Forgets what belongs to one connection.
+    pub(super) fn connection_lost(&mut self) {
+        self.session.connection_lost();
+        self.held.clear();
+        self.queue.clear();
+        self.events_due.clear();
+        for wanted in self.wanted.values_mut() {
+            wanted.retry_at = None;
+        }
+    }
+}
+
+/// The sender that returns an answer to its caller.
 pub(crate) type Reply<T> = oneshot::Sender<Result<T, Error>>;
 
-/// How a channel is subscribed to, every time.
+/// The options of a subscription, which apply to each request for it.
 pub(crate) struct SubscribeRequest {
     pub(crate) channel: String,
     pub(crate) metadata: Option<Box<RawValue>>,
@@ -26,70 +216,70 @@ pub(crate) struct SubscribeRequest {
     pub(crate) token: Option<TokenSource>,
 }
 
-/// A wish that the task keeps.
+/// A channel that the application wants.
 pub(super) struct WantedChannel {
-    pub(super) wish: SubscribeRequest,
-    /// The metadata that the server has taken last, in place of that of the wish. It is of the user who was
-    /// there.
+    pub(super) request: SubscribeRequest,
+    /// The metadata that the server accepted last, in place of that of the request. It belongs to the current
+    /// user.
     pub(super) updated_metadata: Option<Box<RawValue>>,
-    /// Differs from that of an earlier wish for the same channel.
+    /// A number that differs from those of earlier subscriptions to the channel.
     pub(super) number: u64,
-    /// The shares of it; it is given up with the last.
-    shares: Shares,
+    /// Its shares. The channel is given up together with the last one.
+    pub(super) shares: Shares,
     pub(super) waiters: Vec<Waiter<LiveSubscription>>,
-    /// When to ask again after a refusal that may pass.
+    /// The moment of the next request after a temporary refusal.
     pub(super) retry_at: Option<Instant>,
-    /// The last refusal for rate, which is told to those who wait in vain.
+    /// The last refusal because of the rate, for callers whose time is up.
     pub(super) refusal: Option<Refusal>,
 }
 
-/// The shares of one subscription. Those that last are one: a program that subscribes and keeps again and
-/// again takes no more memory.
+/// The shares of one subscription. All that are kept count as one, so a program that subscribes and keeps
+/// repeatedly needs no more memory.
 #[derive(Debug, Default)]
-struct Shares {
+pub(super) struct Shares {
     ending: BTreeSet<u64>,
     lasts: bool,
 }
 
 impl Shares {
-    fn add(&mut self, share: u64) {
+    pub(super) fn add(&mut self, share: u64) {
         self.ending.insert(share);
     }
 
-    fn keep(&mut self, share: u64) {
+    pub(super) fn keep(&mut self, share: u64) {
         self.lasts |= self.ending.remove(&share);
     }
 
-    /// Ends a share; `true` where it was the last.
-    fn end(&mut self, share: u64) -> bool {
+    /// Ends a share; `true` if it was the last.
+    pub(super) fn end(&mut self, share: u64) -> bool {
         self.ending.remove(&share) && self.ending.is_empty() && !self.lasts
     }
 }
 
-/// A call that is awaited. The task keeps its time: its caller may have no timer, as outside a
-/// runtime.
+/// A call that waits for its answer. The task keeps its deadline, because a caller outside a runtime has no
+/// timer.
 #[derive(Debug)]
 pub(super) struct Waiter<T> {
-    reply: Reply<T>,
+    pub(super) reply: Reply<T>,
     pub(super) answer_by: Instant,
 }
 
 impl<T> Waiter<T> {
     pub(super) fn answer(self, answer: Result<T, Error>) {
-        // Whoever asked may have gone.
+        // The caller may have dropped its future.
         let _ = self.reply.send(answer);
     }
 }
 
-/// The end of a subscription that waits for the answer to it: a server that refuses the subscription would
-/// refuse its end, too, and count that as an error of the client.
+/// The end of a subscription that waits for the answer to it. A server that refuses the subscription would
+/// also refuse its end, and count that as an error of the client.
 #[derive(Debug)]
 pub(super) struct PendingEnd {
     pub(super) number: u64,
     pub(super) waiter: Option<Waiter<()>>,
 }
 
-/// Keeps a call that is awaited. Those that nobody awaits any more go whenever there are twice as many.
+/// Adds a call that waits. Calls whose futures were dropped are removed whenever the list has doubled.
 pub(super) fn keep_waiter<T>(waiters: &mut Vec<Waiter<T>>, waiter: Waiter<T>) {
     if waiters.len().is_power_of_two() {
         waiters.retain(|waiter| !waiter.reply.is_closed());
@@ -98,249 +288,19 @@ pub(super) fn keep_waiter<T>(waiters: &mut Vec<Waiter<T>>, waiter: Waiter<T>) {
 }
 
 impl WantedChannel {
-    fn new(wish: SubscribeRequest, number: u64) -> Self {
+    pub(super) fn new(request: SubscribeRequest, number: u64) -> Self {
         let (shares, waiters) = (Shares::default(), Vec::new());
-        Self { wish, updated_metadata: None, number, shares, waiters, retry_at: None, refusal: None }
+        Self { request, updated_metadata: None, number, shares, waiters, retry_at: None, refusal: None }
     }
 
-    /// The metadata that the next subscription begins with.
+    /// Returns the metadata of the next request.
     pub(super) fn metadata(&self) -> Option<&RawValue> {
-        self.updated_metadata.as_deref().or(self.wish.metadata.as_deref())
+        self.updated_metadata.as_deref().or(self.request.metadata.as_deref())
     }
 
-    /// The next moment at which something is to be done about it.
+    /// Returns the next moment at which a call is late or the request is to be repeated.
     pub(super) fn deadline(&self) -> Option<Instant> {
         self.waiters.iter().map(|waiter| waiter.answer_by).chain(self.retry_at).min()
-    }
-}
-
-impl Purpose {
-    /// Whether it is a subscription to this channel that was given up, and whose answer is still awaited.
-    pub(super) fn is_ending(&self, name: &str) -> bool {
-        matches!(self, Self::Subscribe { channel, end: Some(_), .. } if channel == name)
-    }
-
-    /// The moment at which the answer is late.
-    pub(super) fn deadline(&self) -> Option<Instant> {
-        match self {
-            Self::Unsubscribe { waiter, .. } => waiter.as_ref().map(|waiter| waiter.answer_by),
-            Self::Subscribe { answer_by, end, .. } => {
-                let waiter = end.as_ref().and_then(|end| end.waiter.as_ref());
-                waiter.map(|waiter| waiter.answer_by).into_iter().chain(*answer_by).min()
-            }
-            Self::Presence { answer_by, .. } => Some(*answer_by),
-            _ => None,
-        }
-    }
-}
-
-impl ClientTask {
-    pub(super) fn waiter<T>(&self, reply: Reply<T>) -> Waiter<T> {
-        let wait = self.shared.ttl().saturating_add(self.shared.timeout);
-        Waiter { reply, answer_by: after(Instant::now(), wait) }
-    }
-
-    /// Somebody wants a channel.
-    pub(super) fn request(&mut self, wish: SubscribeRequest, share: u64, reply: Reply<LiveSubscription>) {
-        // Who asked has taken it back, and said so before: see `end_share`.
-        if reply.is_closed() {
-            return;
-        }
-        if self.is_closed() {
-            let _ = reply.send(Err(self.closed()));
-            return;
-        }
-        let (channel, waiter, number) = (wish.channel.clone(), self.waiter(reply), self.id());
-        self.given_up_requests.remove(&channel);
-        let place = self.session.set_wanted(&channel, wish.since);
-        let (standing, position, recoverable) = (place.state, place.position, place.is_recoverable);
-        let kept = match self.subscriptions.entry(channel.clone()) {
-            Entry::Vacant(entry) => entry.insert(WantedChannel::new(wish, number)),
-            Entry::Occupied(entry) => {
-                let kept = entry.into_mut();
-                // What is not said again stays.
-                kept.updated_metadata.take_if(|_| wish.metadata.is_some());
-                kept.wish.metadata = wish.metadata.or_else(|| kept.wish.metadata.take());
-                kept.wish.token = wish.token.or_else(|| kept.wish.token.take());
-                kept
-            }
-        };
-        kept.shares.add(share);
-        if standing == SubscriptionState::Live {
-            return waiter.answer(Ok(LiveSubscription { position, recoverable }));
-        }
-        keep_waiter(&mut kept.waiters, waiter);
-        if standing == SubscriptionState::Absent && self.current.is_some() && kept.retry_at.is_none() {
-            self.subscribe(&channel);
-        }
-    }
-
-    /// Whether the wish for a channel is still this one.
-    pub(super) fn is_current_request(&self, channel: &str, number: u64) -> bool {
-        self.subscriptions.get(channel).is_some_and(|kept| kept.number == number)
-    }
-
-    pub(super) fn answer_waiters(&mut self, channel: &str, answer: &Result<LiveSubscription, Error>) {
-        for waiter in self.subscriptions.get_mut(channel).into_iter().flat_map(|kept| kept.waiters.drain(..))
-        {
-            waiter.answer(answer.clone());
-        }
-    }
-
-    /// A share of a subscription has ended. Shares of an earlier one say nothing: their numbers are others.
-    pub(super) fn end_share(&mut self, channel: &str, share: u64, reply: Reply<()>) {
-        let is_last = self.subscriptions.get_mut(channel).is_some_and(|kept| kept.shares.end(share));
-        match is_last {
-            true => self.unsubscribe(channel, reply),
-            // Whoever asked may have gone.
-            false => _ = reply.send(Ok(())),
-        }
-    }
-
-    /// A share lasts from now on.
-    pub(super) fn keep_share(&mut self, channel: &str, share: u64) {
-        if let Some(kept) = self.subscriptions.get_mut(channel) {
-            kept.shares.keep(share);
-        }
-    }
-
-    pub(super) fn unsubscribe(&mut self, channel: &str, reply: Reply<()>) {
-        let (waiter, number) = (self.waiter(reply), self.id());
-        // A server that was never asked would refuse to end it, and count that as an error.
-        let is_there = self.server_subscriptions.contains(channel);
-        let asked = self.asked(channel).filter(|_| !is_there);
-        let is_known = is_there || asked.is_some();
-        self.answer_waiters(channel, &Err(Error::Unsubscribed));
-        self.remove_channel(channel);
-        // Where an earlier one is about to end, what the server says until then is about that.
-        if let Some(number) = Some(number).filter(|_| is_known).or_else(|| self.pending_end(channel)) {
-            self.given_up_requests.insert(channel.to_owned(), number);
-        }
-        let asked = asked.and_then(|id| self.open_requests.get_mut(&id));
-        if let Some(Purpose::Subscribe { end, answer_by: Some(_), .. }) = asked {
-            *end = Some(PendingEnd { number, waiter: Some(waiter) });
-            return;
-        }
-        match is_known && self.current.is_some() {
-            true => self.give_up_subscription(channel, number, Some(waiter)),
-            // Where a session that is resumed shows the subscription, its server is told.
-            false => waiter.answer(Ok(())),
-        }
-    }
-
-    /// Returns the request for a channel by the wish that there is, if the server has not answered it.
-    /// Earlier ones have ended, or will.
-    fn asked(&self, channel: &str) -> Option<u64> {
-        let number = self.subscriptions.get(channel)?.number;
-        let is_asked =
-            |purpose: &Purpose| matches!(purpose, Purpose::Subscribe { wish, .. } if *wish == number);
-        self.open_requests.iter().find_map(|(id, purpose)| is_asked(purpose).then_some(*id))
-    }
-
-    /// A subscription that was given up before its answer has it: it ends where the server has it.
-    pub(super) fn end_answered(&mut self, channel: &str, end: PendingEnd, answer: &Answer) {
-        let PendingEnd { number, waiter } = end;
-        let is_there = match answer {
-            Ok(_) => true,
-            Err(refusal) => {
-                self.pause_subscriptions(refusal);
-                refusal.error_type == ErrorType::AlreadySubscribed.as_str()
-                    || self.server_subscriptions.contains(channel)
-            }
-        };
-        if is_there {
-            return self.give_up_subscription(channel, number, waiter);
-        }
-        self.given_up_requests.retain(|name, last| *name != channel || *last != number);
-        if let Some(waiter) = waiter {
-            waiter.answer(Ok(()));
-        }
-    }
-
-    /// Returns the number of the last call for which the server was asked to end this channel and has not
-    /// answered, or will be asked.
-    pub(super) fn pending_end(&self, channel: &str) -> Option<u64> {
-        self.open_requests.values().rev().find_map(|purpose| match purpose {
-            Purpose::Unsubscribe { channel: name, number, .. } if name == channel => Some(*number),
-            Purpose::Subscribe { channel: name, end: Some(end), .. } if name == channel => Some(end.number),
-            _ => None,
-        })
-    }
-
-    /// The server has made a subscription that is not wanted any more, unless it has been told so: its
-    /// application had ended one of its own before, and with it the wish.
-    pub(super) fn remove_subscription(&mut self, channel: &str) {
-        if self.session.place_of(channel).is_some() || self.given_up_requests.contains_key(channel) {
-            return;
-        }
-        let number = self.id();
-        self.given_up_requests.insert(channel.to_owned(), number);
-        self.give_up_subscription(channel, number, None);
-    }
-
-    /// A later subscription begins with the metadata that the server has taken last. Before the answer to a
-    /// subscription, that was the metadata of an earlier one.
-    pub(super) fn keep_metadata(&mut self, channel: &str, metadata: &RawValue) {
-        let is_live = self.session.is_live(channel);
-        if let Some(kept) = self.subscriptions.get_mut(channel).filter(|_| is_live) {
-            kept.updated_metadata = Some(metadata.to_owned());
-        }
-    }
-
-    /// Tells the server that a channel is not wanted any more.
-    pub(super) fn give_up_subscription(&mut self, channel: &str, number: u64, waiter: Option<Waiter<()>>) {
-        let purpose = Purpose::Unsubscribe { channel: channel.to_owned(), number, waiter };
-        self.send_request(purpose, &Request::Unsubscribe { channel: channel.into() });
-    }
-
-    /// Tells those that nobody has answered in time.
-    pub(super) fn expire_waiters(&mut self, now: Instant) {
-        for kept in self.subscriptions.values_mut() {
-            for waiter in kept.waiters.extract_if(.., |waiter| waiter.answer_by <= now) {
-                waiter.answer(Err(kept.refusal.clone().map_or(Error::Timeout, Error::Refused)));
-            }
-        }
-        for waiters in self.presence_lists.values_mut() {
-            for waiter in waiters.extract_if(.., |waiter| waiter.answer_by <= now) {
-                waiter.answer(Err(Error::Timeout));
-            }
-        }
-        for purpose in self.open_requests.values_mut() {
-            let (Purpose::Unsubscribe { waiter, .. }
-            | Purpose::Subscribe { end: Some(PendingEnd { waiter, .. }), .. }) = purpose
-            else {
-                continue;
-            };
-            if let Some(waiter) = waiter.take_if(|waiter| waiter.answer_by <= now) {
-                waiter.answer(Err(Error::Timeout));
-            }
-        }
-    }
-
-    /// Whoever waits for the end of a subscription has it when the connection ends.
-    pub(super) fn forget_asked(&mut self) {
-        for purpose in std::mem::take(&mut self.open_requests).into_values() {
-            match purpose {
-                // The session may have it.
-                Purpose::Subscribe { channel, end, .. } => {
-                    self.server_subscriptions.insert(channel);
-                    if let Some(waiter) = end.and_then(|end| end.waiter) {
-                        waiter.answer(Ok(()));
-                    }
-                }
-                Purpose::Unsubscribe { channel, waiter, .. } => {
-                    self.server_subscriptions.insert(channel);
-                    if let Some(waiter) = waiter {
-                        waiter.answer(Ok(()));
-                    }
-                }
-                Purpose::Presence { channel, .. } => {
-                    self.roster(&channel, |roster| roster.page(None).0);
-                    self.end_list(&channel);
-                }
-                _ => {}
-            }
-        }
     }
 }
 
@@ -349,7 +309,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn calls_that_nobody_awaits_any_more_take_no_memory() {
+    fn dropped_calls_take_no_memory() {
         let mut waiters = Vec::new();
         let mut awaited = Vec::new();
         for n in 0..10_000 {
@@ -365,7 +325,7 @@ mod tests {
     }
 
     #[test]
-    fn shares_that_last_take_no_memory_and_the_last_of_the_others_ends_nothing() {
+    fn kept_shares_take_no_memory_and_outlive_the_others() {
         let mut shares = Shares::default();
         shares.add(0);
         for share in 1..=1_000 {

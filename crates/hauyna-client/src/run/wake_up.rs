@@ -1,5 +1,5 @@
-//! What handles tell the task without waiting, also from `Drop`. Bounded by what it is about: a channel whose
-//! events wait is told once, and a share of a subscription ends once.
+//! What handles tell the task without waiting, also from `Drop`. The queue is bounded by its subjects: a
+//! channel is named once while its events wait, and a share ends once.
 
 use super::subscriptions::Reply;
 use crate::shared::ChannelShared;
@@ -9,17 +9,17 @@ use std::fmt;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 
-/// Something that the task is told.
+/// A notification for the task.
 pub(crate) enum WakeUp {
     /// Client events wait in this channel.
     Events(Arc<ChannelShared>),
-    /// A share of a subscription has ended, by its handle or with it.
+    /// A share of a subscription has ended.
     Ended { channel: String, share: u64, reply: Reply<()> },
-    /// A share of a subscription lasts as long as that.
+    /// A share of a subscription stays until the application unsubscribes.
     Kept { channel: String, share: u64 },
 }
 
-/// What the task has been told and has not looked at.
+/// The notifications that the task has not handled yet.
 #[derive(Default)]
 pub(crate) struct WakeUps {
     waiting: Mutex<Waiting>,
@@ -33,7 +33,7 @@ struct Waiting {
 }
 
 impl WakeUps {
-    /// Tells the task; one that has ended has no use for it.
+    /// Adds a notification, unless the task has ended.
     pub(crate) fn push(&self, wake_up: WakeUp) {
         let mut waiting = self.waiting.lock();
         if !waiting.is_closed {
@@ -57,13 +57,13 @@ impl WakeUps {
         self.waiting.lock().wake_ups.pop_front()
     }
 
-    /// The task has ended: callers that wait for an answer get none.
+    /// Drops the notifications, because the task has ended. Callers that wait for an answer get none.
     pub(super) fn close(&self) {
         let mut waiting = self.waiting.lock();
         waiting.is_closed = true;
         let wake_ups = std::mem::take(&mut waiting.wake_ups);
         drop(waiting);
-        // They may hold the last handle on a channel.
+        // A notification may hold the last handle on a channel.
         drop(wake_ups);
     }
 }

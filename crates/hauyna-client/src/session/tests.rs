@@ -9,11 +9,11 @@ fn at(epoch: Epoch, offset: u64) -> Position {
     Position { epoch, offset }
 }
 
-/// A subscription as the wire says it; `{}` stands for what is left out.
+/// A `subscribed` message; `rest` holds further fields.
 fn entry(position: Option<Position>, rest: &str) -> Subscribed {
-    let place =
+    let state =
         position.map(|at| format!(r#""epoch":"{}","offset":{},"#, at.epoch, at.offset)).unwrap_or_default();
-    serde_json::from_str(&format!(r#"{{"channel":"a",{place}{rest}}}"#)).unwrap()
+    serde_json::from_str(&format!(r#"{{"channel":"a",{state}{rest}}}"#)).unwrap()
 }
 
 fn live_at(offset: u64) -> Session {
@@ -24,12 +24,12 @@ fn live_at(offset: u64) -> Session {
 }
 
 #[test]
-fn what_is_not_behind_the_position_is_a_duplicate() {
+fn offsets_up_to_the_position_are_duplicates() {
     let mut session = live_at(5);
     let verdicts = [6, 9].map(|offset| session.admit("a", Some(offset), String::new));
-    // From 6 to 9: publications that were not for this subscriber are no gap.
+    // Offsets 7 and 8 were publications for other subscribers, so they are no gap.
     assert_eq!(verdicts, [Verdict::Deliver; 2]);
-    assert!(session.replay("a", Some(12)));
+    assert!(session.accept_replayed("a", Some(12)));
     let verdicts = [10, 12, 13].map(|offset| session.admit("a", Some(offset), String::new));
     use Verdict::{Deliver, Drop};
     assert_eq!(verdicts, [Drop, Drop, Deliver]);
@@ -38,15 +38,15 @@ fn what_is_not_behind_the_position_is_a_duplicate() {
 }
 
 #[test]
-fn an_own_publication_without_echo_is_seen_where_it_is_the_next_one() {
+fn an_unechoed_publication_advances_the_position_if_it_is_next() {
     let mut session = live_at(5);
-    assert!(!session.publishes("a", at(OLD, 7)), "6 may be on its way");
-    assert!(session.publishes("a", at(OLD, 6)) && !session.publishes("a", at(OLD, 6)));
-    assert!(!session.publishes("a", at(NEW, 7)) && !session.publishes("b", at(OLD, 7)));
+    assert!(!session.note_own_publication("a", at(OLD, 7)), "6 may be on its way");
+    assert!(session.note_own_publication("a", at(OLD, 6)) && !session.note_own_publication("a", at(OLD, 6)));
+    assert!(!session.note_own_publication("a", at(NEW, 7)) && !session.note_own_publication("b", at(OLD, 7)));
     assert_eq!(session.positions(), [("a".into(), at(OLD, 6))]);
     assert_eq!(session.admit("a", Some(7), String::new), Verdict::Deliver);
     let mut session = live_at(5);
-    assert!(session.publishes("a", at(OLD, 6)));
+    assert!(session.note_own_publication("a", at(OLD, 6)));
     assert_eq!(session.admit("a", Some(6), String::new), Verdict::NumberingRestarted, "it is no echo");
 }
 
@@ -62,7 +62,7 @@ fn a_recovered_subscription_keeps_its_own_position() {
 }
 
 #[test]
-fn a_recovery_that_failed_is_a_gap_and_takes_the_servers_position() {
+fn a_failed_recovery_is_a_gap_and_adopts_the_servers_position() {
     for (reason, epoch) in
         [("epoch_changed", NEW), ("too_old", OLD), ("too_many", OLD), ("unknown_position", OLD)]
     {
@@ -79,7 +79,7 @@ fn a_recovery_that_failed_is_a_gap_and_takes_the_servers_position() {
 }
 
 #[test]
-fn a_channel_without_history_is_a_gap_after_a_reconnect_and_not_before() {
+fn a_channel_without_history_has_a_gap_after_a_reconnect() {
     let mut session = Session::default();
     session.set_wanted("a", None);
     assert_eq!(session.set_live(&entry(None, r#""recoverable":false"#)), MissedMessages::Nothing);
@@ -93,7 +93,7 @@ fn a_channel_without_history_is_a_gap_after_a_reconnect_and_not_before() {
 }
 
 #[test]
-fn a_subscription_that_the_server_made_anew_is_caught_up_from_history() {
+fn a_subscription_remade_by_the_server_catches_up_from_history() {
     let mut session = live_at(5);
     session.connection_lost();
     assert_eq!(
@@ -101,9 +101,9 @@ fn a_subscription_that_the_server_made_anew_is_caught_up_from_history() {
         MissedMessages::InHistory
     );
     assert_eq!(session.admit("a", Some(10), String::new), Verdict::Hold);
-    assert!((6..=9).all(|offset| session.replay("a", Some(offset))));
-    session.caught_up("a");
-    assert!(session.replay("a", Some(10)));
+    assert!((6..=9).all(|offset| session.accept_replayed("a", Some(offset))));
+    session.finish_catch_up("a");
+    assert!(session.accept_replayed("a", Some(10)));
     assert_eq!(session.admit("a", Some(11), String::new), Verdict::Deliver);
 
     let mut session = live_at(5);
@@ -113,64 +113,64 @@ fn a_subscription_that_the_server_made_anew_is_caught_up_from_history() {
 }
 
 #[test]
-fn a_gap_is_recovered_from_the_own_position_where_there_is_a_history() {
+fn a_gap_is_recovered_from_the_clients_position() {
     let mut session = live_at(5);
-    assert_eq!(session.gap("a", Some(at(OLD, 5)), 3), MissedMessages::InHistory);
-    assert_eq!(session.place_of("a").unwrap().position, Some(at(OLD, 5)));
+    assert_eq!(session.note_gap("a", Some(at(OLD, 5)), 3), MissedMessages::InHistory);
+    assert_eq!(session.channel("a").unwrap().position, Some(at(OLD, 5)));
     assert_eq!(session.admit("a", Some(9), String::new), Verdict::Hold);
-    assert!(session.replay("a", Some(6)) && !session.replay("a", Some(6)));
+    assert!(session.accept_replayed("a", Some(6)) && !session.accept_replayed("a", Some(6)));
 }
 
 #[test]
-fn a_gap_without_history_is_told() {
+fn a_gap_without_history_is_reported() {
     let mut session = Session::default();
     session.set_wanted("a", None);
     session.set_live(&entry(None, r#""recoverable":false"#));
     let unknown = Some(at(Epoch::UNKNOWN, 0));
-    let MissedMessages::Gap(told) = session.gap("a", unknown, 3) else { panic!("it is silent") };
+    let MissedMessages::Gap(told) = session.note_gap("a", unknown, 3) else { panic!("it is silent") };
     assert_eq!((told.reason, told.missed), (GapReason::Dropped, Some(3)));
     assert_eq!(session.admit("a", Some(9), String::new), Verdict::Deliver);
 }
 
 #[test]
-fn a_gap_that_names_no_position_of_the_stream_is_recovered_from_the_own_one() {
+fn a_gap_at_another_position_is_recovered_from_the_clients_position() {
     for before in [at(Epoch::UNKNOWN, 0), at(Epoch::UNKNOWN, 99), at(OLD, 99), at(OLD, 1)] {
         let mut session = live_at(5);
-        assert_eq!(session.gap("a", Some(before), 3), MissedMessages::InHistory);
-        assert_eq!(session.place_of("a").unwrap().position, Some(at(OLD, 5)), "{before:?}");
+        assert_eq!(session.note_gap("a", Some(before), 3), MissedMessages::InHistory);
+        assert_eq!(session.channel("a").unwrap().position, Some(at(OLD, 5)), "{before:?}");
     }
 }
 
 #[test]
-fn a_gap_under_another_epoch_is_told_and_recovered_from_its_position() {
+fn a_gap_in_another_epoch_is_reported_and_recovered() {
     let mut session = live_at(5);
-    let MissedMessages::GapThenHistory(told) = session.gap("a", Some(at(NEW, 2)), 3) else {
+    let MissedMessages::GapThenHistory(told) = session.note_gap("a", Some(at(NEW, 2)), 3) else {
         panic!("it is silent")
     };
     assert_eq!(
         (told.reason, told.from, told.to),
         (GapReason::EpochChanged, Some(at(OLD, 5)), Some(at(NEW, 2)))
     );
-    assert!(session.replay("a", Some(3)));
+    assert!(session.accept_replayed("a", Some(3)));
 }
 
 #[test]
-fn a_gap_of_messages_without_offsets_changes_no_position() {
+fn a_gap_without_offsets_keeps_the_position() {
     let mut session = live_at(5);
-    assert_eq!(session.gap("a", None, 0), MissedMessages::Nothing);
+    assert_eq!(session.note_gap("a", None, 0), MissedMessages::Nothing);
     assert_eq!(session.admit("a", Some(6), String::new), Verdict::Deliver);
 }
 
 #[test]
-fn a_gap_of_a_subscription_that_has_ended_is_nobodys() {
+fn a_gap_of_an_ended_subscription_is_ignored() {
     let mut session = live_at(5);
     session.connection_lost();
-    assert_eq!(session.gap("a", Some(at(OLD, 5)), 3), MissedMessages::Nothing);
-    assert_eq!(session.place_of("a").unwrap().position, Some(at(OLD, 5)));
+    assert_eq!(session.note_gap("a", Some(at(OLD, 5)), 3), MissedMessages::Nothing);
+    assert_eq!(session.channel("a").unwrap().position, Some(at(OLD, 5)));
 }
 
 #[test]
-fn a_position_of_the_applications_own_is_recovered_from_at_the_first_subscription() {
+fn the_first_subscription_recovers_from_the_applications_position() {
     let mut session = Session::default();
     session.set_wanted("a", Some(at(OLD, 5)));
     let rest = r#""recoverable":true,"recovered":false,"reason":"too_old""#;
@@ -178,13 +178,13 @@ fn a_position_of_the_applications_own_is_recovered_from_at_the_first_subscriptio
 }
 
 #[test]
-fn after_a_loss_the_client_subscribes_to_what_it_wants_and_not_to_what_the_server_made() {
+fn after_a_loss_only_wanted_channels_are_absent() {
     let mut session = live_at(5);
     let mut made = entry(None, r#""recoverable":false"#);
     made.channel = "made".into();
     session.set_live(&made);
     session.connection_lost();
-    assert_eq!(session.set_absent(), ["a"]);
+    assert_eq!(session.absent_channels(), ["a"]);
 }
 
 #[test]
@@ -194,11 +194,11 @@ fn an_unknown_epoch_proves_nothing() {
 }
 
 #[test]
-fn a_live_subscription_takes_the_position_under_the_new_epoch_where_nothing_is_missing() {
+fn a_live_subscription_adopts_a_new_epoch_without_a_loss() {
     for offset in [0, 5, 150] {
         let mut session = live_at(5);
         let turned = entry(Some(at(NEW, offset)), r#""recoverable":true,"recovered":true"#);
-        assert!(session.is_turned_by(&turned));
+        assert!(session.has_other_epoch(&turned));
         assert_eq!(session.set_live(&turned), MissedMessages::Nothing);
         assert_eq!(session.admit("a", Some(offset + 1), String::new), Verdict::Deliver);
         assert_eq!(session.positions(), [("a".into(), at(NEW, offset + 1))]);
@@ -206,7 +206,7 @@ fn a_live_subscription_takes_the_position_under_the_new_epoch_where_nothing_is_m
 }
 
 #[test]
-fn a_live_subscription_tells_a_gap_where_the_old_epoch_took_something_along() {
+fn a_live_subscription_reports_a_gap_if_the_epoch_change_lost_messages() {
     let mut session = live_at(5);
     let rest = r#""recoverable":true,"recovered":false,"reason":"epoch_changed""#;
     let MissedMessages::Gap(gap) = session.set_live(&entry(Some(at(NEW, 0)), rest)) else {
@@ -217,7 +217,7 @@ fn a_live_subscription_tells_a_gap_where_the_old_epoch_took_something_along() {
 }
 
 #[test]
-fn what_is_said_again_under_the_same_epoch_moves_no_position_back() {
+fn a_repeated_confirmation_moves_no_position_back() {
     let mut session = live_at(5);
     assert_eq!(session.admit("a", Some(9), String::new), Verdict::Deliver);
     for rest in [
@@ -231,7 +231,7 @@ fn what_is_said_again_under_the_same_epoch_moves_no_position_back() {
 }
 
 #[test]
-fn a_recovery_under_another_epoch_keeps_the_offset_and_never_passes_the_end_that_the_server_named() {
+fn a_recovery_in_another_epoch_keeps_the_offset_up_to_the_end() {
     for (end, expected) in [(9, 5), (5, 5), (3, 3)] {
         let mut session = live_at(5);
         session.connection_lost();
@@ -244,26 +244,26 @@ fn a_recovery_under_another_epoch_keeps_the_offset_and_never_passes_the_end_that
 }
 
 #[test]
-fn a_numbering_that_goes_back_is_suspicious_whether_anything_came_before_or_not() {
+fn a_numbering_that_goes_back_is_detected() {
     let mut session = live_at(41);
     assert_eq!(session.admit("a", Some(1), String::new), Verdict::NumberingRestarted);
     assert_eq!(session.admit("a", Some(2), String::new), Verdict::Hold, "until the history has answered");
-    assert!(session.take_page("a", at(OLD, 41)));
+    assert!(session.adopt_page_end("a", at(OLD, 41)));
     assert_eq!(session.admit("a", Some(3), String::new), Verdict::Drop, "it is the same numbering still");
     let mut session = live_at(5);
     assert_eq!(session.admit("a", Some(6), String::new), Verdict::Deliver);
     assert_eq!(session.admit("a", Some(6), String::new), Verdict::NumberingRestarted);
-    session.lose_position("a");
-    session.caught_up("a");
+    session.forget_position("a");
+    session.finish_catch_up("a");
     assert_eq!(session.admit("a", Some(2), String::new), Verdict::Deliver, "offsets say nothing any more");
 }
 
 #[test]
-fn what_is_on_its_way_when_the_history_has_caught_up_is_a_duplicate_and_no_new_numbering() {
+fn live_messages_that_the_history_had_are_duplicates() {
     let mut session = live_at(5);
-    assert_eq!(session.gap("a", Some(at(OLD, 5)), 2), MissedMessages::InHistory);
-    assert!((6..=20).all(|offset| session.replay("a", Some(offset))));
-    session.caught_up("a");
+    assert_eq!(session.note_gap("a", Some(at(OLD, 5)), 2), MissedMessages::InHistory);
+    assert!((6..=20).all(|offset| session.accept_replayed("a", Some(offset))));
+    session.finish_catch_up("a");
     assert_eq!([8, 9, 20, 21].map(|offset| session.admit("a", Some(offset), String::new)), {
         use Verdict::{Deliver, Drop};
         [Drop, Drop, Drop, Deliver]
@@ -271,9 +271,9 @@ fn what_is_on_its_way_when_the_history_has_caught_up_is_a_duplicate_and_no_new_n
 }
 
 #[test]
-fn a_page_of_another_epoch_goes_on_with_the_numbering_or_is_not_taken() {
+fn a_page_of_another_epoch_must_continue_the_numbering() {
     let mut session = live_at(5);
-    assert!(session.take_page("a", at(NEW, 9)));
+    assert!(session.adopt_page_end("a", at(NEW, 9)));
     assert_eq!(session.positions(), [("a".into(), at(NEW, 5))]);
-    assert!(!session.take_page("a", at(NEW, 4)));
+    assert!(!session.adopt_page_end("a", at(NEW, 4)));
 }

@@ -1,4 +1,5 @@
-//! Attempts: their delays, tokens, ends, and the silence that begins them. Scripted, on a paused clock.
+//! Attempts to connect: delays, tokens, permanent failures, size limits and liveness. Scripted, on a paused
+//! clock.
 
 use crate::script::{EPOCH, Subscribed, script, session, subscribed};
 use crate::support::reach;
@@ -16,7 +17,7 @@ fn terms(max_attempts: Option<u32>) -> RetryTerms {
 }
 
 #[tokio::test(start_paused = true)]
-async fn delays_are_spread_from_the_first_attempt_on_and_the_seed_repeats_them() {
+async fn delays_are_random_and_repeatable_with_a_seed() {
     let run = async || {
         let (mut script, builder) = script();
         let client = builder.retry(terms(None)).connect().unwrap();
@@ -38,7 +39,7 @@ async fn delays_are_spread_from_the_first_attempt_on_and_the_seed_repeats_them()
 }
 
 #[tokio::test(start_paused = true)]
-async fn after_the_last_attempt_the_client_is_closed_until_somebody_asks_it_to_try_again() {
+async fn after_the_last_attempt_the_client_is_closed_until_reconnect() {
     let (mut script, builder) = script();
     let client = builder.retry(terms(Some(2))).connect().unwrap();
     let waiting = tokio::spawn(client.request::<()>("x", &json!({})).into_future());
@@ -67,7 +68,7 @@ async fn offline_pauses_the_attempts_and_they_are_not_counted() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_loss_without_a_network_is_followed_by_no_attempts() {
+async fn no_attempts_follow_a_loss_while_offline() {
     let (mut script, builder) = script();
     let client = builder.retry(terms(Some(3))).connect().unwrap();
     let peer = script.greet("one").await;
@@ -81,7 +82,7 @@ async fn a_loss_without_a_network_is_followed_by_no_attempts() {
     client.reconnect().await.unwrap();
     let mut peer = script.greet("two").await;
     client.connected().await.unwrap();
-    // The network is back before the connection is lost: its loss is one like any other.
+    // The network is back before the connection is lost, so the loss is followed by attempts as usual.
     client.offline().await.unwrap();
     client.reconnect().await.unwrap();
     peer.expect("resume").await;
@@ -91,7 +92,7 @@ async fn a_loss_without_a_network_is_followed_by_no_attempts() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_code_that_means_to_stay_away_closes_and_others_do_not() {
+async fn only_permanent_close_codes_close_the_client() {
     for code in [1000, 1008, 3503, 3777, 4500] {
         let (mut script, builder) = script();
         let client = builder.connect().unwrap();
@@ -114,7 +115,7 @@ async fn a_code_that_means_to_stay_away_closes_and_others_do_not() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_status_that_lasts_closes_and_one_that_passes_does_not() {
+async fn only_permanent_statuses_close_the_client() {
     let answer = async |status: &str| {
         let (mut script, builder) = script();
         let client = builder.connect().unwrap();
@@ -130,7 +131,7 @@ async fn a_status_that_lasts_closes_and_one_that_passes_does_not() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_token_is_asked_for_before_every_attempt_and_an_error_is_a_failed_one() {
+async fn the_token_source_is_called_per_attempt_and_may_fail_it() {
     let calls = Arc::new(AtomicU32::new(0));
     let (mut script, builder) = script();
     let counted = calls.clone();
@@ -150,7 +151,7 @@ async fn the_token_is_asked_for_before_every_attempt_and_an_error_is_a_failed_on
 }
 
 #[tokio::test(start_paused = true)]
-async fn credentials_are_renewed_when_a_tenth_of_their_time_is_left() {
+async fn credentials_are_renewed_at_nine_tenths_of_their_lifetime() {
     let (mut script, builder) = script();
     let _client = builder.token(|| async { Ok::<_, String>("fresh".to_owned()) }).connect().unwrap();
     let mut peer = script.accept().await;
@@ -166,7 +167,7 @@ async fn credentials_are_renewed_when_a_tenth_of_their_time_is_left() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn credentials_that_seem_to_have_ended_are_renewed_without_haste() {
+async fn seemingly_expired_credentials_are_not_renewed_at_once() {
     let (mut script, builder) = script();
     let _client = builder.token(|| async { Ok::<_, String>("fresh".to_owned()) }).connect().unwrap();
     let mut peer = script.accept().await;
@@ -183,13 +184,13 @@ async fn credentials_that_seem_to_have_ended_are_renewed_without_haste() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_wrong_clock_does_not_hasten_the_renewal_of_credentials() {
+async fn a_wrong_clock_does_not_hasten_renewals() {
     let (mut script, builder) = script();
     let _client = builder.token(|| async { Ok::<_, String>("fresh".to_owned()) }).connect().unwrap();
     let mut peer = script.accept().await;
     let mut session = session("one");
     session["heartbeat"] = json!({ "interval": 3_600_000, "timeout": 7_200_000 });
-    // By the own clock, which is ahead, they ended long ago; the server counts ten minutes.
+    // By the local clock, which is ahead, they expired long ago. The server says that ten minutes are left.
     (session["expires_at"], session["expires_in"]) = (json!(1), json!(600_000));
     let began = Instant::now();
     peer.send(session).await;
@@ -201,7 +202,7 @@ async fn a_wrong_clock_does_not_hasten_the_renewal_of_credentials() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_message_larger_than_the_server_takes_is_refused_by_the_client_alone() {
+async fn the_client_refuses_messages_too_large_for_the_server() {
     let (mut script, builder) = script();
     let client = builder.connect().unwrap();
     let mut peer = script.accept().await;
@@ -220,7 +221,7 @@ async fn a_message_larger_than_the_server_takes_is_refused_by_the_client_alone()
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_subscription_larger_than_the_server_takes_is_refused_and_ends_no_connection() {
+async fn a_too_large_subscription_is_refused_without_a_loss() {
     let (mut script, builder) = script();
     let client = builder.connect().unwrap();
     let mut peer = script.accept().await;
@@ -237,7 +238,7 @@ async fn a_subscription_larger_than_the_server_takes_is_refused_and_ends_no_conn
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_answer_larger_than_the_server_takes_becomes_a_refusal() {
+async fn a_too_large_answer_becomes_a_refusal() {
     let (mut script, builder) = script();
     let large = |(): ()| async { Ok::<_, String>("x".repeat(1_000)) };
     let also_large = |(): ()| async { Err::<(), _>("x".repeat(1_000)) };
@@ -254,7 +255,7 @@ async fn an_answer_larger_than_the_server_takes_becomes_a_refusal() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_message_that_is_too_large_on_the_way_costs_its_request_alone() {
+async fn a_message_too_large_for_a_proxy_fails_its_request_alone() {
     let (mut script, builder) = script();
     let client = builder.connect().unwrap();
     let mut peer = script.greet("one").await;
@@ -282,7 +283,7 @@ async fn a_message_that_is_too_large_on_the_way_costs_its_request_alone() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_repetition_that_is_too_large_on_the_way_says_nothing_of_the_first_time() {
+async fn a_too_large_repetition_has_an_unknown_outcome() {
     let (mut script, builder) = script();
     let client = builder.connect().unwrap();
     let mut peer = script.greet("one").await;
@@ -302,7 +303,7 @@ async fn a_repetition_that_is_too_large_on_the_way_says_nothing_of_the_first_tim
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_message_without_an_answer_that_was_too_large_on_the_way_fails_no_smaller_request() {
+async fn a_too_large_client_event_fails_no_smaller_request() {
     let (mut script, builder) = script();
     let dump = |(): ()| async { Ok::<_, String>("x".repeat(9_000)) };
     let client = builder.on_request("dump", dump).connect().unwrap();
@@ -332,7 +333,7 @@ async fn a_message_without_an_answer_that_was_too_large_on_the_way_fails_no_smal
         peer.ack(&request, json!({ "epoch": EPOCH, "offset": 2 })).await;
         assert_eq!(publishing.await.unwrap().unwrap().unwrap().offset, 2, "{kind}");
     }
-    // On another connection, what was sent before says nothing.
+    // What was sent on another connection before proves nothing.
     let publishing = tokio::spawn(room.publish(&"x".repeat(8_000)).into_future());
     peer.expect("channel_message").await;
     peer.close(1009).await;
@@ -341,7 +342,7 @@ async fn a_message_without_an_answer_that_was_too_large_on_the_way_fails_no_smal
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_request_whose_time_was_up_and_that_was_too_large_fails_no_smaller_one() {
+async fn a_too_large_request_that_timed_out_fails_no_smaller_one() {
     let (mut script, builder) = script();
     let client = builder.connect().unwrap();
     let mut peer = script.greet("one").await;
@@ -360,7 +361,7 @@ async fn a_request_whose_time_was_up_and_that_was_too_large_fails_no_smaller_one
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_subscription_given_up_that_was_too_large_does_not_fail_the_next_one() {
+async fn a_too_large_given_up_subscription_does_not_fail_the_next() {
     let (mut script, builder) = script();
     let client = builder.connect().unwrap();
     let mut peer = script.greet("one").await;
@@ -368,8 +369,8 @@ async fn a_subscription_given_up_that_was_too_large_does_not_fail_the_next_one()
     let metadata = json!({ "text": "x".repeat(3_000) });
     let given_up = tokio::spawn(room.subscribe().metadata(&metadata).into_future());
     peer.expect("subscribe_channel").await;
-    let own = room.clone();
-    let ending = tokio::spawn(async move { own.unsubscribe().await });
+    let room_clone = room.clone();
+    let ending = tokio::spawn(async move { room_clone.unsubscribe().await });
     assert!(matches!(given_up.await.unwrap(), Err(Error::Unsubscribed)));
     let subscribing = tokio::spawn(room.subscribe().into_future());
     tokio::time::advance(Duration::from_millis(1)).await;
@@ -382,7 +383,7 @@ async fn a_subscription_given_up_that_was_too_large_does_not_fail_the_next_one()
 }
 
 #[tokio::test(start_paused = true)]
-async fn silence_is_answered_with_a_ping_and_a_dead_socket_with_the_next_attempt() {
+async fn silence_causes_a_ping_and_then_an_attempt() {
     let (mut script, builder) = script();
     let _client = builder.connect().unwrap();
     let mut peer = script.greet("one").await;
@@ -398,7 +399,7 @@ async fn silence_is_answered_with_a_ping_and_a_dead_socket_with_the_next_attempt
 }
 
 #[tokio::test(start_paused = true)]
-async fn whoever_says_that_the_network_is_back_gets_an_answer_within_five_seconds() {
+async fn reconnect_detects_a_dead_connection_within_five_seconds() {
     let (mut script, builder) = script();
     let client = builder.connect().unwrap();
     let mut peer = script.greet("one").await;
@@ -412,7 +413,7 @@ async fn whoever_says_that_the_network_is_back_gets_an_answer_within_five_second
 }
 
 #[tokio::test(start_paused = true)]
-async fn volatile_requests_fail_without_a_connection_and_others_wait_for_their_time() {
+async fn volatile_requests_fail_without_a_connection_and_others_wait() {
     let (_script, builder) = script();
     let client = builder.connect().unwrap();
     let volatile = client.request::<()>("x", &json!({})).volatile().await;
@@ -424,7 +425,7 @@ async fn volatile_requests_fail_without_a_connection_and_others_wait_for_their_t
 }
 
 #[tokio::test(start_paused = true)]
-async fn volatile_requests_are_sent_on_no_later_connection() {
+async fn volatile_requests_are_not_sent_on_later_connections() {
     let Subscribed { mut script, mut peer, client, room, messages: _messages } = subscribed(1).await;
     let sent = tokio::spawn(room.publish(&7).volatile().into_future());
     peer.expect("channel_message").await;
@@ -432,7 +433,7 @@ async fn volatile_requests_are_sent_on_no_later_connection() {
     assert!(matches!(sent.await.unwrap(), Err(Error::OutcomeUnknown)));
     let mut peer = script.greet("two").await;
     peer.expect("resume").await;
-    // Before it is answered, requests wait.
+    // Requests wait until the subscription is answered.
     peer.expect("subscribe_channel").await;
     let waiting = tokio::spawn(client.request::<()>("cursor", &json!({})).volatile().into_future());
     tokio::task::yield_now().await;
@@ -445,7 +446,7 @@ async fn volatile_requests_are_sent_on_no_later_connection() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_answer_that_does_not_come_is_a_timeout() {
+async fn a_missing_answer_is_a_timeout() {
     let (mut script, builder) = script();
     let client = builder.connect().unwrap();
     let _peer = script.greet("one").await;
@@ -456,7 +457,7 @@ async fn an_answer_that_does_not_come_is_a_timeout() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_server_that_shakes_hands_and_says_nothing_is_given_up() {
+async fn a_server_without_a_session_message_is_given_up() {
     let (mut script, builder) = script();
     let _client = builder.connect().unwrap();
     let mut mute = script.accept().await;
@@ -465,15 +466,15 @@ async fn a_server_that_shakes_hands_and_says_nothing_is_given_up() {
 }
 
 #[test]
-fn a_url_that_makes_no_sense_is_refused_at_once() {
+fn an_invalid_url_is_refused_at_once() {
     assert_eq!(Client::builder("http://a/").connect().unwrap_err(), InvalidUrl::Scheme);
-    // They were tried in vain for ever.
+    // Attempts with such URLs would fail forever.
     assert_eq!(Client::builder("wss://a/").connect().unwrap_err(), InvalidUrl::NoTls);
     assert_eq!(Client::builder("ws://a:99999/").connect().unwrap_err(), InvalidUrl::Malformed);
 }
 
 #[tokio::test(start_paused = true)]
-async fn who_asks_for_another_try_and_waits_gets_its_outcome_and_not_that_of_the_last() {
+async fn reconnect_then_connected_returns_the_new_outcome() {
     let (mut script, builder) = script();
     let client = builder.retry(terms(Some(1))).connect().unwrap();
     for _ in 0..2 {
@@ -487,7 +488,7 @@ async fn who_asks_for_another_try_and_waits_gets_its_outcome_and_not_that_of_the
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_client_that_is_closed_plans_no_attempt_and_says_why_it_has_no_connection() {
+async fn a_closed_client_plans_no_attempt_and_reports_its_failure() {
     let (mut script, builder) = script();
     let client = builder.connect().unwrap();
     drop(script.raw().await);
@@ -507,7 +508,7 @@ async fn a_client_that_is_closed_plans_no_attempt_and_says_why_it_has_no_connect
 }
 
 #[tokio::test(start_paused = true)]
-async fn who_closes_and_reconnects_at_once_has_a_client_that_was_closed_by_itself() {
+async fn closing_wins_over_a_simultaneous_reconnect() {
     let (mut script, builder) = script();
     let client = builder.connect().unwrap();
     let mut peer = script.greet("one").await;

@@ -1,5 +1,5 @@
-//! Client events, publications without echo and own presence: over a script, what is sent when, and on a real
-//! server.
+//! Client events, publications without echo, and presence metadata of this connection: against a script, and
+//! against a real server.
 
 use crate::script::{Peer, Subscribed, script, subscribed};
 use crate::support::{builder, client, content, named, next, quick};
@@ -18,15 +18,15 @@ struct Cursor {
     x: u32,
 }
 
-/// Tells the client that its channel allows these events.
+/// Announces the client events that the channel allows.
 async fn allow(peer: &mut Peer, events: Value) {
     peer.send(json!({ "type": "subscribed", "channel": "a", "epoch": crate::script::EPOCH, "offset": 1,
         "recoverable": true, "client_events": events }))
         .await;
 }
 
-/// Waits until the client has dealt with what it was sent.
-async fn settled(client: &Client, peer: &mut Peer) {
+/// Waits until the client has handled everything that it was sent.
+async fn settle(client: &Client, peer: &mut Peer) {
     let request = tokio::spawn(client.request::<()>("settle", &json!({})).into_future());
     let settle = peer.expect("settle").await;
     peer.ack(&settle, Value::Null).await;
@@ -34,10 +34,10 @@ async fn settled(client: &Client, peer: &mut Peer) {
 }
 
 #[tokio::test(start_paused = true)]
-async fn of_many_events_the_first_and_the_latest_are_sent_at_the_rate_of_the_channel() {
+async fn events_are_conflated_to_the_rate_of_the_channel() {
     let Subscribed { mut peer, client, room, .. } = subscribed(1).await;
     allow(&mut peer, json!({ "cursor": 10, "typing": 1 })).await;
-    settled(&client, &mut peer).await;
+    settle(&client, &mut peer).await;
     let began = Instant::now();
     room.send("cursor", &Cursor { x: 0 }).unwrap();
     let sent = peer.expect("client_event").await;
@@ -71,7 +71,7 @@ async fn without_a_subscription_or_a_connection_events_are_dropped() {
 
     let Subscribed { mut script, mut peer, client, room, .. } = subscribed(1).await;
     allow(&mut peer, json!({ "cursor": 1 })).await;
-    settled(&client, &mut peer).await;
+    settle(&client, &mut peer).await;
     room.send("cursor", &Cursor { x: 3 }).unwrap();
     peer.expect("client_event").await;
     room.send("cursor", &Cursor { x: 4 }).unwrap();
@@ -79,7 +79,7 @@ async fn without_a_subscription_or_a_connection_events_are_dropped() {
     let mut peer = script.greet("two").await;
     peer.expect("resume").await;
     peer.subscribe("a", 1).await;
-    // What waited was of a moment ago; a channel that allows none any more says so.
+    // The event that waited is outdated, and the channel allows none any more.
     assert_eq!(peer.expect("ping").await["type"], "ping");
 }
 
@@ -87,7 +87,7 @@ async fn without_a_subscription_or_a_connection_events_are_dropped() {
 async fn an_event_that_the_channel_does_not_declare_is_an_error() {
     let Subscribed { mut peer, client, room, .. } = subscribed(1).await;
     allow(&mut peer, json!({ "cursor": 10 })).await;
-    settled(&client, &mut peer).await;
+    settle(&client, &mut peer).await;
     let error = room.send("wave", &()).unwrap_err();
     assert!(matches!(&error, Error::Unsendable(_)), "{error}");
     assert_eq!(error.to_string(), "cannot be sent: channel \"a\" declares no client event \"wave\"");
@@ -95,7 +95,7 @@ async fn an_event_that_the_channel_does_not_declare_is_an_error() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn events_of_others_have_their_stream_by_kind_and_are_no_messages() {
+async fn client_events_are_streamed_by_kind_and_are_no_messages() {
     let Subscribed { mut peer, room, client: _client, mut messages, .. } = subscribed(1).await;
     let (mut cursors, mut typing) =
         (room.client_events::<Cursor>("cursor"), room.client_events::<()>("typing"));
@@ -113,7 +113,7 @@ async fn events_of_others_have_their_stream_by_kind_and_are_no_messages() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_publication_without_echo_says_so() {
+async fn a_publication_without_echo_sets_the_field() {
     let Subscribed { mut peer, room, client: _client, .. } = subscribed(1).await;
     let calls = [(room.publish(&1), Value::Null, 1), (room.publish(&2).echo(false), json!(false), 2)];
     for (call, echo, position) in calls {
@@ -127,7 +127,7 @@ async fn a_publication_without_echo_says_so() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn metadata_that_was_updated_is_that_of_the_next_subscription() {
+async fn updated_metadata_is_used_by_the_next_subscription() {
     let Subscribed { mut script, mut peer, room, client: _client, .. } = subscribed(1).await;
     let updating = tokio::spawn(room.presence().update(&json!({ "muted": true })).into_future());
     let request = peer.expect("update_presence").await;
@@ -142,7 +142,7 @@ async fn metadata_that_was_updated_is_that_of_the_next_subscription() {
     assert_eq!(refused.kind(), "invalid", "not an object");
 }
 
-/// A server whose rooms allow cursors, show presence and keep a history.
+/// A server whose rooms allow cursors, have presence and keep a history.
 fn server() -> TestServer {
     let events = ClientEvents::new().event("cursor", 20).event("typing", 5);
     let rooms = ChannelOptions::new()
@@ -153,7 +153,7 @@ fn server() -> TestServer {
 }
 
 #[tokio::test]
-async fn on_a_real_server_the_others_get_cursors_in_either_encoding_and_the_last_of_them() {
+async fn a_real_server_forwards_client_events_in_either_encoding() {
     let server = server();
     let ana = builder(&server.url("/?user=ana")).message_pack().connect().unwrap();
     let bob = client(&server.url("/?user=bob"));
@@ -180,7 +180,7 @@ async fn on_a_real_server_the_others_get_cursors_in_either_encoding_and_the_last
 }
 
 #[tokio::test]
-async fn on_a_real_server_what_is_not_echoed_comes_to_the_others_alone_also_over_a_cut() {
+async fn a_real_server_sends_unechoed_publications_to_others_alone() {
     let server = server();
     let proxy = FaultProxy::start(server.address()).await;
     let (ana, bob) = (client(&proxy.url("/?user=ana")), client(&server.url("/?user=bob")));
@@ -198,7 +198,7 @@ async fn on_a_real_server_what_is_not_echoed_comes_to_the_others_alone_also_over
 }
 
 #[tokio::test]
-async fn on_a_real_server_others_see_what_a_connection_says_about_itself() {
+async fn a_real_server_shows_updated_metadata_to_others() {
     let server = server();
     let (ana, bob) = (client(&server.url("/?user=ana")), client(&server.url("/?user=bob")));
     let (at_ana, at_bob) = (ana.channel::<u32>("room:1"), bob.channel::<u32>("room:1"));

@@ -1,5 +1,5 @@
-//! A channel goes on under another epoch while it is subscribed to: announced or not, nothing is lost in
-//! silence.
+//! A subscribed channel continues under another epoch, announced or not: the client reports everything that
+//! may be lost.
 
 use crate::script::{EPOCH, NEXT_EPOCH, Peer, Subscribed, publication, session, subscribed};
 use crate::support::{content, next};
@@ -8,7 +8,7 @@ use hauyna_client::{Error, Gap, GapReason, Publication, Stream, StreamError};
 use serde_json::{Value, json};
 use std::time::Duration;
 
-fn turned(offset: u64, rest: &Value) -> Value {
+fn subscribed_message(offset: u64, rest: &Value) -> Value {
     let mut message = json!({ "type": "subscribed", "channel": "a", "epoch": NEXT_EPOCH, "offset": offset, "recoverable": true });
     message.as_object_mut().unwrap().append(&mut rest.as_object().unwrap().clone());
     message
@@ -36,10 +36,10 @@ async fn read(messages: &mut Stream<Publication<u64>>, offsets: impl IntoIterato
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_epoch_that_turns_without_a_loss_is_adopted() {
+async fn an_epoch_change_without_a_loss_is_adopted() {
     let Subscribed { mut script, mut peer, client: _client, room, mut messages } = subscribed(40).await;
     publish(&mut peer, 41..=42).await;
-    peer.send(turned(0, &json!({ "recovered": true }))).await;
+    peer.send(subscribed_message(0, &json!({ "recovered": true }))).await;
     publish(&mut peer, 1..=20).await;
     read(&mut messages, (41..=42).chain(1..=20)).await;
     assert_eq!(room.position(), Some(at(NEXT_EPOCH, 20)));
@@ -50,9 +50,9 @@ async fn an_epoch_that_turns_without_a_loss_is_adopted() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_epoch_that_turns_with_a_loss_is_told_as_a_gap() {
+async fn an_epoch_change_with_a_loss_is_a_gap() {
     let Subscribed { mut peer, mut messages, room, client: _client, script: _script } = subscribed(41).await;
-    peer.send(turned(3, &json!({ "recovered": false, "reason": "epoch_changed" }))).await;
+    peer.send(subscribed_message(3, &json!({ "recovered": false, "reason": "epoch_changed" }))).await;
     publish(&mut peer, 4..=5).await;
     let told = gap(&mut messages).await;
     assert_eq!(
@@ -64,7 +64,7 @@ async fn an_epoch_that_turns_with_a_loss_is_told_as_a_gap() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_stream_that_begins_anew_without_a_word_is_told_as_a_gap_and_heard() {
+async fn an_unannounced_restart_of_the_numbering_is_a_gap() {
     for already_read in [0, 2] {
         let Subscribed { mut peer, mut messages, client: _client, script: _script, .. } =
             subscribed(41).await;
@@ -81,7 +81,7 @@ async fn a_stream_that_begins_anew_without_a_word_is_told_as_a_gap_and_heard() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_stream_that_begins_anew_is_heard_where_the_history_is_not_to_be_had() {
+async fn a_restarted_stream_is_delivered_without_a_history() {
     let Subscribed { mut peer, mut messages, client: _client, script: _script, .. } = subscribed(41).await;
     publish(&mut peer, 1..=2).await;
     let history = peer.expect("history").await;
@@ -94,7 +94,7 @@ async fn a_stream_that_begins_anew_is_heard_where_the_history_is_not_to_be_had()
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_share_that_begins_at_a_position_of_another_epoch_silences_no_stream_whose_own_is_lost() {
+async fn a_share_with_a_position_of_another_epoch_silences_no_stream() {
     let Subscribed { mut peer, mut messages, room, client: _client, script: _script } = subscribed(41).await;
     publish(&mut peer, 1..=2).await;
     let history = peer.expect("history").await;
@@ -107,7 +107,7 @@ async fn a_share_that_begins_at_a_position_of_another_epoch_silences_no_stream_w
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_message_that_comes_twice_is_delivered_once_and_is_no_gap() {
+async fn a_repeated_message_is_delivered_once_without_a_gap() {
     let Subscribed { mut peer, mut messages, client: _client, script: _script, .. } = subscribed(1).await;
     publish(&mut peer, [2, 3, 3, 4]).await;
     let history = peer.expect("history").await;
@@ -118,13 +118,13 @@ async fn a_message_that_comes_twice_is_delivered_once_and_is_no_gap() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_waits_for_the_history_is_not_lost_when_the_epoch_turns() {
+async fn held_messages_survive_an_epoch_change() {
     let Subscribed { mut peer, mut messages, room, client: _client, script: _script } = subscribed(1).await;
     publish(&mut peer, [2]).await;
     peer.send(json!({ "type": "gap", "channel": "a", "epoch": EPOCH, "offset": 2, "missed": 4 })).await;
     publish(&mut peer, [7, 8]).await;
     let history = peer.expect("history").await;
-    peer.send(turned(8, &json!({ "recovered": true }))).await;
+    peer.send(subscribed_message(8, &json!({ "recovered": true }))).await;
     publish(&mut peer, [9]).await;
     peer.refuse_history(&history, "epoch_changed").await;
     read(&mut messages, [2]).await;
@@ -133,25 +133,25 @@ async fn what_waits_for_the_history_is_not_lost_when_the_epoch_turns() {
     assert_eq!(room.position(), Some(at(NEXT_EPOCH, 9)));
 }
 
-/// How the client is told that the epoch has turned.
+/// The message by which the client learns of the new epoch.
 #[derive(Clone, Copy, Debug)]
-enum Turn {
+enum EpochChange {
     WithTheLoss,
     Notice,
     Gap,
     History,
-    /// A page of the history under the next epoch: the numbering has gone on.
+    /// A page of the history under the next epoch, whose numbering continues.
     Page,
 }
 
-async fn turn(peer: &mut Peer, how: Turn) {
+async fn change_epoch(peer: &mut Peer, how: EpochChange) {
     match how {
-        Turn::WithTheLoss => {}
-        Turn::Notice => {
-            peer.send(turned(1, &json!({ "recovered": true }))).await;
+        EpochChange::WithTheLoss => {}
+        EpochChange::Notice => {
+            peer.send(subscribed_message(1, &json!({ "recovered": true }))).await;
             peer.publication("a", 2).await;
         }
-        Turn::Gap => {
+        EpochChange::Gap => {
             peer.send(
                 json!({ "type": "gap", "channel": "a", "epoch": NEXT_EPOCH, "offset": 1, "missed": 1 }),
             )
@@ -160,32 +160,38 @@ async fn turn(peer: &mut Peer, how: Turn) {
             let page = json!({ "channel": "a", "epoch": NEXT_EPOCH, "offset": 2, "messages": [publication("a", 2)] });
             peer.ack(&history, page).await;
         }
-        Turn::History => {
+        EpochChange::History => {
             publish(peer, [1]).await;
             let history = peer.expect("history").await;
             peer.refuse_history(&history, "epoch_changed").await;
         }
-        Turn::Page => {
+        EpochChange::Page => {
             publish(peer, [1]).await;
             let history = peer.expect("history").await;
             let page = json!({ "channel": "a", "epoch": NEXT_EPOCH, "offset": 2, "messages": [publication("a", 2)] });
             peer.ack(&history, page).await;
         }
     }
-    // What was sent is read before the loss.
+    // The client reads everything before the loss.
     for _ in 0..50 {
         tokio::task::yield_now().await;
     }
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_publication_that_was_sent_before_the_epoch_turned_is_not_repeated() {
-    for how in [Turn::WithTheLoss, Turn::Notice, Turn::Gap, Turn::History, Turn::Page] {
+async fn a_publication_from_before_an_epoch_change_is_not_repeated() {
+    for how in [
+        EpochChange::WithTheLoss,
+        EpochChange::Notice,
+        EpochChange::Gap,
+        EpochChange::History,
+        EpochChange::Page,
+    ] {
         let Subscribed { mut script, mut peer, room, client: _client, messages: _messages } =
             subscribed(1).await;
         let published = tokio::spawn(room.publish(&7).into_future());
         peer.expect("channel_message").await;
-        turn(&mut peer, how).await;
+        change_epoch(&mut peer, how).await;
         drop(peer);
         let mut peer = script.accept().await;
         peer.expect("resume").await;
@@ -201,7 +207,7 @@ async fn a_publication_that_was_sent_before_the_epoch_turned_is_not_repeated() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_publication_is_not_repeated_where_the_position_that_proves_its_epoch_was_given_up() {
+async fn a_publication_is_not_repeated_if_its_position_was_given_up() {
     let Subscribed { mut script, mut peer, room, client: _client, messages: _messages } = subscribed(1).await;
     let published = tokio::spawn(room.publish(&7).into_future());
     let unreadable = json!({ "channel": "a", "offset": 2 });

@@ -1,4 +1,4 @@
-//! A client that was too slow: the gap is closed from history, by offset, or told.
+//! A client that reads too slowly: gaps are closed from the history by offset, or reported.
 
 use crate::script::{EPOCH, Peer, Script, publication, script};
 use crate::support::{content, next};
@@ -27,7 +27,7 @@ fn page(offsets: impl IntoIterator<Item = u64>, end: u64) -> Value {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_gap_is_closed_from_history_page_by_page_without_the_reader_noticing() {
+async fn a_gap_is_closed_from_history_page_by_page() {
     let (_script, mut peer, _client, _room, mut messages) = slow().await;
     peer.publication("a", 2).await;
     peer.send(gap(2, 4)).await;
@@ -46,7 +46,7 @@ async fn a_gap_is_closed_from_history_page_by_page_without_the_reader_noticing()
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_gap_that_the_history_cannot_close_is_told_where_it_is() {
+async fn a_gap_that_the_history_cannot_close_is_reported_in_place() {
     let (_script, mut peer, _client, _room, mut messages) = slow().await;
     peer.publication("a", 2).await;
     peer.send(gap(2, 4)).await;
@@ -62,7 +62,7 @@ async fn a_gap_that_the_history_cannot_close_is_told_where_it_is() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_history_that_is_refused_for_now_is_asked_again() {
+async fn a_temporarily_refused_history_is_requested_again() {
     let (_script, mut peer, _client, _room, mut messages) = slow().await;
     peer.send(gap(1, 1)).await;
     let history = peer.expect("history").await;
@@ -75,14 +75,14 @@ async fn a_history_that_is_refused_for_now_is_asked_again() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_second_gap_meanwhile_is_closed_too() {
+async fn a_second_gap_during_a_catch_up_is_closed() {
     let (_script, mut peer, _client, _room, mut messages) = slow().await;
     peer.send(gap(1, 1)).await;
     let first = peer.expect("history").await;
     peer.publication("a", 3).await;
     peer.send(gap(3, 1)).await;
     peer.publication("a", 5).await;
-    // The page was made before the second gap.
+    // The page was read before the second gap.
     peer.ack(&first, page([2, 3], 3)).await;
     let second = peer.expect("history").await;
     assert_eq!(second["since"]["offset"], 3);
@@ -93,7 +93,7 @@ async fn a_second_gap_meanwhile_is_closed_too() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_stream_that_begins_anew_while_the_history_of_the_old_one_is_asked_is_heard_from_there_on() {
+async fn a_stream_that_restarts_during_a_catch_up_is_delivered() {
     let (_script, mut peer, _client, _room, mut messages) = slow().await;
     peer.publication("a", 2).await;
     peer.send(gap(2, 4)).await;
@@ -113,7 +113,7 @@ async fn a_stream_that_begins_anew_while_the_history_of_the_old_one_is_asked_is_
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_is_left_of_a_subscription_that_was_ended_says_nothing_about_the_next_one() {
+async fn leftovers_of_an_ended_subscription_do_not_affect_the_next() {
     let (_script, mut peer, _client, room, mut messages) = slow().await;
     let ended = tokio::spawn({
         let room = room.clone();
@@ -124,7 +124,7 @@ async fn what_is_left_of_a_subscription_that_was_ended_says_nothing_about_the_ne
     let begun = tokio::spawn(async move { room.subscribe().since(since).await });
     let subscribe = peer.expect("subscribe_channel").await;
     assert_eq!(subscribe["recover"]["offset"], 1);
-    // It was on its way before the server had read either.
+    // It was in flight before the server had read either request.
     peer.publication("a", 9).await;
     peer.send(gap(9, 1)).await;
     peer.send(json!({ "type": "unsubscribed", "channel": "a" })).await;
@@ -143,7 +143,7 @@ async fn what_is_left_of_a_subscription_that_was_ended_says_nothing_about_the_ne
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_gap_in_a_channel_without_history_is_told_at_once() {
+async fn a_gap_without_history_is_reported_at_once() {
     let (mut script, builder) = script();
     let client = builder.connect().unwrap();
     let room = client.channel::<u64>("a");
@@ -163,7 +163,7 @@ async fn a_gap_in_a_channel_without_history_is_told_at_once() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_gap_of_an_unknown_epoch_is_closed_from_history_where_there_is_one() {
+async fn a_gap_of_an_unknown_epoch_is_closed_from_history() {
     let (_script, mut peer, _client, room, mut messages) = slow().await;
     peer.publication("a", 2).await;
     peer.send(json!({ "type": "gap", "channel": "a", "epoch": "AAAAAAAAAAA", "offset": 0, "missed": 3 }))
@@ -180,7 +180,7 @@ async fn a_gap_of_an_unknown_epoch_is_closed_from_history_where_there_is_one() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_gap_of_changes_of_presence_moves_no_position_and_asks_who_is_there() {
+async fn a_gap_in_presence_requests_the_list_and_keeps_the_position() {
     let (_script, mut peer, _client, room, mut messages) = slow().await;
     peer.send(json!({ "type": "presence_state", "channel": "a", "count": 0, "users": {}, "offset": 4 }))
         .await;
@@ -193,7 +193,7 @@ async fn a_gap_of_changes_of_presence_moves_no_position_and_asks_who_is_there() 
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_history_that_is_empty_and_not_at_its_end_is_told_as_a_gap() {
+async fn an_empty_history_before_its_end_is_a_gap() {
     let (_script, mut peer, _client, _room, mut messages) = slow().await;
     peer.send(gap(1, 4)).await;
     let history = peer.expect("history").await;
@@ -205,7 +205,7 @@ async fn a_history_that_is_empty_and_not_at_its_end_is_told_as_a_gap() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_history_counts_messages_that_no_reader_gets() {
+async fn unreadable_history_messages_still_count() {
     let (_script, mut peer, _client, room, mut messages) = slow().await;
     peer.send(gap(1, 3)).await;
     let history = peer.expect("history").await;
@@ -220,7 +220,7 @@ async fn a_history_counts_messages_that_no_reader_gets() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_history_that_is_never_answered_holds_nothing_back_for_ever() {
+async fn an_unanswered_history_request_releases_held_messages() {
     let (_script, mut peer, _client, _room, mut messages) = slow().await;
     peer.send(gap(1, 4)).await;
     peer.publication("a", 6).await;
@@ -231,7 +231,7 @@ async fn a_history_that_is_never_answered_holds_nothing_back_for_ever() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_gap_behind_one_that_the_history_cannot_close_is_closed_or_told_in_its_place() {
+async fn a_gap_after_an_unclosable_one_is_closed_or_reported() {
     for is_closed in [true, false] {
         let (_script, mut peer, _client, _room, mut messages) = slow().await;
         peer.send(gap(1, 1)).await;
@@ -260,7 +260,7 @@ async fn a_gap_behind_one_that_the_history_cannot_close_is_closed_or_told_in_its
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_history_that_was_asked_before_the_end_of_a_subscription_gives_nothing_after_it() {
+async fn a_late_history_answer_is_ignored_after_unsubscribing() {
     let (_script, mut peer, _client, room, mut messages) = slow().await;
     peer.send(gap(1, 2)).await;
     let history = peer.expect("history").await;

@@ -1,5 +1,5 @@
-//! What is logged of attempts: one warning for a series of failures, one line when the connection is back,
-//! and nothing that is secret. Scripted, on a paused clock.
+//! The log of attempts: one warning for a series of failures, one line when the connection is back, and no
+//! secrets. Scripted, on a paused clock.
 
 use crate::script::{Script, script, script_of};
 use crate::support::reach;
@@ -13,7 +13,7 @@ use tokio::time::Instant;
 use tracing::subscriber::DefaultGuard;
 use tracing_subscriber::fmt::MakeWriter;
 
-/// What this thread has logged since it began.
+/// Everything that this thread has logged since the start.
 #[derive(Clone, Default)]
 pub(crate) struct Log(Arc<Mutex<Vec<u8>>>);
 
@@ -33,7 +33,7 @@ impl Log {
         String::from_utf8(self.0.lock().unwrap().clone()).unwrap()
     }
 
-    /// The client's lines of a level, without their target.
+    /// Returns the client's lines of a level, without their target.
     pub(crate) fn lines(&self, level: &str) -> Vec<String> {
         let start = format!("{level} hauyna_client: ");
         self.text()
@@ -64,7 +64,7 @@ impl MakeWriter<'_> for Log {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_series_of_failures_is_one_warning_and_one_line_when_it_is_over() {
+async fn a_series_of_failures_is_one_warning_and_one_final_line() {
     let (log, _guard) = Log::capture();
     let (mut script, builder) = script();
     let client = builder.connect().unwrap();
@@ -94,7 +94,7 @@ async fn a_series_of_failures_is_one_warning_and_one_line_when_it_is_over() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn each_message_is_logged_by_its_head_for_those_who_debug() {
+async fn the_head_of_each_message_is_logged_at_debug_level() {
     let (log, _guard) = Log::capture();
     let (mut script, builder) = script();
     let client = builder.connect().unwrap();
@@ -119,7 +119,7 @@ async fn each_message_is_logged_by_its_head_for_those_who_debug() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_an_application_puts_in_the_head_of_a_message_is_no_content_in_the_log() {
+async fn application_texts_in_message_heads_are_cut_in_the_log() {
     let (log, _guard) = Log::capture();
     let (mut script, builder) = script();
     let client = builder.connect().unwrap();
@@ -141,7 +141,7 @@ async fn what_an_application_puts_in_the_head_of_a_message_is_no_content_in_the_
 }
 
 #[tokio::test(start_paused = true)]
-async fn errors_of_one_kind_that_answer_nothing_are_one_warning_a_connection() {
+async fn unsolicited_errors_of_one_kind_are_one_warning_per_connection() {
     let (log, _guard) = Log::capture();
     let (mut script, builder) = script();
     let client = builder.connect().unwrap();
@@ -154,7 +154,7 @@ async fn errors_of_one_kind_that_answer_nothing_are_one_warning_a_connection() {
         client.reconnect().await.unwrap();
         while peer.next().await.expect("a client that is there")["type"] != "ping" {}
         assert_eq!(log.lines("WARN").len(), connection * 2 - 1, "{:#?}", log.lines("WARN"));
-        // The loss is followed by an attempt that fails, which is a warning of its own.
+        // The attempt after the loss fails, which is a warning of its own.
         drop(peer);
         drop(script.raw().await);
     }
@@ -177,7 +177,7 @@ async fn a_warning_names_the_address_without_its_query_and_the_status() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_can_never_work_ends_where_it_is_seen() {
+async fn permanent_failures_close_the_client() {
     for status in [401, 403, 404, 410] {
         let (mut script, builder) = script();
         let client = builder.connect().unwrap();
@@ -190,7 +190,7 @@ async fn what_can_never_work_ends_where_it_is_seen() {
     let client = builder.token(|| async { Ok::<_, String>("two words".to_owned()) }).connect().unwrap();
     assert_eq!(client.connected().await, Err(Closed::InvalidRequest));
     assert!(script.is_idle(Duration::from_secs(600)).await);
-    // A source of tokens may have another one the next time.
+    // The token source may return another token the next time.
     let client = script_with_token(&mut script).await;
     let _peer = script.greet("one").await;
     client.connected().await.unwrap();
@@ -205,7 +205,7 @@ async fn script_with_token(script: &mut Script) -> Client {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_time_out_around_the_wait_leaves_the_client_connecting() {
+async fn a_timeout_around_connected_leaves_the_client_connecting() {
     let (mut script, builder) = script();
     let client = builder.connect().unwrap();
     drop(script.raw().await);

@@ -1,29 +1,29 @@
-//! The client against real servers over real sockets, and against scripted ones in memory where time or a
-//! server's misbehaviour matters: a file for each theme.
+//! The client against real servers over real sockets, and against scripted servers in memory where time or
+//! misbehaviour matters. Each theme has a file.
 
 #![allow(clippy::unwrap_used, reason = "helpers of tests may panic as tests do")]
 
 mod attempts;
 mod client_events;
+mod connected;
+mod endings;
 mod epochs;
-mod extremes;
+mod faulty_servers;
 mod gaps;
-mod handover;
-mod hostile;
-mod lapses;
 mod log;
+mod many_channels;
+mod moves;
+mod odd_input;
 mod outage;
 mod presence;
 mod reconnect;
-mod restoring;
 mod resume;
 mod script;
 mod sessions;
 mod shares;
-mod standing;
 mod stress;
+mod subscription_races;
 mod support;
-mod talk;
 #[cfg(feature = "tls")]
 mod tls;
 #[cfg(test)]

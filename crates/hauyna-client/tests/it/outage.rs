@@ -1,5 +1,5 @@
-//! A server that is away for longer than anybody waits at a screen: the client comes back by itself, and says
-//! of each request what became of it. Scripted, on a paused clock.
+//! A long outage of the server: the client reconnects by itself, and each request has a definite outcome.
+//! Scripted, on a paused clock.
 
 use crate::script::{EPOCH, Peer, Script, Subscribed, publication, script, session, subscribed};
 use crate::support::{next, reach};
@@ -12,14 +12,13 @@ use tokio::time::Instant;
 
 type Publishing = JoinHandle<Result<Option<Position>, Error>>;
 
-/// What became of an outage.
+/// The result of an outage.
 struct Outcome {
-    /// The publications that the server has taken after it.
+    /// The publications that the server received after it.
     taken: Vec<u64>,
-    /// The calls of all publications, the first of which is of the moment of the loss, and each a second
-    /// after the last.
+    /// The calls of all publications: the first at the loss, and the others a second apart.
     sent: Vec<Publishing>,
-    /// How long the server was away, until the client was back.
+    /// The time from the loss until the client was back.
     away: Duration,
 }
 
@@ -45,21 +44,21 @@ impl Outcome {
 }
 
 #[tokio::test(start_paused = true)]
-async fn after_a_minute_the_client_is_back_and_what_was_written_is_sent() {
-    let outcome = comes_back_after(60).await;
+async fn after_a_minute_waiting_publications_are_sent() {
+    let outcome = outage_of(60).await;
     assert!(outcome.taken.len() >= 30, "{:?}", outcome.taken);
     outcome.check(WINDOW).await;
 }
 
 #[tokio::test(start_paused = true)]
-async fn after_ten_minutes_the_client_is_back_and_what_was_written_last_is_sent() {
-    let outcome = comes_back_after(600).await;
+async fn after_ten_minutes_the_latest_publications_are_sent() {
+    let outcome = outage_of(600).await;
     assert!(outcome.taken.len() >= 30, "{:?}", outcome.taken);
     outcome.check(WINDOW).await;
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_request_waits_for_the_window_of_the_session_and_at_least_for_thirty_seconds() {
+async fn requests_wait_for_the_session_window_but_at_least_thirty_seconds() {
     let waited = async |client: &Client| {
         let began = Instant::now();
         let error = client.request::<()>("x", &json!({})).await.unwrap_err();
@@ -84,8 +83,8 @@ async fn a_request_waits_for_the_window_of_the_session_and_at_least_for_thirty_s
     }
 }
 
-/// Refuses every attempt until a moment, and gives the number of them and the first attempt after it.
-async fn away_until(script: &mut Script, back: Instant) -> (u32, tokio::io::DuplexStream) {
+/// Refuses every attempt until a moment. Returns their number, and the first attempt after it.
+async fn refuse_until(script: &mut Script, back: Instant) -> (u32, tokio::io::DuplexStream) {
     for refused in 0.. {
         let attempt = script.raw().await;
         if Instant::now() >= back {
@@ -95,7 +94,7 @@ async fn away_until(script: &mut Script, back: Instant) -> (u32, tokio::io::Dupl
     unreachable!("the loop ends by its return")
 }
 
-/// Publishes a number each second while the server is away.
+/// Publishes a number every second while the server is away.
 fn publish_each_second(room: &Channel<u64>, seconds: u64) -> JoinHandle<Vec<Publishing>> {
     let room = room.clone();
     tokio::spawn(async move {
@@ -108,16 +107,16 @@ fn publish_each_second(room: &Channel<u64>, seconds: u64) -> JoinHandle<Vec<Publ
     })
 }
 
-/// Is away for so long, and then a new server that has forgotten the session, and has the channel with three
-/// more publications than the client has seen.
-async fn comes_back_after(seconds: u64) -> Outcome {
+/// Takes the server away for this time. The next server does not know the session, and its channel has three
+/// publications that the client has not seen.
+async fn outage_of(seconds: u64) -> Outcome {
     let Subscribed { mut script, peer, client, room, mut messages } = subscribed(5).await;
     let mut states = client.states();
     drop(peer);
     reach(&mut states, |state| matches!(state, State::Reconnecting { .. })).await;
     let began = Instant::now();
     let publishing = publish_each_second(&room, seconds);
-    let (refused, stream) = away_until(&mut script, began + Duration::from_secs(seconds)).await;
+    let (refused, stream) = refuse_until(&mut script, began + Duration::from_secs(seconds)).await;
     assert!(u64::from(refused) >= seconds / 30, "it never stops trying: {refused} attempts");
     assert!(began.elapsed() <= Duration::from_secs(seconds + 30), "it is back within the longest delay");
     let away = began.elapsed();
@@ -143,7 +142,7 @@ async fn comes_back_after(seconds: u64) -> Outcome {
     Outcome { taken, sent, away }
 }
 
-/// Acknowledges what the client publishes, until nothing more comes; returns the contents.
+/// Acknowledges publications until no more come, and returns their contents.
 async fn take_publications(peer: &mut Peer) -> Vec<u64> {
     let mut taken = Vec::new();
     while let Ok(Some(message)) = tokio::time::timeout(Duration::from_secs(5), peer.next()).await {

@@ -1,4 +1,4 @@
-//! The list of a channel, as a real server tells it.
+//! The presence list of a channel on a real server.
 
 use crate::support::{client, named, next, quick};
 use hauyna::{ChannelOptions, Hub, Presence};
@@ -25,7 +25,7 @@ async fn enter(url: &str) -> (Client, Stream<PresenceUpdate>) {
     (client, updates)
 }
 
-async fn told(updates: &mut Stream<PresenceUpdate>) -> (PresenceKind, String) {
+async fn next_update(updates: &mut Stream<PresenceUpdate>) -> (PresenceKind, String) {
     let update = next(updates).await.unwrap();
     (update.kind, update.user)
 }
@@ -35,28 +35,31 @@ async fn the_list_follows_joins_changes_and_leaves() {
     use PresenceKind::{Join, Leave, Update};
     let server = server();
     let (ana, mut updates) = enter(&server.url("/?user=ana")).await;
-    assert_eq!(told(&mut updates).await, (Join, "ana".into()));
+    assert_eq!(next_update(&mut updates).await, (Join, "ana".into()));
     let (bob, _) = enter(&server.url("/?user=bob")).await;
-    assert_eq!(told(&mut updates).await, (Join, "bob".into()));
+    assert_eq!(next_update(&mut updates).await, (Join, "bob".into()));
     bob.update_status("away", &json!({ "mood": "tea" })).await.unwrap();
-    assert_eq!(told(&mut updates).await, (Update, "bob".into()));
+    assert_eq!(next_update(&mut updates).await, (Update, "bob".into()));
     let presence = ana.channel::<()>("room:1").presence();
     assert_eq!((presence.count, presence.is_listed), (Some(2), true));
     assert_eq!(presence.users["bob"].status, "away");
     assert_eq!(presence.users["bob"].metadata["mood"], "tea");
     bob.close().await;
-    assert_eq!(told(&mut updates).await, (Leave, "bob".into()));
+    assert_eq!(next_update(&mut updates).await, (Leave, "bob".into()));
 }
 
 #[tokio::test]
-async fn a_reconnect_shows_nobody_coming_or_going_here_or_there() {
+async fn a_reconnect_reports_no_join_or_leave() {
     let server = server();
     let proxy = FaultProxy::start(server.address()).await;
     let (_ana, mut at_ana) = enter(&server.url("/?user=ana")).await;
-    assert_eq!(told(&mut at_ana).await.1, "ana");
+    assert_eq!(next_update(&mut at_ana).await.1, "ana");
     let (bob, mut at_bob) = enter(&proxy.url("/?user=bob")).await;
-    assert_eq!(told(&mut at_ana).await.1, "bob");
-    assert_eq!((told(&mut at_bob).await.1, told(&mut at_bob).await.1), ("ana".into(), "bob".into()));
+    assert_eq!(next_update(&mut at_ana).await.1, "bob");
+    assert_eq!(
+        (next_update(&mut at_bob).await.1, next_update(&mut at_bob).await.1),
+        ("ana".into(), "bob".into())
+    );
 
     let before = bob.session().unwrap().connection_id;
     proxy.cut_all(Cut::Reset);
@@ -65,12 +68,12 @@ async fn a_reconnect_shows_nobody_coming_or_going_here_or_there() {
         tokio::task::yield_now().await;
     }
     room.subscribe().await.unwrap().keep();
-    // Who comes now is the first that either hears of.
+    // Neither has received an update before Carol joins.
     let (_carol, _) = enter(&server.url("/?user=carol")).await;
     for updates in [&mut at_ana, &mut at_bob] {
         loop {
-            let (kind, user) = told(updates).await;
-            // Bob's connections may have changed in number; he himself was there all the time.
+            let (kind, user) = next_update(updates).await;
+            // The number of Bob's connections may have changed, but he was present all the time.
             if kind == PresenceKind::Update && user == "bob" {
                 continue;
             }
@@ -81,7 +84,7 @@ async fn a_reconnect_shows_nobody_coming_or_going_here_or_there() {
 }
 
 #[tokio::test]
-async fn devices_that_are_not_known_are_asked_for() {
+async fn unknown_devices_are_requested() {
     let server = server();
     let (bob, mut updates) = enter(&server.url("/?user=bob")).await;
     let (_one, _) = enter(&server.url("/?user=ana")).await;
@@ -100,6 +103,6 @@ async fn devices_that_are_not_known_are_asked_for() {
     assert_eq!(until(&mut updates, 1).await, 0, "which one went is not told");
     room.presence().refresh().await.unwrap();
     assert_eq!(room.presence().users["ana"].devices.len(), 1);
-    // Without a list there is nothing to ask for, and nobody waits.
+    // A channel without a list has nothing to request, so the call returns at once.
     bob.channel::<()>("room:2").presence().refresh().await.unwrap();
 }

@@ -1,4 +1,4 @@
-//! Cuts, restarts and refusals between a client and a real server, by the fault proxy.
+//! Cut connections, restarts and refusals between a client and a real server, by the fault proxy.
 
 use crate::support::{builder, client, content, hub, named, next, reach, server};
 use hauyna::Drain;
@@ -14,7 +14,7 @@ async fn proxied(server: &TestServer) -> (FaultProxy, Client) {
 }
 
 #[tokio::test]
-async fn over_many_cuts_every_publication_comes_once_and_in_order() {
+async fn publications_arrive_once_and_in_order_over_many_cuts() {
     let server = server();
     let (proxy, client) = proxied(&server).await;
     let room = client.channel::<u32>("room:1");
@@ -37,7 +37,7 @@ async fn over_many_cuts_every_publication_comes_once_and_in_order() {
 }
 
 #[tokio::test]
-async fn a_resume_larger_than_the_server_takes_keeps_nobody_out() {
+async fn a_too_large_resume_starts_a_new_session() {
     let server = TestServer::start(hub().build(), named().max_message(1_000));
     let (proxy, client) = proxied(&server).await;
     let rooms: Vec<_> = (0..30).map(|n| client.channel::<u32>(&format!("room:{n}"))).collect();
@@ -57,7 +57,7 @@ async fn a_resume_larger_than_the_server_takes_keeps_nobody_out() {
 }
 
 #[tokio::test]
-async fn what_is_published_over_cuts_is_published_once_and_in_order() {
+async fn publications_are_made_once_and_in_order_over_cuts() {
     let server = server();
     let (proxy, client) = proxied(&server).await;
     let room = client.channel::<u32>("room:1");
@@ -74,7 +74,7 @@ async fn what_is_published_over_cuts_is_published_once_and_in_order() {
 }
 
 #[tokio::test]
-async fn requests_wait_while_there_is_no_connection_and_are_sent_in_order() {
+async fn requests_wait_for_a_connection_and_are_sent_in_order() {
     let server = server();
     let (proxy, client) = proxied(&server).await;
     let room = client.channel::<u32>("room:1");
@@ -91,7 +91,7 @@ async fn requests_wait_while_there_is_no_connection_and_are_sent_in_order() {
 }
 
 #[tokio::test]
-async fn a_channel_without_history_says_that_messages_may_be_missing() {
+async fn a_channel_without_history_reports_a_gap_after_a_cut() {
     let server = server();
     let (proxy, client) = proxied(&server).await;
     let live = client.channel::<u32>("live:1");
@@ -105,7 +105,7 @@ async fn a_channel_without_history_says_that_messages_may_be_missing() {
 }
 
 #[tokio::test]
-async fn a_server_that_lost_its_memory_is_told_as_a_gap_and_the_channel_goes_on() {
+async fn a_restarted_server_is_a_gap_and_the_channel_continues() {
     let server = server();
     let (proxy, client) = proxied(&server).await;
     let room = client.channel::<u32>("room:1");
@@ -123,7 +123,7 @@ async fn a_server_that_lost_its_memory_is_told_as_a_gap_and_the_channel_goes_on(
 }
 
 #[tokio::test]
-async fn a_position_that_was_kept_is_recovered_from_in_another_life() {
+async fn a_stored_position_is_recovered_after_a_restart() {
     let server = server();
     let first = client(&server.url("/"));
     let room = first.channel::<u32>("room:1");
@@ -138,7 +138,8 @@ async fn a_position_that_was_kept_is_recovered_from_in_another_life() {
     room.subscribe().since(kept).await.unwrap().keep();
     let mut last = content(&mut messages).await;
     if last == 1 {
-        last = content(&mut messages).await; // the answer came before the own publication was seen
+        // The answer came before the client had received its own publication.
+        last = content(&mut messages).await;
     }
     assert_eq!(last, 2);
 }
@@ -158,7 +159,7 @@ async fn a_disconnected_user_stays_away_with_the_reason() {
 }
 
 #[tokio::test]
-async fn a_client_that_finds_nobody_keeps_trying_until_there_is_somebody() {
+async fn a_client_keeps_trying_until_a_server_listens() {
     let server = server();
     let proxy = FaultProxy::start(server.address()).await;
     proxy.refuse();
@@ -173,7 +174,7 @@ async fn a_client_that_finds_nobody_keeps_trying_until_there_is_somebody() {
 }
 
 #[tokio::test]
-async fn a_drained_server_gives_its_clients_to_the_next_one() {
+async fn clients_of_a_drained_server_move_to_the_next() {
     let server = server();
     let (proxy, client) = proxied(&server).await;
     let room = client.channel::<u32>("room:1");

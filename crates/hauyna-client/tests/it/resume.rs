@@ -1,4 +1,4 @@
-//! What a client does with the token of its session: against a script, so that every message is looked at.
+//! The use of the session's token, against a script that checks every message.
 
 use crate::script::{EPOCH, script, session};
 use crate::support::{content, next};
@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex};
 use std::task::{Context, Waker};
 use std::time::Duration;
 
-/// A session that goes on, with the state of the channel `a`.
+/// A `session` message that resumes, with the state of the channel `a`.
 fn resumed(token: &str, entry: &Value) -> Value {
     let mut session = session(token);
     session["resumed"] = json!(true);
@@ -21,7 +21,7 @@ fn recovered(offset: u64) -> Value {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_client_that_comes_back_shows_its_token_and_its_positions_at_once() {
+async fn a_reconnect_sends_the_token_and_positions_at_once() {
     let (mut script, builder) = script();
     let client = builder.connect().unwrap();
     let room = client.channel::<u64>("a");
@@ -42,8 +42,8 @@ async fn a_client_that_comes_back_shows_its_token_and_its_positions_at_once() {
     for offset in [5, 6, 7, 7, 8] {
         peer.publication("a", offset).await;
     }
-    // A server never says a number twice: where one does, the client asks whether the epoch is the same
-    // still.
+    // A server never repeats an offset. If one does, the client requests the history to learn whether the
+    // epoch has changed.
     let history = peer.expect("history").await;
     let messages_of = |offsets: [u64; 3]| offsets.map(|offset| crate::script::publication("a", offset));
     let page = json!({ "channel": "a", "epoch": EPOCH, "offset": 8, "messages": messages_of([6, 7, 8]) });
@@ -57,7 +57,7 @@ async fn a_client_that_comes_back_shows_its_token_and_its_positions_at_once() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn in_a_resumed_session_cut_publications_are_repeated_with_their_key_before_newer_ones() {
+async fn a_resumed_session_repeats_interrupted_publications_first() {
     let (mut script, builder) = script();
     let client = builder.connect().unwrap();
     let room = client.channel::<u64>("a");
@@ -85,7 +85,7 @@ async fn in_a_resumed_session_cut_publications_are_repeated_with_their_key_befor
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_refusal_of_a_repetition_says_nothing_of_the_first_time() {
+async fn a_refused_repetition_has_an_unknown_outcome() {
     let (mut script, builder) = script();
     let client = builder.connect().unwrap();
     let room = client.channel::<u64>("a");
@@ -107,7 +107,7 @@ async fn a_refusal_of_a_repetition_says_nothing_of_the_first_time() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn nothing_of_one_users_is_sent_as_the_next_ones() {
+async fn no_request_of_one_user_is_sent_as_another() {
     for is_guest in [false, true] {
         let (mut script, builder) = script();
         let builder = match is_guest {
@@ -152,14 +152,14 @@ async fn nothing_of_one_users_is_sent_as_the_next_ones() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_was_asked_right_before_the_next_user_signed_in_is_not_sent_as_theirs() {
-    // Which source the client looks at first depends on how often it has looked.
+async fn requests_from_just_before_a_sign_in_fail() {
+    // The source that the task polls first depends on the number of polls, so the test tries several.
     for earlier in 0..7 {
         let (mut script, builder) = script();
         let user = Arc::new(Mutex::new("ana"));
-        let own = user.clone();
+        let user_clone = user.clone();
         let source = move || {
-            let user = *own.lock().unwrap();
+            let user = *user_clone.lock().unwrap();
             async move { Ok::<_, String>(user.to_owned()) }
         };
         let client = builder.token(source).connect().unwrap();
@@ -178,7 +178,7 @@ async fn what_was_asked_right_before_the_next_user_signed_in_is_not_sent_as_thei
             drop(request("earlier"));
             tokio::task::yield_now().await;
         }
-        // The next attempt is due at this very moment.
+        // The next attempt is due at this moment.
         tokio::time::sleep_until(at).await;
         let mut waiting = client.request::<u32>("note", &json!({})).into_future();
         let mut context = Context::from_waker(Waker::noop());
@@ -197,13 +197,13 @@ async fn what_was_asked_right_before_the_next_user_signed_in_is_not_sent_as_thei
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_was_asked_while_the_source_waited_for_the_next_user_is_not_sent_as_theirs() {
+async fn requests_made_while_the_token_source_waits_fail() {
     let (mut script, builder) = script();
     let (sign_in, signed_in) = tokio::sync::watch::channel(Some("ana"));
     let asked = Arc::new(tokio::sync::Notify::new());
-    let own = asked.clone();
+    let asked_clone = asked.clone();
     let source = move || {
-        own.notify_one();
+        asked_clone.notify_one();
         let mut signed_in = signed_in.clone();
         async move {
             let user = signed_in.wait_for(Option::is_some).await.map(|user| *user);
@@ -236,7 +236,7 @@ async fn what_was_asked_while_the_source_waited_for_the_next_user_is_not_sent_as
 }
 
 #[tokio::test(start_paused = true)]
-async fn metadata_that_one_user_has_updated_is_not_shown_as_the_next_ones() {
+async fn updated_metadata_is_not_used_for_another_user() {
     for (next_user, metadata) in [("ana", json!({ "muted": true })), ("bob", json!({ "device": "phone" }))] {
         let (mut script, builder) = script();
         let client = builder.token(|| async { Ok::<_, String>("t".to_owned()) }).connect().unwrap();
@@ -261,7 +261,7 @@ async fn metadata_that_one_user_has_updated_is_not_shown_as_the_next_ones() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_event_whose_answer_was_lost_fails_with_an_unknown_outcome_unless_it_is_repeatable() {
+async fn an_interrupted_event_is_repeated_only_if_repeatable() {
     let (mut script, builder) = script();
     let client = builder.connect().unwrap();
     let mut peer = script.greet("one").await;
@@ -281,7 +281,7 @@ async fn an_event_whose_answer_was_lost_fails_with_an_unknown_outcome_unless_it_
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_a_subscription_was_made_with_stays_where_it_is_asked_for_again() {
+async fn subscribing_again_keeps_omitted_options() {
     let (mut script, builder) = script();
     let client = builder.connect().unwrap();
     let room = client.channel::<u64>("a");
@@ -298,7 +298,7 @@ async fn what_a_subscription_was_made_with_stays_where_it_is_asked_for_again() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn without_its_session_a_client_subscribes_anew_with_recover_and_then_sends_what_waits() {
+async fn without_a_session_subscriptions_recover_before_requests_are_sent() {
     let (mut script, builder) = script();
     let client = builder.connect().unwrap();
     let room = client.channel::<u64>("a");
@@ -338,7 +338,7 @@ async fn without_its_session_a_client_subscribes_anew_with_recover_and_then_send
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_session_that_began_anew_and_was_resumed_before_the_verdict_repeats_nothing() {
+async fn a_new_session_resumed_before_the_judgement_repeats_nothing() {
     for has_answered in [true, false] {
         let (mut script, builder) = script();
         let client = builder.connect().unwrap();
@@ -357,7 +357,7 @@ async fn a_session_that_began_anew_and_was_resumed_before_the_verdict_repeats_no
         peer.send(session("two")).await;
         let mut entry = json!({ "channel": "a", "epoch": "zzNFZ4mrze8", "offset": 0, "recoverable": true,
             "recovered": false, "reason": "epoch_changed" });
-        // The other channel keeps the verdict waiting.
+        // The judgement waits for the other channel.
         for _ in 0..2 {
             let request = peer.expect("subscribe_channel").await;
             if has_answered && request["channel"] == "a" {
@@ -384,7 +384,7 @@ async fn a_session_that_began_anew_and_was_resumed_before_the_verdict_repeats_no
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_a_resumed_session_could_not_recover_is_told_with_its_reason() {
+async fn unrecovered_messages_of_a_resumed_session_are_reported() {
     for (entry, reason) in [
         (json!({ "recoverable": true, "recovered": false, "reason": "too_old" }), GapReason::TooOld),
         (
@@ -416,7 +416,7 @@ async fn what_a_resumed_session_could_not_recover_is_told_with_its_reason() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_the_server_subscribed_to_is_followed_and_caught_up_from_history() {
+async fn server_subscriptions_catch_up_from_history() {
     let (mut script, builder) = script();
     let client = builder.connect().unwrap();
     let room = client.channel::<u64>("made");
@@ -443,12 +443,12 @@ async fn what_the_server_subscribed_to_is_followed_and_caught_up_from_history() 
 }
 
 #[tokio::test(start_paused = true)]
-async fn requests_that_wait_for_the_task_are_not_sent_as_the_next_users() {
+async fn requests_that_wait_for_the_task_are_not_sent_as_another_user() {
     let (mut script, builder) = script();
     let user = Arc::new(Mutex::new("ana"));
-    let own = user.clone();
+    let user_clone = user.clone();
     let source = move || {
-        let user = *own.lock().unwrap();
+        let user = *user_clone.lock().unwrap();
         async move { Ok::<_, String>(user.to_owned()) }
     };
     let client = builder.token(source).connect().unwrap();
@@ -463,7 +463,7 @@ async fn requests_that_wait_for_the_task_are_not_sent_as_the_next_users() {
         }
     };
     tokio::time::sleep_until(at).await;
-    // More than the client takes at once.
+    // These are more calls than the task takes at once.
     let mut waiting: Vec<_> =
         (0..900).map(|_| client.request::<u32>("note", &json!({})).into_future()).collect();
     let mut context = Context::from_waker(Waker::noop());

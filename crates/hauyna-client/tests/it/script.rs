@@ -1,5 +1,5 @@
-//! A server that says what the test wants, over pipes in memory: real handshakes and frames, and nothing but
-//! the test's own runtime, so that the clock may be paused.
+//! A scripted server over pipes in memory, with real handshakes and frames. Everything runs in the runtime of
+//! the test, so its clock may be paused.
 
 use hauyna_client::{Builder, Channel, Client, Endpoint, Publication, Stream};
 use hauyna_websocket::handshake::{HeadReader, check};
@@ -10,28 +10,28 @@ use std::time::Duration;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, DuplexStream};
 use tokio::sync::mpsc;
 
-/// Takes the client's attempts.
+/// The server of a test, which accepts the attempts of clients.
 pub(crate) struct Script {
     attempts: mpsc::Receiver<DuplexStream>,
 }
 
-/// One connection, from the server's end.
+/// One connection, on the side of the server.
 pub(crate) struct Peer {
     stream: DuplexStream,
     decoder: Decoder,
     messages: VecDeque<Value>,
     pub(crate) protocols: Vec<String>,
     closed: bool,
-    /// The code of the client's close.
+    /// Code of the close frame that the client sent.
     pub(crate) closed_with: Option<u16>,
 }
 
-/// A builder of clients of a script.
+/// Returns a script, and a builder of clients that connect to it.
 pub(crate) fn script() -> (Script, Builder) {
     script_of("ws://script.test/chat")
 }
 
-/// The same, of an address.
+/// Like [`script`], with a URL.
 pub(crate) fn script_of(url: &str) -> (Script, Builder) {
     let (dial, attempts) = mpsc::channel(16);
     let connector = move |_: Endpoint| {
@@ -46,18 +46,18 @@ pub(crate) fn script_of(url: &str) -> (Script, Builder) {
 }
 
 impl Script {
-    /// Takes the next attempt and shakes hands.
+    /// Accepts the next attempt, with its handshake.
     pub(crate) async fn accept(&mut self) -> Peer {
         let stream = self.raw().await;
         self.shake(stream).await.expect("a handshake")
     }
 
-    /// Takes an attempt that has been made.
+    /// Takes an attempt, if the client has made one.
     pub(crate) fn attempt(&mut self) -> Option<DuplexStream> {
         self.attempts.try_recv().ok()
     }
 
-    /// Shakes hands; `None` where the client has gone.
+    /// Does the handshake; `None` if the client has gone.
     pub(crate) async fn shake(&self, mut stream: DuplexStream) -> Option<Peer> {
         let mut head = HeadReader::new();
         let mut buffer = [0; 4096];
@@ -79,17 +79,17 @@ impl Script {
         Some(Peer { stream, decoder, messages: VecDeque::new(), protocols, closed: false, closed_with: None })
     }
 
-    /// Takes the next attempt as it is.
+    /// Takes the next attempt without a handshake.
     pub(crate) async fn raw(&mut self) -> DuplexStream {
         self.attempts.recv().await.expect("an attempt")
     }
 
-    /// Whether nobody tries to connect for a while.
+    /// Whether no client tries to connect for this time.
     pub(crate) async fn is_idle(&mut self, time: Duration) -> bool {
         tokio::time::timeout(time, self.attempts.recv()).await.is_err()
     }
 
-    /// Takes the next attempt and greets it with a session that can be resumed by `token`.
+    /// Accepts the next attempt, and starts a session that can be resumed with `token`.
     pub(crate) async fn greet(&mut self, token: &str) -> Peer {
         let mut peer = self.accept().await;
         peer.send(session(token)).await;
@@ -106,7 +106,7 @@ impl Peer {
         self.stream.write_all(&close_frame(CloseCode::new(code), "")).await.unwrap();
     }
 
-    /// The next message of the client; `None` at the end.
+    /// Waits for the next message of the client; `None` at the end.
     pub(crate) async fn next(&mut self) -> Option<Value> {
         let mut buffer = [0; 4096];
         loop {
@@ -131,7 +131,7 @@ impl Peer {
         }
     }
 
-    /// The next message, if it has come.
+    /// Returns the next message, if it has come.
     pub(crate) fn poll(&mut self) -> Option<Value> {
         let polled = {
             let next = std::pin::pin!(self.next());
@@ -144,7 +144,7 @@ impl Peer {
         }
     }
 
-    /// Whether the client has closed, or gone.
+    /// Whether the client has closed the connection or has gone.
     pub(crate) const fn is_over(&self) -> bool {
         self.closed
     }
@@ -159,12 +159,12 @@ impl Peer {
         let _ = self.stream.write_all(&close_frame(CloseCode::new(code), "")).await;
     }
 
-    /// Ends the connection without a word, behind what was sent.
+    /// Ends the connection without a close frame, after what was sent.
     pub(crate) fn cut(&mut self) {
         self.stream = tokio::io::duplex(1).0;
     }
 
-    /// The next message, which has to be of this type.
+    /// Waits for the next message, and checks its type.
     pub(crate) async fn expect(&mut self, kind: &str) -> Value {
         let message =
             self.next().await.unwrap_or_else(|| panic!("the client went, but `{kind}` was expected"));
@@ -177,7 +177,7 @@ impl Peer {
         self.send(json!({ "type": "ack", "id": request["id"], "data": data })).await;
     }
 
-    /// Answers the subscription to a channel that stands at `offset`.
+    /// Answers the subscription to a channel whose last offset is `offset`.
     pub(crate) async fn subscribe(&mut self, channel: &str, offset: u64) {
         let request = self.expect("subscribe_channel").await;
         assert_eq!(request["channel"], channel);
@@ -188,7 +188,7 @@ impl Peer {
         .await;
     }
 
-    /// Refuses a request, with the reason that a history has.
+    /// Refuses a request for the history with this reason.
     pub(crate) async fn refuse_history(&mut self, request: &Value, reason: &str) {
         self.send(json!({ "type": "error", "error_type": "validation_error", "message": "", "timestamp": 1,
             "id": request["id"], "temporary": false, "details": { "path": "since", "reason": reason } }))
@@ -210,7 +210,7 @@ pub(crate) fn session(token: &str) -> Value {
         "resume": { "token": token, "window": 60_000 }, "heartbeat": { "interval": 25_000, "timeout": 60_000 } })
 }
 
-/// A client that has subscribed to `a` at an offset, and the server's end of it.
+/// Returns a client that has subscribed to `a` at an offset, and the server's side of its connection.
 pub(crate) async fn subscribed(offset: u64) -> Subscribed {
     let (mut script, builder) = script();
     let client = builder.connect().unwrap();

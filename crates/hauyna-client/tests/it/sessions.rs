@@ -1,4 +1,4 @@
-//! Sessions of a real server: cut sockets resume, and nobody notices.
+//! Sessions on a real server: clients resume them after cuts, and others see no one leave.
 
 use crate::support::{client, content, named, next, quick};
 use hauyna::{ChannelOptions, Hub, Presence, SlowConsumer};
@@ -27,7 +27,7 @@ async fn resumed(client: &Client, before: &str) {
 }
 
 #[tokio::test]
-async fn a_cut_socket_resumes_its_session_and_shows_nobody_leaving() {
+async fn a_cut_socket_resumes_without_a_leave() {
     let server = server();
     let proxy = FaultProxy::start(server.address()).await;
     let (ana, bob) = (client(&server.url("/?user=ana")), client(&proxy.url("/?user=bob")));
@@ -59,7 +59,7 @@ async fn a_cut_socket_resumes_its_session_and_shows_nobody_leaving() {
 }
 
 #[tokio::test]
-async fn in_a_resumed_session_what_no_history_keeps_is_told_as_missing() {
+async fn a_resumed_session_reports_gaps_in_channels_without_history() {
     let server = server();
     let proxy = FaultProxy::start(server.address()).await;
     let bob = client(&proxy.url("/?user=bob"));
@@ -75,7 +75,7 @@ async fn in_a_resumed_session_what_no_history_keeps_is_told_as_missing() {
 }
 
 #[tokio::test]
-async fn what_the_server_subscribed_to_goes_on_with_the_session() {
+async fn server_subscriptions_survive_a_resume() {
     let server = server();
     let proxy = FaultProxy::start(server.address()).await;
     let bob = client(&proxy.url("/?user=bob"));
@@ -93,7 +93,7 @@ async fn what_the_server_subscribed_to_goes_on_with_the_session() {
     resumed(&bob, &session.connection_id).await;
 }
 
-/// A client that follows `room:1` and keeps whatever comes, and the connection that it has.
+/// Returns a client that reads `room:1`, its stream, and the id of its connection.
 async fn reader(proxy: &FaultProxy) -> (Client, Stream<Publication<(u32, String)>>, String) {
     let client = Client::builder(&proxy.url("/?user=ana")).stream_buffer(100_000, 1 << 30).connect().unwrap();
     let room = client.channel("room:1");
@@ -103,8 +103,8 @@ async fn reader(proxy: &FaultProxy) -> (Client, Stream<Publication<(u32, String)
     (client, messages, connection)
 }
 
-/// More than the sockets between hold while the proxy gives the client nothing, so that the server's outbox
-/// runs over.
+/// Publishes more than the sockets can buffer while the proxy forwards nothing to the client, so that the
+/// outbox of the server overflows.
 async fn flood(
     server: &TestServer,
     (proxy, channel): (&FaultProxy, &str),
@@ -124,7 +124,7 @@ async fn flood(
 }
 
 #[tokio::test]
-async fn a_slow_consumer_is_closed_comes_back_and_has_everything_once_and_in_order() {
+async fn a_slow_consumer_reconnects_and_receives_everything_once() {
     let hub = Hub::builder()
         .channels("room:{id}", ChannelOptions::new().history(10_000, Duration::from_secs(600)))
         .recovery_limit(10_000)
@@ -140,7 +140,7 @@ async fn a_slow_consumer_is_closed_comes_back_and_has_everything_once_and_in_ord
 }
 
 #[tokio::test]
-async fn what_a_policy_drops_is_fetched_from_history_without_the_reader_noticing() {
+async fn dropped_messages_are_fetched_from_history() {
     let room = ChannelOptions::new()
         .history(10_000, Duration::from_secs(600))
         .slow_consumer(SlowConsumer::DropOldest);

@@ -7,20 +7,20 @@ use hauyna_client::{Client, Error, Subscription};
 use serde_json::{Value, json};
 use std::sync::atomic::{AtomicU32, Ordering};
 
-async fn answered(peer: &mut Peer, kind: &str) -> Value {
+async fn answer_next(peer: &mut Peer, kind: &str) -> Value {
     let request = peer.expect(kind).await;
     peer.ack(&request, json!({ "channel": request["channel"], "recoverable": false })).await;
     request
 }
 
-/// A client with two shares of one subscription, which was asked for once.
+/// Returns a client with two shares of one subscription, which was requested once.
 async fn two_shares() -> (Client, Peer, [Subscription; 2]) {
     let (mut script, builder) = script();
     let client = builder.connect().unwrap();
     let mut peer = script.greet("one").await;
     let room = client.channel::<u64>("a");
     let (first, second) = (room.subscribe().into_future(), room.clone().subscribe().into_future());
-    let (first, second, _) = tokio::join!(first, second, answered(&mut peer, "subscribe_channel"));
+    let (first, second, _) = tokio::join!(first, second, answer_next(&mut peer, "subscribe_channel"));
     (client, peer, [first.unwrap(), second.unwrap()])
 }
 
@@ -29,30 +29,30 @@ async fn the_last_of_several_shares_ends_the_subscription() {
     let (client, mut peer, [first, second]) = two_shares().await;
     first.unsubscribe().await.unwrap();
     let request = tokio::spawn(client.request::<Value>("x", &json!({})).into_future());
-    answered(&mut peer, "x").await;
+    answer_next(&mut peer, "x").await;
     request.await.unwrap().unwrap();
-    let (ended, _) = tokio::join!(second.unsubscribe(), answered(&mut peer, "unsubscribe_channel"));
+    let (ended, _) = tokio::join!(second.unsubscribe(), answer_next(&mut peer, "unsubscribe_channel"));
     ended.unwrap();
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_handle_that_is_dropped_ends_its_share() {
+async fn dropping_a_handle_ends_its_share() {
     let (client, mut peer, [first, second]) = two_shares().await;
     drop(second);
     let room = client.channel::<u64>("a");
     let third = room.subscribe().await.unwrap();
     drop(first);
     drop(third);
-    answered(&mut peer, "unsubscribe_channel").await;
-    // A new one is a new beginning, whatever handles of the old one there were.
+    answer_next(&mut peer, "unsubscribe_channel").await;
+    // A new subscription has new shares, whatever handles of the old one existed.
     let (subscribed, _) =
-        tokio::join!(room.subscribe().into_future(), answered(&mut peer, "subscribe_channel"));
+        tokio::join!(room.subscribe().into_future(), answer_next(&mut peer, "subscribe_channel"));
     subscribed.unwrap().keep();
     peer.expect("ping").await;
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_call_that_is_dropped_takes_its_share_back() {
+async fn dropping_a_call_takes_its_share_back() {
     let (mut script, builder) = script();
     let client = builder.connect().unwrap();
     let mut peer = script.greet("one").await;
@@ -65,16 +65,16 @@ async fn a_call_that_is_dropped_takes_its_share_back() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn unsubscribing_the_channel_ends_all_shares_and_those_that_wait() {
+async fn unsubscribing_the_channel_ends_all_shares_and_waiting_calls() {
     let (client, mut peer, [first, second]) = two_shares().await;
     let room = client.channel::<u64>("a");
-    let (ended, _) = tokio::join!(room.unsubscribe(), answered(&mut peer, "unsubscribe_channel"));
+    let (ended, _) = tokio::join!(room.unsubscribe(), answer_next(&mut peer, "unsubscribe_channel"));
     ended.unwrap();
     first.unsubscribe().await.unwrap();
     drop(second);
     let waiting = tokio::spawn(room.subscribe().into_future());
     peer.expect("subscribe_channel").await;
-    let (ended, _) = tokio::join!(room.unsubscribe(), answered(&mut peer, "unsubscribe_channel"));
+    let (ended, _) = tokio::join!(room.unsubscribe(), answer_next(&mut peer, "unsubscribe_channel"));
     ended.unwrap();
     assert!(matches!(waiting.await.unwrap(), Err(Error::Unsubscribed)));
 }
@@ -86,14 +86,14 @@ async fn any_number_of_calls_wait_for_one_subscription() {
     let room = client.channel::<u64>("a");
     let waiting: Vec<_> = (0..500).map(|_| tokio::spawn(room.subscribe().into_future())).collect();
     let mut peer = script.greet("one").await;
-    answered(&mut peer, "subscribe_channel").await;
+    answer_next(&mut peer, "subscribe_channel").await;
     for call in waiting {
         call.await.unwrap().unwrap().keep();
     }
 }
 
 #[tokio::test]
-async fn on_a_real_server_messages_come_until_the_last_share_is_gone() {
+async fn a_real_server_delivers_until_the_last_share_ends() {
     let server = server();
     let client = crate::support::client(&server.url("/"));
     let room = client.channel::<u32>("room:1");
@@ -109,7 +109,7 @@ async fn on_a_real_server_messages_come_until_the_last_share_is_gone() {
 }
 
 #[test]
-fn a_client_that_is_dropped_as_its_runtime_ends_panics_nowhere() {
+fn dropping_a_client_while_its_runtime_ends_does_not_panic() {
     static PANICS: AtomicU32 = AtomicU32::new(0);
     let serving = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
     let server = serving.block_on(async { server() });

@@ -1,5 +1,5 @@
-//! Many threads that share a client: subscriptions come, go, are kept, given up and taken back in the middle,
-//! while the network cuts. What is left is what was wanted.
+//! Many threads share a client: subscriptions start, end, are kept and cancelled while the network cuts
+//! connections. At the end, the server has those that are wanted.
 
 use crate::support::{builder, content, hub, named};
 use hauyna_client::{Channel, Client};
@@ -7,20 +7,20 @@ use hauyna_test::{Cut, FaultProxy, TestServer};
 use serde_json::json;
 use std::time::Duration;
 
-/// Numbers that look random, and are the same in every run.
-fn dice(state: &mut u64) -> u64 {
+/// Returns the next of a repeatable series of pseudo-random numbers.
+fn random(state: &mut u64) -> u64 {
     *state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
     let mut mixed = *state;
     mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
     mixed ^ (mixed >> 31)
 }
 
-/// Does something with a channel; its share has ended when it returns.
+/// Does a random operation on a channel, whose share has ended when it returns.
 async fn step(room: &Channel<u64>, state: &mut u64) {
-    let wait = Duration::from_micros(dice(state) % 3_000);
+    let wait = Duration::from_micros(random(state) % 3_000);
     let subscribing = tokio::time::timeout(wait, room.subscribe().into_future()).await;
     let Ok(Ok(subscription)) = subscribing else { return };
-    match dice(state) % 5 {
+    match random(state) % 5 {
         0 => drop(subscription),
         1 => _ = tokio::time::timeout(wait, subscription.unsubscribe()).await,
         2 => {
@@ -34,14 +34,14 @@ async fn step(room: &Channel<u64>, state: &mut u64) {
     }
 }
 
-async fn answered(client: &Client) {
-    // Nobody handles it, which is an answer.
+async fn wait_for_answer(client: &Client) {
+    // No handler exists, and the refusal is an answer.
     let error = client.request::<()>("nothing", &json!({})).repeatable().await.unwrap_err();
     assert_eq!(error.kind(), "refused", "{error}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn shares_that_come_and_go_on_many_threads_leave_nothing_but_what_was_wanted() {
+async fn shares_on_many_threads_leave_only_the_wanted_subscriptions() {
     let server = TestServer::start(hub().build(), named());
     let proxy = FaultProxy::start(server.address()).await;
     let client = builder(&proxy.url("/?user=ana")).connect().unwrap();
@@ -54,7 +54,7 @@ async fn shares_that_come_and_go_on_many_threads_leave_nothing_but_what_was_want
             tokio::spawn(async move {
                 let mut state = worker;
                 for _ in 0..150 {
-                    let room = client.channel::<u64>(&format!("room:{}", dice(&mut state) % 4));
+                    let room = client.channel::<u64>(&format!("room:{}", random(&mut state) % 4));
                     step(&room, &mut state).await;
                 }
             })
@@ -70,14 +70,14 @@ async fn shares_that_come_and_go_on_many_threads_leave_nothing_but_what_was_want
     for n in 0..12 {
         assert_eq!(content(&mut messages).await, n);
     }
-    // On the connection that there is now, with everything that was to be told on it.
-    answered(&client).await;
+    // Everything that was to be sent on the current connection has been sent.
+    wait_for_answer(&client).await;
     for room in (0..4).map(|n| server.hub().channel(format!("room:{n}"))) {
         for _ in 0..50 {
             if room.subscribers().is_empty() {
                 break;
             }
-            answered(&client).await;
+            wait_for_answer(&client).await;
         }
         assert_eq!(room.subscribers().len(), 0, "{}", room.name());
     }

@@ -1,4 +1,4 @@
-//! What several themes share: servers, clients that come back quickly, waiting for a state.
+//! Helpers for several themes: servers, clients that reconnect quickly, and waiting for a state.
 
 use hauyna::connection::RetryPolicy;
 use hauyna::{ChannelOptions, Handler, Hub, HubBuilder};
@@ -10,7 +10,7 @@ pub(crate) fn named() -> Handler {
     Handler::new().identify(|request| Ok(request.query("user").unwrap_or_else(|| "anybody".to_owned())))
 }
 
-/// Channels with a history, and a policy that wastes no time of the tests.
+/// A hub whose channels keep a history, with a policy that reconnects quickly.
 pub(crate) fn hub() -> HubBuilder {
     Hub::builder()
         .channels("room:{id}", ChannelOptions::new().history(1_000, Duration::from_secs(600)))
@@ -42,7 +42,7 @@ pub(crate) fn builder(url: &str) -> Builder {
     Client::builder(url).retry(quick)
 }
 
-/// Waits for the next item, as long as a test may take.
+/// Waits for the next item, within a time limit for tests.
 pub(crate) async fn next<T>(stream: &mut Stream<T>) -> Result<T, StreamError> {
     tokio::time::timeout(TIMEOUT, stream.next())
         .await
@@ -50,12 +50,12 @@ pub(crate) async fn next<T>(stream: &mut Stream<T>) -> Result<T, StreamError> {
         .expect("a stream that goes on")
 }
 
-/// The content of the next publication.
+/// Returns the content of the next publication.
 pub(crate) async fn content<M>(stream: &mut Stream<Publication<M>>) -> M {
     next(stream).await.unwrap().content
 }
 
-/// Waits for a state among the changes.
+/// Waits for a change to a matching state.
 pub(crate) async fn reach(states: &mut Stream<State>, reached: impl Fn(&State) -> bool) -> State {
     loop {
         let state = next(states).await.unwrap();

@@ -1,4 +1,4 @@
-//! `wss`: the whole protocol over rustls, and a certificate that nobody vouches for.
+//! `wss`: the whole protocol over rustls, and a certificate that the client does not trust.
 
 use crate::support::{builder, content, hub, named};
 use base64::Engine as _;
@@ -23,7 +23,7 @@ fn trusting(roots: RootCertStore) -> Arc<ClientConfig> {
 }
 
 #[tokio::test]
-async fn wss_speaks_the_whole_protocol_with_whom_it_trusts_and_with_nobody_else() {
+async fn wss_connects_only_to_trusted_servers() {
     let CertifiedKey { cert, signing_key } = generate_simple_self_signed(["localhost".to_owned()]).unwrap();
     let mut roots = RootCertStore::empty();
     roots.add(CertificateDer::from(cert.der().to_vec())).unwrap();

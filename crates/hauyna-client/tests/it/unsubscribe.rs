@@ -1,11 +1,11 @@
-//! The end of subscriptions, against a server that says what the test wants.
+//! The end of subscriptions, against a scripted server.
 
 use crate::script::{EPOCH, NEXT_EPOCH, Peer, Subscribed, publication, session, subscribed};
 use crate::support::content;
 use serde_json::{Value, json};
 use std::time::Duration;
 
-/// The session that goes on, as a server shows it that has not heard of the end of a subscription.
+/// A `session` message that resumes, from a server that has not received the end of a subscription.
 fn resumed() -> Value {
     let mut resumed = session("two");
     resumed["resumed"] = json!(true);
@@ -15,7 +15,7 @@ fn resumed() -> Value {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_channel_that_was_given_up_without_a_connection_stays_so_when_the_session_goes_on() {
+async fn a_channel_given_up_while_disconnected_is_ended_on_resume() {
     let Subscribed { mut script, peer, client, room, mut messages } = subscribed(1).await;
     drop(peer);
     let dialled = script.raw().await;
@@ -30,7 +30,7 @@ async fn a_channel_that_was_given_up_without_a_connection_stays_so_when_the_sess
     assert_eq!(room.position(), None);
     peer.ack(&request, Value::Null).await;
     client.connected().await.unwrap();
-    // A new subscription starts at the present; nothing of the time between was delivered.
+    // A new subscription starts at the current end, and publications from before are not delivered.
     let (subscribed, ()) = tokio::join!(room.subscribe().into_future(), peer.subscribe("a", 7));
     let subscribed = subscribed.unwrap();
     assert_eq!(subscribed.position().unwrap().offset, 7);
@@ -39,7 +39,7 @@ async fn a_channel_that_was_given_up_without_a_connection_stays_so_when_the_sess
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_channel_that_is_wanted_again_before_the_session_goes_on_is_kept() {
+async fn a_channel_wanted_again_before_a_resume_is_kept() {
     let Subscribed { mut script, peer, room, client: _client, mut messages } = subscribed(1).await;
     drop(peer);
     let dialled = script.raw().await;
@@ -56,7 +56,7 @@ async fn a_channel_that_is_wanted_again_before_the_session_goes_on_is_kept() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_connection_that_is_lost_ends_the_subscription_that_was_being_given_up() {
+async fn a_loss_completes_a_pending_unsubscription() {
     let Subscribed { mut script, mut peer, room, client: _client, messages: _messages } = subscribed(1).await;
     let ending = tokio::spawn({
         let room = room.clone();
@@ -72,7 +72,7 @@ async fn a_connection_that_is_lost_ends_the_subscription_that_was_being_given_up
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_answer_to_a_subscription_that_was_given_up_says_nothing_about_the_next_one() {
+async fn a_late_answer_does_not_affect_the_next_subscription() {
     let Subscribed { mut peer, room, client: _client, mut messages, .. } = subscribed(1).await;
     let (ended, ()) = tokio::join!(room.unsubscribe(), async {
         let request = peer.expect("unsubscribe_channel").await;
@@ -103,14 +103,14 @@ async fn the_answer_to_a_subscription_that_was_given_up_says_nothing_about_the_n
     assert_eq!(content(&mut messages).await, 5);
 }
 
-/// An answer to the end of a subscription or to the next one that says no.
+/// A refusal of the end of a subscription, or of the next one.
 fn refusal(request: &Value, error_type: &str) -> Value {
     json!({ "type": "error", "error_type": error_type, "message": "", "timestamp": 1, "id": request["id"],
         "temporary": error_type == "rate_limited", "details": { "retry_after": 60_000 } })
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_epoch_that_turns_for_a_subscription_that_was_given_up_says_nothing_of_the_next_one() {
+async fn an_epoch_change_of_a_given_up_subscription_does_not_affect_the_next() {
     for is_kept in [false, true] {
         let Subscribed { script: _script, mut peer, room, client: _client, mut messages } =
             subscribed(1).await;
@@ -119,8 +119,8 @@ async fn an_epoch_that_turns_for_a_subscription_that_was_given_up_says_nothing_o
             peer.publication("a", offset).await;
             assert_eq!(content(&mut messages).await, offset);
         }
-        let own = room.clone();
-        let ending = tokio::spawn(async move { own.unsubscribe().await });
+        let room_clone = room.clone();
+        let ending = tokio::spawn(async move { room_clone.unsubscribe().await });
         let end = peer.expect("unsubscribe_channel").await;
         let subscribing = tokio::spawn(room.subscribe().since(since).into_future());
         let request = peer.expect("subscribe_channel").await;
@@ -153,10 +153,10 @@ async fn an_epoch_that_turns_for_a_subscription_that_was_given_up_says_nothing_o
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_subscription_of_the_servers_that_the_end_of_the_own_one_ends_is_not_taken_for_the_next_one() {
+async fn a_server_subscription_about_to_end_is_not_taken_for_the_next() {
     let Subscribed { script: _script, mut peer, room, client: _client, mut messages } = subscribed(1).await;
-    let own = room.clone();
-    let ending = tokio::spawn(async move { own.unsubscribe().await });
+    let room_clone = room.clone();
+    let ending = tokio::spawn(async move { room_clone.unsubscribe().await });
     let end = peer.expect("unsubscribe_channel").await;
     let (give, given) = tokio::sync::watch::channel(false);
     let token = move || {
@@ -185,22 +185,22 @@ async fn settle() {
     }
 }
 
-/// Whether the client has sent nothing but pings since.
+/// Whether the client has sent nothing but pings.
 fn is_silent(peer: &mut Peer) -> bool {
     std::iter::from_fn(|| peer.poll()).all(|message| message["type"] == "ping")
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_channel_that_is_given_up_before_it_was_asked_for_is_not_ended() {
+async fn a_channel_given_up_before_its_request_is_not_unsubscribed() {
     let Subscribed { script: _script, mut peer, client, .. } = subscribed(1).await;
-    // Its token is never there.
+    // Its token never comes.
     let token = || std::future::pending::<Result<String, std::io::Error>>();
     let room = client.channel::<u64>("b");
     let subscribing = tokio::spawn(room.subscribe().token(token).into_future());
     settle().await;
     room.unsubscribe().await.unwrap();
     assert!(subscribing.await.unwrap().is_err());
-    // So many are on their way at once: the others wait.
+    // The maximum is in flight, so the others wait.
     let rooms: Vec<_> = (0..40).map(|n| client.channel::<u64>(&format!("c{n:02}"))).collect();
     let asked: Vec<_> = rooms.iter().map(|room| tokio::spawn(room.subscribe().into_future())).collect();
     settle().await;
@@ -227,7 +227,7 @@ async fn a_channel_that_is_given_up_before_it_was_asked_for_is_not_ended() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_channel_whose_end_was_refused_is_ended_though_it_was_not_asked_for_again() {
+async fn a_refused_unsubscription_is_repeated_on_the_next_call() {
     let Subscribed { script: _script, mut peer, room, client: _client, .. } = subscribed(1).await;
     let (ended, ()) = tokio::join!(room.unsubscribe(), async {
         let end = peer.expect("unsubscribe_channel").await;
@@ -243,7 +243,7 @@ async fn a_channel_whose_end_was_refused_is_ended_though_it_was_not_asked_for_ag
     });
     ended.unwrap();
     assert!(subscribing.await.unwrap().is_err());
-    // Ended, it is not ended again.
+    // A subscription that has ended is not ended again.
     let token = || std::future::pending::<Result<String, std::io::Error>>();
     let subscribing = tokio::spawn(room.subscribe().token(token).into_future());
     settle().await;
@@ -253,10 +253,10 @@ async fn a_channel_whose_end_was_refused_is_ended_though_it_was_not_asked_for_ag
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_channel_given_up_twice_is_not_taken_for_live_until_its_end_is_answered() {
+async fn a_channel_given_up_twice_is_not_live_before_its_end() {
     let Subscribed { script: _script, mut peer, room, client: _client, mut messages } = subscribed(1).await;
-    let own = room.clone();
-    let ending = tokio::spawn(async move { own.unsubscribe().await });
+    let room_clone = room.clone();
+    let ending = tokio::spawn(async move { room_clone.unsubscribe().await });
     let end = peer.expect("unsubscribe_channel").await;
     let token = || std::future::pending::<Result<String, std::io::Error>>();
     let subscribing = tokio::spawn(room.subscribe().token(token).into_future());
@@ -280,11 +280,11 @@ async fn a_channel_given_up_twice_is_not_taken_for_live_until_its_end_is_answere
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_channel_whose_end_was_refused_is_ended_though_the_next_subscription_was_refused_too() {
+async fn a_refused_unsubscription_is_repeated_after_a_refused_subscription() {
     for is_end_answered_first in [true, false] {
         let Subscribed { script: _script, mut peer, room, client: _client, .. } = subscribed(1).await;
-        let own = room.clone();
-        let ending = tokio::spawn(async move { own.unsubscribe().await });
+        let room_clone = room.clone();
+        let ending = tokio::spawn(async move { room_clone.unsubscribe().await });
         let end = peer.expect("unsubscribe_channel").await;
         if is_end_answered_first {
             peer.send(refusal(&end, "rate_limited")).await;
@@ -309,7 +309,7 @@ async fn a_channel_whose_end_was_refused_is_ended_though_the_next_subscription_w
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_channel_whose_end_was_refused_is_ended_where_the_next_subscription_is_refused_for_good() {
+async fn a_refused_unsubscription_is_repeated_after_a_permanent_refusal() {
     let Subscribed { script: _script, mut peer, room, client: _client, .. } = subscribed(1).await;
     let (ended, ()) = tokio::join!(room.unsubscribe(), async {
         let end = peer.expect("unsubscribe_channel").await;
@@ -327,7 +327,7 @@ async fn a_channel_whose_end_was_refused_is_ended_where_the_next_subscription_is
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_refusal_for_rate_pauses_the_others_though_its_channel_was_given_up() {
+async fn a_rate_limit_of_a_given_up_channel_pauses_the_others() {
     let Subscribed { script: _script, mut peer, client, .. } = subscribed(1).await;
     let (given_up, other) = (client.channel::<u64>("b"), client.channel::<u64>("c"));
     let subscribing = tokio::spawn(given_up.subscribe().into_future());
@@ -354,7 +354,7 @@ async fn a_refusal_for_rate_pauses_the_others_though_its_channel_was_given_up() 
 }
 
 #[tokio::test(start_paused = true)]
-async fn subscriptions_that_are_refused_after_they_were_given_up_are_not_ended_in_vain() {
+async fn refused_given_up_subscriptions_are_not_unsubscribed() {
     let Subscribed { script: _script, mut peer, client, .. } = subscribed(1).await;
     let rooms: Vec<_> = (0..16).map(|n| client.channel::<u64>(&format!("c{n:02}"))).collect();
     let asked: Vec<_> = rooms.iter().map(|room| tokio::spawn(room.subscribe().into_future())).collect();
@@ -365,7 +365,8 @@ async fn subscriptions_that_are_refused_after_they_were_given_up_are_not_ended_i
     let ending: Vec<_> =
         rooms.into_iter().map(|room| tokio::spawn(async move { room.unsubscribe().await })).collect();
     settle().await;
-    // Each end in vain is an error of the client's, for which a strict server soon closes it permanently.
+    // A request to end a subscription that does not exist counts as an error of the client, for which a
+    // strict server soon closes the connection permanently.
     for request in &requests {
         peer.send(refusal(request, "rate_limited")).await;
     }
@@ -380,7 +381,7 @@ async fn subscriptions_that_are_refused_after_they_were_given_up_are_not_ended_i
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_channel_that_is_wanted_again_while_its_end_waits_is_asked_for_behind_it() {
+async fn a_channel_wanted_again_is_requested_after_its_end() {
     for (answer, is_ended) in
         [("", true), ("already_subscribed", true), ("rate_limited", false), ("permission_denied", false)]
     {
@@ -388,8 +389,8 @@ async fn a_channel_that_is_wanted_again_while_its_end_waits_is_asked_for_behind_
         let room = client.channel::<u64>("b");
         let former = tokio::spawn(room.subscribe().into_future());
         let request = peer.expect("subscribe_channel").await;
-        let own = room.clone();
-        let ending = tokio::spawn(async move { own.unsubscribe().await });
+        let room_clone = room.clone();
+        let ending = tokio::spawn(async move { room_clone.unsubscribe().await });
         settle().await;
         let again = tokio::spawn(room.subscribe().into_future());
         settle().await;
@@ -429,16 +430,16 @@ async fn a_channel_that_is_wanted_again_while_its_end_waits_is_asked_for_behind_
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_subscription_that_is_not_answered_holds_up_neither_its_end_nor_the_next_one() {
+async fn an_unanswered_subscription_blocks_neither_its_end_nor_the_next() {
     let Subscribed { script: _script, mut peer, client, .. } = subscribed(1).await;
     let room = client.channel::<u64>("b");
     let _former = tokio::spawn(room.subscribe().into_future());
     let request = peer.expect("subscribe_channel").await;
-    let own = room.clone();
-    let ending = tokio::spawn(async move { own.unsubscribe().await });
+    let room_clone = room.clone();
+    let ending = tokio::spawn(async move { room_clone.unsubscribe().await });
     settle().await;
     let again = tokio::spawn(room.subscribe().into_future());
-    // Time passes until the client speaks.
+    // The test waits until the client sends a message.
     let end = peer.expect("unsubscribe_channel").await;
     let next = peer.expect("subscribe_channel").await;
     peer.ack(&request, json!({ "channel": "b", "recoverable": false })).await;
@@ -452,7 +453,7 @@ async fn a_subscription_that_is_not_answered_holds_up_neither_its_end_nor_the_ne
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_connection_that_is_lost_answers_an_end_that_waits() {
+async fn a_loss_answers_waiting_unsubscriptions() {
     let Subscribed { script: _script, mut peer, client, .. } = subscribed(1).await;
     let room = client.channel::<u64>("b");
     let _asked = tokio::spawn(room.subscribe().into_future());
@@ -464,14 +465,16 @@ async fn a_connection_that_is_lost_answers_an_end_that_waits() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn metadata_that_an_earlier_subscription_was_updated_to_is_not_that_of_the_next_one() {
+async fn updated_metadata_of_an_ended_subscription_is_not_reused() {
     let Subscribed { mut script, mut peer, client: _client, room, .. } = subscribed(1).await;
-    let own = room.clone();
+    let room_clone = room.clone();
     let updating =
-        tokio::spawn(async move { own.presence().update(&json!({ "typing": true })).into_future().await });
+        tokio::spawn(
+            async move { room_clone.presence().update(&json!({ "typing": true })).into_future().await },
+        );
     let update = peer.expect("update_presence").await;
-    let own = room.clone();
-    let ending = tokio::spawn(async move { own.unsubscribe().await });
+    let room_clone = room.clone();
+    let ending = tokio::spawn(async move { room_clone.unsubscribe().await });
     let end = peer.expect("unsubscribe_channel").await;
     let subscribing = tokio::spawn(room.subscribe().metadata(&json!({ "device": "phone" })).into_future());
     let request = peer.expect("subscribe_channel").await;

@@ -1,18 +1,18 @@
-//! Resume and recovery under every kind of network, in virtual time: the real server and this client on the
+//! Resume and recovery on every kind of network, in virtual time: the real server and this client on the
 //! hosts of a simulated network that is cut, held, split and slowed, while the server crashes.
-//! `HAUYNA_SCHEDULES` says how many, `HAUYNA_SEED` repeats one. The order of hash maps in the server is not
-//! of the seed.
+//! `HAUYNA_SCHEDULES` sets the number of schedules, `HAUYNA_SEED` repeats one. The seed does not determine
+//! the order of hash maps in the server.
 
 #[cfg(test)]
 mod client;
+#[cfg(test)]
+mod network;
 #[cfg(test)]
 mod oracle;
 #[cfg(test)]
 mod plan;
 #[cfg(test)]
 mod server;
-#[cfg(test)]
-mod wire;
 #[cfg(test)]
 mod world;
 
@@ -29,7 +29,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_is_lost_in_silence_and_nobody_is_seen_leaving_in_any_schedule() {
+    fn no_schedule_loses_messages_silently_or_reports_a_leave() {
         if let Some(seed) = number("HAUYNA_SEED") {
             let (tally, faults) = crate::world::run(&Plan::draw(seed));
             assert!(faults.is_empty(), "{faults:#?}");
@@ -67,9 +67,9 @@ mod tests {
         assert!(tally.resumed > schedules / 4, "{tally:?}");
     }
 
-    /// Nobody gives up: a client that did would never have everything.
+    /// A client that gave up would never receive everything.
     #[test]
-    fn after_a_minute_or_ten_without_the_server_everybody_is_back_and_nothing_is_lost_in_silence() {
+    fn after_long_outages_every_client_is_back_without_silent_losses() {
         for (seed, seconds) in [(1, 60), (2, 60), (3, 600), (4, 600)] {
             let (tally, faults) = crate::world::run(&Plan::outage(seed, Duration::from_secs(seconds)));
             assert!(faults.is_empty(), "{seed}, {seconds} s: {faults:#?}");
@@ -83,6 +83,6 @@ mod tests {
         }
     }
 
-    /// As many as the suite has time for.
+    /// Number of schedules that the suite has time for.
     const SCHEDULES: u64 = 300;
 }

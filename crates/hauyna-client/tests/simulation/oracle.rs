@@ -1,11 +1,11 @@
-//! What must be so whatever happened. Pure: it is given what the server has published and what each client
-//! was told.
+//! The conditions that every schedule must meet. Pure: it receives what the server has published and what
+//! each client has reported.
 
-use crate::client::{Record, Told};
+use crate::client::{Record, Report};
 use crate::server::Entry;
 use std::collections::{HashMap, HashSet};
 
-/// What happened in some schedules, to see that they were worth it.
+/// Counts of events in some schedules, which show that the schedules were worth running.
 #[derive(Debug, Default)]
 pub(crate) struct Tally {
     pub(crate) published: u64,
@@ -33,8 +33,8 @@ impl Tally {
     }
 }
 
-/// All faults of one schedule.
-pub(crate) fn judge(published: &[Entry], records: &[Record], has_restarted: bool) -> Vec<String> {
+/// Returns all faults of one schedule.
+pub(crate) fn find_faults(published: &[Entry], records: &[Record], has_restarted: bool) -> Vec<String> {
     let mut faults = Vec::new();
     let mut index = HashMap::new();
     for (at, entry) in published.iter().enumerate() {
@@ -47,14 +47,15 @@ pub(crate) fn judge(published: &[Entry], records: &[Record], has_restarted: bool
         faults.extend(publications(number, published, record, &index).into_iter().map(fault));
         faults.extend(stream(published, record, &index).into_iter().map(fault));
         if !has_restarted {
-            let left = record.told.iter().filter(|told| matches!(told, Told::Left(_)));
-            faults.extend(left.map(|told| fault(format!("saw somebody leave: {told:?}"))));
+            let left = record.reports.iter().filter(|reports| matches!(reports, Report::Left(_)));
+            faults.extend(left.map(|report| fault(format!("saw somebody leave: {report:?}"))));
         }
     }
     faults
 }
 
-/// A client's own publications: what was acknowledged is there, in the order in which it was published.
+/// Checks the publications of a client: those that were acknowledged exist, in the order in which they were
+/// made.
 fn publications(
     number: usize,
     published: &[Entry],
@@ -80,16 +81,16 @@ fn publications(
     faults
 }
 
-/// What a client received: everything after its subscription once and in order, but where it was told of a
-/// gap.
+/// Checks the stream of a client: it has everything after the start of its subscription once and in order,
+/// except where a gap was reported.
 fn stream(published: &[Entry], record: &Record, index: &HashMap<&str, usize>) -> Vec<String> {
     let (mut faults, mut seen) = (Vec::new(), HashSet::new());
-    // The index of the next publication, once it is known where the client stands.
+    // Index of the next publication, once the position of the client is known.
     let mut next: Option<usize> = None;
     let mut may_skip = true;
-    for told in &record.told {
-        match told {
-            Told::Subscribed(Some(start)) if next.is_none() => {
+    for report in &record.reports {
+        match report {
+            Report::Subscribed(Some(start)) if next.is_none() => {
                 let is_before = |entry: &Entry| {
                     entry.position.is_some_and(|position| {
                         position.epoch == start.epoch && position.offset <= start.offset
@@ -103,9 +104,9 @@ fn stream(published: &[Entry], record: &Record, index: &HashMap<&str, usize>) ->
                 });
                 may_skip = next.is_none();
             }
-            Told::Subscribed(_) | Told::Left(_) => {}
-            Told::Gap(_) => may_skip = true,
-            Told::Message { content, offset } => {
+            Report::Subscribed(_) | Report::Left(_) => {}
+            Report::Gap(_) => may_skip = true,
+            Report::Message { content, offset } => {
                 let Some(at) = index.get(content.as_str()).copied() else {
                     faults.push(format!("received, and never published: {content}"));
                     continue;

@@ -1,9 +1,9 @@
-//! What happens in one schedule, drawn from its seed: the network, the channel, and the faults with their
+//! The events of one schedule, drawn from its seed: the network, the channel, and the faults with their
 //! moments.
 
 use std::time::Duration;
 
-/// Numbers from a seed (SplitMix64).
+/// Random numbers from a seed (SplitMix64).
 #[derive(Debug, Clone)]
 pub(crate) struct Random(pub(crate) u64);
 
@@ -34,50 +34,50 @@ impl Random {
 pub(crate) struct Plan {
     pub(crate) seed: u64,
     pub(crate) clients: usize,
-    /// Publications of each client.
+    /// Number of publications per client.
     pub(crate) messages: u64,
     pub(crate) latency: Duration,
     pub(crate) history: History,
-    /// How long a connection lasts at most before it is cut; none where the network cuts none.
+    /// The longest time until a connection is cut; `None` if the network cuts none.
     pub(crate) cut_after: Option<Duration>,
-    /// In their order.
+    /// The faults, in order of their moments.
     pub(crate) faults: Vec<(Duration, Fault)>,
-    /// From then on nothing happens to the network any more.
+    /// The moment from which the network has no faults.
     pub(crate) calm: Duration,
     /// The longest pause between two publications of a client.
     pub(crate) pause: u64,
-    /// For how long the server is away, where the schedule is about that alone: clients come back by the
-    /// default policy then.
+    /// Duration of the outage, in a schedule that consists of one. Clients then reconnect by the default
+    /// policy.
     pub(crate) outage: Option<Duration>,
 }
 
-/// What the channel keeps.
+/// How much history the channel keeps.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum History {
     Long,
-    /// Too short for most losses.
+    /// The history is too short for most losses.
     Short,
     None,
 }
 
-/// What is done to the network between one client and the server, or to the server.
+/// A fault of the network between one client and the server, or of the server.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Fault {
-    /// Nothing gets through in either direction, and what is sent is lost.
+    /// Nothing arrives in either direction, and what is sent is lost.
     Partition(usize),
-    /// Nothing the client sends arrives.
-    Deaf(usize),
-    /// Nothing the server sends arrives.
-    Mute(usize),
+    /// Nothing that the client sends arrives.
+    LoseFromClient(usize),
+    /// Nothing that the server sends arrives.
+    LoseToClient(usize),
     Repair(usize),
     /// What is sent waits.
     Hold(usize),
     Release(usize),
-    /// Without a word to anybody; its memory is gone.
+    /// The server ends without closing its connections, and loses its memory.
     Crash,
     Restart,
     /// The channel restarts under another epoch, while the server lives.
-    Turn,
+    ChangeEpoch,
 }
 
 impl Plan {
@@ -110,18 +110,18 @@ impl Plan {
             plan.faults.push((at + random.between(5, 150), Fault::Restart));
         }
         if plan.history != History::None && random.chance(25) {
-            plan.faults.push((random.between(20, calm.as_millis() as u64 + 200), Fault::Turn));
+            plan.faults.push((random.between(20, calm.as_millis() as u64 + 200), Fault::ChangeEpoch));
         }
         plan.faults.sort_by_key(|(at, _)| *at);
         plan
     }
 
-    /// The server is away for so long, and has lost its memory when it is back.
+    /// Returns a schedule in which the server is away for this time and has lost its memory when it is back.
     pub(crate) fn outage(seed: u64, length: Duration) -> Self {
         let begin = Duration::from_millis(500);
         let faults = vec![(begin, Fault::Crash), (begin + length, Fault::Restart)];
         let (messages, calm) = (24, begin + length);
-        // Some are published before it, most while it lasts, and the last ones after it.
+        // Some publications are made before the outage, most during it, and the last ones after it.
         let pause = length.as_millis() as u64 * 2 / messages;
         let plan = Self::draw(seed);
         Self {
@@ -141,8 +141,8 @@ impl Plan {
         let at = random.between(10, self.calm.as_millis() as u64);
         let (begin, end) = match random.below(4) {
             0 => (Fault::Partition(client), Fault::Repair(client)),
-            1 => (Fault::Deaf(client), Fault::Repair(client)),
-            2 => (Fault::Mute(client), Fault::Repair(client)),
+            1 => (Fault::LoseFromClient(client), Fault::Repair(client)),
+            2 => (Fault::LoseToClient(client), Fault::Repair(client)),
             _ => (Fault::Hold(client), Fault::Release(client)),
         };
         self.faults.push((at, begin));

@@ -1,5 +1,5 @@
-//! The server's host: the real router behind hyper on a simulated listener, over a broker that notes what it
-//! has published. Each life of it begins with nothing.
+//! The host of the server: the real router behind hyper on a simulated listener, with a broker that records
+//! what it has published. Each life of the server starts empty.
 
 use crate::plan::{History, Plan};
 use hauyna::broker::{Answer, Broker, BrokerError, HistoryPage, LocalBroker, Publish, Published, Relay};
@@ -17,41 +17,41 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 
-/// One publication, as the broker numbered it.
+/// One publication, as the broker has numbered it.
 #[derive(Debug, Clone)]
 pub(crate) struct Entry {
     pub(crate) position: Option<Position>,
     pub(crate) content: String,
 }
 
-/// What all lives of the server share with the test.
+/// The state that all lives of the server share with the test.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct Chronicle(Arc<Mutex<Lives>>);
+pub(crate) struct ServerShared(Arc<Mutex<ServerState>>);
 
 #[derive(Debug, Default)]
-struct Lives {
+struct ServerState {
     hub: Option<Hub>,
-    broker: Option<Noting>,
+    broker: Option<RecordingBroker>,
     published: Vec<Entry>,
 }
 
-impl Chronicle {
-    fn begin(&self, hub: &Hub, broker: Noting) {
-        let mut lives = self.0.lock().unwrap();
-        (lives.hub, lives.broker) = (Some(hub.clone()), Some(broker));
+impl ServerShared {
+    fn begin(&self, hub: &Hub, broker: RecordingBroker) {
+        let mut server = self.0.lock().unwrap();
+        (server.hub, server.broker) = (Some(hub.clone()), Some(broker));
     }
 
-    /// The streams begin again under another epoch, while the server lives and its clients are connected.
-    pub(crate) fn turn(&self) {
-        if let Some(Noting(broker)) = &self.0.lock().unwrap().broker {
-            broker.is_turning.store(true, Ordering::Relaxed);
+    /// Restarts the streams under another epoch, while the server and its connections live.
+    pub(crate) fn change_epoch(&self) {
+        if let Some(RecordingBroker(broker)) = &self.0.lock().unwrap().broker {
+            broker.is_epoch_changing.store(true, Ordering::Relaxed);
         }
     }
 
-    /// The server is gone, and with it all that is known of its hub.
+    /// Forgets the hub, because the server has ended.
     pub(crate) fn end_life(&self) {
-        let mut lives = self.0.lock().unwrap();
-        (lives.hub, lives.broker) = (None, None);
+        let mut server = self.0.lock().unwrap();
+        (server.hub, server.broker) = (None, None);
     }
 
     pub(crate) fn hub(&self) -> Option<Hub> {
@@ -71,41 +71,42 @@ impl Chronicle {
         if publication.channel().as_str() == ROOM
             && publication.kind() == hauyna::channel::PublicationKind::Message
         {
-            let mut lives = self.0.lock().unwrap();
-            lives.published.push(Entry { position: publication.position(), content });
+            let mut server = self.0.lock().unwrap();
+            server.published.push(Entry { position: publication.position(), content });
         }
     }
 }
 
-/// The broker of one life of the server. Its streams may begin again under another epoch while the server
-/// lives; keys are remembered longer, to refuse what might be published twice.
+/// The broker of one life of the server. Its streams may restart under another epoch while the server lives.
+/// It remembers keys for longer, to refuse what might be published twice.
 #[derive(Debug, Clone)]
-struct Noting(Arc<Inner>);
+struct RecordingBroker(Arc<Inner>);
 
 #[derive(Debug)]
 struct Inner {
     local: Mutex<Arc<LocalBroker>>,
-    is_turning: AtomicBool,
+    is_epoch_changing: AtomicBool,
     relay: OnceLock<Relay>,
     keys: Mutex<HashMap<Box<str>, usize>>,
-    chronicle: Chronicle,
+    shared: ServerShared,
 }
 
-impl Noting {
-    fn new(chronicle: Chronicle) -> Self {
+impl RecordingBroker {
+    fn new(shared: ServerShared) -> Self {
         Self(Arc::new(Inner {
             local: Mutex::new(Arc::new(LocalBroker::default())),
-            is_turning: AtomicBool::new(false),
+            is_epoch_changing: AtomicBool::new(false),
             relay: OnceLock::new(),
             keys: Mutex::default(),
-            chronicle,
+            shared,
         }))
     }
 
-    /// The streams of the moment; in the server's own time, so that ages are of its clock.
+    /// Returns the current streams. They are created in the server's runtime, so that ages are measured by
+    /// its clock.
     fn local(&self) -> Arc<LocalBroker> {
         let mut local = self.0.local.lock().unwrap();
-        if self.0.is_turning.swap(false, Ordering::Relaxed) {
+        if self.0.is_epoch_changing.swap(false, Ordering::Relaxed) {
             *local = Arc::new(LocalBroker::default());
             self.begin(&local);
         }
@@ -113,23 +114,23 @@ impl Noting {
     }
 
     fn begin(&self, local: &LocalBroker) {
-        let (chronicle, relay) = (self.0.chronicle.clone(), self.0.relay.get().cloned());
+        let (shared, relay) = (self.0.shared.clone(), self.0.relay.get().cloned());
         local.start(Relay::to(move |publication| {
-            chronicle.note(publication);
+            shared.note(publication);
             if let Some(relay) = &relay {
                 relay.relay(publication);
             }
         }));
     }
 
-    /// Whether a key was first used in streams that are gone.
+    /// Whether a key was first used in streams that do not exist any more.
     fn is_forgotten(&self, key: &str, local: &Arc<LocalBroker>) -> bool {
         let life = Arc::as_ptr(local) as usize;
         *self.0.keys.lock().unwrap().entry(key.into()).or_insert(life) != life
     }
 }
 
-impl Broker for Noting {
+impl Broker for RecordingBroker {
     fn start(&self, relay: Relay) {
         let _ = self.0.relay.set(relay);
         self.begin(&self.local());
@@ -164,15 +165,15 @@ impl Broker for Noting {
     }
 }
 
-/// Runs until the host is crashed.
-pub(crate) async fn serve(plan: Plan, chronicle: Chronicle) -> turmoil::Result {
+/// Serves until the host crashes.
+pub(crate) async fn serve(plan: Plan, shared: ServerShared) -> turmoil::Result {
     let room = match plan.history {
         History::Long => ChannelOptions::new().history(10_000, Duration::from_secs(600)),
         History::Short => ChannelOptions::new().history(4, Duration::from_secs(600)),
         History::None => ChannelOptions::new().no_history(),
     };
-    let broker = Noting::new(chronicle.clone());
-    // Longer than any fault, and shorter than what the end of a schedule waits for.
+    let broker = RecordingBroker::new(shared.clone());
+    // Longer than any fault, and shorter than the time that the end of a schedule waits.
     let sessions = SessionOptions::new().window(Duration::from_secs(6));
     let hub = Hub::builder()
         .channels(ROOM, room.presence(Presence::each()))
@@ -181,7 +182,7 @@ pub(crate) async fn serve(plan: Plan, chronicle: Chronicle) -> turmoil::Result {
         .presence_grace(Duration::ZERO)
         .shards(1)
         .build();
-    chronicle.begin(&hub, broker);
+    shared.begin(&hub, broker);
     let retry = RetryPolicy {
         base_delay: Duration::from_millis(10),
         max_delay: Duration::from_millis(100),
@@ -197,7 +198,7 @@ pub(crate) async fn serve(plan: Plan, chronicle: Chronicle) -> turmoil::Result {
         let (stream, _) = listener.accept().await?;
         let service = TowerToHyperService::new(service.clone());
         tokio::spawn(async move {
-            // A client that goes within its handshake is no fault of the server's.
+            // A client that disconnects during the handshake is no fault of the server.
             drop(http1::Builder::new().serve_connection(TokioIo::new(stream), service).with_upgrades().await);
         });
     }

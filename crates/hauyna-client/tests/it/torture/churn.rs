@@ -1,8 +1,8 @@
-//! Channels that come and go quickly, on a server that refuses some requests for rate and loses connections:
-//! at the end it has the subscriptions that are wanted, and no other, and has hardly been asked to end one
-//! that it did not have.
+//! Channels are subscribed to and given up quickly, on a server that refuses some requests because of the
+//! rate and loses connections. At the end, it has exactly the wanted subscriptions, and has received hardly
+//! any request to end one that it did not have.
 
-use super::model::{Dice, passed, trace};
+use super::model::{Random, advance, trace};
 use super::{each_seed, terms};
 use crate::script::{EPOCH, Peer, Script, script, session};
 use serde_json::{Value, json};
@@ -10,7 +10,7 @@ use std::collections::{BTreeSet, VecDeque};
 use std::time::Duration;
 
 struct Server {
-    dice: Dice,
+    random: Random,
     script: Script,
     peer: Option<Peer>,
     is_greeted: bool,
@@ -42,22 +42,22 @@ impl Server {
         if is_new {
             self.greet(false).await;
         }
-        while self.dice.chance(70) {
+        while self.random.chance(70) {
             let Some(request) = self.requests.pop_front() else { break };
             let answer = self.answer(&request).await;
             trace(|| format!("{request} -> {answer}"));
-            // It may be lost on its way.
+            // The answer may be lost with its connection.
             if let Some(peer) = self.peer.as_mut().filter(|_| answer != Value::Null) {
                 peer.try_send(&answer).await;
             }
         }
-        if !self.is_calm && self.dice.chance(4) {
+        if !self.is_calm && self.random.chance(4) {
             trace(|| "cut".into());
             if let Some(mut peer) = self.peer.take() {
                 peer.cut();
             }
         }
-        passed(Duration::from_millis(1 + self.dice.below(20))).await;
+        advance(Duration::from_millis(1 + self.random.below(20))).await;
     }
 
     async fn greet(&mut self, is_resumed: bool) {
@@ -87,12 +87,12 @@ impl Server {
         let ack = |data: Value| json!({ "type": "ack", "id": request["id"], "data": data });
         match kind {
             "resume" => {
-                let is_resumed = self.dice.chance(70);
+                let is_resumed = self.random.chance(70);
                 self.greet(is_resumed).await;
                 Value::Null
             }
             "ping" => json!({ "type": "pong", "id": request["id"] }),
-            _ if !self.is_calm && self.dice.chance(35) => refused("rate_limited"),
+            _ if !self.is_calm && self.random.chance(35) => refused("rate_limited"),
             "subscribe_channel" if self.subscriptions.insert(channel.to_owned()) => {
                 ack(entry(&request["channel"]))
             }
@@ -115,7 +115,7 @@ async fn schedule(seed: u64) -> Vec<String> {
     let client = builder.seed(seed).retry(terms()).connect().unwrap();
     let rooms: Vec<_> = (0..4).map(|n| client.channel::<u64>(&format!("room:{n}"))).collect();
     let mut server = Server {
-        dice: Dice(seed),
+        random: Random(seed),
         script,
         peer: None,
         is_greeted: false,
@@ -129,16 +129,18 @@ async fn schedule(seed: u64) -> Vec<String> {
     for _ in 0..150 {
         server.step().await;
         for room in &rooms {
-            if !server.dice.chance(15) {
+            if !server.random.chance(15) {
                 continue;
             }
-            let (own, name) = (room.clone(), room.name().to_owned());
+            let (room_clone, name) = (room.clone(), room.name().to_owned());
             trace(|| format!("{} {name}", if wanted.contains(&name) { "END" } else { "WANT" }));
             if wanted.remove(&name) {
-                tokio::spawn(async move { own.unsubscribe().await });
+                tokio::spawn(async move { room_clone.unsubscribe().await });
             } else {
                 wanted.insert(name);
-                tokio::spawn(async move { own.subscribe().await.map(hauyna_client::Subscription::keep) });
+                tokio::spawn(
+                    async move { room_clone.subscribe().await.map(hauyna_client::Subscription::keep) },
+                );
             }
         }
     }
@@ -157,6 +159,6 @@ async fn schedule(seed: u64) -> Vec<String> {
 }
 
 #[test]
-fn a_server_has_what_is_wanted_however_channels_come_and_go() {
+fn the_server_ends_up_with_the_wanted_subscriptions() {
     each_seed(schedule);
 }

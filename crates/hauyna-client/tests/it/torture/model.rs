@@ -1,14 +1,14 @@
-//! A server with one channel, and with every fault that the protocol allows: sessions that are forgotten,
-//! gaps, new epochs, histories that are short or refused.
+//! A server with one channel and every fault that the protocol allows: forgotten sessions, gaps, new epochs,
+//! and histories that are short or refused.
 
 use crate::script::{Peer, Script};
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
-pub(super) struct Dice(pub(super) u64);
+pub(super) struct Random(pub(super) u64);
 
-impl Dice {
+impl Random {
     pub(super) fn below(&mut self, bound: u64) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut mixed = self.0;
@@ -43,9 +43,9 @@ struct Connection {
     out: VecDeque<Out>,
 }
 
-/// One channel, with the sessions and the connections that know it.
+/// One channel, with its sessions and connections.
 pub(super) struct Model {
-    pub(super) dice: Dice,
+    pub(super) random: Random,
     script: Script,
     connections: Vec<Connection>,
     waiting: BTreeMap<String, bool>,
@@ -56,21 +56,21 @@ pub(super) struct Model {
     keep: usize,
     offset: u64,
     pub(super) is_calm: bool,
-    /// What the positions that subscriptions were answered with stand before.
+    /// Epoch and offset in each answer to a subscription, with the index of the publication that follows.
     pub(super) starts: Vec<(String, u64, usize)>,
 }
 
 fn epoch(number: u64) -> String {
-    // As a server writes it: eleven characters for 64 bits.
+    // Epochs have the format of a real server: eleven characters for 64 bits.
     hauyna_protocol::Epoch::new(number).to_string()
 }
 
 impl Model {
     pub(super) fn new(seed: u64, script: Script) -> Self {
-        let mut dice = Dice(seed);
-        let keep = [1000, 1000, 5][dice.below(3) as usize];
+        let mut random = Random(seed);
+        let keep = [1000, 1000, 5][random.below(3) as usize];
         Self {
-            dice,
+            random,
             script,
             keep,
             connections: Vec::new(),
@@ -89,7 +89,7 @@ impl Model {
         self.epochs.last().unwrap().clone()
     }
 
-    fn tell_subscribers(&mut self, message: &Value) {
+    fn send_to_subscribers(&mut self, message: &Value) {
         for one in self.connections.iter_mut().filter(|one| one.is_subscribed && !one.is_over) {
             one.out.push_back(Out::Message(message.clone()));
         }
@@ -103,39 +103,39 @@ impl Model {
         if self.log.len() > self.keep {
             self.log.pop_front();
         }
-        self.tell_subscribers(&message(&entry));
+        self.send_to_subscribers(&message(&entry));
     }
 
-    fn standing(&self) -> Value {
+    fn state_entry(&self) -> Value {
         json!({ "channel": "a", "epoch": self.epoch(), "offset": self.offset, "recoverable": true })
     }
 
-    pub(super) fn turn(&mut self, how: Turn) {
-        let next = epoch(1000 + self.dice.below(1 << 40));
+    pub(super) fn change_epoch(&mut self, how: EpochChange) {
+        let next = epoch(1000 + self.random.below(1 << 40));
         trace(|| format!("TURN {how:?}"));
         match how {
-            Turn::Kept => self.epochs.push(next),
-            Turn::Lost | Turn::Silent => {
+            EpochChange::Kept => self.epochs.push(next),
+            EpochChange::Lost | EpochChange::Silent => {
                 self.epochs = vec![next];
                 self.log.clear();
                 self.offset = 0;
             }
         }
-        let mut said = self.standing();
+        let mut said = self.state_entry();
         said["type"] = json!("subscribed");
-        said["recovered"] = json!(how == Turn::Kept);
+        said["recovered"] = json!(how == EpochChange::Kept);
         match how {
-            Turn::Silent => return,
-            Turn::Lost => said["reason"] = json!("epoch_changed"),
-            Turn::Kept => {}
+            EpochChange::Silent => return,
+            EpochChange::Lost => said["reason"] = json!("epoch_changed"),
+            EpochChange::Kept => {}
         }
-        self.tell_subscribers(&said);
+        self.send_to_subscribers(&said);
     }
 
-    /// The publications after a position, or why they are not to be had.
+    /// Returns the publications after a position, or why they are not available.
     fn since(&self, position: &Value) -> Result<Vec<Value>, &'static str> {
         let (epoch, offset) = (position["epoch"].as_str().unwrap(), position["offset"].as_u64().unwrap());
-        if !self.epochs.iter().any(|own| own == epoch) || offset > self.offset {
+        if !self.epochs.iter().any(|known| known == epoch) || offset > self.offset {
             return Err("epoch_changed");
         }
         let missed: Vec<_> = self.log.iter().filter(|entry| entry.offset > offset).map(message).collect();
@@ -143,7 +143,7 @@ impl Model {
     }
 
     fn subscribe(&mut self, recover: Option<&Value>, is_resumed: bool) -> (Value, Vec<Value>) {
-        let mut entry = self.standing();
+        let mut entry = self.state_entry();
         self.starts.push((self.epoch(), self.offset, self.published.len()));
         let Some(position) = recover else {
             if is_resumed {
@@ -162,7 +162,7 @@ impl Model {
 
     pub(super) async fn step(&mut self) {
         while let Some(stream) = self.script.attempt() {
-            if !self.is_calm && self.dice.chance(15) {
+            if !self.is_calm && self.random.chance(15) {
                 continue;
             }
             let Some(peer) = self.script.shake(stream).await else { continue };
@@ -179,25 +179,25 @@ impl Model {
             if self.connections[at].is_over {
                 continue;
             }
-            if !self.connections[at].is_greeted && offered(&self.connections[at]).is_none() {
+            if !self.connections[at].is_greeted && offered_token(&self.connections[at]).is_none() {
                 self.greet(at, None, &Value::Null);
             }
-            while self.dice.chance(80) {
+            while self.random.chance(80) {
                 match self.connections[at].peer.poll() {
                     Some(message) => {
                         trace(|| format!("s{at} -> {message}"));
-                        self.hear(at, &message);
+                        self.handle_request(at, &message);
                     }
                     None => break,
                 }
             }
             if self.connections[at].peer.is_over() {
-                let is_for_good = self.connections[at].peer.closed_with == Some(1000);
-                trace(|| format!("s{at} left {is_for_good}"));
-                self.end(at, is_for_good);
+                let is_session_lost = self.connections[at].peer.closed_with == Some(1000);
+                trace(|| format!("s{at} left {is_session_lost}"));
+                self.end(at, is_session_lost);
                 continue;
             }
-            while self.dice.chance(75) {
+            while self.random.chance(75) {
                 match self.connections[at].out.pop_front() {
                     Some(Out::Message(message)) => {
                         trace(|| format!("s{at} <- {message}"));
@@ -212,19 +212,19 @@ impl Model {
                     None => break,
                 }
             }
-            if !self.is_calm && self.dice.chance(2) {
+            if !self.is_calm && self.random.chance(2) {
                 trace(|| format!("s{at} cut"));
                 self.end(at, false);
             }
         }
-        passed(Duration::from_millis(1 + self.dice.below(40))).await;
+        advance(Duration::from_millis(1 + self.random.below(40))).await;
     }
 
-    fn end(&mut self, at: usize, is_for_good: bool) {
+    fn end(&mut self, at: usize, is_session_lost: bool) {
         let one = &mut self.connections[at];
         one.is_over = true;
         one.peer.cut();
-        if let Some(token) = one.token.take().filter(|_| !is_for_good) {
+        if let Some(token) = one.token.take().filter(|_| !is_session_lost) {
             self.waiting.insert(token, one.is_subscribed);
         }
         one.is_subscribed = false;
@@ -233,7 +233,7 @@ impl Model {
     fn greet(&mut self, at: usize, token: Option<String>, positions: &Value) {
         let owner =
             self.connections.iter().position(|one| !one.is_over && one.token.is_some() && one.token == token);
-        let forgets = !self.is_calm && self.dice.chance(20);
+        let forgets = !self.is_calm && self.random.chance(20);
         let was_waiting = token.as_ref().and_then(|token| self.waiting.get(token).copied());
         let is_resumed = !forgets && (owner.is_some() || was_waiting.is_some());
         let was_subscribed =
@@ -244,7 +244,7 @@ impl Model {
         if is_resumed {
             self.waiting.remove(&token.unwrap());
             if let Some(owner) = owner {
-                let drops = self.dice.chance(50);
+                let drops = self.random.chance(50);
                 let owner = &mut self.connections[owner];
                 (owner.is_subscribed, owner.token) = (false, None);
                 if drops {
@@ -265,7 +265,7 @@ impl Model {
         one.out.extend([session].into_iter().chain(replay).map(Out::Message));
     }
 
-    fn hear(&mut self, at: usize, request: &Value) {
+    fn handle_request(&mut self, at: usize, request: &Value) {
         let is_subscribed = self.connections[at].is_subscribed;
         let refused = |error: &str, is_temporary: bool, details: Value| {
             json!({ "type": "error", "id": request["id"], "error_type": error, "message": "", "timestamp": 1,
@@ -275,13 +275,13 @@ impl Model {
         let mut answers = Vec::new();
         match request["type"].as_str().unwrap() {
             "resume" => {
-                let token = offered(&self.connections[at]);
+                let token = offered_token(&self.connections[at]);
                 return self.greet(at, token, &request["positions"]);
             }
             "subscribe_channel" if is_subscribed => {
                 answers.push(refused("already_subscribed", false, json!({})));
             }
-            "subscribe_channel" if !self.is_calm && self.dice.chance(10) => {
+            "subscribe_channel" if !self.is_calm && self.random.chance(10) => {
                 answers.push(refused("unavailable", true, json!({})));
             }
             "subscribe_channel" => {
@@ -290,10 +290,10 @@ impl Model {
                 answers.push(ack(entry));
                 answers.extend(missed);
             }
-            "history" if !self.is_calm && self.dice.chance(10) => {
+            "history" if !self.is_calm && self.random.chance(10) => {
                 answers.push(refused("rate_limited", true, json!({ "retry_after": 100 })));
             }
-            "history" if !self.is_calm && self.dice.chance(10) => {
+            "history" if !self.is_calm && self.random.chance(10) => {
                 answers.push(refused("permission_denied", false, json!({})));
             }
             "history" => match request.get("since").map(|since| self.since(since)) {
@@ -308,13 +308,13 @@ impl Model {
                     let mut messages =
                         found.map_or_else(|| self.log.iter().map(message).collect(), Result::unwrap);
                     messages.truncate(3);
-                    let mut data = self.standing();
+                    let mut data = self.state_entry();
                     data["oldest"] = json!(self.offset + 1 - self.log.len() as u64);
                     data["messages"] = json!(messages);
                     answers.push(ack(data));
                 }
             },
-            "unsubscribe_channel" if !self.is_calm && self.dice.chance(15) => {
+            "unsubscribe_channel" if !self.is_calm && self.random.chance(15) => {
                 answers.push(refused("rate_limited", true, json!({ "retry_after": 100 })));
             }
             "unsubscribe_channel" if !is_subscribed => {
@@ -323,7 +323,7 @@ impl Model {
             "unsubscribe_channel" => {
                 let one = &mut self.connections[at];
                 one.is_subscribed = false;
-                // What waits goes with the subscription.
+                // What waits for the subscription is dropped with it.
                 let kinds = ["message", "gap", "subscribed"];
                 one.out.retain(
                     |out| !matches!(out, Out::Message(said) if kinds.iter().any(|kind| said["type"] == *kind)),
@@ -336,12 +336,12 @@ impl Model {
         self.connections[at].out.extend(answers.into_iter().map(Out::Message));
     }
 
-    /// The application subscribes the newest connection now and then, whatever its client has asked.
+    /// Subscribes the newest connection by the application, whatever its client has requested.
     pub(super) fn subscribe_by_application(&mut self) {
-        if !self.dice.chance(10) {
+        if !self.random.chance(10) {
             return;
         }
-        let mut said = self.standing();
+        let mut said = self.state_entry();
         said["type"] = json!("subscribed");
         let is_there = |one: &&mut Connection| !one.is_over && one.is_greeted;
         if let Some(one) = self.connections.iter_mut().rfind(is_there).filter(|one| !one.is_subscribed) {
@@ -350,18 +350,18 @@ impl Model {
         }
     }
 
-    /// Asks the newest connection to move.
+    /// Tells the newest connection to move.
     pub(super) fn drain(&mut self) {
         let is_there = |one: &&mut Connection| !one.is_over && one.is_greeted;
         if let Some(one) = self.connections.iter_mut().rfind(is_there) {
-            let after = [0, self.dice.below(300)];
+            let after = [0, self.random.below(300)];
             one.out
                 .push_back(Out::Message(json!({ "type": "reconnect", "after": after, "reason": "drain" })));
         }
     }
 
-    /// Drops some of what waits for a connection, as a policy does for a slow consumer.
-    pub(super) fn drop_some(&mut self) {
+    /// Drops some of what waits for a connection, as a slow-consumer policy does.
+    pub(super) fn drop_waiting(&mut self) {
         let is_publication = |out: &Out| matches!(out, Out::Message(message) if message["type"] == "message");
         let is_turning = |out: &Out| matches!(out, Out::Message(message) if message["type"] == "subscribed" || message["type"] == "session");
         let epoch = self.epoch();
@@ -390,7 +390,7 @@ impl Model {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub(super) enum Turn {
+pub(super) enum EpochChange {
     Kept,
     Lost,
     Silent,
@@ -400,12 +400,12 @@ fn message(entry: &Entry) -> Value {
     json!({ "type": "message", "channel": "a", "content": entry.content, "timestamp": 1, "offset": entry.offset })
 }
 
-fn offered(one: &Connection) -> Option<String> {
+fn offered_token(one: &Connection) -> Option<String> {
     one.peer.protocols.iter().find_map(|name| name.strip_prefix("hauyna.resume.")).map(str::to_owned)
 }
 
-/// Turns the clock.
-pub(super) async fn passed(time: Duration) {
+/// Advances the clock.
+pub(super) async fn advance(time: Duration) {
     tokio::time::sleep_until(tokio::time::Instant::now() + time).await;
 }
 

@@ -1,7 +1,7 @@
-//! Users that sign in one after another, while connections are lost and moved: nothing that one of them has
-//! asked for is sent as one of the next.
+//! Users sign in one after another while connections are lost and moved: no request of one user is sent as
+//! the next one.
 
-use super::model::{Dice, passed, trace};
+use super::model::{Random, advance, trace};
 use super::{each_seed, terms};
 use crate::script::{EPOCH, Peer, Script, script, session};
 use hauyna_client::{Channel, Client};
@@ -13,7 +13,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Waker};
 use std::time::Duration;
 
-/// One connection, of the user that its token names, and what was asked on it.
+/// One connection of the user that its token names, and the requests on it.
 struct Node {
     peer: Peer,
     user: u64,
@@ -21,10 +21,10 @@ struct Node {
 }
 
 struct Server {
-    dice: Dice,
+    random: Random,
     script: Script,
     current: Option<Node>,
-    /// Connected, and not greeted yet.
+    /// A connection that has no session yet.
     next: Option<Node>,
     is_subscribed: bool,
     tokens: u64,
@@ -58,7 +58,7 @@ impl Server {
             }
         }
         self.greet().await;
-        while self.dice.chance(60) {
+        while self.random.chance(60) {
             let Some(node) = &mut self.current else { break };
             let Some(request) = node.requests.pop_front() else { break };
             let answer = match request["type"].as_str().unwrap() {
@@ -72,7 +72,7 @@ impl Server {
             };
             node.peer.try_send(&answer).await;
         }
-        passed(Duration::from_millis(self.dice.below(15))).await;
+        advance(Duration::from_millis(self.random.below(15))).await;
     }
 
     async fn greet(&mut self) {
@@ -82,7 +82,7 @@ impl Server {
             return;
         }
         let Some(mut next) = self.next.take() else { return };
-        let is_resumed = has_token && self.user_before == next.user && self.dice.chance(50);
+        let is_resumed = has_token && self.user_before == next.user && self.random.chance(50);
         if has_token {
             next.requests.pop_front();
         }
@@ -103,8 +103,9 @@ impl Server {
 
     async fn disturb(&mut self) {
         let Some(node) = &mut self.current else { return };
-        if self.dice.chance(50) {
-            let order = json!({ "type": "reconnect", "after": [0, self.dice.below(100)], "reason": "drain" });
+        if self.random.chance(50) {
+            let order =
+                json!({ "type": "reconnect", "after": [0, self.random.below(100)], "reason": "drain" });
             return node.peer.try_send(&order).await;
         }
         trace(|| "cut".into());
@@ -130,7 +131,7 @@ fn ask(
             _ => _ = client.update_status("away", &data).await,
         }
     });
-    // It is asked now, and not when its task is looked at.
+    // The call is made now, and not when its task is first polled.
     let _ = asking.as_mut().poll(&mut Context::from_waker(Waker::noop()));
     asking
 }
@@ -138,13 +139,13 @@ fn ask(
 async fn schedule(seed: u64) -> Vec<String> {
     let (script, builder) = script();
     let user = Arc::new(AtomicU64::new(0));
-    let mut dice = Dice(seed ^ 0x55);
-    let (own, slowness) = (user.clone(), dice.below(40));
+    let mut random = Random(seed ^ 0x55);
+    let (own, slowness) = (user.clone(), random.below(40));
     let source = move || {
         let own = own.clone();
         async move {
             let before = own.load(Ordering::Relaxed);
-            passed(Duration::from_millis(slowness)).await;
+            advance(Duration::from_millis(slowness)).await;
             let now = if slowness % 2 == 0 { own.load(Ordering::Relaxed) } else { before };
             Ok::<_, String>(format!("u{now}"))
         }
@@ -154,7 +155,7 @@ async fn schedule(seed: u64) -> Vec<String> {
     let own = room.clone();
     tokio::spawn(async move { _ = own.subscribe().await.map(hauyna_client::Subscription::keep) });
     let mut server = Server {
-        dice: Dice(seed),
+        random: Random(seed),
         script,
         current: None,
         next: None,
@@ -166,15 +167,15 @@ async fn schedule(seed: u64) -> Vec<String> {
     };
     for _ in 0..120 {
         server.step().await;
-        for _ in 0..dice.below(4) {
-            tokio::spawn(ask(&client, &room, user.load(Ordering::Relaxed), dice.below(5)));
+        for _ in 0..random.below(4) {
+            tokio::spawn(ask(&client, &room, user.load(Ordering::Relaxed), random.below(5)));
         }
-        // Nobody knows whose calls are those that were made before the first session.
-        if server.tokens > 0 && dice.chance(8) {
+        // The user of calls from before the first session is unknown.
+        if server.tokens > 0 && random.chance(8) {
             trace(|| "SWITCH".into());
             user.fetch_add(1, Ordering::Relaxed);
         }
-        if dice.chance(12) {
+        if random.chance(12) {
             server.disturb().await;
         }
     }

@@ -1,5 +1,5 @@
-//! A subscription whose question, token or retry is overtaken by what the server does meanwhile, and requests
-//! that are asked while it is being restored. Scripted, on a paused clock.
+//! Subscriptions whose request, token or retry is overtaken by the server, and requests that the application
+//! makes while a subscription is restored. Scripted, on a paused clock.
 
 use crate::script::{EPOCH, NEXT_EPOCH, Peer, Subscribed, script, session, subscribed};
 use crate::support::content;
@@ -16,16 +16,16 @@ fn entry(channel: &str, offset: u64) -> Value {
     json!({ "channel": channel, "epoch": EPOCH, "offset": offset, "recoverable": true })
 }
 
-/// Waits until a moment of the paused clock, when every task has gone as far as it can.
-async fn turned(by: Duration) {
+/// Advances the paused clock, until every task has done all that it can do.
+async fn advance(by: Duration) {
     tokio::time::sleep_until(tokio::time::Instant::now() + by).await;
 }
 
-async fn settled() {
-    turned(Duration::from_millis(1)).await;
+async fn settle() {
+    advance(Duration::from_millis(1)).await;
 }
 
-/// The server's application subscribes the client.
+/// Subscribes the client by the application on the server.
 async fn subscribe_by_server(peer: &mut Peer, offset: u64) {
     let mut notice = entry("a", offset);
     notice["type"] = json!("subscribed");
@@ -39,8 +39,7 @@ async fn refuse(peer: &mut Peer, request: &Value, error_type: &str, retry_after:
         .await;
 }
 
-/// Refuses the subscription that the client asks for within some seconds, if it does, because the server has
-/// made it.
+/// Refuses a subscription that the client requests within some seconds, because the server has made it.
 async fn refuse_known(peer: &mut Peer) {
     if let Ok(request) = timeout(Duration::from_secs(5), peer.expect("subscribe_channel")).await {
         peer.publication("a", 7).await;
@@ -51,7 +50,7 @@ async fn refuse_known(peer: &mut Peer) {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_token_that_fails_takes_nothing_from_a_subscription_that_the_server_has_made() {
+async fn a_failed_token_keeps_a_subscription_of_the_server() {
     let (mut script, builder) = script();
     let client = builder.connect().unwrap();
     let mut peer = script.greet("one").await;
@@ -71,7 +70,7 @@ async fn a_token_that_fails_takes_nothing_from_a_subscription_that_the_server_ha
     subscribe_by_server(&mut peer, 5).await;
     subscribing.await.unwrap().unwrap().keep();
     fails.add_permits(1_000);
-    settled().await;
+    settle().await;
     peer.publication("a", 6).await;
     refuse_known(&mut peer).await;
     peer.publication("a", 8).await;
@@ -81,7 +80,7 @@ async fn a_token_that_fails_takes_nothing_from_a_subscription_that_the_server_ha
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_retry_takes_nothing_from_a_subscription_that_the_server_has_made_meanwhile() {
+async fn a_retry_keeps_a_subscription_of_the_server() {
     let Subscribed { mut script, peer, client: _client, room: _room, mut messages } = subscribed(5).await;
     drop(peer);
     let mut peer = script.greet("two").await;
@@ -97,9 +96,9 @@ async fn a_retry_takes_nothing_from_a_subscription_that_the_server_has_made_mean
     }
 }
 
-/// A client that has lost its connection and session, whose subscription the new server refuses for the time
-/// being.
-async fn restoring(retry_after: u64) -> Subscribed {
+/// Returns a client that has lost its connection and session, and whose subscription the new server refuses
+/// temporarily.
+async fn restoring_client(retry_after: u64) -> Subscribed {
     let Subscribed { mut script, peer, client, room, messages } = subscribed(5).await;
     drop(peer);
     let mut peer = script.greet("two").await;
@@ -110,8 +109,8 @@ async fn restoring(retry_after: u64) -> Subscribed {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_is_asked_of_a_channel_waits_for_its_subscription_and_nothing_else_does() {
-    let Subscribed { client, room, mut peer, .. } = restoring(40_000).await;
+async fn only_requests_about_a_channel_wait_for_its_subscription() {
+    let Subscribed { client, room, mut peer, .. } = restoring_client(40_000).await;
     let publishing = tokio::spawn(room.publish(&1).into_future());
     let asking = tokio::spawn(room.history().into_future());
     let updating = tokio::spawn(room.presence().update(&json!({ "n": 1 })).into_future());
@@ -142,8 +141,8 @@ async fn what_is_asked_of_a_channel_waits_for_its_subscription_and_nothing_else_
     updating.await.unwrap().unwrap();
 }
 
-/// A client whose publication was cut off, with the connection of the next session, on which its subscription
-/// is refused for twenty seconds.
+/// Returns a client whose publication was interrupted, and the connection of the next session, which refuses
+/// its subscription for twenty seconds.
 async fn cut_publication() -> (Subscribed, tokio::task::JoinHandle<Result<Option<Position>, Error>>, String) {
     let Subscribed { mut script, mut peer, client, room, messages } = subscribed(5).await;
     let publishing = tokio::spawn(room.publish(&1).into_future());
@@ -157,7 +156,7 @@ async fn cut_publication() -> (Subscribed, tokio::task::JoinHandle<Result<Option
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_publication_that_was_cut_off_is_judged_when_its_channel_is_back() {
+async fn an_interrupted_publication_is_judged_when_its_channel_is_back() {
     let (Subscribed { mut peer, client: _client, .. }, publishing, key) = cut_publication().await;
     let request = peer.expect("subscribe_channel").await;
     let mut data = entry("a", 5);
@@ -185,11 +184,11 @@ async fn a_publication_that_was_cut_off_is_judged_when_its_channel_is_back() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_publication_that_was_cut_off_twice_is_judged_by_the_session_that_began_anew() {
+async fn a_twice_interrupted_publication_is_judged_by_the_new_session() {
     let (Subscribed { peer, mut script, client: _client, .. }, publishing, _) = cut_publication().await;
-    // The time for the others has passed, and the next connection goes on with the new session, which has
-    // nothing of the old one.
-    turned(Duration::from_secs(12)).await;
+    // The time for the other subscriptions is over, and the next connection resumes the new session, which
+    // knows nothing of the old one.
+    advance(Duration::from_secs(12)).await;
     drop(peer);
     let mut peer = script.accept().await;
     peer.expect("resume").await;
@@ -206,9 +205,9 @@ async fn a_publication_that_was_cut_off_twice_is_judged_by_the_session_that_bega
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_waits_for_a_subscription_that_is_refused_or_given_up_is_asked_all_the_same() {
+async fn requests_are_sent_after_their_subscription_is_refused_or_given_up() {
     for gives_up in [false, true] {
-        let Subscribed { room, client: _client, mut peer, .. } = restoring(20_000).await;
+        let Subscribed { room, client: _client, mut peer, .. } = restoring_client(20_000).await;
         let publishing = tokio::spawn(room.publish(&1).into_future());
         if gives_up {
             tokio::task::yield_now().await;
@@ -228,8 +227,8 @@ async fn what_waits_for_a_subscription_that_is_refused_or_given_up_is_asked_all_
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_waits_for_a_subscription_expires_in_its_time() {
-    let Subscribed { room, client: _client, mut peer, .. } = restoring(30_000).await;
+async fn requests_that_wait_for_a_subscription_expire() {
+    let Subscribed { room, client: _client, mut peer, .. } = restoring_client(30_000).await;
     let began = tokio::time::Instant::now();
     let error = room.publish(&1).ttl(Duration::from_secs(15)).await.unwrap_err();
     assert_eq!((error.kind(), began.elapsed().as_secs()), ("expired", 15));
@@ -244,7 +243,7 @@ async fn a_publication_waits_for_the_token_of_its_channel() {
     client.connected().await.unwrap();
     let room = client.channel::<u64>("a");
     let source = || async {
-        turned(Duration::from_secs(3)).await;
+        advance(Duration::from_secs(3)).await;
         Ok::<_, String>("t".to_owned())
     };
     let subscribing = tokio::spawn(room.subscribe().token(source).into_future());
@@ -257,7 +256,7 @@ async fn a_publication_waits_for_the_token_of_its_channel() {
     publishing.await.unwrap().unwrap();
 }
 
-/// Subscribes to so many channels with a source of tokens that answers when it is let.
+/// Subscribes to this number of channels with a token source that answers when the test permits it.
 async fn with_tokens(client: &Client, count: usize) -> (Arc<Semaphore>, Arc<AtomicUsize>) {
     let (lets, asked) = (Arc::new(Semaphore::new(0)), Arc::new(AtomicUsize::new(0)));
     for n in 0..count {
@@ -277,12 +276,12 @@ async fn with_tokens(client: &Client, count: usize) -> (Arc<Semaphore>, Arc<Atom
             async move { room.subscribe().token(source).await.map(hauyna_client::Subscription::keep) },
         );
     }
-    settled().await;
+    settle().await;
     (lets, asked)
 }
 
 #[tokio::test(start_paused = true)]
-async fn tokens_of_channels_are_asked_for_a_few_at_a_time_and_hold_up_no_other_channel() {
+async fn channel_tokens_are_fetched_a_few_at_a_time() {
     let (mut script, builder) = script();
     let client = builder.connect().unwrap();
     let mut peer = script.greet("one").await;
@@ -303,7 +302,7 @@ async fn tokens_of_channels_are_asked_for_a_few_at_a_time_and_hold_up_no_other_c
 }
 
 #[tokio::test(start_paused = true)]
-async fn questions_are_answered_while_many_tokens_are_on_their_way() {
+async fn client_requests_are_answered_while_tokens_are_fetched() {
     let (mut script, builder) = script();
     let builder = builder.on_request("sure", |_: Value| async { Ok::<_, String>(true) });
     let client = builder.connect().unwrap();
@@ -315,7 +314,7 @@ async fn questions_are_answered_while_many_tokens_are_on_their_way() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn questions_that_are_never_answered_cost_a_later_connection_nothing() {
+async fn unanswered_client_requests_do_not_count_on_later_connections() {
     let (mut script, builder) = script();
     let builder = builder
         .on_request("never", |_: Value| async {
@@ -340,7 +339,7 @@ async fn questions_that_are_never_answered_cost_a_later_connection_nothing() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_subscription_that_is_answered_when_nobody_wants_it_any_more_is_given_up() {
+async fn a_subscription_answered_after_unsubscribing_is_given_up() {
     let (mut script, builder) = script();
     let client = builder.connect().unwrap();
     let mut peer = script.greet("one").await;
@@ -353,8 +352,8 @@ async fn a_subscription_that_is_answered_when_nobody_wants_it_any_more_is_given_
     peer.ack(&request, entry("a", 5)).await;
     let request = timeout(Duration::from_secs(5), peer.expect("unsubscribe_channel")).await.expect("the end");
     peer.ack(&request, Value::Null).await;
-    settled().await;
-    // The server's application may subscribe it again.
+    settle().await;
+    // The application on the server may subscribe it again.
     let mut messages = room.messages();
     subscribe_by_server(&mut peer, 5).await;
     peer.publication("a", 6).await;
@@ -362,7 +361,7 @@ async fn a_subscription_that_is_answered_when_nobody_wants_it_any_more_is_given_
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_subscription_that_is_given_up_before_its_answer_is_ended_once() {
+async fn a_subscription_given_up_before_its_answer_is_ended_once() {
     let (mut script, builder) = script();
     let client = builder.connect().unwrap();
     let mut peer = script.greet("one").await;

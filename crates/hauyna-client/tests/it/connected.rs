@@ -1,5 +1,5 @@
-//! A client that stays connected: publications, requests, questions, direct messages, history, in both
-//! encodings.
+//! A client that stays connected: publications, requests in both directions, direct messages and history, in
+//! both encodings.
 
 use crate::support::{builder, client, content, hub, named, next, server};
 use hauyna::{Context, Handler, Hub};
@@ -19,7 +19,7 @@ fn line(text: &str) -> Line {
 }
 
 #[tokio::test]
-async fn what_one_client_publishes_another_receives_in_either_encoding() {
+async fn publications_reach_another_client_in_either_encoding() {
     let server = server();
     let (url_a, url_b) = (server.url("/?user=ana"), server.url("/?user=bob"));
     let ana = builder(&url_a).message_pack().deflate().connect().unwrap();
@@ -61,7 +61,7 @@ async fn a_request_is_answered_and_a_refusal_is_a_typed_error() {
 }
 
 #[tokio::test]
-async fn questions_are_answered_by_their_handler_refused_by_its_error_and_survive_its_panic() {
+async fn client_requests_survive_errors_and_panics_of_their_handler() {
     async fn ask(cx: Context, what: Value) -> hauyna::Result<Value> {
         let event = what["event"].as_str().unwrap_or_default().to_owned();
         let answer = cx.request::<Value>(&event, json!({ "n": 20 })).await;
@@ -87,7 +87,7 @@ async fn questions_are_answered_by_their_handler_refused_by_its_error_and_surviv
 }
 
 #[tokio::test]
-async fn direct_messages_and_messages_of_the_application_have_their_streams() {
+async fn direct_and_application_messages_have_their_streams() {
     let server = server();
     let client = client(&server.url("/?user=ana"));
     let mut directs = client.directs::<Value>();
@@ -97,7 +97,8 @@ async fn direct_messages_and_messages_of_the_application_have_their_streams() {
     room.subscribe().await.unwrap().keep();
     server.hub().user("ana").send(json!({ "hi": 1 })).await.unwrap();
     server.hub().channel("room:1").broadcast(json!({ "type": "weather", "degrees": 21 })).await.unwrap();
-    // What the server sends to a user is an application message, or private; both are told.
+    // A message from the server to a user is an application message or a private one, and the client streams
+    // both.
     assert_eq!(next(&mut events).await.unwrap()["degrees"], 21);
     assert_eq!(next(&mut in_room).await.unwrap()["channel"], "room:1");
     let other = self::client(&server.url("/?user=bob"));
@@ -141,7 +142,7 @@ async fn history_is_read_page_by_page_and_backwards() {
 }
 
 #[tokio::test]
-async fn the_past_is_read_to_its_beginning_from_anywhere() {
+async fn older_publications_are_read_back_to_the_first() {
     let server = server();
     let client = client(&server.url("/"));
     let room = client.channel::<u32>("room:1");
@@ -149,7 +150,7 @@ async fn the_past_is_read_to_its_beginning_from_anywhere() {
     for n in 1..=5 {
         room.publish(&n).await.unwrap();
     }
-    // A page of messages that are no publications has none of them, and does not end it.
+    // A page may contain no publications, and does not end the stream.
     for _ in 0..3 {
         server.hub().channel("room:1").broadcast(json!({ "type": "notice" })).await.unwrap();
     }
@@ -171,7 +172,7 @@ async fn the_past_is_read_to_its_beginning_from_anywhere() {
 }
 
 #[tokio::test]
-async fn a_content_of_another_type_is_told_in_its_place_and_the_stream_goes_on() {
+async fn an_unreadable_content_is_an_item_and_the_stream_continues() {
     let server = server();
     let client = client(&server.url("/"));
     let room = client.channel::<u32>("room:1");
@@ -184,7 +185,7 @@ async fn a_content_of_another_type_is_told_in_its_place_and_the_stream_goes_on()
 }
 
 #[tokio::test]
-async fn after_unsubscribing_nothing_comes_and_subscribing_again_is_a_new_beginning() {
+async fn subscribing_again_after_unsubscribing_starts_at_the_present() {
     let server = server();
     let client = client(&server.url("/"));
     let room = client.channel::<u32>("room:1");

@@ -1,5 +1,5 @@
-//! Servers that lie: answers that nobody has asked for, pages that go in circles, names and numbers without
-//! measure. None costs more than what it is about. Scripted, on a paused clock.
+//! Servers that break the protocol: unsolicited answers, pages in circles, names and numbers without bounds.
+//! The damage stays local. Scripted, on a paused clock.
 
 use crate::log::Log;
 use crate::script::{EPOCH, Peer, Subscribed, publication, script, subscribed};
@@ -16,7 +16,7 @@ fn refused(error_type: &str) -> Value {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_page_of_the_past_that_comes_again_ends_with_an_error() {
+async fn a_repeated_history_page_ends_the_stream_with_an_error() {
     let Subscribed { mut peer, client: _client, room, .. } = subscribed(9).await;
     let reading = tokio::spawn(async move {
         let (mut older, mut told) = (room.older(), Vec::new());
@@ -39,7 +39,7 @@ async fn a_page_of_the_past_that_comes_again_ends_with_an_error() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_content_of_another_type_ends_no_reader_of_the_past() {
+async fn unreadable_history_contents_do_not_end_the_stream() {
     let Subscribed { mut peer, client: _client, room, .. } = subscribed(3).await;
     let reading = tokio::spawn(async move {
         let (mut older, mut told) = (room.older(), Vec::new());
@@ -78,7 +78,7 @@ async fn a_pong_answers_no_subscription() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn each_kind_of_error_that_answers_nothing_is_one_warning_and_a_short_one() {
+async fn unsolicited_errors_are_one_short_warning_per_kind() {
     let (log, _guard) = Log::capture();
     let (mut script, builder) = script();
     let client = builder.connect().unwrap();
@@ -92,7 +92,7 @@ async fn each_kind_of_error_that_answers_nothing_is_one_warning_and_a_short_one(
     for n in 0..1_000 {
         peer.send(refused(&format!("{n}{}", "x".repeat(300)))).await;
     }
-    settled(&client, &mut peer).await;
+    settle(&client, &mut peer).await;
     let Some(Err(StreamError::Missed(missed))) = errors.next().await else {
         panic!("more than wait for a reader")
     };
@@ -104,7 +104,7 @@ async fn each_kind_of_error_that_answers_nothing_is_one_warning_and_a_short_one(
 }
 
 #[tokio::test(start_paused = true)]
-async fn values_that_are_no_messages_are_one_warning_a_connection() {
+async fn invalid_messages_are_one_warning_per_connection() {
     let (log, _guard) = Log::capture();
     let (mut script, builder) = script();
     let client = builder.connect().unwrap();
@@ -112,25 +112,25 @@ async fn values_that_are_no_messages_are_one_warning_a_connection() {
     for _ in 0..20 {
         peer.send(json!([1, 2, 3])).await;
     }
-    settled(&client, &mut peer).await;
+    settle(&client, &mut peer).await;
     assert_eq!(log.lines("WARN").len(), 1, "{:#?}", log.lines("WARN"));
 }
 
 /// Waits until the client has read everything.
-async fn settled(client: &hauyna_client::Client, peer: &mut Peer) {
+async fn settle(client: &hauyna_client::Client, peer: &mut Peer) {
     client.reconnect().await.unwrap();
     peer.expect("ping").await;
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_stream_that_begins_anew_behind_a_publication_without_an_echo_is_told() {
+async fn a_restarted_stream_after_an_unechoed_publication_is_reported() {
     let Subscribed { mut peer, client: _client, script: _script, room, mut messages } = subscribed(0).await;
     let publishing = tokio::spawn(room.publish(&7).echo(false).into_future());
     let request = peer.expect("channel_message").await;
     peer.ack(&request, json!({ "epoch": EPOCH, "offset": 1 })).await;
     publishing.await.unwrap().unwrap();
     assert_eq!(room.position(), Some(Position { epoch: Epoch::parse(EPOCH), offset: 1 }));
-    // The next one has the same number: of another epoch, which nobody has told of.
+    // The next publication has the same offset, so it belongs to another epoch that was not announced.
     peer.publication("a", 1).await;
     let history = tokio::time::timeout(Duration::from_secs(5), peer.expect("history")).await;
     peer.refuse_history(&history.expect("the history knows"), "epoch_changed").await;
@@ -139,7 +139,7 @@ async fn a_stream_that_begins_anew_behind_a_publication_without_an_echo_is_told(
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_subscription_that_is_too_large_for_the_way_costs_no_other_request() {
+async fn a_subscription_too_large_for_a_proxy_fails_no_other_request() {
     let (mut script, builder) = script();
     let client = builder.connect().unwrap();
     let mut peer = script.greet("one").await;
@@ -160,7 +160,7 @@ async fn a_subscription_that_is_too_large_for_the_way_costs_no_other_request() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_pause_that_a_server_asks_for_is_a_minute_at_most() {
+async fn pauses_named_by_a_server_are_capped_at_a_minute() {
     for retry_after in [json!(u64::MAX), json!(86_400_000), json!(1e300), json!(-5), json!("soon")] {
         let (mut script, builder) = script();
         let client = builder.ttl(Duration::from_secs(600)).connect().unwrap();
@@ -187,7 +187,7 @@ async fn a_pause_that_a_server_asks_for_is_a_minute_at_most() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_epoch_that_turns_behind_a_page_of_the_history_is_told() {
+async fn an_epoch_change_after_a_history_page_is_reported() {
     let Subscribed { mut peer, client: _client, script: _script, room: _room, mut messages } =
         subscribed(0).await;
     peer.send(json!({ "type": "gap", "channel": "a", "epoch": EPOCH, "offset": 0, "missed": 3 })).await;
@@ -211,7 +211,7 @@ async fn an_epoch_that_turns_behind_a_page_of_the_history_is_told() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_comes_live_behind_a_page_that_has_it_is_no_other_epoch() {
+async fn live_messages_that_a_page_had_are_no_epoch_change() {
     let Subscribed { mut peer, client: _client, script: _script, room: _room, mut messages } =
         subscribed(0).await;
     peer.send(json!({ "type": "gap", "channel": "a", "epoch": EPOCH, "offset": 0, "missed": 1 })).await;
@@ -229,7 +229,7 @@ async fn what_comes_live_behind_a_page_that_has_it_is_no_other_epoch() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_server_that_asks_and_reads_nothing_is_not_answered_without_end() {
+async fn a_server_that_does_not_read_is_not_answered_forever() {
     let (mut script, builder) = script();
     let builder = builder.on_request("all", |_: Value| async { Ok::<_, String>("x".repeat(100_000)) });
     let client = builder.connect().unwrap();
@@ -245,7 +245,7 @@ async fn a_server_that_asks_and_reads_nothing_is_not_answered_without_end() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_token_of_the_servers_that_cannot_be_written_keeps_nobody_out() {
+async fn an_unwritable_session_token_starts_a_new_session() {
     let (mut script, builder) = script();
     let client = builder.connect().unwrap();
     let peer = script.greet("two words").await;
@@ -258,7 +258,7 @@ async fn a_token_of_the_servers_that_cannot_be_written_keeps_nobody_out() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_count_of_others_than_are_listed_asks_for_the_list() {
+async fn a_count_that_differs_from_the_list_requests_it() {
     let Subscribed { mut peer, client: _client, script: _script, room, .. } = subscribed(1).await;
     let ana =
         json!({ "status": "online", "metadata": {}, "joined_at": 1, "updated_at": 1, "connections": [] });
@@ -276,7 +276,7 @@ async fn a_count_of_others_than_are_listed_asks_for_the_list() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_list_that_is_refused_is_not_asked_for_with_every_change() {
+async fn a_refused_list_is_not_requested_for_every_change() {
     let lasting = json!({ "error_type": "permission_denied", "temporary": false });
     let passing =
         json!({ "error_type": "rate_limited", "temporary": true, "details": { "retry_after": 10_000 } });
@@ -320,7 +320,7 @@ async fn a_list_that_is_refused_is_not_asked_for_with_every_change() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_list_that_is_never_answered_holds_up_no_change_for_long() {
+async fn an_unanswered_list_request_releases_buffered_changes() {
     let Subscribed { mut peer, client: _client, script: _script, room, .. } = subscribed(1).await;
     let ana =
         json!({ "status": "online", "metadata": {}, "joined_at": 1, "updated_at": 1, "connections": [] });
@@ -343,7 +343,7 @@ async fn a_list_that_is_never_answered_holds_up_no_change_for_long() {
     while peer.next().await.expect("a client that is there")["type"] != "presence" {}
 }
 
-/// A client that is subscribed gets past a publication that nests deeper than anybody reads.
+/// Checks that a subscribed client continues after a publication that is nested too deeply.
 async fn get_past_depth(depth: usize, encode: impl Fn(Builder) -> Builder) {
     let server = server();
     let client = encode(builder(&server.url("/"))).connect().unwrap();
@@ -364,14 +364,14 @@ async fn get_past_depth(depth: usize, encode: impl Fn(Builder) -> Builder) {
 }
 
 #[tokio::test]
-async fn a_publication_that_nests_deeply_ends_no_connection() {
+async fn a_deeply_nested_publication_keeps_the_connection() {
     for depth in [118, 126, 127, 128, 200, 5_000] {
         get_past_depth(depth, |builder| builder).await;
         get_past_depth(depth, Builder::message_pack).await;
     }
 }
 
-/// A publication that the client cannot take costs what lies around it, which is told, and not the client.
+/// Checks that a publication that the client cannot read costs a reported gap, but not the client.
 async fn get_past(builder: Builder, server: &TestServer, large: String) {
     let client = builder.connect().unwrap();
     let room = client.channel::<Value>("room:1");
@@ -393,13 +393,13 @@ async fn get_past(builder: Builder, server: &TestServer, large: String) {
 }
 
 #[tokio::test]
-async fn a_publication_that_the_client_does_not_take_is_part_of_a_gap() {
+async fn a_too_large_publication_is_part_of_a_gap() {
     let server = server();
     get_past(builder(&server.url("/")).max_message(10_000), &server, "x".repeat(20_000)).await;
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_cannot_be_read_on_two_connections_is_not_asked_for_again() {
+async fn messages_unreadable_on_two_connections_are_not_recovered() {
     let Subscribed { mut script, mut peer, client: _client, room: _room, mut messages } = subscribed(1).await;
     let unreadable = json!({ "channel": "a", "offset": 2 });
     peer.send(unreadable.clone()).await;

@@ -1,8 +1,8 @@
-//! Channels that come and go quickly while the client moves between nodes, some of which know its session:
-//! at the end the server has the subscriptions that are wanted, every call has its answer, and hardly any
-//! request was refused by the client's own fault, which a strict server closes it for.
+//! Channels are subscribed to and given up quickly while the client moves between nodes, some of which know
+//! its session. At the end, the server has the wanted subscriptions, and every call is answered. Hardly any
+//! refusal is the client's fault, for which a strict server would close the connection.
 
-use super::model::{Dice, passed, trace};
+use super::model::{Random, advance, trace};
 use super::{each_seed, terms};
 use crate::script::{EPOCH, Peer, Script, script, session};
 use serde_json::{Value, json};
@@ -10,17 +10,17 @@ use std::collections::{BTreeSet, VecDeque};
 use std::time::Duration;
 use tokio::task::JoinSet;
 
-/// One connection, and what the client has asked on it.
+/// One connection, and the requests that the client has sent on it.
 struct Node {
     peer: Peer,
     requests: VecDeque<Value>,
 }
 
 struct Server {
-    dice: Dice,
+    random: Random,
     script: Script,
     current: Option<Node>,
-    /// Connected, and not greeted yet.
+    /// A connection that has no session yet.
     next: Option<Node>,
     subscriptions: BTreeSet<String>,
     tokens: u64,
@@ -52,28 +52,28 @@ impl Server {
         self.current.iter_mut().chain(&mut self.next).for_each(Node::read);
         self.greet().await;
         self.serve(70).await;
-        if !self.is_calm && self.dice.chance(6) {
+        if !self.is_calm && self.random.chance(6) {
             self.disturb().await;
         }
-        passed(Duration::from_millis(1 + self.dice.below(20))).await;
+        advance(Duration::from_millis(1 + self.random.below(20))).await;
     }
 
-    /// Answers what was asked on the current connection, one after the other.
+    /// Answers the requests of the current connection one after the other.
     async fn serve(&mut self, chance: u64) {
-        while self.dice.chance(chance) {
+        while self.random.chance(chance) {
             let Some(request) = self.current.as_mut().and_then(|node| node.requests.pop_front()) else {
                 break;
             };
             let answer = self.answer(&request);
             trace(|| format!("{request} -> {answer}"));
-            // It may be lost on its way.
+            // The answer may be lost with its connection.
             if let Some(node) = &mut self.current {
                 node.peer.try_send(&answer).await;
             }
         }
     }
 
-    /// The next connection takes the session over, or begins another one.
+    /// Lets the next connection resume the session, or starts another one.
     async fn greet(&mut self) {
         let Some(next) = &mut self.next else { return };
         let has_token = next.peer.protocols.iter().any(|name| name.starts_with("hauyna.resume."));
@@ -82,7 +82,7 @@ impl Server {
         }
         self.serve(50).await;
         let Some(mut next) = self.next.take() else { return };
-        let is_resumed = has_token && self.dice.chance(70);
+        let is_resumed = has_token && self.random.chance(70);
         if has_token {
             next.requests.pop_front();
         }
@@ -107,14 +107,14 @@ impl Server {
 
     async fn disturb(&mut self) {
         let Some(node) = &mut self.current else { return };
-        let how = self.dice.below(4);
+        let how = self.random.below(4);
         trace(|| format!("disturbed: {how}"));
         match how {
             0 => node.peer.cut(),
             1 => node.peer.try_close(3001).await,
             _ => {
                 let order =
-                    json!({ "type": "reconnect", "after": [0, self.dice.below(300)], "reason": "drain" });
+                    json!({ "type": "reconnect", "after": [0, self.random.below(300)], "reason": "drain" });
                 node.peer.try_send(&order).await;
                 return;
             }
@@ -134,7 +134,7 @@ impl Server {
             "history" => {
                 ack(json!({ "channel": channel, "epoch": EPOCH, "offset": 1, "oldest": 2, "messages": [] }))
             }
-            "subscribe_channel" if !self.is_calm && self.dice.chance(40) => refused("rate_limited"),
+            "subscribe_channel" if !self.is_calm && self.random.chance(40) => refused("rate_limited"),
             "subscribe_channel" if self.subscriptions.insert(channel.to_owned()) => {
                 ack(entry(&request["channel"]))
             }
@@ -153,7 +153,7 @@ async fn schedule(seed: u64) -> Vec<String> {
     let client = builder.seed(seed).retry(terms()).connect().unwrap();
     let rooms: Vec<_> = (0..24).map(|n| client.channel::<u64>(&format!("room:{n}"))).collect();
     let mut server = Server {
-        dice: Dice(seed),
+        random: Random(seed),
         script,
         current: None,
         next: None,
@@ -166,16 +166,18 @@ async fn schedule(seed: u64) -> Vec<String> {
     for _ in 0..150 {
         server.step().await;
         for room in &rooms {
-            if !server.dice.chance(15) {
+            if !server.random.chance(15) {
                 continue;
             }
-            let (own, name) = (room.clone(), room.name().to_owned());
+            let (room_clone, name) = (room.clone(), room.name().to_owned());
             trace(|| format!("{} {name}", if wanted.contains(&name) { "END" } else { "WANT" }));
             if wanted.remove(&name) {
-                calls.spawn(async move { _ = own.unsubscribe().await });
+                calls.spawn(async move { _ = room_clone.unsubscribe().await });
             } else {
                 wanted.insert(name);
-                calls.spawn(async move { _ = own.subscribe().await.map(hauyna_client::Subscription::keep) });
+                calls.spawn(async move {
+                    _ = room_clone.subscribe().await.map(hauyna_client::Subscription::keep)
+                });
             }
         }
     }
@@ -198,6 +200,6 @@ async fn schedule(seed: u64) -> Vec<String> {
 }
 
 #[test]
-fn moves_between_nodes_end_no_subscription_in_vain_and_leave_no_call_without_an_answer() {
+fn moves_between_nodes_keep_subscriptions_and_answer_every_call() {
     each_seed(schedule);
 }

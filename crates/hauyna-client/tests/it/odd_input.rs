@@ -1,5 +1,5 @@
-//! What a user or a server may give that makes no sense: durations without end, none at all, orders in a
-//! loop, and messages of the application that look like orders.
+//! Meaningless input of users and servers: endless or zero durations, repeated orders to move, and messages
+//! of the application that look like orders.
 
 use crate::script::{Script, Subscribed, publication, script, session, subscribed};
 use crate::support::{content, next};
@@ -23,7 +23,7 @@ fn endless() -> RetryTerms {
 }
 
 #[tokio::test(start_paused = true)]
-async fn durations_without_end_are_kept_to() {
+async fn endless_durations_of_users_do_not_overflow() {
     let (mut script, builder) = script();
     let (max, client) = (Duration::MAX, builder.timeout(Duration::MAX).ttl(Duration::MAX));
     let client = client.connect_timeout(max).retry(endless()).max_message(usize::MAX);
@@ -50,7 +50,7 @@ async fn durations_without_end_are_kept_to() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn terms_of_a_server_without_end_are_kept_to() {
+async fn endless_durations_of_servers_do_not_overflow() {
     let (mut script, builder) = script();
     let client = builder.connect().unwrap();
     let mut peer = script.accept().await;
@@ -69,7 +69,7 @@ async fn terms_of_a_server_without_end_are_kept_to() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn no_time_at_all_fails_requests_and_not_the_connection() {
+async fn zero_durations_fail_requests_and_not_the_connection() {
     let (mut script, builder) = script();
     let client = builder.timeout(Duration::ZERO).ttl(Duration::ZERO).connect().unwrap();
     let _peer = script.greet("one").await;
@@ -80,8 +80,8 @@ async fn no_time_at_all_fails_requests_and_not_the_connection() {
     assert_eq!(client.state(), State::Connected);
 }
 
-/// Counts the connections within a time where every one of them is told to go at once.
-async fn moves(script: &mut Script, time: Duration) -> usize {
+/// Counts the connections within a time if each one is told to move at once.
+async fn count_moves(script: &mut Script, time: Duration) -> usize {
     let (end, mut peers) = (Instant::now() + time, Vec::new());
     while let Ok(mut peer) = tokio::time::timeout_at(end, script.accept()).await {
         peer.send(session(&format!("t{}", peers.len()))).await;
@@ -94,17 +94,17 @@ async fn moves(script: &mut Script, time: Duration) -> usize {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_client_that_is_told_to_move_again_and_again_takes_its_time() {
+async fn repeated_orders_to_move_are_spaced() {
     let (mut script, builder) = script();
     let _client = builder.connect().unwrap();
-    let few = moves(&mut script, Duration::from_secs(2)).await;
+    let few = count_moves(&mut script, Duration::from_secs(2)).await;
     assert!((2..=3).contains(&few), "{few} connections in 2 s");
-    let more = moves(&mut script, Duration::from_secs(600)).await;
+    let more = count_moves(&mut script, Duration::from_secs(600)).await;
     assert!((10..=30).contains(&more), "{more} connections in 10 min");
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_message_of_the_application_is_no_order_whatever_its_type() {
+async fn application_messages_are_not_taken_for_orders() {
     let Subscribed { mut script, mut peer, client, room, mut messages } = subscribed(0).await;
     let mut orders = client.events::<Value>("reconnect");
     let buying = tokio::spawn(client.request::<u32>("buy", &json!({})).into_future());
@@ -139,7 +139,7 @@ async fn a_message_of_the_application_is_no_order_whatever_its_type() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_message_that_lacks_the_fields_of_its_type_does_not_cost_the_connection() {
+async fn a_message_without_its_fields_keeps_the_connection() {
     let Subscribed { mut script, mut peer, client, mut messages, room: _room } = subscribed(1).await;
     for kind in
         ["reconnect", "error", "session", "ack", "gap", "retry_policy", "request", "message", "private"]
@@ -153,9 +153,9 @@ async fn a_message_that_lacks_the_fields_of_its_type_does_not_cost_the_connectio
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_value_that_is_no_message_does_not_cost_the_connection() {
+async fn a_value_that_is_no_message_keeps_the_connection() {
     let Subscribed { mut script, mut peer, client, mut messages, room: _room } = subscribed(1).await;
-    // What `Connection::send` of the server sends as it is.
+    // The server's `Connection::send` sends such values as they are.
     for value in
         [json!(7), json!("hello"), json!([1]), Value::Null, json!({ "hello": 1 }), json!({ "type": 5 })]
     {
@@ -165,14 +165,14 @@ async fn a_value_that_is_no_message_does_not_cost_the_connection() {
     assert_eq!(content(&mut messages).await, 2);
     assert!(script.is_idle(Duration::from_secs(20)).await);
     assert_eq!(client.state(), State::Connected);
-    // Of this one nobody can say what it was in the channel.
+    // This one names a channel, so its meaning there is unknown.
     peer.send(json!({ "channel": "a", "offset": 3 })).await;
     let mut peer = script.accept().await;
     peer.expect("resume").await;
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_publication_whose_answer_was_lost_is_not_repeated_after_the_server_may_have_forgotten_its_key() {
+async fn a_publication_is_not_repeated_after_its_key_has_expired() {
     let Subscribed { mut script, mut peer, client, room, messages: _messages } = subscribed(1).await;
     let hour = Duration::from_secs(3_600);
     let published = tokio::spawn(room.publish(&7).ttl(hour).into_future());
@@ -197,7 +197,7 @@ async fn a_publication_whose_answer_was_lost_is_not_repeated_after_the_server_ma
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_source_of_tokens_that_panics_is_a_failed_attempt() {
+async fn a_panic_of_the_token_source_is_a_failed_attempt() {
     for call_panics in [true, false] {
         let (mut script, builder) = script();
         let calls = Arc::new(AtomicU32::new(0));
@@ -216,7 +216,7 @@ async fn a_source_of_tokens_that_panics_is_a_failed_attempt() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_source_of_channel_tokens_that_panics_is_asked_again() {
+async fn a_channel_token_source_is_called_again_after_a_panic() {
     let (mut script, builder) = script();
     let client = builder.connect().unwrap();
     let calls = Arc::new(AtomicU32::new(0));
@@ -232,7 +232,7 @@ async fn a_source_of_channel_tokens_that_panics_is_asked_again() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_token_of_a_channel_that_takes_its_time_does_not_cost_the_connection() {
+async fn a_slow_channel_token_keeps_the_connection() {
     let (mut script, builder) = script();
     let client = builder.connect().unwrap();
     let calls = Arc::new(AtomicU32::new(0));
@@ -262,7 +262,7 @@ async fn a_token_of_a_channel_that_takes_its_time_does_not_cost_the_connection()
 }
 
 #[test]
-fn a_client_whose_runtime_has_ended_says_so() {
+fn a_client_reports_the_end_of_its_runtime() {
     let runtime =
         tokio::runtime::Builder::new_current_thread().enable_all().start_paused(true).build().unwrap();
     let (client, mut states, waiting) = runtime.block_on(async {
@@ -280,7 +280,7 @@ fn a_client_whose_runtime_has_ended_says_so() {
     });
 }
 
-/// Runs a future without any runtime.
+/// Runs a future outside any runtime.
 fn block_on<F: Future>(future: F) -> F::Output {
     struct Unpark(std::thread::Thread);
     impl std::task::Wake for Unpark {
@@ -341,13 +341,13 @@ fn calls_may_be_awaited_outside_a_runtime() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_answer_that_came_while_the_process_slept_is_in_time() {
+async fn an_answer_that_arrived_during_a_sleep_is_in_time() {
     let Subscribed { mut peer, client, mut messages, room: _room, .. } = subscribed(1).await;
     for number in 2..20 {
         let asked = tokio::spawn(client.request::<u64>("buy", &json!({})).into_future());
         let request = peer.expect("buy").await;
         let answering = tokio::spawn(async move {
-            // In time, but the client finds its own time-out over when it wakes.
+            // It is in time, but the deadline of the client has passed when it wakes.
             let _ = tokio::time::timeout(Duration::from_secs(9), std::future::pending::<()>()).await;
             peer.publication("a", number).await;
             peer.ack(&request, json!(number)).await;
@@ -362,7 +362,7 @@ async fn an_answer_that_came_while_the_process_slept_is_in_time() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_subscription_that_is_answered_with_nonsense_is_asked_for_on_another_connection() {
+async fn an_unreadable_answer_to_a_subscription_ends_the_connection() {
     for nonsense in [Value::Null, json!(7), json!({}), json!({ "channel": "b", "recoverable": true })] {
         let (mut script, builder) = script();
         let client = builder.connect().unwrap();
@@ -379,7 +379,7 @@ async fn a_subscription_that_is_answered_with_nonsense_is_asked_for_on_another_c
 }
 
 #[tokio::test(start_paused = true)]
-async fn subscriptions_that_nobody_answers_time_out() {
+async fn unanswered_subscriptions_time_out() {
     let (mut script, builder) = script();
     let client = builder.timeout(Duration::from_secs(2)).ttl(Duration::from_secs(3)).connect().unwrap();
     let mut peer = script.greet("one").await;
@@ -393,7 +393,7 @@ async fn subscriptions_that_nobody_answers_time_out() {
 }
 
 #[test]
-fn a_client_in_a_runtime_without_a_timer_says_that_it_has_ended() {
+fn a_client_in_a_runtime_without_timers_reports_its_end() {
     let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
     runtime.block_on(async {
         let (_script, builder) = script();

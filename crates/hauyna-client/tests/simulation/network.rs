@@ -1,6 +1,6 @@
-//! The client's way to the server: a simulated TCP stream that is sliced, and cut at a random moment, with or
-//! without the server learning of it. Among what the server says it puts the order to move that a node gives
-//! which drains.
+//! The network between a client and the server: a simulated TCP stream that is sliced, and cut at a random
+//! moment, with or without notice to the server. It also inserts the order to move that a draining node
+//! sends.
 
 use crate::plan::Random;
 use hauyna_client::Endpoint;
@@ -16,22 +16,22 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Instant, Sleep};
 use turmoil::net::TcpStream;
 
-/// What the connections of one client share.
+/// The state that the connections of one client share.
 #[derive(Clone)]
-pub(crate) struct Wire {
+pub(crate) struct Network {
     pub(crate) random: Arc<Mutex<Random>>,
     pub(crate) cut_after: Option<Duration>,
     pub(crate) is_calm: Arc<AtomicBool>,
-    /// Streams that the client has given up, and the server has not heard of it.
+    /// Streams that the client has dropped without notice to the server.
     half_open: Arc<Mutex<Vec<TcpStream>>>,
 }
 
-impl Wire {
+impl Network {
     pub(crate) fn new(seed: u64, cut_after: Option<Duration>, is_calm: Arc<AtomicBool>) -> Self {
         Self { random: Arc::new(Mutex::new(Random(seed))), cut_after, is_calm, half_open: Arc::default() }
     }
 
-    pub(crate) async fn connect(self, endpoint: Endpoint) -> io::Result<Cut> {
+    pub(crate) async fn connect(self, endpoint: Endpoint) -> io::Result<FaultyStream> {
         let stream = TcpStream::connect((endpoint.host.as_str(), endpoint.port)).await?;
         let is_calm = self.is_calm.load(Ordering::Relaxed);
         let limit = self.cut_after.filter(|_| !is_calm);
@@ -42,50 +42,58 @@ impl Wire {
         let (is_silent, is_sliced) = (random.chance(40), random.chance(30));
         let order = (!is_calm && random.chance(50)).then(|| Order::after(2 + random.below(12)));
         drop(random);
-        Ok(Cut { stream: Some(stream), end, is_silent, is_sliced, order, read: VecDeque::new(), wire: self })
+        Ok(FaultyStream {
+            stream: Some(stream),
+            end,
+            is_silent,
+            is_sliced,
+            order,
+            read: VecDeque::new(),
+            network: self,
+        })
     }
 }
 
-pub(crate) struct Cut {
+pub(crate) struct FaultyStream {
     stream: Option<TcpStream>,
     end: Option<Pin<Box<Sleep>>>,
     is_silent: bool,
     is_sliced: bool,
-    /// The order to move that is put among what the server says, before the calm: who moves then may miss
-    /// what no history keeps.
+    /// The order to move that is inserted into what the server sends. It is not inserted in the calm, because
+    /// a client that moves then may miss what no history keeps.
     order: Option<Order>,
-    /// Bytes that the client has not taken.
+    /// Bytes that the client has not read yet.
     read: VecDeque<u8>,
-    wire: Wire,
+    network: Network,
 }
 
-impl Cut {
-    /// The stream, unless its time has come.
+impl FaultyStream {
+    /// Returns the stream, unless it was cut.
     fn live(&mut self, cx: &mut Context<'_>) -> io::Result<&mut TcpStream> {
-        let is_calm = self.wire.is_calm.load(Ordering::Relaxed);
+        let is_calm = self.network.is_calm.load(Ordering::Relaxed);
         if !is_calm && self.end.as_mut().is_some_and(|end| end.as_mut().poll(cx).is_ready()) {
             self.end = None;
             let gone = self.stream.take();
             if self.is_silent {
-                self.wire.half_open.lock().unwrap().extend(gone);
+                self.network.half_open.lock().unwrap().extend(gone);
             }
         }
         self.stream.as_mut().ok_or_else(|| io::ErrorKind::ConnectionReset.into())
     }
 
     fn slice(&self) -> usize {
-        if self.is_sliced { 1 + self.wire.random.lock().unwrap().below(40) as usize } else { usize::MAX }
+        if self.is_sliced { 1 + self.network.random.lock().unwrap().below(40) as usize } else { usize::MAX }
     }
 }
 
-/// Finds the end of a frame of the server's, behind which another may stand.
+/// Finds the end of a frame of the server, after which another one can be inserted.
 struct Order {
     frames: u64,
     at: At,
 }
 
 enum At {
-    /// In the answer to the handshake, after so many bytes of its end.
+    /// In the answer to the handshake, this many bytes into its end.
     Handshake(usize),
     Head(Vec<u8>),
     Payload(usize),
@@ -136,10 +144,10 @@ impl Order {
     }
 }
 
-/// As a node says it that drains.
+/// The message of a draining node.
 const RECONNECT: &[u8] = br#"{"type":"reconnect","after":[0,20],"reason":"drain"}"#;
 
-impl AsyncRead for Cut {
+impl AsyncRead for FaultyStream {
     fn poll_read(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -150,7 +158,7 @@ impl AsyncRead for Cut {
         let mut part = ReadBuf::new(&mut some);
         if self.read.is_empty() {
             ready!(Pin::new(self.live(cx)?).poll_read(cx, &mut part))?;
-            if self.wire.is_calm.load(Ordering::Relaxed) {
+            if self.network.is_calm.load(Ordering::Relaxed) {
                 self.order = None;
             }
             for byte in part.filled() {
@@ -171,7 +179,7 @@ impl AsyncRead for Cut {
     }
 }
 
-impl AsyncWrite for Cut {
+impl AsyncWrite for FaultyStream {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         let most = self.slice().min(bytes.len());
         Pin::new(self.live(cx)?).poll_write(cx, &bytes[..most])

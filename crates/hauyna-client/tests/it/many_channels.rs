@@ -1,5 +1,5 @@
-//! Coming back with many channels: a few subscriptions are on their way at once, and a rate limit of the
-//! server's delays them and ends nothing.
+//! Reconnecting with many channels: few subscriptions are in flight at once, and a rate limit of the server
+//! delays them, but ends nothing.
 
 use crate::script::{EPOCH, Peer, script, session};
 use crate::support::{builder, content, hub, named};
@@ -12,14 +12,14 @@ use std::time::Duration;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
-/// Asks for so many channels at once.
+/// Subscribes to this number of channels at once.
 fn subscribe_to(client: &Client, count: usize) -> JoinSet<Result<(), Error>> {
     let rooms = (0..count).map(|n| client.channel::<u64>(&format!("room:{n:03}")));
     rooms.map(|room| async move { room.subscribe().await.map(Subscription::keep) }).collect()
 }
 
-/// Takes the subscriptions that are on their way.
-async fn asked(peer: &mut Peer) -> Vec<Value> {
+/// Takes the subscription requests that have arrived.
+async fn take_requests(peer: &mut Peer) -> Vec<Value> {
     let mut asked = Vec::new();
     while let Ok(request) =
         tokio::time::timeout(Duration::from_millis(10), peer.expect("subscribe_channel")).await
@@ -41,7 +41,7 @@ async fn refuse(peer: &mut Peer, request: &Value, retry_after: u64) {
 }
 
 #[tokio::test(start_paused = true)]
-async fn sixteen_subscriptions_are_on_their_way_at_once() {
+async fn sixteen_subscriptions_are_in_flight_at_once() {
     let (mut script, builder) = script();
     let client = builder.connect().unwrap();
     let mut peer = script.greet("one").await;
@@ -49,7 +49,7 @@ async fn sixteen_subscriptions_are_on_their_way_at_once() {
     let mut subscribing = subscribe_to(&client, 40);
     let mut answered = 0;
     for expected in [16, 16, 8] {
-        let requests = asked(&mut peer).await;
+        let requests = take_requests(&mut peer).await;
         assert_eq!(requests.len(), expected);
         for request in &requests {
             answer(&mut peer, request).await;
@@ -63,13 +63,13 @@ async fn sixteen_subscriptions_are_on_their_way_at_once() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn one_refusal_for_rate_pauses_all_subscriptions() {
+async fn one_rate_limit_pauses_all_subscriptions() {
     let (mut script, builder) = script();
     let client = builder.connect().unwrap();
     let mut peer = script.greet("one").await;
     client.connected().await.unwrap();
     let mut subscribing = subscribe_to(&client, 20);
-    let requests = asked(&mut peer).await;
+    let requests = take_requests(&mut peer).await;
     for request in &requests[..15] {
         answer(&mut peer, request).await;
     }
@@ -79,7 +79,7 @@ async fn one_refusal_for_rate_pauses_all_subscriptions() {
     assert_eq!(refused.elapsed().as_millis(), 700, "all wait as long as the server says");
     assert_eq!(first["channel"], requests[15]["channel"], "the one that was refused is the next");
     answer(&mut peer, &first).await;
-    for request in asked(&mut peer).await {
+    for request in take_requests(&mut peer).await {
         answer(&mut peer, &request).await;
     }
     while let Some(subscribed) = subscribing.join_next().await {
@@ -88,7 +88,7 @@ async fn one_refusal_for_rate_pauses_all_subscriptions() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn whoever_waits_in_vain_for_a_limited_subscription_is_told_the_refusal() {
+async fn a_rate_limited_subscription_times_out_with_its_refusal() {
     let (mut script, builder) = script();
     let client = builder.ttl(Duration::from_secs(20)).connect().unwrap();
     let mut peer = script.greet("one").await;
@@ -115,26 +115,26 @@ async fn whoever_waits_in_vain_for_a_limited_subscription_is_told_the_refusal() 
 }
 
 #[tokio::test(start_paused = true)]
-async fn subscriptions_that_are_not_answered_make_room_for_others() {
+async fn unanswered_subscriptions_make_room_for_others() {
     let (mut script, builder) = script();
     let client = builder.connect().unwrap();
     let mut peer = script.greet("one").await;
     client.connected().await.unwrap();
     let _subscribing = subscribe_to(&client, 18);
-    assert_eq!(asked(&mut peer).await.len(), 16);
+    assert_eq!(take_requests(&mut peer).await.len(), 16);
     let began = Instant::now();
     peer.expect("subscribe_channel").await;
     assert_eq!(began.elapsed().as_secs(), 9, "ten seconds are an answer's");
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_server_that_decides_slowly_is_not_given_up_while_it_answers() {
+async fn a_slow_server_is_not_given_up_while_it_answers() {
     let (mut script, builder) = script();
     let client = builder.connect().unwrap();
     let mut peer = script.greet("one").await;
     client.connected().await.unwrap();
     let mut subscribing = subscribe_to(&client, 16);
-    for request in asked(&mut peer).await {
+    for request in take_requests(&mut peer).await {
         answer(&mut peer, &request).await;
     }
     while let Some(subscribed) = subscribing.join_next().await {
@@ -143,7 +143,7 @@ async fn a_server_that_decides_slowly_is_not_given_up_while_it_answers() {
     drop(peer);
     let mut peer = script.greet("two").await;
     peer.expect("resume").await;
-    let requests = asked(&mut peer).await;
+    let requests = take_requests(&mut peer).await;
     assert_eq!(requests.len(), 16);
     for request in &requests {
         assert!(script.is_idle(Duration::from_secs(2)).await, "another attempt begins everything again");
@@ -154,12 +154,12 @@ async fn a_server_that_decides_slowly_is_not_given_up_while_it_answers() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_server_that_takes_long_for_one_subscription_is_not_given_up() {
+async fn one_slow_subscription_keeps_the_connection() {
     let (mut script, builder) = script();
     let client = builder.timeout(Duration::from_secs(2)).connect().unwrap();
     let mut peer = script.greet("one").await;
     let mut subscribing = subscribe_to(&client, 2);
-    for request in asked(&mut peer).await {
+    for request in take_requests(&mut peer).await {
         answer(&mut peer, &request).await;
     }
     while let Some(subscribed) = subscribing.join_next().await {
@@ -168,8 +168,8 @@ async fn a_server_that_takes_long_for_one_subscription_is_not_given_up() {
     drop(peer);
     let mut peer = script.greet("two").await;
     peer.expect("resume").await;
-    for request in &asked(&mut peer).await {
-        // A server gives its application 30 s by default.
+    for request in &take_requests(&mut peer).await {
+        // By default, a server gives its application 30 s.
         assert!(script.is_idle(Duration::from_secs(29)).await, "another attempt begins everything again");
         answer(&mut peer, request).await;
     }
@@ -178,12 +178,12 @@ async fn a_server_that_takes_long_for_one_subscription_is_not_given_up() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_subscription_that_is_never_answered_ends_the_connection_on_which_it_was_asked() {
+async fn a_restored_subscription_without_an_answer_ends_the_connection() {
     let (mut script, builder) = script();
     let client = builder.connect().unwrap();
     let mut peer = script.greet("one").await;
     let mut subscribing = subscribe_to(&client, 1);
-    let requests = asked(&mut peer).await;
+    let requests = take_requests(&mut peer).await;
     answer(&mut peer, &requests[0]).await;
     subscribing.join_next().await.unwrap().unwrap().unwrap();
     drop(peer);
@@ -201,15 +201,15 @@ async fn a_subscription_that_is_never_answered_ends_the_connection_on_which_it_w
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_late_refusal_for_rate_leaves_the_client_at_rest_while_others_are_on_their_way() {
+async fn a_late_rate_limit_does_not_keep_the_task_busy() {
     let (mut script, builder) = script();
     let client = builder.connect().unwrap();
     let mut peer = script.greet("one").await;
     client.connected().await.unwrap();
     let _subscribing = subscribe_to(&client, 40);
-    let late = asked(&mut peer).await;
+    let late = take_requests(&mut peer).await;
     tokio::time::sleep_until(Instant::now() + Duration::from_secs(10)).await;
-    assert_eq!(asked(&mut peer).await.len(), 16);
+    assert_eq!(take_requests(&mut peer).await.len(), 16);
     let began = Instant::now();
     refuse(&mut peer, &late[0], 100).await;
     let next = peer.expect("subscribe_channel").await;
@@ -218,7 +218,7 @@ async fn a_late_refusal_for_rate_leaves_the_client_at_rest_while_others_are_on_t
 }
 
 #[tokio::test(start_paused = true)]
-async fn subscriptions_that_the_client_itself_refuses_hold_up_no_other() {
+async fn subscriptions_refused_by_the_client_block_no_others() {
     let (mut script, builder) = script();
     let client = builder.connect().unwrap();
     let mut peer = script.greet("one").await;
@@ -229,14 +229,14 @@ async fn subscriptions_that_the_client_itself_refuses_hold_up_no_other() {
             room.subscribe().metadata(&metadata).await.map(Subscription::keep)
         })
         .collect();
-    for request in asked(&mut peer).await {
+    for request in take_requests(&mut peer).await {
         answer(&mut peer, &request).await;
     }
     while let Some(subscribed) = subscribing.join_next().await {
         subscribed.unwrap().unwrap();
     }
     let mut subscribing = subscribe_to(&client, 1);
-    let requests = asked(&mut peer).await;
+    let requests = take_requests(&mut peer).await;
     answer(&mut peer, &requests[0]).await;
     subscribing.join_next().await.unwrap().unwrap().unwrap();
     drop(peer);
@@ -250,16 +250,16 @@ async fn subscriptions_that_the_client_itself_refuses_hold_up_no_other() {
     assert!(began.elapsed() < Duration::from_secs(5), "{:?}", began.elapsed());
 }
 
-/// A server that takes so few messages that a hundred subscriptions need seconds.
+/// A server with a rate limit that makes a hundred subscriptions take seconds.
 fn limited() -> TestServer {
     let limit = RateLimit::new().messages(Rate::per_second(40).burst(40));
-    // Nobody may do much wrong.
+    // The error budget is small, so that refused requests would close the connection.
     let handler: Handler = named().rate_limit(limit).error_budget(Rate::per_second(1).burst(5));
     TestServer::start(hub().build(), handler)
 }
 
 #[tokio::test]
-async fn a_hundred_channels_come_back_to_a_server_that_limits_the_rate() {
+async fn a_hundred_channels_are_restored_on_a_rate_limited_server() {
     let server = limited();
     let proxy = FaultProxy::start(server.address()).await;
     let client = builder(&proxy.url("/?user=ana")).connect().unwrap();
@@ -270,7 +270,7 @@ async fn a_hundred_channels_come_back_to_a_server_that_limits_the_rate() {
     while let Some(subscribed) = subscribing.join_next().await {
         subscribed.unwrap().unwrap();
     }
-    // Another server, which has never heard of the session.
+    // This server does not know the session.
     let another = limited();
     proxy.set_target(another.address());
     proxy.cut_all(Cut::Reset);
@@ -288,7 +288,7 @@ async fn a_hundred_channels_come_back_to_a_server_that_limits_the_rate() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_resume_that_was_too_large_on_the_way_costs_neither_a_subscription_nor_the_next_session() {
+async fn a_resume_too_large_for_a_proxy_fails_no_subscription() {
     let (mut script, builder) = script();
     let client = builder.connect().unwrap();
     let names = ["a", "b", "c"].map(|letter| letter.repeat(200));
@@ -299,7 +299,8 @@ async fn a_resume_that_was_too_large_on_the_way_costs_neither_a_subscription_nor
         subscribed.unwrap().keep();
     }
     drop(peer);
-    // A node that does not know the session answers at once; the proxy before it has yet to read `resume`.
+    // A node that does not know the session answers at once, before the proxy in front of it has read
+    // `resume`.
     let mut peer = script.accept().await;
     peer.expect("resume").await;
     peer.send(session("two")).await;

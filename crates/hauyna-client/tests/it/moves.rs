@@ -1,4 +1,4 @@
-//! `reconnect`: the next connection is made before this one is given up.
+//! Moves to another node (`reconnect`): the client opens the next connection before it gives up this one.
 
 use crate::script::{EPOCH, NEXT_EPOCH, Subscribed, script, session, subscribed};
 use crate::support::{content, next};
@@ -13,7 +13,7 @@ fn drain(min: u64, max: u64) -> serde_json::Value {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_drained_client_moves_within_the_window_and_is_never_disconnected() {
+async fn a_drained_client_moves_within_the_window_without_a_loss() {
     let (mut script, builder) = script();
     let client = builder.connect().unwrap();
     let room = client.channel::<u64>("a");
@@ -28,7 +28,7 @@ async fn a_drained_client_moves_within_the_window_and_is_never_disconnected() {
     let after = began.elapsed();
     assert!((Duration::from_secs(2)..=Duration::from_secs(10)).contains(&after), "{after:?}");
     assert_eq!(new.expect("resume").await["positions"]["a"]["offset"], 1);
-    old.publication("a", 2).await; // on its way while the session moves
+    old.publication("a", 2).await; // sent while the session moves
     let mut resumed = session("two");
     resumed["resumed"] = json!(true);
     resumed["subscriptions"] =
@@ -47,7 +47,7 @@ async fn a_drained_client_moves_within_the_window_and_is_never_disconnected() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_request_on_its_way_is_answered_before_the_client_moves() {
+async fn requests_in_flight_are_answered_before_a_move() {
     let (mut script, builder) = script();
     let client = builder.connect().unwrap();
     let mut old = script.greet("one").await;
@@ -67,7 +67,7 @@ async fn a_request_on_its_way_is_answered_before_the_client_moves() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_old_socket_ends_no_subscription_of_the_new_one() {
+async fn the_former_socket_ends_no_subscription() {
     let (mut script, builder) = script();
     let client = builder.connect().unwrap();
     let room = client.channel::<u64>("a");
@@ -86,7 +86,7 @@ async fn the_old_socket_ends_no_subscription_of_the_new_one() {
     let request = new.expect("buy").await;
     new.ack(&request, json!(1)).await;
     assert_eq!(buying.await.unwrap().unwrap(), 1, "the new one has answered");
-    // It was true of the session before.
+    // This was about the session before.
     old.send(json!({ "type": "unsubscribed", "channel": "a" })).await;
     let mut directs = client.directs::<u64>();
     old.send(json!({ "type": "private", "message": 0, "timestamp": 1 })).await;
@@ -96,7 +96,7 @@ async fn the_old_socket_ends_no_subscription_of_the_new_one() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn numbered_messages_that_the_old_socket_still_brings_do_not_move_the_position_of_the_new_one() {
+async fn messages_on_the_former_socket_do_not_advance_positions() {
     let (mut script, builder) = script();
     let client = builder.connect().unwrap();
     let room = client.channel::<u64>("a");
@@ -127,7 +127,7 @@ async fn numbered_messages_that_the_old_socket_still_brings_do_not_move_the_posi
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_hand_over_that_fails_leaves_the_client_where_it_is() {
+async fn a_failed_move_keeps_the_connection() {
     let (mut script, builder) = script();
     let client = builder.connect().unwrap();
     let mut old = script.greet("one").await;
@@ -144,7 +144,7 @@ async fn a_hand_over_that_fails_leaves_the_client_where_it_is() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_client_whose_old_socket_is_closed_before_the_new_one_has_greeted_is_not_offline_either() {
+async fn closing_the_old_socket_before_the_new_session_is_no_loss() {
     let (mut script, builder) = script();
     let client = builder.connect().unwrap();
     let mut old = script.greet("one").await;
@@ -166,7 +166,7 @@ async fn a_client_whose_old_socket_is_closed_before_the_new_one_has_greeted_is_n
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_the_old_socket_brought_during_a_move_is_replayed_without_a_question() {
+async fn messages_received_during_a_move_may_be_replayed() {
     let Subscribed { mut script, peer: mut old, client: _client, room: _room, mut messages } =
         subscribed(1).await;
     old.send(drain(0, 0)).await;
@@ -189,7 +189,7 @@ async fn what_the_old_socket_brought_during_a_move_is_replayed_without_a_questio
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_channel_that_is_wanted_again_during_a_move_gets_nothing_twice() {
+async fn resubscribing_during_a_move_delivers_nothing_twice() {
     for is_answered in [true, false] {
         let Subscribed { mut script, peer: mut old, client: _client, room, mut messages } =
             subscribed(1).await;
@@ -198,8 +198,8 @@ async fn a_channel_that_is_wanted_again_during_a_move_gets_nothing_twice() {
         assert_eq!(new.expect("resume").await["positions"]["a"]["offset"], 1);
         old.publication("a", 2).await;
         assert_eq!(content(&mut messages).await, 2);
-        let own = room.clone();
-        let ending = tokio::spawn(async move { own.unsubscribe().await });
+        let room_clone = room.clone();
+        let ending = tokio::spawn(async move { room_clone.unsubscribe().await });
         let request = old.expect("unsubscribe_channel").await;
         if is_answered {
             old.ack(&request, json!(null)).await;
@@ -225,7 +225,7 @@ async fn a_channel_that_is_wanted_again_during_a_move_gets_nothing_twice() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_move_to_a_node_without_the_session_ends_it_on_the_old_one_and_doubles_nothing() {
+async fn a_move_to_a_node_without_the_session_ends_the_old_one() {
     let (mut script, builder) = script();
     let client = builder.connect().unwrap();
     let room = client.channel::<u64>("a");
@@ -242,7 +242,7 @@ async fn a_move_to_a_node_without_the_session_ends_it_on_the_old_one_and_doubles
     new.send(session("two")).await;
     let request = new.expect("subscribe_channel").await;
     new.ack(&request, plain).await;
-    // Both nodes have it: the old one does not know yet that its client has left.
+    // Both nodes deliver it: the old one does not know yet that its client has left.
     for content in [5, 6] {
         let message = json!({ "type": "message", "channel": "a", "content": content, "timestamp": 1 });
         let direct = json!({ "type": "broadcast", "message": content, "timestamp": 1 });
@@ -263,7 +263,7 @@ async fn a_move_to_a_node_without_the_session_ends_it_on_the_old_one_and_doubles
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_the_old_socket_still_brings_of_a_channel_without_history_is_part_of_the_gap() {
+async fn late_messages_of_a_channel_without_history_belong_to_the_gap() {
     let (mut script, builder) = script();
     let client = builder.connect().unwrap();
     let room = client.channel::<u64>("a");
@@ -282,7 +282,7 @@ async fn what_the_old_socket_still_brings_of_a_channel_without_history_is_part_o
     new.send(resumed).await;
     let gap = next(&mut messages).await;
     assert!(matches!(gap, Err(StreamError::Gap(_))), "{gap:?}");
-    // 8 was dropped with the old socket: behind a 7 nobody would know.
+    // 8 was dropped with the old socket, so nobody could tell what is missing after a 7.
     let plain =
         |content: u64| json!({ "type": "message", "channel": "a", "content": content, "timestamp": 1 });
     old.send(plain(7)).await;
@@ -293,7 +293,7 @@ async fn what_the_old_socket_still_brings_of_a_channel_without_history_is_part_o
 }
 
 #[tokio::test(start_paused = true)]
-async fn closing_during_a_move_ends_the_session_wherever_it_is() {
+async fn closing_during_a_move_closes_both_sockets() {
     let (mut script, builder) = script();
     let client = builder.connect().unwrap();
     let mut old = script.greet("one").await;
@@ -317,7 +317,7 @@ fn moved(token: &str, offset: u64) -> serde_json::Value {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_cannot_be_read_during_a_move_costs_nothing_of_what_the_new_socket_replays() {
+async fn unreadable_messages_during_a_move_keep_the_replay() {
     let Subscribed { mut script, mut peer, client: _client, room: _room, mut messages } = subscribed(1).await;
     let unreadable = json!({ "channel": "a", "offset": 2 });
     peer.send(unreadable.clone()).await;
@@ -339,7 +339,7 @@ async fn what_cannot_be_read_during_a_move_costs_nothing_of_what_the_new_socket_
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_channel_that_is_wanted_from_further_back_while_its_session_goes_on_gets_what_lies_between() {
+async fn resubscribing_from_further_back_before_a_resume_recovers_all() {
     let Subscribed { mut script, mut peer, client: _client, room, mut messages } = subscribed(1).await;
     let since = room.position().unwrap();
     for offset in 2..=3 {
@@ -370,7 +370,7 @@ async fn a_channel_that_is_wanted_from_further_back_while_its_session_goes_on_ge
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_channel_that_is_wanted_from_further_back_during_a_move_gets_what_lies_between() {
+async fn resubscribing_from_further_back_during_a_move_recovers_all() {
     let Subscribed { mut script, peer: mut old, client: _client, room, mut messages } = subscribed(1).await;
     let since = room.position().unwrap();
     for offset in 2..=3 {
@@ -380,8 +380,8 @@ async fn a_channel_that_is_wanted_from_further_back_during_a_move_gets_what_lies
     old.send(drain(0, 0)).await;
     let mut new = script.accept().await;
     assert_eq!(new.expect("resume").await["positions"]["a"]["offset"], 3);
-    let own = room.clone();
-    let ending = tokio::spawn(async move { own.unsubscribe().await });
+    let room_clone = room.clone();
+    let ending = tokio::spawn(async move { room_clone.unsubscribe().await });
     old.expect("unsubscribe_channel").await;
     let subscribing = tokio::spawn(room.subscribe().since(since).into_future());
     assert_eq!(
@@ -406,7 +406,7 @@ async fn a_channel_that_is_wanted_from_further_back_during_a_move_gets_what_lies
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_channel_that_is_wanted_from_another_epoch_while_its_session_goes_on_has_a_gap() {
+async fn resubscribing_from_another_epoch_before_a_resume_is_a_gap() {
     let Subscribed { mut script, mut peer, client: _client, room, mut messages } = subscribed(3).await;
     peer.cut();
     let mut peer = script.accept().await;

@@ -1,5 +1,5 @@
-//! What does not come back by itself, and what must not: subscriptions of the server's, tokens that never
-//! come, channels that were given up, streams of a client that has ended.
+//! Things that must not come back, or not in silence: subscriptions of the server, tokens that never come,
+//! channels that were given up, streams of a closed client.
 
 use crate::script::{EPOCH, Subscribed, script, session, subscribed};
 use crate::support::{content, next};
@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 #[tokio::test(start_paused = true)]
-async fn a_subscription_of_the_servers_that_does_not_come_back_is_told() {
+async fn an_unrestored_server_subscription_is_reported() {
     for is_resumed in [true, false] {
         let (mut script, builder) = script();
         let client = builder.connect().unwrap();
@@ -39,7 +39,7 @@ async fn a_subscription_of_the_servers_that_does_not_come_back_is_told() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_token_of_a_channel_that_never_comes_is_asked_for_again() {
+async fn a_missing_channel_token_is_requested_again() {
     let (mut script, builder) = script();
     let client = builder.connect().unwrap();
     let calls = Arc::new(AtomicU32::new(0));
@@ -71,7 +71,7 @@ async fn a_token_of_a_channel_that_never_comes_is_asked_for_again() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_end_that_the_server_refuses_for_now_is_told_it_again() {
+async fn a_temporarily_refused_unsubscription_is_repeated() {
     let Subscribed { script: _script, mut peer, client: _client, room, messages: _messages } =
         subscribed(1).await;
     let ending = tokio::spawn(async move { room.unsubscribe().await });
@@ -86,10 +86,10 @@ async fn an_end_that_the_server_refuses_for_now_is_told_it_again() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_subscription_that_the_server_has_kept_is_one_whose_loss_is_told() {
+async fn a_loss_of_a_subscription_that_the_server_kept_is_reported() {
     let Subscribed { mut script, mut peer, client: _client, room, mut messages } = subscribed(1).await;
-    let own = room.clone();
-    let ending = tokio::spawn(async move { own.unsubscribe().await });
+    let room_clone = room.clone();
+    let ending = tokio::spawn(async move { room_clone.unsubscribe().await });
     let request = peer.expect("unsubscribe_channel").await;
     peer.send(json!({ "type": "error", "error_type": "rate_limited", "message": "", "timestamp": 1,
         "id": request["id"], "temporary": true, "details": { "retry_after": 60_000 } }))
@@ -116,11 +116,11 @@ async fn a_subscription_that_the_server_has_kept_is_one_whose_loss_is_told() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_a_subscription_that_the_server_has_kept_has_missed_is_read_from_the_history() {
+async fn a_subscription_that_the_server_kept_catches_up_from_history() {
     let Subscribed { script: _script, mut peer, client: _client, room, mut messages } = subscribed(5).await;
     let since = room.position().unwrap();
-    let own = room.clone();
-    let ending = tokio::spawn(async move { own.unsubscribe().await });
+    let room_clone = room.clone();
+    let ending = tokio::spawn(async move { room_clone.unsubscribe().await });
     let request = peer.expect("unsubscribe_channel").await;
     peer.send(json!({ "type": "error", "error_type": "rate_limited", "message": "", "timestamp": 1,
         "id": request["id"], "temporary": true, "details": { "retry_after": 60_000 } }))
@@ -147,7 +147,7 @@ async fn what_a_subscription_that_the_server_has_kept_has_missed_is_read_from_th
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_list_of_presence_that_comes_after_the_end_of_a_subscription_shows_nobody() {
+async fn a_presence_list_after_unsubscribing_is_ignored() {
     let Subscribed { script: _script, mut peer, client: _client, room, messages: _messages } =
         subscribed(1).await;
     let ending = tokio::spawn({
@@ -167,7 +167,7 @@ async fn a_list_of_presence_that_comes_after_the_end_of_a_subscription_shows_nob
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_stream_that_is_made_after_the_end_of_the_client_ends() {
+async fn a_stream_of_a_closed_client_ends() {
     let (mut script, builder) = script();
     let client = builder.connect().unwrap();
     let _peer = script.greet("one").await;
@@ -179,7 +179,7 @@ async fn a_stream_that_is_made_after_the_end_of_the_client_ends() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn fields_of_the_session_that_are_null_are_left_out() {
+async fn null_fields_of_a_session_count_as_absent() {
     for field in ["resumed", "resume", "heartbeat", "retry", "subscriptions", "failed", "expires_at"] {
         let (mut script, builder) = script();
         let client = builder.connect().unwrap();
@@ -193,7 +193,7 @@ async fn fields_of_the_session_that_are_null_are_left_out() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_publication_tells_where_it_stands_while_later_ones_wait() {
+async fn a_publication_has_its_own_position_while_later_ones_wait() {
     let Subscribed { script: _script, mut peer, client: _client, room, mut messages } = subscribed(1).await;
     for offset in 2..=6 {
         peer.publication("a", offset).await;
