@@ -215,7 +215,7 @@ export type Contract = {
     nothing: { data: NoFields; reply: Exclude<Nothing, null> | undefined };
     say: { data: SayInput; reply: undefined };
   };
-  client_requests: {
+  clientRequests: {
     adjacent: { data: null; reply: Adjacent };
     angle: { data: Point; reply: boolean };
     couple: { data: null; reply: Couple };

@@ -9,7 +9,7 @@ import type { RetryTerms } from "./conversions.js";
  * ```ts
  * interface Chat {
  *   requests: { rename: { data: { name: string }; reply: { name: string } } };
- *   client_requests: { confirm: { data: { question: string }; reply: { choice: "yes" | "no" } } };
+ *   clientRequests: { confirm: { data: { question: string }; reply: { choice: "yes" | "no" } } };
  *   messages: { welcome: { motd: string } };
  *   channels: { "room:{id}": { message: string; renamed: { name: string } } };
  *   clientEvents: { "room:{id}": { cursor: { x: number; y: number }; typing: undefined } };
@@ -20,7 +20,7 @@ export interface Contract {
   /** The application's requests by name: their fields, and the result of their handler. */
   requests?: object;
   /** The client requests by name: what the server asks this client. */
-  client_requests?: object;
+  clientRequests?: object;
   /**
    * The application's messages to this client outside of channels, by `type`, and the contents of `private`,
    * `group` and `broadcast`.
@@ -48,13 +48,13 @@ export type RequestData<T, N extends RequestName<T>> = Of<Part<T, "requests", Op
 /** The result of a request. */
 export type RequestReply<T, N extends RequestName<T>> = Of<Part<T, "requests", Open>[N], "reply", unknown>;
 /** The names of the client requests. */
-export type ClientRequestName<T> = keyof Part<T, "client_requests", Open> & string;
+export type ClientRequestName<T> = keyof Part<T, "clientRequests", Open> & string;
 /** The data of a client request. */
-export type ClientRequestData<T, N extends ClientRequestName<T>> = T extends { client_requests: infer P }
+export type ClientRequestData<T, N extends ClientRequestName<T>> = T extends { clientRequests: infer P }
   ? Of<P[N & keyof P], "data", unknown>
   : unknown;
 /** The answer to a client request. */
-export type ClientRequestReply<T, N extends ClientRequestName<T>> = Of<Part<T, "client_requests", Open>[N], "reply", unknown>;
+export type ClientRequestReply<T, N extends ClientRequestName<T>> = Of<Part<T, "clientRequests", Open>[N], "reply", unknown>;
 
 type Of<P, K extends "data" | "reply", Else> = P extends { [key in K]: infer V } ? V : Else;
 

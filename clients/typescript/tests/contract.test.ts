@@ -11,7 +11,7 @@ interface Room {
 }
 interface Chat {
   requests: { rename: { data: { name: string }; reply: { name: string } }; now: { data: { zone?: string }; reply: number } };
-  client_requests: { confirm: { data: { question: string }; reply: "yes" | "no" } };
+  clientRequests: { confirm: { data: { question: string }; reply: "yes" | "no" } };
   messages: { welcome: { motd: string } };
   channels: { "room:{id}": Room; "a:{x}:b:{*rest}": { message: number }; lobby: { message: string } };
 }

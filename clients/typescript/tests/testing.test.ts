@@ -6,7 +6,7 @@ import { FakeServer, Refusal } from "../src/testing.js";
 
 interface Chat {
   requests: { rename: { data: { name: string }; reply: { name: string } } };
-  client_requests: { confirm: { data: { text: string }; reply: boolean } };
+  clientRequests: { confirm: { data: { text: string }; reply: boolean } };
   messages: { welcome: { motd: string } };
   channels: { "room:{id}": { message: { text: string }; renamed: { name: string } } };
   clientEvents: { "room:{id}": { cursor: { x: number } } };

@@ -51,7 +51,7 @@ export type Contract = {
     list_cards: { data: ListCards; reply: Card[] };
     remove_card: { data: RemoveCard; reply: boolean };
   };
-  client_requests: {
+  clientRequests: {
     confirm: { data: Confirm; reply: boolean };
   };
   channels: {

@@ -34,7 +34,7 @@ import {
 
 interface Chat {
   requests: { rename: { data: { name: string }; reply: { name: string } }; ping: { data: {}; reply: null } };
-  client_requests: { confirm: { data: { question: string }; reply: { choice: "yes" | "no" } } };
+  clientRequests: { confirm: { data: { question: string }; reply: { choice: "yes" | "no" } } };
   messages: { welcome: { motd: string }; private: { text: string } };
   channels: { "room:{id}": Room; lobby: { message: string } };
   clientEvents: { "room:{id}": { cursor: { x: number; y: number } } };

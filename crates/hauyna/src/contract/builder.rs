@@ -183,8 +183,9 @@ impl Contract {
         assert!(differences.is_empty(), "the contract and the handler differ:\n{}", differences.join("\n"));
     }
 
-    /// Returns the contract as a JSON Schema (2020-12) of an object with `requests`, `client_requests`, `messages`,
-    /// `channels` and `clientEvents`, whose types are in `$defs`. [`Contract::write`] writes it to a file.
+    /// Returns the contract as a JSON Schema (2020-12) of an object with `requests`, `clientRequests`,
+    /// `messages`, `channels` and `clientEvents`, whose types are in `$defs`. [`Contract::write`] writes it to
+    /// a file.
     #[must_use]
     pub fn json_schema(&self) -> Value {
         self.document().json_schema()

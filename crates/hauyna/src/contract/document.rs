@@ -211,7 +211,7 @@ fn fields<'a>(schema: &'a Value, place: &str) -> Result<&'a Map<String, Value>, 
 
 const DIALECT: &str = "https://json-schema.org/draft/2020-12/schema";
 pub(super) const REQUESTS: &str = "requests";
-pub(super) const CLIENT_REQUESTS: &str = "client_requests";
+pub(super) const CLIENT_REQUESTS: &str = "clientRequests";
 pub(super) const MESSAGES: &str = "messages";
 pub(super) const CHANNELS: &str = "channels";
 pub(super) const CLIENT_EVENTS: &str = "clientEvents";

@@ -54,7 +54,7 @@ impl Proof {
     }
 
     fn add(&mut self, name: &str, part: &str, good: &[Value], bad: &[Value]) {
-        let place = format!("Contract[\"client_requests\"][\"{name}\"][\"{part}\"]");
+        let place = format!("Contract[\"clientRequests\"][\"{name}\"][\"{part}\"]");
         for (index, value) in good.iter().enumerate() {
             let _ = writeln!(self.values, "export const {name}_good_{index}: {place} = {};", ordered(value));
         }

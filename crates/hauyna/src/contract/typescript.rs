@@ -53,7 +53,7 @@ impl Document {
         };
         let sections: [(&str, Fields); 7] = [
             ("requests", exchanges(types, requests, |schema| self.reply_of_server(types, schema))),
-            ("client_requests", exchanges(types, client_requests, |schema| reply_of_client(types, schema))),
+            ("clientRequests", exchanges(types, client_requests, |schema| reply_of_client(types, schema))),
             ("messages", messages.iter().map(|(name, one)| (name.clone(), types.write(one, 2))).collect()),
             ("channels", channels.iter().map(|(pattern, name)| ((*pattern).clone(), name.clone())).collect()),
             ("clientEvents", client_events(types, terms)),
