@@ -55,7 +55,7 @@ impl HeldMessages {
     }
 
     /// Notes that the offset of the next message is not higher than the one before it.
-    fn note_numbering_went_back(&mut self) {
+    pub(super) fn note_numbering_went_back(&mut self) {
         self.went_back_at.get_or_insert(self.waiting.len());
     }
 

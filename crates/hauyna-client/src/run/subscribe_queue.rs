@@ -163,7 +163,12 @@ impl ClientTask {
             let subscription =
                 LiveSubscription { position: state.position, recoverable: state.is_recoverable };
             self.subscriptions.answer_waiters(channel, &Ok(subscription));
-            return self.handle_missed(channel, missed, None);
+            self.handle_missed(channel, missed, None);
+            if let Some(held) = self.subscriptions.held.get_mut(channel) {
+                // Until the history has proved the epoch, no offset of a live message shows a duplicate.
+                held.note_numbering_went_back();
+            }
+            return;
         }
         if refusal.error_type == ErrorType::RateLimited.as_str() {
             return self.subscriptions.retry_after_pause(channel, refusal);

@@ -131,6 +131,8 @@ impl ChannelState {
     pub(crate) fn join_unannounced(&mut self) -> MissedMessages {
         self.subscription = SubscriptionState::Live;
         self.is_catching_up = self.was_live && self.position.is_some();
+        // The server has not named the epoch, and the position may be of an earlier one.
+        self.is_epoch_in_doubt = self.is_catching_up;
         if self.is_catching_up { MissedMessages::InHistory } else { MissedMessages::Nothing }
     }
 

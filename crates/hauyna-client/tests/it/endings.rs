@@ -3,6 +3,7 @@
 
 use crate::script::{EPOCH, Subscribed, script, session, subscribed};
 use crate::support::{content, next};
+use hauyna_client::protocol::{Epoch, Position};
 use hauyna_client::{GapReason, StreamError};
 use serde_json::{Value, json};
 use std::sync::Arc;
@@ -143,6 +144,43 @@ async fn a_subscription_that_the_server_kept_catches_up_from_history() {
     tokio::time::timeout(Duration::from_secs(5), answering).await.expect("the history is asked");
     for offset in 6..=8 {
         assert_eq!(content(&mut messages).await, offset);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_kept_subscription_in_another_epoch_delivers_without_a_history() {
+    for is_held in [false, true] {
+        let Subscribed { script: _script, mut peer, client: _client, room, mut messages } =
+            subscribed(1).await;
+        let room_clone = room.clone();
+        let ending = tokio::spawn(async move { room_clone.unsubscribe().await });
+        let request = peer.expect("unsubscribe_channel").await;
+        peer.send(json!({ "type": "error", "error_type": "rate_limited", "message": "", "timestamp": 1,
+            "id": request["id"], "temporary": true, "details": { "retry_after": 60_000 } }))
+            .await;
+        assert!(ending.await.unwrap().is_err());
+        let since = Position { epoch: Epoch::new(7), offset: 46 };
+        let subscribing = tokio::spawn(room.subscribe().since(since).into_future());
+        let request = peer.expect("subscribe_channel").await;
+        peer.send(
+            json!({ "type": "error", "error_type": "already_subscribed", "message": "", "timestamp": 1,
+            "id": request["id"], "temporary": false }),
+        )
+        .await;
+        subscribing.await.unwrap().unwrap().keep();
+        let history = peer.expect("history").await;
+        if is_held {
+            peer.publication("a", 2).await;
+        }
+        peer.refuse_history(&history, "too_old").await;
+        let Err(StreamError::Gap(_)) = next(&mut messages).await else { panic!("a gap") };
+        for offset in if is_held { 3..=4 } else { 2..=3 } {
+            peer.publication("a", offset).await;
+        }
+        for offset in if is_held { 2..=4 } else { 2..=3 } {
+            let delivered = tokio::time::timeout(Duration::from_secs(5), content(&mut messages)).await;
+            assert_eq!(delivered, Ok(offset));
+        }
     }
 }
 
