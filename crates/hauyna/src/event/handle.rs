@@ -56,6 +56,7 @@ pub struct Events {
 
 /// Whether the listeners after this one run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+#[non_exhaustive]
 pub enum Flow {
     /// The listeners after this one run. `()` means the same.
     #[default]
