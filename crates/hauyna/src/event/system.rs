@@ -9,8 +9,8 @@ use hauyna_protocol::ErrorType;
 
 /// Something that happened in the hub, reported to the listeners of
 /// [`Events::on_system`](super::Events::on_system). For each connection, [`Opened`](SystemEvent::Opened) is
-/// the first event and [`Closed`](SystemEvent::Closed) the last. A pattern of an event ends with `..`, because
-/// later versions may say more about it.
+/// the first event and [`Closed`](SystemEvent::Closed) the last. A pattern of an event ends with `..`: later
+/// versions may say more about it.
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub enum SystemEvent {
