@@ -127,7 +127,7 @@ impl Events {
     /// hub.events().on_system([SystemKind::Opened], move |_, event| {
     ///     let sender = sender.clone();
     ///     async move {
-    ///         if let SystemEvent::Opened { connection } = event {
+    ///         if let SystemEvent::Opened { connection, .. } = event {
     ///             sender.send(connection.id()).await.map_err(hauyna::Error::other)?;
     ///         }
     ///         Ok(())
