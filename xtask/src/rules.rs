@@ -81,6 +81,7 @@ impl<'a> File<'a> {
         self.check_header(faults);
         self.check_depth(faults);
         self.check_contents(faults);
+        self.check_enums(faults);
         for (at, line) in self.lines.iter().enumerate() {
             for fault in self.line_faults(at, line) {
                 faults.push(format!("{}:{}: {fault}", self.path, at + 1));
@@ -129,6 +130,25 @@ impl<'a> File<'a> {
             |line: &Line| ["fn", "impl", "struct", "enum"].iter().any(|word| has_word(&line.code, word));
         if let Some(at) = self.lines.iter().position(is_logic) {
             faults.push(format!("{}:{}: logic in a table of contents", self.path, at + 1));
+        }
+    }
+
+    /// Checks that each public enum of a library can grow, or says why it never does.
+    fn check_enums(&self, faults: &mut Vec<String>) {
+        let is_library = self.path.starts_with("crates/") && !self.path.starts_with(PROGRAM);
+        if !is_library || self.is_test {
+            return;
+        }
+        for (at, _) in self.lines.iter().enumerate().filter(|(_, line)| line.code.starts_with("pub enum ")) {
+            let above = self.lines[..at].iter().rev();
+            let mut about =
+                above.take_while(|line| line.code.starts_with('#') || line.comment.starts_with("///"));
+            let is_decided =
+                |line: &Line| line.code.contains("non_exhaustive") || line.comment.contains("Exhaustive:");
+            if !about.any(is_decided) {
+                let fault = "a public enum is `#[non_exhaustive]` or says `Exhaustive:` and why";
+                faults.push(format!("{}:{}: {fault}", self.path, at + 1));
+            }
         }
     }
 
@@ -240,6 +260,8 @@ const HEADER_LINES: usize = 8;
 const MODULE_DEPTH: usize = 2;
 const CONTENTS_LINES: usize = 60;
 const LIBRARY: &str = "crates/hauyna/src/";
+/// A program, whose items nobody else names.
+const PROGRAM: &str = "crates/hauyna-server/";
 const TRANSPORT: &str = "crates/hauyna/src/transport/";
 const AXUM: [&str; 3] = [
     "crates/hauyna/src/router/axum.rs",
@@ -273,6 +295,7 @@ mod tests {
             ("crates/hauyna/src/a/mod.rs", format!("//! a\n{}", "mod b;\n".repeat(60))),
             ("crates/hauyna/src/a/mod.rs", "//! a\nfn f() {}".to_owned()),
             (library, "//! a\nunsafe {}".to_owned()),
+            (library, "//! a\n\n/// One of two.\n#[derive(Debug)]\npub enum Side {".to_owned()),
             (library, "//! a\nuse axum::Router;".to_owned()),
             (library, "//! a\nuse hyper::upgrade::on;".to_owned()),
             (library, "//! a\n#[cfg(test)]\nmod tests {\ntokio::time::sleep(second);".to_owned()),
@@ -287,6 +310,8 @@ mod tests {
 
     #[test]
     fn words_and_strings_that_look_alike_are_no_faults() {
+        let decided = "//! a\n\n#[non_exhaustive]\npub enum A {}\n/// Exhaustive: two.\n#[derive(Debug)]\npub enum B {}";
+        assert_eq!(faults_in("crates/hauyna/src/hub/mod.rs", decided), [""; 0]);
         let text = "//! A sleep( and axum:: in words.\nsuper::axum::peer();\nlet unsafe_code = \"unsafe\"; sleep(second); r#\"#[ignore\"#;";
         assert_eq!(faults_in("crates/hauyna/src/hub/mod.rs", text), [""; 0]);
     }

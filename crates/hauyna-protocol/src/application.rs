@@ -10,6 +10,8 @@ use crate::{
 };
 
 /// How a value of the application becomes a message.
+///
+/// Exhaustive: a value is a message of its own, or the content of one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Shape {
     /// An object with a string field `type` that the protocol does not reserve. It is sent as the message;

@@ -88,6 +88,8 @@ impl fmt::Display for CloseCode {
 }
 
 /// What a client does after a close.
+///
+/// Exhaustive: a client comes back or stays away.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Reconnect {
     /// The client reconnects, with the delays of the retry policy.

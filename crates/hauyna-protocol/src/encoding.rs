@@ -2,6 +2,8 @@
 //! The router uses them while it answers a handshake. Nothing here reads a frame.
 
 /// The encoding of the messages of one connection.
+///
+/// Exhaustive: `hauyna.v1` has these two; another encoding would be another sub-protocol.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum Encoding {
     /// JSON in text frames, the default of plain clients.

@@ -5,6 +5,8 @@ use serde::{Deserialize, Deserializer};
 use std::fmt;
 
 /// The `id` of a request.
+///
+/// Exhaustive: the protocol has these two kinds of `id`.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum RequestId {
     /// An integer of 0…[`RequestId::MAX_NUMBER`].

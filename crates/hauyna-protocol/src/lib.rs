@@ -5,6 +5,10 @@
 //! - A client's way is the other one: [`Request::encode`], and [`received::Received`] for what comes back.
 //! - Payloads stay [`Raw`] in between. They are checked once and spliced, never parsed and written again.
 //!
+//! What is read from a peer ([`received`]) and sums of cases that later versions extend are
+//! `#[non_exhaustive]`. The structs that are written are not: who writes a message fills in each field, and
+//! the compiler names a new one.
+//!
 //! No I/O, no async, no state between two calls.
 
 #![doc = include_str!("../README.md")]

@@ -8,6 +8,8 @@
 /// let limits = Limits { metadata: 1024, ..Limits::default() };
 /// assert_eq!(limits.name, 255);
 /// ```
+///
+/// Exhaustive: who enforces limits decides about every one; `..Limits::default()` takes the defaults.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
     /// Maximum levels of nesting, the message object included. At most [`Limits::MAX_DEPTH`].

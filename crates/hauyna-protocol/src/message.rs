@@ -251,6 +251,8 @@ pub struct FailedSubscription<'a> {
 }
 
 /// Result of a recovery.
+///
+/// Exhaustive: every reason of a failure is a [`RecoveryFailure`].
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Recovery {
     /// The client did not ask for a recovery.

@@ -191,6 +191,8 @@ request_kinds! {
 }
 
 /// Direction of a history.
+///
+/// Exhaustive: there are only two directions.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum Direction {
     /// Oldest first.

@@ -112,6 +112,8 @@ impl fmt::Debug for Decoder {
 }
 
 /// One message or control frame from the peer.
+///
+/// Exhaustive: RFC 6455 has no other kind of message or control frame.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Event<'a> {
     /// A complete text message.

@@ -39,6 +39,8 @@ pub fn close_frame(code: CloseCode, reason: &str) -> Bytes {
 ///
 /// The caller must follow the rules that the decoder enforces: control frames are final, plain and at most
 /// 125 bytes.
+///
+/// Exhaustive: these are all bits of a header that a sender chooses.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct FrameHead {
     /// Kind of the frame.

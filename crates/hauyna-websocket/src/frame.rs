@@ -5,6 +5,8 @@
 use crate::ProtocolError;
 
 /// Our own end of the connection.
+///
+/// Exhaustive: a connection has only two ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Role {
     /// We accept connections: frames must arrive masked and leave unmasked.
@@ -17,6 +19,8 @@ pub enum Role {
 ///
 /// Compressed frames may be longer on the wire than these limits by an eighth and 64 bytes, since deflate can
 /// lengthen incompressible data. The limits apply to the inflated size.
+///
+/// Exhaustive: `..Limits::default()` takes the defaults of the fields that are left out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Limits {
     /// Maximum size of a message in bytes, after inflation; 64 KiB by default.
@@ -34,6 +38,8 @@ impl Default for Limits {
 }
 
 /// The kind of a frame (RFC 6455 §5.2).
+///
+/// Exhaustive: RFC 6455 reserves all others, and frames that have them are refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum OpCode {
     /// Continues a fragmented message.
@@ -71,6 +77,8 @@ impl OpCode {
 }
 
 /// Whether more fragments of the message follow a frame: the FIN bit.
+///
+/// Exhaustive: it is one bit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Fragment {
     /// The frame ends its message (FIN = 1).
@@ -80,6 +88,8 @@ pub enum Fragment {
 }
 
 /// Whether the message of a frame is compressed: the RSV1 bit (RFC 7692 §6).
+///
+/// Exhaustive: it is one bit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Compression {
     /// The payload is not compressed (RSV1 = 0).

@@ -7,6 +7,8 @@ use std::task::{Context, Poll};
 
 /// A value that is ready now, or later: the local broker answers in line, without a task switch. Await it to
 /// get the value in either case.
+///
+/// Exhaustive: a value is ready or it is not, and those who await answers in line match both.
 pub enum Answer<T> {
     /// The value.
     Ready(T),

@@ -20,12 +20,13 @@ use std::time::Duration;
 /// use hauyna::connection::RetryPolicy;
 /// use std::time::Duration;
 ///
-/// let policy = RetryPolicy { max_attempts: Some(8), jitter: 0.0, ..RetryPolicy::default() };
+/// let policy = RetryPolicy::default().max_attempts(8).jitter(0.0);
 /// let delays: Vec<u64> = (1..=8).map(|attempt| policy.delay(attempt).as_secs()).collect();
 /// assert_eq!(delays, [1, 2, 4, 8, 16, 30, 30, 30]);
 /// assert_eq!(policy.total(), Duration::from_secs(121));
 /// ```
 #[derive(Debug, Clone, Copy, PartialEq)]
+#[non_exhaustive]
 pub struct RetryPolicy {
     /// Failed attempts in a row after which the client gives up; at least 1. `None`: it never gives up.
     pub max_attempts: Option<u32>,
@@ -61,6 +62,36 @@ impl RetryPolicy {
             backoff_multiplier: 3.0,
             jitter: 0.2,
         }
+    }
+
+    /// Sets the number of failed attempts in a row after which the client gives up; `None`: it never does.
+    #[must_use]
+    pub fn max_attempts(self, max_attempts: impl Into<Option<u32>>) -> Self {
+        Self { max_attempts: max_attempts.into(), ..self }
+    }
+
+    /// Sets the delay before the first attempt.
+    #[must_use]
+    pub const fn base_delay(self, base_delay: Duration) -> Self {
+        Self { base_delay, ..self }
+    }
+
+    /// Sets the longest delay.
+    #[must_use]
+    pub const fn max_delay(self, max_delay: Duration) -> Self {
+        Self { max_delay, ..self }
+    }
+
+    /// Sets the factor between one delay and the next.
+    #[must_use]
+    pub const fn backoff_multiplier(self, backoff_multiplier: f64) -> Self {
+        Self { backoff_multiplier, ..self }
+    }
+
+    /// Sets the random fraction of a delay, to either side.
+    #[must_use]
+    pub const fn jitter(self, jitter: f64) -> Self {
+        Self { jitter, ..self }
     }
 
     /// Returns the delay before an attempt, the first being 1, with its own randomness.

@@ -21,6 +21,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 /// An application adds transitions, and with them its own states, with
 /// [`HubBuilder::allow_transition`](crate::HubBuilder::allow_transition).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
 pub enum ConnectionState {
     /// The socket is open, and the client was active recently. Every connection begins in this state.
     Connected,
@@ -40,8 +41,8 @@ pub enum ConnectionState {
 
 impl ConnectionState {
     /// The five states that every hub has.
-    pub const ALL: [Self; 5] =
-        [Self::Connected, Self::Idle, Self::Disconnected, Self::Reconnecting, Self::Error];
+    pub const ALL: &'static [Self] =
+        &[Self::Connected, Self::Idle, Self::Disconnected, Self::Reconnecting, Self::Error];
 
     /// Returns the state of the application with a name that the program knows when it is compiled. A name
     /// that is read at run time is parsed: `"busy".parse::<ConnectionState>()?`, which gives one of the five
@@ -351,7 +352,7 @@ mod tests {
         let mut allowed = Vec::new();
         for from in ConnectionState::ALL {
             for to in ConnectionState::ALL {
-                if states.allows(states.index(from).unwrap(), states.index(to).unwrap()) {
+                if states.allows(states.index(*from).unwrap(), states.index(*to).unwrap()) {
                     allowed.push(format!("{from:?}>{to:?}"));
                 }
             }
@@ -378,7 +379,7 @@ mod tests {
     #[test]
     fn names_of_states_are_parsed_and_bad_ones_are_refused() {
         for state in ConnectionState::ALL {
-            assert_eq!(state.name().parse::<ConnectionState>().unwrap(), state);
+            assert_eq!(state.name().parse::<ConnectionState>().unwrap(), *state);
             assert!(StateName::new(state.name()).is_none());
         }
         for name in ["busy", "idle2", "idl", "é", "\u{a0}", "\u{1f980}", &"x".repeat(32)] {

@@ -71,7 +71,7 @@ async fn announce(event: Event, order: Order) -> hauyna::Result {
 /// Greets users by events of the hub.
 async fn greet(event: Event, occurrence: SystemEvent) -> hauyna::Result {
     let (who, what) = match &occurrence {
-        SystemEvent::Opened { connection } => (connection.user(), "came in"),
+        SystemEvent::Opened { connection, .. } => (connection.user(), "came in"),
         SystemEvent::Closed { connection, .. } => (connection.user(), "left"),
         _ => return Ok(()),
     };

@@ -17,7 +17,7 @@ fn hub() -> Hub {
 }
 
 fn handler() -> Handler {
-    let retry = RetryPolicy { max_attempts: None, ..RetryPolicy::aggressive() };
+    let retry = RetryPolicy::aggressive().max_attempts(None);
     Handler::new().retry_policy(retry).on("cut_me_off", cut_off)
 }
 

@@ -44,7 +44,7 @@ async fn two_people_talk_and_one_who_is_cut_off_misses_nothing() {
     let base_delay = Duration::from_millis(20);
     let hub = Hub::builder()
         .channels("general", ChannelOptions::new().history(100, Duration::from_secs(60)))
-        .retry_policy(RetryPolicy { base_delay, max_delay: base_delay, ..RetryPolicy::default() })
+        .retry_policy(RetryPolicy::default().base_delay(base_delay).max_delay(base_delay))
         .build();
     let server = TestServer::start(hub, Handler::new().identify(|request| Ok(request.query("user_id"))));
     let proxy = FaultProxy::start(server.address()).await;

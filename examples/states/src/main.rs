@@ -64,7 +64,8 @@ fn handler(idle_after: Duration, closed_for: Duration) -> Handler {
 
 /// Sets the state. A transition that the table does not allow is refused with the reason.
 async fn set_state(cx: Context, request: SetStateRequest) -> hauyna::Result {
-    let known = ConnectionState::ALL.into_iter().chain([BUSY]).find(|state| state.name() == request.state);
+    let known =
+        ConnectionState::ALL.iter().copied().chain([BUSY]).find(|state| state.name() == request.state);
     let state = known.ok_or(Reject::invalid("there is no such state"))?;
     cx.connection().set_state(state).map_err(|error| Reject::denied(error.to_string()).into())
 }
@@ -83,7 +84,7 @@ async fn hurry_or_not(connection: Connection, _: ConnectionState, new: Connectio
 /// Publishes each change of a state, and the number of connections in each state, to all pages.
 async fn tell(event: Event, occurrence: SystemEvent) -> hauyna::Result {
     let board = event.hub().channel(BOARD);
-    if let SystemEvent::StateChanged { connection, old, new } = occurrence {
+    if let SystemEvent::StateChanged { connection, old, new, .. } = occurrence {
         board
             .broadcast(json!({ "type": "changed", "user": connection.user(), "old": old, "new": new }))
             .await?;

@@ -20,13 +20,8 @@ pub(crate) const WINDOW: Duration = Duration::from_secs(4);
 /// Returns an error if no port is free.
 pub(crate) async fn serve() -> Result<()> {
     let rooms = ChannelOptions::new().history(20_000, Duration::from_secs(300)).presence(Presence::each());
-    let retry = RetryPolicy {
-        max_attempts: None,
-        base_delay: Duration::from_millis(100),
-        max_delay: Duration::from_secs(2),
-        backoff_multiplier: 2.0,
-        jitter: 1.0,
-    };
+    let (base_delay, max_delay) = (Duration::from_millis(100), Duration::from_secs(2));
+    let retry = RetryPolicy::default().base_delay(base_delay).max_delay(max_delay).jitter(1.0);
     let hub =
         Hub::builder().channels("room:{number}", rooms).presence_grace(GRACE).retry_policy(retry).build();
     // A dead connection is noticed within five seconds.

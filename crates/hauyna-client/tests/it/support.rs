@@ -20,7 +20,7 @@ pub(crate) fn hub() -> HubBuilder {
 
 pub(crate) fn quick() -> RetryPolicy {
     let (base_delay, max_delay) = (Duration::from_millis(20), Duration::from_millis(200));
-    RetryPolicy { base_delay, max_delay, ..RetryPolicy::default() }
+    RetryPolicy::default().base_delay(base_delay).max_delay(max_delay)
 }
 
 pub(crate) fn server() -> TestServer {

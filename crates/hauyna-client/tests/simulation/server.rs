@@ -183,11 +183,8 @@ pub(crate) async fn serve(plan: Plan, shared: ServerShared) -> turmoil::Result {
         .shards(1)
         .build();
     shared.begin(&hub, broker);
-    let retry = RetryPolicy {
-        base_delay: Duration::from_millis(10),
-        max_delay: Duration::from_millis(100),
-        ..RetryPolicy::default()
-    };
+    let retry =
+        RetryPolicy::default().base_delay(Duration::from_millis(10)).max_delay(Duration::from_millis(100));
     let handler = Handler::new()
         .identify(|request| request.query("user").ok_or(Reject::unauthorized("who?")))
         .heartbeat(Heartbeat::every(Duration::from_millis(150)).timeout(Duration::from_millis(150)))

@@ -87,6 +87,8 @@ pub struct PresenceChange {
 }
 
 /// A change of a user's presence.
+///
+/// Exhaustive: `Update` stands for each change that a later version may add.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum PresenceKind {

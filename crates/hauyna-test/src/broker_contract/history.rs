@@ -30,8 +30,7 @@ pub async fn history_is_kept_up_to_its_age<B: Broker>(fixture: BrokerFixture<B>)
         tokio::time::sleep(SHORT / 10).await;
         fixture.broker.sweep();
     }
-    let page = fixture
-        .history(&a, HistoryRange { since: Some(Position { offset: 0, ..first }), ..HistoryRange::all() });
+    let page = fixture.history(&a, HistoryRange::after(Position { offset: 0, ..first }));
     assert_eq!(page.await.continuity, Continuity::TooOld);
     let second = position(fixture.publish(&a, 2, KEEP).await);
     assert_eq!(second, Position { epoch: first.epoch, offset: 2 });
@@ -46,8 +45,9 @@ pub async fn history_is_read_from_either_end<B: Broker>(fixture: BrokerFixture<B
     }
     let read = async |since: Option<u64>, limit, order| {
         let top = fixture.history(&a, HistoryRange::top()).await.top;
-        let since = since.map(|offset| Position { offset, ..top });
-        numbers(&fixture.history(&a, HistoryRange { since, limit, order }).await)
+        let mut range = HistoryRange::all().limit(limit);
+        (range.since, range.order) = (since.map(|offset| Position { offset, ..top }), order);
+        numbers(&fixture.history(&a, range).await)
     };
     assert_eq!(read(None, 3, Order::Forward).await, [1, 2, 3]);
     assert_eq!(read(None, 3, Order::Reverse).await, [10, 9, 8]);
@@ -85,8 +85,8 @@ pub async fn scrolling_back_ends_at_the_oldest_that_is_kept<B: Broker>(fixture: 
     }
     assert_eq!(seen, (9..=20).rev().collect::<Vec<_>>());
     for offset in [9, 4, 0] {
-        let since = range.since.map(|since| Position { offset, ..since });
-        let page = fixture.history(&a, HistoryRange { since, ..range }).await;
+        range.since = range.since.map(|since| Position { offset, ..since });
+        let page = fixture.history(&a, range).await;
         assert_eq!((page.publications.len(), page.oldest, page.continuity), (0, 9, Continuity::Whole));
     }
 }
@@ -120,7 +120,7 @@ pub async fn a_known_position_is_continued_whole<B: Broker>(fixture: BrokerFixtu
         fixture.publish(&a, count, KEEP).await;
     }
     for since in 0..=10 {
-        let range = HistoryRange { since: Some(Position { offset: since, ..start }), ..HistoryRange::all() };
+        let range = HistoryRange::after(Position { offset: since, ..start });
         let page = fixture.history(&a, range).await;
         assert_eq!(page.continuity, Continuity::Whole);
         let expected: Vec<u32> = (1..=10).filter(|count| u64::from(*count) > since).collect();
@@ -137,7 +137,7 @@ pub async fn a_position_is_refused_with_the_reason<B: Broker>(fixture: BrokerFix
     }
     let top = fixture.history(&a, HistoryRange::top()).await.top;
     let ask = async |since: Position, limit| {
-        let range = HistoryRange { since: Some(since), limit, order: Order::Forward };
+        let range = HistoryRange::after(since).limit(limit);
         fixture.history(&a, range).await.continuity
     };
     assert_eq!(ask(Position { offset: 5, ..top }, 100).await, Continuity::TooOld);

@@ -50,6 +50,7 @@ pub struct Connect {
 
 /// A server's answer that refuses the handshake.
 #[derive(Debug, Clone)]
+#[non_exhaustive]
 pub struct Refused {
     /// Status code.
     pub status: StatusCode,

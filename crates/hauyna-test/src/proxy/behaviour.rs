@@ -25,6 +25,8 @@ pub struct Behaviour {
 }
 
 /// A direction through the proxy.
+///
+/// Exhaustive: there are only two directions.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Direction {
     /// From the client to the server.
@@ -34,6 +36,8 @@ pub enum Direction {
 }
 
 /// How a connection is cut.
+///
+/// Exhaustive: a TCP connection ends by RST or by FIN.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Cut {
     /// The proxy sends RST to both sides: reads and writes fail at once.

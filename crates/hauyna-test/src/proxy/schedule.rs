@@ -10,6 +10,7 @@ use tokio::time::{Instant, sleep_until};
 
 /// A fault of one connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Fault {
     /// The connection is cut.
     Cut(Cut),

@@ -22,6 +22,8 @@ pub use negotiate::{DeflateRefused, Negotiated, PeerWindow};
 use pool::Pool;
 
 /// Options of an endpoint's compression, and what its peers may do.
+///
+/// Exhaustive: `..DeflateConfig::default()` takes the defaults of the fields that are left out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct DeflateConfig {
     /// Compression level, 1 (fast) to 9 (small); 2 by default. Other values become the nearest of these.
@@ -54,6 +56,8 @@ impl Default for DeflateConfig {
 }
 
 /// Whether the peer may compress a message with references to its earlier ones (RFC 7692 §7.1.1).
+///
+/// Exhaustive: the extension knows only these two.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Takeover {
     /// It may not. A decompressor is borrowed from the pool for one message, and an idle connection costs

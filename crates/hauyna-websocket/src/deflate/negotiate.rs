@@ -13,6 +13,7 @@ use super::{Deflate, Inflate, Takeover};
 
 /// The result of a negotiation.
 #[derive(Debug)]
+#[non_exhaustive]
 pub struct Negotiated {
     /// Value of Sec-WebSocket-Extensions in the server's answer.
     pub response: String,

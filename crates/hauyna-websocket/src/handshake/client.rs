@@ -124,6 +124,7 @@ pub struct ServerAnswer {
 
 /// The accepted handshake.
 #[derive(Debug)]
+#[non_exhaustive]
 pub struct Accepted {
     /// Sub-protocol, one of those offered.
     pub protocol: Option<String>,

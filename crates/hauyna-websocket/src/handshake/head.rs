@@ -33,6 +33,7 @@ pub struct HeadReader {
 
 /// A complete head and its bytes, so that the request can be passed to another HTTP server.
 #[derive(Debug)]
+#[non_exhaustive]
 pub struct Head {
     /// The request.
     pub request: Request<()>,

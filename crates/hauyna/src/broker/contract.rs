@@ -68,6 +68,8 @@ pub trait Broker: fmt::Debug + Send + Sync + 'static {
 }
 
 /// One publication on its way to the broker.
+///
+/// Exhaustive, so that tests of a broker can create it: a new field is a new part of the contract.
 #[derive(Debug)]
 pub struct Publish {
     /// The publication, not yet numbered.
@@ -79,6 +81,8 @@ pub struct Publish {
 }
 
 /// The answer to a publication.
+///
+/// Exhaustive: a broker answers every part of it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Published {
     /// The position in the channel's stream, if the channel keeps history.
@@ -88,6 +92,8 @@ pub struct Published {
 }
 
 /// Whether a publication repeated an earlier one.
+///
+/// Exhaustive: a publication is new or it is not.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Repeat {
     /// It was new and has been published.
@@ -97,6 +103,8 @@ pub enum Repeat {
 }
 
 /// How much history a channel keeps.
+///
+/// Exhaustive: a broker has to keep to every bound.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Retention {
     /// Maximum number of publications.
@@ -107,6 +115,7 @@ pub struct Retention {
 
 /// A part of a channel's history to read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct HistoryRange {
     /// The position at which the page starts, which is not in it itself. Forward the page has the
     /// publications after it, in reverse those before it. `None` starts at the oldest publication that is
@@ -119,6 +128,8 @@ pub struct HistoryRange {
 }
 
 /// The order of a history page.
+///
+/// Exhaustive: there are only two directions.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Order {
     /// Oldest first.
@@ -162,6 +173,8 @@ impl HistoryRange {
 }
 
 /// A part of a channel's history.
+///
+/// Exhaustive: a broker answers every part of it.
 #[derive(Clone)]
 pub struct HistoryPage {
     /// The position of the newest publication, with offset 0 if there has been none.
@@ -188,6 +201,7 @@ impl fmt::Debug for HistoryPage {
 
 /// Whether a page of history connects to the position it was asked from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Continuity {
     /// Everything after `since` is in the page, in reverse everything before it that is kept; or there is no
     /// `since`.

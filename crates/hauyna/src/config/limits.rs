@@ -6,6 +6,7 @@ use http::StatusCode;
 
 /// The limits that [`HubBuilder::at_limit`](crate::HubBuilder::at_limit) can set a policy for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
 pub enum Limit {
     /// All connections of this node: [`HubBuilder::max_connections`](crate::HubBuilder::max_connections).
     Total,
@@ -19,13 +20,14 @@ pub enum Limit {
 
 /// What happens to a client that wants to connect when a limit is reached.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+#[non_exhaustive]
 pub enum AtLimit {
     /// The client is refused: with 503 for the limit of all connections, with 429 for the others. The
     /// default.
     #[default]
     Reject,
     /// The client takes the place of the oldest connection, which is closed with 3504 (stay away) and
-    /// [`CloseReason::Replaced`].
+    /// [`CloseReason::Replaced`](crate::CloseReason::Replaced).
     CloseOldest,
 }
 

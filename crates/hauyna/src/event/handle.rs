@@ -56,6 +56,7 @@ pub struct Events {
 
 /// Whether the listeners after this one run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+#[non_exhaustive]
 pub enum Flow {
     /// The listeners after this one run. `()` means the same.
     #[default]
@@ -126,7 +127,7 @@ impl Events {
     /// hub.events().on_system([SystemKind::Opened], move |_, event| {
     ///     let sender = sender.clone();
     ///     async move {
-    ///         if let SystemEvent::Opened { connection } = event {
+    ///         if let SystemEvent::Opened { connection, .. } = event {
     ///             sender.send(connection.id()).await.map_err(hauyna::Error::other)?;
     ///         }
     ///         Ok(())

@@ -9,16 +9,19 @@ use hauyna_protocol::ErrorType;
 
 /// Something that happened in the hub, reported to the listeners of
 /// [`Events::on_system`](super::Events::on_system). For each connection, [`Opened`](SystemEvent::Opened) is
-/// the first event and [`Closed`](SystemEvent::Closed) the last.
+/// the first event and [`Closed`](SystemEvent::Closed) the last. A pattern of an event ends with `..`: later
+/// versions may say more about it.
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub enum SystemEvent {
     /// A connection was opened.
+    #[non_exhaustive]
     Opened {
         /// The connection.
         connection: Connection,
     },
     /// A connection was closed; it has left its channels.
+    #[non_exhaustive]
     Closed {
         /// The connection; nothing can be sent to it any more.
         connection: Connection,
@@ -26,6 +29,7 @@ pub enum SystemEvent {
         reason: CloseReason,
     },
     /// A client has reconnected and resumed its session.
+    #[non_exhaustive]
     Resumed {
         /// The client's new connection.
         connection: Connection,
@@ -33,6 +37,7 @@ pub enum SystemEvent {
         old: Connection,
     },
     /// A connection subscribed to a channel.
+    #[non_exhaustive]
     Subscribed {
         /// The connection.
         connection: Connection,
@@ -40,6 +45,7 @@ pub enum SystemEvent {
         channel: ChannelName,
     },
     /// A connection has left a channel: the client or the application unsubscribed it, or it was closed.
+    #[non_exhaustive]
     Unsubscribed {
         /// The connection.
         connection: Connection,
@@ -47,6 +53,7 @@ pub enum SystemEvent {
         channel: ChannelName,
     },
     /// A user's presence changed.
+    #[non_exhaustive]
     PresenceChanged {
         /// The user.
         user: UserId,
@@ -56,16 +63,19 @@ pub enum SystemEvent {
         change: PresenceChange,
     },
     /// The first connection of a user was opened.
+    #[non_exhaustive]
     UserOnline {
         /// The user.
         user: UserId,
     },
     /// The last connection of a user is gone.
+    #[non_exhaustive]
     UserOffline {
         /// The user.
         user: UserId,
     },
     /// The state of a connection changed.
+    #[non_exhaustive]
     StateChanged {
         /// The connection.
         connection: Connection,
@@ -75,6 +85,7 @@ pub enum SystemEvent {
         new: ConnectionState,
     },
     /// The members of a group changed, or the role of a member.
+    #[non_exhaustive]
     GroupChanged {
         /// The user.
         user: UserId,
@@ -84,12 +95,14 @@ pub enum SystemEvent {
         change: GroupChange,
     },
     /// A connection is closed because it did not read fast enough, or read nothing for too long.
+    #[non_exhaustive]
     SlowConsumer {
         /// The connection.
         connection: Connection,
     },
     /// A channel's policy has started to drop messages for a slow consumer. There is one event for each `gap`
     /// that the connection is going to get, at the start of the gap.
+    #[non_exhaustive]
     MessagesDropped {
         /// The connection.
         connection: Connection,
@@ -98,6 +111,7 @@ pub enum SystemEvent {
     },
     /// Something failed that is not the fault of a client: a callback returned an error, panicked or timed
     /// out, or the broker cannot be reached.
+    #[non_exhaustive]
     Errored {
         /// The connection for which it failed, if any.
         connection: Option<Connection>,

@@ -121,7 +121,7 @@ async fn arrive<S: Stream>(
             return refuse(stream, &answer).await;
         }
     };
-    let Head { request, bytes, head_len } = head;
+    let Head { request, bytes, head_len, .. } = head;
     let (parts, ()) = request.into_parts();
     let endpoint = routes.find(parts.uri.path()).cloned();
     let Some(endpoint) = endpoint.filter(|_| wants_websocket(&parts) && !service.is_layered()) else {

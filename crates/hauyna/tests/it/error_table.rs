@@ -229,7 +229,7 @@ async fn every_failure_of_on_open_has_the_close_code_of_the_table() {
             "reject denied" => Err(Reject::denied("no").into()),
             "reject invalid" => Err(Reject::invalid("what?").into()),
             "io" => Err(std::io::Error::other("swordfish").into()),
-            "config" => RetryPolicy { jitter: -1.0, ..RetryPolicy::default() }.validate(),
+            "config" => RetryPolicy::default().jitter(-1.0).validate(),
             "transition" => cx.connection().set_state(ConnectionState::custom("undeclared")),
             "other" => Err(Error::other("swordfish")),
             "panic" => panic!("on purpose"),

@@ -217,7 +217,7 @@ async fn questions_of_any_patience_are_answered_or_time_out() {
 async fn sessions_are_kept_for_any_time_and_any_number_of_attempts() {
     for window in ENDLESS {
         for attempts in [Some(1), Some(u32::MAX), None] {
-            let retry = RetryPolicy { max_attempts: attempts, ..RetryPolicy::conservative() };
+            let retry = RetryPolicy::conservative().max_attempts(attempts);
             let sessions = SessionOptions::new().window(window);
             let hub = hub().sessions(sessions).retry_policy(retry).build();
             let server = MemoryServer::start(hub.clone(), named());
@@ -234,7 +234,7 @@ async fn sessions_are_kept_for_any_time_and_any_number_of_attempts() {
         }
     }
     for (base_delay, max_delay) in [(Duration::ZERO, Duration::MAX), (Duration::MAX, Duration::MAX)] {
-        let odd = RetryPolicy { base_delay, max_delay, ..RetryPolicy::default() };
+        let odd = RetryPolicy::default().base_delay(base_delay).max_delay(max_delay);
         assert!(odd.validate().is_err());
         assert!(odd.delay(u32::MAX) <= Duration::MAX && odd.total() <= Duration::MAX);
     }

@@ -410,7 +410,7 @@ async fn every_change_of_a_group_is_told_once_and_in_order() {
         ("bob", "h", GroupChange::Removed),
         ("last", "g", GroupChange::Added(None)),
     ] {
-        let SystemEvent::GroupChanged { user, group, change } = told.recv().await.unwrap() else {
+        let SystemEvent::GroupChanged { user, group, change, .. } = told.recv().await.unwrap() else {
             panic!("the channel of a group is not told of");
         };
         assert_eq!((user.as_str(), group.as_str(), change), (whose, where_to, expected));

@@ -465,8 +465,8 @@ fn listen(hub: &Hub, online: &Arc<Mutex<Vec<(String, bool)>>>) {
     let online = online.clone();
     hub.events().on_system([SystemKind::UserOnline, SystemKind::UserOffline], move |_, event| {
         match event {
-            SystemEvent::UserOnline { user } => online.lock().push((user.to_string(), true)),
-            SystemEvent::UserOffline { user } => online.lock().push((user.to_string(), false)),
+            SystemEvent::UserOnline { user, .. } => online.lock().push((user.to_string(), true)),
+            SystemEvent::UserOffline { user, .. } => online.lock().push((user.to_string(), false)),
             _ => {}
         }
         async { Ok(()) }

@@ -321,9 +321,9 @@ async fn listeners_hear_the_first_and_the_last_connection_of_a_user() {
         let list = list.clone();
         async move {
             list.lock().push(match event {
-                SystemEvent::UserOnline { user } => format!("{user} online"),
-                SystemEvent::UserOffline { user } => format!("{user} offline"),
-                SystemEvent::PresenceChanged { user, channel, change } => {
+                SystemEvent::UserOnline { user, .. } => format!("{user} online"),
+                SystemEvent::UserOffline { user, .. } => format!("{user} offline"),
+                SystemEvent::PresenceChanged { user, channel, change, .. } => {
                     format!("{user} {change:?} {}", channel.map_or("hub".to_owned(), |name| name.to_string()))
                 }
                 other => format!("{other:?}"),

@@ -320,7 +320,7 @@ async fn opened_is_the_first_that_listeners_hear_of_a_connection() {
     let hears = heard.clone();
     hub.events().on_system([SystemKind::Opened, SystemKind::Subscribed], move |_, event| {
         match event {
-            SystemEvent::Opened { connection } => hears.lock().push((connection.id(), "opened")),
+            SystemEvent::Opened { connection, .. } => hears.lock().push((connection.id(), "opened")),
             SystemEvent::Subscribed { connection, .. } => hears.lock().push((connection.id(), "subscribed")),
             _ => {}
         }

@@ -9,7 +9,7 @@ pub(crate) use beside::lane_of_events;
 pub(crate) use sessions::{Asked, Waiting};
 pub(crate) use view::View;
 
-use hauyna::connection::ConnectionState::{self, Connected, Custom, Disconnected, Error, Idle, Reconnecting};
+use hauyna::connection::ConnectionState::{self, Connected, Disconnected, Error, Idle, Reconnecting};
 use hauyna::json;
 use serde_json::{Map, Value};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -201,7 +201,7 @@ impl Reference {
             Disconnected => &[Reconnecting, Error],
             Reconnecting => &[Connected, Disconnected, Error],
             Error => &[Reconnecting, Disconnected],
-            Custom(_) => &[Connected],
+            _ => &[Connected], // BUSY
         };
         if from != to && allowed.contains(&to) {
             self.enter_state(device, to);

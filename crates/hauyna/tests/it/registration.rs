@@ -137,7 +137,7 @@ async fn what_is_sent_before_the_answer_comes_behind_it() {
     let hub = hub().build();
     let told = hub.clone();
     hub.events().on_system([SystemKind::Opened], move |_, event: SystemEvent| {
-        if let SystemEvent::Opened { connection } = event {
+        if let SystemEvent::Opened { connection, .. } = event {
             connection.send(json!({ "type": "hello" })).unwrap();
         }
         let told = told.clone();

@@ -86,7 +86,7 @@ async fn an_application_that_subscribes_new_connections_does_not_stand_in_the_wa
     hub.events().on_system([SystemKind::Opened], move |_, event: SystemEvent| {
         let (own, told) = (own.clone(), told.clone());
         async move {
-            if let SystemEvent::Opened { connection } = event {
+            if let SystemEvent::Opened { connection, .. } = event {
                 for channel in ["news", "more"] {
                     let answer = own.channel(channel).subscribe(&connection, ()).await;
                     told.lock().push(answer.is_ok());

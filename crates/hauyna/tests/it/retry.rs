@@ -52,7 +52,7 @@ async fn a_policy_that_makes_no_sense_is_refused_and_nothing_is_retry_terms() {
     let mut client = server.connect("/").await;
     client.expect_nothing().await;
     let connection = server.hub().connections().all().remove(0);
-    let bad = RetryPolicy { jitter: f64::NAN, ..RetryPolicy::default() };
+    let bad = RetryPolicy::default().jitter(f64::NAN);
     let error = connection.set_retry_policy(bad).unwrap_err();
     assert_eq!(error.kind(), hauyna::error::ErrorKind::Config);
     assert_eq!(connection.retry_policy(), RetryPolicy::default());
@@ -72,7 +72,7 @@ async fn a_handler_without_the_protocol_tells_no_policy() {
     client.send_text("x").await;
     assert_eq!(client.next_text().await, "x");
     let connection = server.hub().connections().all().remove(0);
-    let policy = RetryPolicy { base_delay: Duration::from_millis(1), ..RetryPolicy::default() };
+    let policy = RetryPolicy::default().base_delay(Duration::from_millis(1));
     connection.set_retry_policy(policy).unwrap();
     client.send_text("y").await;
     assert_eq!(client.next_text().await, "y");

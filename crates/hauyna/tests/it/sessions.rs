@@ -226,8 +226,7 @@ async fn extensions_state_retry_policy_and_groups_move_and_callbacks_bracket_the
             write(&opened, format!("open {}", cx.user()));
             async move {
                 cx.connection().with_extensions(|all| all.insert(7_u32));
-                cx.connection()
-                    .set_retry_policy(RetryPolicy { max_attempts: Some(3), ..RetryPolicy::default() })?;
+                cx.connection().set_retry_policy(RetryPolicy::default().max_attempts(3))?;
                 cx.presence().track(json!({ "status": "online" })).await?;
                 cx.subscribe("mine", json!({ "by": "the server" })).await
             }
@@ -444,7 +443,7 @@ async fn listeners_hear_of_the_return_with_both_connections() {
     let told = Arc::new(Mutex::new(Vec::new()));
     let told_of = told.clone();
     hub.events().on_system([SystemKind::Resumed], move |_, event: SystemEvent| {
-        if let SystemEvent::Resumed { connection, old } = event {
+        if let SystemEvent::Resumed { connection, old, .. } = event {
             told_of.lock().push((connection.id().to_string(), old.id().to_string()));
         }
         async { Ok(()) }

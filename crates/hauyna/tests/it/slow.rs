@@ -120,7 +120,7 @@ fn gaps_told(hub: &Hub) -> Arc<AtomicUsize> {
     let told = Arc::new(AtomicUsize::new(0));
     let count = told.clone();
     hub.events().on_system([SystemKind::MessagesDropped], move |_, told| {
-        if let SystemEvent::MessagesDropped { connection, channel } = told {
+        if let SystemEvent::MessagesDropped { connection, channel, .. } = told {
             assert_eq!((connection.user().as_str(), channel.as_str()), ("stalled", "x"));
             count.fetch_add(1, Ordering::Relaxed);
         }
