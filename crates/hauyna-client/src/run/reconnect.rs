@@ -126,7 +126,8 @@ impl ClientTask {
             self.outbox.connection_lost();
         }
         self.forget_connection();
-        self.unread_resume = self.next_resume.take().filter(|_| !session.resumed);
+        // Also where the session is resumed: the server waits five seconds for `resume`, and no longer.
+        self.unread_resume = self.next_resume.take();
         self.outbox.note_other(self.unread_resume.unwrap_or(0));
         self.generation += 1;
         self.running_responders = 0;
