@@ -236,7 +236,8 @@ impl Sockets {
     /// Prepares for the connection that a `session` message has started.
     pub(super) fn start_connection(&mut self, session: &Session, now: Instant) {
         self.failure_log.log_connected(&session.connection_id, session.resumed);
-        self.unread_resume = self.next_resume.take().filter(|_| !session.resumed);
+        // Also where the session is resumed: the server waits five seconds for `resume`, and no longer.
+        self.unread_resume = self.next_resume.take();
         self.generation += 1;
         self.liveness = Some(Liveness::new(session.heartbeat, now));
         if let Some(terms) = session.retry {

@@ -315,3 +315,33 @@ async fn a_resume_too_large_for_a_proxy_fails_no_subscription() {
         peer.subscribe(name, 1).await;
     }
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_late_resume_that_was_too_large_fails_no_request_of_the_session_resumed_without_it() {
+    let (mut script, builder) = script();
+    let client = builder.connect().unwrap();
+    let name = "a".repeat(200);
+    let room = client.channel::<u64>(&name);
+    let mut peer = script.greet("one").await;
+    let (subscribed, ()) = tokio::join!(room.subscribe().into_future(), peer.subscribe(&name, 7));
+    subscribed.unwrap().keep();
+    drop(peer);
+    // The server waits five seconds for `resume`; the proxy before it has yet to read it.
+    let mut peer = script.accept().await;
+    peer.expect("resume").await;
+    let mut resumed = session("two");
+    resumed["resumed"] = json!(true);
+    resumed["subscriptions"] = json!([{ "channel": name, "epoch": EPOCH, "offset": 7, "recoverable": true,
+        "recovered": false, "reason": "unknown_position" }]);
+    peer.send(resumed).await;
+    let small = tokio::spawn(client.request::<()>("small", &json!({})).repeatable().into_future());
+    peer.expect("small").await;
+    peer.close(1009).await;
+    let mut peer = script.accept().await;
+    assert_eq!(peer.protocols.len(), 1, "the next one would end in the same way: {:?}", peer.protocols);
+    peer.send(session("three")).await;
+    peer.subscribe(&name, 7).await;
+    let request = peer.expect("small").await;
+    peer.ack(&request, json!(null)).await;
+    small.await.unwrap().unwrap();
+}
