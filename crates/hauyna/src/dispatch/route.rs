@@ -257,10 +257,12 @@ fn update_status(core: &Core, id: Option<RequestId>, body: Raw<'_>) -> Next {
     if !core.hub().is_congested() {
         return Next::Now(Reply::of(id, presence::update_status(core.hub(), core, &status)));
     }
-    let core = core.clone();
+    let (core, start) = (core.clone(), RequestStart::now(core));
     Next::Later(Box::pin(async move {
         core.hub().wait_for_any_room().await;
-        Reply::of(id, presence::update_status(core.hub(), &core, &status))
+        let updated =
+            start.check_rights(&core).and_then(|()| presence::update_status(core.hub(), &core, &status));
+        Reply::of(id, updated)
     }))
 }
 
