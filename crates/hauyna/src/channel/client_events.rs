@@ -174,6 +174,11 @@ impl ClientEvents {
         Rate::per_second(self.rates[index].1)
     }
 
+    /// Whether the application has a function that is asked about each event.
+    pub(crate) fn has_callback(&self) -> bool {
+        self.callback.is_some()
+    }
+
     /// Checks the data of an event that a connection sends, and calls the application's function.
     ///
     /// # Errors

@@ -7,7 +7,7 @@ use crate::answer::{Answer, BoxFuture};
 use crate::channel::{Access, AccessRequest, ChannelOptions, Publishers, Rule, Subscription};
 use crate::close::CloseReason;
 use crate::contain;
-use crate::driver::call_in_order;
+use crate::driver::{Called, answer_behind_sent, call_for_request};
 use crate::error::{Error, Reject};
 use crate::handler::{Action, Context};
 use crate::name::ChannelName;
@@ -18,24 +18,32 @@ use std::sync::Arc;
 
 /// Whether a client may do something, or the future that decides it.
 pub(super) enum Verdict {
+    /// The options of the channel or of the hub permit it.
     Allowed,
+    /// A function of the application has permitted it. It was called after the request began, and may have
+    /// ended the client's rights itself.
+    Permitted(RequestStart),
     Refused(Error),
-    Pending(BoxFuture<Result<(), Reject>>),
+    /// A function of the application has sent something, and was not able to decide.
+    Failed(Error),
+    Pending(RequestStart, BoxFuture<Result<(), Reject>>),
 }
 
 impl Verdict {
-    /// Runs `action` at once if it is allowed, and inside one future if a callback has to decide first. Then
-    /// the action gets the moment at which the request began to wait, and has to check again what may have
-    /// changed.
+    /// Runs `action` at once if it is allowed, and inside one future if a callback has to decide first. If
+    /// the application was asked, the action gets the moment at which the request began, and has to check
+    /// again what may have changed.
     pub(super) fn then<F>(self, core: &Core, id: Option<RequestId>, action: F) -> Next
     where
         F: FnOnce(&Core, Option<RequestId>, Option<RequestStart>) -> Next + Send + 'static,
     {
         match self {
             Self::Refused(error) => Next::Now(Reply::refused(id, error)),
+            Self::Failed(error) => Next::Now(Reply::refused(id, error)).behind_sent(),
             Self::Allowed => action(core, id, None),
-            Self::Pending(allowed) => {
-                let (core, start) = (core.clone(), RequestStart::now(core));
+            Self::Permitted(start) => action(core, id, Some(start)),
+            Self::Pending(start, allowed) => {
+                let core = core.clone();
                 Next::Later(Box::pin(async move {
                     if let Err(reject) = allowed.await {
                         return Reply::refused(id, reject.into());
@@ -46,6 +54,15 @@ impl Verdict {
                     }
                 }))
             }
+        }
+    }
+
+    /// Returns the verdict for a request that began at `start`, before an earlier function was asked.
+    fn since(self, start: RequestStart) -> Self {
+        match self {
+            Self::Permitted(_) => Self::Permitted(start),
+            Self::Pending(_, allowed) => Self::Pending(start, allowed),
+            Self::Allowed | Self::Refused(_) | Self::Failed(_) => self,
         }
     }
 }
@@ -106,7 +123,7 @@ pub(super) fn send(
     verdict(core, action, None, || AccessRequest::new(core.hub(), channel, None).with_content(content))
 }
 
-/// The moment at which a request began to wait.
+/// The moment at which a request began, before the application was asked or the request had to wait.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct RequestStart {
     /// Number of revocations that there had been.
@@ -168,11 +185,17 @@ fn verdict(
 }
 
 fn decide(core: &Core, rule: &Rule, request: AccessRequest) -> Verdict {
-    let cx = Context::new(core.clone());
-    match contain::call(&core.metrics().panics, || call_in_order(|| rule(cx, request))) {
-        Ok(Answer::Ready(Ok(()))) => Verdict::Allowed,
+    let (cx, start) = (Context::new(core.clone()), RequestStart::now(core));
+    let Called { output: answer, has_sent } =
+        call_for_request(|| contain::call(&core.metrics().panics, || rule(cx, request)));
+    match answer {
+        Ok(answer) if has_sent => Verdict::Pending(start, Box::pin(answer_behind_sent(answer.into_future()))),
+        Ok(Answer::Ready(Ok(()))) => Verdict::Permitted(start),
         Ok(Answer::Ready(Err(reject))) => Verdict::Refused(reject.into()),
-        Ok(Answer::Pending(later)) => Verdict::Pending(later),
-        Err(contain::Panicked) => Verdict::Refused(Error::other("a callback panicked")),
+        Ok(Answer::Pending(later)) => Verdict::Pending(start, later),
+        Err(contain::Panicked) => {
+            let error = Error::other("a callback panicked");
+            if has_sent { Verdict::Failed(error) } else { Verdict::Refused(error) }
+        }
     }
 }

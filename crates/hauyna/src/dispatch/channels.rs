@@ -51,8 +51,8 @@ pub(super) fn publish(core: &Core, id: Option<RequestId>, request: PublishReques
     })
 }
 
-/// Runs an action about a subscription as [`Verdict::then`] does. After a wait the client has to be
-/// subscribed still.
+/// Runs an action about a subscription as [`Verdict::then`] does. If the application was asked, the client
+/// has to be subscribed still.
 fn then_if_subscribed<F>(
     verdict: Verdict,
     core: &Core,
@@ -104,18 +104,9 @@ pub(super) fn subscribe(
         Err(error) => return Next::Now(Reply::refused(id, error)),
     };
     let verdict = authority::subscribe(core, &name, token, request.metadata.as_ref());
-    let allowed = match verdict {
-        Verdict::Refused(error) => return Next::Now(Reply::refused(id, error)),
-        Verdict::Allowed => return Next::Later(Box::pin(subscribed(core.clone(), id, name, request))),
-        Verdict::Pending(allowed) => allowed,
-    };
-    let core = core.clone();
-    Next::Later(Box::pin(async move {
-        match allowed.await {
-            Ok(()) => subscribed(core, id, name, request).await,
-            Err(reject) => Reply::refused(id, reject.into()),
-        }
-    }))
+    // Nothing is checked again: only an open connection can be subscribed.
+    verdict
+        .then(core, id, move |core, id, _| Next::Later(Box::pin(subscribed(core.clone(), id, name, request))))
 }
 
 async fn subscribed(
@@ -198,26 +189,23 @@ pub(super) fn update_presence(core: &Core, id: Option<RequestId>, name: &str, me
         return Next::Now(Reply::refused(id, error));
     }
     let text: Arc<str> = metadata.as_json().into();
-    let allowed = match authority::update_presence(core, &subscription, &text) {
-        Verdict::Refused(error) => return Next::Now(Reply::refused(id, error)),
-        Verdict::Allowed if !core.hub().is_congested() => {
-            return Next::Now(Reply::of(id, describe(core.hub(), &subscription, text)));
+    let verdict = authority::update_presence(core, &subscription, &text);
+    then_if_subscribed(verdict, core, id, subscription, move |core, id, subscription, start| {
+        if !core.hub().is_congested() {
+            let checked = start.map_or(Ok(()), |start| start.check_rights(core));
+            return Next::Now(Reply::of(id, checked.and_then(|()| describe(core.hub(), subscription, text))));
         }
-        Verdict::Allowed => Box::pin(std::future::ready(Ok(()))),
-        Verdict::Pending(allowed) => allowed,
-    };
-    let (core, name, start) = (core.clone(), subscription.channel.name.clone(), RequestStart::now(core));
-    Next::Later(Box::pin(async move {
-        let described = async {
-            allowed.await?;
+        let start = start.unwrap_or_else(|| RequestStart::now(core));
+        let (core, name) = (core.clone(), subscription.channel.name.clone());
+        Next::Later(Box::pin(async move {
             core.hub().wait_for_any_room().await;
-            start.check_rights(&core)?;
-            let subscription =
-                core.subscription_list().subscription(name.as_str()).ok_or_else(channel::not_subscribed)?;
-            describe(core.hub(), &subscription, text)
-        };
-        Reply::of(id, described.await)
-    }))
+            let described = start.check_rights(&core).and_then(|()| {
+                let subscription = core.subscription_list().subscription(name.as_str());
+                describe(core.hub(), &*subscription.ok_or_else(channel::not_subscribed)?, text)
+            });
+            Reply::of(id, described)
+        }))
+    })
 }
 
 fn no_presence() -> Error {

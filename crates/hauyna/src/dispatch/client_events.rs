@@ -3,10 +3,12 @@
 //! `dispatch` calls it.
 
 use super::admission::{rate_limited, uncount_message};
+use super::authority::RequestStart;
 use super::{Core, Next, Reply};
 use crate::answer::Answer;
 use crate::broker::Published;
 use crate::channel::{self, PublishOptions, Subscription};
+use crate::driver::{Called, call_for_request};
 use crate::error::{BrokerError, Error};
 use crate::name::ChannelName;
 use crate::publication::{Content, PublicationKind};
@@ -25,9 +27,22 @@ pub(super) fn client_event(
     let Some(subscription) = core.subscription_list().subscription(name) else {
         return Next::Now(Reply::refused(id, channel::not_subscribed()));
     };
-    if let Err(error) = admit(core, &subscription, event, data) {
-        return Next::Now(Reply::refused(id, error));
-    }
+    let Called { output: admitted, has_sent } = call_for_request(|| admit(core, &subscription, event, data));
+    let next = match admitted {
+        Ok(()) => send(core, id, &subscription, event, data),
+        Err(error) => Next::Now(Reply::refused(id, error)),
+    };
+    if has_sent { next.behind_sent() } else { next }
+}
+
+/// Sends an event that is admitted to the other subscribers.
+fn send(
+    core: &Core,
+    id: Option<RequestId>,
+    subscription: &Subscription,
+    event: &str,
+    data: Option<Raw<'_>>,
+) -> Next {
     let (hub, name) = (core.hub(), subscription.channel.name.clone());
     hub.metrics.client_events.increment();
     if hub.is_congested_for(&name) {
@@ -73,7 +88,16 @@ fn admit(core: &Core, subscription: &Subscription, event: &str, data: Option<Raw
         .get_or_insert_default()
         .take(&channel.name, index, events.rate(index), now)
         .map_err(|wait| rate_limited("too many events of this type", wait))?;
-    events.admit(core, index, &channel.name, data)
+    let start = events.has_callback().then(|| RequestStart::now(core));
+    events.admit(core, index, &channel.name, data)?;
+    start.map_or(Ok(()), |start| check_again(core, subscription, start))
+}
+
+/// Checks what the application's function may have ended: the client's rights and its subscription.
+fn check_again(core: &Core, subscription: &Subscription, start: RequestStart) -> Result<(), Error> {
+    start.check_rights(core)?;
+    let current = core.subscription_list().subscription(subscription.channel.name.as_str());
+    current.map(drop).ok_or_else(channel::not_subscribed)
 }
 
 /// Returns the refusal of an unknown event. Client events usually carry no `id`, so only the text names the

@@ -10,7 +10,7 @@ use crate::broker::{HistoryRange, Order, Published};
 use crate::channel::{self, PublishOptions, SubscribeRequest};
 use crate::close::CloseReason;
 use crate::connection::{ConnectionCore, deliver_answer};
-use crate::driver::CloseDetails;
+use crate::driver::{CloseDetails, answer_behind_sent};
 use crate::error::{BrokerError, Error};
 use crate::handler::Context;
 use crate::name::ChannelName;
@@ -170,6 +170,16 @@ pub(super) enum Next {
     Later(BoxFuture<Reply>),
 }
 
+impl Next {
+    /// Makes the reply stay behind what a function of the application has sent while the request was handled.
+    pub(super) fn behind_sent(self) -> Self {
+        Self::Later(match self {
+            Self::Now(reply) => Box::pin(answer_behind_sent(std::future::ready(reply))),
+            Self::Later(reply) => Box::pin(answer_behind_sent(reply)),
+        })
+    }
+}
+
 /// A publication that a client requests.
 pub(super) struct ClientPublication {
     pub(super) channel: ChannelName,
@@ -179,7 +189,8 @@ pub(super) struct ClientPublication {
 }
 
 /// Publishes for a client, once the shards that write the publication have room; the answer is ready at once
-/// if the broker's is. `start` is given for a request that has waited: its client's rights are checked again.
+/// if the broker's is. `start` is given for a request that has waited, or about which the application was
+/// asked: its client's rights are checked again.
 pub(super) fn publish(
     core: &Core,
     id: Option<RequestId>,
@@ -246,10 +257,12 @@ fn update_status(core: &Core, id: Option<RequestId>, body: Raw<'_>) -> Next {
     if !core.hub().is_congested() {
         return Next::Now(Reply::of(id, presence::update_status(core.hub(), core, &status)));
     }
-    let core = core.clone();
+    let (core, start) = (core.clone(), RequestStart::now(core));
     Next::Later(Box::pin(async move {
         core.hub().wait_for_any_room().await;
-        Reply::of(id, presence::update_status(core.hub(), &core, &status))
+        let updated =
+            start.check_rights(&core).and_then(|()| presence::update_status(core.hub(), &core, &status));
+        Reply::of(id, updated)
     }))
 }
 

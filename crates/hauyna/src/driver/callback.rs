@@ -1,7 +1,7 @@
 //! The callback that a connection waits for, and the polling of it; a panic in the application's code is
 //! contained here. Part of the task in `driver`.
 
-use crate::answer::{Answer, BoxFuture};
+use crate::answer::BoxFuture;
 use crate::connection::ConnectionCore;
 use crate::contain::{Contained, Panicked};
 use crate::dispatch::{Pending, Reply};
@@ -79,18 +79,26 @@ pub(super) fn start_request(
     None
 }
 
-/// Calls a function of the application while a request is handled. If it sends something before it returns,
-/// its answer becomes a future, because the reply of a pending request stays behind what was sent.
-pub(crate) fn call_in_order<T: Send + 'static>(f: impl FnOnce() -> Answer<T>) -> Answer<T> {
+/// What a function of the application has returned.
+pub(crate) struct Called<T> {
+    pub(crate) output: T,
+    /// Whether it has sent something, perhaps to the client whose request is handled. Then the answer has to
+    /// stay behind that; see [`answer_behind_sent`].
+    pub(crate) has_sent: bool,
+}
+
+/// Calls a function of the application while a request is handled.
+pub(crate) fn call_for_request<T>(f: impl FnOnce() -> T) -> Called<T> {
     let before = post_count_of_thread();
-    let answer = f();
-    if post_count_of_thread() == before {
-        return answer;
-    }
-    Answer::later(async move {
-        repeat_post_count();
-        answer.await
-    })
+    let output = f();
+    Called { output, has_sent: post_count_of_thread() != before }
+}
+
+/// Completes a request whose function has sent something before it returned: the reply of a pending request
+/// stays behind what was sent while it was polled.
+pub(crate) async fn answer_behind_sent<T>(answer: impl Future<Output = T>) -> T {
+    repeat_post_count();
+    answer.await
 }
 
 /// Waits for a congested shard that has to write because of this connection's requests. Returns `None` if

@@ -176,20 +176,85 @@ async fn what_the_handler_says_stands_instead_of_the_pattern() {
 
 #[tokio::test]
 async fn who_leaves_while_it_is_asked_does_not_read_or_publish() {
-    let slow = async |cx: Context, request: AccessRequest| {
-        cx.unsubscribe(request.name()).map_err(|_| Reject::invalid("gone"))?;
-        Ok(())
+    let at_once = |cx: Context, request: AccessRequest| {
+        let unsubscribe = || cx.unsubscribe(request.name()).map_err(|_| Reject::invalid("gone"));
+        std::thread::scope(|scope| scope.spawn(unsubscribe).join().unwrap())
     };
-    let channels = ChannelOptions::new().history(10, Duration::from_secs(60));
-    let channels = channels.authorize_history(slow).authorize_publish(slow);
-    let server = TestServer::start(Hub::builder().channels("x", channels).build(), named());
-    let mut client = server.connect("/?user=ada").await;
-    for request in [
-        json!({ "type": "channel_message", "channel": "x", "content": 1 }),
-        json!({ "type": "history", "channel": "x" }),
+    let first = move |cx: Context, request: AccessRequest| std::future::ready(at_once(cx, request));
+    let later = move |cx: Context, request: AccessRequest| async move { at_once(cx, request) };
+    let channels = || ChannelOptions::new().history(10, Duration::from_secs(60));
+    for channels in [
+        channels().authorize_history(at_once).authorize_publish(at_once),
+        channels().authorize_history(first).authorize_publish(first),
+        channels().authorize_history(later).authorize_publish(later),
     ] {
-        subscribe(&mut client, "x").await;
-        assert_eq!(refused(&mut client, request).await, "not_subscribed");
+        let server = TestServer::start(Hub::builder().channels("x", channels).build(), named());
+        let mut client = server.connect("/?user=ada").await;
+        for request in [
+            json!({ "type": "channel_message", "channel": "x", "content": 1 }),
+            json!({ "type": "history", "channel": "x" }),
+        ] {
+            subscribe(&mut client, "x").await;
+            assert_eq!(refused(&mut client, request).await, "not_subscribed");
+        }
+    }
+}
+
+/// Permits everything, and ends the rights of the client that asks before it says so.
+fn ends_rights(cx: &Context) -> bool {
+    cx.connection().is_open() && now(cx.hub().user(cx.user()).disconnect(CloseCode::REVOKED, "")) == 1
+}
+
+#[tokio::test]
+async fn who_loses_all_rights_while_it_is_asked_sends_and_changes_nothing() {
+    let at_once = |cx: Context, _: AccessRequest| ends_rights(&cx);
+    let first = |cx: Context, _: AccessRequest| std::future::ready(ends_rights(&cx));
+    let update = |cx: Context, request: AccessRequest| !request.is_update() || ends_rights(&cx);
+    let other = |_: Context, _: AccessRequest| true;
+    let handler = |form| {
+        let handler = named();
+        match form {
+            0 => handler
+                .authorize_publish(at_once)
+                .authorize_private(at_once)
+                .authorize_group(at_once)
+                .authorize_broadcast(at_once),
+            _ => handler
+                .authorize_publish(first)
+                .authorize_private(first)
+                .authorize_group(first)
+                .authorize_broadcast(first),
+        }
+    };
+    for form in 0..2 {
+        let channels = ChannelOptions::new().presence(Presence::each());
+        let channels = channels.authorize(update).authorize_subscribe(other);
+        let hub = Hub::builder().channels("x", channels).presence_grace(Duration::ZERO).build();
+        let server = TestServer::start(hub.clone(), handler(form));
+        hub.groups().add("bob", "g").await.unwrap();
+        let mut bob = server.json("/?user=bob").await;
+        bob.expect("session").await;
+        subscribe(&mut bob, "x").await;
+        bob.expect("presence_state").await;
+        for request in [
+            json!({ "type": "channel_message", "channel": "x", "content": "late" }),
+            json!({ "type": "private", "to": "bob", "message": "late" }),
+            json!({ "type": "group", "room": "g", "message": "late" }),
+            json!({ "type": "broadcast", "message": "late" }),
+            json!({ "type": "update_presence", "channel": "x", "metadata": { "note": "late" } }),
+        ] {
+            let mut eve = server.json("/?user=eve").await;
+            eve.expect("session").await;
+            subscribe(&mut eve, "x").await;
+            bob.expect_presence("join", "eve").await;
+            let refused = hub.stats().refused;
+            eve.send(request.clone()).await;
+            assert_eq!(eve.expect_close().await.0, 3505);
+            eventually("it is refused", || hub.stats().refused > refused).await;
+            let got = bob.next().await;
+            assert_eq!((&got["event"], &got["user"]), (&json!("leave"), &json!("eve")), "{request}: {got}");
+            bob.expect_nothing().await;
+        }
     }
 }
 
@@ -386,6 +451,7 @@ async fn an_authoriser_that_panics_at_once_costs_its_request_alone() {
 async fn what_an_authoriser_sends_arrives_before_the_answer() {
     let at_once = |cx: Context, request: AccessRequest| {
         cx.connection().send(json!({ "type": "note" })).unwrap();
+        assert_ne!(request.name(), "z", "on purpose");
         request.name() == "x"
     };
     let first = move |cx: Context, request: AccessRequest| {
@@ -402,7 +468,7 @@ async fn what_an_authoriser_sends_arrives_before_the_answer() {
         let server = TestServer::start(hub, handler);
         let mut client = server.json("/?user=ada").await;
         client.expect("session").await;
-        for (channel, answer) in [("x", "ack"), ("y", "error")] {
+        for (channel, answer) in [("x", "ack"), ("y", "error"), ("z", "error")] {
             subscribe(&mut client, channel).await;
             client.send(json!({ "type": "history", "channel": channel, "id": 1 })).await;
             assert_eq!(client.next().await["type"], "note");

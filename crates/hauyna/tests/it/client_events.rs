@@ -350,7 +350,29 @@ async fn application_may_send_the_sender_away_while_it_decides() {
         }
     }
     bob.request(typing()).await.unwrap();
-    assert_eq!(hub.stats().panics, 0);
+    let stats = hub.stats();
+    assert_eq!((stats.panics, stats.client_events), (0, 1), "bob's alone is sent");
+}
+
+#[tokio::test]
+async fn what_the_application_sends_while_it_decides_arrives_before_the_answer() {
+    let events = ClientEvents::new().event("typing", 1000).on_event(|cx, _| {
+        cx.connection().send(json!({ "type": "note" })).unwrap();
+        match cx.user().as_str() {
+            "ann" => Ok(()),
+            "bob" => Err(Reject::denied("not bob")),
+            _ => panic!("on purpose"),
+        }
+    });
+    let server = TestServer::start(rooms(events), named());
+    for (user, answer) in [("ann", "ack"), ("bob", "error"), ("eve", "error")] {
+        let mut client = subscriber(&server, user, "room:7").await;
+        let mut request = typing();
+        request["id"] = 1.into();
+        client.send(request).await;
+        assert_eq!(client.next().await["type"], "note", "{user}");
+        assert_eq!(client.next().await["type"], answer, "{user}");
+    }
 }
 
 #[tokio::test]

@@ -1,6 +1,6 @@
 //! Publishers that are faster than their subscribers wait, and do not fill the memory of the server.
 
-use crate::support::{eventually, named, registered, subscribe, subscriber};
+use crate::support::{eventually, named, now, registered, subscribe, subscriber};
 use hauyna::connection::RetryPolicy;
 use hauyna::{ChannelOptions, CloseCode, Connection, Hub, Presence, SlowConsumer, json};
 use hauyna_test::{Client, MemoryServer, TestServer};
@@ -260,6 +260,19 @@ async fn inboxes_that_are_worked_off_in_a_row_close_no_reader_in_memory() {
     assert_eq!(hub.stats().slow_consumers, 0);
 }
 
+/// Changes the client's status until a change waits. Returns the number of changes before that.
+async fn change_until_one_waits(client: &mut Client) -> u64 {
+    let patience = Duration::from_millis(300);
+    for changed in 0..50_000 {
+        client.send(json!({ "type": "update_status", "status": format!("busy-{changed}"), "id": 1 })).await;
+        // An answer that does not come at once is one that waits.
+        if tokio::time::timeout(patience, client.expect("ack")).await.is_err() {
+            return changed;
+        }
+    }
+    panic!("no change waits");
+}
+
 #[tokio::test]
 async fn a_change_of_status_waits_for_the_shards_of_the_users_other_connections() {
     let channels = ChannelOptions::new().presence(Presence::each()).slow_consumer(SlowConsumer::DropOldest);
@@ -274,21 +287,40 @@ async fn a_change_of_status_waits_for_the_shards_of_the_users_other_connections(
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         runtime.block_on(async {
             let (mut unseen, _) = registered(&hub, "ann", &handler).await;
-            let mut changed = 0;
-            let patience = Duration::from_millis(300);
-            while changed < 50_000 {
-                let status = format!("busy-{changed}");
-                unseen.send(json!({ "type": "update_status", "status": status, "id": 1 })).await;
-                // An answer that does not come at once is one that waits.
-                if tokio::time::timeout(patience, unseen.expect("ack")).await.is_err() {
-                    break;
-                }
-                changed += 1;
-            }
-            changed
+            change_until_one_waits(&mut unseen).await
         })
     });
     // Nothing runs here until the other thread has ended.
     let changed = changing.join().unwrap();
     assert!((1000..20_000).contains(&changed), "{changed} changes");
+}
+
+#[tokio::test]
+async fn a_change_of_status_that_waits_is_not_made_after_the_rights_are_gone() {
+    let channels = ChannelOptions::new().presence(Presence::each()).slow_consumer(SlowConsumer::DropOldest);
+    let (hub, handler) = (Hub::builder().shards(2).channels("{*any}", channels).build(), named().share());
+    let (mut reader, _) = registered(&hub, "reader", &handler).await;
+    let (_of_the_other_shard, _) = registered(&hub, "nobody", &handler).await;
+    let (mut shown, _) = registered(&hub, "ann", &handler).await;
+    subscribe(&mut reader, "x").await;
+    subscribe(&mut shown, "x").await;
+    let status = |hub: &Hub| now(hub.presence().get("ann")).unwrap().metadata["status"].clone();
+    let (is_waiting, waiting) = std::sync::mpsc::channel();
+    let other = hub.clone();
+    let changing = std::thread::spawn(move || {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(async {
+            let (mut unseen, connection) = registered(&other, "ann", &handler).await;
+            let changed = change_until_one_waits(&mut unseen).await;
+            connection.close(CloseCode::REVOKED, "");
+            is_waiting.send(changed).unwrap();
+            let late = json!(format!("busy-{changed}"));
+            let is_done = || other.stats().refused > 0 || status(&other) == late;
+            eventually("it is refused or made", is_done).await;
+        });
+    });
+    // Nothing runs here until the other thread waits.
+    let changed = waiting.recv().unwrap();
+    tokio::task::spawn_blocking(|| changing.join().unwrap()).await.unwrap();
+    assert_eq!(status(&hub), format!("busy-{}", changed - 1));
 }
