@@ -56,15 +56,6 @@ impl Verdict {
             }
         }
     }
-
-    /// Returns the verdict for a request that began at `start`, before an earlier function was asked.
-    fn since(self, start: RequestStart) -> Self {
-        match self {
-            Self::Permitted(_) => Self::Permitted(start),
-            Self::Pending(_, allowed) => Self::Pending(start, allowed),
-            Self::Allowed | Self::Refused(_) | Self::Failed(_) => self,
-        }
-    }
 }
 
 pub(super) fn subscribe(
