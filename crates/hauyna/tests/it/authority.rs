@@ -210,7 +210,6 @@ async fn who_loses_all_rights_while_it_is_asked_sends_and_changes_nothing() {
     let at_once = |cx: Context, _: AccessRequest| ends_rights(&cx);
     let first = |cx: Context, _: AccessRequest| std::future::ready(ends_rights(&cx));
     let update = |cx: Context, request: AccessRequest| !request.is_update() || ends_rights(&cx);
-    let other = |_: Context, _: AccessRequest| true;
     let handler = |form| {
         let handler = named();
         match form {
@@ -228,7 +227,7 @@ async fn who_loses_all_rights_while_it_is_asked_sends_and_changes_nothing() {
     };
     for form in 0..2 {
         let channels = ChannelOptions::new().presence(Presence::each());
-        let channels = channels.authorize(update).authorize_subscribe(other);
+        let channels = channels.authorize_subscribe(update);
         let hub = Hub::builder().channels("x", channels).presence_grace(Duration::ZERO).build();
         let server = TestServer::start(hub.clone(), handler(form));
         hub.groups().add("bob", "g").await.unwrap();
