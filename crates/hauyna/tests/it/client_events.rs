@@ -1,7 +1,7 @@
 //! Client events: recipients, refusals, rates, and that they never count against slow consumers.
 
 use crate::sessions::{back, lost};
-use crate::support::{Failing, named, packet, recover, subscribe, subscriber};
+use crate::support::{failing_broker, named, packet, subscriber};
 use hauyna::channel::ClientEvents;
 use hauyna::events::SystemKind;
 use hauyna::groups::Roles;
@@ -48,9 +48,9 @@ async fn client_event_reaches_all_subscribers_but_its_connection_in_every_encodi
     let mut tab = subscriber(&server, "ann", "room:7").await;
     let mut packed = server.message_pack("/?user=bob").await;
     packed.expect("session").await;
-    subscribe(&mut packed, "room:7").await;
+    packed.subscribe("room:7").await;
     let mut plain = server.connect("/?user=carol").await;
-    subscribe(&mut plain, "room:7").await;
+    plain.subscribe("room:7").await;
     let mut other = subscriber(&server, "dave", "room:8").await;
 
     ann.send(cursor(1)).await;
@@ -96,7 +96,7 @@ async fn subscriber_is_told_which_events_it_may_send() {
     let expected = json!({ "cursor": 20, "typing": 5 });
     let mut ann = server.json("/?user=ann").await;
     let session = ann.expect("session").await;
-    assert_eq!(subscribe(&mut ann, "room:7").await["client_events"], expected);
+    assert_eq!(ann.subscribe("room:7").await["client_events"], expected);
     let connection = hub.connections().of_user("ann").remove(0);
     hub.channel("room:8").subscribe(&connection, ()).await.unwrap();
     assert_eq!(ann.expect("subscribed").await["client_events"], expected);
@@ -127,7 +127,7 @@ async fn what_was_not_declared_or_is_not_subscribed_is_refused() {
     let server = TestServer::start(hub.clone(), named());
     let mut ann = subscriber(&server, "ann", "general").await;
     assert_eq!(refused(&mut ann, cursor(1)).await["error_type"], "not_subscribed");
-    subscribe(&mut ann, "room:7").await;
+    ann.subscribe("room:7").await;
     let unknown = json!({ "type": "client_event", "channel": "room:7", "event": "shout" });
     assert_eq!(refused(&mut ann, unknown.clone()).await["error_type"], "permission_denied");
     let elsewhere = json!({ "type": "client_event", "channel": "general", "event": "cursor" });
@@ -222,9 +222,9 @@ async fn each_type_has_its_rate_which_coming_back_does_not_reset() {
     assert!((1..=500).contains(&wait), "{wait} ms");
     ann.request(cursor(1)).await.unwrap();
     ann.request(json!({ "type": "unsubscribe_channel", "channel": "room:7" })).await.unwrap();
-    subscribe(&mut ann, "room:7").await;
+    ann.subscribe("room:7").await;
     assert_eq!(refused(&mut ann, typing()).await["error_type"], "rate_limited");
-    subscribe(&mut ann, "room:8").await;
+    ann.subscribe("room:8").await;
     let elsewhere = json!({ "type": "client_event", "channel": "room:8", "event": "typing" });
     ann.request(elsewhere).await.unwrap();
     hauyna_test::advance(Duration::from_secs(2)).await;
@@ -237,7 +237,7 @@ async fn coming_back_with_the_session_resets_no_rate() {
     let server = TestServer::start(hub.clone(), named());
     let mut ann = server.json("/?user=ann").await;
     let mut session = ann.expect("session").await;
-    subscribe(&mut ann, "room:7").await;
+    ann.subscribe("room:7").await;
     ann.request(typing()).await.unwrap();
     let mut sent = 1;
     let began = std::time::Instant::now();
@@ -270,7 +270,7 @@ pub(crate) fn one_of_each_kind() -> Vec<u8> {
 
 pub(crate) async fn subscribe_to_many(client: &mut Client) {
     for room in 0..MANY.0 {
-        subscribe(client, &format!("room:{room}")).await;
+        client.subscribe(&format!("room:{room}")).await;
     }
 }
 
@@ -372,8 +372,7 @@ async fn what_a_rate_of_its_own_allows_uses_up_none_of_the_messages() {
 
 #[tokio::test]
 async fn event_that_is_tried_again_gives_back_no_message_that_it_did_not_take() {
-    let broker = Failing::default();
-    let down = broker.down.clone();
+    let (broker, is_down) = failing_broker();
     let channels = ChannelOptions::new().client_events(cursors());
     let hub = Hub::builder().broker(broker).channels("room:{id}", channels).build();
     let six = Rate::new(1, Duration::from_secs(3600)).burst(6);
@@ -382,7 +381,7 @@ async fn event_that_is_tried_again_gives_back_no_message_that_it_did_not_take() 
         .on_error(async |_, _| Recovery::Retry { after: Duration::ZERO });
     let server = TestServer::start(hub, handler);
     let mut ann = subscriber(&server, "ann", "room:7").await;
-    down.store(true, Ordering::Relaxed);
+    is_down.store(true, Ordering::Relaxed);
     assert_eq!(refused(&mut ann, cursor(1)).await["error_type"], "unavailable");
     let mut left = 0;
     while ann.request(json!({ "type": "history", "channel": "room:8" })).await.unwrap_err()["error_type"]
@@ -417,7 +416,7 @@ async fn lagging_consumer_of_any_policy_gets_the_latest_event_and_no_gap() {
         });
         let server = TestServer::start(hub.clone(), named().write_timeout(Duration::from_secs(60)));
         let mut slow = server.client("/?user=slow").receive_buffer(4096).connect().await;
-        subscribe(&mut slow, "room:7").await;
+        slow.subscribe("room:7").await;
         let mut good = subscriber(&server, "good", "room:7").await;
         let mut ann = subscriber(&server, "ann", "room:7").await;
         let mut last = 0;
@@ -466,7 +465,7 @@ async fn subscriber_that_catches_up_gets_no_events_and_no_gap_for_them() {
         let server = TestServer::start(hub.clone(), named().write_timeout(Duration::from_secs(60)));
         let mut ann = server.json("/?user=ann").await;
         ann.expect("session").await;
-        let position = subscribe(&mut ann, "room:7").await;
+        let position = ann.subscribe("room:7").await;
         let padding = "x".repeat(6000);
         for n in 1..=1000_u64 {
             hub.channel("room:7").broadcast(json!({ "n": n, "padding": padding })).await.unwrap();
@@ -474,7 +473,7 @@ async fn subscriber_that_catches_up_gets_no_events_and_no_gap_for_them() {
         }
         let mut slow = server.client("/?user=slow").receive_buffer(4096).json().connect().await;
         slow.expect("session").await;
-        recover(&mut slow, "room:7", &position).await;
+        slow.recover("room:7", &position).await;
         for x in 0..100 {
             ann.request(cursor(x)).await.unwrap();
         }
@@ -492,7 +491,7 @@ async fn publication_without_echo_reaches_everybody_else_and_the_history() {
     let server = TestServer::start(rooms(cursors()), named());
     let mut ann = server.json("/?user=ann").await;
     let session = ann.expect("session").await;
-    let position = subscribe(&mut ann, "room:7").await;
+    let position = ann.subscribe("room:7").await;
     let mut tab = subscriber(&server, "ann", "room:7").await;
     let publish = |content: u64, echo: bool| json!({ "type": "channel_message", "channel": "room:7", "content": content, "key": format!("k-{content}"), "echo": echo });
     let first = ann.request(publish(1, false)).await.unwrap();
@@ -524,7 +523,7 @@ async fn publication_without_echo_reaches_everybody_else_and_the_history() {
     back.expect_nothing().await;
     let mut second = server.json("/?user=ann").await;
     second.expect("session").await;
-    recover(&mut second, "room:7", &position).await;
+    second.recover("room:7", &position).await;
     for offset in 1..=3 {
         assert_eq!(second.expect("message").await["offset"], offset);
     }

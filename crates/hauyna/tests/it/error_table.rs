@@ -1,7 +1,7 @@
 //! The tables of PROTOCOL.md, §5 and §6: provokes every `error_type` and every close code that the server can
 //! send, over a socket. No server sends the missing ones yet.
 
-use crate::support::{Failing, now, open_hub, subscribe, subscriber};
+use crate::support::{failing_broker, now, open_hub, subscriber};
 use hauyna::connection::{ConnectionState, RetryPolicy};
 use hauyna::handler::{RateLimit, Recovery};
 use hauyna::limits::{AtLimit, Limit, UnknownUsers};
@@ -84,22 +84,21 @@ fn check(error: &Value, kind: ErrorType) {
 
 #[tokio::test]
 async fn every_error_type_of_the_protocol_is_provoked_and_is_as_the_table_says() {
-    let broker = Failing::default();
-    let down = broker.down.clone();
+    let (broker, is_down) = failing_broker();
     let hub = open_hub().broker(broker).unknown_users(UnknownUsers::Refused).max_channels(1).build();
     let server = TestServer::start(hub.clone(), handler());
     let mut seen = BTreeSet::new();
     for encoding in Encoding::ALL {
         let mut client = server.client(&format!("/?user={encoding:?}")).encoding(encoding).connect().await;
         client.expect("session").await;
-        subscribe(&mut client, "x").await;
+        client.subscribe("x").await;
         for (broker, kind, request) in table() {
-            down.store(broker == "down", Ordering::Relaxed);
+            is_down.store(broker == "down", Ordering::Relaxed);
             let error = client.request(request.clone()).await.expect_err(&request.to_string());
             check(&error, kind);
             seen.insert(kind.as_str());
         }
-        down.store(false, Ordering::Relaxed);
+        is_down.store(false, Ordering::Relaxed);
         let too_large = vec![b' '; 64 * 1024 + 1];
         let (garbage, kind): (&[u8], _) = match encoding {
             Encoding::Json => (b"{", OpCode::Text),

@@ -1,6 +1,6 @@
 //! The handling of failures: `on_error` with each of its decisions, for each operation.
 
-use crate::support::{Failing, eventually, named, open_hub, subscribe};
+use crate::support::{eventually, failing_broker, named, open_hub};
 use hauyna::handler::{Failed, Operation, Recovery};
 use hauyna::{CloseCode, Context, Error, ErrorType, Handler, Hub, Rate, Reject, json};
 use hauyna_test::{Client, Frame, TestServer};
@@ -234,10 +234,9 @@ async fn on_open_can_be_tried_again_ignored_or_end_with_a_code_of_the_applicatio
 
 #[tokio::test]
 async fn a_publication_that_the_broker_refused_is_tried_again_and_comes_once() {
-    let broker = Failing::default();
-    let down = broker.down.clone();
+    let (broker, is_down) = failing_broker();
     let hub = open_hub().broker(broker).build();
-    let healed = down.clone();
+    let healed = is_down.clone();
     let handler = named().on_error(move |_, failed: Failed| {
         assert_eq!(failed.error.error_type(), ErrorType::Unavailable);
         if failed.retries == 1 {
@@ -247,8 +246,8 @@ async fn a_publication_that_the_broker_refused_is_tried_again_and_comes_once() {
     });
     let server = TestServer::start(hub, handler);
     let mut client = server.connect("/").await;
-    subscribe(&mut client, "x").await;
-    down.store(true, Ordering::Relaxed);
+    client.subscribe("x").await;
+    is_down.store(true, Ordering::Relaxed);
     client.send(json!({ "type": "channel_message", "id": 7, "channel": "x", "content": "once" })).await;
     let mut seen = [client.next().await, client.next().await];
     seen.sort_by_key(|message| message["type"].to_string());

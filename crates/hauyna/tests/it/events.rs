@@ -1,11 +1,10 @@
 //! Events: listeners of the application, ordered and contained, and events of the hub.
 
-use crate::support::{emptied, eventually, named, open_hub, subscribe, subscriber};
-use hauyna::broker::{Answer, Broker, BrokerError, HistoryPage, LocalBroker, Publish, Published, Relay};
+use crate::support::{emptied, eventually, named, open_hub, subscriber};
 use hauyna::error::ErrorKind;
 use hauyna::events::{Event, Flow, SystemEvent, SystemKind};
-use hauyna::{ChannelName, ChannelOptions, CloseReason, ErrorType, HistoryRange, Hub, Result, json};
-use hauyna_test::TestServer;
+use hauyna::{ChannelOptions, CloseReason, ErrorType, Hub, Result, json};
+use hauyna_test::{TestServer, WrappedBroker};
 use parking_lot::Mutex;
 use serde::Deserialize;
 use serde_json::Value;
@@ -172,7 +171,7 @@ async fn the_hub_tells_of_a_connections_life_in_order() {
         named().on("fail", async |_, _: Value| Err::<(), _>(hauyna::Error::other("the database is down")));
     let server = TestServer::start(hub, handler);
     let mut client = subscriber(&server, "u", "room").await;
-    subscribe(&mut client, "hall").await;
+    client.subscribe("hall").await;
     client.request(json!({ "type": "fail" })).await.unwrap_err();
     client.request(json!({ "type": "nobody knows" })).await.unwrap_err();
     client.request(json!({ "type": "unsubscribe_channel", "channel": "room" })).await.unwrap();
@@ -335,51 +334,20 @@ async fn a_client_triggers_only_the_events_that_the_handler_opens_to_clients() {
     assert_eq!(notes.take().len(), 1, "the listener before it ran all the same");
 }
 
-/// A broker whose health the test decides.
-#[derive(Debug, Clone, Default)]
-struct Moody(Arc<(LocalBroker, AtomicU8)>);
-
-const WELL: u8 = 0;
-const ILL: u8 = 1;
-const RAVING: u8 = 2;
-
-impl Broker for Moody {
-    fn start(&self, relay: Relay) {
-        self.0.0.start(relay);
-    }
-
-    fn publish(&self, publish: Publish) -> Answer<Result<Published, BrokerError>> {
-        self.0.0.publish(publish)
-    }
-
-    fn subscribe(&self, channel: &ChannelName) -> Answer<Result<(), BrokerError>> {
-        self.0.0.subscribe(channel)
-    }
-
-    fn unsubscribe(&self, channel: &ChannelName) {
-        self.0.0.unsubscribe(channel);
-    }
-
-    fn history(
-        &self,
-        channel: &ChannelName,
-        range: HistoryRange,
-    ) -> Answer<Result<HistoryPage, BrokerError>> {
-        self.0.0.history(channel, range)
-    }
-
-    fn is_ready(&self) -> bool {
-        match self.0.1.load(Ordering::SeqCst) {
-            RAVING => panic!("on purpose"),
-            mood => mood == WELL,
-        }
-    }
-}
+/// How a broker answers when it is asked whether it is ready.
+const READY: u8 = 0;
+const NOT_READY: u8 = 1;
+const PANICS: u8 = 2;
 
 #[tokio::test]
 async fn row_50_panics_of_a_broker_and_of_listeners_cost_nobody_else_anything() {
-    let broker = Moody::default();
-    let hub = open_hub().broker(broker.clone()).build();
+    let readiness = Arc::new(AtomicU8::new(READY));
+    let answer = readiness.clone();
+    let broker = WrappedBroker::default().on_is_ready(move |_| match answer.load(Ordering::SeqCst) {
+        PANICS => panic!("on purpose"),
+        readiness => readiness == READY,
+    });
+    let hub = open_hub().broker(broker).build();
     hub.events()
         .priority(1)
         .on_system(SystemKind::all(), |_, _| -> std::future::Ready<Result> { panic!("on purpose") });
@@ -390,11 +358,11 @@ async fn row_50_panics_of_a_broker_and_of_listeners_cost_nobody_else_anything() 
     let mut client = subscriber(&server, "u", "room").await;
     assert_eq!(next(&mut lines).await, "u opened");
     assert_eq!(next(&mut lines).await, "u subscribed room");
-    for (mood, told) in
-        [(ILL, "broker_down"), (WELL, "broker_up"), (RAVING, "broker_down"), (WELL, "broker_up")]
+    for (answer, event) in
+        [(NOT_READY, "broker_down"), (READY, "broker_up"), (PANICS, "broker_down"), (READY, "broker_up")]
     {
-        broker.0.1.store(mood, Ordering::SeqCst);
-        assert_eq!(next(&mut lines).await, format!("nobody {told}"));
+        readiness.store(answer, Ordering::SeqCst);
+        assert_eq!(next(&mut lines).await, format!("nobody {event}"));
     }
     server.hub().channel("room").broadcast(json!({ "n": 1 })).await.unwrap();
     assert_eq!(client.wait_for("message").await["content"]["n"], 1);

@@ -1,16 +1,16 @@
 //! Rows 49 and 50 of `SECURITY.md`: wrong, slow or panicking code of the application affects only the
 //! connection for which it was called.
 
-use crate::support::{Random, emptied, eventually, named, subscribe, subscriber};
-use hauyna::broker::{Answer, Broker, BrokerError, HistoryPage, LocalBroker, Publish, Published, Relay};
+use crate::support::{Random, emptied, eventually, named, subscriber};
+use hauyna::broker::Answer;
 use hauyna::channel::AccessRequest;
 use hauyna::events::SystemKind;
 use hauyna::validate::Invalid;
-use hauyna::{ChannelOptions, Context, Handler, HistoryRange, Hub, Presence, Reject, json};
-use hauyna_test::{Client, TestServer};
+use hauyna::{ChannelOptions, Context, Handler, Hub, Presence, Reject, json};
+use hauyna_test::{Client, TestServer, WrappedBroker};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::Value;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::sync::Semaphore;
 
@@ -141,19 +141,15 @@ fn quietly() {
     }));
 }
 
-/// Panics wherever the name of a channel says so, at once or later.
-#[derive(Debug, Default, Clone)]
-struct Raving(Arc<(LocalBroker, Mutex<Option<Relay>>)>);
-
-impl Raving {
-    fn answer<T: Send + 'static>(
-        &self,
-        (channel, place): (&str, &str),
-        ask: impl FnOnce(&LocalBroker) -> Answer<T>,
+/// Returns a local broker that panics where the name of a channel says so, at once or later.
+fn panicking_broker() -> WrappedBroker {
+    fn panic_in<T: Send + 'static>(
+        method: &str,
+        channel: &str,
+        ask: impl FnOnce() -> Answer<T>,
     ) -> Answer<T> {
-        assert!(channel != format!("{place} now"), "in {place}, at once");
-        let is_later = channel == format!("{place} later");
-        let answer = ask(&self.0.0);
+        assert!(channel != format!("{method} now"), "in {method}, at once");
+        let (is_later, answer) = (channel == format!("{method} later"), ask());
         if !is_later {
             return answer;
         }
@@ -162,40 +158,24 @@ impl Raving {
             panic!("in the broker, later")
         })
     }
-}
-
-impl Broker for Raving {
-    fn start(&self, relay: Relay) {
-        *self.0.1.lock().unwrap() = Some(relay.clone());
-        self.0.0.start(Relay::to(move |publication| {
+    WrappedBroker::default()
+        .on_publish(|local, publish| {
+            let channel = publish.draft.channel().clone();
+            panic_in("publish", channel.as_str(), || local.publish(publish))
+        })
+        .on_subscribe(|local, channel| panic_in("subscribe", channel.as_str(), || local.subscribe(channel)))
+        .on_unsubscribe(|local, channel| {
+            local.unsubscribe(channel);
+            assert!(channel.as_str() != "unsubscribe now", "in unsubscribe");
+        })
+        .on_history(|local, channel, range| {
+            panic_in("history", channel.as_str(), || local.history(channel, range))
+        })
+        .on_relay(|relay, publication| {
             // As the task of a broker does that receives from elsewhere.
-            let is_bad = publication.channel().as_str() == "receive now";
             relay.relay(publication);
-            assert!(!is_bad, "in receive");
-        }));
-    }
-
-    fn publish(&self, publish: Publish) -> Answer<Result<Published, BrokerError>> {
-        let channel = publish.draft.channel().clone();
-        self.answer((channel.as_str(), "publish"), |local| local.publish(publish))
-    }
-
-    fn subscribe(&self, channel: &hauyna::ChannelName) -> Answer<Result<(), BrokerError>> {
-        self.answer((channel.as_str(), "subscribe"), |local| local.subscribe(channel))
-    }
-
-    fn unsubscribe(&self, channel: &hauyna::ChannelName) {
-        self.0.0.unsubscribe(channel);
-        assert!(channel.as_str() != "unsubscribe now", "in unsubscribe");
-    }
-
-    fn history(
-        &self,
-        channel: &hauyna::ChannelName,
-        range: HistoryRange,
-    ) -> Answer<Result<HistoryPage, BrokerError>> {
-        self.answer((channel.as_str(), "history"), |local| local.history(channel, range))
-    }
+            assert!(publication.channel().as_str() != "receive now", "in receive");
+        })
 }
 
 fn panicking() -> Handler {
@@ -219,7 +199,7 @@ async fn row_50_panics_in_decoding_publishing_presence_and_the_broker_leave_othe
     let options = ChannelOptions::new().history(100, Duration::from_secs(60)).presence(Presence::each());
     let hub = Hub::builder()
         .sessions(hauyna::SessionOptions::none())
-        .broker(Raving::default())
+        .broker(panicking_broker())
         .presence_grace(Duration::ZERO);
     let hub = hub
         .channels(
@@ -278,6 +258,6 @@ async fn row_50_panics_in_decoding_publishing_presence_and_the_broker_leave_othe
     emptied(&hub).await;
     let mut after = server.connect("/?user=after").await;
     for channel in ["x", "unsubscribe now", "receive now"] {
-        subscribe(&mut after, channel).await;
+        after.subscribe(channel).await;
     }
 }

@@ -2,10 +2,9 @@
 //! the background work of the hub continues in another runtime with connections.
 
 use crate::support::{eventually, named, now, open_hub, subscriber};
-use hauyna::broker::{Answer, Broker, BrokerError, HistoryPage, LocalBroker, Publish, Published, Relay};
 use hauyna::events::SystemKind;
-use hauyna::{ChannelName, ChannelOptions, Error, HistoryRange, Hub, Presence, SessionOptions, json};
-use hauyna_test::TestServer;
+use hauyna::{ChannelOptions, Error, Hub, Presence, SessionOptions, json};
+use hauyna_test::{TestServer, WrappedBroker};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -96,47 +95,14 @@ fn an_event_of_a_runtime_without_timers_is_told_by_another_one() {
     second.block_on(eventually("all are told", || told.load(Ordering::Relaxed) == 5));
 }
 
-/// The local broker, which counts its sweeps.
-#[derive(Debug, Default)]
-struct Swept {
-    local: LocalBroker,
-    sweeps: Arc<AtomicU64>,
-}
-
-impl Broker for Swept {
-    fn start(&self, relay: Relay) {
-        self.local.start(relay);
-    }
-
-    fn publish(&self, publish: Publish) -> Answer<Result<Published, BrokerError>> {
-        self.local.publish(publish)
-    }
-
-    fn subscribe(&self, channel: &ChannelName) -> Answer<Result<(), BrokerError>> {
-        self.local.subscribe(channel)
-    }
-
-    fn unsubscribe(&self, channel: &ChannelName) {
-        self.local.unsubscribe(channel);
-    }
-
-    fn history(
-        &self,
-        channel: &ChannelName,
-        range: HistoryRange,
-    ) -> Answer<Result<HistoryPage, BrokerError>> {
-        self.local.history(channel, range)
-    }
-
-    fn sweep(&self) {
-        self.sweeps.fetch_add(1, Ordering::Relaxed);
-    }
-}
-
 #[test]
 fn the_broker_is_swept_whichever_shard_is_driven() {
-    let broker = Swept::default();
-    let sweeps = broker.sweeps.clone();
+    let sweeps = Arc::<AtomicU64>::default();
+    let count = sweeps.clone();
+    let broker = WrappedBroker::default().on_sweep(move |local| {
+        count.fetch_add(1, Ordering::Relaxed);
+        local.sweep();
+    });
     let hub = open_hub().shards(2).broker(broker).build();
     let idle = single();
     // A connection in each shard, on a runtime that nobody drives any more.

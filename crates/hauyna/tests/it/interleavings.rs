@@ -79,8 +79,10 @@ async fn row_35_joins_that_wait_for_permission_race_with_leaving_and_disconnects
     });
     let handler = handler.share();
     let options = ChannelOptions::new().announce_subscribers().presence(Presence::each());
-    let hub =
-        Hub::builder().channels("{*any}", options).broker(UnreliableBroker::new(seed, Network::Slow)).build();
+    let hub = Hub::builder()
+        .channels("{*any}", options)
+        .broker(UnreliableBroker::new(seed, Network::Slow).broker())
+        .build();
     let balance = Balance::of(&hub);
     for batch in 0..rounds / AT_ONCE {
         let racing = (0..AT_ONCE).map(|number| {
@@ -189,7 +191,7 @@ impl Follower {
 async fn come_and_go(stays: u64, recovers: impl Fn(&mut Random) -> bool + Copy + Send + 'static) {
     const FOLLOWERS: u64 = 4;
     let seed = seed();
-    let hub = open_hub().broker(UnreliableBroker::new(seed, Network::Slow)).shards(2).build();
+    let hub = open_hub().broker(UnreliableBroker::new(seed, Network::Slow).broker()).shards(2).build();
     let handler = named().share();
     let publishing = hub.clone();
     let publisher = tokio::spawn(async move {
@@ -250,7 +252,7 @@ async fn row_57_what_is_acknowledged_is_in_the_history_whatever_the_broker_loses
     const PUBLISHERS: u64 = 4;
     let (seed, each) = (seed(), schedules(250));
     let broker = UnreliableBroker::new(seed, Network::Lossy);
-    let hub = open_hub().recovery_limit(1_000_000).broker(broker.clone()).build();
+    let hub = open_hub().recovery_limit(1_000_000).broker(broker.broker()).build();
     let handler = named().callback_timeout(Duration::from_secs(1)).share();
     let publishers = (0..PUBLISHERS).map(|own| {
         let (hub, handler) = (hub.clone(), handler.clone());

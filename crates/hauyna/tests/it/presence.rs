@@ -1,7 +1,7 @@
 //! Presence over real sockets: lists and changes in channels, several devices, grace time, metadata, queries
 //! and listeners.
 
-use crate::support::{Failing, eventually, named, now, subscribe};
+use crate::support::{eventually, failing_broker, named, now};
 use hauyna::events::{Event, SystemEvent, SystemKind};
 use hauyna::presence::{Criteria, Status};
 use hauyna::{ChannelOptions, Hub, HubBuilder, Presence, UserId, json};
@@ -137,7 +137,7 @@ async fn who_is_not_present_has_no_status() {
     let mut ann = server.connect("/?user=ann").await;
     let refused = ann.request(json!({ "type": "update_status", "status": "away" })).await.unwrap_err();
     assert_eq!(refused["error_type"], "not_subscribed");
-    subscribe(&mut ann, "room:1").await;
+    ann.subscribe("room:1").await;
     ann.wait_for("presence_state").await;
     let long = json!({ "type": "update_status", "status": "away", "a": "x".repeat(3000) });
     assert_eq!(ann.request(long).await.unwrap(), Value::Null);
@@ -163,7 +163,7 @@ async fn the_presence_request_gives_the_list_in_pages() {
     assert_eq!((names(&rest["users"]), rest.get("next")), (BTreeSet::from(["cid".to_owned()]), None));
     let refused = cid.request(json!({ "type": "presence", "channel": "room:2" })).await.unwrap_err();
     assert_eq!(refused["error_type"], "not_subscribed");
-    subscribe(cid, "plain").await;
+    cid.subscribe("plain").await;
     let refused = cid.request(json!({ "type": "presence", "channel": "plain" })).await.unwrap_err();
     assert_eq!(refused["error_type"], "validation_error");
 }
@@ -173,7 +173,7 @@ async fn messagepack_clients_see_the_same() {
     let server = TestServer::start(rooms().build(), named());
     let mut ann = server.client("/?user=ann").encoding(Encoding::MessagePack).connect().await;
     ann.expect("session").await;
-    subscribe(&mut ann, "room:1").await;
+    ann.subscribe("room:1").await;
     assert_eq!(ann.expect("presence_state").await["users"]["ann"]["status"], "online");
     let (_bob, _) = enter(&server, "bob", json!({ "device": "desk" })).await;
     assert_eq!(ann.expect("presence_change").await["user"], "bob");
@@ -217,7 +217,7 @@ async fn past_another_threshold_users_are_counted_and_come_back_as_a_list() {
         others.push(enter(&server, user, Value::Null).await.0);
     }
     let mut eva = server.connect("/?user=e").await;
-    subscribe(&mut eva, "room:1").await;
+    eva.subscribe("room:1").await;
     assert_eq!(eva.expect("occupancy").await["count"], 5);
     assert_eq!(ann.wait_for("occupancy").await["count"], 5);
     eva.close(1000, "").await;
@@ -254,8 +254,8 @@ async fn queries_find_users_by_status_metadata_and_channel() {
     let presence = server.hub().presence();
     let mut ann = server.connect("/?user=ann&role=admin").await;
     let mut bob = server.connect("/?user=bob&role=guest").await;
-    subscribe(&mut ann, "room:1").await;
-    subscribe(&mut bob, "plain").await;
+    ann.subscribe("room:1").await;
+    bob.subscribe("plain").await;
     presence.of("bob").set_status(Status::Custom("lunch".into())).await.unwrap();
     assert_eq!((presence.count().await, presence.list().await.len()), (2, 2));
     let who = |criteria: Value| {
@@ -375,7 +375,7 @@ async fn a_channel_that_is_too_large_again_with_as_many_as_before_is_counted_aga
         let mut others = Vec::new();
         for user in ["bob", "cid"] {
             let mut other = server.connect(&format!("/?user={user}")).await;
-            subscribe(&mut other, "room:1").await;
+            other.subscribe("room:1").await;
             others.push(other);
         }
         assert_eq!(ann.expect("occupancy").await["count"], 3);
@@ -469,7 +469,7 @@ async fn presence_is_the_same_whether_anybody_listens_for_who_is_online() {
 async fn lost_phone(server: &TestServer) -> String {
     let mut phone = server.json("/?user=ann").await;
     let session = phone.expect("session").await;
-    subscribe(&mut phone, "room:1").await;
+    phone.subscribe("room:1").await;
     phone.request(json!({ "type": "track" })).await.unwrap();
     let connections = server.hub().stats().connections;
     phone.vanish();
@@ -538,14 +538,13 @@ async fn who_is_lost_again_before_the_session_goes_on_has_not_gone_offline() {
 
 #[tokio::test]
 async fn presence_and_announcements_need_no_broker() {
-    let broker = Failing::default();
-    let down = broker.down.clone();
+    let (broker, is_down) = failing_broker();
     let options = ChannelOptions::new().presence(Presence::each()).announce_subscribers().no_history();
     let hub = Hub::builder().channels("room:{id}", options).broker(broker).build();
     let server = TestServer::start(hub, named());
     let (mut ann, _) = enter(&server, "ann", Value::Null).await;
     ann.wait_for("channel_event").await;
-    down.store(true, Ordering::Relaxed);
+    is_down.store(true, Ordering::Relaxed);
     let (bob, _) = enter(&server, "bob", Value::Null).await;
     let mut told = Vec::new();
     for _ in 0..2 {

@@ -1,9 +1,9 @@
 //! Order, history and recovery under load: no gap, no duplicate, nothing before the answer.
 
-use crate::support::{Random, eventually, open_hub, recover, serve, subscribe, subscriber};
-use hauyna::broker::{Answer, Broker, BrokerError, HistoryPage, LocalBroker, Publish, Published, Relay};
-use hauyna::{ChannelName, ChannelOptions, HistoryRange, Hub, json};
-use hauyna_test::{Client, TestServer};
+use crate::support::{Random, eventually, open_hub, serve, subscriber};
+use hauyna::broker::Answer;
+use hauyna::{ChannelOptions, Hub, json};
+use hauyna_test::{Client, TestServer, WrappedBroker};
 use serde_json::Value;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex};
@@ -19,7 +19,7 @@ async fn a_returning_client_gets_exactly_what_it_missed_in_order_and_then_what_i
     let hub = open_hub().build();
     let server = serve(&hub);
     let mut first = subscriber(&server, "u", "x").await;
-    let mut position = subscribe(&mut server.connect("/").await, "x").await;
+    let mut position = server.connect("/").await.subscribe("x").await;
     for number in 1..=5 {
         hub.channel("x").broadcast(number).await.unwrap();
         position["offset"] = first.expect("message").await["offset"].clone();
@@ -32,7 +32,7 @@ async fn a_returning_client_gets_exactly_what_it_missed_in_order_and_then_what_i
         if again.protocol().is_some() {
             again.expect("session").await;
         }
-        let answer = recover(&mut again, "x", &position).await;
+        let answer = again.recover("x", &position).await;
         assert_eq!(
             (&answer["recovered"], offset(&answer), &answer["epoch"]),
             (&json!(true), 30, &position["epoch"])
@@ -53,7 +53,7 @@ async fn a_recovery_that_fails_says_why_and_the_subscription_is_live() {
     for number in 0..20 {
         hub.channel("x").broadcast(number).await.unwrap();
     }
-    let mut top = subscribe(&mut server.connect("/").await, "x").await;
+    let mut top = server.connect("/").await.subscribe("x").await;
     for (since, epoch, reason) in [
         (-15, None, "too_old"),
         (-8, None, "too_many"),
@@ -65,7 +65,7 @@ async fn a_recovery_that_fails_says_why_and_the_subscription_is_live() {
         let mut client = server.connect("/").await;
         let since = offset(&top).checked_add_signed(since).unwrap();
         let epoch = epoch.map_or(top["epoch"].clone(), |epoch| json!(epoch));
-        let answer = recover(&mut client, "x", &json!({ "epoch": epoch, "offset": since })).await;
+        let answer = client.recover("x", &json!({ "epoch": epoch, "offset": since })).await;
         assert_eq!((&answer["recovered"], &answer["reason"]), (&json!(false), &json!(reason)), "{since}");
         assert_eq!(answer["offset"], top["offset"]);
         client.expect_nothing().await;
@@ -77,92 +77,26 @@ async fn a_recovery_that_fails_says_why_and_the_subscription_is_live() {
     }
 }
 
-/// A broker somewhere else: its history is read at once, and answered when the gate opens.
-#[derive(Debug, Default)]
-struct Distant {
-    local: LocalBroker,
-    asked: Arc<Notify>,
-    gate: Arc<Notify>,
-}
-
-impl Broker for Distant {
-    fn start(&self, relay: Relay) {
-        self.local.start(relay);
-    }
-
-    fn publish(&self, publish: Publish) -> Answer<hauyna::Result<Published, BrokerError>> {
-        self.local.publish(publish)
-    }
-
-    fn subscribe(&self, channel: &ChannelName) -> Answer<hauyna::Result<(), BrokerError>> {
-        self.local.subscribe(channel)
-    }
-
-    fn unsubscribe(&self, channel: &ChannelName) {
-        self.local.unsubscribe(channel);
-    }
-
-    fn history(
-        &self,
-        channel: &ChannelName,
-        range: HistoryRange,
-    ) -> Answer<hauyna::Result<HistoryPage, BrokerError>> {
-        let (page, gate) = (self.local.history(channel, range), self.gate.clone());
-        self.asked.notify_one();
-        Answer::later(async move {
-            gate.notified().await;
-            page.await
-        })
-    }
-}
-
-/// A broker that relays from the moment on when its subscription was answered, which the gate decides.
-#[derive(Debug, Default)]
-struct Hesitant {
-    local: LocalBroker,
-    is_open: Arc<AtomicBool>,
-    gate: Arc<Notify>,
-}
-
-impl Broker for Hesitant {
-    fn start(&self, relay: Relay) {
-        let is_open = self.is_open.clone();
-        self.local.start(Relay::to(move |publication| {
-            if is_open.load(Ordering::SeqCst) {
-                relay.relay(publication);
-            }
-        }));
-    }
-
-    fn publish(&self, publish: Publish) -> Answer<hauyna::Result<Published, BrokerError>> {
-        self.local.publish(publish)
-    }
-
-    fn subscribe(&self, _: &ChannelName) -> Answer<hauyna::Result<(), BrokerError>> {
-        let (is_open, gate) = (self.is_open.clone(), self.gate.clone());
-        Answer::later(async move {
-            gate.notified().await;
-            is_open.store(true, Ordering::SeqCst);
-            Ok(())
-        })
-    }
-
-    fn unsubscribe(&self, _: &ChannelName) {}
-
-    fn history(
-        &self,
-        channel: &ChannelName,
-        range: HistoryRange,
-    ) -> Answer<hauyna::Result<HistoryPage, BrokerError>> {
-        self.local.history(channel, range)
-    }
-}
-
 #[tokio::test]
 async fn nobody_is_live_before_the_broker_has_subscribed_even_where_the_first_one_leaves() {
     for first_leaves in [false, true] {
-        let broker = Hesitant::default();
-        let gate = broker.gate.clone();
+        let (is_subscribed, gate) = (Arc::<AtomicBool>::default(), Arc::<Notify>::default());
+        let (relays, subscribed, opened) = (is_subscribed.clone(), is_subscribed, gate.clone());
+        let broker = WrappedBroker::default()
+            .on_relay(move |relay, publication| {
+                if relays.load(Ordering::SeqCst) {
+                    relay.relay(publication);
+                }
+            })
+            .on_subscribe(move |_, _| {
+                let (subscribed, opened) = (subscribed.clone(), opened.clone());
+                Answer::later(async move {
+                    opened.notified().await;
+                    subscribed.store(true, Ordering::SeqCst);
+                    Ok(())
+                })
+            })
+            .on_unsubscribe(|_, _| {});
         let hub = open_hub().broker(broker).build();
         let server = serve(&hub);
         let request = json!({ "type": "subscribe_channel", "id": "s", "channel": "x" });
@@ -186,65 +120,46 @@ async fn nobody_is_live_before_the_broker_has_subscribed_even_where_the_first_on
     }
 }
 
-/// A broker that writes down in which order it is asked, and takes its time to leave.
-#[derive(Debug, Default)]
-struct Logging {
-    local: LocalBroker,
-    asked: Arc<Mutex<Vec<&'static str>>>,
-    joined: Condvar,
-}
-
-impl Broker for Logging {
-    fn start(&self, relay: Relay) {
-        self.local.start(relay);
-    }
-
-    fn publish(&self, publish: Publish) -> Answer<hauyna::Result<Published, BrokerError>> {
-        self.local.publish(publish)
-    }
-
-    fn subscribe(&self, _: &ChannelName) -> Answer<hauyna::Result<(), BrokerError>> {
-        self.asked.lock().unwrap().push("subscribe");
-        self.joined.notify_all();
-        Answer::now(Ok(()))
-    }
-
-    fn unsubscribe(&self, _: &ChannelName) {
-        // The next subscriber comes meanwhile, and must not be asked for before.
-        let (asked, patience) = (self.asked.lock().unwrap(), Duration::from_millis(300));
-        let (mut asked, _) =
-            self.joined.wait_timeout_while(asked, patience, |asked| asked.len() < 2).unwrap();
-        asked.push("unsubscribe");
-    }
-
-    fn history(
-        &self,
-        channel: &ChannelName,
-        range: HistoryRange,
-    ) -> Answer<hauyna::Result<HistoryPage, BrokerError>> {
-        self.local.history(channel, range)
-    }
-}
-
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn the_broker_is_left_before_it_is_joined_again() {
-    let broker = Logging::default();
-    let asked = broker.asked.clone();
+    let calls = Arc::new((Mutex::new(Vec::new()), Condvar::new()));
+    let (subscribing, unsubscribing) = (calls.clone(), calls.clone());
+    let broker = WrappedBroker::default()
+        .on_subscribe(move |_, _| {
+            subscribing.0.lock().unwrap().push("subscribe");
+            subscribing.1.notify_all();
+            Answer::now(Ok(()))
+        })
+        .on_unsubscribe(move |_, _| {
+            // The next subscriber arrives meanwhile; the hub must not subscribe for it before this returns.
+            let (calls, timeout) = (unsubscribing.0.lock().unwrap(), Duration::from_millis(300));
+            let waited = unsubscribing.1.wait_timeout_while(calls, timeout, |calls| calls.len() < 2);
+            waited.unwrap().0.push("unsubscribe");
+        });
     let hub = open_hub().broker(broker).build();
     let server = serve(&hub);
     let (mut first, mut second) = (server.connect("/").await, server.connect("/").await);
-    subscribe(&mut first, "x").await;
+    first.subscribe("x").await;
     first.send(json!({ "type": "unsubscribe_channel", "id": "u", "channel": "x" })).await;
     eventually("the channel is retired", || hub.stats().channels == 0).await;
-    subscribe(&mut second, "x").await;
+    second.subscribe("x").await;
     first.answer(&json!("u")).await.unwrap();
-    assert_eq!(*asked.lock().unwrap(), ["subscribe", "unsubscribe", "subscribe"]);
+    assert_eq!(*calls.0.lock().unwrap(), ["subscribe", "unsubscribe", "subscribe"]);
 }
 
 #[tokio::test]
 async fn what_is_published_while_the_history_is_read_is_neither_lost_nor_given_twice() {
-    let broker = Distant::default();
-    let (asked, gate) = (broker.asked.clone(), broker.gate.clone());
+    let (asked, gate) = (Arc::<Notify>::default(), Arc::<Notify>::default());
+    let (asks, opened) = (asked.clone(), gate.clone());
+    // The history is read at once, and answered when the gate opens.
+    let broker = WrappedBroker::default().on_history(move |local, channel, range| {
+        let (page, opened) = (local.history(channel, range), opened.clone());
+        asks.notify_one();
+        Answer::later(async move {
+            opened.notified().await;
+            page.await
+        })
+    });
     let hub = open_hub().broker(broker).build();
     let server = serve(&hub);
     let mut epoch = Value::Null;
@@ -336,7 +251,7 @@ const PUBLICATIONS: u64 = 10_000;
 async fn one_client_comes_and_goes(server: &TestServer, seed: u64) {
     let mut random = Random(seed);
     let mut client = server.connect("/").await;
-    let mut position = subscribe(&mut client, "x").await;
+    let mut position = client.subscribe("x").await;
     let mut rounds = 0;
     while rounds < ROUNDS || server.hub().stats().published < PUBLICATIONS {
         rounds += 1;
@@ -389,9 +304,9 @@ async fn leave_and_join(others: u32) {
     let mut client = server.connect("/").await;
     // With a second channel what is published is queued before it is written.
     for other in 0..others {
-        subscribe(&mut client, &format!("other{other}")).await;
+        client.subscribe(&format!("other{other}")).await;
     }
-    let mut top = offset(&subscribe(&mut client, "x").await);
+    let mut top = offset(&client.subscribe("x").await);
     for _ in 0..200 {
         // Both in one write: the second subscription begins while the first one's messages are on their way.
         client.send(json!({ "type": "unsubscribe_channel", "id": "u", "channel": "x" })).await;

@@ -2,75 +2,53 @@
 //! failure before the connection has its session closes the connection.
 
 use crate::sessions::{back, begin, enter, expect_numbers, hub, lost, position, publish};
-use crate::support::{eventually, named, now, subscribe};
-use hauyna::broker::{Answer, Broker, BrokerError, HistoryPage, LocalBroker, Publish, Published, Relay};
+use crate::support::{eventually, named, now};
+use hauyna::broker::{Answer, BrokerError};
 use hauyna::events::{SystemEvent, SystemKind};
-use hauyna::{ChannelName, Connection, Context, HistoryRange, Hub, json};
+use hauyna::{Connection, Context, Hub, json};
 use hauyna_protocol::Encoding;
-use hauyna_test::{MemoryServer, TestServer};
+use hauyna_test::{MemoryServer, TestServer, WrappedBroker};
 use parking_lot::Mutex;
 use serde_json::Value;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-/// What the broker does when it is asked for the history of the channel `bad`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-enum Mood {
-    #[default]
-    Well,
+/// How the broker answers a call of `history` for the channel `bad`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Fault {
+    None,
     Fails,
     Panics,
     Hangs,
-    /// It fails, and says itself that it cannot be reached.
+    /// It fails and is not ready.
     IsDown,
-    /// It fails, and panics where it is asked whether it can be reached.
-    Raves,
+    /// It fails and panics in `is_ready`.
+    PanicsInIsReady,
 }
 
-/// The local broker, which has moods.
-#[derive(Debug, Default)]
-struct Moody {
-    local: LocalBroker,
-    mood: Arc<Mutex<Mood>>,
-}
-
-impl Broker for Moody {
-    fn start(&self, relay: Relay) {
-        self.local.start(relay);
-    }
-
-    fn publish(&self, publish: Publish) -> Answer<Result<Published, BrokerError>> {
-        self.local.publish(publish)
-    }
-
-    fn subscribe(&self, channel: &ChannelName) -> Answer<Result<(), BrokerError>> {
-        self.local.subscribe(channel)
-    }
-
-    fn unsubscribe(&self, channel: &ChannelName) {
-        self.local.unsubscribe(channel);
-    }
-
-    fn is_ready(&self) -> bool {
-        let mood = *self.mood.lock();
-        assert_ne!(mood, Mood::Raves, "on purpose");
-        mood != Mood::IsDown
-    }
-
-    fn history(
-        &self,
-        channel: &ChannelName,
-        range: HistoryRange,
-    ) -> Answer<Result<HistoryPage, BrokerError>> {
-        let mood = if channel.as_str() == "bad" { *self.mood.lock() } else { Mood::Well };
-        match mood {
-            Mood::Well => self.local.history(channel, range),
-            Mood::Fails | Mood::IsDown | Mood::Raves => Answer::now(Err(BrokerError::new("not now"))),
-            Mood::Hangs => Answer::later(std::future::pending()),
-            Mood::Panics => Answer::later(async { panic!("on purpose") }),
-        }
-    }
+/// Returns a local broker with a fault that the test chooses.
+fn faulty_broker() -> (WrappedBroker, Arc<Mutex<Fault>>) {
+    let fault = Arc::new(Mutex::new(Fault::None));
+    let (reading, asking) = (fault.clone(), fault.clone());
+    let broker = WrappedBroker::default()
+        .on_history(move |local, channel, range| {
+            let fault = if channel.as_str() == "bad" { *reading.lock() } else { Fault::None };
+            match fault {
+                Fault::None => local.history(channel, range),
+                Fault::Fails | Fault::IsDown | Fault::PanicsInIsReady => {
+                    Answer::now(Err(BrokerError::new("not now")))
+                }
+                Fault::Hangs => Answer::later(std::future::pending()),
+                Fault::Panics => Answer::later(async { panic!("on purpose") }),
+            }
+        })
+        .on_is_ready(move |_| {
+            let fault = *asking.lock();
+            assert_ne!(fault, Fault::PanicsInIsReady, "on purpose");
+            fault != Fault::IsDown
+        });
+    (broker, fault)
 }
 
 fn names(told: &Value, field: &str) -> Vec<String> {
@@ -125,7 +103,7 @@ async fn a_session_keeps_its_places_under_the_limit_of_channels_of_a_connection(
     let server = TestServer::start(hub.clone(), named());
     let (mut ann, session) = enter(&server, "ann").await;
     for channel in ["a", "b"] {
-        subscribe(&mut ann, channel).await;
+        ann.subscribe(channel).await;
     }
     lost(&hub, ann).await;
     let mut ann = begin(&server, "ann", &session, Encoding::Json).await;
@@ -148,12 +126,12 @@ async fn a_subscription_that_cannot_go_on_costs_itself_alone_and_the_client_is_t
         let hub = hub().max_channels(2).build();
         let server = TestServer::start(hub.clone(), named());
         let (mut ann, session) = enter(&server, "ann").await;
-        let first = subscribe(&mut ann, "first").await;
-        subscribe(&mut ann, "second").await;
+        let first = ann.subscribe("first").await;
+        ann.subscribe("second").await;
         lost(&hub, ann).await;
         publish(&hub, "first", 0..1).await;
         let (mut bob, _) = enter(&server, "bob").await;
-        subscribe(&mut bob, "another").await;
+        bob.subscribe("another").await;
         let mut ann = begin(&server, "ann", &session, encoding).await;
         ann.send(json!({ "type": "resume", "positions": { "first": position(&first) } })).await;
         let told = ann.expect("session").await;
@@ -168,28 +146,27 @@ async fn a_subscription_that_cannot_go_on_costs_itself_alone_and_the_client_is_t
         expect_numbers(&mut ann, "first", 0..1).await;
         bob.close(1000, "").await;
         eventually("there is room", || hub.stats().channels == 1).await;
-        subscribe(&mut ann, "second").await;
+        ann.subscribe("second").await;
     }
 }
 
 #[tokio::test]
 async fn a_broker_that_fails_for_one_channel_costs_that_subscription() {
-    for bad in [Mood::Fails, Mood::Panics] {
+    for bad in [Fault::Fails, Fault::Panics] {
         fail_for_one_channel(bad).await;
     }
 }
 
-async fn fail_for_one_channel(bad: Mood) {
-    let broker = Moody::default();
-    let mood = broker.mood.clone();
+async fn fail_for_one_channel(bad: Fault) {
+    let (broker, fault) = faulty_broker();
     let hub = hub().broker(broker).build();
     let server = TestServer::start(hub.clone(), named());
     let (mut ann, session) = enter(&server, "ann").await;
     for channel in ["bad", "room:1", "good"] {
-        subscribe(&mut ann, channel).await;
+        ann.subscribe(channel).await;
     }
     lost(&hub, ann).await;
-    *mood.lock() = bad;
+    *fault.lock() = bad;
     let (mut ann, told) = back(&server, "ann", &session, &json!({})).await;
     assert_eq!(told["resumed"], true);
     assert_eq!(names(&told, "subscriptions"), ["room:1", "good"]);
@@ -197,16 +174,15 @@ async fn fail_for_one_channel(bad: Mood) {
     assert_eq!((names(&told, "failed"), &failed["error_type"]), (vec!["bad".into()], &json!("unavailable")));
     assert_eq!((&failed["temporary"], failed.as_object().unwrap().len()), (&json!(true), 4));
     ann.wait_for("presence_state").await;
-    *mood.lock() = Mood::Well;
+    *fault.lock() = Fault::None;
     ann.wait_for("channel_event").await;
-    subscribe(&mut ann, "bad").await;
+    ann.subscribe("bad").await;
     assert_eq!(hub.user("ann").connections()[0].channels(), ["room:1", "good", "bad"]);
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_broker_that_is_too_slow_costs_the_connection_and_not_the_session() {
-    let broker = Moody::default();
-    let mood = broker.mood.clone();
+    let (broker, fault) = faulty_broker();
     let closed = Arc::new(AtomicUsize::new(0));
     let count = closed.clone();
     let handler = named().callback_timeout(Duration::from_secs(2)).on_close(move |_, _| {
@@ -217,19 +193,19 @@ async fn a_broker_that_is_too_slow_costs_the_connection_and_not_the_session() {
     let server = MemoryServer::start(hub.clone(), handler);
     let mut ann = server.json("/?user=ann").await;
     let session = ann.expect("session").await;
-    subscribe(&mut ann, "bad").await;
+    ann.subscribe("bad").await;
     ann.vanish();
     let token = session["resume"]["token"].as_str().unwrap();
     let target = format!("/?user=ann&resume={token}");
-    for (bad, code) in [(Mood::Hangs, 3010), (Mood::Raves, 1011), (Mood::IsDown, 3010)] {
-        *mood.lock() = bad;
+    for (bad, code) in [(Fault::Hangs, 3010), (Fault::PanicsInIsReady, 1011), (Fault::IsDown, 3010)] {
+        *fault.lock() = bad;
         let mut ann = server.client(&target).json().timeout(Duration::from_secs(20)).connect().await;
         ann.send(json!({ "type": "resume" })).await;
         assert_eq!(ann.expect_close().await.0, code, "{bad:?}");
         ann.vanish();
         eventually("it waits on", || (hub.connections().count(), hub.stats().sessions) == (0, 1)).await;
     }
-    *mood.lock() = Mood::Well;
+    *fault.lock() = Fault::None;
     let mut ann = server.json(&target).await;
     ann.send(json!({ "type": "resume" })).await;
     let told = ann.expect("session").await;
@@ -253,8 +229,7 @@ async fn a_client_may_be_slower_to_say_where_it_stands_than_a_callback_may_be() 
 
 #[tokio::test(start_paused = true)]
 async fn a_client_that_is_back_while_the_broker_is_slow_gets_the_session_at_once() {
-    let broker = Moody::default();
-    let mood = broker.mood.clone();
+    let (broker, fault) = faulty_broker();
     let reconnected = Arc::new(AtomicUsize::new(0));
     let count = reconnected.clone();
     let handler = named().on_reconnect(move |_: Context, _: Connection| {
@@ -265,15 +240,15 @@ async fn a_client_that_is_back_while_the_broker_is_slow_gets_the_session_at_once
     let server = MemoryServer::start(hub.clone(), handler);
     let mut ann = server.json("/?user=ann").await;
     let session = ann.expect("session").await;
-    subscribe(&mut ann, "bad").await;
+    ann.subscribe("bad").await;
     ann.vanish();
     let token = session["resume"]["token"].as_str().unwrap();
     let target = format!("/?user=ann&resume={token}");
-    *mood.lock() = Mood::Hangs;
+    *fault.lock() = Fault::Hangs;
     let mut stuck = server.json(&target).await;
     stuck.send(json!({ "type": "resume" })).await;
     hauyna_test::advance(Duration::from_secs(1)).await;
-    *mood.lock() = Mood::Well;
+    *fault.lock() = Fault::None;
     let mut ann = server.json(&target).await;
     ann.send(json!({ "type": "resume" })).await;
     assert_eq!(ann.expect("session").await["resumed"], true);
@@ -288,22 +263,22 @@ async fn channels_that_only_the_lost_hold_give_way_to_those_who_are_here() {
     let server = TestServer::start(hub.clone(), named());
     let (mut ann, session) = enter(&server, "ann").await;
     for channel in ["room:1", "room:2", "room:3"] {
-        subscribe(&mut ann, channel).await;
+        ann.subscribe(channel).await;
     }
     lost(&hub, ann).await;
     assert_eq!(hub.stats().channels, 3, "she may come back");
     let (mut bob, _) = enter(&server, "bob").await;
-    subscribe(&mut bob, "room:4").await;
+    bob.subscribe("room:4").await;
     let present =
         ["room:1", "room:2", "room:3", "room:4"].map(|room| now(hub.channel(room).presence()).len());
     assert_eq!((present, hub.stats().channels), ([0, 1, 1, 1], 3), "the one that was lost first gave way");
     // Who is lost without a session holds them no better.
     let mut plain = server.connect("/?user=cid").await;
-    subscribe(&mut plain, "room:5").await;
+    plain.subscribe("room:5").await;
     plain.vanish();
     eventually("he is gone", || hub.connections().count() == 1).await;
     for room in ["room:6", "room:7"] {
-        subscribe(&mut bob, room).await;
+        bob.subscribe(room).await;
     }
     let refused = bob.request(json!({ "type": "subscribe_channel", "channel": "room:8" })).await;
     assert_eq!(refused.unwrap_err()["error_type"], "limit_exceeded", "three are held by one who is here");

@@ -2,12 +2,12 @@
 //! closing, waiting, claimed by a client that has not sent its positions, or being restored.
 
 use crate::sessions::{begin, enter, hub, lost};
-use crate::support::{eventually, named, now, subscribe};
+use crate::support::{eventually, named, now};
 use hauyna::auth::Revocation;
-use hauyna::broker::{Answer, Broker, BrokerError, HistoryPage, LocalBroker, Publish, Published, Relay};
-use hauyna::{ChannelName, CloseCode, Connection, HistoryRange, Hub, json};
+use hauyna::broker::Answer;
+use hauyna::{CloseCode, Connection, Hub, json};
 use hauyna_protocol::Encoding;
-use hauyna_test::{Client, TestServer};
+use hauyna_test::{Client, TestServer, WrappedBroker};
 use parking_lot::{Condvar, Mutex};
 use serde_json::Value;
 use std::sync::Arc;
@@ -51,49 +51,36 @@ impl Gate {
     }
 }
 
-/// The local broker, which holds up who leaves a channel, and who wants a history.
+/// Gates of [`gated_broker`].
 #[derive(Debug, Default)]
-struct Gated {
-    local: LocalBroker,
-    leaving: Arc<Gate>,
+struct Gates {
+    unsubscribe: Arc<Gate>,
     history: Arc<Gate>,
 }
 
-impl Broker for Gated {
-    fn start(&self, relay: Relay) {
-        self.local.start(relay);
-    }
-
-    fn publish(&self, publish: Publish) -> Answer<Result<Published, BrokerError>> {
-        self.local.publish(publish)
-    }
-
-    fn subscribe(&self, channel: &ChannelName) -> Answer<Result<(), BrokerError>> {
-        self.local.subscribe(channel)
-    }
-
-    fn unsubscribe(&self, channel: &ChannelName) {
-        self.leaving.pass();
-        self.local.unsubscribe(channel);
-    }
-
-    fn history(
-        &self,
-        channel: &ChannelName,
-        range: HistoryRange,
-    ) -> Answer<Result<HistoryPage, BrokerError>> {
-        let (gate, page) = (self.history.clone(), self.local.history(channel, range));
-        Answer::later(async move {
-            gate.reached.fetch_add(1, Ordering::SeqCst);
-            loop {
-                let notified = gate.notified.notified();
-                if !*gate.is_shut.lock() {
-                    return page.await;
-                }
-                notified.await;
-            }
+/// Returns a local broker whose calls of `unsubscribe` and answers to `history` wait at gates.
+fn gated_broker() -> (WrappedBroker, Gates) {
+    let gates = Gates::default();
+    let (unsubscribe, history) = (gates.unsubscribe.clone(), gates.history.clone());
+    let broker = WrappedBroker::default()
+        .on_unsubscribe(move |local, channel| {
+            unsubscribe.pass();
+            local.unsubscribe(channel);
         })
-    }
+        .on_history(move |local, channel, range| {
+            let (gate, page) = (history.clone(), local.history(channel, range));
+            Answer::later(async move {
+                gate.reached.fetch_add(1, Ordering::SeqCst);
+                loop {
+                    let notified = gate.notified.notified();
+                    if !*gate.is_shut.lock() {
+                        return page.await;
+                    }
+                    notified.await;
+                }
+            })
+        });
+    (broker, gates)
 }
 
 /// Where a session is.
@@ -116,15 +103,13 @@ struct Scene {
     session: Value,
     /// Of the connection that takes it over, if any.
     client: Option<Client>,
-    leaving: Arc<Gate>,
-    history: Arc<Gate>,
+    gates: Gates,
     closed: Arc<AtomicUsize>,
 }
 
 impl Scene {
     async fn new(place: Place) -> Self {
-        let broker = Gated::default();
-        let (leaving, history) = (broker.leaving.clone(), broker.history.clone());
+        let (broker, gates) = gated_broker();
         let hub = hub().broker(broker).presence_grace(Duration::ZERO).build();
         let closed = Arc::new(AtomicUsize::new(0));
         let count = closed.clone();
@@ -135,14 +120,14 @@ impl Scene {
         let server = TestServer::start(hub.clone(), handler);
         let (mut ann, session) = enter(&server, "ann").await;
         for channel in ["first", "news", "room:1"] {
-            subscribe(&mut ann, channel).await;
+            ann.subscribe(channel).await;
         }
         let old = hub.user("ann").connections().remove(0);
-        let mut scene = Self { hub, server, old, session, client: None, leaving, history, closed };
+        let mut scene = Self { hub, server, old, session, client: None, gates, closed };
         if place == Place::Leaving {
-            scene.leaving.shut();
+            scene.gates.unsubscribe.shut();
             ann.vanish();
-            scene.leaving.reached().await;
+            scene.gates.unsubscribe.reached().await;
             return scene;
         }
         lost(&scene.hub, ann).await;
@@ -150,9 +135,9 @@ impl Scene {
             let mut client = begin(&scene.server, "ann", &scene.session, Encoding::Json).await;
             eventually("she is there", || scene.hub.connections().count() == 1).await;
             if place == Place::Restoring {
-                scene.history.shut();
+                scene.gates.history.shut();
                 client.send(json!({ "type": "resume" })).await;
-                scene.history.reached().await;
+                scene.gates.history.reached().await;
             }
             scene.client = Some(client);
         }
@@ -160,8 +145,8 @@ impl Scene {
     }
 
     fn open_gates(&self) {
-        self.leaving.open();
-        self.history.open();
+        self.gates.unsubscribe.open();
+        self.gates.history.open();
     }
 
     /// Goes on with what is left of the session.
@@ -246,7 +231,7 @@ async fn a_subscription_that_is_ended_meanwhile_does_not_come_back_with_its_sess
         assert_eq!(connection.channels(), ["first"]);
         assert_eq!(scene.hub.channel("room:1").presence().await.len(), 0, "{name}, {place:?}");
         assert!(scene.hub.channel("news").unsubscribe(&scene.old).is_err());
-        subscribe(&mut ann, "news").await;
+        ann.subscribe("news").await;
     }
 }
 
@@ -268,7 +253,7 @@ async fn those_who_are_sent_away_in_the_moment_of_their_loss_do_not_come_back() 
     for round in 0..100 {
         let (mut ann, session) = enter(&server, "ann").await;
         for channel in 0..20 {
-            subscribe(&mut ann, &format!("live:{channel}")).await;
+            ann.subscribe(&format!("live:{channel}")).await;
         }
         ann.vanish();
         if round % 2 == 0 {
@@ -319,7 +304,7 @@ async fn a_channel_that_is_closed_is_in_no_session_of_those_who_are_lost_meanwhi
         let mut clients = Vec::new();
         for n in 0..8 {
             let (mut client, session) = enter(&server, &format!("u-{n}")).await;
-            subscribe(&mut client, channel.name()).await;
+            client.subscribe(channel.name()).await;
             clients.push((client, session));
         }
         let closing = std::thread::spawn(move || now(channel.close()));
@@ -339,8 +324,7 @@ async fn a_channel_that_is_closed_is_in_no_session_of_those_who_are_lost_meanwhi
 
 #[tokio::test]
 async fn a_subscription_that_waits_for_its_history_ends_with_its_channel() {
-    let broker = Gated::default();
-    let history = broker.history.clone();
+    let (broker, Gates { history, .. }) = gated_broker();
     let hub = hub().broker(broker).build();
     let server = TestServer::start(hub.clone(), named());
     let (mut ann, _) = enter(&server, "ann").await;
@@ -358,5 +342,5 @@ async fn a_subscription_that_waits_for_its_history_ends_with_its_channel() {
         assert_eq!(ann.expect("error").await["error_type"], "permission_denied");
         assert!(!hub.channel("c").is_subscribed(&connection));
     }
-    subscribe(&mut ann, "c").await;
+    ann.subscribe("c").await;
 }

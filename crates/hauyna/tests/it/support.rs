@@ -1,11 +1,11 @@
 //! Shared helpers of the test modules: hubs, subscribed clients, and waiting for a state of the hub.
 
-use hauyna::broker::{Answer, Broker, BrokerError, HistoryPage, LocalBroker, Publish, Published, Relay};
+use hauyna::broker::{Answer, BrokerError};
 use hauyna::connection::RetryPolicy;
 use hauyna::handler::SharedHandler;
-use hauyna::{ChannelName, ChannelOptions, Connection, Handler, HistoryRange, Hub, HubBuilder, json};
+use hauyna::{ChannelOptions, Connection, Handler, Hub, HubBuilder, json};
 pub(crate) use hauyna_test::Random;
-use hauyna_test::{Client, TestServer};
+use hauyna_test::{Client, TestServer, WrappedBroker};
 use hauyna_websocket::OpCode;
 use hauyna_websocket::handshake::{HeadReader, check};
 use serde_json::Value;
@@ -30,24 +30,11 @@ pub(crate) fn serve(hub: &Hub) -> TestServer {
     TestServer::start(hub.clone(), named())
 }
 
-/// Subscribes and returns the data of the answer.
-pub(crate) async fn subscribe(client: &mut Client, channel: &str) -> Value {
-    let request = json!({ "type": "subscribe_channel", "channel": channel });
-    client.request(request).await.unwrap_or_else(|error| panic!("{channel}: {error}"))
-}
-
-/// Subscribes from a position.
-pub(crate) async fn recover(client: &mut Client, channel: &str, position: &Value) -> Value {
-    let recover = json!({ "epoch": position["epoch"], "offset": position["offset"] });
-    let request = json!({ "type": "subscribe_channel", "channel": channel, "recover": recover });
-    client.request(request).await.unwrap_or_else(|error| panic!("{channel}: {error}"))
-}
-
 /// Connects a client of `hauyna.v1.json` and subscribes it.
 pub(crate) async fn subscriber(server: &TestServer, user: &str, channel: &str) -> Client {
     let mut client = server.json(&format!("/?user={user}")).await;
     client.expect("session").await;
-    subscribe(&mut client, channel).await;
+    client.subscribe(channel).await;
     client
 }
 
@@ -109,49 +96,24 @@ pub(crate) async fn emptied(hub: &Hub) {
     .await;
 }
 
-/// The local broker, which is unreachable while it is `down`.
-#[derive(Debug, Default)]
-pub(crate) struct Failing {
-    local: LocalBroker,
-    pub(crate) down: Arc<AtomicBool>,
-}
-
-impl Failing {
+/// Returns a local broker that is unreachable while the flag is set.
+pub(crate) fn failing_broker() -> (WrappedBroker, Arc<AtomicBool>) {
     fn unless_down<T>(
-        &self,
-        f: impl FnOnce() -> Answer<Result<T, BrokerError>>,
+        is_down: &AtomicBool,
+        ask: impl FnOnce() -> Answer<Result<T, BrokerError>>,
     ) -> Answer<Result<T, BrokerError>> {
-        match self.down.load(Ordering::Relaxed) {
+        match is_down.load(Ordering::Relaxed) {
             true => Answer::now(Err(BrokerError::from_source("redis://10.0.0.7: connection refused"))),
-            false => f(),
+            false => ask(),
         }
     }
-}
-
-impl Broker for Failing {
-    fn start(&self, relay: Relay) {
-        self.local.start(relay);
-    }
-
-    fn publish(&self, publish: Publish) -> Answer<Result<Published, BrokerError>> {
-        self.unless_down(|| self.local.publish(publish))
-    }
-
-    fn subscribe(&self, channel: &ChannelName) -> Answer<Result<(), BrokerError>> {
-        self.unless_down(|| self.local.subscribe(channel))
-    }
-
-    fn unsubscribe(&self, channel: &ChannelName) {
-        self.local.unsubscribe(channel);
-    }
-
-    fn history(
-        &self,
-        channel: &ChannelName,
-        range: HistoryRange,
-    ) -> Answer<Result<HistoryPage, BrokerError>> {
-        self.unless_down(|| self.local.history(channel, range))
-    }
+    let is_down = Arc::new(AtomicBool::new(false));
+    let [publishing, subscribing, reading] = [is_down.clone(), is_down.clone(), is_down.clone()];
+    let broker = WrappedBroker::default()
+        .on_publish(move |local, publish| unless_down(&publishing, || local.publish(publish)))
+        .on_subscribe(move |local, channel| unless_down(&subscribing, || local.subscribe(channel)))
+        .on_history(move |local, channel, range| unless_down(&reading, || local.history(channel, range)));
+    (broker, is_down)
 }
 
 /// Registers a client whose socket was made elsewhere: in memory, with its handshake already answered.
