@@ -1,7 +1,7 @@
 //! The application's calls of its hub: publishing with options, messages to users, connections and everybody,
 //! subscribing and unsubscribing clients.
 
-use crate::support::{eventually, named, now, open_hub, registered, serve, subscribe, subscriber};
+use crate::support::{eventually, named, now, open_hub, registered, serve, subscriber};
 use hauyna::broker::{Published, Repeat};
 use hauyna::error::ErrorKind;
 use hauyna::groups::Roles;
@@ -18,7 +18,7 @@ async fn a_value_with_a_type_is_the_message_and_any_other_becomes_its_content() 
         if client.protocol().is_some() {
             client.expect("session").await;
         }
-        let top = subscribe(&mut client, "x").await["offset"].as_u64().unwrap();
+        let top = client.subscribe("x").await["offset"].as_u64().unwrap();
         let channel = hub.channel("x");
         let own = json!({ "type": "system", "text": "hi", "offset": "own" });
         let offset = channel.broadcast(own).await.unwrap().position.unwrap().offset;
@@ -121,7 +121,7 @@ async fn every_kind_of_client(server: &TestServer) -> Vec<Client> {
     deflating.expect("session").await;
     clients.push(deflating);
     for client in &mut clients {
-        subscribe(client, "x").await;
+        client.subscribe("x").await;
     }
     server.hub().groups().add("ann", "g").await.unwrap();
     clients
@@ -178,7 +178,7 @@ async fn type_of_the_protocol_is_wrapped_by_every_verb_except_message() {
     let mut eve = server.connect("/?user=eve").await;
     eve.request(json!({ "type": "ping" })).await.unwrap();
     let mut ann = server.connect("/?user=ann").await;
-    subscribe(&mut ann, "x").await;
+    ann.subscribe("x").await;
     hub.groups().add("ann", "g").await.unwrap();
     let position = json!({ "type": "alert", "channel": "x", "offset": 1_000_000 });
     let types = types_of_the_protocol();
@@ -217,11 +217,11 @@ async fn what_a_client_sends_to_others_is_wrapped_whatever_it_is() {
     let hub = open_hub().roles("{*any}", Roles::new().define("member", ["send"]).default_role("member"));
     let server = TestServer::start(hub.build(), named().authorize_broadcast(|_, _| true));
     let mut ann = server.connect("/?user=ann").await;
-    subscribe(&mut ann, "x").await;
+    ann.subscribe("x").await;
     for encoding in Encoding::ALL {
         let mut eve = server.client("/?user=eve").encoding(encoding).connect().await;
         eve.expect("session").await;
-        subscribe(&mut eve, "x").await;
+        eve.subscribe("x").await;
         for user in ["ann", "eve"] {
             server.hub().groups().add(user, "g").await.unwrap();
         }
@@ -281,7 +281,7 @@ async fn a_connection_of_many_channels_gets_each_in_its_order() {
     let server = serve(&hub);
     let mut client = server.connect("/").await;
     for channel in 0..100 {
-        subscribe(&mut client, &format!("c{channel}")).await;
+        client.subscribe(&format!("c{channel}")).await;
     }
     for number in 1..=10 {
         for channel in 0..100 {
@@ -303,7 +303,7 @@ async fn a_stalled_subscriber_that_is_taken_out_lives_on() {
     let hub = Hub::builder().channels("{*any}", channels).build();
     let server = TestServer::start(hub.clone(), named().write_timeout(Duration::from_millis(400)));
     let mut client = server.client("/?user=stalled").receive_buffer(4096).connect().await;
-    subscribe(&mut client, "x").await;
+    client.subscribe("x").await;
     let own = hub.connections().of_user("stalled").remove(0);
     let text = "x".repeat(16 * 1024);
     let mut good = subscriber(&server, "good", "x").await;

@@ -1,6 +1,6 @@
 //! Credentials of a live connection: expiry, renewal and revocation.
 
-use crate::support::{emptied, eventually, open_hub, subscribe};
+use crate::support::{emptied, eventually, open_hub};
 use hauyna::auth::{ApiKeys, Claims, Revocation};
 use hauyna::middleware::Next;
 use hauyna::{CloseCode, CloseReason, ConnectRequest, Context, Handler, Hub, Identity, Reject, Value, json};
@@ -44,7 +44,7 @@ async fn row_34_expired_credentials_close_with_3005_in_time_and_no_message_comes
     assert!((now + 1500..now + 2100).contains(&expires_at), "{expires_at} {now}");
     let mut without_end = server.json("/?token=bob/-").await;
     assert_eq!(without_end.expect("session").await.get("expires_at"), None);
-    subscribe(&mut client, "x").await;
+    client.subscribe("x").await;
     let publisher = hub.clone();
     let flood = tokio::spawn(async move {
         let mut beat = tokio::time::interval(Duration::from_millis(5));
@@ -216,7 +216,7 @@ async fn row_34_a_revoked_user_is_closed_at_once_and_gets_nothing_more() {
     let mut other = server.json("/?token=bob/-").await;
     for client in [&mut first, &mut second, &mut other] {
         client.expect("session").await;
-        subscribe(client, "x").await;
+        client.subscribe("x").await;
     }
     let began = Instant::now();
     assert_eq!(hub.user("ada").disconnect(CloseCode::REVOKED, "revoked").await, 2);
@@ -249,7 +249,7 @@ async fn row_34_a_revoked_token_ends_its_connections_alone_and_opens_none_any_mo
     for token in ["ada/stolen", "ada/stolen", "ada/own", "bob/other"] {
         let mut client = server.json(&format!("/?token={token}")).await;
         client.expect("session").await;
-        subscribe(&mut client, "x").await;
+        client.subscribe("x").await;
         clients.push(client);
     }
     let began = Instant::now();

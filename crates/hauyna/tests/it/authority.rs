@@ -1,6 +1,6 @@
 //! Permissions in a channel: functions of a pattern and of a handler, with the token of the request.
 
-use crate::support::{eventually, named, now, recover, subscribe};
+use crate::support::{eventually, named, now};
 use hauyna::auth::Revocation;
 use hauyna::channel::AccessRequest;
 use hauyna::{ChannelOptions, CloseCode, Context, Handler, Hub, Presence, Publishers, Reject, json};
@@ -106,7 +106,7 @@ async fn a_pattern_says_who_publishes_reads_the_history_and_asks_for_presence() 
         for (_, request) in &requests {
             assert_eq!(refused(&mut client, request.clone()).await, "not_subscribed");
         }
-        subscribe(&mut client, "x:1").await;
+        client.subscribe("x:1").await;
         for (allowed, request) in &requests {
             let result = client.request(request.clone()).await;
             match result {
@@ -130,10 +130,10 @@ async fn what_a_recovery_replays_is_part_of_the_subscription() {
     hub.channel("x").broadcast("before").await.unwrap();
     let mut client = server.json("/?user=new").await;
     client.expect("session").await;
-    let top = subscribe(&mut client, "x").await;
+    let top = client.subscribe("x").await;
     assert_eq!(refused(&mut client, json!({ "type": "history", "channel": "x" })).await, "permission_denied");
     client.request(json!({ "type": "unsubscribe_channel", "channel": "x" })).await.unwrap();
-    recover(&mut client, "x", &json!({ "epoch": top["epoch"], "offset": 0 })).await;
+    client.recover("x", &json!({ "epoch": top["epoch"], "offset": 0 })).await;
     assert_eq!(client.expect("message").await["content"], "before");
 }
 
@@ -160,7 +160,7 @@ async fn what_the_handler_says_stands_instead_of_the_pattern() {
     for (user, is_allowed) in [("ada", true), ("bob", false)] {
         let mut client = server.json(&format!("/?user={user}")).await;
         client.expect("session").await;
-        subscribe(&mut client, "x").await;
+        client.subscribe("x").await;
         for request in [
             json!({ "type": "channel_message", "channel": "x", "content": 1 }),
             json!({ "type": "history", "channel": "x" }),
@@ -187,7 +187,7 @@ async fn who_leaves_while_it_is_asked_does_not_read_or_publish() {
         json!({ "type": "channel_message", "channel": "x", "content": 1 }),
         json!({ "type": "history", "channel": "x" }),
     ] {
-        subscribe(&mut client, "x").await;
+        client.subscribe("x").await;
         assert_eq!(refused(&mut client, request).await, "not_subscribed");
     }
 }
@@ -219,7 +219,7 @@ async fn what_waits_for_a_permission_is_not_done_after_the_rights_are_gone() {
     hub.groups().add("bob", "g").await.unwrap();
     let mut bob = server.json("/?user=bob").await;
     bob.expect("session").await;
-    subscribe(&mut bob, "x").await;
+    bob.subscribe("x").await;
     let ends: [(&str, u16, End<'_>); 4] = [
         ("revoked", 3505, &|hub| {
             now(hub.revoke(Revocation::user("eve")));
@@ -239,7 +239,7 @@ async fn what_waits_for_a_permission_is_not_done_after_the_rights_are_gone() {
         ] {
             let mut eve = server.json("/slow?user=eve").await;
             eve.expect("session").await;
-            subscribe(&mut eve, "x").await;
+            eve.subscribe("x").await;
             let (requests, refused) = (hub.stats().requests, hub.stats().refused);
             eve.send(request.clone()).await;
             eventually("it is asked", || hub.stats().requests > requests).await;
@@ -294,7 +294,7 @@ async fn a_decision_is_a_bool_or_a_result_now_or_later_and_stands_instead_of_pub
         let server = TestServer::start(hub, named());
         for (user, is_allowed) in [("ada", true), ("bob", false)] {
             let mut client = server.connect(&format!("/?user={user}")).await;
-            subscribe(&mut client, "x").await;
+            client.subscribe("x").await;
             let request = json!({ "type": "channel_message", "channel": "x", "content": 1 });
             let result = client.request(request).await.map(drop).map_err(|error| error["error_type"].clone());
             let expected = if is_allowed { Ok(()) } else { Err(json!("permission_denied")) };
@@ -379,7 +379,7 @@ async fn an_authoriser_that_panics_at_once_costs_its_request_alone() {
     let request = json!({ "type": "channel_message", "channel": "x", "content": 1 });
     assert_eq!(refused(&mut client, request).await, "internal_error");
     assert_eq!(hub.stats().panics, 2);
-    subscribe(&mut client, "y").await;
+    client.subscribe("y").await;
 }
 
 #[tokio::test]
@@ -403,7 +403,7 @@ async fn what_an_authoriser_sends_arrives_before_the_answer() {
         let mut client = server.json("/?user=ada").await;
         client.expect("session").await;
         for (channel, answer) in [("x", "ack"), ("y", "error")] {
-            subscribe(&mut client, channel).await;
+            client.subscribe(channel).await;
             client.send(json!({ "type": "history", "channel": channel, "id": 1 })).await;
             assert_eq!(client.next().await["type"], "note");
             assert_eq!(client.next().await["type"], answer);

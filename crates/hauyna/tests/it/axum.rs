@@ -1,6 +1,6 @@
 //! WebSocket routes in an axum application, beside its other routes.
 
-use crate::support::{named, open_hub, subscribe};
+use crate::support::{named, open_hub};
 use axum::extract::OriginalUri;
 use axum::routing::get;
 use hauyna::{Context, Router, json};
@@ -36,7 +36,7 @@ async fn websocket_routes_live_beside_the_routes_of_an_application() {
     client.answer(&json!(1)).await.unwrap();
     let mut packed = Client::to(&format!("ws://{address}/rooms/red")).message_pack().connect().await;
     packed.expect("session").await;
-    subscribe(&mut packed, "x").await;
+    packed.subscribe("x").await;
     for number in 0..100 {
         client.send(json!({ "type": "channel_message", "channel": "x", "content": number })).await;
     }
@@ -83,7 +83,7 @@ async fn session_of_a_nested_router_does_not_cross_the_prefix() {
     };
     let mut ann = to("/orgs/one/rooms/1", "").connect().await;
     let session = ann.expect("session").await;
-    subscribe(&mut ann, "room:1").await;
+    ann.subscribe("room:1").await;
     crate::sessions::lost(&hub, ann).await;
     let resume = format!("&resume={}", session["resume"]["token"].as_str().unwrap());
     for (path, is_resumed) in [("/orgs/two/rooms/1", false), ("/orgs/one/rooms/1", true)] {

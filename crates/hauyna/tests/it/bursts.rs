@@ -1,6 +1,6 @@
 //! Bursts by every verb: clients that read everything receive everything, even if messages wait for a moment.
 
-use crate::support::{eventually, named, registered, registered_as, subscribe, subscriber};
+use crate::support::{eventually, named, registered, registered_as, subscriber};
 use hauyna::connection::{ConnectionState, RetryPolicy};
 use hauyna::{ChannelOptions, ErrorType, Handler, Hub, HubBuilder, Presence, SlowConsumer, json};
 use hauyna_test::{Client, MemoryServer, TestServer};
@@ -93,7 +93,7 @@ async fn one_message_in_each_of_many_channels_closes_nobody() {
         let server = TestServer::start(hub.clone(), open_to_all());
         let mut client = server.json("/").await;
         for channel in 0..128 {
-            subscribe(&mut client, &format!("c-{channel}")).await;
+            client.subscribe(&format!("c-{channel}")).await;
         }
         let padding = "x".repeat(2100);
         for n in 0..128 {
@@ -113,7 +113,7 @@ async fn status_changes_in_many_shared_channels_close_nobody() {
     for user in 0..6 {
         let mut client = server.json(&format!("/?user=u-{user}")).await;
         for channel in 0..100 {
-            subscribe(&mut client, &format!("c-{channel}")).await;
+            client.subscribe(&format!("c-{channel}")).await;
         }
         clients.push(client);
     }
@@ -138,7 +138,7 @@ async fn a_subscriber_of_two_channels_that_reads_loses_nothing() {
         let hub = hub(policy).build();
         let server = TestServer::start(hub.clone(), open_to_all());
         let mut client = subscriber(&server, "reader", "a").await;
-        subscribe(&mut client, "b").await;
+        client.subscribe("b").await;
         let reading = tokio::spawn(async move {
             for n in 0..6000 {
                 assert_eq!(client.wait_for("message").await["content"]["n"], n, "{policy:?}");
@@ -484,7 +484,7 @@ async fn only_messages_that_were_written_count_as_delivered() {
     let hub = hub(SlowConsumer::DropNewest).outbox(64 * 1024, 16).build();
     let server = TestServer::start(hub.clone(), open_to_all());
     let mut slow = server.client("/?user=slow").receive_buffer(4096).connect().await;
-    subscribe(&mut slow, "x").await;
+    slow.subscribe("x").await;
     let padding = "x".repeat(16 * 1024);
     let mut published = 0;
     while hub.stats().dropped < 20 {

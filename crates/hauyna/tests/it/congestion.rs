@@ -1,6 +1,6 @@
 //! Publishers that are faster than their subscribers wait, and do not fill the memory of the server.
 
-use crate::support::{eventually, named, registered, subscribe, subscriber};
+use crate::support::{eventually, named, registered, subscriber};
 use hauyna::connection::RetryPolicy;
 use hauyna::{ChannelOptions, CloseCode, Connection, Hub, Presence, SlowConsumer, json};
 use hauyna_test::{Client, MemoryServer, TestServer};
@@ -95,7 +95,7 @@ async fn a_connection_is_not_read_while_what_it_publishes_cannot_be_written() {
     let (hub, handler) = (hub(), named().share());
     // The shard's task stands on this thread.
     let (mut reader, _) = registered(&hub, "reader", &handler).await;
-    subscribe(&mut reader, "x").await;
+    reader.subscribe("x").await;
     let (sender, has_begun) = oneshot::channel();
     let publishing = std::thread::spawn({
         let hub = hub.clone();
@@ -103,7 +103,7 @@ async fn a_connection_is_not_read_while_what_it_publishes_cannot_be_written() {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
             runtime.block_on(async {
                 let (mut publisher, _) = registered(&hub, "publisher", &handler).await;
-                subscribe(&mut publisher, "x").await;
+                publisher.subscribe("x").await;
                 sender.send(()).unwrap();
                 publish_until_not_read(&hub, &mut publisher).await
             })
@@ -241,7 +241,7 @@ async fn inboxes_that_are_worked_off_in_a_row_close_no_reader_in_memory() {
     let server = MemoryServer::start(hub.clone(), named());
     let mut reader = server.json("/?user=reader").await;
     reader.expect("session").await;
-    subscribe(&mut reader, "x").await;
+    reader.subscribe("x").await;
     let mut others = Vec::new();
     for n in 0..12 {
         let mut other = server.json(&format!("/?user=other-{n}")).await;
@@ -268,8 +268,8 @@ async fn a_change_of_status_waits_for_the_shards_of_the_users_other_connections(
     let (mut reader, _) = registered(&hub, "reader", &handler).await;
     let (_of_the_other_shard, _) = registered(&hub, "nobody", &handler).await;
     let (mut shown, _) = registered(&hub, "ann", &handler).await;
-    subscribe(&mut reader, "x").await;
-    subscribe(&mut shown, "x").await;
+    reader.subscribe("x").await;
+    shown.subscribe("x").await;
     let changing = std::thread::spawn(move || {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         runtime.block_on(async {

@@ -1,7 +1,7 @@
 //! The drain of a hub: messages to the clients, the time of each close, what still works meanwhile, and that
 //! the drain ends whatever clients, callbacks and callers do.
 
-use crate::support::{eventually, named, open_hub, registered, serve, subscribe, subscriber};
+use crate::support::{eventually, named, open_hub, registered, serve, subscriber};
 use hauyna::events::SystemEvent;
 use hauyna::inspect::Readiness;
 use hauyna::{CloseReason, Context, Drain, ErrorType, Handler, Hub, Router, json};
@@ -100,7 +100,7 @@ async fn what_is_queued_is_written_before_the_close() {
     let hub = open_hub().build();
     let server = serve(&hub);
     let mut client = server.client("/").receive_buffer(4096).connect().await;
-    subscribe(&mut client, "x").await;
+    client.subscribe("x").await;
     let padding = "x".repeat(10_000);
     for number in 0..20 {
         hub.channel("x").broadcast(json!({ "number": number, "padding": padding })).await.unwrap();
@@ -264,7 +264,7 @@ async fn a_drain_reaches_the_connections_of_every_runtime() {
     let mut clients = Vec::new();
     for _ in 0..64 {
         let mut client = Client::connect(&url).await;
-        subscribe(&mut client, "x").await;
+        client.subscribe("x").await;
         clients.push(tokio::spawn(async move {
             let latest = client.expect("reconnect").await["after"][1].as_u64().unwrap();
             assert!((300..=500).contains(&latest), "what is left of the window: {latest}");

@@ -1,7 +1,7 @@
 //! Streams whose epoch changes under live subscribers: each subscriber learns, in the order of the channel's
 //! messages, whether something is missing.
 
-use crate::support::{eventually, named, open_hub, recover, subscribe};
+use crate::support::{eventually, named, open_hub};
 use hauyna::broker::{
     Answer, Broker, BrokerError, Continuity, Epoch, HistoryPage, LocalBroker, Publish, Published, Relay,
     Repeat,
@@ -122,7 +122,7 @@ impl Scene {
         let mut clients = vec![server.json("/").await, server.message_pack("/").await];
         for client in &mut clients {
             client.expect("session").await;
-            subscribe(client, "x").await;
+            client.subscribe("x").await;
         }
         Self { engine, hub, server, clients }
     }
@@ -162,7 +162,7 @@ fn told(to: Position, reason: Option<&str>) -> Value {
 async fn a_stream_that_starts_again_is_told_as_lost_before_its_first_message() {
     let mut scene = Scene::new().await;
     let mut plain = scene.server.connect("/").await;
-    subscribe(&mut plain, "x").await;
+    plain.subscribe("x").await;
     for content in 1..=3 {
         scene.publish(content).await;
     }
@@ -242,7 +242,7 @@ async fn who_subscribes_under_the_new_epoch_is_told_once_and_the_others_with_it(
     scene.engine.go_to(at(2, 0));
     let mut late = scene.server.json("/").await;
     late.expect("session").await;
-    assert_eq!(subscribe(&mut late, "x").await["epoch"], epoch(2).to_string());
+    assert_eq!(late.subscribe("x").await["epoch"], epoch(2).to_string());
     scene.expect_turn(at(2, 0), Some("epoch_changed")).await;
     scene.publish(2).await;
     scene.expect(2, 1).await;
@@ -292,7 +292,7 @@ async fn a_subscription_that_ended_is_not_told_of_a_turn() {
     scene.engine.turn(at(2, 0), Continuity::EpochChanged);
     for client in &mut scene.clients {
         client.expect_nothing().await;
-        assert_eq!(subscribe(client, "x").await["epoch"], epoch(2).to_string());
+        assert_eq!(client.subscribe("x").await["epoch"], epoch(2).to_string());
         client.expect_nothing().await;
     }
 }
@@ -306,7 +306,7 @@ async fn read_late(policy: SlowConsumer) -> Vec<Value> {
     let server = TestServer::start(hub.clone(), named().write_timeout(Duration::from_secs(600)));
     let mut slow = server.client("/").json().receive_buffer(4096).connect().await;
     slow.expect("session").await;
-    subscribe(&mut slow, "x").await;
+    slow.subscribe("x").await;
     let padding = "x".repeat(16 * 1024);
     for turn in 1..=3 {
         engine.go_to(at(turn, 0));
@@ -428,7 +428,7 @@ async fn who_recovers_while_the_numbering_goes_on_misses_nothing() {
     publish(601..=1000).await;
     let mut client = server.client("/?user=late").receive_buffer(4096).json().connect().await;
     client.expect("session").await;
-    let answer = recover(&mut client, "x", &position).await;
+    let answer = client.recover("x", &position).await;
     assert_eq!((&answer["recovered"], &answer["epoch"]), (&json!(true), &json!(epoch(2).to_string())));
     // It turns again while the first pages are on their way.
     engine.set_epoch(3);
@@ -449,5 +449,5 @@ async fn who_recovers_while_the_numbering_goes_on_misses_nothing() {
         last += 1;
     }
     assert_eq!(turns, [json!(epoch(3).to_string())]);
-    assert_eq!(recover(&mut server.json("/?user=new").await, "x", &answer).await["recovered"], true);
+    assert_eq!(server.json("/?user=new").await.recover("x", &answer).await["recovered"], true);
 }

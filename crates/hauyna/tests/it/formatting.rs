@@ -1,7 +1,7 @@
 //! What `{:?}` prints of handles and values: names and counts, never what a hub keeps. Whoever logs a handle
 //! must not walk a hub under its locks, nor write contents, tokens or names of other users to the log.
 
-use crate::support::{named, subscribe};
+use crate::support::named;
 use hauyna::auth::{ApiKeys, Revocation};
 use hauyna::broker::{Broker, LocalBroker, LocalBrokerOptions, Publish, Relay, Retention};
 use hauyna::channel::Draft;
@@ -60,7 +60,7 @@ async fn handles_of_a_full_hub_print_names_and_counts_alone() {
     for number in 0..30 {
         let mut client = server.json(&format!("/?user={SECRET}-{number}")).await;
         client.expect("session").await;
-        subscribe(&mut client, "room").await;
+        client.subscribe("room").await;
         clients.push(client);
     }
     for number in 0..100 {

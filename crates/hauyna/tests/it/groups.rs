@@ -1,7 +1,7 @@
 //! Groups over real sockets: the recipients of a message, the permission to send, and members that disconnect
 //! and reconnect.
 
-use crate::support::{emptied, eventually, named, now, open_hub, serve, subscribe};
+use crate::support::{emptied, eventually, named, now, open_hub, serve};
 use hauyna::channel::AccessRequest;
 use hauyna::events::{GroupChange, SystemEvent, SystemKind};
 use hauyna::groups::Roles;
@@ -269,7 +269,7 @@ async fn groups_take_nothing_from_the_channels_of_a_connection() {
     }
     let mut alice = json_client(&server, "alice").await;
     for channel in ["a", "b"] {
-        subscribe(&mut alice, channel).await;
+        alice.subscribe(channel).await;
     }
     let own = hub.connections().of_user("alice").remove(0);
     assert_eq!(own.channels(), ["a", "b"]);

@@ -1,7 +1,7 @@
 //! The decisions of the application: every callback, its results, its failures, and which connections these
 //! affect.
 
-use crate::support::{emptied, eventually, named, now, open_hub, subscribe, subscriber};
+use crate::support::{emptied, eventually, named, now, open_hub, subscriber};
 use hauyna::channel::AccessRequest;
 use hauyna::{CloseCode, CloseReason, Context, Handler, Hub, Reject, SessionOptions, json};
 use hauyna_test::{Frame, TestServer};
@@ -381,8 +381,8 @@ async fn presence_lasts_as_long_as_the_last_connection_that_tracked_it() {
     let presence = server.hub().presence();
     let mut phone = server.connect("/?user=u").await;
     let mut desk = server.connect("/?user=u").await;
-    subscribe(&mut phone, "x").await;
-    subscribe(&mut desk, "x").await;
+    phone.subscribe("x").await;
+    desk.subscribe("x").await;
     assert_eq!(
         (presence.count().await, presence.get("u").await.unwrap().metadata),
         (1, json!({ "status": "online" }))

@@ -1,6 +1,6 @@
 //! Before the connection: refusals over HTTP, origins, limits, and requests that arrive with the handshake.
 
-use crate::support::{named, open_hub, serve, subscribe};
+use crate::support::{named, open_hub, serve};
 use hauyna::{Hub, Origins, Router, json};
 use hauyna_test::{Frame, TestServer};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -121,12 +121,12 @@ async fn connections_are_limited_in_all_and_per_user() {
     let server = serve(&hub);
     let mut first = server.connect("/?user=a").await;
     let mut second = server.connect("/?user=a").await;
-    subscribe(&mut first, "x").await;
-    subscribe(&mut second, "x").await;
+    first.subscribe("x").await;
+    second.subscribe("x").await;
     let refused = server.client("/?user=a").try_connect().await.unwrap_err();
     assert_eq!((refused.status.as_u16(), &refused.json()["error_type"]), (429, &json!("limit_exceeded")));
     let mut third = server.connect("/?user=b").await;
-    subscribe(&mut third, "x").await;
+    third.subscribe("x").await;
     let refused = server.client("/?user=c").try_connect().await.unwrap_err();
     assert_eq!((refused.status.as_u16(), &refused.json()["error_type"]), (503, &json!("unavailable")));
     assert!(refused.head.to_ascii_lowercase().contains("retry-after: "));

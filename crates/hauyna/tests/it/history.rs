@@ -1,6 +1,6 @@
 //! Reading back through a channel's history, by clients and by the application.
 
-use crate::support::{open_hub, recover, serve, subscribe};
+use crate::support::{open_hub, serve};
 use hauyna::broker::{Continuity, LocalBroker, LocalBrokerOptions};
 use hauyna::{ChannelOptions, Handler, HistoryRange, Hub, Position, json};
 use hauyna_test::{Client, TestServer};
@@ -23,7 +23,7 @@ async fn clients(server: &TestServer) -> [Client; 2] {
     let mut clients = [server.connect("/").await, server.message_pack("/").await];
     clients[1].expect("session").await;
     for client in &mut clients {
-        subscribe(client, "x").await;
+        client.subscribe("x").await;
     }
     clients
 }
@@ -145,14 +145,14 @@ async fn what_has_passed_its_age_is_in_no_page_and_in_no_recovery() {
 async fn a_channel_keeps_as_many_messages_as_it_declares() {
     let hub = open_hub().build();
     let server = serve(&hub);
-    let start = subscribe(&mut server.connect("/").await, "x").await;
+    let start = server.connect("/").await.subscribe("x").await;
     let text = "x".repeat(1000);
     for _ in 0..20_000 {
         hub.channel("x").broadcast(&text).await.unwrap();
     }
     let page = hub.channel("x").history(HistoryRange::newest().limit(1)).await.unwrap();
     assert_eq!((page.top.offset, page.oldest), (20_000, 1));
-    assert_eq!(recover(&mut server.connect("/").await, "x", &start).await["reason"], "too_many");
+    assert_eq!(server.connect("/").await.recover("x", &start).await["reason"], "too_many");
 }
 
 /// How many publications of 1,000 bytes are kept in 1 MiB while clients of so many wire variants are

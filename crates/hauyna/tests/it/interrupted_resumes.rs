@@ -2,7 +2,7 @@
 //! clients that close permanently.
 
 use crate::sessions::{back, begin, enter, expect_numbers, hub, lost, position, publish};
-use crate::support::{eventually, named, now, subscribe};
+use crate::support::{eventually, named, now};
 use hauyna::events::{SystemEvent, SystemKind};
 use hauyna::{CloseCode, Connection, Context, json};
 use hauyna_protocol::Encoding;
@@ -31,7 +31,7 @@ async fn a_client_that_did_not_get_its_new_token_may_show_the_old_one_again() {
     let hub = hub().build();
     let server = TestServer::start(hub.clone(), named());
     let (mut ann, session) = enter(&server, "ann").await;
-    let news = subscribe(&mut ann, "news").await;
+    let news = ann.subscribe("news").await;
     lost(&hub, ann).await;
     publish(&hub, "news", 0..2).await;
     let positions = json!({ "news": position(&news) });
@@ -56,7 +56,7 @@ async fn an_old_token_serves_in_the_very_moment_in_which_its_connection_is_lost(
     let server = TestServer::start(hub.clone(), named());
     let (mut ann, session) = enter(&server, "ann").await;
     for channel in 0..100 {
-        subscribe(&mut ann, &format!("live:{channel}")).await;
+        ann.subscribe(&format!("live:{channel}")).await;
     }
     lost(&hub, ann).await;
     for round in 0..100 {
@@ -71,8 +71,8 @@ async fn any_other_first_message_ends_the_wait_and_is_handled_after_the_session(
     let hub = hub().build();
     let server = TestServer::start(hub.clone(), named());
     let (mut ann, session) = enter(&server, "ann").await;
-    subscribe(&mut ann, "news").await;
-    subscribe(&mut ann, "live:1").await;
+    ann.subscribe("news").await;
+    ann.subscribe("live:1").await;
     lost(&hub, ann).await;
     let mut ann = begin(&server, "ann", &session, Encoding::Json).await;
     ann.send(json!({ "type": "channel_message", "id": 1, "channel": "news", "content": 0 })).await;
@@ -93,7 +93,7 @@ async fn a_client_that_is_lost_again_before_it_has_said_where_it_stands_can_come
     let hub = hub().build();
     let server = TestServer::start(hub.clone(), named().on_close(|_, _| async { panic!("it is not over") }));
     let (mut ann, session) = enter(&server, "ann").await;
-    let news = subscribe(&mut ann, "news").await;
+    let news = ann.subscribe("news").await;
     lost(&hub, ann).await;
     for _ in 0..3 {
         let silent = begin(&server, "ann", &session, Encoding::Json).await;
@@ -119,7 +119,7 @@ async fn a_client_whose_return_was_cut_unnoticed_can_come_back_again_at_once() {
     });
     let server = TestServer::start(hub.clone(), handler);
     let (mut ann, session) = enter(&server, "ann").await;
-    let news = subscribe(&mut ann, "news").await;
+    let news = ann.subscribe("news").await;
     let old = hub.connections().all()[0].id();
     lost(&hub, ann).await;
     publish(&hub, "news", 0..1).await;
@@ -149,7 +149,7 @@ async fn a_session_that_is_lost_in_the_midst_of_its_return_stays_whole() {
     for number in 0..CHANNELS {
         hub.channel(format!("room:{number}")).subscribe(&user.connections()[0], ()).await.unwrap();
     }
-    subscribe(&mut bob, "room:49").await;
+    bob.subscribe("room:49").await;
     bob.expect("presence_state").await;
     assert_eq!(bob.expect("channel_event").await["user"], "bob");
     lost(&hub, ann).await;
@@ -253,10 +253,10 @@ async fn who_goes_in_the_midst_of_a_return_has_left_for_good() {
     });
     let server = TestServer::start(hub.clone(), handler);
     let (mut bob, _) = enter(&server, "bob").await;
-    subscribe(&mut bob, "room:1").await;
+    bob.subscribe("room:1").await;
     for (user, is_sent_away) in [("ann", true), ("eve", false)] {
         let (mut client, session) = enter(&server, user).await;
-        subscribe(&mut client, "room:1").await;
+        client.subscribe("room:1").await;
         assert_eq!(bob.wait_for("presence_change").await["user"], user);
         lost(&hub, client).await;
         let mut client = begin(&server, user, &session, Encoding::Json).await;
@@ -285,7 +285,7 @@ async fn what_left_a_connection_out_is_not_replayed_to_those_that_go_on_with_its
     let hub = hub().build();
     let server = TestServer::start(hub.clone(), named());
     let (mut ann, mut session) = enter(&server, "ann").await;
-    let news = subscribe(&mut ann, "news").await;
+    let news = ann.subscribe("news").await;
     let own = hub.connections().all()[0].id();
     hub.channel("news").broadcast_except(json!("own"), own).await.unwrap();
     let positions = json!({ "news": position(&news) });

@@ -1,6 +1,6 @@
 //! Limits of connections, eviction above them, and sockets that were made elsewhere.
 
-use crate::support::{emptied, eventually, named, open_hub, registered, serve, subscribe};
+use crate::support::{emptied, eventually, named, open_hub, registered, serve};
 use hauyna::limits::{AtLimit, Limit};
 use hauyna::{
     ChannelOptions, CloseCode, CloseReason, ConnectRequest, ErrorType, Handler, Hub, HubBuilder, json,
@@ -184,7 +184,7 @@ async fn a_socket_made_elsewhere_is_a_connection_like_any_other() {
     let (mut alice, connection) = registered(&hub, "alice", &handler).await;
     assert_eq!((connection.peer(), connection.address()), (None, None));
     assert_eq!(alice.request(json!({ "type": "echo", "value": 7 })).await.unwrap(), 7);
-    subscribe(&mut alice, "more").await;
+    alice.subscribe("more").await;
     hub.channel("news").broadcast("hello").await.unwrap();
     assert_eq!(alice.expect("message").await["content"], "hello");
     hub.user("alice").send("psst").await.unwrap();

@@ -1,6 +1,6 @@
 //! Deadlines: heartbeats, the close handshake, unfinished messages, slow handshakes.
 
-use crate::support::{eventually, named, open_hub, subscribe};
+use crate::support::{eventually, named, open_hub};
 use hauyna::{CloseCode, CloseReason, Handler, Heartbeat, Hub, Router, json};
 use hauyna_test::{Frame, TestServer};
 use hauyna_websocket::{Fragment, FrameHead, OpCode};
@@ -97,7 +97,7 @@ async fn what_comes_after_a_close_frame_is_ignored() {
 async fn after_our_close_frame_requests_are_ignored_and_the_peers_close_ends_it() {
     let server = TestServer::start(open_hub().build(), named());
     let mut client = server.connect("/").await;
-    subscribe(&mut client, "x").await;
+    client.subscribe("x").await;
     server.hub().connections().all()[0].close(CloseCode(4001), "later");
     assert_eq!(client.expect_close().await, (4001, "later".to_owned()));
     let before = server.hub().stats().requests;
@@ -194,7 +194,7 @@ async fn shutting_down_writes_what_is_queued_and_then_closes_with_3000() {
     let hub = open_hub().build();
     let server = Arc::new(TestServer::start(hub.clone(), named()));
     let mut client = server.client("/").receive_buffer(4096).connect().await;
-    subscribe(&mut client, "x").await;
+    client.subscribe("x").await;
     let padding = "x".repeat(1000);
     for number in 0..100 {
         hub.channel("x").broadcast(json!({ "number": number, "padding": padding })).await.unwrap();

@@ -1,6 +1,6 @@
 //! The log: stable targets, levels, fields and their names, and what must never be logged.
 
-use crate::support::{eventually, named, open_hub, subscribe};
+use crate::support::{eventually, named, open_hub};
 use hauyna::{ChannelOptions, Context, Handler, Hub, json};
 use hauyna_test::TestServer;
 use std::io::{self, Write};
@@ -65,7 +65,7 @@ async fn the_events_of_a_connection_and_a_channel_have_their_documented_fields()
     let server = TestServer::route(open_hub().build(), |router| router.websocket("/live/{zone}", named()));
     let mut client = server.client("/live/7?user=ann&token=s3cr3t").json().connect().await;
     client.expect("session").await;
-    subscribe(&mut client, "room:7").await;
+    client.subscribe("room:7").await;
     let id = server.hub().connections().of_user("ann")[0].id();
     client.close(4001, "").await;
     eventually("it is gone", || server.hub().stats().closed == 1).await;

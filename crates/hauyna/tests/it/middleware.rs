@@ -1,7 +1,7 @@
 //! Code in front of `identify`: middleware of the router and of a handler, and tower layers, on every
 //! transport.
 
-use crate::support::{emptied, eventually, named, open_hub, subscribe};
+use crate::support::{emptied, eventually, named, open_hub};
 use hauyna::middleware::{Admitted, Next};
 use hauyna::server::Body;
 use hauyna::{ConnectRequest, Context, Handler, Hub, Identity, Reject, Router, Value, json};
@@ -265,7 +265,7 @@ async fn behind_layers_a_connection_is_plain_tcp_that_shards_write_to() {
     let mut clients = Vec::new();
     for _ in 0..5 {
         let mut client = server.connect("/").await;
-        subscribe(&mut client, "x").await;
+        client.subscribe("x").await;
         clients.push(client);
     }
     for number in 0..200 {

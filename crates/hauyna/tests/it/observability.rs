@@ -1,7 +1,7 @@
 //! What operators see: counts, the memory estimate, snapshots of one user, channel or connection, metrics,
 //! log.
 
-use crate::support::{eventually, named, open_hub, subscribe, subscriber};
+use crate::support::{eventually, named, open_hub, subscriber};
 use hauyna::{ChannelOptions, Context, Handler, Hub, SlowConsumer, json};
 use hauyna_test::TestServer;
 use std::time::Duration;
@@ -84,7 +84,7 @@ async fn a_snapshot_of_a_connection_says_who_it_is_and_how_it_fares() {
     let hub = server.hub();
     let mut client = server.client("/live/7?user=ann&token=secret").message_pack().connect().await;
     client.expect("session").await;
-    subscribe(&mut client, "news").await;
+    client.subscribe("news").await;
     let id = hub.connections().of_user("ann")[0].id();
     let seen = hub.inspect().connection(id).unwrap();
     assert_eq!((seen.id, &*seen.user, &*seen.route), (id, "ann", "/live/{room}"));

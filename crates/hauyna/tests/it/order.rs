@@ -1,6 +1,6 @@
 //! Messages from one task to one connection arrive in the order in which the calls returned, by any verb.
 
-use crate::support::{eventually, named, open_hub, subscribe};
+use crate::support::{eventually, named, open_hub};
 use hauyna::{Context, Handler, Hub, Rate, json};
 use hauyna_test::{Client, Frame, MemoryServer, TestServer};
 use hauyna_websocket::OpCode;
@@ -24,8 +24,8 @@ async fn client_of_two_channels_and_a_group(server: &TestServer, hub: &Hub) -> C
     hub.groups().add("alice", "team").await.unwrap();
     let mut client = server.json("/?user=alice").await;
     client.expect("session").await;
-    subscribe(&mut client, "a").await;
-    subscribe(&mut client, "b").await;
+    client.subscribe("a").await;
+    client.subscribe("b").await;
     client
 }
 
@@ -181,7 +181,7 @@ async fn what_is_told_of_subscriptions_stays_behind_earlier_answers() {
     let server = MemoryServer::start(hub.clone(), handler);
     let mut client = server.json("/?user=ann").await;
     client.expect("session").await;
-    subscribe(&mut client, "x").await;
+    client.subscribe("x").await;
     let connection = hub.user("ann").connections().remove(0);
     let unsubscribe = json!({ "type": "unsubscribe_channel", "id": 2, "channel": "x" });
     let packet = [frame(&json!({ "type": "work", "id": 1 })), frame(&unsubscribe)].concat();

@@ -2,7 +2,7 @@
 //! refusals, and that it survives a lost socket.
 
 use crate::sessions::{back, lost};
-use crate::support::{named, subscribe};
+use crate::support::named;
 use hauyna::channel::AccessRequest;
 use hauyna::handler::RateLimit;
 use hauyna::{ChannelOptions, Context, Hub, Presence, Rate, Reject, json};
@@ -139,7 +139,7 @@ async fn what_is_not_allowed_is_refused_and_changes_nothing() {
     let mut ann = server.json("/?user=ann").await;
     ann.expect("session").await;
     enter(&mut ann, "room:1", json!({ "tool": "none" })).await;
-    subscribe(&mut ann, "news").await;
+    ann.subscribe("news").await;
     let long = json!({ "x": "m".repeat(4096) });
     for (channel, metadata, error_type) in [
         ("room:2", json!({}), "not_subscribed"),
@@ -225,7 +225,7 @@ async fn update_that_waits_for_a_permission_is_nothing_for_who_was_taken_out_mea
     ann.expect("session").await;
     // She stays present elsewhere.
     for channel in ["other", "room:1"] {
-        subscribe(&mut ann, channel).await;
+        ann.subscribe(channel).await;
     }
     let mut bob = server.json("/?user=bob").await;
     bob.expect("session").await;

@@ -1,7 +1,7 @@
 //! Races and crowds: subscriptions that race with the end of their connection, names by the hundred thousand,
 //! and many clients that leave at once.
 
-use crate::support::{Random, emptied, eventually, named, open_hub, subscribe, subscriber};
+use crate::support::{Random, emptied, eventually, named, open_hub, subscriber};
 use hauyna::events::{SystemEvent, SystemKind};
 use hauyna::{ChannelOptions, Connection, Hub, Reject, json};
 use hauyna_test::{Client, TestServer};
@@ -102,7 +102,7 @@ async fn a_crowd_that_leaves_at_once_does_not_stall_a_pair_that_chats() {
             tokio::spawn(async move {
                 let mut client = server.connect(&format!("/?user=c{chunk}-{number}")).await;
                 for channel in ["crowd", "pair", &format!("own{}", number % 10)] {
-                    subscribe(&mut client, channel).await;
+                    client.subscribe(channel).await;
                 }
                 client
             })

@@ -1,7 +1,7 @@
 //! Rate and error limits of clients: excess requests are refused, clients that continue are disconnected, and
 //! others are not affected.
 
-use crate::support::{eventually, named, open_hub, registered, subscribe, subscriber};
+use crate::support::{eventually, named, open_hub, registered, subscriber};
 use hauyna::handler::RateLimit;
 use hauyna::{ChannelOptions, Context, Handler, Hub, Rate, Reject, json};
 use hauyna_test::{Client, TestServer};
@@ -43,7 +43,7 @@ async fn what_is_over_the_rate_of_messages_is_refused_with_its_id_and_not_done()
     for mut client in [server.json("/").await, server.message_pack("/").await] {
         client.expect("session").await;
         called.store(0, Ordering::Relaxed);
-        subscribe(&mut client, "x").await;
+        client.subscribe("x").await;
         client.request(json!({ "type": "ping" })).await.unwrap();
         for _ in 0..2 {
             client.request(json!({ "type": "count" })).await.unwrap();
@@ -113,7 +113,7 @@ async fn subscriptions_have_a_limit_of_their_own() {
     let server = TestServer::start(open_hub().build(), limited(RateLimit::new().subscriptions(only(3))));
     let mut client = server.connect("/").await;
     for channel in ["a", "b", "c"] {
-        subscribe(&mut client, channel).await;
+        client.subscribe(channel).await;
     }
     client.request(json!({ "type": "unsubscribe_channel", "channel": "a" })).await.unwrap();
     refused(&mut client, json!({ "type": "subscribe_channel", "channel": "a" })).await;
@@ -145,7 +145,7 @@ async fn a_channel_has_a_rate_over_all_of_its_publishers_and_the_application_is_
         refused(&mut alice, say()).await;
         let _ = mute.request(say()).await.unwrap_err();
         hub.channel("calm").broadcast("from the application").await.unwrap();
-        subscribe(&mut bob, "else").await;
+        bob.subscribe("else").await;
         bob.request(json!({ "type": "channel_message", "channel": "else", "content": 1 })).await.unwrap();
         drop((mute, alice, bob, server));
         eventually("they are gone", || hub.stats().channels == 0).await;
@@ -233,7 +233,7 @@ async fn a_node_has_so_many_channels_and_one_more_is_an_error_and_no_close() {
     let hub = open_hub().max_channels(2).build();
     let server = TestServer::start(hub.clone(), named());
     let mut first = subscriber(&server, "first", "a").await;
-    subscribe(&mut first, "b").await;
+    first.subscribe("b").await;
     let mut second = subscriber(&server, "second", "a").await;
     let third = json!({ "type": "subscribe_channel", "channel": "c" });
     for client in [&mut first, &mut second] {
@@ -248,7 +248,7 @@ async fn a_node_has_so_many_channels_and_one_more_is_an_error_and_no_close() {
     for _ in 0..5 {
         second.request(json!({ "type": "subscribe_channel", "channel": "a" })).await.unwrap_err();
     }
-    subscribe(&mut second, "d").await;
+    second.subscribe("d").await;
 }
 
 #[tokio::test]
@@ -277,7 +277,7 @@ async fn a_channels_rate_outlives_its_subscribers() {
     for round in 0..20 {
         ann.request(json!({ "type": "unsubscribe_channel", "channel": "x" })).await.unwrap();
         eventually("the channel is gone", || hub.stats().channels == 0).await;
-        subscribe(&mut ann, "x").await;
+        ann.subscribe("x").await;
         match round {
             0 => assert!(ann.request(say("x")).await.is_ok(), "one was left"),
             _ => assert!(refused(&mut ann, say("x")).await > 3_500_000),
@@ -287,7 +287,7 @@ async fn a_channels_rate_outlives_its_subscribers() {
     eventually("the channel is gone", || hub.stats().channels == 0).await;
     let mut bob = subscriber(&server, "bob", "x").await;
     refused(&mut bob, say("x")).await;
-    subscribe(&mut bob, "y").await;
+    bob.subscribe("y").await;
     bob.request(say("y")).await.unwrap();
 }
 
@@ -298,13 +298,13 @@ async fn a_channels_rate_is_refilled_while_nobody_subscribes() {
     let handler = named().no_heartbeat().share();
     let say = || json!({ "type": "channel_message", "channel": "x", "content": 1 });
     let (mut ann, _) = registered(&hub, "ann", &handler).await;
-    subscribe(&mut ann, "x").await;
+    ann.subscribe("x").await;
     for _ in 0..2 {
         ann.request(say()).await.unwrap();
     }
     ann.request(json!({ "type": "unsubscribe_channel", "channel": "x" })).await.unwrap();
     tokio::time::advance(Duration::from_secs(3600)).await;
-    subscribe(&mut ann, "x").await;
+    ann.subscribe("x").await;
     ann.request(say()).await.unwrap();
     refused(&mut ann, say()).await;
 }

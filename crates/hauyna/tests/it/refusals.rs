@@ -1,6 +1,6 @@
 //! Refusals of requests, in both encodings, and the faults that end the connection.
 
-use crate::support::{named, open_hub, serve, subscribe, subscriber};
+use crate::support::{named, open_hub, serve, subscriber};
 use hauyna::{Hub, json};
 use hauyna_protocol::Encoding;
 use hauyna_test::{Client, Frame, TestServer};
@@ -157,8 +157,8 @@ async fn the_channels_of_a_connection_are_limited() {
     let hub = open_hub().max_channels_per_connection(2).build();
     let server = serve(&hub);
     let mut client = server.connect("/").await;
-    subscribe(&mut client, "a").await;
-    subscribe(&mut client, "b").await;
+    client.subscribe("a").await;
+    client.subscribe("b").await;
     let third = json!({ "type": "subscribe_channel", "channel": "c" });
     let error = client.request(third.clone()).await.unwrap_err();
     assert_eq!((&error["error_type"], &error["details"]["limit"]), (&json!("limit_exceeded"), &json!(2)));

@@ -1,6 +1,6 @@
 //! Recoveries of large histories: read page by page as the socket accepts them, and never counted as lag.
 
-use crate::support::{eventually, named, open_hub, recover, subscribe};
+use crate::support::{eventually, named, open_hub};
 use hauyna::broker::{LocalBroker, LocalBrokerOptions};
 use hauyna::events::{SystemEvent, SystemKind};
 use hauyna::{ChannelOptions, Hub, Presence, SlowConsumer, json};
@@ -32,7 +32,7 @@ async fn publish(hub: &Hub, channel: &str, numbers: std::ops::RangeInclusive<u64
 async fn start(server: &TestServer, channel: &str) -> Value {
     let mut client = server.json("/?user=first").await;
     client.expect("session").await;
-    subscribe(&mut client, channel).await
+    client.subscribe(channel).await
 }
 
 async fn expect_offsets(client: &mut Client, channel: &str, offsets: std::ops::RangeInclusive<u64>) {
@@ -51,7 +51,7 @@ async fn a_long_recovery_over_a_slow_link_ends_live_with_every_policy() {
         publish(&hub, "x", 1..=1000, 6000).await;
         let mut slow = server.client("/?user=slow").receive_buffer(4096).json().connect().await;
         slow.expect("session").await;
-        let answer = recover(&mut slow, "x", &position).await;
+        let answer = slow.recover("x", &position).await;
         assert_eq!((&answer["recovered"], &answer["offset"]), (&json!(true), &json!(1000)));
         // Live publications while nothing is read.
         publish(&hub, "x", 1001..=1200, 6000).await;
@@ -73,7 +73,7 @@ async fn publications_that_expire_before_their_turn_are_told_as_a_gap() {
     publish(&hub, "x", 1..=1000, 6000).await;
     let mut slow = server.client("/?user=slow").receive_buffer(4096).json().connect().await;
     slow.expect("session").await;
-    recover(&mut slow, "x", &position).await;
+    slow.recover("x", &position).await;
     publish(&hub, "x", 1001..=3000, 6000).await;
     let (mut at, mut missed) = (0, 0);
     while at < 3000 {
@@ -114,7 +114,7 @@ async fn changes_of_presence_behind_a_recovery_close_nobody() {
         let mut slow = server.client("/?user=slow").receive_buffer(4096).json().connect().await;
         slow.expect("session").await;
         slow.subscribe("y").await;
-        recover(&mut slow, "x", &place).await;
+        slow.recover("x", &place).await;
         for n in 0..2000 {
             hub.presence().of("member").update(json!({ "n": n })).await.unwrap();
             tokio::task::yield_now().await;
@@ -170,11 +170,11 @@ async fn recovery_over_a_stream_of_the_connections_task_is_complete() {
     let server = MemoryServer::start(hub.clone(), named());
     let mut first = server.json("/").await;
     first.expect("session").await;
-    let position = subscribe(&mut first, "x").await;
+    let position = first.subscribe("x").await;
     publish(&hub, "x", 1..=900, 1000).await;
     let mut second = server.json("/").await;
     second.expect("session").await;
-    recover(&mut second, "x", &position).await;
+    second.recover("x", &position).await;
     publish(&hub, "x", 901..=950, 1000).await;
     expect_offsets(&mut second, "x", 1..=950).await;
 }
@@ -187,7 +187,7 @@ async fn an_ended_subscription_takes_its_replay_with_it() {
     publish(&hub, "x", 1..=1000, 6000).await;
     let mut slow = server.client("/?user=slow").receive_buffer(4096).json().connect().await;
     slow.expect("session").await;
-    recover(&mut slow, "x", &position).await;
+    slow.recover("x", &position).await;
     slow.send(json!({ "type": "unsubscribe_channel", "channel": "x", "id": "u" })).await;
     let mut last = 0;
     loop {
@@ -199,7 +199,7 @@ async fn an_ended_subscription_takes_its_replay_with_it() {
         }
     }
     assert!(last < 1000, "all was replayed");
-    let again = recover(&mut slow, "x", &json!({ "epoch": position["epoch"], "offset": 990 })).await;
+    let again = slow.recover("x", &json!({ "epoch": position["epoch"], "offset": 990 })).await;
     assert_eq!(again["recovered"], true);
     // What was written before the end of the first subscription may still be on its way.
     let mut offset = slow.wait_for("message").await["offset"].as_u64().unwrap();
@@ -230,7 +230,7 @@ async fn what_has_waited_behind_a_replay_is_no_lag() {
     let mut slow = server.json("/?user=slow").await;
     slow.expect("session").await;
     slow.subscribe("y").await;
-    recover(&mut slow, "x", &place).await;
+    slow.recover("x", &place).await;
     // More than may wait behind the replay.
     for n in 0..2000 {
         hub.presence().of("member").update(json!({ "n": n })).await.unwrap();
@@ -253,12 +253,12 @@ async fn a_client_that_catches_up_may_be_subscribed_by_the_application() {
     let server = MemoryServer::start(hub.clone(), named());
     let mut first = server.json("/").await;
     first.expect("session").await;
-    let place = subscribe(&mut first, "x").await;
+    let place = first.subscribe("x").await;
     drop(first);
     publish(&hub, "x", 1..=4, 500_000).await;
     let mut slow = server.json("/?user=slow").await;
     slow.expect("session").await;
-    recover(&mut slow, "x", &place).await;
+    slow.recover("x", &place).await;
     let connection = hub.user("slow").connections().remove(0);
     for n in 0..4 {
         let_others_run().await;

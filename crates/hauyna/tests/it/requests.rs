@@ -1,6 +1,6 @@
 //! Every request of the protocol and its answer, in both encodings.
 
-use crate::support::{Random, eventually, named, now, open_hub, serve, subscribe, subscriber};
+use crate::support::{Random, eventually, named, now, open_hub, serve, subscriber};
 use hauyna::limits::UnknownUsers;
 use hauyna::{ChannelOptions, Hub, Publishers, json};
 use hauyna_protocol::Encoding;
@@ -24,14 +24,14 @@ async fn subscribing_answers_with_the_position_and_messages_follow_in_both_encod
         let (mut alice, mut bob) =
             (client(&server, encoding, "alice").await, client(&server, encoding, "bob").await);
         let name = format!("room:{encoding:?}");
-        let data = subscribe(&mut alice, &name).await;
+        let data = alice.subscribe(&name).await;
         assert_eq!(
             (&data["channel"], &data["offset"], &data["recoverable"]),
             (&json!(name), &json!(0), &json!(true))
         );
         assert_eq!(data["epoch"].as_str().map(str::len), Some(11));
         assert!(data.get("recovered").is_none());
-        subscribe(&mut bob, &name).await;
+        bob.subscribe(&name).await;
         let content =
             json!({ "text": "héllo \u{1f600}", "numbers": [1, -2, 2.5, u64::MAX], "nothing": null });
         let sent = json!({ "type": "channel_message", "channel": name, "content": content });
@@ -52,8 +52,8 @@ async fn a_publication_crosses_encodings() {
     let server = serve(&hub);
     let (mut json, mut packed) =
         (client(&server, Encoding::Json, "a").await, client(&server, Encoding::MessagePack, "b").await);
-    subscribe(&mut json, "x").await;
-    subscribe(&mut packed, "x").await;
+    json.subscribe("x").await;
+    packed.subscribe("x").await;
     let content = json!({ "deep": [{ "a": [true, null, 1.5, -7, "\u{e9}"] }] });
     packed.request(json!({ "type": "channel_message", "channel": "x", "content": content })).await.unwrap();
     json.request(json!({ "type": "channel_message", "channel": "x", "content": content })).await.unwrap();
@@ -116,7 +116,7 @@ async fn after_unsubscribing_nothing_comes_and_the_connection_lives() {
     let server = serve(&hub);
     for encoding in Encoding::ALL {
         let mut alice = client(&server, encoding, "alice").await;
-        subscribe(&mut alice, "x").await;
+        alice.subscribe("x").await;
         let unsubscribe = json!({ "type": "unsubscribe_channel", "channel": "x" });
         assert_eq!(alice.request(unsubscribe.clone()).await.unwrap(), json!(null));
         hub.channel("x").broadcast(1).await.unwrap();
@@ -147,7 +147,7 @@ async fn a_repeated_key_is_answered_with_the_first_position_and_published_once()
     for encoding in Encoding::ALL {
         let name = format!("{encoding:?}");
         let mut alice = client(&server, encoding, "alice").await;
-        subscribe(&mut alice, &name).await;
+        alice.subscribe(&name).await;
         let mut bob = subscriber(&server, "bob", &name).await;
         let message = json!({ "type": "channel_message", "channel": name, "content": 1, "key": "k" });
         let first = alice.request(message.clone()).await.unwrap();
@@ -259,7 +259,7 @@ async fn history_answers_a_page_from_either_end_and_from_a_position() {
     }
     for encoding in Encoding::ALL {
         let mut alice = client(&server, encoding, "alice").await;
-        let position = subscribe(&mut alice, "x").await;
+        let position = alice.subscribe("x").await;
         assert_eq!(position["offset"], 12);
         let mut ask = async |more: serde_json::Value| {
             let mut request = json!({ "type": "history", "channel": "x" });
@@ -315,7 +315,7 @@ async fn a_channel_without_history_numbers_nothing() {
     let hub = Hub::builder().channels("x", ChannelOptions::new().no_history()).build();
     let server = serve(&hub);
     let mut alice = client(&server, Encoding::Json, "alice").await;
-    let data = subscribe(&mut alice, "x").await;
+    let data = alice.subscribe("x").await;
     assert_eq!(data, json!({ "channel": "x", "recoverable": false }));
     let sent = json!({ "type": "channel_message", "channel": "x", "content": 1 });
     assert_eq!(alice.request(sent).await.unwrap(), json!(null));
@@ -361,8 +361,8 @@ async fn who_may_use_a_channel_is_decided_by_its_pattern() {
         .build();
     let server = serve(&hub);
     let mut alice = client(&server, Encoding::Json, "alice").await;
-    subscribe(&mut alice, "own:alice").await;
-    subscribe(&mut alice, "news").await;
+    alice.subscribe("own:alice").await;
+    alice.subscribe("news").await;
     for name in ["own:bob", "vip:alice", "undeclared", "@user:bob", "@all"] {
         let error = alice.request(json!({ "type": "subscribe_channel", "channel": name })).await.unwrap_err();
         assert_eq!(error["error_type"], "permission_denied", "{name}");

@@ -2,7 +2,7 @@
 //! nothing about who the user is.
 
 use crate::sessions::{begin, enter, hub, lost};
-use crate::support::{eventually, named, now, subscribe};
+use crate::support::{eventually, named, now};
 use hauyna::auth::Revocation;
 use hauyna::{CloseCode, ConnectRequest, Context, Handler, Hub, Identity, json};
 use hauyna_protocol::Encoding;
@@ -261,7 +261,7 @@ async fn a_handler_may_bind_sessions_to_a_key_of_its_own() {
     let server = TestServer::route(hub.clone(), |router| router.websocket("/rooms/{id}", handler));
     let mut ann = server.json("/rooms/1?user=ann&tenant=blue").await;
     let session = ann.expect("session").await;
-    subscribe(&mut ann, "news").await;
+    ann.subscribe("news").await;
     lost(&hub, ann).await;
     let (_other, told) = come(&server, "/rooms/1?user=ann&tenant=red&", &session).await;
     assert_eq!(told["resumed"], false);

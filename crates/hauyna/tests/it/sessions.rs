@@ -1,7 +1,7 @@
 //! Sessions over real sockets: what a lost client finds after a resume, what others see meanwhile, and what
 //! happens if it does not reconnect.
 
-use crate::support::{eventually, named, subscribe};
+use crate::support::{eventually, named};
 use hauyna::auth::Revocation;
 use hauyna::connection::{ConnectionState, RetryPolicy};
 use hauyna::events::{SystemEvent, SystemKind};
@@ -88,8 +88,8 @@ async fn a_client_that_was_lost_finds_its_subscriptions_and_what_it_missed() {
         let hub = hub().build();
         let server = TestServer::start(hub.clone(), named());
         let (mut ann, session) = enter_in(&server, "ann", encoding).await;
-        let news = subscribe(&mut ann, "news").await;
-        subscribe(&mut ann, "other").await;
+        let news = ann.subscribe("news").await;
+        ann.subscribe("other").await;
         publish(&hub, "news", 0..3).await;
         expect_numbers(&mut ann, "news", 0..3).await;
         lost(&hub, ann).await;
@@ -124,7 +124,7 @@ async fn a_half_open_socket_is_evicted_and_never_the_reason_to_refuse() {
     let hub = hub().max_connections_per_user(1).max_connections(1).build();
     let server = TestServer::start(hub.clone(), named());
     let (mut ann, session) = enter(&server, "ann").await;
-    let news = subscribe(&mut ann, "news").await;
+    let news = ann.subscribe("news").await;
     publish(&hub, "news", 0..2).await;
     let (mut again, resumed) = back(&server, "ann", &session, &json!({ "news": position(&news) })).await;
     assert_eq!(resumed["resumed"], true);
@@ -188,7 +188,7 @@ async fn nobody_sees_a_leave_and_the_channel_hears_of_the_return() {
     let hub = hub().presence_grace(Duration::ZERO).build();
     let server = TestServer::start(hub.clone(), named());
     let (mut bob, _) = enter(&server, "bob").await;
-    subscribe(&mut bob, "room:1").await;
+    bob.subscribe("room:1").await;
     let (mut ann, session) = enter(&server, "ann").await;
     let request =
         json!({ "type": "subscribe_channel", "channel": "room:1", "metadata": { "device": "phone" } });
@@ -292,9 +292,9 @@ async fn a_session_whose_client_does_not_come_back_ends_and_everybody_hears_of_i
         .build();
     let server = TestServer::start(hub.clone(), handler);
     let (mut bob, _) = enter(&server, "bob").await;
-    subscribe(&mut bob, "room:1").await;
+    bob.subscribe("room:1").await;
     let (mut ann, session) = enter(&server, "ann").await;
-    subscribe(&mut ann, "room:1").await;
+    ann.subscribe("room:1").await;
     while bob.wait_for("presence_change").await["user"] != "ann" {}
     while bob.wait_for("channel_event").await["user"] != "ann" {}
     ann.vanish();
@@ -380,7 +380,7 @@ async fn lose(count: usize, options: SessionOptions) -> (Hub, TestServer, Vec<(S
     for number in 0..count {
         let user = format!("u{number}");
         let (mut client, session) = enter(&server, &user).await;
-        subscribe(&mut client, "room:1").await;
+        client.subscribe("room:1").await;
         client.vanish();
         sessions.push((user, session));
         eventually("it is gone", || hub.connections().count() == 0).await;
@@ -499,10 +499,10 @@ async fn row_50_a_panic_or_an_error_of_on_reconnect_costs_its_own_session_alone(
     let hub = hub().build();
     let server = TestServer::start(hub.clone(), handler);
     let (mut eve, session_of_eve) = enter(&server, "eve").await;
-    subscribe(&mut eve, "room:1").await;
+    eve.subscribe("room:1").await;
     for (user, code) in [("ann", 1011), ("bob", 1011)] {
         let (mut client, session) = enter(&server, user).await;
-        subscribe(&mut client, "room:1").await;
+        client.subscribe("room:1").await;
         lost(&hub, client).await;
         let (mut client, resumed) = back(&server, user, &session, &json!({})).await;
         assert_eq!(resumed["resumed"], true);
@@ -527,7 +527,7 @@ async fn a_message_that_is_too_large_costs_the_connection_and_not_the_session() 
     let server = TestServer::start(hub.clone(), named());
     let (mut ann, session) = enter(&server, "ann").await;
     assert_eq!(session["limits"], json!({ "max_message": 65_536 }));
-    let told = subscribe(&mut ann, "news").await;
+    let told = ann.subscribe("news").await;
     ann.send_frame(FrameHead::of(OpCode::Text), &vec![b' '; 64 * 1024 + 1]).await;
     assert_eq!(ann.wait_for("error").await["error_type"], "payload_too_large");
     assert_eq!(ann.expect_close().await.0, 1009);

@@ -1,7 +1,7 @@
 //! Clients that do not read: the effect of each policy, the messages about it, and that others are not
 //! affected.
 
-use crate::support::{eventually, named, subscribe, subscriber};
+use crate::support::{eventually, named, subscriber};
 use hauyna::events::{SystemEvent, SystemKind};
 use hauyna::{ChannelOptions, Hub, SlowConsumer, json};
 use hauyna_test::{Client, TestServer};
@@ -20,7 +20,7 @@ fn hub(policy: SlowConsumer) -> Hub {
 /// A subscriber whose kernel takes little.
 async fn stalled(server: &TestServer, channel: &str) -> Client {
     let mut client = server.client("/?user=stalled").receive_buffer(4096).connect().await;
-    subscribe(&mut client, channel).await;
+    client.subscribe(channel).await;
     client
 }
 

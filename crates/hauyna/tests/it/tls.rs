@@ -2,7 +2,7 @@
 //! certificates.
 
 use crate::client_events::{expect_one_of_each_kind, many_kinds, one_of_each_kind, subscribe_to_many};
-use crate::support::{emptied, named, open_hub, recover, serve, subscribe, subscriber};
+use crate::support::{emptied, named, open_hub, serve, subscriber};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use hauyna::channel::ClientEvents;
@@ -86,7 +86,7 @@ async fn wss_serves_the_whole_protocol_beside_plain_tcp() {
     let mut tcp = subscriber(&plain, "tcp", "x").await;
     let mut tls = certificate.connect(&secure, "/?user=tls").await;
     assert_eq!(tls.expect("session").await["user"], "tls");
-    let mut position = subscribe(&mut tls, "x").await;
+    let mut position = tls.subscribe("x").await;
     for number in 0..50 {
         tls.request(json!({ "type": "channel_message", "channel": "x", "content": number })).await.unwrap();
         assert_eq!(tcp.expect("message").await["content"], number);
@@ -99,7 +99,7 @@ async fn wss_serves_the_whole_protocol_beside_plain_tcp() {
     for _ in 0..5 {
         hub.channel("x").broadcast(&big).await.unwrap();
     }
-    assert_eq!(recover(&mut tls, "x", &position).await["recovered"], true);
+    assert_eq!(tls.recover("x", &position).await["recovered"], true);
     assert_eq!(tls.expect_in_order("x", 5).await, vec![big; 5]);
     tls.ping(b"p").await;
     assert_eq!(tls.next_frame().await, Frame::Pong(b"p".to_vec()));
@@ -135,10 +135,10 @@ async fn lagging_consumer_over_tls_gets_the_latest_client_event_of_each_sender_a
         let (plain, secure) = (serve(&hub), TestServer::serve(hub.clone(), secure));
         let mut slow = certificate.connect_slowly(&secure, "/?user=slow").await;
         slow.expect("session").await;
-        subscribe(&mut slow, "room:7").await;
+        slow.subscribe("room:7").await;
         let mut good = certificate.connect(&secure, "/?user=good").await;
         good.expect("session").await;
-        subscribe(&mut good, "room:7").await;
+        good.subscribe("room:7").await;
         let mut senders =
             [subscriber(&plain, "ann", "room:7").await, subscriber(&plain, "eve", "room:7").await];
         let (mut last, padding) = (0, "x".repeat(16 * 1024));

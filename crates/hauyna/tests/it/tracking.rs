@@ -1,7 +1,7 @@
 //! Presence changes by the application outside of a callback: for all connections of a user, lost ones
 //! included, and from several tasks at once.
 
-use crate::support::{eventually, named, now, subscribe};
+use crate::support::{eventually, named, now};
 use hauyna::{ChannelOptions, Hub, HubBuilder, Presence, json};
 use hauyna_test::TestServer;
 use std::time::Duration;
@@ -42,7 +42,7 @@ async fn a_lost_connection_whose_session_is_kept_is_tracked_and_untracked_with_t
     let hub = server.hub().clone();
     let mut phone = server.json("/?user=ann").await;
     let token = phone.expect("session").await["resume"]["token"].as_str().unwrap().to_owned();
-    subscribe(&mut phone, "room:1").await;
+    phone.subscribe("room:1").await;
     phone.vanish();
     eventually("its session is kept", || hub.stats().sessions == 1).await;
     hub.presence().of("ann").track(()).await.unwrap();
@@ -62,7 +62,7 @@ async fn what_was_said_last_about_a_subscriber_is_what_is_shown() {
     let hub = rooms().build();
     let server = TestServer::start(hub.clone(), named());
     let mut ann = server.connect("/?user=ann").await;
-    subscribe(&mut ann, "room:1").await;
+    ann.subscribe("room:1").await;
     let connection = hub.connections().of_user("ann").remove(0);
     for round in 0..500 {
         let says = (0..4).map(|task| {
@@ -83,7 +83,7 @@ async fn status_that_is_no_text_is_refused() {
     let hub = rooms().build();
     let server = TestServer::start(hub.clone(), named());
     let mut ann = server.connect("/?user=ann").await;
-    subscribe(&mut ann, "room:1").await;
+    ann.subscribe("room:1").await;
     let ann = hub.presence().of("ann");
     for status in [json!(7), json!(true), json!(["away"]), json!({ "is": "away" })] {
         let fields = || json!({ "status": status, "mood": "odd" });

@@ -1,7 +1,7 @@
 //! Other transports than the fast path: hyper's upgrade over any byte stream, a keep-alive connection,
 //! deflate.
 
-use crate::support::{named, now, open_hub, recover, serve, subscribe, subscriber};
+use crate::support::{named, now, open_hub, serve, subscriber};
 use hauyna::{Handler, Heartbeat, Hub, Router, SlowConsumer, json};
 use hauyna_test::{Client, Frame, MemoryServer, TestServer};
 use hauyna_websocket::{Compression, DeflateConfig, FrameHead, OpCode};
@@ -89,7 +89,7 @@ async fn a_stream_that_is_no_tcp_serves_the_whole_protocol() {
     for _ in 0..5 {
         hub.channel("x").broadcast(&big).await.unwrap();
     }
-    assert_eq!(recover(&mut memory, "x", &position).await["recovered"], true);
+    assert_eq!(memory.recover("x", &position).await["recovered"], true);
     assert_eq!(memory.expect_in_order("x", 5).await, vec![big; 5]);
     memory.ping(b"p").await;
     assert_eq!(memory.next_frame().await, Frame::Pong(b"p".to_vec()));
@@ -108,7 +108,7 @@ async fn deadlines_and_policies_hold_on_a_stream_that_is_no_tcp() {
     mute.expect_end().await;
     assert_eq!(hub.stats().heartbeat_timeouts, 1);
     let mut slow = in_memory(router(), Client::to("ws://memory/")).await;
-    subscribe(&mut slow, "x").await;
+    slow.subscribe("x").await;
     for _ in 0..20 {
         hub.channel("x").broadcast("x".repeat(4096)).await.unwrap();
     }
@@ -133,7 +133,7 @@ async fn an_upgrade_on_a_connection_that_has_served_http_before_works() {
     assert!(answer[..read].starts_with(b"HTTP/1.1 404"), "{}", String::from_utf8_lossy(&answer[..read]));
     let mut client = Client::to("ws://x/").json().over(stream).await.unwrap();
     assert_eq!(client.expect("session").await["user"], "127.0.0.1");
-    subscribe(&mut client, "x").await;
+    client.subscribe("x").await;
     hub.channel("x").broadcast(1).await.unwrap();
     client.expect("message").await;
     client.close(1000, "").await;
@@ -175,7 +175,7 @@ async fn compressed_messages_go_both_ways() {
         client.expect("session").await;
         client.send_deflated(json!({ "type": "say", "id": 1, "text": text })).await;
         assert_eq!(client.answer(&json!(1)).await.unwrap(), text.as_str());
-        subscribe(&mut client, "x").await;
+        client.subscribe("x").await;
         hub.channel("x").broadcast(&text).await.unwrap();
         assert_eq!(client.expect("message").await["content"], text);
         client.close(1000, "").await;
@@ -212,7 +212,7 @@ async fn a_server_with_a_runtime_per_core_is_one_hub() {
     let mut clients = Vec::new();
     for _ in 0..32 {
         let mut client = Client::connect(&url).await;
-        subscribe(&mut client, "x").await;
+        client.subscribe("x").await;
         clients.push(client);
     }
     for number in 0..100 {
@@ -260,7 +260,7 @@ async fn who_has_a_smaller_window_or_none_gets_plain_frames_of_the_same_broadcas
     let mut plain = server.connect("/").await;
     let text = "news, news, ".repeat(500);
     for client in [&mut narrow, &mut wide, &mut plain] {
-        subscribe(client, "x").await;
+        client.subscribe("x").await;
     }
     for _ in 0..3 {
         hub.channel("x").broadcast(&text).await.unwrap();

@@ -1,7 +1,7 @@
 //! Clients that catch up on a stream whose epoch changes: nothing is missing where the numbering continued,
 //! and nobody is notified after the subscription has ended.
 
-use crate::support::{named, recover, subscribe};
+use crate::support::named;
 use crate::turning::{Engine, Latency, Turning};
 use hauyna::{ChannelOptions, Hub, SessionOptions, json};
 use hauyna_test::{Client, TestServer};
@@ -27,7 +27,7 @@ impl Scene {
             .broker(engine.clone())
             .build();
         let server = TestServer::start(hub.clone(), named().write_timeout(Duration::from_secs(600)));
-        let start = subscribe(&mut server.json("/").await, "x").await;
+        let start = server.json("/").await.subscribe("x").await;
         Self { engine, hub, server, start }
     }
 
@@ -47,7 +47,7 @@ impl Scene {
     async fn replaying(&self) -> Client {
         self.publish(400, 16 * 1024).await;
         let mut client = self.client().await;
-        assert_eq!(recover(&mut client, "x", &self.start).await["recovered"], true);
+        assert_eq!(client.recover("x", &self.start).await["recovered"], true);
         client
     }
 }
@@ -59,7 +59,7 @@ async fn a_position_of_an_earlier_epoch_is_recovered_where_the_numbering_has_gon
     let top = scene.engine.turn("x", Turning::Whole);
     scene.publish(1, 1).await;
     let mut client = scene.client().await;
-    let answer = recover(&mut client, "x", &scene.start).await;
+    let answer = client.recover("x", &scene.start).await;
     assert_eq!((&answer["recovered"], &answer["offset"]), (&json!(true), &json!(101)));
     assert_eq!(answer["epoch"], top.epoch.to_string());
     client.expect_in_order("x", 101).await;

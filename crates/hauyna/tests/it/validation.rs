@@ -1,6 +1,6 @@
 //! Validation over real sockets: invalid input is answered with all its paths and reaches no handler.
 
-use crate::support::{named, open_hub, serve, subscribe, subscriber};
+use crate::support::{named, open_hub, serve, subscriber};
 use hauyna::validate::{Invalid, Validate};
 use hauyna::{ChannelOptions, Context, Handler, Hub, Result, json};
 use hauyna_protocol::Encoding;
@@ -143,8 +143,8 @@ async fn what_a_channel_does_not_take_is_refused_with_its_path_and_published_to_
             json!({ "type": "channel_message", "channel": "numbers:1", "content": { "number": "1" } });
         let error = client.request(refused.clone()).await.unwrap_err();
         assert_eq!(error["error_type"], "not_subscribed", "who may not publish does not learn what fits");
-        subscribe(&mut client, "numbers:1").await;
-        subscribe(&mut client, "free").await;
+        client.subscribe("numbers:1").await;
+        client.subscribe("free").await;
         let error = client.request(refused).await.unwrap_err();
         assert_eq!(faults(&error), [("content.number", "is none in numbers:1")]);
         let whole = json!({ "type": "channel_message", "channel": "numbers:1", "content": { "number": 1 } });
@@ -174,7 +174,7 @@ async fn a_handler_that_decides_about_publications_is_asked_before_the_validator
     let server = TestServer::start(hub, handler);
     let mut client = client(&server, Encoding::Json).await;
     for (channel, error_type) in [("open", "validation_error"), ("shut", "permission_denied")] {
-        subscribe(&mut client, channel).await;
+        client.subscribe(channel).await;
         let request = json!({ "type": "channel_message", "channel": channel, "content": 1 });
         assert_eq!(client.request(request).await.unwrap_err()["error_type"], error_type);
     }
@@ -203,7 +203,7 @@ async fn a_schema_checks_an_event_and_the_content_of_a_channel() {
     let error = client.request(json!({ "type": "say", "text": "too long" })).await.unwrap_err();
     assert_eq!(faults(&error).iter().map(|(path, _)| *path).collect::<Vec<_>>(), ["text"]);
     client.request(json!({ "type": "say", "text": "short" })).await.unwrap();
-    subscribe(&mut client, "x").await;
+    client.subscribe("x").await;
     let error = client
         .request(json!({ "type": "channel_message", "channel": "x", "content": {} }))
         .await
@@ -245,7 +245,7 @@ async fn the_content_of_a_channel_is_held_to_its_type_whatever_the_encoding() {
     let mut listener = subscriber(&server, "listener", "notes").await;
     for encoding in Encoding::ALL {
         let mut client = client(&server, encoding).await;
-        subscribe(&mut client, "notes").await;
+        client.subscribe("notes").await;
         let publish =
             |content: Value| json!({ "type": "channel_message", "channel": "notes", "content": content });
         let error = client.request(publish(json!({ "text": 7 }))).await.unwrap_err();
