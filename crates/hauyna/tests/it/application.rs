@@ -11,7 +11,7 @@ use hauyna_test::{Client, TestServer};
 use std::time::Duration;
 
 #[tokio::test]
-async fn a_value_with_a_type_is_the_message_and_any_other_becomes_its_content() {
+async fn typed_value_is_sent_as_message_other_values_as_content() {
     let hub = open_hub().build();
     let server = serve(&hub);
     for mut client in [server.connect("/").await, server.message_pack("/").await] {
@@ -36,7 +36,7 @@ async fn a_value_with_a_type_is_the_message_and_any_other_becomes_its_content() 
 }
 
 #[tokio::test]
-async fn publishing_takes_options_and_reports_what_is_wrong() {
+async fn publish_options_apply_and_mistakes_are_reported() {
     let hub = open_hub().build();
     let server = serve(&hub);
     let mut ann = subscriber(&server, "ann", "x").await;
@@ -60,7 +60,7 @@ async fn publishing_takes_options_and_reports_what_is_wrong() {
 }
 
 #[tokio::test]
-async fn users_connections_and_everybody_are_written_to() {
+async fn application_sends_to_users_connections_and_everybody() {
     let hub = open_hub().build();
     let server = serve(&hub);
     let mut ann = server.connect("/?user=ann").await;
@@ -128,7 +128,7 @@ async fn every_kind_of_client(server: &TestServer) -> Vec<Client> {
 }
 
 #[tokio::test]
-async fn object_with_a_type_of_its_own_arrives_as_it_is_by_every_verb() {
+async fn object_with_custom_type_arrives_unchanged_by_every_verb() {
     let hub = open_hub().build();
     let server = serve(&hub);
     let mut eve = server.connect("/?user=eve").await;
@@ -172,7 +172,7 @@ fn types_of_the_protocol() -> Vec<&'static str> {
 }
 
 #[tokio::test]
-async fn type_of_the_protocol_is_wrapped_by_every_verb_except_message() {
+async fn value_with_protocol_type_is_wrapped_except_by_message() {
     let hub = open_hub().build();
     let server = serve(&hub);
     let mut eve = server.connect("/?user=eve").await;
@@ -213,7 +213,7 @@ async fn type_of_the_protocol_is_wrapped_by_every_verb_except_message() {
 }
 
 #[tokio::test]
-async fn what_a_client_sends_to_others_is_wrapped_whatever_it_is() {
+async fn values_that_clients_send_are_always_wrapped() {
     let hub = open_hub().roles("{*any}", Roles::new().define("member", ["send"]).default_role("member"));
     let server = TestServer::start(hub.build(), named().authorize_broadcast(|_, _| true));
     let mut ann = server.connect("/?user=ann").await;
@@ -247,7 +247,7 @@ async fn what_a_client_sends_to_others_is_wrapped_whatever_it_is() {
 }
 
 #[tokio::test]
-async fn the_application_takes_clients_in_and_out_of_channels_of_any_kind() {
+async fn application_subscribes_clients_to_private_and_undeclared_channels() {
     let hub = Hub::builder().channels("private", ChannelOptions::new().private()).build();
     let server = serve(&hub);
     let mut ann = server.connect("/?user=ann").await;
@@ -276,7 +276,7 @@ async fn the_application_takes_clients_in_and_out_of_channels_of_any_kind() {
 }
 
 #[tokio::test]
-async fn a_connection_of_many_channels_gets_each_in_its_order() {
+async fn connection_with_many_channels_gets_each_channel_in_order() {
     let hub = open_hub().build();
     let server = serve(&hub);
     let mut client = server.connect("/").await;
@@ -298,7 +298,7 @@ async fn a_connection_of_many_channels_gets_each_in_its_order() {
 }
 
 #[tokio::test]
-async fn a_stalled_subscriber_that_is_taken_out_lives_on() {
+async fn stalled_subscriber_survives_its_removal_from_the_channel() {
     let channels = ChannelOptions::new().slow_consumer(SlowConsumer::DropNewest);
     let hub = Hub::builder().channels("{*any}", channels).build();
     let server = TestServer::start(hub.clone(), named().write_timeout(Duration::from_millis(400)));
@@ -321,7 +321,7 @@ async fn a_stalled_subscriber_that_is_taken_out_lives_on() {
 }
 
 #[tokio::test]
-async fn a_flood_to_one_connection_makes_it_a_slow_consumer() {
+async fn flood_to_one_connection_makes_it_a_slow_consumer() {
     let hub = open_hub().outbox(64 * 1024, 1000).build();
     let server = TestServer::start(hub.clone(), named());
     let mut client = server.client("/?user=u").receive_buffer(4096).connect().await;
@@ -335,7 +335,7 @@ async fn a_flood_to_one_connection_makes_it_a_slow_consumer() {
 }
 
 #[tokio::test]
-async fn channels_of_the_hub_itself_take_no_subscription_that_would_hear_nothing() {
+async fn subscriptions_to_internal_channels_are_refused() {
     let hub = open_hub().build();
     let (mut client, connection) = registered(&hub, "eve", &named().share()).await;
     for channel in ["@user:bob", "@user:eve", "@all", "@group:g"] {

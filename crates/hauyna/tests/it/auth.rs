@@ -26,7 +26,7 @@ fn handler() -> Handler {
 }
 
 #[tokio::test]
-async fn row_34_expired_credentials_close_with_3005_in_time_and_no_message_comes_after() {
+async fn row_34_expired_credentials_close_with_3005_and_nothing_follows() {
     let (sender, mut closed) = mpsc::channel(8);
     let hub = open_hub().sessions(hauyna::SessionOptions::none()).build();
     let handler = handler().on_close(move |_, reason| {
@@ -88,7 +88,7 @@ async fn row_34_expired_credentials_close_within_half_a_second() {
 }
 
 #[tokio::test]
-async fn a_refresh_moves_the_end_and_replaces_what_was_attached() {
+async fn refresh_moves_the_expiry_and_replaces_attached_values() {
     let server = TestServer::start(open_hub().build(), handler());
     for encoding in [hauyna::connection::Encoding::Json, hauyna::connection::Encoding::MessagePack] {
         let mut client = server.client("/?token=ada/700").encoding(encoding).connect().await;
@@ -118,7 +118,7 @@ async fn rights(cx: Context, (): ()) -> hauyna::Result<Value> {
 }
 
 #[tokio::test]
-async fn a_refresh_takes_away_what_the_new_credentials_do_not_attach() {
+async fn refresh_removes_values_that_the_new_credentials_do_not_attach() {
     let claims = |plan: &str| Claims::new(json!({ "plan": plan })).unwrap();
     let middleware = async |mut request: ConnectRequest, next: Next| {
         request.extensions_mut().insert("of the middleware".to_owned());
@@ -156,7 +156,7 @@ async fn a_refresh_takes_away_what_the_new_credentials_do_not_attach() {
 }
 
 #[tokio::test]
-async fn a_refresh_that_fails_leaves_everything_as_it_was() {
+async fn failed_refresh_changes_nothing() {
     let server = TestServer::start(open_hub().build(), handler());
     let mut client = server.json("/?token=ada/60000").await;
     let expires_at = client.expect("session").await["expires_at"].clone();
@@ -179,7 +179,7 @@ async fn a_refresh_that_fails_leaves_everything_as_it_was() {
 }
 
 #[tokio::test]
-async fn without_tokens_a_refresh_is_an_unknown_event_and_a_dead_one_does_not_open() {
+async fn refresh_without_tokens_is_unknown_and_expired_credentials_are_refused() {
     let server = TestServer::start(open_hub().build(), Handler::new());
     let mut client = server.connect("/").await;
     let error = client.request(json!({ "type": "refresh", "token": "t" })).await.unwrap_err();
@@ -190,7 +190,7 @@ async fn without_tokens_a_refresh_is_an_unknown_event_and_a_dead_one_does_not_op
 }
 
 #[tokio::test]
-async fn the_application_sets_and_takes_back_an_end() {
+async fn application_sets_and_removes_an_expiry() {
     let server = TestServer::start(open_hub().build(), handler());
     let mut client = server.json("/?token=ada/-").await;
     client.expect("session").await;
@@ -208,7 +208,7 @@ async fn the_application_sets_and_takes_back_an_end() {
 }
 
 #[tokio::test]
-async fn row_34_a_revoked_user_is_closed_at_once_and_gets_nothing_more() {
+async fn row_34_revoked_user_is_closed_at_once_and_gets_nothing_more() {
     let hub = open_hub().build();
     let server = TestServer::start(hub.clone(), handler());
     let mut first = server.json("/?token=ada/-").await;
@@ -242,7 +242,7 @@ fn revocable() -> Handler {
 }
 
 #[tokio::test]
-async fn row_34_a_revoked_token_ends_its_connections_alone_and_opens_none_any_more() {
+async fn row_34_revoked_token_closes_only_its_connections_and_is_refused_afterwards() {
     let hub = open_hub().build();
     let server = TestServer::start(hub.clone(), revocable());
     let mut clients = Vec::new();
@@ -275,7 +275,7 @@ async fn row_34_a_revoked_token_ends_its_connections_alone_and_opens_none_any_mo
 }
 
 #[tokio::test]
-async fn row_34_a_revoked_user_may_come_anew_at_once_or_when_the_time_is_over() {
+async fn row_34_revoked_user_may_reconnect_at_once_or_after_the_period() {
     let hub = open_hub().build();
     let server = TestServer::start(hub.clone(), revocable());
     let mut first = server.json("/?token=ada/1").await;
@@ -299,7 +299,7 @@ async fn row_34_a_revoked_user_may_come_anew_at_once_or_when_the_time_is_over() 
 }
 
 #[tokio::test]
-async fn row_34_who_is_revoked_within_the_handshake_does_not_come_in() {
+async fn row_34_user_revoked_during_the_handshake_is_refused() {
     let hub = open_hub().build();
     let own = hub.clone();
     let handler = Handler::new().identify(move |request: ConnectRequest| {
@@ -331,7 +331,7 @@ async fn row_34_who_is_revoked_within_the_handshake_does_not_come_in() {
 }
 
 #[tokio::test]
-async fn row_34_an_api_key_with_a_name_is_revoked_by_it() {
+async fn row_34_named_api_key_is_revoked_by_its_name() {
     let keys =
         ApiKeys::new().named("reports-1", KEY, "reports").key("another-key-of-that-program", "reports");
     let hub = Hub::new();
@@ -351,7 +351,7 @@ async fn row_34_an_api_key_with_a_name_is_revoked_by_it() {
 const KEY: &str = "a-key-of-a-program-that-reports";
 
 #[tokio::test]
-async fn a_token_comes_as_a_bearer_or_where_it_was_allowed_in_the_query() {
+async fn token_is_read_from_the_header_or_if_allowed_the_query() {
     let keys = || Handler::new().authenticate(ApiKeys::new().key(KEY, "reports"));
     let server = TestServer::route(Hub::new(), |router| {
         let target = async |cx: Context, _: Value| Ok(json!([cx.query("key"), cx.query("a"), cx.query("b")]));
@@ -379,7 +379,7 @@ async fn a_token_comes_as_a_bearer_or_where_it_was_allowed_in_the_query() {
 }
 
 #[tokio::test]
-async fn claims_of_a_verifier_of_ones_own_are_read_in_callbacks() {
+async fn callbacks_read_claims_of_a_custom_verifier() {
     #[derive(serde::Deserialize)]
     struct Mine {
         plan: String,

@@ -28,7 +28,7 @@ async fn with_ticket(cx: Context, request: AccessRequest) -> Result<(), Reject> 
 }
 
 #[tokio::test]
-async fn a_token_of_the_subscription_allows_its_channel_alone() {
+async fn subscription_token_allows_only_its_channel() {
     let private = ChannelOptions::new().private().authorize_subscribe(with_ticket);
     let server = TestServer::start(Hub::builder().channels("game:{id}", private).build(), named());
     for mut client in [server.json("/?user=ada").await, server.message_pack("/?user=ada").await] {
@@ -50,7 +50,7 @@ async fn a_token_of_the_subscription_allows_its_channel_alone() {
 }
 
 #[tokio::test]
-async fn an_authoriser_reads_metadata_as_a_type_and_both_kinds_must_allow() {
+async fn authorisers_read_typed_metadata_and_all_must_allow() {
     #[derive(serde::Deserialize)]
     struct Device {
         kind: String,
@@ -87,7 +87,7 @@ fn letter(
 }
 
 #[tokio::test]
-async fn a_pattern_says_who_publishes_reads_the_history_and_asks_for_presence() {
+async fn pattern_decides_who_publishes_reads_history_and_presence() {
     let channels = ChannelOptions::new()
         .presence(Presence::each())
         .publishers(Publishers::Application)
@@ -121,7 +121,7 @@ async fn a_pattern_says_who_publishes_reads_the_history_and_asks_for_presence() 
 }
 
 #[tokio::test]
-async fn what_a_recovery_replays_is_part_of_the_subscription() {
+async fn recovered_publications_need_no_history_permission() {
     let channels = ChannelOptions::new()
         .history(10, Duration::from_secs(60))
         .authorize_history(async |_, _| Err(Reject::denied("the history is not for you")));
@@ -138,7 +138,7 @@ async fn what_a_recovery_replays_is_part_of_the_subscription() {
 }
 
 #[tokio::test]
-async fn what_the_handler_says_stands_instead_of_the_pattern() {
+async fn handler_authoriser_replaces_that_of_the_pattern() {
     let never = async |_: Context, _: AccessRequest| Err(Reject::denied("the pattern says no"));
     let channels = ChannelOptions::new()
         .presence(Presence::each())
@@ -174,7 +174,7 @@ async fn what_the_handler_says_stands_instead_of_the_pattern() {
 }
 
 #[tokio::test]
-async fn who_leaves_while_it_is_asked_does_not_read_or_publish() {
+async fn connection_that_unsubscribes_during_authorisation_neither_reads_nor_publishes() {
     let slow = async |cx: Context, request: AccessRequest| {
         cx.unsubscribe(request.name()).map_err(|_| Reject::invalid("gone"))?;
         Ok(())
@@ -196,7 +196,7 @@ async fn who_leaves_while_it_is_asked_does_not_read_or_publish() {
 type End<'a> = &'a dyn Fn(&Hub);
 
 #[tokio::test]
-async fn what_waits_for_a_permission_is_not_done_after_the_rights_are_gone() {
+async fn waiting_requests_fail_after_the_rights_are_gone() {
     let gate = Arc::new(Semaphore::new(0));
     let waits = || {
         let gate = gate.clone();
@@ -258,7 +258,7 @@ async fn what_waits_for_a_permission_is_not_done_after_the_rights_are_gone() {
 }
 
 #[tokio::test]
-async fn a_pattern_decides_about_names_that_have_its_literal_twice() {
+async fn pattern_matches_names_that_contain_its_literal_twice() {
     let hub = Hub::builder()
         .channels("{team}-private", ChannelOptions::new().private())
         .channels("{*any}", ChannelOptions::new())
@@ -287,7 +287,7 @@ fn in_each_form(options: ChannelOptions, form: usize) -> ChannelOptions {
 }
 
 #[tokio::test]
-async fn a_decision_is_a_bool_or_a_result_now_or_later_and_stands_instead_of_publishers() {
+async fn authorisers_return_bool_or_result_and_override_publishers() {
     for form in 0..4 {
         let options = in_each_form(ChannelOptions::new().publishers(Publishers::Application), form);
         let hub = Hub::builder().channels("x", options).build();
@@ -304,7 +304,7 @@ async fn a_decision_is_a_bool_or_a_result_now_or_later_and_stands_instead_of_pub
 }
 
 #[tokio::test]
-async fn an_authoriser_sees_what_would_be_published_and_the_metadata_of_the_subscription() {
+async fn authoriser_sees_content_and_subscription_metadata() {
     let is_fine = |_: Context, request: AccessRequest| {
         let (content, metadata): (Value, Value) = (request.content()?, request.metadata()?);
         let seen = json!([request.name(), content, metadata]);
@@ -342,7 +342,7 @@ async fn an_authoriser_sees_what_would_be_published_and_the_metadata_of_the_subs
 }
 
 #[tokio::test]
-async fn whoever_decides_about_a_subscription_decides_about_new_metadata_too() {
+async fn subscription_authoriser_also_decides_about_new_metadata() {
     let calm = |_: Context, request: AccessRequest| {
         request.metadata::<Value>().is_ok_and(|metadata| metadata["mood"] != "loud")
     };
@@ -366,7 +366,7 @@ async fn whoever_decides_about_a_subscription_decides_about_new_metadata_too() {
 }
 
 #[tokio::test]
-async fn an_authoriser_that_panics_at_once_costs_its_request_alone() {
+async fn panicking_authoriser_fails_only_its_request() {
     let options = ChannelOptions::new()
         .authorize(|_, request| request["no such parameter"] == *"x")
         .authorize_publish(|_, _| -> bool { panic!("on purpose") });
@@ -383,7 +383,7 @@ async fn an_authoriser_that_panics_at_once_costs_its_request_alone() {
 }
 
 #[tokio::test]
-async fn what_an_authoriser_sends_arrives_before_the_answer() {
+async fn messages_sent_by_an_authoriser_arrive_before_the_answer() {
     let at_once = |cx: Context, request: AccessRequest| {
         cx.connection().send(json!({ "type": "note" })).unwrap();
         request.name() == "x"

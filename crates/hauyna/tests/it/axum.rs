@@ -10,7 +10,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
 #[tokio::test]
-async fn websocket_routes_live_beside_the_routes_of_an_application() {
+async fn websocket_routes_coexist_with_application_routes() {
     let hub = open_hub().build();
     let handler = hauyna::Handler::new().identify(|request: hauyna::ConnectRequest| async move {
         Ok::<_, hauyna::Reject>(
@@ -51,7 +51,7 @@ async fn websocket_routes_live_beside_the_routes_of_an_application() {
 }
 
 #[tokio::test]
-async fn the_stand_alone_server_gives_other_requests_to_its_fallback() {
+async fn standalone_server_passes_other_requests_to_its_fallback() {
     let pages = axum::Router::new().route("/", get(|| async { "home" }));
     let server =
         TestServer::route(open_hub().build(), |router| router.websocket("/ws", named()).fallback(pages));
@@ -74,7 +74,7 @@ async fn serve(app: axum::Router) -> SocketAddr {
 }
 
 #[tokio::test]
-async fn session_of_a_nested_router_does_not_cross_the_prefix() {
+async fn session_of_a_nested_router_stays_within_its_prefix() {
     let hub = crate::sessions::hub().build();
     let realtime = || Router::new(hub.clone()).websocket("/rooms/{id}", named()).into_axum();
     let address = serve(axum::Router::new().nest("/orgs/{org}", realtime())).await;
@@ -94,7 +94,7 @@ async fn session_of_a_nested_router_does_not_cross_the_prefix() {
 }
 
 #[tokio::test]
-async fn what_axum_attaches_to_a_request_holds_no_token_afterwards() {
+async fn axum_request_extensions_keep_no_token() {
     let target =
         async |cx: Context, (): ()| Ok(cx.extension::<OriginalUri>().map(|OriginalUri(uri)| uri.to_string()));
     let handler = named().token_in_query("ticket").on("target", target);

@@ -7,7 +7,7 @@ use hauyna_test::WrappedBroker;
 use std::sync::{Arc, Mutex};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn the_local_broker_keeps_the_contract() {
+async fn local_broker_fulfils_the_contract() {
     hauyna_test::broker_contract::run(async || LocalBroker::default()).await;
 }
 
@@ -31,7 +31,7 @@ impl LateRelays {
 }
 
 #[tokio::test]
-async fn what_a_subscriber_has_from_the_history_is_not_given_again_when_it_is_relayed() {
+async fn publication_read_from_history_is_not_delivered_again_when_relayed() {
     let late = LateRelays::default();
     let hub = open_hub().broker(late.broker()).build();
     let server = serve(&hub);

@@ -86,7 +86,7 @@ fn protocol(error: &hauyna::Error) -> ErrorType {
 }
 
 #[tokio::test(start_paused = true)]
-async fn whoever_asks_a_broker_that_hangs_is_answered_in_time() {
+async fn calls_to_a_hanging_broker_time_out() {
     let (hub, waiting) =
         hub(Behaviours { publish: Behaviour::Hangs, subscribe: Behaviour::Hangs, history: Behaviour::Hangs });
     let start = Instant::now();
@@ -104,7 +104,7 @@ async fn whoever_asks_a_broker_that_hangs_is_answered_in_time() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn subscriptions_that_wait_for_a_broker_that_hangs_end_together() {
+async fn subscriptions_to_a_hanging_broker_fail_together() {
     for (subscribe, history) in
         [(Behaviour::Hangs, Behaviour::Answers), (Behaviour::Answers, Behaviour::Hangs)]
     {
@@ -128,7 +128,7 @@ async fn subscriptions_that_wait_for_a_broker_that_hangs_end_together() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_subscription_that_is_given_up_leaves_nothing_behind() {
+async fn abandoned_subscription_leaves_nothing_behind() {
     let (hub, waiting) = hub(Behaviours {
         publish: Behaviour::Answers,
         subscribe: Behaviour::Answers,
@@ -142,7 +142,7 @@ async fn a_subscription_that_is_given_up_leaves_nothing_behind() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn announcements_for_a_broker_that_hangs_do_not_gather() {
+async fn announcements_do_not_accumulate_while_the_broker_hangs() {
     let (hub, waiting) = hub(Behaviours {
         publish: Behaviour::Hangs,
         subscribe: Behaviour::Answers,
@@ -157,7 +157,7 @@ async fn announcements_for_a_broker_that_hangs_do_not_gather() {
 }
 
 #[tokio::test]
-async fn a_broker_that_panics_in_its_answer_has_failed() {
+async fn panic_in_the_answer_of_a_broker_is_a_failure() {
     let (hub, _) = hub(Behaviours {
         publish: Behaviour::Panics,
         subscribe: Behaviour::Panics,

@@ -46,7 +46,7 @@ async fn expect_numbers(client: &mut Client, kind: &str, field: &str, count: u64
 }
 
 #[tokio::test]
-async fn a_burst_of_private_requests_closes_no_reader() {
+async fn burst_of_private_requests_closes_no_reader() {
     let server = TestServer::start(hub(SlowConsumer::Disconnect).build(), open_to_all());
     let mut bob = server.json("/?user=bob").await;
     let mut alice = server.json("/?user=alice").await;
@@ -56,7 +56,7 @@ async fn a_burst_of_private_requests_closes_no_reader() {
 }
 
 #[tokio::test]
-async fn a_burst_of_broadcast_requests_closes_nobody() {
+async fn burst_of_broadcast_requests_closes_nobody() {
     let server = TestServer::start(hub(SlowConsumer::Disconnect).build(), open_to_all());
     let mut bob = server.json("/?user=bob").await;
     let mut alice = server.json("/?user=alice").await;
@@ -133,7 +133,7 @@ async fn status_changes_in_many_shared_channels_close_nobody() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_subscriber_of_two_channels_that_reads_loses_nothing() {
+async fn reading_subscriber_of_two_channels_loses_nothing() {
     for policy in POLICIES {
         let hub = hub(policy).build();
         let server = TestServer::start(hub.clone(), open_to_all());
@@ -172,7 +172,7 @@ async fn sends_in_a_loop_reach_a_client_that_reads() {
 }
 
 #[tokio::test]
-async fn sends_in_a_loop_reach_a_client_on_a_stream_of_its_task() {
+async fn sends_in_a_loop_reach_a_client_on_a_task_stream() {
     let hub = hub(SlowConsumer::Disconnect).build();
     let server = MemoryServer::start(hub.clone(), open_to_all());
     let mut client = server.json("/").await;
@@ -220,7 +220,7 @@ impl AsyncWrite for OneByOne {
 }
 
 #[tokio::test]
-async fn a_task_whose_turn_is_over_has_no_slow_client() {
+async fn task_over_its_budget_has_no_slow_client() {
     let hub = hub(SlowConsumer::Disconnect).outbox(1024 * 1024, 256).build();
     let (mut client, connection) = registered_as(&hub, "u", &open_to_all().share(), OneByOne).await;
     for n in 0..1000 {
@@ -233,7 +233,7 @@ async fn a_task_whose_turn_is_over_has_no_slow_client() {
 }
 
 #[tokio::test]
-async fn a_connection_whose_task_has_no_turn_is_waited_for() {
+async fn sender_waits_for_a_connection_task_that_has_not_run() {
     let hub = hub(SlowConsumer::Disconnect).shards(1).build();
     let handler = open_to_all().share();
     // The shard runs here, and this one's task elsewhere.
@@ -261,7 +261,7 @@ async fn a_connection_whose_task_has_no_turn_is_waited_for() {
 }
 
 #[tokio::test]
-async fn two_large_messages_in_a_row_close_no_stream_whose_task_has_not_run() {
+async fn two_large_messages_close_no_stream_before_its_task_runs() {
     for policy in POLICIES {
         let hub = hub(policy).build();
         let server = MemoryServer::start(hub.clone(), open_to_all());
@@ -293,7 +293,7 @@ async fn joined(client: &mut Client, channel: &str) {
 }
 
 #[tokio::test]
-async fn who_cannot_wait_closes_no_stream_whose_task_has_not_run() {
+async fn synchronous_send_closes_no_stream_before_its_task_runs() {
     for policy in POLICIES {
         let hub = hub(policy).shards(1).build();
         let handler = open_to_all().share();
@@ -308,7 +308,7 @@ async fn who_cannot_wait_closes_no_stream_whose_task_has_not_run() {
 }
 
 #[tokio::test]
-async fn a_burst_in_one_of_two_channels_closes_no_stream_whose_task_has_not_run() {
+async fn burst_in_one_channel_closes_no_stream_before_its_task_runs() {
     for policy in POLICIES {
         let hub = hub(policy).shards(1).build();
         let (mut client, _connection) = registered(&hub, "reader", &open_to_all().share()).await;
@@ -322,7 +322,7 @@ async fn a_burst_in_one_of_two_channels_closes_no_stream_whose_task_has_not_run(
 }
 
 #[tokio::test]
-async fn what_waits_for_a_stream_that_is_about_to_resume_is_bounded() {
+async fn queue_of_a_resuming_stream_is_bounded() {
     let hub = hub(SlowConsumer::Disconnect).build();
     let server = MemoryServer::start(hub.clone(), named());
     let mut client = server.json("/?user=alice").await;
@@ -394,7 +394,7 @@ impl AsyncWrite for Gated {
 }
 
 #[tokio::test]
-async fn a_stream_is_not_judged_by_what_it_said_before_its_queue_was_emptied() {
+async fn stream_is_not_judged_by_its_state_before_the_queue_drained() {
     let hub = hub(SlowConsumer::DropOldest).shards(1).build();
     let gate = Arc::new(Gate::default());
     let wrap = |socket| Gated { socket, gate: gate.clone() };
@@ -416,7 +416,7 @@ async fn a_stream_is_not_judged_by_what_it_said_before_its_queue_was_emptied() {
 }
 
 #[tokio::test]
-async fn a_burst_does_not_close_a_client_that_is_about_to_resume() {
+async fn burst_does_not_close_a_resuming_client() {
     let hub = hub(SlowConsumer::Disconnect).build();
     let server = TestServer::start(hub.clone(), named());
     let mut client = server.json("/?user=alice").await;
@@ -435,7 +435,7 @@ async fn a_burst_does_not_close_a_client_that_is_about_to_resume() {
 }
 
 #[tokio::test]
-async fn changes_of_state_in_a_loop_close_no_stream_whose_task_has_not_run() {
+async fn state_changes_in_a_loop_close_no_stream_before_its_task_runs() {
     let hub = hub(SlowConsumer::Disconnect).build();
     let server = MemoryServer::start(hub.clone(), open_to_all());
     let mut client = server.json("/").await;
@@ -457,7 +457,7 @@ async fn changes_of_state_in_a_loop_close_no_stream_whose_task_has_not_run() {
 }
 
 #[tokio::test]
-async fn subscriptions_in_a_loop_close_no_stream_whose_task_has_not_run() {
+async fn subscriptions_in_a_loop_close_no_stream_before_its_task_runs() {
     let hub = hub(SlowConsumer::Disconnect).build();
     let server = MemoryServer::start(hub.clone(), open_to_all());
     let mut other = server.json("/?user=other").await;

@@ -41,7 +41,7 @@ async fn refused(client: &mut Client, request: Value) -> Value {
 }
 
 #[tokio::test]
-async fn client_event_reaches_all_subscribers_but_its_connection_in_every_encoding() {
+async fn client_event_reaches_all_subscribers_except_the_sender_in_every_encoding() {
     let hub = rooms(cursors());
     let server = TestServer::start(hub.clone(), named());
     let mut ann = subscriber(&server, "ann", "room:7").await;
@@ -77,7 +77,7 @@ async fn client_event_reaches_all_subscribers_but_its_connection_in_every_encodi
 }
 
 #[tokio::test]
-async fn client_event_has_no_offset_and_no_place_in_the_history() {
+async fn client_event_has_no_offset_and_is_not_in_the_history() {
     let server = TestServer::start(rooms(cursors()), named());
     let mut ann = subscriber(&server, "ann", "room:7").await;
     ann.request(cursor(1)).await.unwrap();
@@ -90,7 +90,7 @@ async fn client_event_has_no_offset_and_no_place_in_the_history() {
 }
 
 #[tokio::test]
-async fn subscriber_is_told_which_events_it_may_send() {
+async fn subscriber_learns_which_events_it_may_send() {
     let hub = rooms(ClientEvents::new().event("cursor", 20).event("typing", 5));
     let server = TestServer::start(hub.clone(), named());
     let expected = json!({ "cursor": 20, "typing": 5 });
@@ -119,7 +119,7 @@ async fn subscriber_is_told_which_events_it_may_send() {
 }
 
 #[tokio::test]
-async fn what_was_not_declared_or_is_not_subscribed_is_refused() {
+async fn undeclared_events_and_events_without_subscription_are_refused() {
     let hub = Hub::builder()
         .channels("room:{id}", ChannelOptions::new().client_events(cursors()))
         .channels("{*any}", ChannelOptions::new())
@@ -142,7 +142,7 @@ async fn what_was_not_declared_or_is_not_subscribed_is_refused() {
 }
 
 #[tokio::test]
-async fn application_decides_about_each_event_and_its_faults_stay_its_own() {
+async fn failing_event_authoriser_affects_only_its_event() {
     let seen = Arc::new(AtomicU64::new(0));
     let count = seen.clone();
     let events = ClientEvents::new().event_of::<Cursor>("cursor", 1000).event("typing", 1000).on_event(
@@ -180,7 +180,7 @@ async fn application_decides_about_each_event_and_its_faults_stay_its_own() {
 }
 
 #[tokio::test]
-async fn declaration_is_the_permission_whoever_may_publish() {
+async fn declared_client_events_ignore_the_rules_for_publications() {
     let asked = Arc::new(AtomicU64::new(0));
     let (rules, checks) = (asked.clone(), asked.clone());
     let channels = ChannelOptions::new()
@@ -209,7 +209,7 @@ async fn declaration_is_the_permission_whoever_may_publish() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn each_type_has_its_rate_which_coming_back_does_not_reset() {
+async fn each_event_type_has_its_rate_which_resubscribing_keeps() {
     let hub = rooms(ClientEvents::new().event("cursor", 20).event("typing", 2));
     let server = TestServer::start(hub.clone(), named());
     let mut ann = subscriber(&server, "ann", "room:7").await;
@@ -232,7 +232,7 @@ async fn each_type_has_its_rate_which_coming_back_does_not_reset() {
 }
 
 #[tokio::test]
-async fn coming_back_with_the_session_resets_no_rate() {
+async fn resuming_the_session_resets_no_rate() {
     let hub = rooms(ClientEvents::new().event("typing", 1));
     let server = TestServer::start(hub.clone(), named());
     let mut ann = server.json("/?user=ann").await;
@@ -285,7 +285,7 @@ pub(crate) async fn expect_one_of_each_kind(hub: &Hub, client: &mut Client) {
 }
 
 #[tokio::test]
-async fn who_reads_gets_all_events_however_many_come_at_once() {
+async fn reading_client_gets_all_events_of_a_burst() {
     let hub = many_kinds();
     let server = TestServer::start(hub.clone(), named());
     let mut ann = subscriber(&server, "ann", "room:alone").await;
@@ -297,7 +297,7 @@ async fn who_reads_gets_all_events_however_many_come_at_once() {
 }
 
 #[tokio::test]
-async fn channels_of_groups_and_users_take_no_client_events() {
+async fn group_and_user_channels_refuse_client_events() {
     let events = || ChannelOptions::new().client_events(cursors());
     let hub = Hub::builder()
         .channels("{*any}", events())
@@ -322,7 +322,7 @@ async fn channels_of_groups_and_users_take_no_client_events() {
 }
 
 #[tokio::test]
-async fn application_may_send_the_sender_away_while_it_decides() {
+async fn application_may_disconnect_the_sender_while_it_decides() {
     let hub_of_rule = Arc::new(std::sync::OnceLock::<Hub>::new());
     let own = hub_of_rule.clone();
     let events = ClientEvents::new().event("typing", 1000).on_event(move |cx, event| {
@@ -354,7 +354,7 @@ async fn application_may_send_the_sender_away_while_it_decides() {
 }
 
 #[tokio::test]
-async fn what_a_rate_of_its_own_allows_uses_up_none_of_the_messages() {
+async fn events_with_their_own_rate_do_not_count_as_messages() {
     let hour = Duration::from_secs(3600);
     let handler = named().rate_limit(RateLimit::new().messages(Rate::new(1, hour).burst(4)));
     let server = TestServer::start(rooms(cursors()), handler);
@@ -371,7 +371,7 @@ async fn what_a_rate_of_its_own_allows_uses_up_none_of_the_messages() {
 }
 
 #[tokio::test]
-async fn event_that_is_tried_again_gives_back_no_message_that_it_did_not_take() {
+async fn retried_event_returns_no_message_that_it_did_not_consume() {
     let (broker, is_down) = failing_broker();
     let channels = ChannelOptions::new().client_events(cursors());
     let hub = Hub::builder().broker(broker).channels("room:{id}", channels).build();
@@ -401,7 +401,7 @@ fn large_cursor(x: u64) -> Value {
 }
 
 #[tokio::test]
-async fn lagging_consumer_of_any_policy_gets_the_latest_event_and_no_gap() {
+async fn lagging_consumer_gets_the_latest_event_without_a_gap() {
     for policy in POLICIES {
         let channels = ChannelOptions::new().history(1000, Duration::from_secs(600)).slow_consumer(policy);
         let hub = Hub::builder()
@@ -455,7 +455,7 @@ async fn lagging_consumer_of_any_policy_gets_the_latest_event_and_no_gap() {
 }
 
 #[tokio::test]
-async fn subscriber_that_catches_up_gets_no_events_and_no_gap_for_them() {
+async fn recovering_subscriber_gets_no_events_and_no_gap_for_them() {
     for policy in POLICIES {
         let channels = ChannelOptions::new().history(10_000, Duration::from_secs(600)).slow_consumer(policy);
         let hub = Hub::builder()

@@ -18,7 +18,7 @@ fn hub() -> Hub {
 }
 
 #[tokio::test]
-async fn a_publication_waits_while_its_shard_has_too_much_to_do() {
+async fn publication_waits_for_an_overloaded_shard() {
     let hub = hub();
     let server = TestServer::start(hub.clone(), named().write_timeout(Duration::from_secs(60)));
     let mut reader = subscriber(&server, "reader", "x").await;
@@ -47,7 +47,7 @@ async fn a_publication_waits_while_its_shard_has_too_much_to_do() {
 }
 
 #[tokio::test]
-async fn a_client_that_publishes_much_closes_nobody() {
+async fn busy_publisher_closes_nobody() {
     let hub = hub();
     let server = TestServer::start(hub.clone(), named().write_timeout(Duration::from_secs(60)));
     let mut readers = Vec::new();
@@ -91,7 +91,7 @@ async fn publish_until_not_read(hub: &Hub, publisher: &mut Client) -> u64 {
 }
 
 #[tokio::test]
-async fn a_connection_is_not_read_while_what_it_publishes_cannot_be_written() {
+async fn connection_is_not_read_while_its_publications_cannot_be_written() {
     let (hub, handler) = (hub(), named().share());
     // The shard's task stands on this thread.
     let (mut reader, _) = registered(&hub, "reader", &handler).await;
@@ -116,7 +116,7 @@ async fn a_connection_is_not_read_while_what_it_publishes_cannot_be_written() {
 }
 
 #[tokio::test]
-async fn a_publisher_does_not_wait_for_a_shard_whose_runtime_has_ended() {
+async fn publisher_does_not_wait_for_an_ended_runtime() {
     let hub = hub();
     let other = hub.clone();
     std::thread::spawn(move || {
@@ -149,7 +149,7 @@ fn hub_with_presence() -> Hub {
 }
 
 #[tokio::test]
-async fn a_change_of_presence_waits_while_a_shard_has_too_much_to_do() {
+async fn presence_change_waits_for_an_overloaded_shard() {
     let hub = hub_with_presence();
     let _scene = member(&hub).await;
     let (changed, presence) = (Arc::new(AtomicU64::new(0)), hub.presence().of("member"));
@@ -172,7 +172,7 @@ async fn a_change_of_presence_waits_while_a_shard_has_too_much_to_do() {
 }
 
 #[tokio::test]
-async fn callers_that_cannot_wait_work_off_what_they_post() {
+async fn callers_that_cannot_wait_process_their_own_messages() {
     let hub = hub_with_presence();
     let (_server, _client, connection) = member(&hub).await;
     let written = || hub.stats().bytes_sent;
@@ -184,7 +184,7 @@ async fn callers_that_cannot_wait_work_off_what_they_post() {
 }
 
 #[tokio::test]
-async fn retry_policies_in_a_loop_leave_no_shard_with_too_much_to_do() {
+async fn retry_policies_in_a_loop_overload_no_shard() {
     let hub = hub_with_presence();
     let (_server, _client, connection) = member(&hub).await;
     for _ in 0..6000 {
@@ -199,7 +199,7 @@ async fn retry_policies_in_a_loop_leave_no_shard_with_too_much_to_do() {
 }
 
 #[test]
-fn a_publisher_does_not_wait_for_a_shard_whose_runtime_nobody_drives() {
+fn publisher_does_not_wait_for_an_idle_runtime() {
     let runtime = || tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let (idle, hub) = (runtime(), hub());
     let _kept = idle.block_on(async {
@@ -215,7 +215,7 @@ fn a_publisher_does_not_wait_for_a_shard_whose_runtime_nobody_drives() {
 }
 
 #[test]
-fn a_publisher_without_timers_does_not_wait_for_a_runtime_that_nobody_drives() {
+fn publisher_without_timers_does_not_wait_for_an_idle_runtime() {
     let (idle, hub) = (tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap(), hub());
     let _kept = idle.block_on(async {
         let server = TestServer::start(hub.clone(), named());
@@ -236,7 +236,7 @@ fn a_publisher_without_timers_does_not_wait_for_a_runtime_that_nobody_drives() {
 }
 
 #[tokio::test]
-async fn inboxes_that_are_worked_off_in_a_row_close_no_reader_in_memory() {
+async fn inboxes_processed_in_a_row_close_no_memory_reader() {
     let hub = Hub::builder().shards(1).channels("{*any}", ChannelOptions::new().no_history()).build();
     let server = MemoryServer::start(hub.clone(), named());
     let mut reader = server.json("/?user=reader").await;
@@ -261,7 +261,7 @@ async fn inboxes_that_are_worked_off_in_a_row_close_no_reader_in_memory() {
 }
 
 #[tokio::test]
-async fn a_change_of_status_waits_for_the_shards_of_the_users_other_connections() {
+async fn status_change_waits_for_the_shards_of_other_connections() {
     let channels = ChannelOptions::new().presence(Presence::each()).slow_consumer(SlowConsumer::DropOldest);
     let (hub, handler) = (Hub::builder().shards(2).channels("{*any}", channels).build(), named().share());
     // Shards are taken in turns; the task of this one stands on this thread.

@@ -40,7 +40,7 @@ async fn state(connection: &Connection, wanted: ConnectionState) {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_callback_has_its_whole_time() {
+async fn callback_has_its_full_timeout() {
     for moment in MOMENTS {
         let handler = named()
             .no_heartbeat()
@@ -55,7 +55,7 @@ async fn a_callback_has_its_whole_time() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn who_has_just_spoken_is_not_idle() {
+async fn connection_that_just_sent_is_not_idle() {
     for moment in MOMENTS {
         let handler =
             named().no_heartbeat().idle_after(ms(2_000)).on("note", async |_: Context, _: Value| Ok(()));
@@ -68,7 +68,7 @@ async fn who_has_just_spoken_is_not_idle() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_unfinished_message_has_its_whole_time() {
+async fn unfinished_message_has_its_full_timeout() {
     for moment in MOMENTS {
         let (_hub, mut client, _) = at(moment, named().no_heartbeat().read_timeout(ms(1_000))).await;
         let began = Instant::now();
@@ -80,7 +80,7 @@ async fn an_unfinished_message_has_its_whole_time() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_ping_may_be_answered_for_its_whole_time() {
+async fn pong_may_arrive_until_the_timeout() {
     for interval in [400, 1_000, 1_300] {
         let heartbeat = Heartbeat::every(ms(interval)).timeout(ms(1_000));
         let (_hub, mut client, _) = at(1, named().heartbeat(heartbeat)).await;
@@ -92,7 +92,7 @@ async fn a_ping_may_be_answered_for_its_whole_time() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_socket_may_take_nothing_for_the_whole_write_timeout() {
+async fn socket_may_block_for_the_full_write_timeout() {
     for moment in MOMENTS {
         let (sender, mut reasons) = mpsc::channel(1);
         let handler =
@@ -110,7 +110,7 @@ async fn a_socket_may_take_nothing_for_the_whole_write_timeout() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_close_handshake_has_its_five_seconds() {
+async fn close_handshake_has_its_full_five_seconds() {
     for moment in MOMENTS {
         let (hub, client, connection) = at(moment, named().no_heartbeat()).await;
         let began = Instant::now();
@@ -124,7 +124,7 @@ async fn a_close_handshake_has_its_five_seconds() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn while_a_callback_keeps_us_from_reading_no_pong_is_late() {
+async fn pong_is_not_late_while_a_callback_delays_reading() {
     let heartbeat = Heartbeat::every(ms(400)).timeout(ms(1_000));
     let handler = named().heartbeat(heartbeat).on("work", async |_: Context, _: Value| {
         tokio::time::timeout(ms(4_321), std::future::pending::<()>()).await.unwrap_err();

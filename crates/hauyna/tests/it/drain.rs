@@ -33,7 +33,7 @@ fn draining(hub: &Hub, drain: Drain) -> tokio::task::JoinHandle<()> {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_drain_tells_everybody_at_once_and_closes_them_evenly_in_a_random_order() {
+async fn drain_notifies_all_at_once_and_closes_evenly_in_random_order() {
     let (hub, handler) = (Hub::new(), named().share());
     let began = Instant::now();
     let (told, mut closed) = mpsc::channel(500);
@@ -63,7 +63,7 @@ async fn a_drain_tells_everybody_at_once_and_closes_them_evenly_in_a_random_orde
 }
 
 #[tokio::test(start_paused = true)]
-async fn callbacks_at_work_answer_before_their_connections_are_closed() {
+async fn running_callbacks_answer_before_their_connections_close() {
     let handler = named().on("work", async |_: Context, seconds: Value| {
         let _ = timeout(Duration::from_secs(seconds["for"].as_u64().unwrap()), pending::<()>()).await;
         Ok("done")
@@ -96,7 +96,7 @@ async fn callbacks_at_work_answer_before_their_connections_are_closed() {
 }
 
 #[tokio::test]
-async fn what_is_queued_is_written_before_the_close() {
+async fn queued_messages_are_written_before_the_close() {
     let hub = open_hub().build();
     let server = serve(&hub);
     let mut client = server.client("/").receive_buffer(4096).connect().await;
@@ -116,7 +116,7 @@ async fn what_is_queued_is_written_before_the_close() {
 }
 
 #[tokio::test]
-async fn while_a_hub_drains_nobody_comes_in_and_those_who_are_there_go_on() {
+async fn draining_hub_refuses_new_connections_and_serves_existing_ones() {
     let hub = open_hub().build();
     let server = serve(&hub);
     let mut client = subscriber(&server, "ann", "x").await;
@@ -142,7 +142,7 @@ async fn while_a_hub_drains_nobody_comes_in_and_those_who_are_there_go_on() {
 }
 
 #[tokio::test]
-async fn a_drain_goes_on_without_its_caller_and_a_second_one_waits_for_its_end() {
+async fn drain_continues_without_its_caller_and_a_second_one_waits() {
     let hub = Hub::new();
     let server = serve(&hub);
     let mut client = server.connect("/").await;
@@ -158,7 +158,7 @@ async fn a_drain_goes_on_without_its_caller_and_a_second_one_waits_for_its_end()
 }
 
 #[tokio::test]
-async fn another_caller_takes_over_from_a_runtime_that_has_ended() {
+async fn another_caller_continues_the_drain_of_an_ended_runtime() {
     let hub = Hub::new();
     let server = serve(&hub);
     let mut client = server.connect("/").await;
@@ -177,7 +177,7 @@ async fn another_caller_takes_over_from_a_runtime_that_has_ended() {
 }
 
 #[tokio::test]
-async fn a_shutdown_cuts_a_drain_short() {
+async fn shutdown_cuts_a_drain_short() {
     let hub = Hub::new();
     let server = serve(&hub);
     let mut client = server.connect("/").await;
@@ -191,7 +191,7 @@ async fn a_shutdown_cuts_a_drain_short() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn who_answers_nothing_is_ended_within_five_seconds_of_the_window() {
+async fn silent_clients_are_cut_five_seconds_after_the_window() {
     let (hub, reasons) = (Hub::new(), Arc::new(Mutex::new(Vec::new())));
     let notes = reasons.clone();
     hub.events().on_system([hauyna::events::SystemKind::Closed], move |_, told| {
@@ -212,7 +212,7 @@ async fn who_answers_nothing_is_ended_within_five_seconds_of_the_window() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_silent_drain_tells_nobody_and_an_echo_is_told_nothing_but_its_close() {
+async fn silent_drain_notifies_nobody_and_echo_connections_only_close() {
     let window = Duration::from_secs(10);
     for (handler, drain) in [(named(), Drain::over(window).silent()), (Handler::echo(), Drain::over(window))]
     {
@@ -226,7 +226,7 @@ async fn a_silent_drain_tells_nobody_and_an_echo_is_told_nothing_but_its_close()
 }
 
 #[tokio::test]
-async fn a_handshake_that_is_under_way_when_the_drain_begins_is_closed_with_3001() {
+async fn handshake_in_progress_when_the_drain_begins_closes_with_3001() {
     let (begun, go_on) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
     let (asked, released) = (begun.clone(), go_on.clone());
     let slow = Handler::new().identify(move |_| {
@@ -253,7 +253,7 @@ async fn a_handshake_that_is_under_way_when_the_drain_begins_is_closed_with_3001
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_drain_reaches_the_connections_of_every_runtime() {
+async fn drain_reaches_the_connections_of_every_runtime() {
     let hub = open_hub().shards(4).build();
     let server = Router::new(hub.clone()).websocket("/", named()).into_server();
     let (sender, ready) = tokio::sync::oneshot::channel();

@@ -159,7 +159,7 @@ fn told(to: Position, reason: Option<&str>) -> Value {
 }
 
 #[tokio::test]
-async fn a_stream_that_starts_again_is_told_as_lost_before_its_first_message() {
+async fn restarted_stream_is_reported_as_lost_before_its_first_message() {
     let mut scene = Scene::new().await;
     let mut plain = scene.server.connect("/").await;
     plain.subscribe("x").await;
@@ -181,7 +181,7 @@ async fn a_stream_that_starts_again_is_told_as_lost_before_its_first_message() {
 }
 
 #[tokio::test]
-async fn numbering_that_goes_on_under_another_epoch_is_told_as_whole() {
+async fn numbering_continued_under_another_epoch_is_reported_as_whole() {
     let mut scene = Scene::new().await;
     scene.publish(1).await;
     scene.engine.go_to(at(2, 1));
@@ -192,7 +192,7 @@ async fn numbering_that_goes_on_under_another_epoch_is_told_as_whole() {
 }
 
 #[tokio::test]
-async fn an_epoch_that_turns_before_anything_was_published_is_not_called_whole() {
+async fn epoch_change_before_the_first_publication_is_not_whole() {
     let mut scene = Scene::new().await;
     scene.engine.go_to(at(2, 0));
     scene.publish(1).await;
@@ -201,7 +201,7 @@ async fn an_epoch_that_turns_before_anything_was_published_is_not_called_whole()
 }
 
 #[tokio::test]
-async fn a_hole_in_the_numbering_is_told() {
+async fn gap_in_the_numbering_is_reported() {
     let mut scene = Scene::new().await;
     scene.publish(1).await;
     scene.engine.go_to(at(1, 7));
@@ -212,7 +212,7 @@ async fn a_hole_in_the_numbering_is_told() {
 }
 
 #[tokio::test]
-async fn what_the_broker_says_of_a_turn_is_what_the_subscribers_are_told() {
+async fn subscribers_learn_what_the_broker_reports_about_a_turn() {
     let mut scene = Scene::new().await;
     scene.publish(1).await;
     scene.expect(1, 1).await;
@@ -235,7 +235,7 @@ async fn what_the_broker_says_of_a_turn_is_what_the_subscribers_are_told() {
 }
 
 #[tokio::test]
-async fn who_subscribes_under_the_new_epoch_is_told_once_and_the_others_with_it() {
+async fn subscriber_under_a_new_epoch_learns_it_once_with_the_others() {
     let mut scene = Scene::new().await;
     scene.publish(1).await;
     scene.expect(1, 1).await;
@@ -250,7 +250,7 @@ async fn who_subscribes_under_the_new_epoch_is_told_once_and_the_others_with_it(
 }
 
 #[tokio::test]
-async fn who_waits_for_a_history_while_the_stream_turns_misses_no_word_of_it() {
+async fn subscriber_waiting_for_history_misses_no_epoch_change() {
     let mut scene = Scene::new().await;
     scene.publish(1).await;
     scene.expect(1, 1).await;
@@ -282,7 +282,7 @@ async fn who_waits_for_a_history_while_the_stream_turns_misses_no_word_of_it() {
 }
 
 #[tokio::test]
-async fn a_subscription_that_ended_is_not_told_of_a_turn() {
+async fn ended_subscription_gets_no_epoch_change() {
     let mut scene = Scene::new().await;
     scene.publish(1).await;
     scene.expect(1, 1).await;
@@ -359,7 +359,7 @@ fn follow(seen: &[Value]) {
 }
 
 #[tokio::test]
-async fn a_slow_consumer_loses_no_word_of_a_turn() {
+async fn slow_consumer_misses_no_epoch_change() {
     for policy in [SlowConsumer::DropOldest, SlowConsumer::DropNewest, SlowConsumer::Conflate] {
         follow(&read_late(policy).await);
     }
@@ -413,7 +413,7 @@ impl Broker for Durable {
 }
 
 #[tokio::test]
-async fn who_recovers_while_the_numbering_goes_on_misses_nothing() {
+async fn recovery_across_epochs_with_continued_numbering_misses_nothing() {
     let engine = Durable::new();
     let hub = open_hub().broker(engine.clone()).build();
     let server = TestServer::start(hub.clone(), named());

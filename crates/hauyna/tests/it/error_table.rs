@@ -83,7 +83,7 @@ fn check(error: &Value, kind: ErrorType) {
 }
 
 #[tokio::test]
-async fn every_error_type_of_the_protocol_is_provoked_and_is_as_the_table_says() {
+async fn every_error_type_occurs_as_the_table_says() {
     let (broker, is_down) = failing_broker();
     let hub = open_hub().broker(broker).unknown_users(UnknownUsers::Refused).max_channels(1).build();
     let server = TestServer::start(hub.clone(), handler());
@@ -137,7 +137,7 @@ async fn never_reads(hub: &Hub, client: &mut Client) -> u16 {
 }
 
 #[tokio::test]
-async fn every_close_code_that_the_server_has_a_reason_for_is_provoked() {
+async fn every_close_code_of_the_server_occurs() {
     let hub = open_hub().outbox(128 * 1024, 64).build();
     let server = TestServer::route(hub.clone(), |router| {
         let refusing = |error: fn() -> Error| Handler::new().on_open(move |_| async move { Err(error()) });
@@ -259,7 +259,7 @@ async fn every_failure_of_on_open_has_the_close_code_of_the_table() {
 }
 
 #[tokio::test]
-async fn close_code_that_nobody_may_send_is_sent_as_1011() {
+async fn reserved_close_code_is_sent_as_1011() {
     fn closing(cx: &Context) -> CloseCode {
         CloseCode(cx.query("code").unwrap().parse().unwrap())
     }
@@ -307,7 +307,7 @@ async fn close_code_that_nobody_may_send_is_sent_as_1011() {
 }
 
 #[tokio::test]
-async fn every_refusal_before_the_upgrade_has_one_shape() {
+async fn all_refusals_before_the_upgrade_have_one_format() {
     let server = TestServer::start(open_hub().max_connections_per_user(1).build(), handler());
     let _first = server.connect("/?user=a").await;
     crate::support::eventually("it is there", || now(server.hub().user("a").is_connected())).await;

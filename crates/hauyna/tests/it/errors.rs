@@ -41,7 +41,7 @@ async fn kind(client: &mut Client, request: Value) -> String {
 }
 
 #[tokio::test]
-async fn on_error_is_told_what_failed_and_by_default_the_client_is_told_too() {
+async fn on_error_learns_the_failure_and_by_default_the_client_too() {
     let log = Log::default();
     let told = log.clone();
     let handler = named()
@@ -92,7 +92,7 @@ async fn on_error_is_told_what_failed_and_by_default_the_client_is_told_too() {
 }
 
 #[tokio::test]
-async fn an_ignored_failure_is_silent_but_an_id_is_answered_once() {
+async fn ignored_failure_is_silent_but_a_request_id_is_answered() {
     let handler = named()
         .on("fail", fail)
         .on_error(|_, _| async { Recovery::Ignore })
@@ -110,7 +110,7 @@ async fn an_ignored_failure_is_silent_but_an_id_is_answered_once() {
 }
 
 #[tokio::test]
-async fn a_failure_can_close_the_connection_behind_the_answers_before_it() {
+async fn failure_can_close_the_connection_after_earlier_answers() {
     let handler = named().on("fail", fail).on_error(|_, failed| match failed.error.error_type() {
         ErrorType::ApplicationError => Recovery::Close(CloseCode(4501), "no luck here".into()),
         _ => Recovery::Reply,
@@ -130,7 +130,7 @@ async fn a_failure_can_close_the_connection_behind_the_answers_before_it() {
 }
 
 #[tokio::test]
-async fn what_may_pass_is_tried_again_with_its_input_and_three_times_at_most() {
+async fn temporary_failures_are_retried_with_their_input_three_times() {
     let log = Log::default();
     let told = log.clone();
     let calls = Arc::new(AtomicU32::new(0));
@@ -165,7 +165,7 @@ async fn what_may_pass_is_tried_again_with_its_input_and_three_times_at_most() {
 }
 
 #[tokio::test]
-async fn a_callback_that_takes_too_long_is_a_failure_and_so_is_an_on_error_that_does() {
+async fn timeouts_of_callbacks_and_on_error_are_failures() {
     let log = Log::default();
     let told = log.clone();
     let handler = named().callback_timeout(Duration::from_millis(60)).on("fail", fail).on_error(
@@ -199,7 +199,7 @@ async fn a_callback_that_takes_too_long_is_a_failure_and_so_is_an_on_error_that_
 }
 
 #[tokio::test]
-async fn on_open_can_be_tried_again_ignored_or_end_with_a_code_of_the_applications_own() {
+async fn on_open_failure_can_be_retried_ignored_or_closed() {
     let calls = Arc::new(AtomicU32::new(0));
     let count = calls.clone();
     let handler = named()
@@ -233,7 +233,7 @@ async fn on_open_can_be_tried_again_ignored_or_end_with_a_code_of_the_applicatio
 }
 
 #[tokio::test]
-async fn a_publication_that_the_broker_refused_is_tried_again_and_comes_once() {
+async fn publication_refused_by_the_broker_is_retried_and_arrives_once() {
     let (broker, is_down) = failing_broker();
     let hub = open_hub().broker(broker).build();
     let healed = is_down.clone();
@@ -257,7 +257,7 @@ async fn a_publication_that_the_broker_refused_is_tried_again_and_comes_once() {
 }
 
 #[tokio::test]
-async fn over_its_rate_a_client_is_refused_without_asking_the_application() {
+async fn client_over_its_rate_is_refused_without_asking_the_application() {
     let log = Log::default();
     let told = log.clone();
     let limit = hauyna::handler::RateLimit::new().messages(Rate::new(1, Duration::from_secs(3600)).burst(1));

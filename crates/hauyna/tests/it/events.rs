@@ -47,7 +47,7 @@ impl Notes {
 }
 
 #[tokio::test]
-async fn listeners_run_by_priority_then_in_the_order_of_their_registration() {
+async fn listeners_run_by_priority_then_by_registration_order() {
     let (hub, notes) = (Hub::new(), Notes::default());
     let events = hub.events();
     events.on("e", notes.noting::<Value>("a", Flow::Continue));
@@ -62,7 +62,7 @@ async fn listeners_run_by_priority_then_in_the_order_of_their_registration() {
 }
 
 #[tokio::test]
-async fn a_listener_that_stops_the_event_keeps_it_from_those_after_it() {
+async fn listener_that_stops_an_event_hides_it_from_later_ones() {
     let (hub, notes) = (Hub::new(), Notes::default());
     hub.events().priority(1).on("e", notes.noting::<Value>("one", Flow::Continue));
     hub.events().on("e", notes.noting::<Value>("two", Flow::Stop));
@@ -73,7 +73,7 @@ async fn a_listener_that_stops_the_event_keeps_it_from_those_after_it() {
 }
 
 #[tokio::test]
-async fn data_reaches_a_listener_typed_or_as_json_and_what_does_not_fit_is_its_failure_alone() {
+async fn listener_data_is_typed_or_json_and_a_mismatch_fails_one_listener() {
     let (hub, notes) = (Hub::new(), Notes::default());
     let typed = notes.clone();
     let picky = hub.events().on("order", move |event: Event, order: Order| {
@@ -100,7 +100,7 @@ async fn data_reaches_a_listener_typed_or_as_json_and_what_does_not_fit_is_its_f
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_listener_that_fails_panics_or_hangs_does_not_stop_the_others() {
+async fn failing_panicking_or_hanging_listener_does_not_stop_the_others() {
     let hub = Hub::builder().listener_timeout(Duration::from_secs(5)).build();
     let notes = Notes::default();
     let events = hub.events();
@@ -123,7 +123,7 @@ async fn a_listener_that_fails_panics_or_hangs_does_not_stop_the_others() {
 }
 
 #[tokio::test]
-async fn a_listener_is_gone_once_it_is_removed() {
+async fn removed_listener_is_not_called() {
     let (hub, notes) = (Hub::new(), Notes::default());
     let one = hub.events().on("e", notes.noting::<Value>("one", Flow::Continue));
     let two = hub.events().on("e", notes.noting::<Value>("two", Flow::Continue));
@@ -164,7 +164,7 @@ async fn next(lines: &mut mpsc::Receiver<String>) -> String {
 }
 
 #[tokio::test]
-async fn the_hub_tells_of_a_connections_life_in_order() {
+async fn hub_reports_the_life_of_a_connection_in_order() {
     let hub = open_hub().build();
     let mut lines = observed(&hub);
     let handler =
@@ -192,7 +192,7 @@ async fn the_hub_tells_of_a_connections_life_in_order() {
 }
 
 #[tokio::test]
-async fn a_connection_that_does_not_read_is_told_as_a_slow_consumer_before_it_closes() {
+async fn slow_consumer_is_reported_before_it_closes() {
     let hub = Hub::builder().channels("{*any}", ChannelOptions::new()).outbox(64 * 1024, 64).build();
     let mut lines = observed(&hub);
     let server = TestServer::start(hub.clone(), named());
@@ -209,7 +209,7 @@ async fn a_connection_that_does_not_read_is_told_as_a_slow_consumer_before_it_cl
 }
 
 #[tokio::test]
-async fn a_listener_that_hangs_delays_events_but_neither_stops_them_nor_the_hub() {
+async fn hanging_listener_delays_events_but_stops_neither_them_nor_the_hub() {
     let hub = open_hub().listener_timeout(Duration::from_millis(50)).build();
     hub.events().priority(1).on_system([SystemKind::Opened], async |_, _| pending::<Result>().await);
     let mut lines = observed(&hub);
@@ -221,7 +221,7 @@ async fn a_listener_that_hangs_delays_events_but_neither_stops_them_nor_the_hub(
 }
 
 #[tokio::test]
-async fn events_past_the_bound_are_dropped_and_counted() {
+async fn events_over_the_limit_are_dropped_and_counted() {
     let hub = open_hub().build();
     let (sender, mut begun) = mpsc::channel(1);
     hub.events().on_system([SystemKind::Subscribed, SystemKind::Unsubscribed], move |_, _| {
@@ -245,7 +245,7 @@ async fn events_past_the_bound_are_dropped_and_counted() {
 }
 
 #[tokio::test]
-async fn shutdown_waits_until_listeners_were_told_of_the_last_close() {
+async fn shutdown_waits_for_the_listeners_of_the_last_close() {
     let hub = open_hub().build();
     let notes = Notes::default();
     let closed = notes.clone();
@@ -271,7 +271,7 @@ async fn shutdown_waits_until_listeners_were_told_of_the_last_close() {
 }
 
 #[test]
-fn events_go_on_when_the_runtime_that_told_them_has_ended() {
+fn events_continue_after_the_runtime_of_the_listeners_ended() {
     let hub = open_hub().build();
     let mut lines = observed(&hub);
     for is_second in [false, true] {
@@ -293,7 +293,7 @@ fn events_go_on_when_the_runtime_that_told_them_has_ended() {
 }
 
 #[tokio::test]
-async fn a_hub_with_listeners_ends_with_its_last_handle() {
+async fn hub_with_listeners_ends_with_its_last_handle() {
     let alive = Arc::new(());
     let hub = open_hub().build();
     let held = alive.clone();
@@ -308,7 +308,7 @@ async fn a_hub_with_listeners_ends_with_its_last_handle() {
 }
 
 #[tokio::test]
-async fn a_client_triggers_only_the_events_that_the_handler_opens_to_clients() {
+async fn clients_trigger_only_events_that_the_handler_allows() {
     let (hub, notes) = (Hub::new(), Notes::default());
     let orders = notes.clone();
     hub.events().on("order", move |event: Event, order: Order| {
@@ -340,7 +340,7 @@ const NOT_READY: u8 = 1;
 const PANICS: u8 = 2;
 
 #[tokio::test]
-async fn row_50_panics_of_a_broker_and_of_listeners_cost_nobody_else_anything() {
+async fn row_50_panics_of_broker_and_listeners_affect_nobody_else() {
     let readiness = Arc::new(AtomicU8::new(READY));
     let answer = readiness.clone();
     let broker = WrappedBroker::default().on_is_ready(move |_| match answer.load(Ordering::SeqCst) {
@@ -372,7 +372,7 @@ async fn row_50_panics_of_a_broker_and_of_listeners_cost_nobody_else_anything() 
 }
 
 #[tokio::test]
-async fn a_hub_keeps_its_listener_when_it_is_told_to_remove_that_of_another() {
+async fn hub_ignores_the_removal_of_a_listener_of_another_hub() {
     let [one, other] = [Hub::new(), Hub::new()];
     let listen = |hub: &Hub| hub.events().on("x", async |_, _: Value| Result::Ok(()));
     let ids = [listen(&one), listen(&other)];

@@ -48,7 +48,7 @@ async fn assert_hears(hub: &Hub, client: &mut Client, what: u64) {
 }
 
 #[tokio::test(start_paused = true)]
-async fn heartbeats_of_any_length_leave_their_shard_at_work() {
+async fn heartbeat_of_any_length_keeps_its_shard_working() {
     for interval in all() {
         for timeout in all() {
             let handler = |heartbeat| named().heartbeat(heartbeat);
@@ -81,7 +81,7 @@ async fn heartbeats_of_any_length_leave_their_shard_at_work() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_grace_of_any_length_loses_neither_limits_nor_on_close() {
+async fn grace_time_of_any_length_keeps_limits_and_on_close() {
     for grace in all() {
         let (closed, mut told) = mpsc::channel(64);
         let hub = hub().presence_grace(grace).max_connections(1).build();
@@ -106,7 +106,7 @@ async fn a_grace_of_any_length_loses_neither_limits_nor_on_close() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_tick_of_any_length_leaves_whole_subscriptions() {
+async fn presence_tick_of_any_length_keeps_subscriptions_complete() {
     for tick in all() {
         for presence in [Presence::diff(), Presence::occupancy()] {
             let channels = ChannelOptions::new().presence(presence.tick(tick));
@@ -141,7 +141,7 @@ async fn get(server: &TestServer) -> String {
 }
 
 #[tokio::test]
-async fn handshakes_of_any_length_are_served_or_refused() {
+async fn handshake_timeout_of_any_length_serves_or_refuses() {
     for patience in all() {
         for is_layered in [false, true] {
             let hub = hub().build();
@@ -161,7 +161,7 @@ async fn handshakes_of_any_length_are_served_or_refused() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn timeouts_of_connections_and_listeners_of_any_length() {
+async fn connection_and_listener_timeouts_may_have_any_length() {
     for time in all() {
         let hub = hub().listener_timeout(time).broker_timeout(time).build();
         hub.events().on("quick", async |_: Event, _: Value| Ok(()));
@@ -196,7 +196,7 @@ async fn timeouts_of_connections_and_listeners_of_any_length() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn questions_of_any_patience_are_answered_or_time_out() {
+async fn client_requests_with_any_timeout_end() {
     let hub = hub().build();
     let (mut client, connection) = registered(&hub, "ann", &Handler::new().share()).await;
     for time in ENDLESS {
@@ -214,7 +214,7 @@ async fn questions_of_any_patience_are_answered_or_time_out() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn sessions_are_kept_for_any_time_and_any_number_of_attempts() {
+async fn session_window_and_attempts_may_have_any_value() {
     for window in ENDLESS {
         for attempts in [Some(1), Some(u32::MAX), None] {
             let retry = RetryPolicy { max_attempts: attempts, ..RetryPolicy::conservative() };
@@ -249,7 +249,7 @@ fn moments() -> [SystemTime; 3] {
 }
 
 #[tokio::test(start_paused = true)]
-async fn credentials_end_at_any_moment_with_any_grace() {
+async fn credentials_may_expire_at_any_time_with_any_grace() {
     for at in moments() {
         for grace in all() {
             let hub = hub().build();
@@ -275,7 +275,7 @@ async fn credentials_end_at_any_moment_with_any_grace() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn revocations_and_rates_of_any_length() {
+async fn revocations_and_rates_may_have_any_length() {
     for time in all() {
         let limits = RateLimit::new().messages(Rate::new(1, time).burst(u32::MAX));
         let hub = hub().build();
@@ -294,7 +294,7 @@ async fn revocations_and_rates_of_any_length() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn histories_keys_and_positions_of_any_age() {
+async fn histories_keys_and_positions_may_have_any_age() {
     for age in all() {
         let options = LocalBrokerOptions::new().key_age(age).position_age(age);
         let channels = ChannelOptions::new().history(5, age);
@@ -314,7 +314,7 @@ async fn histories_keys_and_positions_of_any_age() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_end_of_any_patience_comes_to_its_end() {
+async fn shutdown_and_drain_end_with_any_timeout() {
     for time in all() {
         let hub = hub().build();
         let server = MemoryServer::start(hub.clone(), named());
@@ -332,7 +332,7 @@ async fn an_end_of_any_patience_comes_to_its_end() {
 }
 
 #[tokio::test]
-async fn the_test_kit_takes_durations_of_any_length() {
+async fn test_kit_accepts_durations_of_any_length() {
     let hub = hub().build();
     let server = TestServer::start(hub.clone(), named());
     let proxy = FaultProxy::start(server.address()).await;

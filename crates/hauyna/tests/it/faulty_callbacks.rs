@@ -73,7 +73,7 @@ async fn p99(client: &mut Client) -> Duration {
 }
 
 #[tokio::test]
-async fn row_49_hooks_that_wait_hold_up_their_own_connections_alone_and_answers_keep_their_order() {
+async fn row_49_waiting_callbacks_delay_only_their_connection_and_answers_keep_order() {
     let gate = Gate(Arc::new(Semaphore::new(0)));
     let hub = Hub::builder().channels("{*any}", ChannelOptions::new()).shards(1).build();
     let server = TestServer::start(hub.clone(), gated(&gate));
@@ -193,8 +193,7 @@ fn panicking() -> Handler {
 }
 
 #[tokio::test]
-async fn row_50_panics_in_decoding_publishing_presence_and_the_broker_leave_others_and_the_hub_as_they_were()
-{
+async fn row_50_panics_in_callbacks_and_broker_affect_nobody_else() {
     quietly();
     let options = ChannelOptions::new().history(100, Duration::from_secs(60)).presence(Presence::each());
     let hub = Hub::builder()

@@ -38,7 +38,7 @@ impl Formats {
 }
 
 #[tokio::test]
-async fn handles_of_a_full_hub_print_names_and_counts_alone() {
+async fn debug_of_handles_prints_only_names_and_counts() {
     let formats = Arc::new(Formats::default());
     let channels = ChannelOptions::new().history(1000, Duration::from_secs(600)).presence(Presence::each());
     let hub = Hub::builder().channels("{*any}", channels).sessions(SessionOptions::new()).build();
@@ -99,7 +99,7 @@ async fn handles_of_a_full_hub_print_names_and_counts_alone() {
 }
 
 #[tokio::test]
-async fn a_broker_prints_its_bounds_and_counts_alone() {
+async fn debug_of_a_broker_prints_only_limits_and_counts() {
     let formats = Formats::default();
     let broker = LocalBroker::new(LocalBrokerOptions::new());
     let relay = Relay::to(|_| ());

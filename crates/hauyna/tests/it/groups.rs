@@ -31,7 +31,7 @@ fn to(room: &str, message: impl Into<Value>) -> Value {
 }
 
 #[tokio::test]
-async fn a_group_message_reaches_every_connection_of_every_member_and_nobody_else() {
+async fn group_message_reaches_all_connections_of_members_and_nobody_else() {
     let hub = hub().build();
     let server = serve(&hub);
     hub.groups().add_with_role("alice", "editors", "speaker").await.unwrap();
@@ -63,7 +63,7 @@ async fn a_group_message_reaches_every_connection_of_every_member_and_nobody_els
 }
 
 #[tokio::test]
-async fn only_a_member_whose_role_permits_it_sends_to_a_group() {
+async fn only_members_with_permission_send_to_a_group() {
     let hub = hub().build();
     let server = serve(&hub);
     let mut alice = json_client(&server, "alice").await;
@@ -95,7 +95,7 @@ async fn only_a_member_whose_role_permits_it_sends_to_a_group() {
 }
 
 #[tokio::test]
-async fn membership_needs_no_connection_and_outlives_every_one() {
+async fn membership_needs_no_connection() {
     let hub = hub().build();
     let server = serve(&hub);
     hub.groups().add_with_role("alice", "g", "speaker").await.unwrap();
@@ -114,7 +114,7 @@ async fn membership_needs_no_connection_and_outlives_every_one() {
 }
 
 #[tokio::test]
-async fn a_group_changes_under_live_connections() {
+async fn group_changes_apply_to_live_connections() {
     let hub = hub().build();
     let server = serve(&hub);
     let groups = hub.groups();
@@ -140,7 +140,7 @@ async fn a_group_changes_under_live_connections() {
 }
 
 #[tokio::test]
-async fn what_waited_for_a_slow_member_does_not_reach_it_after_its_removal() {
+async fn messages_queued_for_a_removed_member_are_not_delivered() {
     let hub = hub().outbox(1 << 20, 10_000).build();
     let server = serve(&hub);
     let mut slow = server.client("/?user=slow").receive_buffer(4096).connect().await;
@@ -187,7 +187,7 @@ async fn all_members_see_one_order() {
 }
 
 #[tokio::test]
-async fn a_key_makes_a_repeated_group_message_one() {
+async fn repeated_key_sends_one_group_message() {
     let hub = hub().build();
     let server = serve(&hub);
     hub.groups().add_with_role("alice", "g", "speaker").await.unwrap();
@@ -208,7 +208,7 @@ async fn a_key_makes_a_repeated_group_message_one() {
 }
 
 #[tokio::test]
-async fn a_group_request_that_is_not_whole_names_its_fault() {
+async fn incomplete_group_request_names_its_fault() {
     let server = serve(&hub().build());
     let long = "x".repeat(256);
     for encoding in Encoding::ALL {
@@ -233,7 +233,7 @@ async fn a_group_request_that_is_not_whole_names_its_fault() {
 }
 
 #[tokio::test]
-async fn no_request_of_a_client_makes_or_enters_a_group() {
+async fn client_requests_never_create_or_join_a_group() {
     let hub = hub().build();
     let server = serve(&hub);
     let mut mallory = json_client(&server, "mallory").await;
@@ -261,7 +261,7 @@ async fn no_request_of_a_client_makes_or_enters_a_group() {
 }
 
 #[tokio::test]
-async fn groups_take_nothing_from_the_channels_of_a_connection() {
+async fn groups_do_not_count_as_channels_of_a_connection() {
     let hub = hub().max_channels_per_connection(2).build();
     let server = serve(&hub);
     for group in 0..50 {
@@ -292,7 +292,7 @@ async fn groups_take_nothing_from_the_channels_of_a_connection() {
 }
 
 #[tokio::test]
-async fn a_handler_may_decide_about_group_messages_itself() {
+async fn handler_may_authorise_group_messages_itself() {
     let hub = hub().build();
     let handler = named().authorize_group(|cx: Context, request: AccessRequest| async move {
         let group = request.name();
@@ -319,7 +319,7 @@ async fn a_handler_may_decide_about_group_messages_itself() {
 }
 
 #[tokio::test]
-async fn a_group_of_ten_thousand_reaches_those_who_are_connected() {
+async fn group_of_ten_thousand_reaches_connected_members() {
     let hub = hub().build();
     let server = serve(&hub);
     for user in 0..10_000 {
@@ -343,7 +343,7 @@ async fn a_group_of_ten_thousand_reaches_those_who_are_connected() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn connections_raced_by_changes_of_their_groups_are_in_the_right_ones() {
+async fn connections_racing_group_changes_end_in_the_right_groups() {
     let hub = Hub::builder().roles("{*any}", Roles::new()).build();
     let server = serve(&hub);
     for round in 0..150 {
@@ -380,7 +380,7 @@ async fn send_refuses_bad_names_and_values() {
 }
 
 #[tokio::test]
-async fn every_change_of_a_group_is_told_once_and_in_order() {
+async fn every_group_change_is_reported_once_and_in_order() {
     let hub = hub().build();
     let server = serve(&hub);
     let (tell, mut told) = tokio::sync::mpsc::channel(16);

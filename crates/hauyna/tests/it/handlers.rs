@@ -23,7 +23,7 @@ async fn add(_: Context, numbers: Add) -> hauyna::Result<i64> {
 }
 
 #[tokio::test]
-async fn identify_names_the_user_at_once_or_later_or_refuses_with_a_status() {
+async fn identify_names_the_user_or_refuses_with_a_status() {
     let server = TestServer::route(Hub::new(), |router| {
         let later = Handler::new().identify(|request: hauyna::ConnectRequest| async move {
             tokio::task::yield_now().await;
@@ -59,7 +59,7 @@ async fn identify_names_the_user_at_once_or_later_or_refuses_with_a_status() {
 }
 
 #[tokio::test]
-async fn an_event_is_decoded_and_its_result_is_the_data_of_the_ack() {
+async fn event_input_is_decoded_and_the_result_acknowledged() {
     let handler = named().on("add", add).on("quiet", async |_: Context, _: Value| Ok(())).on(
         "fail",
         async |_: Context, how: Value| -> hauyna::Result<()> {
@@ -99,7 +99,7 @@ async fn an_event_is_decoded_and_its_result_is_the_data_of_the_ack() {
 }
 
 #[tokio::test]
-async fn on_message_takes_what_no_event_takes_and_on_binary_the_other_frames() {
+async fn on_message_gets_unhandled_messages_and_on_binary_binary_frames() {
     let (sender, mut binary) = mpsc::channel(8);
     let handler = named()
         .on("add", add)
@@ -124,7 +124,7 @@ async fn on_message_takes_what_no_event_takes_and_on_binary_the_other_frames() {
 struct Refresh;
 
 #[tokio::test]
-async fn event_without_data_is_taken_as_unit() {
+async fn event_without_data_decodes_as_unit() {
     let hub = open_hub().build();
     hub.events().on("seen", async |_: hauyna::events::Event, (): ()| Ok(()));
     let handler = named()
@@ -177,7 +177,7 @@ async fn on_open_runs_before_the_first_request_and_its_error_closes() {
 }
 
 #[tokio::test]
-async fn on_close_is_told_the_reason() {
+async fn on_close_gets_the_reason() {
     let (sender, mut reasons) = mpsc::channel(8);
     let on_close = move |cx: Context, reason| {
         let sender = sender.clone();
@@ -220,7 +220,7 @@ async fn on_close_is_told_the_reason() {
 }
 
 #[tokio::test]
-async fn on_ping_and_on_pong_get_the_payload_and_the_ping_is_answered() {
+async fn on_ping_and_on_pong_get_the_payload() {
     let (sender, mut heard) = mpsc::channel(8);
     let pinged = sender.clone();
     let handler = named()
@@ -242,7 +242,7 @@ async fn on_ping_and_on_pong_get_the_payload_and_the_ping_is_answered() {
 }
 
 #[tokio::test]
-async fn the_authorisers_decide_instead_of_the_pattern() {
+async fn handler_authorisers_decide_instead_of_the_pattern() {
     let only = |word: &'static str| {
         move |_: Context, request: AccessRequest| async move {
             tokio::task::yield_now().await;
@@ -268,7 +268,7 @@ async fn the_authorisers_decide_instead_of_the_pattern() {
 }
 
 #[tokio::test]
-async fn a_callback_that_takes_too_long_is_answered_with_timeout_and_dropped() {
+async fn slow_callback_is_answered_with_timeout_and_dropped() {
     struct Dropped(Arc<AtomicBool>);
     impl Drop for Dropped {
         fn drop(&mut self) {
@@ -300,7 +300,7 @@ async fn a_callback_that_takes_too_long_is_answered_with_timeout_and_dropped() {
 }
 
 #[tokio::test]
-async fn a_panicking_callback_is_an_internal_error_of_its_own_request() {
+async fn panicking_callback_is_an_internal_error_of_its_request() {
     let handler = named()
         .on("add", add)
         .on("now", |_, _: Value| -> std::future::Ready<hauyna::Result<()>> { panic!("on purpose") })
@@ -324,7 +324,7 @@ async fn a_panicking_callback_is_an_internal_error_of_its_own_request() {
 }
 
 #[tokio::test]
-async fn a_slow_callback_delays_its_own_connection_alone_and_keeps_its_order() {
+async fn slow_callback_delays_only_its_connection_and_keeps_order() {
     let (gate, began) = (Arc::new(Semaphore::new(0)), Arc::new(Notify::new()));
     let (held, started) = (gate.clone(), began.clone());
     let handler = named().on("add", add).on("slow", move |_, _: Value| {
@@ -356,7 +356,7 @@ async fn a_slow_callback_delays_its_own_connection_alone_and_keeps_its_order() {
 }
 
 #[tokio::test]
-async fn state_query_and_path_are_there_for_callbacks() {
+async fn callbacks_read_state_query_and_path() {
     let handler = named().state(AtomicU32::new(7)).on("look", async |cx: Context, _: Value| {
         let count = cx.state::<AtomicU32>().fetch_add(1, Ordering::Relaxed);
         cx.connection().with_extensions(|values| *values.get_mut::<u32>().unwrap() += 1);
@@ -374,7 +374,7 @@ async fn state_query_and_path_are_there_for_callbacks() {
 }
 
 #[tokio::test]
-async fn presence_lasts_as_long_as_the_last_connection_that_tracked_it() {
+async fn presence_lasts_until_the_last_tracking_connection_ends() {
     let handler =
         named().on_open(|cx| async move { cx.presence().track(json!({ "status": "online" })).await });
     let server = TestServer::start(open_hub().presence_grace(Duration::ZERO).build(), handler);

@@ -7,7 +7,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
 #[tokio::test]
-async fn requests_in_the_segment_of_the_handshake_are_handled_in_order() {
+async fn requests_in_the_handshake_segment_are_handled_in_order() {
     let hub = open_hub().build();
     let server = serve(&hub);
     let mut client = server.client("/?user=early").json();
@@ -26,7 +26,7 @@ async fn requests_in_the_segment_of_the_handshake_are_handled_in_order() {
 }
 
 #[tokio::test]
-async fn the_session_comes_first_and_names_the_connection() {
+async fn session_message_comes_first_and_names_the_connection() {
     let hub = open_hub().build();
     let server = serve(&hub);
     for mut client in [server.json("/?user=u").await, server.message_pack("/?user=u").await] {
@@ -38,7 +38,7 @@ async fn the_session_comes_first_and_names_the_connection() {
 }
 
 #[tokio::test]
-async fn of_several_sub_protocols_the_first_that_is_known_is_chosen() {
+async fn first_known_sub_protocol_is_chosen() {
     let hub = Hub::new();
     let server = serve(&hub);
     let client = server.client("/").protocol("graphql-ws").protocol("hauyna.bearer.t").json().connect().await;
@@ -59,7 +59,7 @@ async fn http(server: &TestServer, request: &str) -> (u16, String) {
 }
 
 #[tokio::test]
-async fn what_is_no_handshake_gets_its_status() {
+async fn invalid_handshakes_get_their_status() {
     let server = TestServer::route(Hub::new(), |router| router.websocket("/chat", named()));
     let upgrade = "Host: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n";
     let key = "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n";
@@ -86,7 +86,7 @@ async fn what_is_no_handshake_gets_its_status() {
 }
 
 #[tokio::test]
-async fn a_page_of_another_origin_may_not_connect_unless_it_is_listed() {
+async fn page_of_another_origin_connects_only_if_listed() {
     let server = TestServer::route(Hub::new(), |router| {
         let listed = named().origins(Origins::listed(["https://*.good.example"]));
         let any = named().origins(Origins::Any);
@@ -116,7 +116,7 @@ async fn a_page_of_another_origin_may_not_connect_unless_it_is_listed() {
 }
 
 #[tokio::test]
-async fn connections_are_limited_in_all_and_per_user() {
+async fn connections_are_limited_in_total_and_per_user() {
     let hub = open_hub().max_connections(3).max_connections_per_user(2).build();
     let server = serve(&hub);
     let mut first = server.connect("/?user=a").await;
@@ -137,7 +137,7 @@ async fn connections_are_limited_in_all_and_per_user() {
 }
 
 #[tokio::test]
-async fn limits_hold_while_many_shake_hands_at_once() {
+async fn limits_hold_during_many_concurrent_handshakes() {
     let hub = open_hub().max_connections(5).max_connections_per_user(2).build();
     let handler = hauyna::Handler::new().identify(|request: hauyna::ConnectRequest| async move {
         tokio::task::yield_now().await; // a database
@@ -170,7 +170,7 @@ async fn limits_hold_while_many_shake_hands_at_once() {
 }
 
 #[tokio::test]
-async fn so_many_may_be_before_their_upgrade_and_no_more() {
+async fn pending_handshakes_are_limited() {
     let hub = Hub::new();
     let server = Router::new(hub.clone()).websocket("/", named()).into_server();
     let server = TestServer::serve(hub.clone(), server.max_handshakes(2));
@@ -195,7 +195,7 @@ async fn so_many_may_be_before_their_upgrade_and_no_more() {
 }
 
 #[tokio::test]
-async fn any_number_of_handshakes_may_be_allowed() {
+async fn handshake_limit_may_have_any_value() {
     let hub = Hub::new();
     let server = Router::new(hub.clone()).websocket("/", named()).into_server();
     let server = TestServer::serve(hub, server.max_handshakes(usize::MAX));
@@ -203,7 +203,7 @@ async fn any_number_of_handshakes_may_be_allowed() {
 }
 
 #[test]
-fn mistakes_of_the_programmer_are_found_when_the_server_is_put_together() {
+fn server_mistakes_are_reported_when_it_is_built() {
     let is_refused = |f: fn()| std::panic::catch_unwind(f).is_err();
     assert!(is_refused(|| drop(named().on("ping", async |_: hauyna::Context, _: u8| Ok(())))));
     assert!(is_refused(|| {

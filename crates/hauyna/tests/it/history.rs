@@ -68,7 +68,7 @@ async fn history_before_a_position_is_read_back_to_the_beginning() {
 }
 
 #[tokio::test]
-async fn scrolling_back_ends_where_older_publications_are_gone() {
+async fn scrolling_back_ends_where_older_publications_are_dropped() {
     let (_hub, server) = server(4).await;
     for mut client in clients(&server).await {
         let top = history(&mut client, json!({ "limit": 0 })).await.unwrap();
@@ -84,7 +84,7 @@ async fn scrolling_back_ends_where_older_publications_are_gone() {
 }
 
 #[tokio::test]
-async fn history_from_no_place_of_the_stream_is_refused() {
+async fn history_from_an_invalid_position_is_refused() {
     let (_hub, server) = server(100).await;
     for mut client in clients(&server).await {
         let top = history(&mut client, json!({ "limit": 0 })).await.unwrap();
@@ -103,7 +103,7 @@ async fn history_from_no_place_of_the_stream_is_refused() {
 }
 
 #[tokio::test]
-async fn an_application_reads_a_history_in_either_direction() {
+async fn application_reads_a_history_in_both_directions() {
     let (hub, _server) = server(8).await;
     let read = async |range: HistoryRange| {
         let page = hub.channel("x").history(range).await.unwrap();
@@ -123,7 +123,7 @@ async fn an_application_reads_a_history_in_either_direction() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_has_passed_its_age_is_in_no_page_and_in_no_recovery() {
+async fn expired_publications_are_in_no_page_and_no_recovery() {
     let hub = Hub::builder()
         .channels("{*any}", ChannelOptions::new().history(100, Duration::from_secs(60)))
         .build();
@@ -142,7 +142,7 @@ async fn what_has_passed_its_age_is_in_no_page_and_in_no_recovery() {
 
 /// One channel may use all of the memory for histories; the twenty thousandth part of it was not a thirtieth.
 #[tokio::test]
-async fn a_channel_keeps_as_many_messages_as_it_declares() {
+async fn channel_keeps_as_many_messages_as_it_declares() {
     let hub = open_hub().build();
     let server = serve(&hub);
     let start = server.connect("/").await.subscribe("x").await;
@@ -181,7 +181,7 @@ async fn kept_in_a_mebibyte(variants: usize) -> usize {
 }
 
 #[tokio::test]
-async fn a_frame_for_each_wire_variant_counts_as_history() {
+async fn frames_of_each_wire_variant_count_as_history_bytes() {
     for variants in 1..=4 {
         let kept = kept_in_a_mebibyte(variants).await;
         let bytes = kept * 1000 * (1 + variants);

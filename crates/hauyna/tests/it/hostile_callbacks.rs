@@ -99,7 +99,7 @@ async fn assert_hears(hub: &Hub, client: &mut Client, what: usize) {
 }
 
 #[tokio::test(start_paused = true)]
-async fn destructors_of_what_is_attached_to_a_connection_cost_nobody_anything() {
+async fn panicking_destructors_of_attached_values_affect_nobody() {
     quietly();
     for round in 0..3 {
         let (dropped, attached) = bomb();
@@ -156,7 +156,7 @@ async fn destructors_of_what_is_attached_to_a_connection_cost_nobody_anything() 
 }
 
 #[tokio::test(start_paused = true)]
-async fn destructors_inside_of_callbacks_cost_their_own_request_or_connection() {
+async fn panicking_destructors_in_callbacks_affect_only_their_request_or_connection() {
     quietly();
     let hub = hub().max_connections_per_user(2).at_limit(Limit::PerUser, AtLimit::CloseOldest).build();
     let handler = named()
@@ -195,7 +195,7 @@ async fn destructors_inside_of_callbacks_cost_their_own_request_or_connection() 
 }
 
 #[tokio::test(start_paused = true)]
-async fn texts_and_destructors_of_errors_cost_their_own_request_or_connection() {
+async fn panicking_error_values_affect_only_their_request_or_connection() {
     quietly();
     let hub = hub().build();
     hub.events().on_system(SystemKind::all(), async |_: Event, _| -> hauyna::Result { Err(evil()) });
@@ -226,7 +226,7 @@ async fn texts_and_destructors_of_errors_cost_their_own_request_or_connection() 
 }
 
 #[tokio::test(start_paused = true)]
-async fn listeners_that_panic_in_any_way_do_not_stop_the_events() {
+async fn panicking_listeners_do_not_stop_the_events() {
     quietly();
     let hub = hub().listener_timeout(Duration::from_millis(50)).build();
     let kinds = || [SystemKind::GroupChanged];
@@ -263,7 +263,7 @@ async fn listeners_that_panic_in_any_way_do_not_stop_the_events() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_cannot_be_serialized_is_the_panic_of_who_sends_it() {
+async fn panicking_serialization_affects_only_the_sender() {
     quietly();
     let hub = hub().build();
     let server = MemoryServer::start(
@@ -313,7 +313,7 @@ async fn what_cannot_be_serialized_is_the_panic_of_who_sends_it() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn closures_of_options_that_panic_cost_their_own_client() {
+async fn panicking_option_closures_affect_only_their_client() {
     quietly();
     let channels = ChannelOptions::new().authorize(|cx, _| {
         assert!(cx.user().as_str() != "bad", "in authorize");
@@ -349,7 +349,7 @@ async fn closures_of_options_that_panic_cost_their_own_client() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_handler_whose_values_panic_when_they_are_dropped() {
+async fn handler_values_may_panic_when_dropped() {
     quietly();
     let hub = hub().build();
     let (dropped, value) = bomb();
@@ -376,7 +376,7 @@ async fn a_handler_whose_values_panic_when_they_are_dropped() {
 }
 
 #[test]
-fn a_hub_whose_values_panic_when_they_are_dropped() {
+fn hub_values_may_panic_when_dropped() {
     quietly();
     let (dropped, value) = bomb();
     let hold = || {
@@ -421,7 +421,7 @@ fn a_hub_whose_values_panic_when_they_are_dropped() {
 }
 
 #[tokio::test]
-async fn with_extensions_inside_itself_says_so_and_beside_another_connections_works() {
+async fn nested_with_extensions_panics_only_for_the_same_connection() {
     quietly();
     let hub = hub().build();
     let shared = Handler::new().share();
@@ -455,7 +455,7 @@ impl Drop for Armed {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_refresh_counts_whatever_the_value_does_that_it_takes_the_place_of() {
+async fn refresh_succeeds_even_if_the_replaced_value_panics() {
     quietly();
     let (old, end) = (Armed(Arc::default()), SystemTime::now() + Duration::from_secs(60));
     let arm = old.0.clone();
@@ -475,7 +475,7 @@ async fn a_refresh_counts_whatever_the_value_does_that_it_takes_the_place_of() {
 }
 
 #[tokio::test]
-async fn a_refusal_after_identify_is_told_whatever_the_attached_values_do() {
+async fn refusal_after_identify_is_sent_even_if_attached_values_panic() {
     quietly();
     let (value, gate) = (Armed(Arc::default()), Arc::new(Semaphore::new(0)));
     let (arm, open, inside) = (value.0.clone(), gate.clone(), Arc::new(AtomicUsize::new(0)));
@@ -509,7 +509,7 @@ async fn a_refusal_after_identify_is_told_whatever_the_attached_values_do() {
 }
 
 #[test]
-fn destructors_of_what_a_handler_holds_are_contained() {
+fn panicking_destructors_of_a_handler_are_contained() {
     quietly();
     let armed = Armed(Arc::new(AtomicBool::new(true)));
     drop(Handler::new().session_key(move |_| format!("{:p}", &raw const armed)));

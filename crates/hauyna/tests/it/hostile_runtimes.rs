@@ -70,7 +70,7 @@ impl Beside {
 }
 
 #[test]
-fn a_hub_serves_one_runtime_after_the_other_and_subscribers_hear_their_channels_alone() {
+fn hub_serves_one_runtime_after_another() {
     for shards in [1, 2] {
         let hub = hub().shards(shards).build();
         for round in 0..6 {
@@ -108,7 +108,7 @@ fn a_hub_serves_one_runtime_after_the_other_and_subscribers_hear_their_channels_
 }
 
 #[test]
-fn of_two_runtimes_one_ends_and_the_clients_of_the_other_hear_their_channels_alone() {
+fn clients_of_the_remaining_runtime_get_only_their_channels() {
     let hub = hub().shards(1).build();
     let (mut first, second) = (Beside::new(), Beside::new());
     // The first one has started the shard.
@@ -159,7 +159,7 @@ fn of_two_runtimes_one_ends_and_the_clients_of_the_other_hear_their_channels_alo
 }
 
 #[test]
-fn a_runtime_that_ends_in_the_middle_of_a_fan_out_costs_the_others_nothing() {
+fn runtime_that_ends_during_a_fan_out_affects_no_other() {
     let hub = hub().shards(1).outbox(64 << 20, 1 << 20).build();
     let second = Beside::new();
     let own = hub.clone();
@@ -249,7 +249,7 @@ fn lose_one(hub: &Hub, handler: Handler) {
 }
 
 #[test]
-fn what_a_runtime_leaves_behind_is_done_by_the_next_one() {
+fn next_runtime_finishes_the_work_of_an_ended_one() {
     for window in [Duration::ZERO, Duration::from_millis(30)] {
         let sessions = SessionOptions::new().window(window);
         let grace = Duration::from_millis(30);
@@ -270,7 +270,7 @@ fn what_a_runtime_leaves_behind_is_done_by_the_next_one() {
 }
 
 #[test]
-fn what_a_runtime_leaves_behind_is_done_by_one_that_is_there_unasked() {
+fn existing_runtime_finishes_the_work_of_an_ended_one() {
     for window in [Duration::ZERO, Duration::from_millis(30)] {
         let sessions = SessionOptions::new().window(window);
         let hub = hub().sessions(sessions).presence_grace(Duration::from_millis(30)).build();
@@ -289,7 +289,7 @@ fn what_a_runtime_leaves_behind_is_done_by_one_that_is_there_unasked() {
 }
 
 #[test]
-fn an_event_whose_runtime_ends_is_told_to_the_listeners_after_the_one_that_was_at_work() {
+fn event_of_an_ended_runtime_reaches_the_remaining_listeners() {
     let hub = hub().build();
     let (at_work, mut is_at_work) = mpsc::channel(64);
     hub.events().priority(1).on_system([SystemKind::GroupChanged], move |_, _| {
@@ -317,7 +317,7 @@ fn an_event_whose_runtime_ends_is_told_to_the_listeners_after_the_one_that_was_a
 }
 
 #[test]
-fn a_drain_goes_on_in_another_runtime() {
+fn drain_continues_in_another_runtime() {
     let hub = hub().build();
     let second = Beside::new();
     let own = hub.clone();
@@ -344,7 +344,7 @@ fn a_drain_goes_on_in_another_runtime() {
 }
 
 #[test]
-fn a_drain_that_lost_its_runtime_is_gone_on_with_by_whoever_waits_for_it() {
+fn waiting_caller_continues_a_drain_without_runtime() {
     let hub = hub().build();
     let first = single();
     let kept = first.block_on(async {
@@ -363,7 +363,7 @@ fn a_drain_that_lost_its_runtime_is_gone_on_with_by_whoever_waits_for_it() {
 }
 
 #[test]
-fn calls_outside_of_a_runtime_are_errors_or_work() {
+fn calls_outside_a_runtime_work_or_return_errors() {
     let hub = hub().build();
     hub.events().on("x", async |_: Event, ()| Ok(()));
     let is_without = |error: Error| assert_eq!(error.kind(), ErrorKind::NoRuntime, "{error}");
@@ -386,7 +386,7 @@ fn calls_outside_of_a_runtime_are_errors_or_work() {
 }
 
 #[test]
-fn calls_on_a_live_connection_from_outside_of_its_runtime() {
+fn live_connection_accepts_calls_from_outside_its_runtime() {
     let hub = hub().build();
     let runtime = multi();
     let (mut client, connection) = runtime.block_on(registered(&hub, "ann", &Handler::new().share()));
@@ -415,7 +415,7 @@ fn calls_on_a_live_connection_from_outside_of_its_runtime() {
 }
 
 #[test]
-fn a_runtime_without_timers_gets_errors() {
+fn runtime_without_timers_gets_errors() {
     let hub = hub().build();
     hub.events().on("x", |_: Event, ()| std::future::pending::<hauyna::Result>());
     let runtime = Builder::new_current_thread().build().unwrap();
@@ -426,7 +426,7 @@ fn a_runtime_without_timers_gets_errors() {
 }
 
 #[test]
-fn a_shard_whose_runtime_nobody_drives_goes_on_in_another_one() {
+fn shard_of_an_idle_runtime_continues_in_another_one() {
     let (hub, first, second) = (hub().shards(1).build(), single(), single());
     let of_first = first.block_on(async {
         let server = TestServer::start(hub.clone(), named());
@@ -459,7 +459,7 @@ fn a_shard_whose_runtime_nobody_drives_goes_on_in_another_one() {
 }
 
 #[test]
-fn of_a_hub_whose_runtime_has_ended_nothing_is_left() {
+fn nothing_remains_of_a_hub_after_its_runtime_ended() {
     let (hub, mark) = (hub().shards(1).build(), Arc::new(()));
     let runtime = single();
     let clients = runtime.block_on(async {

@@ -27,7 +27,7 @@ impl Side {
 }
 
 #[tokio::test]
-async fn verbs_of_a_hub_refuse_connections_of_another() {
+async fn hub_refuses_connections_of_another_hub() {
     let (mut ann, mut bea) = (Side::new("ann").await, Side::new("bea").await);
     let (foreign, channel) = (ann.connection.clone(), bea.hub().channel("x"));
     let refused = [
@@ -57,7 +57,7 @@ async fn verbs_of_a_hub_refuse_connections_of_another() {
 }
 
 #[tokio::test]
-async fn publication_that_leaves_out_two_connections_is_an_error() {
+async fn publication_that_excludes_two_connections_is_an_error() {
     let (ann, bea) = (Side::new("ann").await, Side::new("bea").await);
     let (one, other) = (ann.connection.id(), bea.connection.id());
     let publish = || ann.hub().channel("x").publish(1).except(one);

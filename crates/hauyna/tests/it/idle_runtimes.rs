@@ -30,7 +30,7 @@ fn told_of_groups(hub: &Hub) -> Arc<AtomicU64> {
 }
 
 #[test]
-fn events_are_told_though_nobody_drives_the_runtime_that_they_come_from() {
+fn events_are_delivered_although_their_runtime_is_idle() {
     let (hub, first, second) = (open_hub().shards(1).build(), single(), single());
     let told = told_of_groups(&hub);
     first.block_on(async { hub.groups().add("ann", "g").await }).unwrap();
@@ -57,7 +57,7 @@ fn events_are_told_though_nobody_drives_the_runtime_that_they_come_from() {
 }
 
 #[test]
-fn sessions_and_presence_end_though_nobody_drives_the_runtime_that_they_come_from() {
+fn sessions_and_presence_expire_although_their_runtime_is_idle() {
     let sessions = SessionOptions::new().window(Duration::from_millis(50));
     let channels = ChannelOptions::new().presence(Presence::each());
     let hub = Hub::builder().shards(1).sessions(sessions).channels("{*any}", channels).build();
@@ -78,7 +78,7 @@ fn sessions_and_presence_end_though_nobody_drives_the_runtime_that_they_come_fro
 }
 
 #[test]
-fn an_event_of_a_runtime_without_timers_is_told_by_another_one() {
+fn event_of_a_runtime_without_timers_is_delivered_by_another_one() {
     let hub = open_hub().shards(1).build();
     let (told, second) = (told_of_groups(&hub), single());
     let _kept = second.block_on(async {
@@ -96,7 +96,7 @@ fn an_event_of_a_runtime_without_timers_is_told_by_another_one() {
 }
 
 #[test]
-fn the_broker_is_swept_whichever_shard_is_driven() {
+fn broker_is_swept_whichever_shard_runs() {
     let sweeps = Arc::<AtomicU64>::default();
     let count = sweeps.clone();
     let broker = WrappedBroker::default().on_sweep(move |local| {
@@ -123,7 +123,7 @@ fn the_broker_is_swept_whichever_shard_is_driven() {
 }
 
 #[test]
-fn a_listener_at_work_comes_to_its_end_though_another_runtime_has_taken_over() {
+fn running_listener_finishes_after_another_runtime_took_over() {
     let (hub, first, second) = (open_hub().shards(1).build(), single(), single());
     let (begun, ended, gate) =
         (Arc::<AtomicU64>::default(), Arc::<AtomicU64>::default(), Arc::new(Semaphore::new(0)));

@@ -66,7 +66,7 @@ impl Balance {
 }
 
 #[tokio::test(start_paused = true)]
-async fn row_35_joins_that_wait_for_permission_race_with_leaving_and_disconnects_and_leave_nothing() {
+async fn row_35_waiting_joins_that_race_with_leaves_and_disconnects_leave_nothing() {
     const AT_ONCE: u64 = 200;
     let (seed, rounds) = (seed(), schedules(20_000));
     let delays = Arc::new(Mutex::new(Random(seed)));
@@ -221,12 +221,12 @@ async fn come_and_go(stays: u64, recovers: impl Fn(&mut Random) -> bool + Copy +
 }
 
 #[tokio::test(start_paused = true)]
-async fn row_58_what_is_published_during_ten_thousand_recoveries_comes_once_and_in_order() {
+async fn row_58_publications_during_ten_thousand_recoveries_arrive_once_in_order() {
     come_and_go(schedules(10_000), |_| true).await;
 }
 
 #[tokio::test(start_paused = true)]
-async fn row_59_whoever_subscribes_while_others_publish_gets_all_that_follows_its_position() {
+async fn row_59_subscriber_gets_everything_after_its_position() {
     come_and_go(schedules(10_000), |random| random.below(4) == 0).await;
 }
 
@@ -248,7 +248,7 @@ async fn insist(client: &mut Client, number: u64, unknown: &mut u64) -> u64 {
 }
 
 #[tokio::test(start_paused = true)]
-async fn row_57_what_is_acknowledged_is_in_the_history_whatever_the_broker_loses() {
+async fn row_57_acknowledged_publications_are_in_the_history_despite_losses() {
     const PUBLISHERS: u64 = 4;
     let (seed, each) = (seed(), schedules(250));
     let broker = UnreliableBroker::new(seed, Network::Lossy);

@@ -12,7 +12,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 #[tokio::test(start_paused = true)]
-async fn a_client_that_is_heard_has_its_new_token_however_soon_that_is() {
+async fn first_frame_of_a_client_confirms_its_new_token() {
     let server = MemoryServer::start(hub().build(), named());
     let mut clients = vec![server.json("/?user=ann").await];
     let session = clients[0].expect("session").await;
@@ -27,7 +27,7 @@ async fn a_client_that_is_heard_has_its_new_token_however_soon_that_is() {
 }
 
 #[tokio::test]
-async fn a_client_that_did_not_get_its_new_token_may_show_the_old_one_again() {
+async fn old_token_stays_valid_until_the_new_one_is_confirmed() {
     let hub = hub().build();
     let server = TestServer::start(hub.clone(), named());
     let (mut ann, session) = enter(&server, "ann").await;
@@ -51,7 +51,7 @@ async fn a_client_that_did_not_get_its_new_token_may_show_the_old_one_again() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn an_old_token_serves_in_the_very_moment_in_which_its_connection_is_lost() {
+async fn old_token_is_accepted_while_its_connection_is_being_lost() {
     let hub = hub().build();
     let server = TestServer::start(hub.clone(), named());
     let (mut ann, session) = enter(&server, "ann").await;
@@ -67,7 +67,7 @@ async fn an_old_token_serves_in_the_very_moment_in_which_its_connection_is_lost(
 }
 
 #[tokio::test]
-async fn any_other_first_message_ends_the_wait_and_is_handled_after_the_session() {
+async fn any_other_first_message_is_handled_after_the_session() {
     let hub = hub().build();
     let server = TestServer::start(hub.clone(), named());
     let (mut ann, session) = enter(&server, "ann").await;
@@ -89,7 +89,7 @@ async fn any_other_first_message_ends_the_wait_and_is_handled_after_the_session(
 }
 
 #[tokio::test]
-async fn a_client_that_is_lost_again_before_it_has_said_where_it_stands_can_come_back_again() {
+async fn client_lost_before_sending_positions_can_resume_again() {
     let hub = hub().build();
     let server = TestServer::start(hub.clone(), named().on_close(|_, _| async { panic!("it is not over") }));
     let (mut ann, session) = enter(&server, "ann").await;
@@ -109,7 +109,7 @@ async fn a_client_that_is_lost_again_before_it_has_said_where_it_stands_can_come
 }
 
 #[tokio::test]
-async fn a_client_whose_return_was_cut_unnoticed_can_come_back_again_at_once() {
+async fn client_with_an_unnoticed_cut_can_resume_again_at_once() {
     let reconnected = Arc::new(Mutex::new(Vec::new()));
     let told = reconnected.clone();
     let hub = hub().max_connections_per_user(1).max_connections(1).build();
@@ -139,7 +139,7 @@ async fn a_client_whose_return_was_cut_unnoticed_can_come_back_again_at_once() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_session_that_is_lost_in_the_midst_of_its_return_stays_whole() {
+async fn session_lost_during_its_resume_stays_complete() {
     const CHANNELS: usize = 50;
     let hub = hub().build();
     let server = TestServer::start(hub.clone(), named());
@@ -185,7 +185,7 @@ async fn a_session_that_is_lost_in_the_midst_of_its_return_stays_whole() {
 }
 
 #[tokio::test]
-async fn a_return_that_comes_to_nothing_takes_nobody_offline() {
+async fn failed_resume_takes_nobody_offline() {
     let hub = hub().presence_grace(Duration::ZERO).build();
     let told = Arc::new(Mutex::new(Vec::new()));
     let seen = told.clone();
@@ -217,7 +217,7 @@ async fn a_return_that_comes_to_nothing_takes_nobody_offline() {
 }
 
 #[tokio::test]
-async fn what_comes_before_the_session_of_a_returning_client_waits_for_it() {
+async fn messages_for_a_resuming_client_wait_for_its_session() {
     let hub = hub().shards(1).build();
     let server = TestServer::start(hub.clone(), named());
     let (mut bob, _) = enter(&server, "bob").await;
@@ -243,7 +243,7 @@ async fn what_comes_before_the_session_of_a_returning_client_waits_for_it() {
 }
 
 #[tokio::test]
-async fn who_goes_in_the_midst_of_a_return_has_left_for_good() {
+async fn client_that_closes_during_its_resume_has_left() {
     let hub = hub().build();
     let closed = Arc::new(Mutex::new(0));
     let count = closed.clone();
@@ -281,7 +281,7 @@ async fn who_goes_in_the_midst_of_a_return_has_left_for_good() {
 }
 
 #[tokio::test]
-async fn what_left_a_connection_out_is_not_replayed_to_those_that_go_on_with_its_session() {
+async fn publications_excluding_a_connection_are_not_replayed_to_its_session() {
     let hub = hub().build();
     let server = TestServer::start(hub.clone(), named());
     let (mut ann, mut session) = enter(&server, "ann").await;

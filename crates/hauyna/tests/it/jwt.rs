@@ -73,7 +73,7 @@ async fn verdict(server: &TestServer, token: &str) -> Result<Value, Value> {
 }
 
 #[tokio::test]
-async fn every_algorithm_is_verified_with_the_key_it_was_configured_with() {
+async fn every_algorithm_is_verified_with_its_configured_key() {
     let (p256, p384) = (&rcgen::PKCS_ECDSA_P256_SHA256, &rcgen::PKCS_ECDSA_P384_SHA384);
     let good = claims(json!({}));
     for (algorithm, theirs) in [
@@ -115,7 +115,7 @@ async fn every_algorithm_is_verified_with_the_key_it_was_configured_with() {
 }
 
 #[tokio::test]
-async fn row_31_forged_tokens_are_all_refused_with_one_answer() {
+async fn row_31_all_forged_tokens_are_refused_with_one_answer() {
     let (ours, theirs) = (rsa(), rsa());
     let public = pem(&ours);
     let key = JwtKey::pem(JwtAlgorithm::Rs256, &public).unwrap().kid("one");
@@ -186,7 +186,7 @@ async fn row_31_forged_tokens_are_all_refused_with_one_answer() {
 }
 
 #[tokio::test]
-async fn row_32_moments_that_are_none_are_refused() {
+async fn row_32_invalid_timestamps_are_refused() {
     let server = serve(Jwt::new(secret()).audience("chat"));
     let bad = [
         json!({ "exp": "never" }),
@@ -225,7 +225,7 @@ async fn row_32_moments_that_are_none_are_refused() {
 }
 
 #[tokio::test]
-async fn row_33_keys_belong_to_their_verifier_and_are_exchanged_while_it_runs() {
+async fn row_33_keys_belong_to_their_verifier_and_can_be_replaced() {
     let sign = |secret: &str, kid: &str| {
         let header = Header { kid: Some(kid.to_owned()), ..Header::new(Algorithm::HS256) };
         encode(&header, &claims(json!({})), &EncodingKey::from_secret(secret.as_bytes())).unwrap()
@@ -277,7 +277,7 @@ async fn keys_of_a_json_web_key_set_name_their_algorithm() {
 }
 
 #[test]
-fn keys_that_do_not_fit_their_algorithm_are_found_when_they_are_made() {
+fn keys_that_do_not_fit_their_algorithm_are_refused_at_creation() {
     let rsa = pem(&rsa());
     let ec = pem(&KeyPair::generate_for(&rcgen::PKCS_ECDSA_P256_SHA256).unwrap());
     assert!(JwtKey::secret(JwtAlgorithm::Rs256, SECRET).is_err());
@@ -292,7 +292,7 @@ fn keys_that_do_not_fit_their_algorithm_are_found_when_they_are_made() {
 }
 
 #[tokio::test]
-async fn row_34_a_json_web_token_is_revoked_by_its_jti() {
+async fn row_34_json_web_token_is_revoked_by_its_jti() {
     let server = serve(Jwt::new(secret()).audience("chat"));
     let stolen = hmac(&claims(json!({ "jti": "t-7" })));
     let mut client =
@@ -306,7 +306,7 @@ async fn row_34_a_json_web_token_is_revoked_by_its_jti() {
 }
 
 #[tokio::test]
-async fn the_user_and_the_claims_come_from_the_token_and_a_refresh_brings_new_ones() {
+async fn user_and_claims_come_from_the_token_and_its_refresh() {
     let server = serve(Jwt::new(secret()).audience("chat").user_claim("email").require("plan"));
     let of = |email: &str, plan: &str, exp: u64| {
         hmac(&claims(json!({ "email": email, "plan": plan, "exp": exp })))

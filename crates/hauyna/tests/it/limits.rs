@@ -35,7 +35,7 @@ async fn stay(server: &TestServer, target: &str) -> Client {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn a_limit_holds_exactly_however_many_shake_hands_at_once() {
+async fn connection_limit_is_exact_during_concurrent_handshakes() {
     let hub = addressed(Hub::builder().max_connections(12).max_connections_per_user(3))
         .max_connections_per_address(5)
         .build();
@@ -73,7 +73,7 @@ async fn a_limit_holds_exactly_however_many_shake_hands_at_once() {
 }
 
 #[tokio::test]
-async fn an_address_has_so_many_connections_and_a_network_of_64_bits_is_one() {
+async fn connections_per_address_are_limited_by_64_bit_network() {
     let hub = addressed(Hub::builder()).max_connections_per_address(2).build();
     let server = serve(&hub);
     let _four = [stay(&server, "/?address=192.0.2.1").await, stay(&server, "/?address=192.0.2.1").await];
@@ -89,7 +89,7 @@ async fn an_address_has_so_many_connections_and_a_network_of_64_bits_is_one() {
 }
 
 #[tokio::test]
-async fn without_a_hook_no_header_moves_the_address_of_the_socket() {
+async fn headers_do_not_change_the_address_without_a_callback() {
     let hub = Hub::builder().max_connections_per_address(1).build();
     let server = serve(&hub);
     let _first = stay(&server, "/").await;
@@ -100,7 +100,7 @@ async fn without_a_hook_no_header_moves_the_address_of_the_socket() {
 }
 
 #[tokio::test]
-async fn a_hook_that_panics_or_knows_nothing_costs_one_request_or_counts_the_socket() {
+async fn failing_address_callback_refuses_one_request_or_uses_the_socket() {
     let hub = Hub::builder()
         .max_connections_per_address(1)
         .client_address(|request: &ConnectRequest| {
@@ -117,7 +117,7 @@ async fn a_hook_that_panics_or_knows_nothing_costs_one_request_or_counts_the_soc
 }
 
 #[tokio::test]
-async fn the_oldest_connection_of_a_user_gives_way_to_the_newest() {
+async fn oldest_connection_of_a_user_is_evicted_for_the_newest() {
     let (sender, mut reasons) = mpsc::channel(8);
     let handler = named().on_close(move |cx, reason| {
         let sender = sender.clone();
@@ -148,7 +148,7 @@ async fn the_oldest_connection_of_a_user_gives_way_to_the_newest() {
 }
 
 #[tokio::test]
-async fn the_oldest_of_all_gives_way_and_nobody_else_goes_for_the_same_newcomer() {
+async fn only_the_oldest_connection_is_evicted_for_a_newcomer() {
     let hub = Hub::builder()
         .max_connections(3)
         .at_limit(Limit::Total, AtLimit::CloseOldest)
@@ -170,7 +170,7 @@ async fn the_oldest_of_all_gives_way_and_nobody_else_goes_for_the_same_newcomer(
 }
 
 #[tokio::test]
-async fn a_socket_made_elsewhere_is_a_connection_like_any_other() {
+async fn registered_socket_is_a_connection_like_any_other() {
     let (sender, mut reasons) = mpsc::channel(8);
     let handler = named()
         .on_open(|cx| async move { cx.subscribe("news", ()).await })
@@ -222,7 +222,7 @@ async fn clear_closes_everybody_with_its_code_and_reason() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn who_was_not_heard_for_long_is_cleaned_up_and_others_stay() {
+async fn cleanup_closes_only_connections_that_were_silent_too_long() {
     let handler = Handler::new().no_heartbeat().share();
     let hub = Hub::new();
     let (mut silent, _) = registered(&hub, "silent", &handler).await;
@@ -241,7 +241,7 @@ async fn who_was_not_heard_for_long_is_cleaned_up_and_others_stay() {
 }
 
 #[tokio::test]
-async fn a_message_for_all_devices_but_one_is_not_given_to_that_one() {
+async fn message_that_excludes_a_connection_is_not_delivered_to_it() {
     let hub = open_hub().build();
     let server = serve(&hub);
     let mut phone = stay(&server, "/?user=a").await;

@@ -17,7 +17,7 @@ fn beating(interval: u64, timeout: u64) -> Handler {
 }
 
 #[tokio::test]
-async fn a_peer_that_never_pongs_is_pinged_and_then_closed_with_3012() {
+async fn peer_that_never_pongs_is_pinged_then_closed_with_3012() {
     let server = TestServer::start(Hub::new(), beating(100, 100));
     let began = Instant::now();
     let mut mute = server.client("/").without_pongs().connect().await;
@@ -31,7 +31,7 @@ async fn a_peer_that_never_pongs_is_pinged_and_then_closed_with_3012() {
 }
 
 #[tokio::test]
-async fn a_peer_that_pongs_lives_and_any_traffic_counts() {
+async fn peer_that_pongs_or_sends_anything_stays_connected() {
     let server = TestServer::start(Hub::new(), beating(60, 400));
     let mut ponging = server.client("/").without_pongs().connect().await;
     for _ in 0..6 {
@@ -56,7 +56,7 @@ async fn a_peer_that_pongs_lives_and_any_traffic_counts() {
 }
 
 #[tokio::test]
-async fn a_client_that_talks_without_an_answer_is_pinged_all_the_same() {
+async fn client_that_sends_without_reading_is_still_pinged() {
     let server = TestServer::start(Hub::new(), beating(100, 400).on("note", async |_, _: Value| Ok(())));
     let mut talking = server.client("/").without_pongs().connect().await;
     let pinged = async {
@@ -74,7 +74,7 @@ async fn a_client_that_talks_without_an_answer_is_pinged_all_the_same() {
 }
 
 #[tokio::test]
-async fn the_session_tells_after_how_much_silence_a_connection_counts_as_lost() {
+async fn session_message_has_the_silence_after_which_a_connection_is_lost() {
     let server = TestServer::start(Hub::new(), beating(25_000, 8_000));
     let session = server.json("/").await.expect("session").await;
     assert_eq!(session["heartbeat"], json!({ "interval": 25_000, "timeout": 33_000 }));
@@ -83,7 +83,7 @@ async fn the_session_tells_after_how_much_silence_a_connection_counts_as_lost() 
 }
 
 #[tokio::test]
-async fn what_comes_after_a_close_frame_is_ignored() {
+async fn frames_after_a_close_frame_are_ignored() {
     let server = TestServer::start(open_hub().build(), named());
     let mut client = server.connect("/").await;
     client.send_close(1000, "bye").await;
@@ -94,7 +94,7 @@ async fn what_comes_after_a_close_frame_is_ignored() {
 }
 
 #[tokio::test]
-async fn after_our_close_frame_requests_are_ignored_and_the_peers_close_ends_it() {
+async fn requests_after_our_close_frame_are_ignored() {
     let server = TestServer::start(open_hub().build(), named());
     let mut client = server.connect("/").await;
     client.subscribe("x").await;
@@ -108,7 +108,7 @@ async fn after_our_close_frame_requests_are_ignored_and_the_peers_close_ends_it(
 }
 
 #[tokio::test]
-async fn a_peer_that_never_answers_the_close_frame_is_cut_after_five_seconds() {
+async fn peer_that_never_answers_the_close_frame_is_cut_after_five_seconds() {
     let server = TestServer::start(Hub::new(), named());
     let mut client = server.connect("/").await;
     eventually("it is there", || server.hub().stats().connections == 1).await;
@@ -121,7 +121,7 @@ async fn a_peer_that_never_answers_the_close_frame_is_cut_after_five_seconds() {
 }
 
 #[tokio::test]
-async fn an_unfinished_message_has_a_deadline_that_a_trickle_does_not_extend() {
+async fn trickle_does_not_extend_the_deadline_of_a_message() {
     let (sender, mut reasons) = mpsc::channel(1);
     let handler = named().read_timeout(Duration::from_millis(200)).on_close(move |_, reason| {
         let sender = sender.clone();
@@ -148,7 +148,7 @@ async fn an_unfinished_message_has_a_deadline_that_a_trickle_does_not_extend() {
 }
 
 #[tokio::test]
-async fn a_client_whose_every_segment_ends_within_a_message_is_no_slow_one() {
+async fn client_whose_segments_end_within_messages_is_not_slow() {
     let server = TestServer::start(Hub::new(), named().read_timeout(Duration::from_millis(600)));
     let mut client = server.connect("/").await;
     let mut whole = Vec::new();
@@ -164,7 +164,7 @@ async fn a_client_whose_every_segment_ends_within_a_message_is_no_slow_one() {
 }
 
 #[tokio::test]
-async fn a_handshake_has_one_deadline_that_a_trickle_does_not_extend() {
+async fn trickle_does_not_extend_the_deadline_of_a_handshake() {
     let hub = Hub::new();
     let server = Router::new(hub.clone()).websocket("/", named()).into_server();
     let server = TestServer::serve(hub.clone(), server.handshake_timeout(Duration::from_millis(300)));
@@ -190,7 +190,7 @@ async fn a_handshake_has_one_deadline_that_a_trickle_does_not_extend() {
 }
 
 #[tokio::test]
-async fn shutting_down_writes_what_is_queued_and_then_closes_with_3000() {
+async fn shutdown_writes_queued_messages_then_closes_with_3000() {
     let hub = open_hub().build();
     let server = Arc::new(TestServer::start(hub.clone(), named()));
     let mut client = server.client("/").receive_buffer(4096).connect().await;
@@ -213,7 +213,7 @@ async fn shutting_down_writes_what_is_queued_and_then_closes_with_3000() {
 }
 
 #[tokio::test]
-async fn shutting_down_waits_no_longer_than_its_patience() {
+async fn shutdown_waits_no_longer_than_its_timeout() {
     let server = TestServer::start(Hub::new(), named());
     let client = server.connect("/").await;
     let began = Instant::now();

@@ -60,7 +60,7 @@ impl MakeWriter<'_> for Log {
 }
 
 #[tokio::test]
-async fn the_events_of_a_connection_and_a_channel_have_their_documented_fields() {
+async fn connection_and_channel_events_have_their_documented_fields() {
     let (log, _guard) = Log::capture();
     let server = TestServer::route(open_hub().build(), |router| router.websocket("/live/{zone}", named()));
     let mut client = server.client("/live/7?user=ann&token=s3cr3t").json().connect().await;
@@ -81,7 +81,7 @@ async fn the_events_of_a_connection_and_a_channel_have_their_documented_fields()
 }
 
 #[tokio::test]
-async fn refusals_and_faults_are_told_without_what_the_client_sent() {
+async fn refusals_and_faults_are_logged_without_client_data() {
     let (log, _guard) = Log::capture();
     let handler = named().on_open(|cx: Context| async move {
         match cx.query("fail") {
@@ -108,7 +108,7 @@ async fn refusals_and_faults_are_told_without_what_the_client_sent() {
 }
 
 #[tokio::test]
-async fn what_the_application_logs_in_a_callback_stands_in_a_span_with_connection_and_user() {
+async fn callbacks_log_within_a_span_of_connection_and_user() {
     let (log, _guard) = Log::capture();
     let handler = named().on("work", async |_: Context, _: serde_json::Value| {
         tracing::info!(target: "hauyna::test", "at first");
@@ -140,7 +140,7 @@ async fn long_and_odd_names_are_cut_and_escaped() {
 }
 
 #[tokio::test]
-async fn a_flood_of_failing_requests_is_few_lines() {
+async fn flood_of_failing_requests_logs_few_lines() {
     let (log, _guard) = Log::capture();
     let handler = named()
         .on("fail", async |_: Context, _: serde_json::Value| -> hauyna::Result {
@@ -185,7 +185,7 @@ fn call(text: &str) -> &str {
 
 #[cfg(feature = "axum")]
 #[tokio::test]
-async fn a_limit_for_each_address_that_nobody_tells_has_its_line() {
+async fn address_limit_without_a_known_address_logs_a_line() {
     let (log, _guard) = Log::capture();
     let hub = Hub::builder().max_connections_per_address(1).build();
     let app = hauyna::Router::new(hub.clone()).websocket("/", named()).into_axum::<()>();
@@ -199,7 +199,7 @@ async fn a_limit_for_each_address_that_nobody_tells_has_its_line() {
 }
 
 #[test]
-fn every_line_that_the_library_logs_is_in_the_guide() {
+fn every_log_line_of_the_library_is_in_the_guide() {
     let guide = include_str!("../../../../docs/operations.md");
     let mut seen = 0;
     for (path, text) in sources() {
@@ -218,7 +218,7 @@ fn every_line_that_the_library_logs_is_in_the_guide() {
 }
 
 #[test]
-fn every_warning_and_error_of_the_library_is_limited() {
+fn every_warning_and_error_log_is_rate_limited() {
     let mut seen = 0;
     for (path, text) in sources() {
         for (at, _) in text.match_indices("tracing::warn!").chain(text.match_indices("tracing::error!")) {

@@ -11,7 +11,7 @@ fn value(page: &str, metric: &str) -> f64 {
 }
 
 #[test]
-fn names_types_and_labels_are_those_that_dashboards_rely_on() {
+fn metric_names_types_and_labels_stay_the_same() {
     let hub = Hub::builder().channels("room:{id}", ChannelOptions::new()).build();
     let page = metrics::text(&hub);
     let types: Vec<&str> = page.lines().filter_map(|line| line.strip_prefix("# TYPE ")).collect();
@@ -112,7 +112,7 @@ fn patterns_with_quotes_are_escaped() {
 }
 
 #[tokio::test]
-async fn a_registry_of_the_application_has_them_beside_its_own_and_does_not_keep_the_hub() {
+async fn application_registry_collects_metrics_without_keeping_the_hub() {
     let mut registry = prometheus_client::registry::Registry::default();
     let own: prometheus_client::metrics::counter::Counter = Default::default();
     registry.register("orders", "Orders placed", own.clone());
@@ -137,7 +137,7 @@ async fn a_registry_of_the_application_has_them_beside_its_own_and_does_not_keep
 
 #[cfg(feature = "axum")]
 #[tokio::test]
-async fn the_service_answers_get_alone_and_mounts_in_axum() {
+async fn metrics_service_answers_only_get_and_mounts_in_axum() {
     use axum::http::{Method, Request, StatusCode};
     use tower_service::Service;
 

@@ -40,7 +40,7 @@ fn noting(
 }
 
 #[tokio::test]
-async fn middleware_runs_in_order_before_identify_and_sees_what_came_of_it() {
+async fn middleware_runs_in_order_before_identify_and_sees_the_outcome() {
     let log = Log::default();
     let handler = Handler::new()
         .identify(|request| request.query("user").ok_or(Reject::unauthorized("who?")))
@@ -72,7 +72,7 @@ async fn middleware_sees_that_a_limit_refused() {
 }
 
 #[tokio::test]
-async fn middleware_refuses_one_route_and_leaves_the_others() {
+async fn middleware_of_one_route_does_not_affect_others() {
     let closed = named().middleware(async |_: ConnectRequest, _: Next| -> Result<Admitted, Reject> {
         Err(Reject::denied("closed today").with_details(json!({ "until": "tomorrow" })))
     });
@@ -85,7 +85,7 @@ async fn middleware_refuses_one_route_and_leaves_the_others() {
 }
 
 #[tokio::test]
-async fn a_middleware_that_panics_or_never_ends_costs_its_own_client_alone() {
+async fn panicking_or_hanging_middleware_affects_only_its_client() {
     let handler = named().middleware(async |request: ConnectRequest, next: Next| {
         match request.query("how").as_deref() {
             Some("before") => panic!("on purpose"),
@@ -142,7 +142,7 @@ fn telling() -> Handler {
 }
 
 #[tokio::test]
-async fn what_is_attached_before_the_upgrade_is_there_in_callbacks() {
+async fn callbacks_see_values_attached_before_the_upgrade() {
     let handler = telling().middleware(async |mut request: ConnectRequest, next: Next| {
         let _older = request.clone();
         let tenant = Tenant(request.query("tenant").unwrap_or_default());
@@ -224,7 +224,7 @@ async fn through_a_layer(connect: impl Fn() -> hauyna_test::Connect) {
 }
 
 #[tokio::test]
-async fn a_layer_works_in_the_stand_alone_server_and_has_the_deadline() {
+async fn layer_works_in_the_standalone_server_within_the_deadline() {
     let hub = open_hub().build();
     let router = Router::new(hub.clone()).websocket("/", telling()).layer(Tenancy);
     let server = router.into_server().handshake_timeout(Duration::from_millis(500));
@@ -240,7 +240,7 @@ async fn a_layer_works_in_the_stand_alone_server_and_has_the_deadline() {
 
 #[cfg(feature = "axum")]
 #[tokio::test]
-async fn a_layer_works_in_an_axum_application_and_so_do_axums_own() {
+async fn layers_work_in_an_axum_application() {
     let hub = open_hub().build();
     let router = Router::new(hub.clone()).websocket("/", telling()).layer(Tenancy);
     let own = Router::new(hub.clone()).websocket("/own", telling()).into_axum();
@@ -258,7 +258,7 @@ async fn a_layer_works_in_an_axum_application_and_so_do_axums_own() {
 }
 
 #[tokio::test]
-async fn behind_layers_a_connection_is_plain_tcp_that_shards_write_to() {
+async fn connection_behind_layers_is_plain_tcp_for_shards() {
     let hub = open_hub().build();
     let router = Router::new(hub.clone()).websocket("/", named()).layer(Tenancy);
     let server = TestServer::serve(hub.clone(), router.into_server());

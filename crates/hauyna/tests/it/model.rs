@@ -203,7 +203,7 @@ async fn sequence(seed: u64) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn random_operations_give_every_client_what_a_naive_hub_would() {
+async fn random_operations_match_a_naive_hub() {
     for seed in 0..SEQUENCES {
         let run = tokio::spawn(sequence(seed)).await;
         assert!(run.is_ok(), "seed {seed}");

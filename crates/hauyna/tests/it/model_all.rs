@@ -504,21 +504,21 @@ async fn part((number, parts): (usize, usize), (world, sequences, at_once): (Wor
 }
 
 #[tokio::test]
-async fn all_verbs_do_what_a_naive_hub_would_in_the_first_quarter_of_the_sequences() {
+async fn all_verbs_match_a_naive_hub_in_the_first_quarter() {
     LocalSet::new().run_until(part((0, 4), WITHOUT_SESSIONS)).await;
 }
 
 #[tokio::test]
-async fn all_verbs_do_what_a_naive_hub_would_in_the_second_quarter_of_the_sequences() {
+async fn all_verbs_match_a_naive_hub_in_the_second_quarter() {
     LocalSet::new().run_until(part((1, 4), WITHOUT_SESSIONS)).await;
 }
 
 #[tokio::test]
-async fn all_verbs_do_what_a_naive_hub_would_in_the_third_quarter_of_the_sequences() {
+async fn all_verbs_match_a_naive_hub_in_the_third_quarter() {
     LocalSet::new().run_until(part((2, 4), WITHOUT_SESSIONS)).await;
 }
 
 #[tokio::test]
-async fn all_verbs_do_what_a_naive_hub_would_in_the_last_quarter_of_the_sequences() {
+async fn all_verbs_match_a_naive_hub_in_the_last_quarter() {
     LocalSet::new().run_until(part((3, 4), WITHOUT_SESSIONS)).await;
 }

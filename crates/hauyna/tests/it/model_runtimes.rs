@@ -243,7 +243,7 @@ fn sequence(seed: u64) {
 }
 
 #[test]
-fn clients_of_runtimes_that_go_on_get_everything_of_their_channels_alone() {
+fn clients_of_remaining_runtimes_get_everything_of_their_channels() {
     let only = std::env::var("HAUYNA_SEED").ok().and_then(|seed| seed.parse().ok());
     for seed in (0..SEQUENCES).filter(|_| only.is_none()).chain(only) {
         sequence(seed);

@@ -197,16 +197,16 @@ async fn part(number: u64, parts: u64) {
 }
 
 #[tokio::test]
-async fn slow_and_fast_clients_get_or_miss_what_they_are_told_in_the_first_half_of_the_sequences() {
+async fn every_loss_of_a_client_is_reported_in_the_first_half() {
     part(0, 2).await;
 }
 
 #[tokio::test]
-async fn slow_and_fast_clients_get_or_miss_what_they_are_told_in_the_second_half_of_the_sequences() {
+async fn every_loss_of_a_client_is_reported_in_the_second_half() {
     part(1, 2).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn slow_and_fast_clients_get_or_miss_what_they_are_told_on_two_threads() {
+async fn every_loss_of_a_client_is_reported_on_two_threads() {
     part(0, 4).await;
 }

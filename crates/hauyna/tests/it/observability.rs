@@ -22,7 +22,7 @@ async fn stats_count_messages_and_bytes_of_both_directions() {
 }
 
 #[tokio::test]
-async fn bytes_that_came_with_the_handshake_are_counted_too() {
+async fn bytes_received_with_the_handshake_are_counted() {
     let server = TestServer::start(open_hub().build(), named());
     let ping = json!({ "type": "ping", "id": 1 });
     let mut client = server.client("/").first(&ping).connect().await;
@@ -34,7 +34,7 @@ async fn bytes_that_came_with_the_handshake_are_counted_too() {
 }
 
 #[tokio::test]
-async fn a_delivery_counts_once_for_each_receiver() {
+async fn delivery_counts_once_per_receiver() {
     let server = TestServer::start(open_hub().build(), named());
     let hub = server.hub();
     let mut clients = Vec::new();
@@ -79,7 +79,7 @@ async fn histories_and_full_outboxes_are_in_the_memory_estimate() {
 }
 
 #[tokio::test]
-async fn a_snapshot_of_a_connection_says_who_it_is_and_how_it_fares() {
+async fn connection_snapshot_has_identity_and_counters() {
     let server = TestServer::route(open_hub().build(), |router| router.websocket("/live/{room}", named()));
     let hub = server.hub();
     let mut client = server.client("/live/7?user=ann&token=secret").message_pack().connect().await;
@@ -100,7 +100,7 @@ async fn a_snapshot_of_a_connection_says_who_it_is_and_how_it_fares() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_snapshot_tells_how_long_a_connection_has_been_silent() {
+async fn connection_snapshot_has_the_time_of_silence() {
     let server = TestServer::start(Hub::new(), named().no_heartbeat());
     let mut client = server.client("/?user=ann").json().timeout(Duration::from_secs(3600)).connect().await;
     client.expect("session").await;
@@ -113,7 +113,7 @@ async fn a_snapshot_tells_how_long_a_connection_has_been_silent() {
 }
 
 #[tokio::test]
-async fn a_snapshot_of_a_user_has_all_connections_in_pages() {
+async fn user_snapshot_has_all_connections_in_pages() {
     let server = TestServer::start(open_hub().build(), named().on_open(present));
     let hub = server.hub();
     let mut clients = Vec::new();
@@ -139,7 +139,7 @@ async fn present(cx: Context) -> hauyna::Result {
 }
 
 #[tokio::test]
-async fn a_snapshot_of_a_channel_has_its_options_its_end_and_its_subscribers_in_pages() {
+async fn channel_snapshot_has_options_top_and_subscribers_in_pages() {
     let room =
         ChannelOptions::new().history(3, Duration::from_secs(60)).slow_consumer(SlowConsumer::Conflate);
     let hub = Hub::builder()

@@ -55,7 +55,7 @@ fn slow(log: &Log) -> Handler {
 }
 
 #[tokio::test(start_paused = true)]
-async fn who_is_back_while_on_open_is_at_work_gets_what_it_has_done() {
+async fn client_resuming_during_on_open_gets_its_effects() {
     let (hub, log) = (hub().build(), Log::default());
     let server = MemoryServer::start(hub.clone(), slow(&log));
     let mut first = server.json("/?user=ann").await;
@@ -76,7 +76,7 @@ async fn who_is_back_while_on_open_is_at_work_gets_what_it_has_done() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn nobody_gets_past_on_open_by_coming_back_in_the_middle_of_it() {
+async fn resuming_during_on_open_does_not_skip_it() {
     let refuse = async |_: Context| {
         look_up().await;
         Err(Reject::denied("not you").into())
@@ -94,7 +94,7 @@ async fn nobody_gets_past_on_open_by_coming_back_in_the_middle_of_it() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn nobody_gets_past_on_reconnect_by_coming_back_in_the_middle_of_it() {
+async fn resuming_during_on_reconnect_does_not_skip_it() {
     let refuse = async |_: Context, _: Connection| {
         look_up().await;
         Err(Reject::denied("not any more").into())
@@ -116,7 +116,7 @@ async fn nobody_gets_past_on_reconnect_by_coming_back_in_the_middle_of_it() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_connection_that_ends_in_the_middle_of_on_open_leaves_no_session() {
+async fn connection_that_ends_during_on_open_leaves_no_session() {
     let (hub, log) = (hub().build(), Log::default());
     let server = MemoryServer::start(hub.clone(), slow(&log));
     let mut first = server.json("/?user=ann").await;
@@ -135,7 +135,7 @@ async fn a_connection_that_ends_in_the_middle_of_on_open_leaves_no_session() {
 }
 
 #[tokio::test]
-async fn all_who_come_back_in_the_middle_of_on_open_are_woken_when_it_is_done() {
+async fn all_clients_resuming_during_on_open_are_woken() {
     let gate = Arc::new(Semaphore::new(0));
     let waits = gate.clone();
     let handler = named().on_open(move |_| {

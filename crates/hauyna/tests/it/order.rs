@@ -30,7 +30,7 @@ async fn client_of_two_channels_and_a_group(server: &TestServer, hub: &Hub) -> C
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn messages_by_all_verbs_keep_the_order_of_the_calls() {
+async fn messages_of_all_verbs_keep_the_order_of_the_calls() {
     let hub = open_hub().build();
     let server = TestServer::start(hub.clone(), named().write_timeout(Duration::from_secs(60)));
     let mut client = client_of_two_channels_and_a_group(&server, &hub).await;
@@ -52,7 +52,7 @@ async fn messages_by_all_verbs_keep_the_order_of_the_calls() {
 }
 
 #[tokio::test]
-async fn the_answer_of_a_callback_comes_behind_what_it_has_sent() {
+async fn answer_of_a_callback_follows_what_it_sent() {
     async fn work(cx: Context) -> hauyna::Result<Value> {
         cx.channel("a").broadcast(json!({ "n": 1 })).await?;
         cx.connection().send(json!({ "n": 2 }))?;
@@ -79,7 +79,7 @@ async fn the_answer_of_a_callback_comes_behind_what_it_has_sent() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn the_answer_of_a_callback_comes_behind_what_others_have_sent_for_it() {
+async fn answer_of_a_callback_follows_what_others_sent_for_it() {
     async fn work(cx: Context) -> hauyna::Result<Value> {
         let channel = cx.channel("a");
         tokio::spawn(async move { channel.broadcast(json!({ "n": 1 })).await }).await.unwrap()?;
@@ -96,7 +96,7 @@ async fn the_answer_of_a_callback_comes_behind_what_others_have_sent_for_it() {
 }
 
 #[tokio::test]
-async fn a_close_of_the_application_comes_behind_what_was_sent() {
+async fn close_by_the_application_follows_what_was_sent() {
     let hub = open_hub().build();
     let server = TestServer::start(hub.clone(), named());
     let mut client = client_of_two_channels_and_a_group(&server, &hub).await;
@@ -110,7 +110,7 @@ async fn a_close_of_the_application_comes_behind_what_was_sent() {
 }
 
 #[tokio::test]
-async fn an_ordered_answer_may_be_an_error() {
+async fn ordered_answer_may_be_an_error() {
     let handler = Handler::new().on("fail", |cx: Context, _: Value| async move {
         cx.connection().send(json!({ "n": 1 }))?;
         Err::<(), _>(hauyna::Error::application("no"))
@@ -154,7 +154,7 @@ async fn answers_before_the_end(then: &[u8]) -> Vec<(String, Value)> {
 }
 
 #[tokio::test]
-async fn an_answer_that_follows_what_its_callback_has_sent_comes_before_a_close() {
+async fn ordered_answer_arrives_before_a_close() {
     let of_work = ("ack".to_owned(), json!(1));
     let close = [0x88, 0x82, 0, 0, 0, 0, 0x03, 0xe8];
     assert_eq!(answers_before_the_end(&close).await, std::slice::from_ref(&of_work), "the client closes");
@@ -173,7 +173,7 @@ async fn an_answer_that_follows_what_its_callback_has_sent_comes_before_a_close(
 }
 
 #[tokio::test]
-async fn what_is_told_of_subscriptions_stays_behind_earlier_answers() {
+async fn subscription_notices_follow_earlier_answers() {
     let handler = named().on("work", |cx: Context, _: Value| async move {
         cx.hub().user("ann").send(json!({ "n": "x".repeat(200_000) })).await.map(drop)
     });

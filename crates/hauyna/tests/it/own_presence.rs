@@ -36,7 +36,7 @@ async fn metadata_of(client: &mut Client, channel: &str, user: &str) -> Value {
 }
 
 #[tokio::test]
-async fn update_is_told_with_its_connection_and_concerns_one_channel() {
+async fn update_names_its_connection_and_affects_one_channel() {
     let server = TestServer::start(rooms(), named());
     let mut bob = server.message_pack("/?user=bob").await;
     bob.expect("session").await;
@@ -72,7 +72,7 @@ async fn update_is_told_with_its_connection_and_concerns_one_channel() {
 }
 
 #[tokio::test]
-async fn second_connection_of_a_user_is_named_when_it_comes_and_not_when_it_goes() {
+async fn second_connection_is_named_on_join_and_not_on_leave() {
     let server = TestServer::start(rooms(), named());
     let mut bob = server.json("/?user=bob").await;
     bob.expect("session").await;
@@ -95,7 +95,7 @@ async fn second_connection_of_a_user_is_named_when_it_comes_and_not_when_it_goes
 }
 
 #[tokio::test]
-async fn update_comes_in_the_diff_of_a_large_channel() {
+async fn update_is_in_the_diff_of_a_large_channel() {
     let server = TestServer::start(rooms(), named());
     let mut bob = server.json("/?user=bob").await;
     bob.expect("session").await;
@@ -110,7 +110,7 @@ async fn update_comes_in_the_diff_of_a_large_channel() {
 }
 
 #[tokio::test]
-async fn update_outlives_the_socket() {
+async fn update_survives_the_loss_of_the_socket() {
     let hub = rooms();
     let server = TestServer::start(hub.clone(), named());
     let mut bob = server.json("/?user=bob").await;
@@ -132,7 +132,7 @@ async fn update_outlives_the_socket() {
 }
 
 #[tokio::test]
-async fn what_is_not_allowed_is_refused_and_changes_nothing() {
+async fn refused_update_changes_nothing() {
     let rate = Rate::new(1, Duration::from_secs(3600)).burst(2);
     let handler = named().rate_limit(RateLimit::new().presence_updates(rate));
     let server = TestServer::start(rooms(), handler);
@@ -175,7 +175,7 @@ async fn phones(_: Context, request: AccessRequest) -> Result<(), Reject> {
 }
 
 #[tokio::test]
-async fn who_decides_about_the_metadata_of_a_subscription_decides_about_its_updates() {
+async fn subscription_authoriser_also_decides_about_updates() {
     let channels = ChannelOptions::new().presence(Presence::each()).authorize_subscribe(phones);
     let hub = Hub::builder().channels("room:{id}", channels).build();
     let server = TestServer::start(hub.clone(), named());
@@ -202,7 +202,7 @@ async fn who_decides_about_the_metadata_of_a_subscription_decides_about_its_upda
 }
 
 #[tokio::test]
-async fn update_that_waits_for_a_permission_is_nothing_for_who_was_taken_out_meanwhile() {
+async fn waiting_update_fails_after_the_subscription_ended() {
     let (gate, asked) = (Arc::new(Semaphore::new(0)), Arc::new(Semaphore::new(0)));
     let (open, count) = (gate.clone(), asked.clone());
     let rule = move |_: Context, request: AccessRequest| {

@@ -33,7 +33,7 @@ fn names(users: &Value) -> BTreeSet<String> {
 }
 
 #[tokio::test]
-async fn a_subscriber_gets_the_list_with_itself_and_the_others_get_the_join() {
+async fn subscriber_gets_the_list_and_others_get_its_join() {
     let server = TestServer::start(rooms().build(), named());
     let (mut ann, state) = enter(&server, "ann", json!({ "device": "phone" })).await;
     assert_eq!(
@@ -55,7 +55,7 @@ async fn a_subscriber_gets_the_list_with_itself_and_the_others_get_the_join() {
 }
 
 #[tokio::test]
-async fn a_user_leaves_with_the_last_of_several_devices() {
+async fn user_leaves_with_the_last_of_several_connections() {
     let server = TestServer::start(rooms().build(), named());
     let (mut ann, _) = enter(&server, "ann", Value::Null).await;
     let (phone, _) = enter(&server, "bob", Value::Null).await;
@@ -75,7 +75,7 @@ async fn a_user_leaves_with_the_last_of_several_devices() {
 }
 
 #[tokio::test]
-async fn who_is_back_within_the_grace_time_was_never_gone() {
+async fn user_back_within_the_grace_time_never_left() {
     let server = TestServer::start(rooms().presence_grace(Duration::from_secs(600)).build(), named());
     let (mut ann, _) = enter(&server, "ann", Value::Null).await;
     let (bob, _) = enter(&server, "bob", Value::Null).await;
@@ -90,7 +90,7 @@ async fn who_is_back_within_the_grace_time_was_never_gone() {
 }
 
 #[tokio::test]
-async fn who_does_not_come_back_leaves_when_the_grace_time_is_over() {
+async fn lost_user_leaves_after_the_grace_time() {
     let server = TestServer::start(rooms().presence_grace(Duration::from_millis(60)).build(), named());
     let (mut ann, _) = enter(&server, "ann", Value::Null).await;
     let (bob, _) = enter(&server, "bob", Value::Null).await;
@@ -102,7 +102,7 @@ async fn who_does_not_come_back_leaves_when_the_grace_time_is_over() {
 }
 
 #[tokio::test]
-async fn a_channel_that_only_lost_members_are_in_goes_with_them() {
+async fn channel_with_only_lost_members_ends_with_them() {
     let server = TestServer::start(rooms().presence_grace(Duration::from_millis(60)).build(), named());
     let (bob, _) = enter(&server, "bob", Value::Null).await;
     bob.vanish();
@@ -111,7 +111,7 @@ async fn a_channel_that_only_lost_members_are_in_goes_with_them() {
 }
 
 #[tokio::test]
-async fn a_status_is_told_in_every_channel_that_shows_the_user() {
+async fn status_is_announced_in_every_channel_of_the_user() {
     let server = TestServer::start(rooms().build(), named());
     let (mut ann, _) = enter(&server, "ann", Value::Null).await;
     let (mut bob, _) = enter(&server, "bob", Value::Null).await;
@@ -132,7 +132,7 @@ async fn a_status_is_told_in_every_channel_that_shows_the_user() {
 }
 
 #[tokio::test]
-async fn who_is_not_present_has_no_status() {
+async fn absent_user_has_no_status() {
     let server = TestServer::start(rooms().build(), named());
     let mut ann = server.connect("/?user=ann").await;
     let refused = ann.request(json!({ "type": "update_status", "status": "away" })).await.unwrap_err();
@@ -146,7 +146,7 @@ async fn who_is_not_present_has_no_status() {
 }
 
 #[tokio::test]
-async fn the_presence_request_gives_the_list_in_pages() {
+async fn presence_request_returns_the_list_in_pages() {
     let server = TestServer::start(rooms().build(), named());
     let mut clients = Vec::new();
     for user in ["ann", "bob", "cid"] {
@@ -169,7 +169,7 @@ async fn the_presence_request_gives_the_list_in_pages() {
 }
 
 #[tokio::test]
-async fn messagepack_clients_see_the_same() {
+async fn messagepack_clients_see_the_same_presence() {
     let server = TestServer::start(rooms().build(), named());
     let mut ann = server.client("/?user=ann").encoding(Encoding::MessagePack).connect().await;
     ann.expect("session").await;
@@ -182,7 +182,7 @@ async fn messagepack_clients_see_the_same() {
 }
 
 #[tokio::test]
-async fn past_a_threshold_the_changes_of_a_tick_come_together() {
+async fn changes_over_a_threshold_are_sent_as_one_diff() {
     let options = Presence::each().each_up_to(2).tick(Duration::from_millis(100));
     let hub = Hub::builder().channels("room:{id}", ChannelOptions::new().presence(options)).build();
     let server = TestServer::start(hub, named());
@@ -207,7 +207,7 @@ async fn past_a_threshold_the_changes_of_a_tick_come_together() {
 }
 
 #[tokio::test]
-async fn past_another_threshold_users_are_counted_and_come_back_as_a_list() {
+async fn members_over_another_threshold_are_only_counted() {
     let options = Presence::each().each_up_to(1).list_up_to(4).tick(Duration::from_millis(20));
     let hub = Hub::builder().channels("room:{id}", ChannelOptions::new().presence(options)).build();
     let server = TestServer::start(hub, named());
@@ -229,7 +229,7 @@ async fn past_another_threshold_users_are_counted_and_come_back_as_a_list() {
 }
 
 #[tokio::test]
-async fn a_subscriber_that_updates_its_metadata_shows_it() {
+async fn updated_metadata_is_shown_in_presence() {
     let server = TestServer::start(rooms().build(), named());
     let (mut ann, _) = enter(&server, "ann", Value::Null).await;
     let (_bob, _) = enter(&server, "bob", json!({ "typing": false })).await;
@@ -287,7 +287,7 @@ async fn queries_find_users_by_status_metadata_and_channel() {
 }
 
 #[tokio::test]
-async fn hooks_run_for_the_first_and_the_last_connection_of_a_user() {
+async fn callbacks_run_for_the_first_and_last_connection_of_a_user() {
     let (heard, mut hears) = tokio::sync::mpsc::channel(8);
     let offline = heard.clone();
     let online = move |_: Event, user: UserId| {
@@ -312,7 +312,7 @@ async fn hooks_run_for_the_first_and_the_last_connection_of_a_user() {
 }
 
 #[tokio::test]
-async fn listeners_hear_the_first_and_the_last_connection_of_a_user() {
+async fn listeners_learn_the_first_and_last_connection_of_a_user() {
     let hub = rooms().presence_grace(Duration::from_millis(40)).build();
     let heard = Arc::new(Mutex::new(Vec::new()));
     let list = heard.clone();
@@ -342,7 +342,7 @@ async fn listeners_hear_the_first_and_the_last_connection_of_a_user() {
 }
 
 #[tokio::test]
-async fn who_goes_within_the_tick_is_taken_off_a_list_that_was_given_meanwhile() {
+async fn leave_within_the_tick_corrects_a_list_sent_meanwhile() {
     let options = Presence::each().each_up_to(1).tick(Duration::from_millis(200));
     let hub = Hub::builder().channels("room:{id}", ChannelOptions::new().presence(options)).build();
     let server = TestServer::start(hub, named());
@@ -366,7 +366,7 @@ async fn who_goes_within_the_tick_is_taken_off_a_list_that_was_given_meanwhile()
 }
 
 #[tokio::test]
-async fn a_channel_that_is_too_large_again_with_as_many_as_before_is_counted_again() {
+async fn channel_that_grows_too_large_again_is_counted_again() {
     let options = Presence::each().each_up_to(1).list_up_to(2).tick(Duration::from_secs(600));
     let hub = Hub::builder().channels("room:{id}", ChannelOptions::new().presence(options)).build();
     let server = TestServer::start(hub, named());
@@ -387,7 +387,7 @@ async fn a_channel_that_is_too_large_again_with_as_many_as_before_is_counted_aga
 }
 
 #[tokio::test]
-async fn what_is_left_to_tell_of_a_channel_that_is_gone_is_not_told_in_the_next_of_its_name() {
+async fn pending_changes_of_an_ended_channel_are_dropped() {
     let options = Presence::diff().tick(Duration::from_millis(200));
     let hub = Hub::builder().channels("room:{id}", ChannelOptions::new().presence(options)).build();
     let server = TestServer::start(hub, named());
@@ -402,7 +402,7 @@ async fn what_is_left_to_tell_of_a_channel_that_is_gone_is_not_told_in_the_next_
 }
 
 #[tokio::test]
-async fn each_of_several_devices_takes_its_own_place_again() {
+async fn each_lost_connection_resumes_its_own_place() {
     let server = TestServer::start(rooms().presence_grace(Duration::from_secs(600)).build(), named());
     let (mut ann, _) = enter(&server, "ann", Value::Null).await;
     let mut devices = Vec::new();
@@ -418,7 +418,7 @@ async fn each_of_several_devices_takes_its_own_place_again() {
 }
 
 #[tokio::test]
-async fn who_is_tracked_twice_takes_no_place_of_a_lost_device() {
+async fn tracking_twice_replaces_no_lost_connection() {
     let handler = named()
         .on("track", async |cx: hauyna::Context, _: Value| cx.presence().track(()).await)
         .on("untrack", async |cx: hauyna::Context, _: Value| {
@@ -440,7 +440,7 @@ async fn who_is_tracked_twice_takes_no_place_of_a_lost_device() {
 }
 
 #[tokio::test]
-async fn presence_is_the_same_whether_anybody_listens_for_who_is_online() {
+async fn presence_does_not_depend_on_online_listeners() {
     for listens in [false, true] {
         let handler = named()
             .on("track", async |cx: hauyna::Context, message: Value| {
@@ -496,7 +496,7 @@ fn without_grace() -> (TestServer, Arc<Mutex<Vec<String>>>) {
 }
 
 #[tokio::test]
-async fn what_a_session_keeps_no_other_connection_of_the_user_takes_and_leaves() {
+async fn other_connections_do_not_take_over_presence_of_a_session() {
     let (server, log) = without_grace();
     let (mut bob, _) = enter(&server, "bob", Value::Null).await;
     let token = lost_phone(&server).await;
@@ -521,7 +521,7 @@ async fn what_a_session_keeps_no_other_connection_of_the_user_takes_and_leaves()
 }
 
 #[tokio::test]
-async fn who_is_lost_again_before_the_session_goes_on_has_not_gone_offline() {
+async fn user_lost_again_before_resuming_is_not_offline() {
     let (server, log) = without_grace();
     let token = lost_phone(&server).await;
     let silent = server.json(&format!("/?user=ann&resume={token}")).await;

@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn a_subscription_that_races_with_the_end_of_its_connection_leaves_nothing_behind() {
+async fn subscription_racing_with_the_connection_end_leaves_nothing_behind() {
     const ROUNDS: u64 = 5_000;
     let handler = named().authorize_subscribe(|cx, request| async move {
         let name = request.name();
@@ -91,7 +91,7 @@ async fn channel_name_explosion_leaves_no_channel_behind() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn a_crowd_that_leaves_at_once_does_not_stall_a_pair_that_chats() {
+async fn mass_leave_does_not_stall_other_channels() {
     const CROWD: usize = 2_000;
     let hub = open_hub().build();
     let server = Arc::new(TestServer::start(hub.clone(), named()));
@@ -132,7 +132,7 @@ async fn a_crowd_that_leaves_at_once_does_not_stall_a_pair_that_chats() {
 }
 
 #[tokio::test]
-async fn what_was_broadcast_before_a_connection_is_not_given_to_it() {
+async fn earlier_broadcast_is_not_delivered_to_a_new_connection() {
     let hub = open_hub().shards(4).build();
     let server = TestServer::start(hub.clone(), named());
     for number in 0..1000 {
@@ -145,7 +145,7 @@ async fn what_was_broadcast_before_a_connection_is_not_given_to_it() {
 }
 
 #[tokio::test]
-async fn two_hubs_in_one_process_know_nothing_of_each_other() {
+async fn two_hubs_in_one_process_are_independent() {
     let (one, two) = (open_hub().build(), open_hub().build());
     let (first, second) = (TestServer::start(one.clone(), named()), TestServer::start(two.clone(), named()));
     let mut a = subscriber(&first, "u", "x").await;
@@ -164,7 +164,7 @@ async fn two_hubs_in_one_process_know_nothing_of_each_other() {
 }
 
 #[tokio::test]
-async fn nothing_holds_a_connection_that_has_left_its_channels_and_gone() {
+async fn nothing_keeps_a_closed_connection_alive() {
     let mark = Arc::new(());
     let given = mark.clone();
     let handler = named().on_open(move |cx| {
@@ -226,7 +226,7 @@ fn repeated(told: &[String]) -> usize {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn subscribers_listeners_and_the_client_are_told_in_the_order_of_what_happened() {
+async fn subscribers_listeners_and_client_see_changes_in_order() {
     let hub = Hub::builder().channels("x", ChannelOptions::new().announce_subscribers()).build();
     let server = TestServer::start(hub.clone(), named());
     let heard = Arc::new(Mutex::new(Vec::new()));
@@ -277,7 +277,7 @@ async fn subscribers_listeners_and_the_client_are_told_in_the_order_of_what_happ
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn an_answer_to_unsubscribing_comes_before_the_next_subscription_is_told() {
+async fn answer_to_unsubscribe_arrives_before_the_next_subscription_notice() {
     let hub = open_hub().build();
     let server = TestServer::start(hub.clone(), named().no_error_budget());
     let mut ann = server.json("/?user=ann").await;
@@ -314,7 +314,7 @@ async fn an_answer_to_unsubscribing_comes_before_the_next_subscription_is_told()
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn opened_is_the_first_that_listeners_hear_of_a_connection() {
+async fn opened_is_the_first_event_of_a_connection() {
     let hub = open_hub().build();
     let heard = Arc::new(Mutex::new(Vec::new()));
     let hears = heard.clone();

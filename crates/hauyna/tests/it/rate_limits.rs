@@ -31,7 +31,7 @@ async fn refused(client: &mut Client, request: Value) -> u64 {
 }
 
 #[tokio::test]
-async fn what_is_over_the_rate_of_messages_is_refused_with_its_id_and_not_done() {
+async fn requests_over_the_message_rate_are_refused_with_their_id() {
     let called = Arc::new(AtomicU32::new(0));
     let count = called.clone();
     let handler = limited(RateLimit::new().messages(only(4))).on("count", move |_: Context, _: Value| {
@@ -67,7 +67,7 @@ async fn what_is_over_the_rate_of_messages_is_refused_with_its_id_and_not_done()
 }
 
 #[tokio::test]
-async fn whoever_waits_as_long_as_it_is_told_is_served_again() {
+async fn client_that_waits_for_retry_after_is_served_again() {
     let rate = Rate::new(1, Duration::from_millis(50)).burst(2);
     let server = TestServer::start(Hub::new(), limited(RateLimit::new().messages(rate)));
     let mut client = server.connect("/").await;
@@ -88,7 +88,7 @@ async fn whoever_waits_as_long_as_it_is_told_is_served_again() {
 }
 
 #[tokio::test]
-async fn bytes_are_limited_and_a_message_larger_than_the_burst_is_taken_once() {
+async fn bytes_are_limited_and_one_oversized_message_passes() {
     let rate = Rate::new(1, Duration::from_millis(100)).burst(1000);
     let server = TestServer::start(open_hub().build(), limited(RateLimit::new().bytes(rate)));
     let mut client = server.connect("/").await;
@@ -109,7 +109,7 @@ async fn bytes_are_limited_and_a_message_larger_than_the_burst_is_taken_once() {
 }
 
 #[tokio::test]
-async fn subscriptions_have_a_limit_of_their_own() {
+async fn subscriptions_have_their_own_rate() {
     let server = TestServer::start(open_hub().build(), limited(RateLimit::new().subscriptions(only(3))));
     let mut client = server.connect("/").await;
     for channel in ["a", "b", "c"] {
@@ -122,7 +122,7 @@ async fn subscriptions_have_a_limit_of_their_own() {
 }
 
 #[tokio::test]
-async fn a_channel_has_a_rate_over_all_of_its_publishers_and_the_application_is_not_asked() {
+async fn channel_rate_counts_all_publishers_before_authorisation() {
     for handler in [
         named(),
         named().authorize_publish(|cx, _| async move {
@@ -153,7 +153,7 @@ async fn a_channel_has_a_rate_over_all_of_its_publishers_and_the_application_is_
 }
 
 #[tokio::test]
-async fn more_errors_than_the_budget_close_with_3509_behind_the_last_of_them() {
+async fn errors_over_the_budget_close_with_3509_after_the_last() {
     let server = TestServer::start(open_hub().build(), named().error_budget(only(5)));
     let mut good = subscriber(&server, "good", "x").await;
     for mut bad in [server.json("/").await, server.message_pack("/").await] {
@@ -172,7 +172,7 @@ async fn more_errors_than_the_budget_close_with_3509_behind_the_last_of_them() {
 }
 
 #[tokio::test]
-async fn a_client_that_ignores_its_rate_is_closed_by_its_error_budget() {
+async fn client_that_ignores_its_rate_exceeds_its_error_budget() {
     let handler = limited(RateLimit::new().messages(only(10))).error_budget(only(20));
     let server = TestServer::start(open_hub().build(), handler);
     let mut flooder = server.connect("/").await;
@@ -191,7 +191,7 @@ async fn a_client_that_ignores_its_rate_is_closed_by_its_error_budget() {
 }
 
 #[tokio::test]
-async fn the_servers_own_failures_are_not_counted_and_a_budget_can_be_left_out() {
+async fn server_failures_do_not_count_and_the_budget_is_optional() {
     let fail = |handler: Handler| {
         handler.on("fail", |_: Context, _: Value| async {
             Err::<(), _>(hauyna::Error::other("the database is down"))
@@ -216,7 +216,7 @@ async fn the_servers_own_failures_are_not_counted_and_a_budget_can_be_left_out()
 }
 
 #[tokio::test]
-async fn by_default_a_thousand_errors_at_once_are_borne() {
+async fn default_budget_allows_a_thousand_errors_at_once() {
     let server = TestServer::start(Hub::new(), named());
     let mut client = server.connect("/").await;
     for _ in 0..1000 {
@@ -229,7 +229,7 @@ async fn by_default_a_thousand_errors_at_once_are_borne() {
 }
 
 #[tokio::test]
-async fn a_node_has_so_many_channels_and_one_more_is_an_error_and_no_close() {
+async fn channel_limit_of_a_node_is_an_error_without_close() {
     let hub = open_hub().max_channels(2).build();
     let server = TestServer::start(hub.clone(), named());
     let mut first = subscriber(&server, "first", "a").await;
@@ -252,7 +252,7 @@ async fn a_node_has_so_many_channels_and_one_more_is_an_error_and_no_close() {
 }
 
 #[tokio::test]
-async fn changes_of_presence_have_a_limit_of_their_own() {
+async fn presence_changes_have_their_own_rate() {
     let limit = RateLimit::new().presence_updates(only(2));
     let server = TestServer::start(open_hub().build(), limited(limit));
     let mut client = server.connect("/").await;
@@ -268,7 +268,7 @@ async fn changes_of_presence_have_a_limit_of_their_own() {
 }
 
 #[tokio::test]
-async fn a_channels_rate_outlives_its_subscribers() {
+async fn channel_rate_outlives_its_subscribers() {
     let hub = Hub::builder().channels("{*any}", ChannelOptions::new().rate_limit(only(2))).build();
     let server = TestServer::start(hub.clone(), named());
     let say = |channel: &str| json!({ "type": "channel_message", "channel": channel, "content": 1 });
@@ -292,7 +292,7 @@ async fn a_channels_rate_outlives_its_subscribers() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_channels_rate_is_refilled_while_nobody_subscribes() {
+async fn channel_rate_refills_without_subscribers() {
     let rate = Rate::new(1, Duration::from_secs(3600)).burst(2);
     let hub = Hub::builder().channels("{*any}", ChannelOptions::new().rate_limit(rate)).build();
     let handler = named().no_heartbeat().share();
@@ -310,7 +310,7 @@ async fn a_channels_rate_is_refilled_while_nobody_subscribes() {
 }
 
 #[tokio::test]
-async fn a_user_who_comes_back_without_the_session_has_what_was_left() {
+async fn reconnecting_without_the_session_keeps_the_used_rate() {
     let limit = RateLimit::new().messages(only(3)).subscriptions(only(2));
     let server = TestServer::start(open_hub().build(), limited(limit));
     let ping = || json!({ "type": "ping" });
@@ -346,7 +346,7 @@ async fn a_user_who_comes_back_without_the_session_has_what_was_left() {
 }
 
 #[tokio::test]
-async fn coming_back_gives_nobody_a_new_error_budget() {
+async fn reconnecting_does_not_reset_the_error_budget() {
     let server = TestServer::start(Hub::new(), named().error_budget(only(4)));
     for round in 0..3 {
         let mut bad = server.connect("/?user=bad").await;
@@ -373,7 +373,7 @@ async fn coming_back_gives_nobody_a_new_error_budget() {
 }
 
 #[tokio::test]
-async fn binary_messages_count_like_others() {
+async fn binary_messages_count_like_text_messages() {
     let (called, kinds) = (Arc::new(AtomicU32::new(0)), ["messages", "bytes"]);
     for kind in kinds {
         called.store(0, Ordering::Relaxed);
@@ -401,7 +401,7 @@ async fn binary_messages_count_like_others() {
 }
 
 #[tokio::test]
-async fn a_handler_of_two_hubs_limits_the_users_of_each() {
+async fn handler_shared_by_two_hubs_limits_each_separately() {
     let handler = limited(RateLimit::new().messages(only(2))).share();
     let (one, other) = (Hub::new(), Hub::new());
     for (hub, has_spent) in [(&one, false), (&other, false), (&one, true)] {

@@ -15,7 +15,7 @@ fn offset(message: &Value) -> u64 {
 }
 
 #[tokio::test]
-async fn a_returning_client_gets_exactly_what_it_missed_in_order_and_then_what_is_new() {
+async fn recovery_delivers_exactly_the_missed_publications_then_new_ones() {
     let hub = open_hub().build();
     let server = serve(&hub);
     let mut first = subscriber(&server, "u", "x").await;
@@ -46,7 +46,7 @@ async fn a_returning_client_gets_exactly_what_it_missed_in_order_and_then_what_i
 }
 
 #[tokio::test]
-async fn a_recovery_that_fails_says_why_and_the_subscription_is_live() {
+async fn failed_recovery_has_a_reason_and_the_subscription_is_live() {
     let channels = ChannelOptions::new().history(10, Duration::from_secs(600));
     let hub = Hub::builder().channels("{*any}", channels).recovery_limit(5).build();
     let server = serve(&hub);
@@ -78,7 +78,7 @@ async fn a_recovery_that_fails_says_why_and_the_subscription_is_live() {
 }
 
 #[tokio::test]
-async fn nobody_is_live_before_the_broker_has_subscribed_even_where_the_first_one_leaves() {
+async fn subscription_waits_for_the_broker_even_if_the_first_subscriber_leaves() {
     for first_leaves in [false, true] {
         let (is_subscribed, gate) = (Arc::<AtomicBool>::default(), Arc::<Notify>::default());
         let (relays, subscribed, opened) = (is_subscribed.clone(), is_subscribed, gate.clone());
@@ -121,7 +121,7 @@ async fn nobody_is_live_before_the_broker_has_subscribed_even_where_the_first_on
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn the_broker_is_left_before_it_is_joined_again() {
+async fn broker_is_unsubscribed_before_it_is_subscribed_again() {
     let calls = Arc::new((Mutex::new(Vec::new()), Condvar::new()));
     let (subscribing, unsubscribing) = (calls.clone(), calls.clone());
     let broker = WrappedBroker::default()
@@ -148,7 +148,7 @@ async fn the_broker_is_left_before_it_is_joined_again() {
 }
 
 #[tokio::test]
-async fn what_is_published_while_the_history_is_read_is_neither_lost_nor_given_twice() {
+async fn publications_during_a_history_read_arrive_exactly_once() {
     let (asked, gate) = (Arc::<Notify>::default(), Arc::<Notify>::default());
     let (asks, opened) = (asked.clone(), gate.clone());
     // The history is read at once, and answered when the gate opens.
@@ -226,7 +226,7 @@ async fn follow(client: &mut Client, mut seen: u64, count: u64) -> u64 {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn rounds_of_subscribe_and_recover_see_every_publication_once_while_publishers_hammer() {
+async fn repeated_recoveries_see_every_publication_once_under_load() {
     let hub = open_hub().recovery_limit(1_000_000).outbox(64 << 20, 1 << 20).build();
     let server = Arc::new(serve(&hub));
     let (done, publishers) = hammer(&hub, "x");
@@ -290,7 +290,7 @@ async fn until_answered(client: &mut Client, mut seen: u64) -> u64 {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn a_channel_that_is_left_and_joined_at_once_has_no_message_before_its_answer() {
+async fn resubscribing_at_once_gets_no_message_before_the_answer() {
     for others in [0, 1] {
         leave_and_join(others).await;
     }
@@ -332,7 +332,7 @@ async fn leave_and_join(others: u32) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn all_subscribers_see_one_order_whoever_publishes() {
+async fn all_subscribers_see_one_order_of_concurrent_publishers() {
     const EACH: u64 = 250;
     let hub = open_hub().outbox(64 << 20, 1 << 20).build();
     let server = serve(&hub);

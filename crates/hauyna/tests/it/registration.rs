@@ -107,14 +107,14 @@ async fn all_are_found(hub: &Hub, address: SocketAddr) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn whoever_has_the_answer_of_the_stand_alone_server_is_there() {
+async fn connection_is_registered_before_the_standalone_server_answers() {
     let hub = hub().build();
     let server = TestServer::start(hub.clone(), named());
     all_are_found(&hub, server.address()).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn whoever_has_the_answer_through_a_layer_is_there() {
+async fn connection_is_registered_before_the_answer_through_a_layer() {
     let hub = hub().build();
     let server =
         TestServer::route(hub.clone(), |router| losing(router.websocket("/", named()), &Arc::default()));
@@ -123,7 +123,7 @@ async fn whoever_has_the_answer_through_a_layer_is_there() {
 
 #[cfg(feature = "axum")]
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn whoever_has_the_answer_of_an_axum_application_is_there() {
+async fn connection_is_registered_before_an_axum_application_answers() {
     let hub = hub().build();
     let app = Router::new(hub.clone()).websocket("/", named()).into_axum();
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -133,7 +133,7 @@ async fn whoever_has_the_answer_of_an_axum_application_is_there() {
 }
 
 #[tokio::test]
-async fn what_is_sent_before_the_answer_comes_behind_it() {
+async fn messages_sent_during_the_handshake_follow_its_answer() {
     let hub = hub().build();
     let told = hub.clone();
     hub.events().on_system([SystemKind::Opened], move |_, event: SystemEvent| {
@@ -157,7 +157,7 @@ async fn what_is_sent_before_the_answer_comes_behind_it() {
 }
 
 #[tokio::test]
-async fn a_handshake_whose_answer_is_lost_is_taken_back() {
+async fn registration_is_undone_if_the_handshake_answer_is_lost() {
     let called = Arc::new(AtomicUsize::new(0));
     let (opened, closed) = (called.clone(), called.clone());
     let handler = named()
@@ -203,7 +203,7 @@ async fn a_handshake_whose_answer_is_lost_is_taken_back() {
 }
 
 #[tokio::test]
-async fn a_client_that_is_gone_before_its_answer_leaves_nothing() {
+async fn client_gone_before_the_handshake_answer_leaves_nothing() {
     let (entered, release) = (Arc::new(tokio::sync::Notify::new()), Arc::new(tokio::sync::Notify::new()));
     let (inside, released) = (entered.clone(), release.clone());
     let handler = hauyna::Handler::new().identify(move |_| {
@@ -233,7 +233,7 @@ async fn a_client_that_is_gone_before_its_answer_leaves_nothing() {
 }
 
 #[tokio::test]
-async fn who_is_closed_before_the_answer_is_neither_opened_nor_closed() {
+async fn connection_closed_before_the_answer_emits_no_events() {
     let called = Arc::new(AtomicUsize::new(0));
     let (opened, closed) = (called.clone(), called.clone());
     let handler = named()

@@ -43,7 +43,7 @@ async fn expect_offsets(client: &mut Client, channel: &str, offsets: std::ops::R
 }
 
 #[tokio::test]
-async fn a_long_recovery_over_a_slow_link_ends_live_with_every_policy() {
+async fn long_recovery_over_a_slow_link_becomes_live_with_every_policy() {
     for policy in POLICIES {
         let hub = hub(policy, 10_000);
         let server = TestServer::start(hub.clone(), named().write_timeout(Duration::from_secs(60)));
@@ -66,7 +66,7 @@ async fn a_long_recovery_over_a_slow_link_ends_live_with_every_policy() {
 }
 
 #[tokio::test]
-async fn publications_that_expire_before_their_turn_are_told_as_a_gap() {
+async fn publications_that_expire_during_recovery_are_reported_as_gap() {
     let hub = hub(SlowConsumer::Disconnect, 1000);
     let server = TestServer::start(hub.clone(), named().write_timeout(Duration::from_secs(60)));
     let position = start(&server, "x").await;
@@ -92,7 +92,7 @@ async fn publications_that_expire_before_their_turn_are_told_as_a_gap() {
 }
 
 #[tokio::test]
-async fn changes_of_presence_behind_a_recovery_close_nobody() {
+async fn presence_changes_during_a_recovery_close_nobody() {
     for policy in POLICIES {
         let channels = ChannelOptions::new().history(10_000, Duration::from_secs(600)).slow_consumer(policy);
         let channels = channels.presence(Presence::each());
@@ -165,7 +165,7 @@ async fn many_recoveries_in_one_packet_hold_one_page() {
 }
 
 #[tokio::test]
-async fn recovery_over_a_stream_of_the_connections_task_is_complete() {
+async fn recovery_over_a_task_stream_is_complete() {
     let hub = open_hub().broker(LocalBroker::default()).build();
     let server = MemoryServer::start(hub.clone(), named());
     let mut first = server.json("/").await;
@@ -180,7 +180,7 @@ async fn recovery_over_a_stream_of_the_connections_task_is_complete() {
 }
 
 #[tokio::test]
-async fn an_ended_subscription_takes_its_replay_with_it() {
+async fn ended_subscription_stops_its_replay() {
     let hub = hub(SlowConsumer::Disconnect, 10_000);
     let server = TestServer::start(hub.clone(), named().write_timeout(Duration::from_secs(60)));
     let position = start(&server, "x").await;
@@ -218,7 +218,7 @@ async fn let_others_run() {
 }
 
 #[tokio::test]
-async fn what_has_waited_behind_a_replay_is_no_lag() {
+async fn messages_queued_behind_a_replay_are_not_lag() {
     let history = ChannelOptions::new().history(10_000, Duration::from_secs(600)).presence(Presence::each());
     let builder = Hub::builder().shards(1).channels("x", history).channels("{*any}", ChannelOptions::new());
     let hub = builder.recovery_limit(10_000).build();
@@ -248,7 +248,7 @@ async fn what_has_waited_behind_a_replay_is_no_lag() {
 }
 
 #[tokio::test]
-async fn a_client_that_catches_up_may_be_subscribed_by_the_application() {
+async fn recovering_client_may_be_subscribed_by_the_application() {
     let hub = hub(SlowConsumer::Disconnect, 10_000);
     let server = MemoryServer::start(hub.clone(), named());
     let mut first = server.json("/").await;

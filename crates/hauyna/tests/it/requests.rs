@@ -17,7 +17,7 @@ async fn client(server: &TestServer, encoding: Encoding, user: &str) -> Client {
 }
 
 #[tokio::test]
-async fn subscribing_answers_with_the_position_and_messages_follow_in_both_encodings() {
+async fn subscribe_answers_with_the_position_in_both_encodings() {
     let hub = open_hub().build();
     let server = serve(&hub);
     for encoding in Encoding::ALL {
@@ -47,7 +47,7 @@ async fn subscribing_answers_with_the_position_and_messages_follow_in_both_encod
 }
 
 #[tokio::test]
-async fn a_publication_crosses_encodings() {
+async fn publication_reaches_subscribers_of_the_other_encoding() {
     let hub = open_hub().build();
     let server = serve(&hub);
     let (mut json, mut packed) =
@@ -64,7 +64,7 @@ async fn a_publication_crosses_encodings() {
 }
 
 #[tokio::test]
-async fn a_plain_client_gets_everything_but_the_session() {
+async fn plain_client_gets_everything_except_the_session() {
     let hub = open_hub().build();
     let server = serve(&hub);
     let mut plain = server.connect("/?user=p").await;
@@ -77,7 +77,7 @@ async fn a_plain_client_gets_everything_but_the_session() {
 }
 
 #[tokio::test]
-async fn metadata_is_kept_with_the_subscription_and_announced() {
+async fn metadata_is_stored_with_the_subscription_and_announced() {
     let hub = Hub::builder().channels("{*any}", ChannelOptions::new().announce_subscribers()).build();
     let server = serve(&hub);
     let mut alice = subscriber(&server, "alice", "x").await;
@@ -111,7 +111,7 @@ async fn metadata_is_kept_with_the_subscription_and_announced() {
 }
 
 #[tokio::test]
-async fn after_unsubscribing_nothing_comes_and_the_connection_lives() {
+async fn unsubscribed_client_gets_nothing_and_stays_connected() {
     let hub = open_hub().build();
     let server = serve(&hub);
     for encoding in Encoding::ALL {
@@ -130,7 +130,7 @@ async fn after_unsubscribing_nothing_comes_and_the_connection_lives() {
 }
 
 #[tokio::test]
-async fn a_second_subscription_is_refused_and_the_first_stays() {
+async fn second_subscription_is_refused_and_the_first_stays() {
     let hub = open_hub().build();
     let server = serve(&hub);
     let mut alice = subscriber(&server, "alice", "x").await;
@@ -141,7 +141,7 @@ async fn a_second_subscription_is_refused_and_the_first_stays() {
 }
 
 #[tokio::test]
-async fn a_repeated_key_is_answered_with_the_first_position_and_published_once() {
+async fn repeated_key_publishes_once_and_returns_the_first_position() {
     let hub = open_hub().build();
     let server = serve(&hub);
     for encoding in Encoding::ALL {
@@ -163,7 +163,7 @@ async fn a_repeated_key_is_answered_with_the_first_position_and_published_once()
 }
 
 #[tokio::test]
-async fn a_private_message_reaches_every_connection_of_its_user_and_nobody_else() {
+async fn private_message_reaches_only_the_connections_of_its_user() {
     let hub = open_hub().build();
     let server = serve(&hub);
     let mut alice = client(&server, Encoding::Json, "alice").await;
@@ -188,7 +188,7 @@ async fn a_private_message_reaches_every_connection_of_its_user_and_nobody_else(
 }
 
 #[tokio::test]
-async fn unknown_users_are_told_where_the_deployment_reveals_them() {
+async fn unknown_users_are_reported_only_if_configured() {
     let hub = open_hub().unknown_users(UnknownUsers::Refused).build();
     let server = serve(&hub);
     let mut alice = client(&server, Encoding::Json, "alice").await;
@@ -199,7 +199,7 @@ async fn unknown_users_are_told_where_the_deployment_reveals_them() {
 }
 
 #[tokio::test]
-async fn whoever_may_not_write_to_a_user_is_not_told_whether_they_are_there() {
+async fn unauthorised_sender_does_not_learn_whether_a_user_is_online() {
     let hub = open_hub().unknown_users(UnknownUsers::Refused).build();
     let handler = named().authorize_private(|_, request| async move {
         if request.name().starts_with("friend") {
@@ -220,7 +220,7 @@ async fn whoever_may_not_write_to_a_user_is_not_told_whether_they_are_there() {
 }
 
 #[tokio::test]
-async fn a_broadcast_is_denied_unless_the_application_allows_it() {
+async fn broadcast_is_denied_unless_the_application_allows_it() {
     let hub = open_hub().build();
     let server = TestServer::route(hub, |router| {
         let allowed = named().authorize_broadcast(|cx, _| async move {
@@ -250,7 +250,7 @@ async fn a_broadcast_is_denied_unless_the_application_allows_it() {
 }
 
 #[tokio::test]
-async fn history_answers_a_page_from_either_end_and_from_a_position() {
+async fn history_returns_pages_from_both_ends_and_from_a_position() {
     let hub =
         Hub::builder().channels("x", ChannelOptions::new().history(10, Duration::from_secs(60))).build();
     let server = serve(&hub);
@@ -296,7 +296,7 @@ async fn history_answers_a_page_from_either_end_and_from_a_position() {
 }
 
 #[tokio::test]
-async fn the_history_limit_of_the_hub_bounds_every_page() {
+async fn history_limit_of_the_hub_limits_every_page() {
     let hub = open_hub().recovery_limit(5).build();
     let server = serve(&hub);
     for number in 0..20 {
@@ -311,7 +311,7 @@ async fn the_history_limit_of_the_hub_bounds_every_page() {
 }
 
 #[tokio::test]
-async fn a_channel_without_history_numbers_nothing() {
+async fn channel_without_history_numbers_nothing() {
     let hub = Hub::builder().channels("x", ChannelOptions::new().no_history()).build();
     let server = serve(&hub);
     let mut alice = client(&server, Encoding::Json, "alice").await;
@@ -325,7 +325,7 @@ async fn a_channel_without_history_numbers_nothing() {
 }
 
 #[tokio::test]
-async fn a_ping_is_always_answered_and_an_ack_never() {
+async fn ping_is_always_answered_and_ack_never() {
     let hub = open_hub().build();
     let server = serve(&hub);
     for encoding in Encoding::ALL {
@@ -340,7 +340,7 @@ async fn a_ping_is_always_answered_and_an_ack_never() {
 }
 
 #[tokio::test]
-async fn a_request_without_id_is_answered_only_where_it_fails() {
+async fn request_without_id_is_answered_only_if_it_fails() {
     let hub = open_hub().build();
     let server = serve(&hub);
     let mut alice = client(&server, Encoding::Json, "alice").await;
@@ -353,7 +353,7 @@ async fn a_request_without_id_is_answered_only_where_it_fails() {
 }
 
 #[tokio::test]
-async fn who_may_use_a_channel_is_decided_by_its_pattern() {
+async fn channel_pattern_decides_who_may_use_it() {
     let hub = Hub::builder()
         .channels("own:{user}", ChannelOptions::new().authorize(|cx, request| cx.user() == request["user"]))
         .channels("vip:{*rest}", ChannelOptions::new().private())
@@ -376,7 +376,7 @@ async fn who_may_use_a_channel_is_decided_by_its_pattern() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn answers_come_in_the_order_of_the_requests_whatever_each_takes() {
+async fn answers_keep_the_order_of_requests() {
     let handler = named().on("now", async |_: hauyna::Context, _: Value| Ok(1)).on(
         "later",
         async |cx: hauyna::Context, _: Value| {

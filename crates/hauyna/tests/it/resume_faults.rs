@@ -57,7 +57,7 @@ fn names(told: &Value, field: &str) -> Vec<String> {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn an_application_that_subscribes_new_connections_does_not_stand_in_the_way_of_returns() {
+async fn subscriptions_by_the_application_do_not_disturb_a_resume() {
     let hub = hub().build();
     let (own, answers) = (hub.clone(), Arc::new(Mutex::new(Vec::new())));
     let told = answers.clone();
@@ -98,7 +98,7 @@ async fn an_application_that_subscribes_new_connections_does_not_stand_in_the_wa
 }
 
 #[tokio::test]
-async fn a_session_keeps_its_places_under_the_limit_of_channels_of_a_connection() {
+async fn session_keeps_its_subscriptions_under_the_channel_limit() {
     let hub = hub().max_channels_per_connection(3).build();
     let server = TestServer::start(hub.clone(), named());
     let (mut ann, session) = enter(&server, "ann").await;
@@ -121,7 +121,7 @@ async fn a_session_keeps_its_places_under_the_limit_of_channels_of_a_connection(
 }
 
 #[tokio::test]
-async fn a_subscription_that_cannot_go_on_costs_itself_alone_and_the_client_is_told_which() {
+async fn failed_subscription_of_a_session_is_reported_and_affects_no_other() {
     for encoding in [Encoding::Json, Encoding::MessagePack] {
         let hub = hub().max_channels(2).build();
         let server = TestServer::start(hub.clone(), named());
@@ -151,7 +151,7 @@ async fn a_subscription_that_cannot_go_on_costs_itself_alone_and_the_client_is_t
 }
 
 #[tokio::test]
-async fn a_broker_that_fails_for_one_channel_costs_that_subscription() {
+async fn broker_failure_for_one_channel_loses_only_that_subscription() {
     for bad in [Fault::Fails, Fault::Panics] {
         fail_for_one_channel(bad).await;
     }
@@ -181,7 +181,7 @@ async fn fail_for_one_channel(bad: Fault) {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_broker_that_is_too_slow_costs_the_connection_and_not_the_session() {
+async fn slow_broker_closes_the_connection_and_keeps_the_session() {
     let (broker, fault) = faulty_broker();
     let closed = Arc::new(AtomicUsize::new(0));
     let count = closed.clone();
@@ -214,7 +214,7 @@ async fn a_broker_that_is_too_slow_costs_the_connection_and_not_the_session() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_client_may_be_slower_to_say_where_it_stands_than_a_callback_may_be() {
+async fn client_may_send_positions_later_than_the_callback_timeout() {
     let server = MemoryServer::start(hub().build(), named().callback_timeout(Duration::from_millis(100)));
     let mut ann = server.json("/?user=ann").await;
     let session = ann.expect("session").await;
@@ -228,7 +228,7 @@ async fn a_client_may_be_slower_to_say_where_it_stands_than_a_callback_may_be() 
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_client_that_is_back_while_the_broker_is_slow_gets_the_session_at_once() {
+async fn client_reconnecting_during_a_slow_resume_gets_the_session() {
     let (broker, fault) = faulty_broker();
     let reconnected = Arc::new(AtomicUsize::new(0));
     let count = reconnected.clone();
@@ -258,7 +258,7 @@ async fn a_client_that_is_back_while_the_broker_is_slow_gets_the_session_at_once
 }
 
 #[tokio::test]
-async fn channels_that_only_the_lost_hold_give_way_to_those_who_are_here() {
+async fn channels_held_only_by_lost_sessions_are_evicted() {
     let hub = hub().max_channels(3).presence_grace(Duration::from_secs(3600)).build();
     let server = TestServer::start(hub.clone(), named());
     let (mut ann, session) = enter(&server, "ann").await;

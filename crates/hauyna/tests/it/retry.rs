@@ -8,7 +8,7 @@ use serde_json::Value;
 use std::time::Duration;
 
 #[tokio::test]
-async fn the_session_tells_the_policy_of_the_hub_unless_the_handler_has_its_own() {
+async fn session_has_the_retry_policy_of_the_handler_or_hub() {
     let server = TestServer::start(Hub::new(), named());
     let session = server.json("/").await.expect("session").await;
     assert_eq!(session["retry"], retry_terms(RetryPolicy::default()));
@@ -23,7 +23,7 @@ async fn the_session_tells_the_policy_of_the_hub_unless_the_handler_has_its_own(
 }
 
 #[tokio::test]
-async fn a_policy_set_for_one_connection_is_told_to_it_and_nobody_else() {
+async fn policy_of_one_connection_is_sent_only_to_it() {
     let handler = named()
         .on_open(|cx: Context| async move { cx.connection().set_retry_policy(RetryPolicy::aggressive()) })
         .on("calm", async |cx: Context, _: Value| {
@@ -47,7 +47,7 @@ async fn a_policy_set_for_one_connection_is_told_to_it_and_nobody_else() {
 }
 
 #[tokio::test]
-async fn a_policy_that_makes_no_sense_is_refused_and_nothing_is_retry_terms() {
+async fn invalid_retry_policy_is_refused() {
     let server = TestServer::start(Hub::new(), named());
     let mut client = server.connect("/").await;
     client.expect_nothing().await;
@@ -66,7 +66,7 @@ async fn a_policy_that_makes_no_sense_is_refused_and_nothing_is_retry_terms() {
 }
 
 #[tokio::test]
-async fn a_handler_without_the_protocol_tells_no_policy() {
+async fn handler_without_the_protocol_sends_no_policy() {
     let server = TestServer::start(Hub::new(), Handler::echo());
     let mut client = server.connect("/").await;
     client.send_text("x").await;

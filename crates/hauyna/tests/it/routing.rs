@@ -37,7 +37,7 @@ fn typed() -> Handler {
 }
 
 #[tokio::test]
-async fn path_and_query_are_read_into_types_before_the_upgrade_and_after() {
+async fn path_and_query_are_decoded_into_types() {
     let server = TestServer::route(Hub::new(), |router| router.websocket("/games/{game}/{*seat}", typed()));
     let mut client = server.json("/games/7/north%20east/2?tag=a+b&level=3&tag=c").await;
     assert_eq!(client.expect("session").await["user"], r#"north east/2@7 ["a b", "c"] Some(3)"#);
@@ -46,7 +46,7 @@ async fn path_and_query_are_read_into_types_before_the_upgrade_and_after() {
 }
 
 #[tokio::test]
-async fn what_does_not_fit_is_400_with_the_path_of_the_fault_and_no_name_of_a_type() {
+async fn invalid_parameter_is_400_with_its_path_and_no_type_name() {
     let server = TestServer::route(Hub::new(), |router| router.websocket("/games/{game}/{*seat}", typed()));
     for (target, path, message) in [
         ("/games/seven/a", "game", "`game` is not an integer in range"),
@@ -64,7 +64,7 @@ async fn what_does_not_fit_is_400_with_the_path_of_the_fault_and_no_name_of_a_ty
 }
 
 #[tokio::test]
-async fn a_fault_of_a_parameter_in_a_callback_is_a_validation_error() {
+async fn invalid_parameter_in_a_callback_is_a_validation_error() {
     let handler = named().on("page", async |cx: Context, _: Value| {
         let (page,): (u32,) = cx.query_as()?;
         Ok(page)
@@ -81,7 +81,7 @@ async fn a_fault_of_a_parameter_in_a_callback_is_a_validation_error() {
 }
 
 #[tokio::test]
-async fn headers_and_cookies_are_there_before_the_upgrade() {
+async fn headers_and_cookies_are_readable_before_the_upgrade() {
     let handler = Handler::new().identify(|request: ConnectRequest| {
         let text = |value: Option<&str>| value.unwrap_or("-").to_owned();
         Ok::<_, Reject>(format!("{} {} {}", text(request.header("x-device")), text(request.cookie("sid")), {
@@ -94,7 +94,7 @@ async fn headers_and_cookies_are_there_before_the_upgrade() {
 }
 
 #[tokio::test]
-async fn cookies_and_lists_are_read_beside_elements_that_are_not_text() {
+async fn cookies_and_lists_are_read_despite_non_text_elements() {
     let handler = Handler::new().identify(|request: ConnectRequest| {
         let addresses: Vec<&str> = request.header_list("x-forwarded-for").collect();
         let cookie = |name| request.cookie(name).unwrap_or("-").to_owned();
@@ -243,7 +243,7 @@ fn routes(hub: &Hub) -> Router {
 }
 
 #[tokio::test]
-async fn every_refusal_has_its_status_from_the_stand_alone_server() {
+async fn every_refusal_has_its_status_from_the_standalone_server() {
     let hub = open_hub().max_connections_per_user(1).build();
     let server = TestServer::serve(hub.clone(), routes(&hub).into_server());
     let _busy = server.connect("/named?user=busy").await;
@@ -272,7 +272,7 @@ async fn every_refusal_has_its_status_in_an_axum_application() {
 }
 
 #[tokio::test]
-async fn a_refusal_has_the_status_of_an_error_whatever_the_application_says() {
+async fn refusal_always_has_an_error_status() {
     let handler = Handler::new().identify(|request| {
         let status = request.query_as::<u16>().unwrap();
         Err::<String, _>(Reject::new(ErrorType::Unavailable, StatusCode::from_u16(status).unwrap(), "no"))

@@ -47,7 +47,7 @@ async fn only(hub: &Hub) -> Connection {
 }
 
 #[tokio::test]
-async fn a_callback_asks_its_own_client_and_gets_the_answer() {
+async fn callback_requests_an_answer_from_its_own_client() {
     let server = TestServer::start(Hub::new(), handler());
     for mut client in [server.json("/").await, server.message_pack("/").await] {
         client.expect("session").await;
@@ -64,7 +64,7 @@ async fn a_callback_asks_its_own_client_and_gets_the_answer() {
 }
 
 #[tokio::test]
-async fn what_a_client_sends_before_its_answer_is_handled_after_the_callback_in_order() {
+async fn requests_before_a_client_answer_are_handled_after_the_callback() {
     let server = TestServer::start(Hub::new(), handler());
     let mut client = server.connect("/").await;
     client.send(json!({ "type": "ask", "id": 1 })).await;
@@ -90,7 +90,7 @@ async fn what_a_client_sends_before_its_answer_is_handled_after_the_callback_in_
 }
 
 #[tokio::test]
-async fn an_answer_in_the_same_segment_as_the_request_it_waits_behind_is_found() {
+async fn client_answer_in_the_segment_of_the_request_is_found() {
     let server = TestServer::start(Hub::new(), handler());
     let mut client = server.connect("/").await;
     let early = json!({ "type": "ack", "id": 1, "data": { "choice": "known before" } });
@@ -108,7 +108,7 @@ async fn an_answer_in_the_same_segment_as_the_request_it_waits_behind_is_found()
 }
 
 #[tokio::test]
-async fn on_open_may_ask_before_the_first_request() {
+async fn on_open_may_send_a_client_request() {
     let handler = named().on("note", note).on_open(|cx| async move {
         let name: String = cx.request("name", ()).await?;
         cx.send(json!({ "type": "hello", "name": name }))
@@ -123,7 +123,7 @@ async fn on_open_may_ask_before_the_first_request() {
 }
 
 #[tokio::test]
-async fn a_client_may_refuse_and_an_answer_that_does_not_fit_is_told() {
+async fn refused_or_unfitting_client_answer_is_an_error() {
     let server = TestServer::start(Hub::new(), handler());
     let mut client = server.connect("/").await;
     client.send(json!({ "type": "ask", "id": 1 })).await;
@@ -146,7 +146,7 @@ async fn a_client_may_refuse_and_an_answer_that_does_not_fit_is_told() {
 }
 
 #[tokio::test]
-async fn a_client_that_does_not_answer_costs_the_time_out_and_its_late_answer_is_ignored() {
+async fn unanswered_client_request_times_out_and_a_late_answer_is_ignored() {
     let server = TestServer::start(Hub::new(), handler());
     let mut client = server.connect("/").await;
     client.send(json!({ "type": "ask_in_vain", "id": 1, "after": 20 })).await;
@@ -160,7 +160,7 @@ async fn a_client_that_does_not_answer_costs_the_time_out_and_its_late_answer_is
 }
 
 #[tokio::test]
-async fn a_question_fails_at_once_when_its_connection_ends() {
+async fn client_request_fails_at_once_when_its_connection_ends() {
     let (sender, mut failures) = mpsc::channel(8);
     let handler = named().on("ask", move |cx: Context, _: Value| {
         let sender = sender.clone();
@@ -199,7 +199,7 @@ async fn a_question_fails_at_once_when_its_connection_ends() {
 }
 
 #[tokio::test]
-async fn any_task_may_ask_also_while_a_callback_is_at_work() {
+async fn any_task_may_send_a_client_request_during_a_callback() {
     let gate = Arc::new(Semaphore::new(0));
     let open = gate.clone();
     let handler = named().on("note", note).on("slow", move |_: Context, _: Value| {
@@ -228,7 +228,7 @@ async fn any_task_may_ask_also_while_a_callback_is_at_work() {
 }
 
 #[tokio::test]
-async fn a_client_that_floods_instead_of_answering_is_not_read_on_and_loses_nothing() {
+async fn flooding_client_is_not_read_ahead_without_limit_and_loses_nothing() {
     let server = TestServer::start(Hub::new(), handler());
     let mut client = server.connect("/").await;
     client.send(json!({ "type": "ask_in_vain", "id": 1, "after": 300 })).await;
@@ -248,7 +248,7 @@ async fn a_client_that_floods_instead_of_answering_is_not_read_on_and_loses_noth
 }
 
 #[tokio::test]
-async fn at_most_64_questions_wait_for_one_client_and_a_dropped_one_gives_its_place_back() {
+async fn at_most_64_client_requests_wait_and_dropped_ones_free_their_place() {
     let server = TestServer::start(Hub::new(), handler());
     let mut client = server.connect("/").await;
     let connection = only(server.hub()).await;
@@ -269,7 +269,7 @@ async fn at_most_64_questions_wait_for_one_client_and_a_dropped_one_gives_its_pl
 }
 
 #[tokio::test]
-async fn one_client_cannot_answer_for_another() {
+async fn client_cannot_answer_for_another_client() {
     let server = TestServer::start(Hub::new(), handler());
     let (mut one, mut other) = (server.connect("/").await, server.connect("/").await);
     one.send(json!({ "type": "ask", "id": 1 })).await;
@@ -281,7 +281,7 @@ async fn one_client_cannot_answer_for_another() {
 }
 
 #[tokio::test]
-async fn a_callback_that_takes_too_long_takes_its_question_with_it() {
+async fn callback_timeout_drops_its_client_request() {
     let handler = handler().callback_timeout(Duration::from_millis(100));
     let server = TestServer::start(Hub::new(), handler);
     let mut client = server.connect("/").await;
@@ -293,7 +293,7 @@ async fn a_callback_that_takes_too_long_takes_its_question_with_it() {
 }
 
 #[tokio::test]
-async fn a_message_that_is_too_large_is_answered_where_it_was_read_ahead() {
+async fn oversized_message_in_the_read_ahead_is_answered_in_order() {
     let server = TestServer::start(Hub::builder().shards(1).build(), handler());
     let mut client = server.json("/").await;
     client.expect("session").await;

@@ -164,7 +164,7 @@ impl Scene {
 type Act = fn(&Hub, &Connection);
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn whatever_ends_sessions_reaches_them_wherever_they_are() {
+async fn every_way_to_end_sessions_works_in_every_state() {
     let acts: [(&str, Act); 4] = [
         ("revoke", |hub, _| _ = now(hub.revoke(Revocation::user("ann")))),
         ("disconnect", |hub, _| _ = now(hub.user("ann").disconnect(CloseCode(3503), ""))),
@@ -191,7 +191,7 @@ async fn whatever_ends_sessions_reaches_them_wherever_they_are() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn the_end_of_the_hub_waits_for_sessions_wherever_they_are() {
+async fn shutdown_waits_for_sessions_in_every_state() {
     for place in PLACES {
         let scene = Scene::new(place).await;
         let hub = scene.hub.clone();
@@ -207,7 +207,7 @@ async fn the_end_of_the_hub_waits_for_sessions_wherever_they_are() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn a_subscription_that_is_ended_meanwhile_does_not_come_back_with_its_session() {
+async fn subscription_ended_meanwhile_is_not_resumed_with_its_session() {
     let acts: [(&str, Act); 2] = [
         ("unsubscribe", |hub, old| {
             hub.channel("news").unsubscribe(old).unwrap();
@@ -236,7 +236,7 @@ async fn a_subscription_that_is_ended_meanwhile_does_not_come_back_with_its_sess
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn a_session_has_no_more_subscriptions_to_end_than_its_own() {
+async fn unsubscribe_of_a_session_ends_only_its_own_subscriptions() {
     for place in PLACES {
         let scene = Scene::new(place).await;
         let end = |channel: &str| scene.hub.channel(channel).unsubscribe(&scene.old).is_ok();
@@ -247,7 +247,7 @@ async fn a_session_has_no_more_subscriptions_to_end_than_its_own() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn those_who_are_sent_away_in_the_moment_of_their_loss_do_not_come_back() {
+async fn users_disconnected_while_being_lost_cannot_resume() {
     let hub = hub().build();
     let server = TestServer::start(hub.clone(), named());
     for round in 0..100 {
@@ -270,7 +270,7 @@ async fn those_who_are_sent_away_in_the_moment_of_their_loss_do_not_come_back() 
 }
 
 #[tokio::test]
-async fn who_was_removed_from_a_group_while_lost_is_not_in_it_afterwards() {
+async fn user_removed_from_a_group_while_lost_stays_removed() {
     for place in [Place::Waiting, Place::Awaiting] {
         let hub = hub().build();
         let server = TestServer::start(hub.clone(), named());
@@ -296,7 +296,7 @@ async fn who_was_removed_from_a_group_while_lost_is_not_in_it_afterwards() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_channel_that_is_closed_is_in_no_session_of_those_who_are_lost_meanwhile() {
+async fn closed_channel_is_in_no_session_lost_meanwhile() {
     let hub = hub().build();
     let server = TestServer::start(hub.clone(), named());
     for round in 0..100 {
@@ -323,7 +323,7 @@ async fn a_channel_that_is_closed_is_in_no_session_of_those_who_are_lost_meanwhi
 }
 
 #[tokio::test]
-async fn a_subscription_that_waits_for_its_history_ends_with_its_channel() {
+async fn subscription_waiting_for_history_ends_with_its_channel() {
     let (broker, Gates { history, .. }) = gated_broker();
     let hub = hub().broker(broker).build();
     let server = TestServer::start(hub.clone(), named());

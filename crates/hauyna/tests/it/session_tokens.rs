@@ -40,7 +40,7 @@ fn is_nameless(session: &Value) -> bool {
 }
 
 #[tokio::test]
-async fn a_session_token_is_nobodys_identity_on_another_route() {
+async fn session_token_is_no_identity_on_another_route() {
     let hub = hub().build();
     let server = TestServer::route(hub.clone(), |router| {
         router.websocket("/", optional()).websocket("/public", Handler::new())
@@ -57,7 +57,7 @@ async fn a_session_token_is_nobodys_identity_on_another_route() {
 }
 
 #[tokio::test]
-async fn logging_out_is_not_undone_by_a_session_token() {
+async fn session_token_does_not_undo_a_logout() {
     let hub = hub().build();
     let server = TestServer::start(hub.clone(), optional());
     let (alice, session) = enter(&server, "alice").await;
@@ -71,7 +71,7 @@ async fn logging_out_is_not_undone_by_a_session_token() {
 }
 
 #[tokio::test]
-async fn a_name_that_the_hub_made_up_comes_back_on_its_own_route_and_path_alone() {
+async fn generated_name_is_resumed_only_on_its_route_and_path() {
     let hub = hub().build();
     let server = TestServer::route(hub.clone(), |router| {
         router.websocket("/a/{id}", Handler::new()).websocket("/b/{id}", Handler::new())
@@ -89,7 +89,7 @@ async fn a_name_that_the_hub_made_up_comes_back_on_its_own_route_and_path_alone(
 }
 
 #[tokio::test]
-async fn a_name_that_the_application_gave_is_no_made_up_one_whatever_it_looks_like() {
+async fn name_from_the_application_is_never_treated_as_generated() {
     let hub = hub().build();
     let server = TestServer::start(hub.clone(), optional());
     let (client, session) = enter(&server, "anonymous_0123456789abcdef").await;
@@ -100,7 +100,7 @@ async fn a_name_that_the_application_gave_is_no_made_up_one_whatever_it_looks_li
 }
 
 #[tokio::test]
-async fn nobody_who_was_sent_away_is_vouched_for_while_the_connection_closes() {
+async fn disconnected_user_cannot_resume_while_the_connection_closes() {
     let send_away: [fn(&Hub, &str); 3] = [
         |hub, user| assert_eq!(now(hub.revoke(Revocation::user(user))), 1),
         |hub, user| assert_eq!(now(hub.user(user).disconnect(CloseCode::DISCONNECTED, "")), 1),
@@ -131,7 +131,7 @@ fn guests() -> Handler {
 }
 
 #[tokio::test(start_paused = true)]
-async fn credentials_that_ended_hold_for_the_session_that_was_opened_with_them() {
+async fn expiry_of_credentials_applies_to_the_session() {
     let server = MemoryServer::start(hub().build(), guests().no_heartbeat());
     for (is_late, seconds) in [(false, 30), (true, 61)] {
         let mut client = server.json("/?guest=7").await;
@@ -152,7 +152,7 @@ async fn credentials_that_ended_hold_for_the_session_that_was_opened_with_them()
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_end_that_the_application_set_holds_for_the_session() {
+async fn expiry_set_by_the_application_applies_to_the_session() {
     let minute = |cx: Context| async move {
         cx.connection().set_expiry(Some(SystemTime::now() + Duration::from_secs(60)));
         Ok(())
@@ -180,7 +180,7 @@ async fn an_end_that_the_application_set_holds_for_the_session() {
 }
 
 #[tokio::test]
-async fn credentials_of_the_request_take_the_place_of_those_of_the_session() {
+async fn credentials_of_the_request_replace_those_of_the_session() {
     let hub = hub().build();
     let handler = Handler::new().identify(|request: ConnectRequest| {
         let Some(id) = request.query("id") else { return Ok(Identity::new("ann")) };
@@ -205,7 +205,7 @@ async fn credentials_of_the_request_take_the_place_of_those_of_the_session() {
 }
 
 #[tokio::test]
-async fn the_revocation_of_a_token_follows_the_session_that_was_opened_with_it() {
+async fn token_revocation_applies_to_the_session_opened_with_it() {
     let hub = hub().build();
     let server = TestServer::start(hub.clone(), guests());
     let mut client = server.json("/?guest=stolen").await;
@@ -230,7 +230,7 @@ fn rooms() -> Handler {
 }
 
 #[tokio::test]
-async fn a_session_does_not_cross_path_parameters() {
+async fn session_does_not_cross_path_parameters() {
     let hub = hub().build();
     let server = TestServer::route(hub.clone(), |router| router.websocket("/rooms/{id}", rooms()));
     for is_lost in [true, false] {
@@ -255,7 +255,7 @@ async fn a_session_does_not_cross_path_parameters() {
 }
 
 #[tokio::test]
-async fn a_handler_may_bind_sessions_to_a_key_of_its_own() {
+async fn handler_may_bind_sessions_to_a_custom_key() {
     let hub = hub().build();
     let handler = optional().session_key(|request| request.query("tenant").unwrap_or_default());
     let server = TestServer::route(hub.clone(), |router| router.websocket("/rooms/{id}", handler));
@@ -270,7 +270,7 @@ async fn a_handler_may_bind_sessions_to_a_key_of_its_own() {
 }
 
 #[tokio::test]
-async fn a_panic_of_a_session_key_refuses_its_own_request_alone() {
+async fn panicking_session_key_refuses_only_its_request() {
     let hub = hub().build();
     let handler = optional().session_key(|request| {
         assert!(request.query("bad").is_none(), "on purpose");

@@ -83,7 +83,7 @@ pub(crate) async fn expect_numbers(client: &mut Client, channel: &str, numbers: 
 }
 
 #[tokio::test]
-async fn a_client_that_was_lost_finds_its_subscriptions_and_what_it_missed() {
+async fn resumed_client_has_its_subscriptions_and_missed_publications() {
     for encoding in [Encoding::Json, Encoding::MessagePack] {
         let hub = hub().build();
         let server = TestServer::start(hub.clone(), named());
@@ -120,7 +120,7 @@ async fn a_client_that_was_lost_finds_its_subscriptions_and_what_it_missed() {
 }
 
 #[tokio::test]
-async fn a_half_open_socket_is_evicted_and_never_the_reason_to_refuse() {
+async fn half_open_socket_is_evicted_by_a_resume() {
     let hub = hub().max_connections_per_user(1).max_connections(1).build();
     let server = TestServer::start(hub.clone(), named());
     let (mut ann, session) = enter(&server, "ann").await;
@@ -137,7 +137,7 @@ async fn a_half_open_socket_is_evicted_and_never_the_reason_to_refuse() {
 }
 
 #[tokio::test]
-async fn a_token_serves_once_and_only_its_own_user() {
+async fn resume_token_works_once_and_only_for_its_user() {
     let hub = hub().build();
     let server = TestServer::start(hub.clone(), named());
     let (ann, session) = enter(&server, "ann").await;
@@ -158,7 +158,7 @@ async fn a_token_serves_once_and_only_its_own_user() {
 }
 
 #[tokio::test]
-async fn a_token_may_come_as_a_sub_protocol_item_and_never_stands_in_the_target() {
+async fn resume_token_may_be_a_sub_protocol_and_is_removed_from_the_target() {
     let hub = hub().build();
     let server = TestServer::start(hub.clone(), named());
     let (ann, session) = enter(&server, "ann").await;
@@ -184,7 +184,7 @@ async fn a_token_may_come_as_a_sub_protocol_item_and_never_stands_in_the_target(
 }
 
 #[tokio::test]
-async fn nobody_sees_a_leave_and_the_channel_hears_of_the_return() {
+async fn resume_causes_no_leave_and_is_announced_in_the_channel() {
     let hub = hub().presence_grace(Duration::ZERO).build();
     let server = TestServer::start(hub.clone(), named());
     let (mut bob, _) = enter(&server, "bob").await;
@@ -217,7 +217,7 @@ async fn nobody_sees_a_leave_and_the_channel_hears_of_the_return() {
 }
 
 #[tokio::test]
-async fn extensions_state_retry_policy_and_groups_move_and_callbacks_bracket_the_session() {
+async fn resume_moves_extensions_state_policy_and_groups() {
     let log = Arc::new(Mutex::new(Vec::new()));
     let write = |log: &Arc<Mutex<Vec<String>>>, line: String| log.lock().push(line);
     let (opened, back_again, closed) = (log.clone(), log.clone(), log.clone());
@@ -276,7 +276,7 @@ async fn extensions_state_retry_policy_and_groups_move_and_callbacks_bracket_the
 }
 
 #[tokio::test]
-async fn a_session_whose_client_does_not_come_back_ends_and_everybody_hears_of_it() {
+async fn expired_session_ends_and_is_announced() {
     let log = Arc::new(Mutex::new(Vec::new()));
     let (closed, states) = (log.clone(), log.clone());
     let handler = named().on_close(move |cx: Context, reason: CloseReason| {
@@ -319,7 +319,7 @@ async fn a_session_whose_client_does_not_come_back_ends_and_everybody_hears_of_i
 }
 
 #[tokio::test]
-async fn those_who_go_for_good_leave_no_session() {
+async fn clients_that_close_leave_no_session() {
     let hub = hub().build();
     let server = TestServer::start(hub.clone(), named());
     for code in [1000, 1001, 3503] {
@@ -389,7 +389,7 @@ async fn lose(count: usize, options: SessionOptions) -> (Hub, TestServer, Vec<(S
 }
 
 #[tokio::test]
-async fn sessions_are_bounded_in_number_and_bytes_and_the_oldest_end_first() {
+async fn sessions_are_limited_in_number_and_bytes_oldest_first() {
     let max_bytes = {
         let (hub, _, _) = lose(2, SessionOptions::default()).await;
         let two = hub.stats().memory.sessions;
@@ -416,7 +416,7 @@ async fn sessions_are_bounded_in_number_and_bytes_and_the_oldest_end_first() {
 }
 
 #[tokio::test]
-async fn without_sessions_a_client_is_told_of_none_and_begins_anew() {
+async fn client_of_a_hub_without_sessions_starts_anew() {
     let hub = hub().sessions(SessionOptions::none()).build();
     let server = TestServer::start(hub.clone(), named());
     let mut ann = server.json("/?user=ann").await;
@@ -428,7 +428,7 @@ async fn without_sessions_a_client_is_told_of_none_and_begins_anew() {
 }
 
 #[tokio::test]
-async fn an_anonymous_client_is_the_same_after_it_was_lost() {
+async fn resumed_anonymous_client_keeps_its_name() {
     let hub = hub().build();
     let server = TestServer::start(hub.clone(), Handler::new());
     let mut client = server.json("/").await;
@@ -439,7 +439,7 @@ async fn an_anonymous_client_is_the_same_after_it_was_lost() {
 }
 
 #[tokio::test]
-async fn listeners_hear_of_the_return_with_both_connections() {
+async fn listeners_learn_both_connections_of_a_resume() {
     let hub = hub().build();
     let told = Arc::new(Mutex::new(Vec::new()));
     let told_of = told.clone();
@@ -459,7 +459,7 @@ async fn listeners_hear_of_the_return_with_both_connections() {
 }
 
 #[tokio::test]
-async fn a_connection_that_is_being_closed_for_good_cannot_be_resumed_and_is_told_its_reason() {
+async fn closing_connection_cannot_be_resumed_and_gets_its_reason() {
     let hub = hub().build();
     let reasons = Arc::new(Mutex::new(Vec::new()));
     let seen = reasons.clone();
@@ -481,7 +481,7 @@ async fn a_connection_that_is_being_closed_for_good_cannot_be_resumed_and_is_tol
 }
 
 #[tokio::test]
-async fn row_50_a_panic_or_an_error_of_on_reconnect_costs_its_own_session_alone() {
+async fn row_50_failing_on_reconnect_affects_only_its_session() {
     let reasons = Arc::new(Mutex::new(Vec::new()));
     let seen = reasons.clone();
     let handler = named()
@@ -522,7 +522,7 @@ async fn row_50_a_panic_or_an_error_of_on_reconnect_costs_its_own_session_alone(
 }
 
 #[tokio::test]
-async fn a_message_that_is_too_large_costs_the_connection_and_not_the_session() {
+async fn oversized_message_closes_the_connection_and_keeps_the_session() {
     let hub = hub().build();
     let server = TestServer::start(hub.clone(), named());
     let (mut ann, session) = enter(&server, "ann").await;

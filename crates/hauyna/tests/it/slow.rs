@@ -35,7 +35,7 @@ async fn publish(hub: &Hub, good: &mut Client, numbers: std::ops::RangeInclusive
 }
 
 #[tokio::test]
-async fn a_slow_consumer_is_closed_with_3008_and_others_still_receive() {
+async fn slow_consumer_is_closed_with_3008_and_others_still_receive() {
     let hub = hub(SlowConsumer::Disconnect);
     let server = TestServer::start(hub.clone(), named().write_timeout(Duration::from_secs(60)));
     let mut slow = stalled(&server, "x").await;
@@ -159,14 +159,14 @@ fn gaps_are_where_offsets_are_missing(seen: &Seen, published: u64) {
 }
 
 #[tokio::test]
-async fn drop_oldest_keeps_the_newest_and_tells_of_the_gap() {
+async fn drop_oldest_keeps_the_newest_and_reports_the_gap() {
     let (seen, published) = overflow(SlowConsumer::DropOldest).await;
     gaps_are_where_offsets_are_missing(&seen, published);
     assert!(seen.offsets.contains(&(published - 1)), "the newest before the last is there");
 }
 
 #[tokio::test]
-async fn drop_newest_keeps_the_oldest_and_tells_of_the_gap() {
+async fn drop_newest_keeps_the_oldest_and_reports_the_gap() {
     let (seen, published) = overflow(SlowConsumer::DropNewest).await;
     gaps_are_where_offsets_are_missing(&seen, published);
     assert!(!seen.offsets.contains(&(published - 1)));
@@ -208,7 +208,7 @@ async fn reading_pauses_while_the_client_does_not_read_its_answers() {
 }
 
 #[tokio::test]
-async fn a_client_that_takes_nothing_is_cut_after_the_write_timeout() {
+async fn client_that_reads_nothing_is_cut_after_the_write_timeout() {
     let hub = hub(SlowConsumer::DropOldest);
     let server = TestServer::start(hub.clone(), named().write_timeout(Duration::from_millis(200)));
     let slow = stalled(&server, "x").await;

@@ -71,7 +71,7 @@ async fn seen(client: &mut Client) -> Vec<String> {
 }
 
 #[tokio::test]
-async fn a_silent_peer_is_pinged_every_interval_idle_after_two_and_closed_at_the_timeout() {
+async fn silent_peer_is_pinged_then_idle_then_closed() {
     let (hub, mut changes) = told(Hub::builder());
     let heartbeat = Heartbeat::every(ms(300)).timeout(ms(600));
     let server = TestServer::start(hub, named().heartbeat(heartbeat));
@@ -93,7 +93,7 @@ async fn a_silent_peer_is_pinged_every_interval_idle_after_two_and_closed_at_the
 }
 
 #[tokio::test(start_paused = true)]
-async fn with_30_and_60_seconds_it_is_pinged_at_30_and_60_idle_at_60_and_closed_at_90() {
+async fn silent_peer_is_idle_at_60_and_closed_at_90_seconds() {
     let heartbeat = Heartbeat::every(Duration::from_secs(30)).timeout(Duration::from_secs(60));
     let hub = Hub::new();
     let began = tokio::time::Instant::now();
@@ -121,7 +121,7 @@ async fn with_30_and_60_seconds_it_is_pinged_at_30_and_60_idle_at_60_and_closed_
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_timeout_counts_from_the_first_ping_that_is_unanswered() {
+async fn timeout_counts_from_the_first_unanswered_ping() {
     let heartbeat = Heartbeat::every(Duration::from_secs(10)).timeout(Duration::from_secs(35));
     let hub = Hub::new();
     let (mut late, _) = registered(&hub, "u", &Handler::new().heartbeat(heartbeat).share()).await;
@@ -139,7 +139,7 @@ async fn the_timeout_counts_from_the_first_ping_that_is_unanswered() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_state_of_weeks_ago_is_still_known_for_24_days() {
+async fn state_duration_is_known_for_24_days() {
     let (hub, day) = (Hub::new(), Duration::from_secs(24 * 60 * 60));
     let handler = Handler::new().no_heartbeat().share();
     let (_client, connection) = registered(&hub, "u", &handler).await;
@@ -157,7 +157,7 @@ async fn a_state_of_weeks_ago_is_still_known_for_24_days() {
 }
 
 #[tokio::test]
-async fn any_sign_of_life_ends_idleness_and_the_client_is_told_of_both() {
+async fn any_received_frame_ends_idleness_and_both_changes_are_sent() {
     let (hub, mut changes) = told(Hub::builder());
     let server = TestServer::start(hub, named().heartbeat(Heartbeat::every(ms(60)).timeout(ms(9_000))));
     let mut client = server.client("/?user=u").without_pongs().connect().await;
@@ -178,7 +178,7 @@ async fn any_sign_of_life_ends_idleness_and_the_client_is_told_of_both() {
 }
 
 #[tokio::test]
-async fn with_idle_after_only_messages_count() {
+async fn only_messages_end_idleness_with_idle_after() {
     let (hub, mut changes) = told(Hub::builder());
     let handler = named().heartbeat(Heartbeat::every(ms(300)).timeout(ms(9_000))).idle_after(ms(450));
     let server = TestServer::start(hub, handler.on("note", async |_, _: Value| Ok(())));
@@ -207,7 +207,7 @@ async fn with_idle_after_only_messages_count() {
 }
 
 #[tokio::test]
-async fn a_callback_sees_its_connection_awake() {
+async fn callback_sees_its_connection_active() {
     let handler = named()
         .no_heartbeat()
         .idle_after(ms(40))
@@ -222,7 +222,7 @@ async fn a_callback_sees_its_connection_awake() {
 }
 
 #[tokio::test]
-async fn the_application_moves_a_connection_only_as_the_table_allows() {
+async fn application_changes_states_only_as_the_table_allows() {
     let (hub, mut changes) =
         told(Hub::builder().allow_transition(Connected, BUSY).allow_transition(BUSY, Connected));
     let server = TestServer::start(hub, named());
@@ -255,7 +255,7 @@ async fn the_application_moves_a_connection_only_as_the_table_allows() {
 }
 
 #[tokio::test]
-async fn silence_leaves_a_state_alone_that_lets_nobody_idle() {
+async fn silence_does_not_change_a_state_without_idleness() {
     let hub = Hub::builder().allow_transition(Connected, BUSY).build();
     let handler = named().idle_after(ms(60)).on_open(|cx| async move {
         if cx.user() == "busy" { cx.connection().set_state(BUSY) } else { Ok(()) }
@@ -270,7 +270,7 @@ async fn silence_leaves_a_state_alone_that_lets_nobody_idle() {
 }
 
 #[tokio::test]
-async fn failures_pass_through_error_and_losses_do_not() {
+async fn failures_pass_through_the_error_state_and_losses_do_not() {
     let (hub, mut changes) = told(Hub::builder());
     let handler = named().on_open(|cx| async move {
         if cx.user() == "unwanted" { Err(hauyna::Error::application("no")) } else { Ok(()) }
@@ -295,7 +295,7 @@ async fn failures_pass_through_error_and_losses_do_not() {
 }
 
 #[tokio::test]
-async fn a_socket_that_takes_nothing_for_too_long_is_an_error() {
+async fn write_timeout_passes_through_the_error_state() {
     let (hub, mut changes) = told(Hub::builder().outbox(64 * 1024 * 1024, 100_000));
     let server = TestServer::start(hub, named().write_timeout(ms(100)));
     let mut client = server.client("/?user=u").receive_buffer(4096).connect().await;
@@ -310,7 +310,7 @@ async fn a_socket_that_takes_nothing_for_too_long_is_an_error() {
 }
 
 #[tokio::test]
-async fn hooks_run_in_order_and_one_that_panics_harms_nobody() {
+async fn state_callbacks_run_in_order_and_a_panic_affects_nobody() {
     const ROUNDS: usize = 200;
     let builder = Hub::builder()
         .on_state_change(|_, _, new| async move {
@@ -371,7 +371,7 @@ async fn hooks_run_in_order_and_one_that_panics_harms_nobody() {
 }
 
 #[tokio::test]
-async fn a_handler_without_the_protocol_has_states_and_tells_none() {
+async fn handler_without_the_protocol_has_states_but_sends_none() {
     let server = TestServer::start(Hub::new(), Handler::echo().no_heartbeat().idle_after(ms(40)));
     let mut client = server.connect("/").await;
     eventually("it is idle", || server.hub().stats().states.of(Idle) == 1).await;
@@ -381,7 +381,7 @@ async fn a_handler_without_the_protocol_has_states_and_tells_none() {
 }
 
 #[tokio::test]
-async fn a_connection_tells_where_it_comes_from_and_since_when() {
+async fn connection_reports_its_address_and_opening_time() {
     let before = SystemTime::now() - ms(2);
     let server = TestServer::start(Hub::new(), named());
     let (client, connection) = connected(&server, "/").await;
@@ -394,7 +394,7 @@ async fn a_connection_tells_where_it_comes_from_and_since_when() {
 }
 
 #[test]
-fn a_state_with_a_bad_name_is_a_mistake_of_the_program() {
+fn custom_state_with_a_bad_name_panics() {
     for name in ["", "connected", "a\u{7}b"] {
         let error = Hub::builder().allow_transition(Connected, Custom(name)).try_build().unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Config, "{error}");
@@ -402,7 +402,7 @@ fn a_state_with_a_bad_name_is_a_mistake_of_the_program() {
 }
 
 #[tokio::test]
-async fn a_client_that_asked_for_a_transition_that_is_refused_is_told_which() {
+async fn refused_transition_is_named_in_the_error() {
     let handler = named().on("come_back", |cx: Context, _: Value| async move {
         cx.connection().set_state(Reconnecting).map(|_| ())
     });

@@ -109,7 +109,7 @@ async fn wss_serves_the_whole_protocol_beside_plain_tcp() {
 }
 
 #[tokio::test]
-async fn who_reads_over_tls_gets_all_client_events_however_many_come_at_once() {
+async fn reading_client_over_tls_gets_all_events_of_a_burst() {
     let (certificate, hub) = (certificate(), many_kinds());
     let plain = serve(&hub);
     let secure = TestServer::serve(hub.clone(), server(&hub).tls(certificate.config()));
@@ -124,7 +124,7 @@ async fn who_reads_over_tls_gets_all_client_events_however_many_come_at_once() {
 }
 
 #[tokio::test]
-async fn lagging_consumer_over_tls_gets_the_latest_client_event_of_each_sender_and_no_gap() {
+async fn lagging_tls_consumer_gets_the_latest_event_of_each_sender() {
     let certificate = certificate();
     for policy in [SlowConsumer::Disconnect, SlowConsumer::DropOldest] {
         let events = ClientEvents::new().event("cursor", 1000);
@@ -181,7 +181,7 @@ async fn lagging_consumer_over_tls_gets_the_latest_client_event_of_each_sender_a
 }
 
 #[tokio::test]
-async fn what_is_no_upgrade_is_answered_over_tls_and_plain_http_is_not() {
+async fn plain_requests_are_answered_only_over_tls() {
     let certificate = certificate();
     let hub = Hub::new();
     let server = TestServer::serve(hub.clone(), server(&hub).tls(certificate.config()));
@@ -201,7 +201,7 @@ async fn what_is_no_upgrade_is_answered_over_tls_and_plain_http_is_not() {
 }
 
 #[tokio::test]
-async fn the_handshake_of_tls_is_in_the_deadline_and_delays_nobody() {
+async fn tls_handshake_is_within_the_deadline_and_delays_nobody() {
     let certificate = certificate();
     let hub = Hub::new();
     let server = server(&hub).tls(certificate.config()).handshake_timeout(Duration::from_millis(600));
@@ -235,7 +235,7 @@ async fn heartbeats_and_layers_work_over_tls() {
 }
 
 #[tokio::test]
-async fn renewed_certificates_count_from_the_next_handshake() {
+async fn renewed_certificates_apply_from_the_next_handshake() {
     let (old, new) = (certificate(), certificate());
     let hub = Hub::new();
     let config = old.config();
@@ -250,7 +250,7 @@ async fn renewed_certificates_count_from_the_next_handshake() {
 }
 
 #[test]
-fn certificates_and_keys_that_do_not_fit_are_found_when_they_are_read() {
+fn mismatched_certificates_and_keys_are_refused_when_read() {
     let (one, other) = (certificate(), certificate());
     for (chain, key) in [("", one.key.as_str()), (&one.chain, ""), (&one.chain, &other.key), ("x", "y")] {
         assert_eq!(TlsConfig::from_pem(chain, key).unwrap_err().kind(), hauyna::error::ErrorKind::Config);

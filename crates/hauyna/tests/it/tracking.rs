@@ -11,7 +11,7 @@ fn rooms() -> HubBuilder {
 }
 
 #[tokio::test]
-async fn a_user_is_tracked_from_anywhere_by_all_of_their_connections() {
+async fn tracking_a_user_tracks_all_of_their_connections() {
     let hub = rooms().sessions(hauyna::SessionOptions::none()).presence_grace(Duration::ZERO).build();
     let server = TestServer::start(hub.clone(), named());
     let (phone, desk) = (server.connect("/?user=ann").await, server.connect("/?user=ann").await);
@@ -37,7 +37,7 @@ async fn a_user_is_tracked_from_anywhere_by_all_of_their_connections() {
 }
 
 #[tokio::test]
-async fn a_lost_connection_whose_session_is_kept_is_tracked_and_untracked_with_the_others() {
+async fn tracking_includes_lost_connections_with_a_session() {
     let server = TestServer::start(rooms().build(), named());
     let hub = server.hub().clone();
     let mut phone = server.json("/?user=ann").await;
@@ -58,7 +58,7 @@ async fn a_lost_connection_whose_session_is_kept_is_tracked_and_untracked_with_t
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn what_was_said_last_about_a_subscriber_is_what_is_shown() {
+async fn latest_metadata_of_a_subscriber_is_shown() {
     let hub = rooms().build();
     let server = TestServer::start(hub.clone(), named());
     let mut ann = server.connect("/?user=ann").await;
@@ -79,7 +79,7 @@ async fn what_was_said_last_about_a_subscriber_is_what_is_shown() {
 }
 
 #[tokio::test]
-async fn status_that_is_no_text_is_refused() {
+async fn status_that_is_not_text_is_refused() {
     let hub = rooms().build();
     let server = TestServer::start(hub.clone(), named());
     let mut ann = server.connect("/?user=ann").await;

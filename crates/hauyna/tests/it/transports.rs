@@ -62,7 +62,7 @@ async fn in_memory(router: Router, client: hauyna_test::Connect) -> Client {
 }
 
 #[tokio::test]
-async fn a_stream_that_is_no_tcp_serves_the_whole_protocol() {
+async fn non_tcp_stream_serves_the_whole_protocol() {
     let hub = open_hub().build();
     let server = serve(&hub);
     let mut tcp = subscriber(&server, "tcp", "x").await;
@@ -98,7 +98,7 @@ async fn a_stream_that_is_no_tcp_serves_the_whole_protocol() {
 }
 
 #[tokio::test]
-async fn deadlines_and_policies_hold_on_a_stream_that_is_no_tcp() {
+async fn deadlines_and_policies_apply_to_non_tcp_streams() {
     let channels = hauyna::ChannelOptions::new().slow_consumer(SlowConsumer::Disconnect);
     let hub = Hub::builder().channels("{*any}", channels).outbox(16 * 1024, 64).build();
     let heartbeat = Heartbeat::every(Duration::from_millis(80)).timeout(Duration::from_millis(80));
@@ -120,7 +120,7 @@ async fn deadlines_and_policies_hold_on_a_stream_that_is_no_tcp() {
 }
 
 #[tokio::test]
-async fn an_upgrade_on_a_connection_that_has_served_http_before_works() {
+async fn upgrade_after_plain_http_on_one_connection_works() {
     let hub = open_hub().build();
     let handler = hauyna::Handler::new().identify(|request: hauyna::ConnectRequest| async move {
         Ok::<_, hauyna::Reject>(request.peer().map(|peer| peer.ip().to_string()))
@@ -140,7 +140,7 @@ async fn an_upgrade_on_a_connection_that_has_served_http_before_works() {
 }
 
 #[tokio::test]
-async fn the_service_answers_what_it_cannot_upgrade() {
+async fn service_answers_requests_that_it_cannot_upgrade() {
     use tower_service::Service;
     let mut service = Router::new(Hub::new()).websocket("/chat", named()).into_service();
     let mut ask = async |path: &str| {
@@ -161,7 +161,7 @@ async fn the_service_answers_what_it_cannot_upgrade() {
 }
 
 #[tokio::test]
-async fn compressed_messages_go_both_ways() {
+async fn compressed_messages_work_in_both_directions() {
     let hub = open_hub().build();
     let handler =
         || named().deflate().on_message(async |_, value: serde_json::Value| Ok(value["text"].clone()));
@@ -186,7 +186,7 @@ async fn compressed_messages_go_both_ways() {
 }
 
 #[tokio::test]
-async fn a_deflate_bomb_is_refused_with_1009_and_garbage_with_1007() {
+async fn deflate_bomb_closes_with_1009_and_garbage_with_1007() {
     let server = TestServer::start(Hub::new(), named().deflate());
     let mut bomb = server.client("/").deflate().connect().await;
     bomb.send_deflated(json!({ "type": "ping", "x": "x".repeat(10 << 20) })).await;
@@ -201,7 +201,7 @@ async fn a_deflate_bomb_is_refused_with_1009_and_garbage_with_1007() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_server_with_a_runtime_per_core_is_one_hub() {
+async fn server_with_a_runtime_per_core_is_one_hub() {
     let hub = open_hub().shards(4).build();
     let server = Router::new(hub.clone()).websocket("/", named()).into_server();
     let (sender, ready) = tokio::sync::oneshot::channel();
@@ -251,7 +251,7 @@ async fn first_byte(stream: &mut DuplexStream) -> u8 {
 }
 
 #[tokio::test]
-async fn who_has_a_smaller_window_or_none_gets_plain_frames_of_the_same_broadcast() {
+async fn clients_with_a_smaller_window_get_uncompressed_broadcasts() {
     let hub = open_hub().build();
     let server = TestServer::start(hub.clone(), named().deflate());
     let small = DeflateConfig { max_window_bits: 9, threshold: 0, ..DeflateConfig::default() };
@@ -296,7 +296,7 @@ async fn who_has_a_smaller_window_or_none_gets_plain_frames_of_the_same_broadcas
 }
 
 #[tokio::test]
-async fn a_callback_may_ask_its_client_over_any_stream() {
+async fn client_requests_in_callbacks_work_over_any_stream() {
     let handler = named().on("ask", async |cx: hauyna::Context, _: serde_json::Value| {
         cx.request::<serde_json::Value>("choose", ()).await
     });
@@ -311,7 +311,7 @@ async fn a_callback_may_ask_its_client_over_any_stream() {
 }
 
 #[tokio::test]
-async fn the_old_socket_of_a_client_that_is_back_is_closed_with_3013_over_any_stream() {
+async fn resume_closes_the_old_socket_with_3013_over_any_stream() {
     let server = MemoryServer::start(Hub::new(), named());
     let mut old = server.json("/?user=ann").await;
     let session = old.expect("session").await;

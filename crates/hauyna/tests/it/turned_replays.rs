@@ -53,7 +53,7 @@ impl Scene {
 }
 
 #[tokio::test]
-async fn a_position_of_an_earlier_epoch_is_recovered_where_the_numbering_has_gone_on() {
+async fn earlier_epoch_position_is_recovered_if_the_numbering_continued() {
     let scene = Scene::new().await;
     scene.publish(100, 1).await;
     let top = scene.engine.turn("x", Turning::Whole);
@@ -68,7 +68,7 @@ async fn a_position_of_an_earlier_epoch_is_recovered_where_the_numbering_has_gon
 }
 
 #[tokio::test]
-async fn a_replay_goes_on_where_the_numbering_does() {
+async fn replay_continues_if_the_numbering_continues() {
     let scene = Scene::new().await;
     let mut client = scene.replaying().await;
     let top = scene.engine.turn("x", Turning::Whole);
@@ -90,7 +90,7 @@ async fn a_replay_goes_on_where_the_numbering_does() {
 }
 
 #[tokio::test]
-async fn a_replay_that_two_turns_overtake_ends() {
+async fn replay_overtaken_by_two_epoch_changes_ends() {
     let scene = Scene::new().await;
     let mut client = scene.replaying().await;
     scene.engine.turn("x", Turning::Lost(0));
@@ -108,7 +108,7 @@ async fn a_replay_that_two_turns_overtake_ends() {
 }
 
 #[tokio::test]
-async fn nobody_is_told_of_a_turn_after_the_end_of_the_subscription() {
+async fn no_epoch_change_is_sent_after_the_end_of_a_subscription() {
     let scene = Scene::new().await;
     let mut client = scene.replaying().await;
     scene.engine.turn("x", Turning::Lost(0));

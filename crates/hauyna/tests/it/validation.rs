@@ -51,7 +51,7 @@ fn faults(error: &Value) -> Vec<(&str, &str)> {
 }
 
 #[tokio::test]
-async fn typed_input_that_does_not_fit_has_its_path_and_no_name_of_a_rust_type() {
+async fn unfitting_input_is_reported_by_path_without_rust_types() {
     let server = TestServer::start(Hub::new(), named().on_valid("order", total));
     for encoding in Encoding::ALL {
         let mut client = client(&server, encoding).await;
@@ -72,7 +72,7 @@ async fn typed_input_that_does_not_fit_has_its_path_and_no_name_of_a_rust_type()
 }
 
 #[tokio::test]
-async fn typed_input_that_finds_itself_wrong_never_reaches_its_handler() {
+async fn input_that_fails_its_own_validation_never_reaches_the_handler() {
     let server = TestServer::start(Hub::new(), named().on_valid("order", total));
     let mut client = client(&server, Encoding::Json).await;
     let order = json!({ "type": "order", "items": [{ "price": 0 }, { "price": 1 }, { "price": 0 }] });
@@ -82,7 +82,7 @@ async fn typed_input_that_finds_itself_wrong_never_reaches_its_handler() {
 }
 
 #[tokio::test]
-async fn validators_of_one_event_and_of_all_are_all_asked_and_the_handler_is_not() {
+async fn all_validators_run_and_the_handler_does_not() {
     let called = Arc::new(AtomicUsize::new(0));
     let counter = called.clone();
     let handler = named()
@@ -114,7 +114,7 @@ async fn validators_of_one_event_and_of_all_are_all_asked_and_the_handler_is_not
 }
 
 #[tokio::test]
-async fn a_validator_that_panics_costs_its_request_alone() {
+async fn panicking_validator_fails_only_its_request() {
     let handler = named()
         .validate("trap", |_: &str, _: &Value| -> Result<(), Invalid> { panic!("out of order") })
         .on("trap", |_, _: Value| async { Ok(()) });
@@ -128,7 +128,7 @@ async fn a_validator_that_panics_costs_its_request_alone() {
 }
 
 #[tokio::test]
-async fn what_a_channel_does_not_take_is_refused_with_its_path_and_published_to_nobody() {
+async fn invalid_channel_content_is_refused_with_its_path() {
     let numbers = ChannelOptions::new().validate(|channel: &str, content: &Value| match &content["number"] {
         Value::Number(_) => Ok(()),
         _ => Err(Invalid::at("number", format!("is none in {channel}"))),
@@ -161,7 +161,7 @@ async fn what_a_channel_does_not_take_is_refused_with_its_path_and_published_to_
 }
 
 #[tokio::test]
-async fn a_handler_that_decides_about_publications_is_asked_before_the_validators() {
+async fn publish_authoriser_runs_before_the_validators() {
     let channels =
         ChannelOptions::new().validate(|_: &str, _: &Value| Err(Invalid::at("", "is never right")));
     let hub = Hub::builder().channels("{*any}", channels).build();
@@ -181,7 +181,7 @@ async fn a_handler_that_decides_about_publications_is_asked_before_the_validator
 }
 
 #[tokio::test]
-async fn a_handler_may_answer_with_faults_of_its_own() {
+async fn handler_may_return_its_own_faults() {
     let handler = named().on("late", |_, _: Value| async {
         Err::<(), _>(Invalid::at("seat", "has been taken meanwhile").into())
     });
@@ -193,7 +193,7 @@ async fn a_handler_may_answer_with_faults_of_its_own() {
 
 #[cfg(feature = "json-schema")]
 #[tokio::test]
-async fn a_schema_checks_an_event_and_the_content_of_a_channel() {
+async fn schema_checks_events_and_channel_content() {
     let text = json!({ "type": "object", "properties": { "text": { "type": "string", "maxLength": 5 } }, "required": ["text"] });
     let schema = || hauyna::validate::Schema::new(&text).unwrap();
     let hub = Hub::builder().channels("{*any}", ChannelOptions::new().validate(schema())).build();
@@ -213,7 +213,7 @@ async fn a_schema_checks_an_event_and_the_content_of_a_channel() {
 
 #[cfg(feature = "json-schema")]
 #[tokio::test]
-async fn an_event_has_at_most_sixteen_faults_of_its_schema_and_a_large_one_is_refused_whole() {
+async fn schema_reports_at_most_sixteen_faults() {
     let counts =
         json!({ "properties": { "counts": { "additionalProperties": { "items": { "type": "integer" } } } } });
     let schema = hauyna::validate::Schema::new(&counts).unwrap();
@@ -234,7 +234,7 @@ async fn an_event_has_at_most_sixteen_faults_of_its_schema_and_a_large_one_is_re
 }
 
 #[tokio::test]
-async fn the_content_of_a_channel_is_held_to_its_type_whatever_the_encoding() {
+async fn channel_content_must_match_its_type_in_every_encoding() {
     #[derive(Deserialize)]
     struct Note {
         #[expect(dead_code, reason = "only read")]
@@ -259,7 +259,7 @@ async fn the_content_of_a_channel_is_held_to_its_type_whatever_the_encoding() {
 }
 
 #[tokio::test]
-async fn a_type_that_denies_unknown_fields_sees_those_of_the_message() {
+async fn deny_unknown_fields_applies_to_fields_of_the_message() {
     #[derive(Deserialize)]
     #[serde(deny_unknown_fields)]
     struct Nothing {}

@@ -512,11 +512,11 @@ const SOCKETS: (World, u64, usize) = (World::Sockets, 500, 8);
 const MEMORY: (World, u64, usize) = (World::Memory, 500, 1);
 
 #[tokio::test(start_paused = true)]
-async fn sessions_are_what_a_naive_hub_would_make_of_them_as_time_passes() {
+async fn sessions_match_a_naive_hub_with_paused_time() {
     LocalSet::new().run_until(part((0, 1), MEMORY)).await;
 }
 
 #[tokio::test]
-async fn sessions_are_what_a_naive_hub_would_make_of_them_over_sockets() {
+async fn sessions_match_a_naive_hub_over_sockets() {
     LocalSet::new().run_until(part((0, 1), SOCKETS)).await;
 }
