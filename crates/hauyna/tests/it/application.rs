@@ -84,7 +84,7 @@ async fn application_sends_to_users_connections_and_everybody() {
     assert_eq!(hub.stats().channels, 0);
 }
 
-/// Sends a value by every verb of the application's.
+/// Sends a value with every sending method of the application.
 async fn send_by_every_verb(hub: &Hub, value: &Value) -> Vec<(&'static str, hauyna::Result)> {
     let (all, groups, channel) = (hub.connections(), hub.groups(), hub.channel("x"));
     let one = all.of_user("ann").remove(0);
@@ -109,7 +109,7 @@ async fn send_by_every_verb(hub: &Hub, value: &Value) -> Vec<(&'static str, hauy
     ]
 }
 
-/// Clients of every kind, as the user `ann`, in the group `g` and the channel `x`; and `eve`.
+/// Returns clients of every kind of user `ann`, in group `g` and channel `x`, and one of `eve`.
 async fn every_kind_of_client(server: &TestServer) -> Vec<Client> {
     let mut clients = vec![server.connect("/?user=ann").await];
     for encoding in Encoding::ALL {
@@ -139,7 +139,7 @@ async fn object_with_custom_type_arrives_unchanged_by_every_verb() {
     hub.user("ann").send("wrapped").await.unwrap();
     for client in &mut clients {
         let (mut alerts, mut wrapped) = (0, 0);
-        // `Connection::send` reaches one connection alone.
+        // `Connection::send` reaches only one connection.
         while alerts < sent.len() - 1 || wrapped == 0 {
             let mut message = client.next().await;
             if message["type"] == "private" {
@@ -161,7 +161,7 @@ async fn object_with_custom_type_arrives_unchanged_by_every_verb() {
     }
 }
 
-/// The types of PROTOCOL.md, §3.
+/// Returns the message types of PROTOCOL.md, §3.
 fn types_of_the_protocol() -> Vec<&'static str> {
     let document = include_str!("../../../../PROTOCOL.md");
     let section = document.split("\n## 3. ").nth(1).and_then(|rest| rest.split("\n## ").next()).unwrap();
@@ -313,7 +313,7 @@ async fn stalled_subscriber_survives_its_removal_from_the_channel() {
     }
     hub.channel("x").unsubscribe(&own).unwrap();
     assert!(own.backlog() < 32 * 1024, "at most the frame that was begun");
-    // It reads on: what was on its way, whole messages all, and then answers.
+    // It keeps reading: first the whole messages that were already sent, then answers.
     let answer = client.request(json!({ "type": "ping" })).await;
     assert_eq!(answer.unwrap()["type"], "pong");
     hub.user("stalled").send("still there").await.unwrap();

@@ -8,7 +8,7 @@ use hauyna_test::{MemoryServer, TestServer};
 use std::time::{Duration, Instant, SystemTime};
 use tokio::sync::mpsc;
 
-/// A token is `user/milliseconds`; no number, no end.
+/// Parses a token `user/milliseconds`; without the number, the credentials do not expire.
 fn token(text: &str) -> Result<Identity, Reject> {
     let (user, end) = text.split_once('/').ok_or(Reject::unauthorized("bad token"))?;
     let identity = Identity::new(user).attach(text.to_owned());
@@ -82,7 +82,8 @@ async fn row_34_expired_credentials_close_within_half_a_second() {
         let began = tokio::time::Instant::now();
         assert_eq!(client.expect_close().await.0, 3005);
         let took = began.elapsed().as_millis() as u64;
-        // The end is by the wall clock, which goes on while this one stands: that may take a little off.
+        // The expiry follows the wall clock, which runs while the test clock is paused: allow a small
+        // difference.
         assert!((seconds * 1000 - 500..=seconds * 1000 + 500).contains(&took), "{took}");
     }
 }
@@ -106,11 +107,11 @@ async fn refresh_moves_the_expiry_and_replaces_attached_values() {
     }
 }
 
-/// A mark that admins have.
+/// A value that is attached to the connections of administrators.
 #[derive(Clone)]
 struct Admin;
 
-/// What the connection knows about its user.
+/// Returns what the connection knows about its user.
 async fn rights(cx: Context, (): ()) -> hauyna::Result<Value> {
     let text = |value: Option<String>| value.unwrap_or_default();
     let plan = cx.claims::<Value>().map_or(Value::Null, |claims| claims["plan"].clone());
@@ -229,7 +230,7 @@ async fn row_34_revoked_user_is_closed_at_once_and_gets_nothing_more() {
     assert_eq!(hub.user("nobody").disconnect(CloseCode::REVOKED, "").await, 0);
 }
 
-/// A token is `user/id`.
+/// Parses a token `user/id`.
 fn with_id(text: &str) -> Result<Identity, Reject> {
     let (user, id) = text.split_once('/').ok_or(Reject::unauthorized("bad token"))?;
     Ok(Identity::new(user).token_id(id))

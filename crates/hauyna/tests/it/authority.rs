@@ -14,7 +14,7 @@ async fn refused(client: &mut Client, request: Value) -> Value {
     client.request(request).await.unwrap_err()["error_type"].clone()
 }
 
-/// The token is `game:user`; it takes a moment to look it up.
+/// Authorises by a token `game:user`, after a simulated lookup.
 async fn with_ticket(cx: Context, request: AccessRequest) -> Result<(), Reject> {
     tokio::task::yield_now().await;
     let game = request.param("id").unwrap();
@@ -75,7 +75,7 @@ async fn authorisers_read_typed_metadata_and_all_must_allow() {
     client.request(ask("of:ada", json!({ "kind": "phone" }))).await.unwrap();
 }
 
-/// Allows it to those whose name begins with a letter.
+/// Allows users whose name begins with a letter.
 fn letter(
     wanted: char,
 ) -> impl Fn(Context, AccessRequest) -> std::future::Ready<Result<(), Reject>> + Send + Sync {
@@ -192,7 +192,7 @@ async fn connection_that_unsubscribes_during_authorisation_neither_reads_nor_pub
     }
 }
 
-/// How the application ends a client's rights.
+/// A way in which the application ends a client's rights.
 type End<'a> = &'a dyn Fn(&Hub);
 
 #[tokio::test]
@@ -274,7 +274,7 @@ async fn pattern_matches_names_that_contain_its_literal_twice() {
     client.subscribe("-private").await;
 }
 
-/// Decides by the name of the user, in each of the forms that are accepted.
+/// Returns options whose authoriser decides by the user's name, in each accepted form.
 fn in_each_form(options: ChannelOptions, form: usize) -> ChannelOptions {
     let is_ada = |cx: &Context| cx.user() == "ada";
     let result = move |cx: &Context| if is_ada(cx) { Ok(()) } else { Err(Reject::denied("not you")) };

@@ -11,7 +11,7 @@ async fn local_broker_fulfils_the_contract() {
     hauyna_test::broker_contract::run(async || LocalBroker::default()).await;
 }
 
-/// Publications that a broker relays when the test says so, as a broker elsewhere may do.
+/// Publications that the test relays later, as a remote broker may do.
 #[derive(Debug, Default, Clone)]
 struct LateRelays(Arc<Mutex<Vec<(Relay, Arc<Publication>)>>>);
 

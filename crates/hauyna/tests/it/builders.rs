@@ -22,7 +22,7 @@ fn keys() -> ApiKeys {
     ApiKeys::new().key("0123456789abcdef", "service")
 }
 
-/// The text of the panic.
+/// Returns the text of the panic.
 fn refusal<T>(build: impl FnOnce() -> T) -> String {
     let panic = match catch_unwind(AssertUnwindSafe(build)) {
         Ok(_) => panic!("it was built"),

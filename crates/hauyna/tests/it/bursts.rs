@@ -22,12 +22,12 @@ fn open_to_all() -> Handler {
     named().authorize_broadcast(|_, _| async { Ok(()) }).write_timeout(Duration::from_secs(60))
 }
 
-/// Channels without history, which lose what is dropped.
+/// Returns a hub whose channels keep no history, so that dropped messages are lost.
 fn hub(policy: SlowConsumer) -> HubBuilder {
     Hub::builder().channels("{*any}", ChannelOptions::new().no_history().slow_consumer(policy))
 }
 
-/// Requests as one write of masked frames (RFC 6455 §5.3, the mask is 0).
+/// Returns requests as one write of masked frames (RFC 6455 §5.3, the mask is 0).
 fn packet(requests: impl Iterator<Item = Value>) -> Vec<u8> {
     let mut packet = Vec::new();
     for request in requests {
@@ -161,7 +161,7 @@ async fn sends_in_a_loop_reach_a_client_that_reads() {
     client.expect("session").await;
     let connection = hub.connections().all().remove(0);
     for round in 0..2 {
-        // Behind a publication the order has to be kept, too.
+        // The order must also hold after a publication.
         hub.connections().broadcast(json!({ "round": round })).await.unwrap();
         for n in 0..5000 {
             connection.send(json!({ "type": "own", "content": { "n": n } })).unwrap();
@@ -178,7 +178,7 @@ async fn sends_in_a_loop_reach_a_client_on_a_task_stream() {
     let mut client = server.json("/").await;
     client.expect("session").await;
     let connection = hub.connections().all().remove(0);
-    // More frames than an outbox holds, in fewer bytes than the stream takes.
+    // More frames than an outbox holds, in fewer bytes than the stream accepts.
     for n in 0..2000 {
         connection.send(json!({ "n": n })).unwrap();
     }
@@ -188,7 +188,7 @@ async fn sends_in_a_loop_reach_a_client_on_a_task_stream() {
     assert_eq!(hub.stats().slow_consumers, 0);
 }
 
-/// A stream that takes one frame at a time, so that a burst uses up the turn that tokio gives a task.
+/// A stream that accepts one frame at a time, so that a burst uses up the task's budget in tokio.
 struct OneByOne(DuplexStream);
 
 impl AsyncRead for OneByOne {
@@ -236,7 +236,7 @@ async fn task_over_its_budget_has_no_slow_client() {
 async fn sender_waits_for_a_connection_task_that_has_not_run() {
     let hub = hub(SlowConsumer::Disconnect).shards(1).build();
     let handler = open_to_all().share();
-    // The shard runs here, and this one's task elsewhere.
+    // The shard runs on this thread, the task of the late connection on another one.
     let (_other, _) = registered(&hub, "other", &handler).await;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let (sender, has_come) = oneshot::channel();
@@ -246,7 +246,7 @@ async fn sender_waits_for_a_connection_task_that_has_not_run() {
             let (mut client, connection) = registered(&own, "late", &handler).await;
             sender.send(()).unwrap();
             while connection.backlog() < 512 * 1024 {
-                std::thread::yield_now(); // keeps the thread from the connection's task
+                std::thread::yield_now(); // keeps the connection's task from running
             }
             expect_numbers(&mut client, "private", "message", 2000).await;
         });
@@ -279,7 +279,7 @@ async fn two_large_messages_close_no_stream_before_its_task_runs() {
     }
 }
 
-/// A burst of messages of 60 kB that is larger than what a stream may hold until its task has run.
+/// Publishes messages of 60 kB, more than a stream may queue before its task runs.
 async fn burst(hub: &Hub, channel: &str, count: u64) {
     let padding = "x".repeat(60_000);
     for n in 0..count {
@@ -301,7 +301,7 @@ async fn synchronous_send_closes_no_stream_before_its_task_runs() {
         joined(&mut client, "x").await;
         let (_other, other) = registered(&hub, "other", &handler).await;
         burst(&hub, "x", 100).await;
-        other.close(hauyna::CloseCode::NORMAL, ""); // works off what was posted before
+        other.close(hauyna::CloseCode::NORMAL, ""); // processes what was posted before
         expect_numbers(&mut client, "message", "content", 100).await;
         assert_eq!((hub.stats().slow_consumers, hub.stats().dropped), (0, 0), "{policy:?}");
     }
@@ -340,7 +340,7 @@ async fn queue_of_a_resuming_stream_is_bounded() {
     }
 }
 
-/// A socket that takes nothing while it is shut.
+/// A socket that accepts nothing while its gate is shut.
 struct Gated {
     socket: DuplexStream,
     gate: Arc<Gate>,
@@ -461,7 +461,7 @@ async fn subscriptions_in_a_loop_close_no_stream_before_its_task_runs() {
     let hub = hub(SlowConsumer::Disconnect).build();
     let server = MemoryServer::start(hub.clone(), open_to_all());
     let mut other = server.json("/?user=other").await;
-    other.subscribe("x").await; // the broker need not be asked again, and nothing else waits
+    other.subscribe("x").await; // the broker is already subscribed, so nothing waits
     let mut client = server.json("/?user=client").await;
     client.expect("session").await;
     let reading = tokio::spawn(async move {

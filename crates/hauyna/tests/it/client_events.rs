@@ -67,7 +67,7 @@ async fn client_event_reaches_all_subscribers_except_the_sender_in_every_encodin
         let event = client.expect("client_event").await;
         assert_eq!((&event["user"], &event["data"]), (&json!("bob"), &json!({ "x": 2 })));
     }
-    // With an `id` it is answered, without data.
+    // A request with an `id` gets an answer without data.
     assert_eq!(plain.request(cursor(3)).await.unwrap(), Value::Null);
     assert_eq!(ann.expect("client_event").await["data"]["x"], 3);
     ann.expect_nothing().await;
@@ -250,16 +250,16 @@ async fn resuming_the_session_resets_no_rate() {
     assert!(sent <= 1 + began.elapsed().as_secs() + 1, "{sent} in {:?}", began.elapsed());
 }
 
-/// A channel for each number, and each type of event in it.
+/// Number of channels, and number of event types in each.
 const MANY: (usize, usize) = (20, 16);
 
-/// A hub where one client can send hundreds of events that do not replace each other.
+/// Returns a hub where one client can send hundreds of events that do not replace each other.
 pub(crate) fn many_kinds() -> Hub {
     let events = (0..MANY.1).fold(ClientEvents::new(), |all, kind| all.event(&format!("e{kind}"), 1000));
     Hub::builder().shards(1).channels("room:{id}", ChannelOptions::new().client_events(events)).build()
 }
 
-/// One event of each type in each channel, as one packet.
+/// Returns one event of each type in each channel, as one packet.
 pub(crate) fn one_of_each_kind() -> Vec<u8> {
     packet((0..MANY.0 * MANY.1).map(|n| {
         let event =
@@ -274,7 +274,7 @@ pub(crate) async fn subscribe_to_many(client: &mut Client) {
     }
 }
 
-/// Nothing of [`one_of_each_kind`] is missing.
+/// Checks that no event of [`one_of_each_kind`] is missing.
 pub(crate) async fn expect_one_of_each_kind(hub: &Hub, client: &mut Client) {
     for n in 0..MANY.0 * MANY.1 {
         let event = client.expect("client_event").await;
@@ -362,7 +362,7 @@ async fn events_with_their_own_rate_do_not_count_as_messages() {
     for x in 0..20 {
         ann.request(cursor(x)).await.unwrap();
     }
-    // Those that are refused do, as everything else.
+    // Refused events do count, like any other request.
     let unknown = json!({ "type": "client_event", "channel": "room:7", "event": "shout" });
     for _ in 0..3 {
         assert_eq!(refused(&mut ann, unknown.clone()).await["error_type"], "permission_denied");
@@ -428,7 +428,7 @@ async fn lagging_consumer_gets_the_latest_event_without_a_gap() {
         }
         let waiting = hub.connections().of_user("slow")[0].backlog();
         assert!(waiting < 128 * 1024, "{policy:?}: {waiting} bytes wait");
-        // Publications have the whole room, whatever events wait. Those of one key would be conflated.
+        // Publications have the whole outbox, whatever events wait. Those with one key are conflated.
         let count = if policy == SlowConsumer::Conflate { 1 } else { 40 };
         for n in 1..=count {
             hub.channel("room:7").broadcast(json!({ "n": n })).await.unwrap();
@@ -497,7 +497,7 @@ async fn publication_without_echo_reaches_everybody_else_and_the_history() {
     let first = ann.request(publish(1, false)).await.unwrap();
     assert_eq!(first["offset"], 1);
     assert_eq!(tab.expect("message").await["offset"], 1);
-    // A repeat answers with the first one's position, and delivers nothing.
+    // A repeated key returns the first position and delivers nothing.
     for echo in [false, true] {
         assert_eq!(ann.request(publish(1, echo)).await.unwrap(), first);
     }
@@ -510,7 +510,7 @@ async fn publication_without_echo_reaches_everybody_else_and_the_history() {
     ann.request(publish(3, false)).await.unwrap();
     ann.expect_nothing().await;
 
-    // The session goes on without it, and another one recovers it.
+    // The session continues without it; another connection recovers it.
     ann.vanish();
     let token = session["resume"]["token"].as_str().unwrap();
     let mut back = server.client(&format!("/?user=ann&resume={token}")).json().connect().await;

@@ -40,7 +40,7 @@ async fn publication_waits_for_an_overloaded_shard() {
     .await;
     let before = published.load(Ordering::Relaxed);
     assert!((1..20_000).contains(&before), "{before} publications without a pause");
-    // It goes on as the shard does.
+    // It continues as soon as the shard does.
     let reading = tokio::spawn(async move { while reader.next().await["content"]["n"] != 99_999 {} });
     publisher.await;
     reading.await.unwrap();
@@ -68,7 +68,7 @@ async fn busy_publisher_closes_nobody() {
     assert_eq!((hub.stats().slow_consumers, hub.stats().connections), (0, 21));
 }
 
-/// Publishes until the server does not read on; returns how much it has published then.
+/// Publishes until the server stops reading. Returns how many publications it accepted.
 async fn publish_until_not_read(hub: &Hub, publisher: &mut Client) -> u64 {
     let text = json!({ "type": "channel_message", "channel": "x", "content": 1 }).to_string();
     let mut packet = Vec::new();
@@ -82,7 +82,7 @@ async fn publish_until_not_read(hub: &Hub, publisher: &mut Client) -> u64 {
         while poll_fn(|cx| Poll::Ready(sending.as_mut().poll(cx))).await.is_pending() {
             turns += 1;
             if turns == 1000 {
-                return hub.stats().published; // its task had as many turns as it could want
+                return hub.stats().published; // the task of the publisher has run often enough
             }
             tokio::task::yield_now().await;
         }
@@ -93,7 +93,7 @@ async fn publish_until_not_read(hub: &Hub, publisher: &mut Client) -> u64 {
 #[tokio::test]
 async fn connection_is_not_read_while_its_publications_cannot_be_written() {
     let (hub, handler) = (hub(), named().share());
-    // The shard's task stands on this thread.
+    // The shard runs on this thread.
     let (mut reader, _) = registered(&hub, "reader", &handler).await;
     reader.subscribe("x").await;
     let (sender, has_begun) = oneshot::channel();
@@ -110,7 +110,7 @@ async fn connection_is_not_read_while_its_publications_cannot_be_written() {
         }
     });
     has_begun.await.unwrap();
-    // Nothing runs here until the other thread has ended.
+    // Nothing runs on this thread until the other one has ended.
     let published = publishing.join().unwrap();
     assert!((1000..10_000).contains(&published), "{published} publications");
 }
@@ -135,7 +135,7 @@ async fn publisher_does_not_wait_for_an_ended_runtime() {
     assert_eq!(hub.stats().subscriptions, 0);
 }
 
-/// A channel with presence, one member, and nobody who runs but the test.
+/// Returns a hub with one member of a channel with presence; only the test drives the runtime.
 async fn member(hub: &Hub) -> (TestServer, Client, Connection) {
     let server = TestServer::start(hub.clone(), named().write_timeout(Duration::from_secs(60)));
     let client = subscriber(&server, "member", "x").await;
@@ -252,7 +252,7 @@ async fn inboxes_processed_in_a_row_close_no_memory_reader() {
     for n in 0..24_000 {
         hub.channel("x").broadcast(n).await.unwrap();
         if n % 2000 == 1999 {
-            // It cannot wait, and works off what was published before.
+            // It cannot wait, so it processes what was published before.
             hub.user(format!("other-{}", n / 2000)).connections()[0].close(CloseCode(4000), "");
         }
     }
@@ -264,7 +264,7 @@ async fn inboxes_processed_in_a_row_close_no_memory_reader() {
 async fn status_change_waits_for_the_shards_of_other_connections() {
     let channels = ChannelOptions::new().presence(Presence::each()).slow_consumer(SlowConsumer::DropOldest);
     let (hub, handler) = (Hub::builder().shards(2).channels("{*any}", channels).build(), named().share());
-    // Shards are taken in turns; the task of this one stands on this thread.
+    // Connections get shards in turn; the task of this shard runs on this thread.
     let (mut reader, _) = registered(&hub, "reader", &handler).await;
     let (_of_the_other_shard, _) = registered(&hub, "nobody", &handler).await;
     let (mut shown, _) = registered(&hub, "ann", &handler).await;
@@ -279,7 +279,7 @@ async fn status_change_waits_for_the_shards_of_other_connections() {
             while changed < 50_000 {
                 let status = format!("busy-{changed}");
                 unseen.send(json!({ "type": "update_status", "status": status, "id": 1 })).await;
-                // An answer that does not come at once is one that waits.
+                // An answer that does not arrive at once is waiting for a shard.
                 if tokio::time::timeout(patience, unseen.expect("ack")).await.is_err() {
                     break;
                 }
@@ -288,7 +288,7 @@ async fn status_change_waits_for_the_shards_of_other_connections() {
             changed
         })
     });
-    // Nothing runs here until the other thread has ended.
+    // Nothing runs on this thread until the other one has ended.
     let changed = changing.join().unwrap();
     assert!((1000..20_000).contains(&changed), "{changed} changes");
 }

@@ -1,5 +1,5 @@
-//! No deadline fires early, whatever its start between two sweeps, and none is late by more than half of its
-//! length or two seconds. Runs with a test clock, at moments between sweeps.
+//! No deadline fires early, wherever it starts between two sweeps, and none is late by more than half of its
+//! length or two seconds. Runs with a test clock.
 
 use crate::support::{named, registered};
 use hauyna::connection::ConnectionState;
@@ -18,7 +18,7 @@ const fn ms(millis: u64) -> Duration {
 /// Moments after the opening of a connection, in milliseconds.
 const MOMENTS: [u64; 9] = [3, 101, 247, 249, 333, 498, 754, 1_007, 1_553];
 
-/// A connection with this handler, that long after its opening.
+/// Opens a connection with this handler and waits until it is `moment` milliseconds old.
 async fn at(moment: u64, handler: Handler) -> (Hub, Client, Connection) {
     let hub = Hub::new();
     let (client, connection) = registered(&hub, "u", &handler.share()).await;
@@ -26,7 +26,7 @@ async fn at(moment: u64, handler: Handler) -> (Hub, Client, Connection) {
     (hub, client, connection)
 }
 
-/// Asserts that a deadline was kept.
+/// Checks that a deadline fired neither early nor too late.
 fn kept(what: &str, moment: u64, began: Instant, time: Duration) {
     let took = began.elapsed();
     let latest = time + (time / 2).min(ms(2_000)) + ms(20);
@@ -134,7 +134,7 @@ async fn pong_is_not_late_while_a_callback_delays_reading() {
     for id in 0..5 {
         assert_eq!(client.next_frame().await, Frame::Ping(Vec::new()));
         client.send(json!({ "type": "work", "id": id })).await;
-        // It lies there until the callback is done.
+        // The pong stays unread until the callback ends.
         client.send_frame(FrameHead::of(OpCode::Pong), b"").await;
         while client.next().await["id"] != id {}
     }

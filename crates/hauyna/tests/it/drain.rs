@@ -1,5 +1,5 @@
-//! The drain of a hub: messages to the clients, the time of each close, what still works meanwhile, and that
-//! the drain ends whatever clients, callbacks and callers do.
+//! The drain of a hub: messages to the clients, the time of each close, and what still works meanwhile. The
+//! drain ends whatever clients, callbacks and callers do.
 
 use crate::support::{eventually, named, open_hub, registered, serve, subscriber};
 use hauyna::events::SystemEvent;
@@ -16,7 +16,7 @@ use tokio::time::{Instant, timeout};
 
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 
-/// Reads to the close frame and answers it; gives code and reason.
+/// Reads up to the close frame and answers it. Returns its code and reason.
 async fn wait_until_closed(client: &mut Client) -> (u16, String) {
     let close = client.expect_close().await;
     client.send_close(close.0, "").await;
@@ -74,7 +74,7 @@ async fn running_callbacks_answer_before_their_connections_close() {
         let (mut client, _) = registered(&hub, "u", &handler).await;
         let seconds = if number == 20 { 100 } else { 9 };
         client.send(json!({ "type": "work", "id": 1, "for": seconds })).await;
-        // Read with it, and answered after it.
+        // Read together with the previous request, and answered after it.
         client.send(json!({ "type": "ping", "id": 2 })).await;
         clients.push(client);
     }
@@ -134,7 +134,7 @@ async fn draining_hub_refuses_new_connections_and_serves_existing_ones() {
     assert_eq!(client.expect("message").await["content"], "still");
     let publish = json!({ "type": "channel_message", "channel": "x", "content": "here" });
     client.request(publish).await.unwrap();
-    // Who leaves by itself is not closed, and when nobody is left there is nothing to wait for.
+    // A client that disconnects by itself is not closed, and a drain without clients ends at once.
     client.close(1000, "").await;
     end.await.unwrap();
     assert_eq!(hub.readiness(), Readiness::Stopped);

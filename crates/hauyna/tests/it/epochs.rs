@@ -14,7 +14,7 @@ use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 use tokio::sync::watch;
 
-/// A broker over an engine that may lose its memory. It keeps the position of one stream and no history.
+/// A broker that may lose its memory. It keeps the position of one stream and no history.
 #[derive(Debug, Clone)]
 struct Engine(Arc<Inner>);
 
@@ -23,7 +23,7 @@ struct Inner {
     local: LocalBroker,
     relay: OnceLock<Relay>,
     top: Mutex<Position>,
-    /// Histories are read at once, and answered when it opens.
+    /// Histories are read at once, and answered when the gate opens.
     gate: watch::Sender<Gate>,
 }
 
@@ -47,12 +47,12 @@ impl Engine {
         Self(Arc::new(Inner { local, relay: OnceLock::new(), top: at(1, 0).into(), gate }))
     }
 
-    /// The next publication has the offset after this one.
+    /// Sets the position before the next publication, without reporting it.
     fn go_to(&self, position: Position) {
         *self.0.top.lock().unwrap() = position;
     }
 
-    /// As [`Engine::go_to`], and says so.
+    /// Sets the position as [`Engine::go_to`] does, and reports it.
     fn turn(&self, position: Position, continuity: Continuity) {
         let mut top = self.0.top.lock().unwrap();
         *top = position;
@@ -106,7 +106,7 @@ fn name(text: &str) -> ChannelName {
     ChannelName::new(text).unwrap()
 }
 
-/// A hub over an engine, and one client of each encoding that is subscribed to `x`.
+/// A hub with an [`Engine`], and one client of each encoding that is subscribed to `x`.
 struct Scene {
     engine: Engine,
     hub: Hub,
@@ -131,7 +131,7 @@ impl Scene {
         self.hub.channel("x").broadcast(content).await.unwrap();
     }
 
-    /// Every client gets the content at the offset next.
+    /// Checks that every client gets this content next, at this offset.
     async fn expect(&mut self, content: u32, offset: u64) {
         for client in &mut self.clients {
             let message = client.expect("message").await;
@@ -139,7 +139,7 @@ impl Scene {
         }
     }
 
-    /// Every client is told next that the stream goes on behind this position.
+    /// Checks that every client learns next that the stream continues after this position.
     async fn expect_turn(&mut self, to: Position, reason: Option<&str>) {
         for client in &mut self.clients {
             assert_eq!(client.expect("subscribed").await, told(to, reason));
@@ -225,7 +225,7 @@ async fn subscribers_learn_what_the_broker_reports_about_a_turn() {
     scene.expect_turn(at(2, 9), Some("too_old")).await;
     scene.publish(3).await;
     scene.expect(3, 10).await;
-    // A broker cannot have given everything up to an offset that it has not relayed.
+    // A broker cannot have relayed everything up to an offset that it has not relayed.
     scene.engine.turn(at(3, 0), Continuity::Whole);
     scene.expect_turn(at(3, 0), Some("epoch_changed")).await;
     scene.publish(4).await;
@@ -297,7 +297,7 @@ async fn ended_subscription_gets_no_epoch_change() {
     }
 }
 
-/// Publishes under two epochs to a client that does not read, then has it read; gives all that it got.
+/// Publishes under two epochs to a client that does not read, then lets it read. Returns all its messages.
 async fn read_late(policy: SlowConsumer) -> Vec<Value> {
     let engine = Engine::new();
     let channels = ChannelOptions::new().slow_consumer(policy);
@@ -319,7 +319,7 @@ async fn read_late(policy: SlowConsumer) -> Vec<Value> {
             assert!(published < 10_000, "nothing was dropped");
         }
     }
-    // Quiet for so long is done: the next publication would come at once.
+    // Silence for this long means the end: the next publication would arrive at once.
     let mut seen = Vec::new();
     while let Ok(message) = tokio::time::timeout(Duration::from_secs(2), slow.next()).await {
         seen.push(message);
@@ -328,7 +328,7 @@ async fn read_late(policy: SlowConsumer) -> Vec<Value> {
     seen
 }
 
-/// Follows what a client got as a client does: nothing may be missing that it was not told of.
+/// Processes the messages as a client does: every missing publication must be reported.
 fn follow(seen: &[Value]) {
     let (mut epochs, mut last) = (vec![epoch(1).to_string()], 0);
     for message in seen {
@@ -365,7 +365,7 @@ async fn slow_consumer_misses_no_epoch_change() {
     }
 }
 
-/// An engine that keeps its history, and goes on under another epoch where one is set.
+/// A broker that keeps its history, and continues under another epoch if the test sets one.
 #[derive(Debug, Clone)]
 struct Durable(Arc<Mutex<Position>>, Arc<Mutex<Vec<Arc<Publication>>>>, Arc<OnceLock<Relay>>);
 
@@ -430,7 +430,7 @@ async fn recovery_across_epochs_with_continued_numbering_misses_nothing() {
     client.expect("session").await;
     let answer = client.recover("x", &position).await;
     assert_eq!((&answer["recovered"], &answer["epoch"]), (&json!(true), &json!(epoch(2).to_string())));
-    // It turns again while the first pages are on their way.
+    // The epoch changes again while the first pages are sent.
     engine.set_epoch(3);
     publish(1001..=1010).await;
     let (mut last, mut turns) = (0, Vec::new());

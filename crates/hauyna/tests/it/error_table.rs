@@ -35,7 +35,7 @@ fn handler() -> Handler {
         .rate_limit(RateLimit::new().subscriptions(Rate::new(1, Duration::from_secs(3600)).burst(3)))
 }
 
-/// A request, and what it is answered with once `x` is subscribed to; `down` where the broker is.
+/// Returns the state of the broker, the expected error type and the request, for a subscriber of `x`.
 fn table() -> Vec<(&'static str, ErrorType, Value)> {
     let subscribe = |channel: &str| json!({ "type": "subscribe_channel", "channel": channel });
     vec![
@@ -60,7 +60,7 @@ fn table() -> Vec<(&'static str, ErrorType, Value)> {
     ]
 }
 
-/// What every error must be.
+/// Checks what every error must contain.
 fn check(error: &Value, kind: ErrorType) {
     assert_eq!(error["error_type"], kind.as_str(), "{error}");
     assert_eq!(error["temporary"], kind.is_temporary(), "{error}");
@@ -194,15 +194,15 @@ async fn every_close_code_of_the_server_occurs() {
     stop.await.unwrap().unwrap();
     let (wanted, got): (Vec<u16>, Vec<u16>) = seen.iter().copied().unzip();
     assert_eq!(got, wanted);
-    // The peer's own (1000, 1001), what the application chooses (3011, 3503, 3505), and what comes with
-    // sessions, draining and brokers.
+    // Codes of the peer (1000, 1001), of the application (3011, 3503, 3505), and of sessions, drains and
+    // brokers.
     let others = [1000, 1001, 3001, 3009, 3010, 3011, 3013, 3500, 3502, 3503, 3505];
     let mut all: Vec<u16> = wanted.into_iter().chain(others).collect();
     all.sort_unstable();
     assert_eq!(all, CloseCode::ALL.iter().map(|code| code.0).collect::<Vec<_>>());
 }
 
-/// The rows of docs/errors.md: which close code follows when `on_open` fails with an error type.
+/// Returns the rows of docs/errors.md: the close code for each error type of `on_open`.
 fn codes_of_open() -> BTreeMap<&'static str, u16> {
     let guide = include_str!("../../../../docs/errors.md");
     let section = guide.split("## When `on_open` fails").nth(1).and_then(|rest| rest.split("## ").next());

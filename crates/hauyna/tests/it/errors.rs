@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-/// What `on_error` was told: the occasion, the kind, and how many retries there had been.
+/// Arguments of `on_error`: the operation, the error type and the number of retries so far.
 type Log = Arc<Mutex<Vec<(Operation, ErrorType, u32)>>>;
 
 fn note(log: &Log, failed: &Failed) {
@@ -24,7 +24,7 @@ fn request(name: &str) -> Operation {
     Operation::Request(name.into())
 }
 
-/// Fails as the message says.
+/// Fails in the way that the message names.
 async fn fail(_: Context, how: Value) -> hauyna::Result<()> {
     match how["how"].as_str().unwrap_or_default() {
         "panic" => panic!("on purpose"),
@@ -104,7 +104,7 @@ async fn ignored_failure_is_silent_but_a_request_id_is_answered() {
     client.send(json!({ "type": "ping", "id": 1 })).await;
     assert_eq!(client.expect("pong").await["id"], 1);
     assert_eq!(kind(&mut client, json!({ "type": "fail" })).await, "application_error");
-    // Silent errors use the budget up like any other.
+    // Errors without an answer count in the budget, too.
     client.send_text("{").await;
     assert_eq!(client.expect_close().await.0, 3509);
 }
@@ -174,7 +174,7 @@ async fn timeouts_of_callbacks_and_on_error_are_failures() {
             async move {
                 match failed.error.error_type() {
                     ErrorType::Timeout if failed.retries == 0 => {
-                        Recovery::Retry { after: Duration::from_secs(3600) } // cut to half of the timeout
+                        Recovery::Retry { after: Duration::from_secs(3600) } // reduced to half of the timeout
                     }
                     ErrorType::Timeout => Recovery::Close(CloseCode(4500), "too slow".into()),
                     ErrorType::UnknownEvent => std::future::pending().await,

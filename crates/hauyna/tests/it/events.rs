@@ -19,7 +19,7 @@ struct Order {
     id: u64,
 }
 
-/// What listeners write down, in order.
+/// Notes of listeners, in order.
 #[derive(Clone, Default)]
 struct Notes(Arc<Mutex<Vec<String>>>);
 
@@ -32,7 +32,7 @@ impl Notes {
         std::mem::take(&mut self.0.lock())
     }
 
-    /// A listener that notes a word and returns `flow`.
+    /// Returns a listener that adds a note and returns `flow`.
     fn noting<T: Send + 'static>(
         &self,
         word: &'static str,
@@ -136,7 +136,7 @@ async fn removed_listener_is_not_called() {
     assert!(hub.events().remove(system) && !hub.events().remove(system));
 }
 
-/// Every system event of a hub that is not about users alone, as a line.
+/// Returns every system event of a hub as a line, except those about users.
 fn observed(hub: &Hub) -> mpsc::Receiver<String> {
     let (sender, lines) = mpsc::channel(64);
     let of_users = [SystemKind::UserOnline, SystemKind::UserOffline];
@@ -280,7 +280,7 @@ fn events_continue_after_the_runtime_of_the_listeners_ended() {
             let server = TestServer::start(hub.clone(), named());
             let _client = server.connect("/?user=u").await;
             if is_second {
-                // What the first one left behind comes before it.
+                // The events of the first connection arrive before it.
                 assert_eq!(next(&mut lines).await, "u state_changed");
                 assert!(next(&mut lines).await.starts_with("u closed"));
             }
@@ -352,7 +352,7 @@ async fn row_50_panics_of_broker_and_listeners_affect_nobody_else() {
         .priority(1)
         .on_system(SystemKind::all(), |_, _| -> std::future::Ready<Result> { panic!("on purpose") });
     let mut lines = observed(&hub);
-    // The broker is looked at as often as the shortest deadline needs it.
+    // The hub asks the broker as often as its shortest deadline needs it.
     let handler = named().read_timeout(Duration::from_millis(200));
     let server = TestServer::start(hub, handler);
     let mut client = subscriber(&server, "u", "room").await;

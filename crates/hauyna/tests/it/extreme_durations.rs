@@ -18,8 +18,8 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::sync::mpsc;
 
-/// Durations that no clock reaches: past `u32` and `u64` milliseconds, past what an `Instant` holds, and the
-/// longest.
+/// Durations that no clock reaches: more than `u32` and `u64` milliseconds, more than an `Instant` holds, and
+/// the longest one.
 const ENDLESS: [Duration; 6] = [
     Duration::from_millis(1 << 32),
     Duration::from_millis(u64::MAX),
@@ -28,20 +28,20 @@ const ENDLESS: [Duration; 6] = [
     Duration::from_secs(u64::MAX),
     Duration::MAX,
 ];
-/// Durations that are over at once.
+/// Durations that end at once.
 const OVER: [Duration; 2] = [Duration::ZERO, Duration::from_nanos(1)];
 
 fn all() -> impl Iterator<Item = Duration> {
     OVER.into_iter().chain(ENDLESS)
 }
 
-/// Channels of every kind, no sessions, one shard for all.
+/// Returns a hub with channels of every kind, no sessions and one shard.
 fn hub() -> hauyna::HubBuilder {
     let room = ChannelOptions::new().presence(Presence::each()).history(10, Duration::from_secs(60));
     Hub::builder().shards(1).sessions(SessionOptions::none()).channels("room:{id}", room)
 }
 
-/// A subscriber that hears what is published now.
+/// Checks that a subscriber gets a new publication.
 async fn assert_hears(hub: &Hub, client: &mut Client, what: u64) {
     hub.channel("room:1").broadcast(what).await.unwrap();
     while client.wait_for("message").await["content"] != what {}
@@ -131,12 +131,12 @@ async fn presence_tick_of_any_length_keeps_subscriptions_complete() {
     }
 }
 
-/// What an ordinary HTTP request is answered.
+/// Returns the answer to an ordinary HTTP request.
 async fn get(server: &TestServer) -> String {
     let mut stream = tokio::net::TcpStream::connect(server.address()).await.unwrap();
     stream.write_all(b"GET /nothing HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n").await.unwrap();
     let mut answer = String::new();
-    let _ = stream.read_to_string(&mut answer).await; // reset where the time is over
+    let _ = stream.read_to_string(&mut answer).await; // the server resets the connection after the timeout
     answer
 }
 
@@ -240,7 +240,7 @@ async fn session_window_and_attempts_may_have_any_value() {
     }
 }
 
-/// The moments that an application may name: the first and the last that there are, and the year 300,000.
+/// Returns the first and the last representable time, and the year 300,000.
 fn moments() -> [SystemTime; 3] {
     let last = (0..64)
         .rev()

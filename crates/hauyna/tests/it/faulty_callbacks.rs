@@ -14,7 +14,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::sync::Semaphore;
 
-/// A gate at which every hook of users whose names start with `slow` waits.
+/// A gate at which the callbacks of users whose names start with `slow` wait.
 #[derive(Clone)]
 struct Gate(Arc<Semaphore>);
 
@@ -60,7 +60,7 @@ fn gated(gate: &Gate) -> Handler {
         })
 }
 
-/// The 99th of 100 round trips.
+/// Returns the 99th percentile of the round trips.
 async fn p99(client: &mut Client) -> Duration {
     let mut all = Vec::new();
     for _ in 0..300 {
@@ -131,7 +131,7 @@ impl Serialize for Bad {
     }
 }
 
-/// The panics of these tests are not printed: a trace for each takes longer than the test.
+/// Hides the panics of these tests: printing a trace for each takes longer than the test.
 fn quietly() {
     let others = std::panic::take_hook();
     std::panic::set_hook(Box::new(move |panic| {
@@ -172,7 +172,7 @@ fn panicking_broker() -> WrappedBroker {
             panic_in("history", channel.as_str(), || local.history(channel, range))
         })
         .on_relay(|relay, publication| {
-            // As the task of a broker does that receives from elsewhere.
+            // A broker's receiving task may panic like this.
             relay.relay(publication);
             assert!(publication.channel().as_str() != "receive now", "in receive");
         })

@@ -1,5 +1,5 @@
-//! What `{:?}` prints of handles and values: names and counts, never what a hub keeps. Whoever logs a handle
-//! must not walk a hub under its locks, nor write contents, tokens or names of other users to the log.
+//! Formatting handles and values with `{:?}` prints names and counts, never stored data. Logging a handle
+//! must not walk a hub under its locks, nor write contents, tokens or other users' names to the log.
 
 use crate::support::named;
 use hauyna::auth::{ApiKeys, Revocation};
@@ -13,9 +13,9 @@ use std::fmt::Debug;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-/// What no format may print: it is the content of every message and part of every other user's name.
+/// Text that must never be printed: the content of every message and a part of every other user's name.
 const SECRET: &str = "xyzzy";
-/// Characters of one handle at most, whatever its hub holds.
+/// Maximum number of characters for one handle, whatever its hub holds.
 const MAX_LENGTH: usize = 600;
 
 #[derive(Default)]

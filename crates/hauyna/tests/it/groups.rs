@@ -10,7 +10,7 @@ use hauyna_protocol::Encoding;
 use hauyna_test::{Client, TestServer};
 use serde_json::Value;
 
-/// Every group has these roles.
+/// Returns a hub where every group has these roles.
 fn hub() -> HubBuilder {
     let roles = Roles::new().define("speaker", ["send"]).define("listener", [] as [&str; 0]);
     open_hub().roles("{*any}", roles)
@@ -150,7 +150,7 @@ async fn messages_queued_for_a_removed_member_are_not_delivered() {
     let text = "x".repeat(16 * 1024);
     while own.backlog() < 100_000 {
         hub.groups().send("g", &text).await.unwrap();
-        // Its shard has the message when it answers somebody else.
+        // The shard has processed the message when it answers another client.
         json_client(&server, "other").await.expect_nothing().await;
     }
     hub.groups().remove("slow", "g").await;

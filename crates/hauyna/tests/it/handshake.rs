@@ -47,7 +47,7 @@ async fn first_known_sub_protocol_is_chosen() {
     assert_eq!(unknown.protocol(), None);
 }
 
-/// Sends a request as text; gives the status line, the head and the body.
+/// Sends a request as text. Returns the status, the head and the body.
 async fn http(server: &TestServer, request: &str) -> (u16, String) {
     let mut stream = TcpStream::connect(server.address()).await.unwrap();
     stream.write_all(request.as_bytes()).await.unwrap();
@@ -140,7 +140,7 @@ async fn connections_are_limited_in_total_and_per_user() {
 async fn limits_hold_during_many_concurrent_handshakes() {
     let hub = open_hub().max_connections(5).max_connections_per_user(2).build();
     let handler = hauyna::Handler::new().identify(|request: hauyna::ConnectRequest| async move {
-        tokio::task::yield_now().await; // a database
+        tokio::task::yield_now().await; // simulates a database query
         Ok(request.query("user"))
     });
     let server = TestServer::start(hub.clone(), handler);

@@ -7,7 +7,7 @@ use hauyna_test::{Client, TestServer};
 use serde_json::Value;
 use std::time::Duration;
 
-/// A server whose channel `x` has had ten publications, of which so many are kept.
+/// Returns a server whose channel `x` had ten publications, of which `kept` remain.
 async fn server(kept: u32) -> (Hub, TestServer) {
     let channels = ChannelOptions::new().history(kept, Duration::from_secs(600));
     let hub = Hub::builder().channels("{*any}", channels).build();
@@ -18,7 +18,7 @@ async fn server(kept: u32) -> (Hub, TestServer) {
     (hub, server)
 }
 
-/// A plain client, and one of MessagePack, both subscribed.
+/// Returns a plain client and a MessagePack client, both subscribed.
 async fn clients(server: &TestServer) -> [Client; 2] {
     let mut clients = [server.connect("/").await, server.message_pack("/").await];
     clients[1].expect("session").await;
@@ -140,7 +140,7 @@ async fn expired_publications_are_in_no_page_and_no_recovery() {
     assert_eq!(hub.inspect().channel("x").await.unwrap().history, 0);
 }
 
-/// One channel may use all of the memory for histories; the twenty thousandth part of it was not a thirtieth.
+/// One channel may use the whole memory for histories.
 #[tokio::test]
 async fn channel_keeps_as_many_messages_as_it_declares() {
     let hub = open_hub().build();
@@ -155,7 +155,7 @@ async fn channel_keeps_as_many_messages_as_it_declares() {
     assert_eq!(server.connect("/").await.recover("x", &start).await["reason"], "too_many");
 }
 
-/// How many publications of 1,000 bytes are kept in 1 MiB while clients of so many wire variants are
+/// Returns how many publications of 1,000 bytes 1 MiB holds while clients of so many wire variants are
 /// connected.
 async fn kept_in_a_mebibyte(variants: usize) -> usize {
     let options = LocalBrokerOptions::new().max_history_bytes(1 << 20);

@@ -1,4 +1,4 @@
-//! Application code that panics in unexpected places: destructors, `Serialize`, texts of errors, listeners,
+//! Application code that panics in unexpected places: destructors, `Serialize`, error texts, listeners,
 //! closures of options. Each panic affects only its call or its connection, and is counted; limits, presence,
 //! sessions and deliveries to others stay correct.
 
@@ -19,7 +19,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, SystemTime};
 use tokio::sync::{Semaphore, mpsc};
 
-/// The panics of these tests are not printed.
+/// Hides the panics of these tests.
 fn quietly() {
     let others = std::panic::take_hook();
     std::panic::set_hook(Box::new(move |panic| {
@@ -29,7 +29,7 @@ fn quietly() {
     }));
 }
 
-/// Panics when it is dropped, and counts that it was.
+/// A value that panics when it is dropped, and counts its drops.
 #[derive(Clone)]
 struct Bomb(Arc<AtomicUsize>);
 
@@ -40,7 +40,7 @@ impl Drop for Bomb {
     }
 }
 
-/// A second type of the same kind.
+/// A second type that panics when it is dropped.
 struct OtherBomb(#[expect(dead_code, reason = "it is there to be dropped")] Bomb);
 
 fn bomb() -> (Arc<AtomicUsize>, Bomb) {
@@ -48,7 +48,7 @@ fn bomb() -> (Arc<AtomicUsize>, Bomb) {
     (Arc::clone(&dropped), Bomb(dropped))
 }
 
-/// An error whose text panics, and whose destructor does.
+/// An error whose text and destructor panic.
 struct Evil(#[expect(dead_code, reason = "it is there to be dropped")] Bomb);
 
 impl fmt::Debug for Evil {
@@ -86,7 +86,7 @@ fn hub() -> HubBuilder {
         .channels("{*any}", channels)
 }
 
-/// A bystander, who hears everything.
+/// Returns a client that must not be affected.
 async fn bystander(server: &MemoryServer) -> Client {
     let mut client = server.json("/?user=bystander").await;
     client.subscribe("room").await;
@@ -188,7 +188,8 @@ async fn panicking_destructors_in_callbacks_affect_only_their_request_or_connect
         eventually("only the bystander is left", || hub.stats().connections == 1).await;
         assert_eq!(hub.channel("room").presence().await.len(), 1);
     }
-    // Of each: the destructor of the late one, the panic and its destructor, and what on_close left.
+    // Each connection adds four panics: the late value's destructor, the panic, its payload's destructor, and
+    // `on_close`.
     eventually("every panic is counted", || hub.stats().panics >= 6).await;
     drop(others);
     emptied(&hub).await;
@@ -442,7 +443,7 @@ async fn nested_with_extensions_panics_only_for_the_same_connection() {
     assert_eq!(ben.with_extensions(|values| values.get::<u8>().copied()), Some(2));
 }
 
-/// Panics when it is dropped once it is armed.
+/// A value that panics when it is dropped after it was armed.
 #[derive(Clone)]
 struct Armed(Arc<AtomicBool>);
 

@@ -1,4 +1,4 @@
-//! One hub and several runtimes: one after the other, as with a hub in a static, and two at once of which one
+//! One hub and several runtimes: one after another, as with a hub in a static, or two at once of which one
 //! ends. The work of the hub continues in the next runtime, and nothing is lost. Also calls without any
 //! runtime.
 
@@ -27,7 +27,7 @@ fn multi() -> Runtime {
     Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap()
 }
 
-/// Public and secret channels; nobody who is lost comes back.
+/// Returns a hub with public and secret channels and without sessions.
 fn hub() -> HubBuilder {
     let channels = ChannelOptions::new().presence(Presence::each());
     Hub::builder().sessions(SessionOptions::none()).channels("{*any}", channels)
@@ -39,7 +39,7 @@ async fn subscriber(server: &TestServer, user: &str, channel: &str) -> Client {
     client
 }
 
-/// A runtime on a thread of its own, driven until it is dropped here.
+/// A runtime on its own thread, driven until it is dropped.
 pub(crate) struct Beside {
     runtime: Option<Runtime>,
 }
@@ -49,7 +49,7 @@ impl Beside {
         Self { runtime: Some(Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap()) }
     }
 
-    /// Runs something on it, and waits.
+    /// Runs a future on this runtime and waits for its result.
     pub(crate) fn run<T: Send + 'static>(&self, future: impl Future<Output = T> + Send + 'static) -> T {
         let (sender, result) = oneshot::channel();
         self.runtime.as_ref().unwrap().spawn(async move {
@@ -58,12 +58,12 @@ impl Beside {
         result.blocking_recv().unwrap()
     }
 
-    /// Starts a task on it.
+    /// Spawns a task on this runtime.
     pub(crate) fn spawn(&self, future: impl Future<Output = ()> + Send + 'static) {
         self.runtime.as_ref().unwrap().spawn(future);
     }
 
-    /// Ends it, with everything that is on it.
+    /// Ends the runtime with all its tasks.
     pub(crate) fn end(&mut self) {
         drop(self.runtime.take());
     }
@@ -98,7 +98,7 @@ fn hub_serves_one_runtime_after_another() {
                 }
                 (server, secret, public)
             });
-            // In the middle of everything: connections, server and shards end with their runtime.
+            // Connections, server and shards end with their runtime while they work.
             drop(runtime);
             drop(clients);
             assert_eq!((hub.stats().connections, hub.stats().panics), (0, 0), "round {round}");
@@ -111,7 +111,7 @@ fn hub_serves_one_runtime_after_another() {
 fn clients_of_the_remaining_runtime_get_only_their_channels() {
     let hub = hub().shards(1).build();
     let (mut first, second) = (Beside::new(), Beside::new());
-    // The first one has started the shard.
+    // The first runtime has started the shard.
     let own = hub.clone();
     let of_first = first.run(async move {
         let server = TestServer::start(own, named());
@@ -133,7 +133,7 @@ fn clients_of_the_remaining_runtime_get_only_their_channels() {
         (server, clients)
     });
     first.end();
-    // A test server that is dropped closes the connections of the others, too.
+    // Dropping a test server would also close the connections of the other one.
     std::mem::forget(of_first);
     let own = hub.clone();
     second.run(async move {
@@ -180,7 +180,7 @@ fn runtime_that_ends_during_a_fan_out_affects_no_other() {
             }
             (server, clients)
         });
-        // Published outside of a runtime: it waits in the inbox until a runtime drives the shard.
+        // Publications from outside a runtime wait in the inbox until a runtime drives the shard.
         for _ in 0..200 {
             assert!(poll_once(pin!(hub.channel("public").broadcast(sent))).is_ready());
             sent += 1;
@@ -201,7 +201,7 @@ fn runtime_that_ends_during_a_fan_out_affects_no_other() {
     assert_eq!(hub.stats().panics, 0);
 }
 
-/// Tells what of a connection's end the hub has come to: presence, its callback and its listeners.
+/// Returns a handler and a receiver of the effects of a connection's end: presence, callback and listeners.
 fn watched(hub: &Hub) -> (Handler, mpsc::Receiver<&'static str>) {
     let (sender, told) = mpsc::channel(64);
     let (of_close, of_events) = (sender.clone(), sender);
@@ -214,7 +214,7 @@ fn watched(hub: &Hub) -> (Handler, mpsc::Receiver<&'static str>) {
         let sent = of_close.clone();
         async move {
             assert_eq!(reason, CloseReason::Lost);
-            // It needs its runtime's timer.
+            // It needs the timer of its runtime.
             tokio::time::timeout(Duration::from_secs(60), async { sent.try_send("on_close") })
                 .await
                 .unwrap()
@@ -258,12 +258,12 @@ fn next_runtime_finishes_the_work_of_an_ended_one() {
         lose_one(&hub, handler);
         assert_eq!(hub.stats().connections, 0);
         single().block_on(async {
-            // Any call that the application makes is enough.
+            // Any call of the application is enough.
             eventually("ann has left", || now(hub.channel("room").presence()).is_empty()).await;
             all_of(&mut told).await;
         });
         assert_eq!((hub.stats().panics, hub.stats().events_dropped), (0, 0));
-        // The limit has its place again.
+        // The connection no longer counts for the limit.
         let (handler, _told) = watched(&hub);
         lose_one(&hub, handler);
     }
@@ -375,7 +375,7 @@ fn calls_outside_a_runtime_work_or_return_errors() {
     is_without(now(Router::new(hub.clone()).into_server().serve_listener(listener)).unwrap_err());
     let (socket, _peer) = tokio::io::duplex(64);
     is_without(hub.connections().register(socket, "ann", &Handler::new().share()).unwrap_err());
-    // What neither waits nor needs a task works everywhere.
+    // Calls that neither wait nor need a task work everywhere.
     now(hub.channel("x").broadcast(1)).unwrap();
     now(hub.user("ann").send(1)).unwrap();
     now(hub.groups().add("ann", "g")).unwrap();
@@ -433,7 +433,7 @@ fn shard_of_an_idle_runtime_continues_in_another_one() {
         let client = subscriber(&server, "first", "x").await;
         (server, client)
     });
-    // The first one lives, and has the shard.
+    // The first runtime is alive and drives the shard.
     let (of_second, mut client) = second.block_on(async {
         let server = TestServer::start(hub.clone(), named());
         let mut client = subscriber(&server, "second", "x").await;
@@ -441,7 +441,7 @@ fn shard_of_an_idle_runtime_continues_in_another_one() {
         assert_eq!(client.wait_for("message").await["content"], 1);
         (server, client)
     });
-    // The second one has it, and it is the first one's turn again.
+    // The second runtime drives the shard, then the first one again.
     let (_server, mut of_first) = of_first;
     first.block_on(async {
         assert_eq!(of_first.wait_for("message").await["content"], 1);

@@ -5,7 +5,7 @@ use hauyna::error::ErrorKind;
 use hauyna::{Connection, Hub, json};
 use hauyna_test::{Client, TestServer};
 
-/// A hub with one client, who has this name and is subscribed to `x`.
+/// A hub with one client of this name, subscribed to `x`.
 struct Side {
     server: TestServer,
     client: Client,
@@ -39,13 +39,13 @@ async fn hub_refuses_connections_of_another_hub() {
     ];
     assert!(refused.iter().all(|error| error.kind() == ErrorKind::OtherHub), "{refused:?}");
     assert!(!channel.is_subscribed(&foreign) && channel.metadata(&foreign).is_none());
-    // An identifier is of one hub, too.
+    // An identifier belongs to one hub, too.
     let id = foreign.id();
     assert!(bea.hub().connections().by_id(id).is_none() && bea.hub().connection(id).is_none());
     assert!(bea.hub().inspect().connection(id).is_none() && !bea.hub().connections().unregister(id));
     channel.publish("to all of this hub").except(id).await.unwrap();
     assert_eq!(bea.client.expect("message").await["content"], "to all of this hub");
-    // Nothing was changed in either.
+    // Neither hub has changed.
     ann.hub().channel("x").broadcast("still here").await.unwrap();
     assert_eq!(ann.client.expect("message").await["content"], "still here");
     for side in [&ann, &bea] {

@@ -15,7 +15,7 @@ fn single() -> Runtime {
     Builder::new_current_thread().enable_all().build().unwrap()
 }
 
-/// Counts the changes of groups that its listener is told of.
+/// Counts the group changes that a listener receives.
 fn told_of_groups(hub: &Hub) -> Arc<AtomicU64> {
     let told = Arc::new(AtomicU64::new(0));
     let count = told.clone();
@@ -40,7 +40,7 @@ fn events_are_delivered_although_their_runtime_is_idle() {
         eventually("the event is told", || told.load(Ordering::Relaxed) == 1).await;
         (server, client)
     });
-    // The first one is driven again, and does nothing twice.
+    // The first runtime is driven again, and repeats nothing.
     first.block_on(async {
         for _ in 0..50 {
             tokio::task::yield_now().await;
@@ -105,13 +105,13 @@ fn broker_is_swept_whichever_shard_runs() {
     });
     let hub = open_hub().shards(2).broker(broker).build();
     let idle = single();
-    // A connection in each shard, on a runtime that nobody drives any more.
+    // One connection in each shard, on a runtime that is no longer driven.
     let _kept = idle.block_on(async {
         let server = TestServer::start(hub.clone(), named());
         let clients = [subscriber(&server, "a", "x").await, subscriber(&server, "b", "x").await];
         (server, clients)
     });
-    // Then one in one of them, and one in the other.
+    // Then one connection in each shard in turn.
     for user in ["c", "d"] {
         single().block_on(async {
             let server = TestServer::start(hub.clone(), named());
@@ -151,7 +151,7 @@ fn running_listener_finishes_after_another_runtime_took_over() {
     });
     gate.add_permits(1);
     first.block_on(eventually("the first listener is done", || ended.load(Ordering::Relaxed) == 2));
-    // It has told nothing else, and the other task goes on.
+    // It has delivered nothing else, and the other task continues.
     now(hub.groups().add("ann", "i")).unwrap();
     second.block_on(eventually("one more event is told", || ended.load(Ordering::Relaxed) == 3));
     assert_eq!(begun.load(Ordering::Relaxed), 3);

@@ -25,12 +25,12 @@ fn schedules(count: u64) -> u64 {
     count * times.unwrap_or(1)
 }
 
-/// Time passes, as the test turns it.
+/// Advances the test clock.
 async fn passed(ms: u64) {
     let _ = tokio::time::timeout(Duration::from_millis(ms), std::future::pending::<()>()).await;
 }
 
-/// What became of the subscriptions, as listeners were told.
+/// The state of subscriptions according to listeners.
 #[derive(Debug, Default)]
 struct Balance {
     live: HashSet<(String, String)>,
@@ -94,7 +94,7 @@ async fn row_35_waiting_joins_that_race_with_leaves_and_disconnects_leave_nothin
         }
     }
     emptied(&hub).await;
-    hub.shutdown(Duration::from_secs(60)).await.unwrap(); // listeners have been told all
+    hub.shutdown(Duration::from_secs(60)).await.unwrap(); // waits for all listeners
     assert_eq!(hub.presence().stats().await.users, 0);
     let balance = balance.lock().unwrap();
     assert!(balance.faults.is_empty(), "{:?}", balance.faults.first());
@@ -103,7 +103,7 @@ async fn row_35_waiting_joins_that_race_with_leaves_and_disconnects_leave_nothin
     assert_eq!((stats.opened, stats.panics, stats.events_dropped), (rounds, 0, 0));
 }
 
-/// One connection that asks for channels, gives them up and goes, each at a random moment.
+/// Subscribes, unsubscribes and disconnects one connection, each at a random time.
 async fn race(hub: Hub, handler: SharedHandler, mut random: Random) {
     let user = format!("u{}", random.below(1000));
     let (mut client, connection) = registered(&hub, &user, &handler).await;
@@ -119,7 +119,7 @@ async fn race(hub: Hub, handler: SharedHandler, mut random: Random) {
     let (channel, own, delay) = (hub.channel("a0"), connection.clone(), random.below(60));
     let joining = tokio::spawn(async move {
         passed(delay).await;
-        drop(channel.subscribe(&own, ()).await); // by the application, which does not know that it goes
+        drop(channel.subscribe(&own, ()).await); // by the application, which does not know that the client disconnects
     });
     passed(random.below(60)).await;
     match random.below(5) {
@@ -134,15 +134,15 @@ async fn race(hub: Hub, handler: SharedHandler, mut random: Random) {
     joining.await.unwrap();
 }
 
-/// A client that is in and out of one channel, and all that it was given.
+/// A client that repeatedly subscribes to one channel, and its received messages.
 struct Follower {
     client: Client,
-    /// Of the last message.
+    /// The position of the last message.
     position: Option<Value>,
 }
 
 impl Follower {
-    /// Sends a request and reads up to its answer; what comes before must be of the channel, and next.
+    /// Sends a request and reads up to its answer; messages before it must continue the channel.
     async fn ask(&mut self, request: Value) -> Value {
         self.client.send(request.clone()).await;
         loop {
@@ -163,14 +163,14 @@ impl Follower {
         position["offset"] = json!(next);
     }
 
-    /// One stay in the channel: subscribes, takes some messages, goes.
+    /// Subscribes, reads some messages and unsubscribes.
     async fn stay(&mut self, random: &mut Random, recovers: bool) {
         let recover = self.position.take().filter(|_| recovers);
         let mut request = json!({ "type": "subscribe_channel", "id": 1, "channel": "x" });
         if let Some(position) = &recover {
             request["recover"] = json!({ "epoch": position["epoch"], "offset": position["offset"] });
         }
-        let answer = self.ask(request).await; // with no position, a message before the answer is a fault
+        let answer = self.ask(request).await; // without a position, a message before the answer is a fault
         self.position = Some(match recover {
             Some(position) => {
                 assert_eq!(answer["recovered"], true, "{answer}");
@@ -187,7 +187,7 @@ impl Follower {
     }
 }
 
-/// Four clients come and go for so many stays in all, while what is published never pauses.
+/// Runs four clients that subscribe and unsubscribe, `stays` times in total, under continuous publishing.
 async fn come_and_go(stays: u64, recovers: impl Fn(&mut Random) -> bool + Copy + Send + 'static) {
     const FOLLOWERS: u64 = 4;
     let seed = seed();
@@ -230,7 +230,7 @@ async fn row_59_subscriber_gets_everything_after_its_position() {
     come_and_go(schedules(10_000), |random| random.below(4) == 0).await;
 }
 
-/// Publishes under a key until it is acknowledged; gives the offset.
+/// Publishes under a key until it is acknowledged. Returns the offset.
 async fn insist(client: &mut Client, number: u64, unknown: &mut u64) -> u64 {
     let request =
         json!({ "type": "channel_message", "channel": "x", "content": number, "key": format!("k{number}") });

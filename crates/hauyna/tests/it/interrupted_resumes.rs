@@ -35,7 +35,7 @@ async fn old_token_stays_valid_until_the_new_one_is_confirmed() {
     lost(&hub, ann).await;
     publish(&hub, "news", 0..2).await;
     let positions = json!({ "news": position(&news) });
-    // Once the connection that has the session is lost with it, once it still seems to live.
+    // The connection of the session is lost, or still seems to live.
     for is_lost in [true, false, true] {
         let mut cut = begin(&server, "ann", &session, Encoding::Json).await;
         cut.send(json!({ "type": "resume", "positions": positions })).await;
@@ -123,7 +123,7 @@ async fn client_with_an_unnoticed_cut_can_resume_again_at_once() {
     let old = hub.connections().all()[0].id();
     lost(&hub, ann).await;
     publish(&hub, "news", 0..1).await;
-    // Both still seem to live, and have said nothing.
+    // Both still seem to live, and have sent nothing.
     let mut first = begin(&server, "ann", &session, Encoding::Json).await;
     let mut second = begin(&server, "ann", &session, Encoding::Json).await;
     let (mut ann, resumed) = back(&server, "ann", &session, &json!({ "news": position(&news) })).await;
@@ -157,7 +157,7 @@ async fn session_lost_during_its_resume_stays_complete() {
         let cut = std::thread::spawn({
             let (hub, user) = (hub.clone(), user.clone());
             move || {
-                // Bob has one.
+                // One of the subscriptions is bob's.
                 while hub.stats().subscriptions < 2 {
                     std::hint::spin_loop();
                 }
@@ -229,7 +229,7 @@ async fn messages_for_a_resuming_client_wait_for_its_session() {
     hub.channel("news").subscribe(connection, ()).await.unwrap();
     hub.channel("news").broadcast(json!(1)).await.unwrap();
     hub.user("ann").send(json!(2)).await.unwrap();
-    // One shard writes in turn: when bob has this, all of it was looked at.
+    // One shard writes in order: when bob has this, it has processed everything before.
     hub.connections().broadcast(json!(3)).await.unwrap();
     assert_eq!(bob.expect("broadcast").await["message"], 3);
     ann.send(json!({ "type": "resume", "id": 1, "positions": {} })).await;
@@ -294,7 +294,7 @@ async fn publications_excluding_a_connection_are_not_replayed_to_its_session() {
         (ann, session) = back(&server, "ann", &session, &positions).await;
         assert_eq!((&session["resumed"], &session["subscriptions"][0]["offset"]), (&json!(true), &json!(1)));
     }
-    // Also what is published now by somebody who knows the first of them.
+    // Also publications made now by a caller that knows the first connection.
     hub.channel("news").broadcast_except(json!("own"), own).await.unwrap();
     publish(&hub, "news", 0..1).await;
     expect_numbers(&mut ann, "news", 0..1).await;

@@ -16,7 +16,7 @@ fn now() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs()
 }
 
-/// Claims that are good, with some changed.
+/// Returns valid claims with some changes.
 fn claims(changes: Value) -> Value {
     let mut claims = json!({ "sub": "ada", "iss": "us", "aud": "chat", "exp": now() + 600, "plan": "gold" });
     if let Value::Object(changes) = changes {
@@ -35,7 +35,7 @@ fn base64(value: &Value) -> String {
     URL_SAFE_NO_PAD.encode(value.to_string())
 }
 
-/// A token with any header, signed by anything.
+/// Returns a token with any header and signature.
 fn token(header: &Value, claims: &Value, sign: impl FnOnce(&[u8]) -> Vec<u8>) -> String {
     let message = format!("{}.{}", base64(header), base64(claims));
     let signature = URL_SAFE_NO_PAD.encode(sign(message.as_bytes()));
@@ -60,7 +60,7 @@ fn serve(jwt: Jwt) -> TestServer {
     TestServer::start(open_hub().build(), handler)
 }
 
-/// The user, or the error.
+/// Returns the user, or the error.
 async fn verdict(server: &TestServer, token: &str) -> Result<Value, Value> {
     let client = server.client("/").json().header("authorization", &format!("Bearer {token}"));
     match client.try_connect().await {

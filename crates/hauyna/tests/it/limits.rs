@@ -10,7 +10,7 @@ use serde_json::Value;
 use std::time::Duration;
 use tokio::sync::mpsc;
 
-/// Clients by the address that they say they have.
+/// Reads the address of clients from a header.
 fn addressed(builder: HubBuilder) -> HubBuilder {
     builder.client_address(|request: &ConnectRequest| request.query("address")?.parse().ok())
 }
@@ -27,7 +27,7 @@ async fn status(server: &TestServer, target: &str) -> u16 {
     }
 }
 
-/// Connects permanently.
+/// Connects and keeps the connection.
 async fn stay(server: &TestServer, target: &str) -> Client {
     let mut client = server.connect(target).await;
     client.expect_nothing().await;
@@ -40,7 +40,7 @@ async fn connection_limit_is_exact_during_concurrent_handshakes() {
         .max_connections_per_address(5)
         .build();
     let handler = hauyna::Handler::new().identify(|request: ConnectRequest| async move {
-        tokio::task::yield_now().await; // a database
+        tokio::task::yield_now().await; // simulates a database query
         Ok(request.query("user"))
     });
     let server = TestServer::start(hub.clone(), handler);
@@ -229,7 +229,7 @@ async fn cleanup_closes_only_connections_that_were_silent_too_long() {
     let (mut loud, _) = registered(&hub, "loud", &handler).await;
     for _ in 0..10 {
         tokio::time::advance(Duration::from_secs(30)).await;
-        loud.ping(b"").await; // no message, but a sign of life
+        loud.ping(b"").await; // not a message, but a sign of life
         while !matches!(loud.next_frame().await, Frame::Pong(_)) {}
     }
     assert_eq!(hub.connections().cleanup_inactive(Duration::from_secs(400)), 0);

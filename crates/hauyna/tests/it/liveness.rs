@@ -39,7 +39,7 @@ async fn peer_that_pongs_or_sends_anything_stays_connected() {
         ponging.send_frame(FrameHead::of(OpCode::Pong), b"").await;
     }
     ponging.close(1000, "").await;
-    // This one never sends a pong, and lives by what it says.
+    // This one never sends a pong, and stays connected because it sends messages.
     let mut talking = server.client("/").without_pongs().connect().await;
     let began = Instant::now();
     let mut pings = 0;

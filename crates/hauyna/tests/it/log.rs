@@ -10,7 +10,7 @@ use std::time::Duration;
 use tracing::subscriber::DefaultGuard;
 use tracing_subscriber::fmt::MakeWriter;
 
-/// What was written to the log while it lives, by this thread.
+/// The log lines of this thread while it exists.
 #[derive(Clone, Default)]
 struct Log(Arc<Mutex<Vec<u8>>>);
 
@@ -31,7 +31,7 @@ impl Log {
         text.lines().map(str::to_owned).filter(|line| line.contains("hauyna::")).collect()
     }
 
-    /// The line of a target with this message, and nothing after it but fields.
+    /// Returns the line of a target with this message, followed only by fields.
     fn line(&self, level: &str, target: &str, message: &str) -> String {
         let found = self.lines().into_iter().find(|line| {
             line.trim_start().starts_with(level) && line.contains(&format!("{target}: {message}"))
@@ -159,7 +159,7 @@ async fn flood_of_failing_requests_logs_few_lines() {
     assert!(loud < 400, "{loud} lines");
 }
 
-/// The files of the library.
+/// Returns the source files of the library.
 fn sources() -> Vec<(String, String)> {
     let mut left = vec![std::path::PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/src"))];
     let mut files = Vec::new();
@@ -173,7 +173,7 @@ fn sources() -> Vec<(String, String)> {
     files
 }
 
-/// A macro's call up to its last parenthesis.
+/// Returns a macro call up to its closing parenthesis.
 fn call(text: &str) -> &str {
     let mut depth = 0;
     let end = text.find(|character| {

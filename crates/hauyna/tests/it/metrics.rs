@@ -4,7 +4,7 @@ use crate::support::{emptied, named, open_hub, subscriber};
 use hauyna::{ChannelOptions, Hub, json, metrics};
 use hauyna_test::TestServer;
 
-/// The value of a metric with its labels.
+/// Returns the value of a metric with its labels.
 fn value(page: &str, metric: &str) -> f64 {
     let line = page.lines().find_map(|line| line.strip_prefix(metric)?.strip_prefix(' '));
     line.unwrap_or_else(|| panic!("no {metric} in {page}")).parse().expect("a number")

@@ -19,7 +19,7 @@ use tower_service::Service;
 
 type Log = Arc<Mutex<Vec<String>>>;
 
-/// Notes when it begins, and how it ended.
+/// Returns a middleware that notes its begin and its outcome.
 fn noting(
     log: &Log,
     name: &'static str,
@@ -120,7 +120,7 @@ struct Tenant(String);
 #[derive(Clone)]
 struct Plan(&'static str);
 
-/// Tells what callbacks can see of what was attached before the upgrade.
+/// Returns a handler that reports which attached values callbacks see.
 fn telling() -> Handler {
     Handler::new()
         .identify(|request: ConnectRequest| {
@@ -157,7 +157,7 @@ async fn callbacks_see_values_attached_before_the_upgrade() {
     assert_eq!(changed, json!(["acme", "changed", false]));
 }
 
-/// A layer as tower has them: attaches the tenant, refuses some, and adds a header to the answer.
+/// A typical tower layer: attaches the tenant, refuses some requests and adds a header to the answer.
 #[derive(Clone)]
 struct Tenancy;
 

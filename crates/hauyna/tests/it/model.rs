@@ -13,7 +13,7 @@ const STEPS: u64 = 60;
 const CLIENTS: u64 = 4;
 const CHANNELS: [&str; 3] = ["a", "b", "c"];
 
-/// The naive hub: what every client must see.
+/// The minimal hub: what every client must receive.
 #[derive(Default)]
 struct Model {
     streams: BTreeMap<&'static str, Vec<u64>>,
@@ -50,7 +50,7 @@ impl Model {
     }
 }
 
-/// The clients of one sequence and what they know.
+/// The clients of one sequence and their state.
 struct Run<'a> {
     server: &'a TestServer,
     model: Model,
@@ -167,7 +167,7 @@ impl Run<'_> {
         }
     }
 
-    /// Everything the model has for this client is there, channel by channel in order, and nothing else.
+    /// Checks that the client got everything that the model expects, in order per channel, and nothing else.
     async fn check(&mut self, client: u64) {
         let mut expected = self.model.expected.remove(&client).unwrap_or_default();
         let connection = self.clients.get_mut(&client).unwrap();

@@ -32,7 +32,7 @@ const STATUSES: [&str; 3] = ["online", "away", "lunch"];
 const VANISH: u64 = 4;
 const RELOAD: u64 = 6;
 
-/// A client, and what it has made of the presence it was told.
+/// A client, and the presence that it derived from its messages.
 struct Peer {
     client: Client,
     connection: Connection,
@@ -40,11 +40,11 @@ struct Peer {
     ticket: Ticket,
 }
 
-/// What a lost connection's grace time is in a sequence.
+/// How the grace time of a lost connection is treated in a sequence.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Grace {
     None,
-    /// It is waited for.
+    /// The sequence waits for it.
     Short,
     Endless,
 }
@@ -55,9 +55,9 @@ struct Run {
     grace: Grace,
     model: Reference,
     clients: BTreeMap<u64, Peer>,
-    /// Clients that were lost, by their sessions.
+    /// Lost clients by session.
     away: BTreeMap<u64, Away>,
-    /// Tokens that have served, or came too late.
+    /// Tokens that were used or expired.
     stale: Vec<String>,
     epochs: BTreeMap<String, Value>,
     began: Instant,
@@ -186,7 +186,7 @@ impl Run {
         }
     }
 
-    // What clients and the application do.
+    // Steps of clients and of the application.
 
     async fn connect(&mut self, device: u64) {
         let mut client = self.dial(device, None).await;
@@ -214,7 +214,7 @@ impl Run {
         }
     }
 
-    /// The client has got its session message.
+    /// Records that the client got its session message.
     fn welcome(&mut self, device: u64, client: Client, session: &Value) {
         let all = self.hub().connections().of_user(USERS[device as usize % USERS.len()]);
         let connection =
@@ -261,7 +261,7 @@ impl Run {
         self.closed().await;
     }
 
-    /// As many connections are gone as should be, and whatever follows has.
+    /// Waits until the expected number of connections has closed with all consequences.
     async fn closed(&self) {
         let (closed, waiting) = (self.model.closed, self.model.waiting.len());
         settled("it is closed", || {
@@ -303,7 +303,7 @@ impl Run {
         self.check(device).await;
         let answer = self.ask(device, json!({ "type": "unsubscribe_channel", "channel": channel })).await;
         assert_eq!(answer.is_ok(), self.model.unsubscribe(device, channel), "{answer:?}");
-        // What was gathered in the crowd may have been told just before the answer.
+        // The changes gathered for the crowd may have been sent just before the answer.
         self.clients.get_mut(&device).unwrap().views.retain(|name, _| name != channel || name == CROWD);
         self.check(device).await;
         let own = self.clients.get_mut(&device).unwrap();
@@ -339,7 +339,7 @@ impl Run {
 
     async fn client_event(&mut self, device: u64, number: u64) {
         let channel = self.one(&[PLAIN, ROOMS[0], CROWD]);
-        // Who catches up would get none.
+        // A client that recovers would get none.
         let subscribed = self.model.devices.iter().filter(|(_, one)| one.channels.contains_key(channel));
         for other in subscribed.map(|(other, _)| *other).collect::<Vec<_>>() {
             self.check(other).await;
@@ -373,7 +373,7 @@ impl Run {
             return assert_eq!(changed.unwrap(), self.model.add(user, group, role));
         }
         for device in self.model.of(user).collect::<Vec<_>>() {
-            self.check(device).await; // what waits goes with the membership
+            self.check(device).await; // what waits ends with the membership
         }
         self.steps.push(format!("{user} is removed from {group}"));
         let was_there = self.model.groups.entry(group).or_default().remove(user).is_some();
@@ -415,7 +415,7 @@ impl Run {
         assert_eq!(done, self.model.update(user, &json!({ "status": status })));
     }
 
-    /// What one connection says about itself.
+    /// Updates what one connection says about itself.
     async fn describe(&mut self, device: u64) {
         let channel = self.one(&[PLAIN, ROOMS[0], ROOMS[1], CROWD]);
         let metadata = json!({ "at": 1 + self.random.below(3) });
@@ -464,7 +464,7 @@ fn listen(hub: &Hub, online: &Arc<Mutex<Vec<(String, bool)>>>) {
     });
 }
 
-/// Looks again after the other tasks had their turns, and then as `eventually` does.
+/// Checks again after other tasks ran, and then as `eventually` does.
 async fn settled(what: &str, is_so: impl Fn() -> bool) {
     for _ in 0..50 {
         if is_so() {
@@ -483,8 +483,7 @@ async fn sequence(seed: u64, world: World) {
     run.finish().await;
 }
 
-/// One part of the sequences, several at a time where that can be, because they wait for what is told now and
-/// then.
+/// Runs one part of the sequences, several at a time where possible, because they sometimes wait.
 async fn part((number, parts): (usize, usize), (world, sequences, at_once): (World, u64, usize)) {
     let variable = |name| std::env::var(name).ok().and_then(|value| value.parse().ok());
     let sequences = variable("HAUYNA_SEQUENCES").unwrap_or(sequences);

@@ -19,7 +19,7 @@ struct Reader {
     client: Client,
     subscribed: BTreeSet<&'static str>,
     expected: VecDeque<(&'static str, u64)>,
-    /// The last message before it connected.
+    /// The last message before the client connected.
     since: u64,
 }
 
@@ -48,7 +48,7 @@ impl Drop for Run {
 }
 
 impl Reader {
-    /// Everything that was expected has come, and nothing else.
+    /// Checks that every expected message arrived, and nothing else.
     async fn check(&mut self) {
         self.client.send(json!({ "type": "ping", "id": "check" })).await;
         let mut has_ponged = false;
@@ -56,7 +56,7 @@ impl Reader {
             let message = self.client.next().await;
             match message["type"].as_str().unwrap() {
                 "pong" => has_ponged = true,
-                // Its shard had yet to look for receivers when this client connected.
+                // The shard had not yet looked for receivers when this client connected.
                 "broadcast" if message["message"].as_u64().unwrap() <= self.since => {}
                 _ => self.accept(&message),
             }
@@ -120,16 +120,16 @@ impl Run {
         self.places.push(Place { runtime, server, readers: Vec::new() });
     }
 
-    /// A runtime ends, with what its clients have yet to read.
+    /// Ends a runtime together with the unread messages of its clients.
     fn end(&mut self, place: usize) {
         self.steps.push(format!("runtime {place} ends"));
         let mut place = self.places.remove(place);
         place.runtime.end();
-        // A test server that is dropped closes the connections of the others, too.
+        // Dropping a test server would also close the connections of the other ones.
         std::mem::forget((place.server, place.readers));
     }
 
-    /// A task of the runtime publishes until its runtime ends.
+    /// Ends a runtime while one of its tasks publishes.
     fn end_while_it_publishes(&mut self, place: usize) {
         let channel = self.channel();
         let (hub, done) = (self.hub.clone(), Arc::new(AtomicU64::new(0)));
@@ -147,7 +147,7 @@ impl Run {
         self.end(place);
         let published = done.load(Ordering::SeqCst);
         self.steps.push(format!("it has published {published} in {channel}"));
-        // It ends where the task waits: what was published was counted.
+        // The runtime ends where the task waits; its publications were counted.
         for number in first..first + published {
             self.number = number;
             self.expect(channel, number);
@@ -167,7 +167,7 @@ impl Run {
         place.readers.push(Reader { client, subscribed, expected, since: self.number });
     }
 
-    /// A client subscribes, or ends its subscription.
+    /// Subscribes a client, or ends its subscription.
     fn toggle(&mut self, place: usize) {
         let channel = self.channel();
         self.steps.push(format!("one in runtime {place} begins or ends {channel}"));
@@ -186,7 +186,7 @@ impl Run {
         place.readers.insert(0, reader);
     }
 
-    /// One task of a runtime publishes, for the clients of all.
+    /// Publishes from a task of one runtime, for the clients of all.
     fn publish(&mut self, place: usize) {
         let channels: Vec<_> =
             (0..20).map(|_| if self.random.below(8) == 0 { EVERYBODY } else { self.channel() }).collect();
@@ -250,7 +250,7 @@ fn clients_of_remaining_runtimes_get_everything_of_their_channels() {
     }
 }
 
-/// What goes to all clients stands for a channel of this name.
+/// The name that stands for messages to all clients.
 const EVERYBODY: &str = "";
-/// Publications of a task that is to be cut.
+/// Number of publications of a task whose runtime ends.
 const BURST: u64 = 300;

@@ -25,14 +25,14 @@ const STEPS: u64 = 80;
 const SEQUENCES: u64 = 120;
 const DEVICES: u64 = 6;
 
-/// What the hub tells its listeners.
+/// What the hub reports to its listeners.
 #[derive(Debug, Default)]
 struct Told {
     slow: AtomicU64,
     gaps: AtomicU64,
 }
 
-/// What the counters of the hub have to be.
+/// The expected counters of the hub.
 #[derive(Debug, Default)]
 struct Counts {
     published: u64,
@@ -40,7 +40,7 @@ struct Counts {
     slow: u64,
     gaps: u64,
     missed: u64,
-    /// Publications of which nobody knows whether they were dropped: their client went before it was told.
+    /// Publications that may have been dropped: the client disconnected before it learned of them.
     untold: u64,
 }
 
@@ -49,11 +49,11 @@ struct Run {
     clients: BTreeMap<u64, Peer>,
     /// The last positions of each channel with subscribers, as the hub knows them.
     known: BTreeMap<&'static str, Position>,
-    /// What each stream keeps.
+    /// The publications that each stream keeps.
     history: BTreeMap<&'static str, Vec<Entry>>,
-    /// Positions that clients have been at: they may recover from them.
+    /// Positions that clients had, from which they may recover.
     places: BTreeMap<&'static str, Vec<Position>>,
-    /// Requests that a device may still make, and subscriptions.
+    /// Requests and subscriptions that a device may still make.
     left: BTreeMap<u64, u64>,
     subscriptions_left: BTreeMap<u64, u64>,
     calm_left: u64,
@@ -111,9 +111,9 @@ impl Run {
         self.steps.push(what.to_string());
     }
 
-    // What the model knows of publications.
+    // What the model knows about publications.
 
-    /// The hub has published in a channel.
+    /// Records a publication of the hub in a channel.
     fn published(&mut self, channel: &'static str, number: u64, sender: Sender, bytes: usize) {
         let position = world::is_numbered(channel).then(|| self.engine().top(channel));
         if let Some(position) = position {
@@ -125,7 +125,7 @@ impl Run {
         self.push(channel, entry, bytes);
     }
 
-    /// The hub notices a turn with the first publication that follows it.
+    /// Records that the hub notices a change of the epoch with the next publication.
     fn follow(&mut self, channel: &'static str, position: Position) {
         if let Some(known) = self.known_to_subscribers(channel)
             && known.epoch != position.epoch
@@ -137,7 +137,7 @@ impl Run {
         self.known.insert(channel, position);
     }
 
-    /// What the hub knows of the stream, which it forgets with the last subscriber.
+    /// Returns what the hub knows about the stream, which it forgets with the last subscriber.
     fn known_to_subscribers(&mut self, channel: &'static str) -> Option<Position> {
         if !self.clients.values().any(|peer| peer.logs.contains_key(channel)) {
             self.known.remove(channel);
@@ -185,7 +185,7 @@ async fn sequence(seed: u64) {
     run.finish().await;
 }
 
-/// One part of the sequences.
+/// Runs one part of the sequences.
 async fn part(number: u64, parts: u64) {
     let variable = |name| std::env::var(name).ok().and_then(|value| value.parse().ok());
     let sequences = variable("HAUYNA_SEQUENCES").unwrap_or(SEQUENCES);

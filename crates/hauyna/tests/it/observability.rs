@@ -1,5 +1,4 @@
-//! What operators see: counts, the memory estimate, snapshots of one user, channel or connection, metrics,
-//! log.
+//! What operators see: counts, the memory estimate, and snapshots of one user, channel or connection.
 
 use crate::support::{eventually, named, open_hub, subscriber};
 use hauyna::{ChannelOptions, Context, Handler, Hub, SlowConsumer, json};
@@ -17,7 +16,7 @@ async fn stats_count_messages_and_bytes_of_both_directions() {
     let stats = server.hub().stats();
     assert_eq!(stats.requests, 3);
     assert_eq!(stats.bytes_received, 3 * (2 + 4 + 100), "header, mask, payload");
-    // Counted when the kernel has them, which may be after the client has.
+    // Bytes count once the kernel has them, which may be after the client has them.
     eventually("sent bytes are counted", || server.hub().stats().bytes_sent == 3 * (2 + 100)).await;
 }
 
@@ -46,7 +45,7 @@ async fn delivery_counts_once_per_receiver() {
     hub.user("b").send(3).await.unwrap();
     hub.connections().broadcast(4).await.unwrap();
     for client in &mut clients {
-        // Channels have no order among each other.
+        // Different channels have no common order.
         let mut kinds = [client.next().await, client.next().await, client.next().await];
         kinds.sort_by_key(|message| message["type"].to_string());
         assert_eq!(kinds.map(|message| message["type"].clone()), ["broadcast", "message", "private"]);

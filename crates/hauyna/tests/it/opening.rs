@@ -13,7 +13,7 @@ use tokio::sync::Semaphore;
 
 type Log = Arc<Mutex<Vec<String>>>;
 
-/// Shows the token of a session, and says where it stands.
+/// Reconnects with the token of a session, and sends positions.
 async fn come_back(server: &MemoryServer, session: &Value) -> (Client, Value) {
     let token = session["resume"]["token"].as_str().unwrap();
     let mut client = server.json(&format!("/?user=ann&resume={token}")).await;
@@ -22,12 +22,12 @@ async fn come_back(server: &MemoryServer, session: &Value) -> (Client, Value) {
     (client, session)
 }
 
-/// As long as it takes to ask a database.
+/// Simulates a database query.
 async fn look_up() {
     tokio::time::timeout(Duration::from_secs(1), std::future::pending::<()>()).await.unwrap_err();
 }
 
-/// A handler whose callbacks take their time, and write down what they have done.
+/// Returns a handler whose callbacks take time and log what they did.
 fn slow(log: &Log) -> Handler {
     let (opened, again, closed) = (log.clone(), log.clone(), log.clone());
     named()
@@ -65,7 +65,7 @@ async fn client_resuming_during_on_open_gets_its_effects() {
         (&session["resumed"], &session["subscriptions"][0]["channel"]),
         (&json!(true), &json!("news"))
     );
-    // And once more, in the middle of `on_reconnect`.
+    // It reconnects again while `on_reconnect` runs.
     let (mut ann, session) = come_back(&server, &session).await;
     assert_eq!(session["resumed"], true);
     hub.channel("news").broadcast("hello").await.unwrap();

@@ -11,7 +11,7 @@ fn number(message: &Value) -> Option<u64> {
     ["content", "message"].iter().find_map(|field| message[field]["n"].as_u64()).or(message["n"].as_u64())
 }
 
-/// The numbers of the messages that come until the last one.
+/// Returns the numbers of the received messages up to the last one.
 async fn numbers(client: &mut Client, last: u64) -> Vec<u64> {
     let mut seen = Vec::new();
     while seen.last() != Some(&last) {
@@ -123,15 +123,15 @@ async fn ordered_answer_may_be_an_error() {
     assert_eq!((&error["id"], &error["error_type"]), (&json!(7), &json!("application_error")));
 }
 
-/// A masked frame (RFC 6455 §5.3, the mask is 0).
+/// Returns a masked frame (RFC 6455 §5.3, the mask is 0).
 fn frame(message: &Value) -> Vec<u8> {
     let mut bytes = Vec::new();
     hauyna_websocket::encode_into(&mut bytes, OpCode::Text, message.to_string().as_bytes(), Some([0; 4]));
     bytes
 }
 
-/// Sends a request whose callback sends something and these bytes in one packet; gives the types and ids of
-/// what comes until the connection is closed.
+/// Sends a request whose callback sends something and these bytes in one packet. Returns the types and ids of
+/// the messages until the connection closes.
 async fn answers_before_the_end(then: &[u8]) -> Vec<(String, Value)> {
     let handler = Handler::new().on("work", |cx: Context, _: Value| async move {
         cx.hub().connections().broadcast(json!({ "n": 1 })).await.map(drop)

@@ -63,10 +63,10 @@ async fn update_names_its_connection_and_affects_one_channel() {
     }
     assert_eq!(metadata_of(&mut bob, "room:1", "ann").await, json!([{ "tool": "pen" }]));
     assert_eq!(metadata_of(&mut bob, "room:2", "ann").await, json!([{ "in": "room:2" }]));
-    // The same again is no change.
+    // Repeating the same metadata is no change.
     ann.request(update("room:1", &json!({ "tool": "pen" }))).await.unwrap();
     bob.expect_nothing().await;
-    // A change of the user is nobody's connection's.
+    // A change of the user names no connection.
     ann.request(json!({ "type": "update_status", "status": "away" })).await.unwrap();
     assert_eq!(bob.expect("presence_change").await.get("connection"), None);
 }
@@ -165,7 +165,7 @@ struct Device {
     kind: String,
 }
 
-/// Phones alone, with a ticket.
+/// Allows only phones with a ticket.
 async fn phones(_: Context, request: AccessRequest) -> Result<(), Reject> {
     if !request.is_update() && request.token() != Some("ticket") {
         return Err(Reject::denied("a ticket is needed"));

@@ -123,7 +123,7 @@ async fn status_is_announced_in_every_channel_of_the_user() {
     assert_eq!((&update["event"], &update["status"]), (&json!("update"), &json!("away")));
     assert_eq!(update["metadata"], json!({ "status": "away", "until": 5 }));
     assert_eq!(bob.expect("presence_change").await["status"], "away");
-    // The same once more changes nothing, so nothing is told.
+    // Repeating the same status changes nothing, so nothing is sent.
     bob.send(status).await;
     assert_eq!(bob.answer(&json!(7)).await.unwrap(), Value::Null);
     ann.expect_nothing().await;
@@ -465,7 +465,7 @@ async fn presence_does_not_depend_on_online_listeners() {
     }
 }
 
-/// A client with a session that was lost, and its token. Its user is away, tracked and in `room:1` by it.
+/// Loses a client with a session and returns its token. The user is away, tracked, and in `room:1`.
 async fn lost_phone(server: &TestServer) -> String {
     let mut phone = server.json("/?user=ann").await;
     let session = phone.expect("session").await;
@@ -477,7 +477,7 @@ async fn lost_phone(server: &TestServer) -> String {
     session["resume"]["token"].as_str().unwrap().to_owned()
 }
 
-/// A server without a grace time, where clients may `track`, and who came and went in it.
+/// Returns a server without grace time whose clients may `track`, and a log of joins and leaves.
 fn without_grace() -> (TestServer, Arc<Mutex<Vec<String>>>) {
     let log = Arc::new(Mutex::new(Vec::new()));
     let (came, went) = (log.clone(), log.clone());
@@ -501,7 +501,7 @@ async fn other_connections_do_not_take_over_presence_of_a_session() {
     let (mut bob, _) = enter(&server, "bob", Value::Null).await;
     let token = lost_phone(&server).await;
     assert_eq!(bob.expect("presence_change").await["event"], "join");
-    // It comes and goes while the phone's session waits.
+    // It connects and disconnects while the phone's session waits.
     let (mut desk, _) = enter(&server, "ann", Value::Null).await;
     desk.request(json!({ "type": "track" })).await.unwrap();
     desk.close(1000, "").await;

@@ -195,7 +195,7 @@ async fn nothing_keeps_a_closed_connection_alive() {
     assert_eq!(hub.stats().subscriptions, 1);
 }
 
-/// Subscribes and unsubscribes a connection from two tasks at once. Returns how many of both succeeded.
+/// Subscribes and unsubscribes a connection from two tasks at once. Returns how often each succeeded.
 async fn toggle(hub: &Hub, connection: &Connection, rounds: usize) -> usize {
     let channel = hub.channel("x");
     let (subscribing, unsubscribing) = ((channel.clone(), connection.clone()), (channel, connection.clone()));
@@ -220,7 +220,7 @@ async fn toggle(hub: &Hub, connection: &Connection, rounds: usize) -> usize {
     subscribing.await.unwrap() + unsubscribing.await.unwrap()
 }
 
-/// Those that repeat the one before.
+/// Returns how many entries repeat the previous one.
 fn repeated(told: &[String]) -> usize {
     told.windows(2).filter(|pair| pair[0] == pair[1]).count()
 }

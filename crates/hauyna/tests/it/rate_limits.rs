@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
-/// So many, and then no more within a test.
+/// Returns a rate that allows `count` and then nothing more during a test.
 fn only(count: u32) -> Rate {
     Rate::new(1, Duration::from_secs(3600)).burst(count)
 }
@@ -19,7 +19,7 @@ fn limited(limit: RateLimit) -> Handler {
     named().rate_limit(limit)
 }
 
-/// Asks `rate_limited`; gives how long to wait, in milliseconds.
+/// Sends a request that must be `rate_limited`. Returns how long to wait, in milliseconds.
 async fn refused(client: &mut Client, request: Value) -> u64 {
     let error = client.request(request.clone()).await.unwrap_err();
     assert_eq!(
@@ -53,7 +53,7 @@ async fn requests_over_the_message_rate_are_refused_with_their_id() {
         refused(&mut client, json!({ "type": "ping" })).await;
         refused(&mut client, json!({ "type": "channel_message", "channel": "x", "content": 1 })).await;
         refused(&mut client, json!({ "type": "nobody" })).await;
-        // Without an `id` too, and an answer of ours is not taken for a request's.
+        // Also without an `id`; a client answer does not count as a request.
         client.send(json!({ "type": "channel_message", "channel": "x", "content": 2 })).await;
         let error = client.expect("error").await;
         assert_eq!((&error["error_type"], error.get("id")), (&json!("rate_limited"), None));
@@ -182,7 +182,7 @@ async fn client_that_ignores_its_rate_exceeds_its_error_budget() {
             break;
         }
     }
-    // Ten of them count as one error.
+    // Ten of these errors count as one.
     for _ in 0..201 {
         assert_eq!(flooder.expect("error").await["error_type"], "rate_limited");
     }
@@ -243,7 +243,7 @@ async fn channel_limit_of_a_node_is_an_error_without_close() {
     first.request(json!({ "type": "unsubscribe_channel", "channel": "b" })).await.unwrap();
     second.request(third).await.unwrap();
     assert_eq!(hub.stats().channels, 2);
-    // A subscription that fails for another reason gives its channel back.
+    // A subscription that fails for another reason releases its channel.
     second.request(json!({ "type": "unsubscribe_channel", "channel": "c" })).await.unwrap();
     for _ in 0..5 {
         second.request(json!({ "type": "subscribe_channel", "channel": "a" })).await.unwrap_err();
@@ -258,7 +258,7 @@ async fn presence_changes_have_their_own_rate() {
     let mut client = server.connect("/").await;
     let away = || json!({ "type": "update_status", "status": "away" });
     for _ in 0..2 {
-        // Present or not, it is not the limit that refuses it.
+        // Present or not, the limit does not refuse it.
         if let Err(error) = client.request(away()).await {
             assert_ne!(error["error_type"], "rate_limited");
         }

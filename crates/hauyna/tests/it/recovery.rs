@@ -181,7 +181,7 @@ async fn publications_during_a_history_read_arrive_exactly_once() {
         epoch = answer["epoch"].clone();
         if let Some(since) = recover {
             assert_eq!(answer["recovered"], true);
-            // What came after the page was read is read in its turn.
+            // Publications after the page was read are read with the next page.
             asked.notified().await;
             gate.notify_one();
             follow(&mut client, since, top - since).await;
@@ -191,13 +191,13 @@ async fn publications_during_a_history_read_arrive_exactly_once() {
     }
 }
 
-/// Publishes until told to stop, from several tasks.
+/// Publishes from several tasks until the flag is set.
 fn hammer(hub: &Hub, channel: &'static str) -> (Arc<AtomicBool>, Vec<tokio::task::JoinHandle<()>>) {
     let done = Arc::new(AtomicBool::new(false));
     let publishers = (0..4).map(|_| {
         let (hub, done) = (hub.clone(), done.clone());
         tokio::spawn(async move {
-            let mut pace = tokio::time::interval(Duration::from_micros(500)); // one that clients can follow
+            let mut pace = tokio::time::interval(Duration::from_micros(500)); // slow enough for the clients
             pace.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
             let mut number = 0_u64;
             while !done.load(Ordering::Relaxed) {
@@ -247,7 +247,7 @@ async fn repeated_recoveries_see_every_publication_once_under_load() {
 const ROUNDS: u64 = 100;
 const PUBLICATIONS: u64 = 10_000;
 
-/// Unsubscribes or reconnects at random and goes on from where it was.
+/// Unsubscribes or reconnects at random and continues from its last position.
 async fn one_client_comes_and_goes(server: &TestServer, seed: u64) {
     let mut random = Random(seed);
     let mut client = server.connect("/").await;
@@ -262,7 +262,7 @@ async fn one_client_comes_and_goes(server: &TestServer, seed: u64) {
             client.vanish();
             client = server.connect("/").await;
         } else {
-            // What is on its way until the answer still counts.
+            // Messages that arrive before the answer still count.
             client.send(json!({ "type": "unsubscribe_channel", "id": "u", "channel": "x" })).await;
             let seen = until_answered(&mut client, offset(&position)).await;
             position["offset"] = json!(seen);
@@ -296,19 +296,19 @@ async fn resubscribing_at_once_gets_no_message_before_the_answer() {
     }
 }
 
-/// Goes in and out of a channel that is busy, as a subscriber of so many others.
+/// Unsubscribes from and subscribes to a busy channel, with `others` further subscriptions.
 async fn leave_and_join(others: u32) {
     let hub = open_hub().outbox(64 << 20, 1 << 20).build();
     let server = serve(&hub);
     let (done, publishers) = hammer(&hub, "x");
     let mut client = server.connect("/").await;
-    // With a second channel what is published is queued before it is written.
+    // With a second channel, publications are queued before they are written.
     for other in 0..others {
         client.subscribe(&format!("other{other}")).await;
     }
     let mut top = offset(&client.subscribe("x").await);
     for _ in 0..200 {
-        // Both in one write: the second subscription begins while the first one's messages are on their way.
+        // Both in one write: the second subscription begins while messages of the first one are being sent.
         client.send(json!({ "type": "unsubscribe_channel", "id": "u", "channel": "x" })).await;
         client.send(json!({ "type": "subscribe_channel", "id": "s", "channel": "x" })).await;
         let left = loop {

@@ -7,7 +7,7 @@ use hauyna_test::{Client, Frame, TestServer};
 use hauyna_websocket::{Fragment, FrameHead, OpCode};
 use serde_json::Value;
 
-/// A request, the `error_type` and the `details` it is answered with.
+/// Returns requests with the expected `error_type` and `details`.
 fn table() -> Vec<(Value, &'static str, Value)> {
     let long = |bytes: usize| "x".repeat(bytes);
     let string = |path: &str| json!({ "path": path, "expected": "string" });

@@ -21,7 +21,7 @@ use std::time::Duration;
 use tower_layer::layer_fn;
 use tower_service::Service;
 
-/// Loses the answers of its service while it is told to.
+/// A layer that loses the answers of its service if it is told to.
 #[derive(Clone)]
 struct Losing {
     inner: RouterService,
@@ -50,7 +50,7 @@ impl Service<Request<Body>> for Losing {
     }
 }
 
-/// Does something between an answer of its service and its client's having it.
+/// A layer that does something between the answer of its service and its arrival at the client.
 #[derive(Clone)]
 struct Acting {
     inner: RouterService,
@@ -81,8 +81,7 @@ fn losing(router: Router, is_losing: &Arc<AtomicBool>) -> Router {
     router.layer(layer_fn(move |inner| Losing { inner, is_losing: is_losing.clone() }))
 }
 
-/// Shakes hands by hand, on a thread of its own, and says whether the hub knows the user in the moment of the
-/// answer.
+/// Performs a handshake on its own thread. Returns whether the hub knows the user when the answer arrives.
 fn is_found(hub: &Hub, address: SocketAddr, user: &str) -> bool {
     let mut stream = TcpStream::connect(address).unwrap();
     let request = format!(
@@ -221,7 +220,7 @@ async fn client_gone_before_the_handshake_answer_leaves_nothing() {
         Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n";
     assert_eq!(stream.try_write(request).unwrap(), request.len());
     entered.notified().await;
-    // A reset, so that the answer cannot be written.
+    // Resets the connection, so that the answer cannot be written.
     socket2::SockRef::from(&stream).set_linger(Some(Duration::ZERO)).unwrap();
     drop(stream);
     release.notify_one();

@@ -13,7 +13,7 @@ use std::time::Duration;
 const POLICIES: [SlowConsumer; 4] =
     [SlowConsumer::Disconnect, SlowConsumer::DropOldest, SlowConsumer::DropNewest, SlowConsumer::Conflate];
 
-/// A hub whose histories are longer than what kernels buffer.
+/// Returns a hub whose histories are longer than what kernels buffer.
 fn hub(policy: SlowConsumer, messages: u32) -> Hub {
     let channels = ChannelOptions::new().history(messages, Duration::from_secs(600)).slow_consumer(policy);
     let options = LocalBrokerOptions::new().max_history_bytes(16 << 30);
@@ -28,7 +28,7 @@ async fn publish(hub: &Hub, channel: &str, numbers: std::ops::RangeInclusive<u64
     }
 }
 
-/// The position before the first publication.
+/// Returns the position before the first publication.
 async fn start(server: &TestServer, channel: &str) -> Value {
     let mut client = server.json("/?user=first").await;
     client.expect("session").await;
@@ -53,7 +53,7 @@ async fn long_recovery_over_a_slow_link_becomes_live_with_every_policy() {
         slow.expect("session").await;
         let answer = slow.recover("x", &position).await;
         assert_eq!((&answer["recovered"], &answer["offset"]), (&json!(true), &json!(1000)));
-        // Live publications while nothing is read.
+        // Live publications while the client reads nothing.
         publish(&hub, "x", 1001..=1200, 6000).await;
         tokio::task::yield_now().await;
         let waiting = hub.connections().of_user("slow")[0].backlog();
@@ -201,7 +201,7 @@ async fn ended_subscription_stops_its_replay() {
     assert!(last < 1000, "all was replayed");
     let again = slow.recover("x", &json!({ "epoch": position["epoch"], "offset": 990 })).await;
     assert_eq!(again["recovered"], true);
-    // What was written before the end of the first subscription may still be on its way.
+    // Messages written before the end of the first subscription may still arrive.
     let mut offset = slow.wait_for("message").await["offset"].as_u64().unwrap();
     while offset != 991 {
         assert!(offset <= last, "a late publication of the first subscription");

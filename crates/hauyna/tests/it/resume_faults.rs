@@ -1,4 +1,4 @@
-//! Sessions that cannot be resumed in part or for now: a subscription that fails affects only itself, and a
+//! Sessions that cannot be resumed in part or at present: a failing subscription affects only itself, and a
 //! failure before the connection has its session closes the connection.
 
 use crate::sessions::{back, begin, enter, expect_numbers, hub, lost, position, publish};
@@ -272,7 +272,7 @@ async fn channels_held_only_by_lost_sessions_are_evicted() {
     let present =
         ["room:1", "room:2", "room:3", "room:4"].map(|room| now(hub.channel(room).presence()).len());
     assert_eq!((present, hub.stats().channels), ([0, 1, 1, 1], 3), "the one that was lost first gave way");
-    // Who is lost without a session holds them no better.
+    // Channels of lost clients without a session are evicted, too.
     let mut plain = server.connect("/?user=cid").await;
     plain.subscribe("room:5").await;
     plain.vanish();

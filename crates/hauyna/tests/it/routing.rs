@@ -1,5 +1,5 @@
-//! What the application reads of a request: parameters, cookies, headers, and the status of requests that are
-//! no handshake, on every transport.
+//! What the application reads from a request: parameters, cookies, headers, and the status of requests that
+//! are no handshake, on every transport.
 
 use crate::support::{named, open_hub};
 use hauyna::{ConnectRequest, Context, ErrorType, Handler, Hub, Reject, Router, Value, json};
@@ -169,7 +169,7 @@ fn route_that_can_never_match_is_refused_when_mounted() {
 const UPGRADE: &str = "Host: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n";
 const KEY: &str = "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n";
 
-/// The table that every way in must keep to.
+/// Checks the status table, which must be the same on every transport.
 async fn statuses(address: SocketAddr) {
     let upgrade = |target: &str, more: &str| format!("GET {target} HTTP/1.1\r\n{UPGRADE}{KEY}{more}\r\n");
     for (status, request) in [
@@ -210,7 +210,7 @@ async fn statuses(address: SocketAddr) {
         stream.write_all(request.as_bytes()).await.unwrap();
         stream.shutdown().await.unwrap();
         let mut answer = Vec::new();
-        // A reset after the answer is as good as an end.
+        // A reset after the answer is accepted as an end.
         let _ = stream.read_to_end(&mut answer).await;
         let text = String::from_utf8_lossy(&answer).into_owned();
         let got = text.split(' ').nth(1).unwrap_or_else(|| panic!("no status: {text:?}"));

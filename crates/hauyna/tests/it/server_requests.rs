@@ -16,13 +16,13 @@ struct Choice {
     choice: String,
 }
 
-/// Asks its client, and answers with what it said.
+/// Sends a client request and returns its answer.
 async fn ask(cx: Context, _: Value) -> Result<String> {
     let choice: Choice = cx.request("choose", json!({ "among": ["a", "b"] })).await?;
     Ok(choice.choice)
 }
 
-/// Answers with the kind of the failure; `after` is the time-out in milliseconds.
+/// Sends a client request that fails and returns the kind of failure; `after` is the timeout in milliseconds.
 async fn ask_in_vain(cx: Context, message: Value) -> Result<String> {
     let timeout = Duration::from_millis(message["after"].as_u64().unwrap_or(60_000));
     let answer = cx.request::<Value>("choose", ()).timeout(timeout).await;
@@ -237,7 +237,7 @@ async fn flooding_client_is_not_read_ahead_without_limit_and_loses_nothing() {
     for n in 2..402 {
         client.send(json!({ "type": "note", "id": n, "n": n, "padding": padding })).await;
     }
-    // Behind more than is kept, so it is not seen in time.
+    // Behind more than the read-ahead holds, so it is not found in time.
     answer(&mut client, &question, json!("hidden")).await;
     let ack = client.expect("ack").await;
     assert_eq!(ack["data"], format!("{:?}", ErrorKind::Protocol(ErrorType::Timeout)));
@@ -307,7 +307,7 @@ async fn oversized_message_in_the_read_ahead_is_answered_in_order() {
     too_large.extend_from_slice(&1_000_000_000_u64.to_be_bytes());
     too_large.extend_from_slice(&[0; 4]);
     client.send_raw(&too_large).await;
-    // The question has no answer, and the message is too large.
+    // The client request gets no answer, and the message is too large.
     assert_eq!(client.expect("error").await["id"], 2);
     assert_eq!(client.expect("error").await["error_type"], "payload_too_large");
     assert_eq!(client.expect_close().await.0, 1009);

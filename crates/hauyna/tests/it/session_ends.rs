@@ -15,13 +15,13 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 use tokio::sync::Notify;
 
-/// Something that waits while it is shut.
+/// A gate that blocks callers while it is shut.
 #[derive(Debug, Default)]
 struct Gate {
     is_shut: Mutex<bool>,
     opened: Condvar,
     notified: Notify,
-    /// How many have come to it.
+    /// Number of callers that have reached it.
     reached: AtomicUsize,
 }
 
@@ -45,7 +45,7 @@ impl Gate {
         self.reached.fetch_add(1, Ordering::SeqCst);
         let mut is_shut = self.is_shut.lock();
         while *is_shut {
-            // The runtime goes on with its other tasks.
+            // The runtime continues with its other tasks.
             tokio::task::block_in_place(|| self.opened.wait(&mut is_shut));
         }
     }
@@ -83,7 +83,7 @@ fn gated_broker() -> (WrappedBroker, Gates) {
     (broker, gates)
 }
 
-/// Where a session is.
+/// The state of a session.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Place {
     Leaving,
@@ -94,14 +94,14 @@ enum Place {
 
 const PLACES: [Place; 4] = [Place::Leaving, Place::Waiting, Place::Awaiting, Place::Restoring];
 
-/// A session of ann's in a place: with the channels `first`, `news` and `room:1`.
+/// A session of ann in a state, with the channels `first`, `news` and `room:1`.
 struct Scene {
     hub: Hub,
     server: TestServer,
     /// The connection that was lost.
     old: Connection,
     session: Value,
-    /// Of the connection that takes it over, if any.
+    /// The client that takes the session over, if any.
     client: Option<Client>,
     gates: Gates,
     closed: Arc<AtomicUsize>,
@@ -149,7 +149,7 @@ impl Scene {
         self.gates.history.open();
     }
 
-    /// Goes on with what is left of the session.
+    /// Resumes what remains of the session.
     async fn back(&mut self) -> (Client, Value) {
         let mut client = match self.client.take() {
             Some(client) => client,

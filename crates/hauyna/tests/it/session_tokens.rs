@@ -1,5 +1,5 @@
-//! What the token of a session proves: that its client is the lost one, on the same route and path, and
-//! nothing about who the user is.
+//! What a session token proves: that its client is the lost one, on the same route and path, and nothing
+//! about the user.
 
 use crate::sessions::{begin, enter, hub, lost};
 use crate::support::{eventually, named, now};
@@ -10,7 +10,7 @@ use hauyna_test::{Client, MemoryServer, TestServer, advance};
 use serde_json::Value;
 use std::time::{Duration, SystemTime};
 
-/// Who says who they are is that, anybody else gets a name.
+/// Identifies users by the query, and gives others a generated name.
 fn optional() -> Handler {
     Handler::new().identify(|request| Ok(request.query("user")))
 }
@@ -19,7 +19,7 @@ fn token(session: &Value) -> &str {
     session["resume"]["token"].as_str().unwrap()
 }
 
-/// Comes to a target with a token in the query, and resumes.
+/// Connects to a target with a token in the query, and resumes.
 async fn come(server: &TestServer, target: &str, session: &Value) -> (Client, Value) {
     let mut client = server.client(&format!("{target}resume={}", token(session))).json().connect().await;
     client.send(json!({ "type": "resume" })).await;
@@ -119,7 +119,8 @@ async fn disconnected_user_cannot_resume_while_the_connection_closes() {
     }
 }
 
-/// Returns a handler of guests for a minute, by the parameter `guest`; others have no credentials.
+/// Returns a handler that identifies guests for a minute, by the parameter `guest`; others have no
+/// credentials.
 fn guests() -> Handler {
     Handler::new().identify(|request: ConnectRequest| {
         let guest = request.query("guest").map(|guest| {

@@ -24,7 +24,7 @@ pub(crate) fn hub() -> HubBuilder {
         .channels("{*any}", ChannelOptions::new().history(1000, Duration::from_secs(600)))
 }
 
-/// A window that a test can wait for: one attempt of 1 ms, and 10 s for it, cut to this.
+/// Returns a window that a test can wait for.
 fn short(window: Duration) -> SessionOptions {
     SessionOptions::new().window(window)
 }
@@ -41,7 +41,7 @@ async fn enter_in(server: &TestServer, user: &str, encoding: Encoding) -> (Clien
     (client, session)
 }
 
-/// Comes back with a token, and says where it stands.
+/// Reconnects with a token, and sends positions.
 pub(crate) async fn back(
     server: &TestServer,
     user: &str,
@@ -351,7 +351,7 @@ async fn sessions_end_with_the_rights_of_their_user_and_with_the_hub() {
     let handler = named().on_close(move |cx: Context, _| {
         let seen = seen.clone();
         async move {
-            // It takes a while, as one that writes to a database does.
+            // It takes some time, as a callback that writes to a database does.
             tokio::time::timeout(Duration::from_millis(50), std::future::pending::<()>()).await.unwrap_err();
             seen.lock().push(cx.user().to_string());
             Ok(())
@@ -372,7 +372,7 @@ async fn sessions_end_with_the_rights_of_their_user_and_with_the_hub() {
     assert_eq!(*closed.lock(), ["ann", "bob", "eve"], "the end of the hub waits for on_close");
 }
 
-/// So many clients are lost, each of which was in the same room.
+/// Loses `count` clients that were in the same room.
 async fn lose(count: usize, options: SessionOptions) -> (Hub, TestServer, Vec<(String, Value)>) {
     let hub = hub().sessions(options).build();
     let server = TestServer::start(hub.clone(), named());
@@ -469,7 +469,7 @@ async fn closing_connection_cannot_be_resumed_and_gets_its_reason() {
     });
     let server = TestServer::start(hub.clone(), handler);
     let (mut ann, session) = enter(&server, "ann").await;
-    // Its client does not answer the close: the connection is there for a while.
+    // The client does not answer the close frame: the connection exists for a while.
     hub.user("ann").disconnect(CloseCode(3503), "enough").await;
     assert_eq!(hub.connections().count(), 1);
     let (_again, fresh) = back(&server, "ann", &session, &json!({})).await;

@@ -17,14 +17,14 @@ fn hub(policy: SlowConsumer) -> Hub {
     Hub::builder().channels("{*any}", channels).outbox(256 * 1024, 64).build()
 }
 
-/// A subscriber whose kernel takes little.
+/// Returns a subscriber whose kernel buffers little.
 async fn stalled(server: &TestServer, channel: &str) -> Client {
     let mut client = server.client("/?user=stalled").receive_buffer(4096).connect().await;
     client.subscribe(channel).await;
     client
 }
 
-/// Publishes, with a good reader that shows that each message went through.
+/// Publishes while a reading client confirms that each message was delivered.
 async fn publish(hub: &Hub, good: &mut Client, numbers: std::ops::RangeInclusive<u64>) {
     let padding = "x".repeat(PAYLOAD);
     for number in numbers {
@@ -51,19 +51,19 @@ async fn slow_consumer_is_closed_with_3008_and_others_still_receive() {
     slow.send_close(3008, "").await;
     slow.expect_end().await;
     eventually("the slow one is gone", || hub.stats().connections == 1).await;
-    // It comes back and misses nothing.
+    // It reconnects and misses nothing.
     let mut back = server.connect("/").await;
     let answer = back.request(json!({ "type": "history", "channel": "x" })).await;
     assert_eq!(answer.unwrap_err()["error_type"], "not_subscribed");
 }
 
-/// What a client saw: the offsets of its messages in order, and its gaps.
+/// What a client received: the offsets of its messages in order, and its gaps.
 struct Seen {
     offsets: Vec<u64>,
     gaps: Vec<(u64, u64)>,
 }
 
-/// Reads until a message of this offset.
+/// Reads up to the message with this offset.
 async fn read_up_to(client: &mut Client, last: u64) -> Seen {
     let mut seen = Seen { offsets: Vec::new(), gaps: Vec::new() };
     while seen.offsets.last() != Some(&last) {
@@ -80,7 +80,8 @@ async fn read_up_to(client: &mut Client, last: u64) -> Seen {
     seen
 }
 
-/// Lets a stalled client's outbox overflow, then reads on; gives what it saw of how many.
+/// Lets a stalled client's outbox overflow, then reads on. Returns what it received, and the number
+/// published.
 async fn overflow(policy: SlowConsumer) -> (Seen, u64) {
     let hub = hub(policy);
     let told = gaps_told(&hub);
@@ -93,7 +94,7 @@ async fn overflow(policy: SlowConsumer) -> (Seen, u64) {
         last += 10;
         assert!(last < 10_000, "nothing was dropped");
     }
-    // One more that cannot be dropped: it comes when there is room again.
+    // One more message that cannot be dropped: it arrives when there is room again.
     let reading = tokio::spawn(async move {
         let mut seen = read_up_to_quiet(&mut slow).await;
         let after =
@@ -115,7 +116,7 @@ async fn overflow(policy: SlowConsumer) -> (Seen, u64) {
     (seen, published)
 }
 
-/// Counts the gaps of the stalled client that listeners are told of.
+/// Counts the gaps of the stalled client that listeners learn.
 fn gaps_told(hub: &Hub) -> Arc<AtomicUsize> {
     let told = Arc::new(AtomicUsize::new(0));
     let count = told.clone();
@@ -129,7 +130,7 @@ fn gaps_told(hub: &Hub) -> Arc<AtomicUsize> {
     told
 }
 
-/// Reads what is there: until the answer to a ping, and what stood behind it, has come.
+/// Reads everything available: up to the answer to a ping and what was queued behind it.
 async fn read_up_to_quiet(client: &mut Client) -> Seen {
     let mut seen = Seen { offsets: Vec::new(), gaps: Vec::new() };
     client.send(json!({ "type": "ping", "id": "p" })).await;
@@ -145,7 +146,7 @@ async fn read_up_to_quiet(client: &mut Client) -> Seen {
     }
 }
 
-/// Each gap stands for the offsets that are not there, right after its own.
+/// Checks that each gap covers the missing offsets right after its own.
 fn gaps_are_where_offsets_are_missing(seen: &Seen, published: u64) {
     let mut missing: Vec<u64> = (1..=published).filter(|offset| !seen.offsets.contains(offset)).collect();
     for (after, missed) in &seen.gaps {
@@ -187,7 +188,7 @@ async fn reading_pauses_while_the_client_does_not_read_its_answers() {
     let (hub, mut client) = (server.hub().clone(), client);
     let id = "x".repeat(60);
     let mut sent = 0_u64;
-    // The server stops reading when its answers are not taken, and then the kernel stops taking ours.
+    // The server stops reading when its answers are not read, and then the kernel stops accepting ours.
     loop {
         let text = format!("{{\"type\":\"ping\",\"id\":\"{id}\"}}");
         let batch = async {

@@ -19,7 +19,7 @@ fn ms(milliseconds: u64) -> Duration {
     Duration::from_millis(milliseconds)
 }
 
-/// A hub that tells every change.
+/// Returns a hub that reports every state change.
 fn told(builder: HubBuilder) -> (Hub, Changes) {
     let (sender, changes) = mpsc::channel(64);
     let hub =
@@ -32,7 +32,7 @@ fn told(builder: HubBuilder) -> (Hub, Changes) {
     (hub.build(), changes)
 }
 
-/// The next change, of whomever it is.
+/// Returns the next state change of any connection.
 async fn next(changes: &mut Changes) -> (ConnectionState, ConnectionState) {
     let change = tokio::time::timeout(Duration::from_secs(10), changes.recv()).await;
     let (_, old, new) = change.expect("a change").expect("a hub");
@@ -49,7 +49,7 @@ async fn connected(server: &TestServer, target: &str) -> (Client, Connection) {
     (client, only(server))
 }
 
-/// What a client that never pongs sees until it is closed.
+/// Returns what a client that never pongs receives until it is closed.
 async fn seen(client: &mut Client) -> Vec<String> {
     let mut seen = Vec::new();
     loop {
@@ -84,7 +84,7 @@ async fn silent_peer_is_pinged_then_idle_then_closed() {
     assert!(began.elapsed() >= ms(550), "idle after {:?}", began.elapsed());
     let mut seen = seen(&mut mute).await;
     assert!(began.elapsed() >= ms(850), "closed after {:?}", began.elapsed());
-    // Where the sweep comes between, a third ping goes out before the timeout of the first is over.
+    // If the sweep runs in between, a third ping is sent before the first one times out.
     if seen.len() == 4 {
         assert_eq!(seen.remove(2), "ping");
     }
@@ -125,7 +125,7 @@ async fn timeout_counts_from_the_first_unanswered_ping() {
     let heartbeat = Heartbeat::every(Duration::from_secs(10)).timeout(Duration::from_secs(35));
     let hub = Hub::new();
     let (mut late, _) = registered(&hub, "u", &Handler::new().heartbeat(heartbeat).share()).await;
-    // It answers only every third ping, and lives.
+    // It answers only every third ping, and stays connected.
     for number in 1..=30 {
         while !matches!(late.next_frame().await, Frame::Ping(_)) {}
         if number % 3 == 0 {
@@ -144,7 +144,7 @@ async fn state_duration_is_known_for_24_days() {
     let handler = Handler::new().no_heartbeat().share();
     let (_client, connection) = registered(&hub, "u", &handler).await;
     for days in 1..=120 {
-        // The sweeps between are what keeps ticks from wrapping unseen.
+        // The sweeps in between keep ticks from wrapping unnoticed.
         for _ in 0..2 {
             tokio::time::advance(day / 2).await;
             tokio::task::yield_now().await;

@@ -84,7 +84,7 @@ pub(crate) fn now<T>(future: impl Future<Output = T>) -> T {
     }
 }
 
-/// Waits until nothing is left of any connection.
+/// Waits until the hub has no connections, channels and subscriptions.
 pub(crate) async fn emptied(hub: &Hub) {
     eventually("the hub is empty", || {
         let stats = hub.stats();
@@ -116,12 +116,12 @@ pub(crate) fn failing_broker() -> (WrappedBroker, Arc<AtomicBool>) {
     (broker, is_down)
 }
 
-/// Registers a client whose socket was made elsewhere: in memory, with its handshake already answered.
+/// Registers a client over a socket in memory whose handshake the test has answered.
 pub(crate) async fn registered(hub: &Hub, user: &str, handler: &SharedHandler) -> (Client, Connection) {
     registered_as(hub, user, handler, |socket| socket).await
 }
 
-/// Registers a client as [`registered`] does, with the application's end of the stream.
+/// Registers a client as [`registered`] does, and wraps the application's end of the stream.
 pub(crate) async fn registered_as<S>(
     hub: &Hub,
     user: &str,

@@ -1,5 +1,4 @@
-//! TLS in the stand-alone server: the whole protocol over it, its part of the handshake's deadline, its
-//! certificates.
+//! TLS in the standalone server: the whole protocol, the deadline of the handshake, and certificates.
 
 use crate::client_events::{expect_one_of_each_kind, many_kinds, one_of_each_kind, subscribe_to_many};
 use crate::support::{emptied, named, open_hub, serve, subscriber};
@@ -24,7 +23,7 @@ fn pem(label: &str, der: &[u8]) -> String {
     format!("-----BEGIN {label}-----\n{}\n-----END {label}-----\n", STANDARD.encode(der))
 }
 
-/// A certificate of its own for `localhost`, and who trusts it.
+/// A self-signed certificate for `localhost`, and a client configuration that trusts it.
 struct Certificate {
     chain: String,
     key: String,
@@ -59,7 +58,7 @@ impl Certificate {
         Self::open(self.dial(server).await.unwrap(), target).await
     }
 
-    /// With little room for what it does not read.
+    /// Connects a client with a small receive buffer.
     async fn connect_slowly(&self, server: &TestServer, target: &str) -> Client {
         let socket = TcpSocket::new_v4().unwrap();
         socket.set_recv_buffer_size(4096).unwrap();
@@ -153,7 +152,7 @@ async fn lagging_tls_consumer_gets_the_latest_event_of_each_sender() {
         }
         let waiting = hub.connections().of_user("slow")[0].backlog();
         assert!(waiting < 128 * 1024, "{policy:?}: {waiting} bytes wait");
-        // Publications have the whole room beside them.
+        // Publications have the whole outbox beside them.
         for n in 1..=40 {
             hub.channel("room:7").broadcast(json!({ "n": n })).await.unwrap();
             assert_eq!(good.expect("message").await["content"]["n"], n);

@@ -15,7 +15,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, DuplexStream, ReadBuf};
 
-/// A stream that is no TCP, that takes and gives few bytes at a time, and that counts the writes: as TLS may.
+/// A stream other than TCP that reads and writes few bytes at a time, and counts the writes, as TLS may.
 struct Narrow {
     inner: DuplexStream,
     writes: Arc<AtomicU64>,
@@ -112,7 +112,7 @@ async fn deadlines_and_policies_apply_to_non_tcp_streams() {
     for _ in 0..20 {
         hub.channel("x").broadcast("x".repeat(4096)).await.unwrap();
     }
-    // It does not read before.
+    // It does not read before this.
     crate::support::eventually("it is slow", || hub.stats().slow_consumers == 1).await;
     assert_eq!(slow.expect_close().await.0, 3008);
     drop(slow);
@@ -237,7 +237,7 @@ async fn server_with_a_runtime_per_core_is_one_hub() {
     assert_eq!(hub.stats().connections, 0);
 }
 
-/// The first bytes of what the server sends next, as they are on the wire.
+/// Returns the first bytes that the server sends next.
 async fn first_byte(stream: &mut DuplexStream) -> u8 {
     let mut header = [0; 4];
     stream.read_exact(&mut header).await.unwrap();

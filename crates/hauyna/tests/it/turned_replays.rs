@@ -1,5 +1,5 @@
-//! Clients that catch up on a stream whose epoch changes: nothing is missing where the numbering continued,
-//! and nobody is notified after the subscription has ended.
+//! Clients that recover a stream whose epoch changes: nothing is missing if the numbering continued, and no
+//! message follows the end of the subscription.
 
 use crate::support::named;
 use crate::turning::{Engine, Latency, Turning};
@@ -12,7 +12,7 @@ struct Scene {
     engine: Engine,
     hub: Hub,
     server: TestServer,
-    /// A position that nothing was published before.
+    /// The position before the first publication.
     start: Value,
 }
 
@@ -43,7 +43,7 @@ impl Scene {
         client
     }
 
-    /// A client with a replay that is longer than its socket takes.
+    /// Returns a client with a replay that is longer than its socket accepts.
     async fn replaying(&self) -> Client {
         self.publish(400, 16 * 1024).await;
         let mut client = self.client().await;

@@ -11,7 +11,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 impl Run {
-    /// Takes one message: the next that was expected in its lane, or presence of the crowd.
+    /// Takes one message: the next expected one in its lane, or presence of the crowd.
     fn accept(&mut self, device: u64, message: Value) {
         let own = self.clients.get_mut(&device).unwrap();
         let kind = message["type"].as_str().unwrap();
@@ -35,7 +35,7 @@ impl Run {
         assert_eq!(told(message), expected, "{device}");
     }
 
-    /// Everything the reference has for this client is there, lane by lane in order, and nothing else.
+    /// Checks that the client got everything that the reference expects, in order per lane, and nothing else.
     pub(super) async fn check(&mut self, device: u64) {
         self.model.hear(device);
         let client = &mut self.clients.get_mut(&device).unwrap().client;
@@ -54,7 +54,7 @@ impl Run {
         }
     }
 
-    /// All clients, those in the crowd with what is told later.
+    /// Checks all clients, including what clients in the crowd learn later.
     pub(super) async fn check_all(&mut self) {
         for device in self.clients.keys().copied().collect::<Vec<_>>() {
             self.check(device).await;
@@ -85,9 +85,9 @@ impl Run {
             && ROOMS.iter().chain([&CROWD]).all(|channel| is_right(channel))
     }
 
-    /// What the server says of itself is what the reference says.
+    /// Checks that the server reports what the reference says.
     pub(super) async fn questions(&self) {
-        // A client that comes back is told of its session a moment before all of it is its own.
+        // A resuming client gets its session message slightly before it owns all of the session.
         settled("the rosters and counts are the reference's", || self.rosters_are_right()).await;
         let (presence, model) = (self.hub().presence(), &self.model);
         let by = |criteria: Criteria| {
@@ -155,7 +155,7 @@ impl Run {
         }
     }
 
-    /// Everybody goes, and those who were lost come back and go properly: nothing is left.
+    /// Ends all connections; lost clients resume and then close. Checks that nothing is left.
     pub(super) async fn finish(&mut self) {
         self.check_all().await;
         self.questions().await;

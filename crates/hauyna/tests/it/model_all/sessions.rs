@@ -17,11 +17,11 @@ use tokio::task::{JoinSet, LocalSet};
 /// Where a sequence runs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum World {
-    /// Over sockets.
+    /// Over sockets, without sessions.
     WithoutSessions,
-    /// With sessions, over sockets, and too short for any to end by itself.
+    /// Over sockets, with sessions that outlast the sequence.
     Sockets,
-    /// With sessions, in memory, under a clock that is turned.
+    /// In memory with a test clock, with sessions.
     Memory,
 }
 
@@ -30,19 +30,19 @@ pub(super) enum Server {
     Memory(MemoryServer),
 }
 
-/// What a client needs to come back.
+/// What a client needs to resume.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Ticket {
     token: String,
-    /// The offset of the last publication that it has got, by channel.
+    /// The offset of the last received publication, by channel.
     pub(super) positions: BTreeMap<String, u64>,
 }
 
-/// A client that was lost.
+/// A lost client.
 pub(super) struct Away {
     device: u64,
     ticket: Ticket,
-    /// The connection that was lost.
+    /// The lost connection.
     old: Connection,
 }
 
@@ -66,7 +66,7 @@ impl World {
         }
     }
 
-    /// The channels of a hub.
+    /// Declares the channels of a hub.
     pub(super) fn declare(self, hub: HubBuilder, seed: u64) -> HubBuilder {
         let channels = || ChannelOptions::new().client_events(ClientEvents::new().event("cursor", 1000));
         let rooms = channels().presence(Presence::each());
@@ -120,7 +120,7 @@ impl Run {
         Ticket { token: terms["token"].as_str().unwrap_or_default().to_owned(), ..Ticket::default() }
     }
 
-    /// The client is told where a channel stands.
+    /// Records the position of a client in a channel.
     pub(super) fn stand(&mut self, device: u64, channel: &str, place: &Value) {
         let Some(offset) = place["offset"].as_u64() else { return };
         let epoch = self.epochs.entry(channel.to_owned()).or_insert_with(|| place["epoch"].clone());
@@ -128,15 +128,15 @@ impl Run {
         self.clients.get_mut(&device).unwrap().ticket.positions.insert(channel.to_owned(), offset);
     }
 
-    // How clients are lost and come back.
+    // How clients are lost and resume.
 
-    /// The device is lost, and its session waits.
+    /// Records that the device is lost and its session waits.
     pub(super) fn wait(&mut self, device: u64, ticket: Ticket, old: Connection) {
         let session = self.model.lose(device, self.now() + WINDOW.as_millis() as u64);
         self.away.insert(session, Away { device, ticket, old });
     }
 
-    /// A device that is not connected comes.
+    /// Connects a device that is not connected.
     pub(super) async fn arrive(&mut self, device: u64) {
         let sessions = self.away.iter().filter(|(_, away)| away.device == device);
         let sessions: Vec<u64> = sessions.map(|(session, _)| *session).collect();
@@ -175,7 +175,7 @@ impl Run {
         }
     }
 
-    /// Comes with a token that is of no use.
+    /// Connects with a useless token.
     async fn come_in_vain(&mut self, device: u64, token: String) {
         let mut client = self.dial(device, Some(&token)).await;
         self.model.connect(device, USERS[device as usize % USERS.len()]);
@@ -192,7 +192,7 @@ impl Run {
         self.welcome(device, client, &session);
     }
 
-    /// The client comes while its old socket still lives.
+    /// Reconnects the client while its old socket still lives.
     pub(super) async fn take_over(&mut self, device: u64) {
         self.await_moment().await;
         self.note(device, "takes over");
@@ -254,7 +254,7 @@ impl Run {
         }
     }
 
-    /// Says where it stands: not everywhere, and not always right.
+    /// Sends positions, not for every channel and not always correct ones.
     async fn say(&mut self, client: &mut Client, ticket: &Ticket, wants_answer: bool) -> Asking {
         let (mut asked, mut positions) = (Asking::new(), json!({}));
         for (channel, offset) in &ticket.positions {
@@ -275,7 +275,7 @@ impl Run {
         asked
     }
 
-    /// What is sent to a client that has not been told its session must come behind that.
+    /// Sends to a client that has no session message yet; it must arrive after that.
     async fn happen_meanwhile(&mut self, device: u64) {
         let number = 1000 + self.steps.len() as u64;
         let user = self.model.devices[&device].user;
@@ -289,7 +289,8 @@ impl Run {
         }
     }
 
-    /// The server has done it, but the client does not get its new token: the old one serves once more.
+    /// The server has resumed the session, but the client does not get its new token: the old one works once
+    /// more.
     async fn miss_the_answer(&mut self, mut client: Client, session: (u64, Waiting), away: Away) {
         let Away { device, ticket, .. } = away;
         self.note(device, "does not get the answer");
@@ -298,7 +299,7 @@ impl Run {
         let resumed = self.model.resumed;
         settled("it is resumed", || self.hub().stats().resumed == resumed).await;
         let all = self.hub().connections().of_user(self.model.devices[&device].user);
-        // Identifiers grow; several may have come in one millisecond.
+        // Identifiers grow; several may have been created in one millisecond.
         let connection = all.into_iter().max_by_key(Connection::id).unwrap();
         self.clients.insert(device, Peer { client, connection, views: BTreeMap::new(), ticket });
         match self.random.below(2) {
@@ -307,7 +308,7 @@ impl Run {
         }
     }
 
-    /// The client is told of its session.
+    /// Checks the session message of the client.
     async fn told(
         &mut self,
         mut client: Client,
@@ -343,11 +344,11 @@ impl Run {
 
     // How sessions end.
 
-    /// The application sends a user away, with all that waits of them.
+    /// Disconnects a user together with all waiting sessions.
     pub(super) async fn send_away(&mut self) {
         let user = self.one(&USERS);
         if self.model.waiting_of(user).count() > 1 {
-            return; // nothing says which of them ends first
+            return; // the order in which they would end is not defined
         }
         let devices: Vec<_> = self.model.of(user).collect();
         for device in &devices {
@@ -365,7 +366,7 @@ impl Run {
         }
     }
 
-    /// By one verb or the other. Returns what the user's connections are closed with.
+    /// Takes the rights of a user away by one of two methods. Returns the close code.
     fn take_rights(&mut self, user: &str) -> u16 {
         if self.random.below(2) == 0 {
             self.steps.push(format!("{user} is sent away"));
@@ -377,13 +378,13 @@ impl Run {
         3505
     }
 
-    /// Whether the device is all there is of its user: nothing says in which order several would end.
+    /// Whether the device is the only one of its user: the order in which several would end is not defined.
     fn is_alone(&self, device: u64) -> bool {
         let user = self.model.devices[&device].user;
         self.model.of(user).count() == 1 && self.model.waiting_of(user).count() == 0
     }
 
-    /// The rights of a client that is about to take over its session are taken away.
+    /// Takes the rights of a client away that is about to resume its session.
     async fn be_sent_away(&mut self, mut client: Client, device: u64, session: (u64, Waiting)) {
         let code = self.take_rights(self.model.devices[&device].user);
         assert_eq!(client.expect_close().await.0, code);
@@ -393,7 +394,7 @@ impl Run {
         self.closed().await;
     }
 
-    /// The application ends a subscription of a client that is lost.
+    /// Ends a subscription of a lost client, as the application does.
     pub(super) async fn cut_subscription(&mut self) {
         let waiting: Vec<u64> = self.model.waiting.keys().copied().collect();
         if waiting.is_empty() {
@@ -409,7 +410,7 @@ impl Run {
         }
     }
 
-    /// The hub is drained while some clients are just being lost: nothing is left, and nobody is forgotten.
+    /// Drains the hub while some clients are being lost: nothing is left, and nobody is forgotten.
     pub(super) async fn drain(&mut self) {
         self.steps.push("the hub is drained".to_owned());
         let there = self.clients.len();
@@ -435,7 +436,7 @@ impl Run {
         let stats = self.hub().stats();
         assert_eq!((stats.connections, stats.sessions, stats.channels, stats.subscriptions), (0, 0, 0, 0));
         assert_eq!(stats.closed, self.model.closed + there as u64);
-        // Of those who were lost in that moment some had a session for a while.
+        // Some of the clients that were being lost had a session for a while.
         let ended = self.model.ended + sessions as u64;
         assert!((ended..=ended + there as u64).contains(&stats.sessions_ended), "{stats:?}");
         assert_eq!(self.hub().presence().count().await, 0);
@@ -448,7 +449,7 @@ impl Run {
         }
     }
 
-    /// Time passes.
+    /// Advances the time.
     pub(super) async fn pass(&mut self) {
         if self.world == World::Memory {
             let time = self.one(&[1, 20, 40, 61]);
@@ -456,7 +457,7 @@ impl Run {
         }
     }
 
-    /// What would end in the midst of a step ends before.
+    /// Ends beforehand what would end during a step.
     pub(super) async fn let_end(&mut self) {
         if self.world == World::Memory {
             let soon = |run: &Self| {
@@ -469,7 +470,7 @@ impl Run {
         }
     }
 
-    /// No two sessions end at the same moment: nothing says in which order they would.
+    /// Waits so that no two sessions end at the same moment: their order would not be defined.
     pub(super) async fn await_moment(&self) {
         let ends = |run: &Self| run.now() + WINDOW.as_millis() as u64;
         while self.world == World::Memory && self.model.waiting.values().any(|one| one.ends == ends(self)) {
@@ -486,7 +487,7 @@ impl Run {
         self.model.pass(self.now());
     }
 
-    /// None is left.
+    /// Ends all sessions.
     pub(super) async fn end_sessions(&mut self) {
         if self.world == World::Memory {
             self.turn(2 * WINDOW).await;
@@ -503,12 +504,12 @@ impl Run {
 type Asking = BTreeMap<String, Asked>;
 
 const WINDOW: Duration = Duration::from_secs(60);
-/// What a step takes at most.
+/// Maximum time that a step takes.
 const STEP: Duration = Duration::from_secs(12);
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 
 const SOCKETS: (World, u64, usize) = (World::Sockets, 500, 8);
-/// One after the other: they turn the same clock.
+/// One after another: they share the same clock.
 const MEMORY: (World, u64, usize) = (World::Memory, 500, 1);
 
 #[tokio::test(start_paused = true)]

@@ -7,8 +7,8 @@ use crate::support::{emptied, eventually};
 use serde_json::Value;
 
 impl Run {
-    /// Asks something; `None` where it is refused because of the client's rate, or the connection is closed
-    /// as it may be.
+    /// Sends a request. Returns `None` if it is refused because of the client's rate, or if the connection is
+    /// closed for a valid reason.
     pub(super) async fn ask(&mut self, device: u64, mut request: Value) -> Option<Result<Value, Value>> {
         self.steps.push(format!("{device} asks {request}"));
         let peer = self.clients.get_mut(&device).unwrap();
@@ -28,7 +28,7 @@ impl Run {
         self.admitted(device, answer)
     }
 
-    /// Sees that an answer is the refusal of a request that was over the rate, where it was.
+    /// Checks whether an answer is the refusal of a request over the rate.
     fn admitted(&mut self, device: u64, mut answer: Value) -> Option<Result<Value, Value>> {
         let is_refused = answer["type"] == "error";
         self.counts.refused += u64::from(is_refused);
@@ -43,7 +43,7 @@ impl Run {
         Some(if is_refused { Err(answer) } else { Ok(answer["data"].take()) })
     }
 
-    /// The server has closed a connection: it had to be one that did not read.
+    /// Checks that a connection closed by the server was one that did not read.
     async fn closed(&mut self, device: u64, code: u16) {
         self.steps.push(format!("{device} is closed with {code}"));
         assert_eq!(code, 3008);
@@ -55,7 +55,7 @@ impl Run {
         self.is_gone(device).await;
     }
 
-    /// Takes a client out of the model, with what it was told.
+    /// Removes a client from the model, with its counts.
     pub(super) fn forget(&mut self, device: u64) -> Peer {
         let peer = self.clients.remove(&device).unwrap();
         let untold: u64 = peer.logs.values().map(|log| log.untold()).sum();
@@ -65,7 +65,7 @@ impl Run {
         peer
     }
 
-    /// Clients that read have everything now and then, and before it is too much.
+    /// Checks from time to time that reading clients have everything, before too much accumulates.
     pub(super) async fn check_readers(&mut self) {
         for device in self.clients.keys().copied().collect::<Vec<_>>() {
             let peer = &self.clients[&device];
@@ -76,7 +76,7 @@ impl Run {
         }
     }
 
-    /// Everything that the model has for this client comes, or is told to be missing, and nothing else does.
+    /// Checks that the client gets everything that the model expects or a gap for it, and nothing else.
     /// Returns whether it is still connected.
     pub(super) async fn check(&mut self, device: u64) -> bool {
         while !self.clients[&device].is_complete() {
@@ -96,7 +96,7 @@ impl Run {
         true
     }
 
-    /// Everybody reads on; then the counters are right, and in the end nothing is left.
+    /// Lets all clients read, then checks the counters and that nothing is left.
     pub(super) async fn finish(&mut self) {
         for device in self.clients.keys().copied().collect::<Vec<_>>() {
             self.resume(device).await;
@@ -133,5 +133,5 @@ impl Run {
     }
 }
 
-/// Bytes that a client that reads has not read, at most: the kernel takes them on the wide way.
+/// Maximum bytes that a reading client has not read: the kernel buffers them on a wide socket.
 const UNREAD: usize = 16 * 1024;

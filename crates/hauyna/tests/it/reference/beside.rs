@@ -6,7 +6,7 @@ use hauyna::json;
 use serde_json::Value;
 
 impl Reference {
-    /// Whether the sender may.
+    /// Sends a client event. Returns whether the sender may.
     pub(crate) fn client_event(&mut self, device: u64, channel: &'static str, data: u64) -> bool {
         let Device { user, line, ref channels, .. } = self.devices[&device];
         let may = channels.contains_key(channel);
@@ -19,7 +19,7 @@ impl Reference {
         may
     }
 
-    /// What one connection says about itself in a channel; the type of the error where it may not.
+    /// Updates what one connection says about itself in a channel. Returns the error type if it may not.
     pub(crate) fn describe(
         &mut self,
         device: u64,
@@ -42,7 +42,7 @@ impl Reference {
     }
 }
 
-/// Client events have no order towards the other messages of a channel.
+/// Returns the lane of client events, which have no order relative to other messages of a channel.
 pub(crate) fn lane_of_events(channel: &str) -> String {
     format!("events of {channel}")
 }

@@ -14,13 +14,13 @@ pub(crate) struct Waiting {
     state: ConnectionState,
     channels: BTreeMap<&'static str, Value>,
     line: u64,
-    /// When the session ends, in the time of the model that sets it.
+    /// When the session ends, in the time of the model.
     pub(crate) ends: u64,
-    /// Its place among those that go for others.
+    /// Its position in the order of eviction.
     order: u64,
 }
 
-/// What a client says of its position in a channel.
+/// What a client says about its position in a channel.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Asked {
     Nothing,
@@ -33,7 +33,7 @@ impl Reference {
         self.waiting.values().filter(move |waiting| waiting.user == user)
     }
 
-    /// The number of the session.
+    /// Records a lost connection. Returns the number of its session.
     pub(crate) fn lose(&mut self, device: u64, ends: u64) -> u64 {
         let Device { user, number, line, state, tracked, channels, .. } =
             self.devices.remove(&device).expect("it is there");
@@ -58,7 +58,7 @@ impl Reference {
         }
     }
 
-    /// Those whose clients did not come back in time.
+    /// Ends the sessions whose clients did not reconnect in time.
     pub(crate) fn pass(&mut self, now: u64) {
         let mut due: Vec<_> = self.waiting.iter().filter(|(_, waiting)| waiting.ends <= now).collect();
         due.sort_by_key(|(_, waiting)| waiting.ends);
@@ -80,21 +80,21 @@ impl Reference {
         self.settle(user);
     }
 
-    /// A new connection has the session, and its client has not said where it stands.
+    /// Records that a new connection claims the session and has not sent positions.
     pub(crate) fn claim(&mut self, device: u64, session: u64) -> Waiting {
         let waiting = self.waiting.remove(&session).expect("it waits");
         self.open(device, waiting.user);
         waiting
     }
 
-    /// It is lost before it has.
+    /// Records that the claiming connection is lost before it sent positions.
     pub(crate) fn give_back(&mut self, device: u64, (session, waiting): (u64, Waiting)) {
         self.devices.remove(&device).expect("it is there");
         self.closed += 1;
         self.put(session, waiting);
     }
 
-    /// It is ended before its client has said where it stands, whose connection is closed.
+    /// Records that the session ends before its client sent positions, whose connection is closed.
     pub(crate) fn withdraw(&mut self, device: u64, (session, waiting): (u64, Waiting)) {
         self.devices.remove(&device).expect("it is there");
         self.closed += 1;
@@ -102,7 +102,7 @@ impl Reference {
         self.end_session(session);
     }
 
-    /// The application ends a subscription of a session that waits. Returns whether there was one.
+    /// Ends a subscription of a waiting session, as the application does. Returns whether there was one.
     pub(crate) fn cut(&mut self, session: u64, channel: &'static str) -> bool {
         let waiting = self.waiting.get_mut(&session).expect("it waits");
         let user = waiting.user;
@@ -115,7 +115,7 @@ impl Reference {
         true
     }
 
-    /// The session goes on: what its client must be told of each subscription.
+    /// Resumes the session. Returns what its client must learn of each subscription.
     pub(crate) fn go_on(
         &mut self,
         device: u64,
@@ -143,7 +143,7 @@ impl Reference {
         told
     }
 
-    /// What is told of a subscription that goes on, and what follows.
+    /// Returns what a client learns of a resumed subscription, and what follows.
     fn welcome(&self, channel: &str, asked: Asked, line: u64) -> (Value, Vec<Value>) {
         let events = json!({ "cursor": 1000 });
         if kept_of(channel) == 0 {

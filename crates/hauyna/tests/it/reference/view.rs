@@ -4,12 +4,12 @@ use super::{CROWD, CROWD_LISTED, Reference};
 use serde_json::Value;
 use std::collections::BTreeMap;
 
-/// Who is present in one channel, as a client that keeps to the protocol knows it.
+/// The members of one channel, as a client that follows the protocol knows them.
 #[derive(Debug, Default)]
 pub(crate) struct View {
     offset: u64,
     count: u64,
-    /// Status, metadata and number of connections by user; none while they are only counted.
+    /// Status, metadata and number of connections by user; none while users are only counted.
     users: Option<BTreeMap<String, (Value, Value, u64)>>,
 }
 
@@ -55,7 +55,7 @@ impl View {
         self.count = self.users.as_ref().map_or(0, |users| users.len() as u64);
     }
 
-    /// Whether it knows what the reference does.
+    /// Whether it matches the reference.
     pub(crate) fn is_of(&self, model: &Reference, channel: &str) -> bool {
         let Some(room) = model.rooms.get(channel) else { return false };
         let users = room.users.iter().map(|(user, places)| {
