@@ -1,7 +1,9 @@
 //! The application's calls of its hub: publishing with options, messages to users, connections and everybody,
 //! subscribing and unsubscribing clients.
 
-use crate::support::{eventually, named, now, open_hub, registered, serve, subscriber};
+use crate::support::{
+    eventually, now, open_hub, registered, serve, subscriber, user_handler, wait_for_connections,
+};
 use hauyna::broker::{Published, Repeat};
 use hauyna::error::ErrorKind;
 use hauyna::groups::Roles;
@@ -65,7 +67,7 @@ async fn application_sends_to_users_connections_and_everybody() {
     let server = serve(&hub);
     let mut ann = server.connect("/?user=ann").await;
     let mut ben = server.connect("/?user=ben").await;
-    eventually("both are there", || hub.connections().count() == 2).await;
+    wait_for_connections(&hub, 2).await;
     hub.connections().send_to_many(["ann", "ben", "nobody"], json!({ "n": 1 })).await.unwrap();
     hub.connections().send_to_one("ann", 2).await.unwrap();
     assert_eq!(ann.expect("private").await["message"], json!({ "n": 1 }));
@@ -78,9 +80,9 @@ async fn application_sends_to_users_connections_and_everybody() {
     assert_eq!(ann.expect("direct").await["to"], "this connection");
     assert_eq!(hub.connection(of_ann.id()), Some(of_ann.clone()));
     ann.close(1000, "").await;
-    eventually("ann is gone", || !now(hub.user("ann").is_connected())).await;
+    eventually("ann is disconnected", || !now(hub.user("ann").is_connected())).await;
     assert_eq!((of_ann.send(1).unwrap_err().kind(), hub.connection(of_ann.id())), (ErrorKind::Closed, None));
-    assert!(hub.channel("x").subscribe(&of_ann, ()).await.is_err(), "a connection that is gone");
+    assert!(hub.channel("x").subscribe(&of_ann, ()).await.is_err(), "sending to a closed connection");
     assert_eq!(hub.stats().channels, 0);
 }
 
@@ -191,7 +193,7 @@ async fn value_with_protocol_type_is_wrapped_except_by_message() {
             let message = ann.next().await;
             if message["type"] == "alert" {
                 assert_eq!(message["channel"], "x");
-                assert!(message["offset"].as_u64().unwrap() < 1000, "the server's: {message}");
+                assert!(message["offset"].as_u64().unwrap() < 1000, "message of the server: {message}");
                 continue;
             }
             let inside = if message["type"] == "message" { "content" } else { "message" };
@@ -215,7 +217,7 @@ async fn value_with_protocol_type_is_wrapped_except_by_message() {
 #[tokio::test]
 async fn values_that_clients_send_are_always_wrapped() {
     let hub = open_hub().roles("{*any}", Roles::new().define("member", ["send"]).default_role("member"));
-    let server = TestServer::start(hub.build(), named().authorize_broadcast(|_, _| true));
+    let server = TestServer::start(hub.build(), user_handler().authorize_broadcast(|_, _| true));
     let mut ann = server.connect("/?user=ann").await;
     ann.subscribe("x").await;
     for encoding in Encoding::ALL {
@@ -251,7 +253,7 @@ async fn application_subscribes_clients_to_private_and_undeclared_channels() {
     let hub = Hub::builder().channels("private", ChannelOptions::new().private()).build();
     let server = serve(&hub);
     let mut ann = server.connect("/?user=ann").await;
-    eventually("ann is there", || now(hub.user("ann").is_connected())).await;
+    eventually("ann is connected", || now(hub.user("ann").is_connected())).await;
     let own = hub.connections().of_user("ann").remove(0);
     for name in ["private", "undeclared"] {
         let channel = hub.channel(name);
@@ -301,7 +303,7 @@ async fn connection_with_many_channels_gets_each_channel_in_order() {
 async fn stalled_subscriber_survives_its_removal_from_the_channel() {
     let channels = ChannelOptions::new().slow_consumer(SlowConsumer::DropNewest);
     let hub = Hub::builder().channels("{*any}", channels).build();
-    let server = TestServer::start(hub.clone(), named().write_timeout(Duration::from_millis(400)));
+    let server = TestServer::start(hub.clone(), user_handler().write_timeout(Duration::from_millis(400)));
     let mut client = server.client("/?user=stalled").receive_buffer(4096).connect().await;
     client.subscribe("x").await;
     let own = hub.connections().of_user("stalled").remove(0);
@@ -312,7 +314,7 @@ async fn stalled_subscriber_survives_its_removal_from_the_channel() {
         good.expect("message").await;
     }
     hub.channel("x").unsubscribe(&own).unwrap();
-    assert!(own.backlog() < 32 * 1024, "at most the frame that was begun");
+    assert!(own.backlog() < 32 * 1024, "at most the frame that was being written");
     // It keeps reading: first the whole messages that were already sent, then answers.
     let answer = client.request(json!({ "type": "ping" })).await;
     assert_eq!(answer.unwrap()["type"], "pong");
@@ -323,9 +325,9 @@ async fn stalled_subscriber_survives_its_removal_from_the_channel() {
 #[tokio::test]
 async fn flood_to_one_connection_makes_it_a_slow_consumer() {
     let hub = open_hub().outbox(64 * 1024, 1000).build();
-    let server = TestServer::start(hub.clone(), named());
+    let server = TestServer::start(hub.clone(), user_handler());
     let mut client = server.client("/?user=u").receive_buffer(4096).connect().await;
-    eventually("it is there", || now(hub.user("u").is_connected())).await;
+    eventually("the client is connected", || now(hub.user("u").is_connected())).await;
     let own = hub.connections().of_user("u").remove(0);
     let text = "x".repeat(8 * 1024);
     let sent = std::iter::repeat_with(|| own.send(&text)).take(10_000).take_while(Result::is_ok).count();
@@ -337,7 +339,7 @@ async fn flood_to_one_connection_makes_it_a_slow_consumer() {
 #[tokio::test]
 async fn subscriptions_to_internal_channels_are_refused() {
     let hub = open_hub().build();
-    let (mut client, connection) = registered(&hub, "eve", &named().share()).await;
+    let (mut client, connection) = registered(&hub, "eve", &user_handler().share()).await;
     for channel in ["@user:bob", "@user:eve", "@all", "@group:g"] {
         let error = hub.channel(channel).subscribe(&connection, ()).await.unwrap_err();
         assert_eq!(error.error_type().as_str(), "permission_denied", "{channel}");

@@ -1,6 +1,6 @@
 //! Credentials of a live connection: expiry, renewal and revocation.
 
-use crate::support::{emptied, eventually, open_hub};
+use crate::support::{eventually, open_hub, session_client, wait_until_empty};
 use hauyna::auth::{ApiKeys, Claims, Revocation};
 use hauyna::middleware::Next;
 use hauyna::{CloseCode, CloseReason, ConnectRequest, Context, Handler, Hub, Identity, Reject, Value, json};
@@ -71,7 +71,7 @@ async fn row_34_expired_credentials_close_with_3005_and_nothing_follows() {
     flood.abort();
     assert!(hub.connections().of_user("bob")[0].is_open());
     without_end.close(1000, "").await;
-    emptied(&hub).await;
+    wait_until_empty(&hub).await;
 }
 
 #[tokio::test(start_paused = true)]
@@ -103,7 +103,8 @@ async fn refresh_moves_the_expiry_and_replaces_attached_values() {
         assert_eq!(client.expect_close().await.0, 3005);
         assert!(began.elapsed() >= Duration::from_millis(1400), "{:?}", began.elapsed());
         client.expect_end().await;
-        eventually("it is gone", || server.hub().connections().of_user("ada").is_empty()).await;
+        eventually("the connection has closed", || server.hub().connections().of_user("ada").is_empty())
+            .await;
     }
 }
 
@@ -145,15 +146,18 @@ async fn refresh_removes_values_that_the_new_credentials_do_not_attach() {
         .on("number", async |cx: Context, (): ()| Ok(cx.extension::<u8>()))
         .on("rights", rights);
     let server = TestServer::start(open_hub().build(), handler);
-    let mut client = server.json("/").await;
-    client.expect("session").await;
+    let mut client = session_client(&server, "/").await;
     let ask = json!({ "type": "rights" });
     assert_eq!(client.request(ask.clone()).await.unwrap(), json!([true, "gold", "of identify"]));
     client.request(json!({ "type": "claim" })).await.unwrap();
     assert_eq!(client.request(ask.clone()).await.unwrap(), json!([true, "of a callback", "of identify"]));
     client.request(json!({ "type": "refresh", "token": "free" })).await.unwrap();
     assert_eq!(client.request(ask).await.unwrap(), json!([false, "free", "of the middleware"]));
-    assert_eq!(client.request(json!({ "type": "number" })).await.unwrap(), 7, "what callbacks attach stays");
+    assert_eq!(
+        client.request(json!({ "type": "number" })).await.unwrap(),
+        7,
+        "values attached by callbacks stay"
+    );
 }
 
 #[tokio::test]
@@ -167,7 +171,7 @@ async fn failed_refresh_changes_nothing() {
         let error = client.request(json!({ "type": "refresh", "token": token })).await.unwrap_err();
         assert_eq!(error["error_type"], kind, "{token}");
         assert_eq!(error["temporary"], kind == "token_expired");
-        assert!(!error.to_string().contains(token), "a token never comes back");
+        assert!(!error.to_string().contains(token), "a token is never repeated in an answer");
     }
     assert_eq!(client.request(json!({ "type": "token" })).await.unwrap(), "ada/60000");
     let own = server.hub().connections().of_user("ada")[0].expires_at().unwrap();
@@ -175,7 +179,7 @@ async fn failed_refresh_changes_nothing() {
     let error = client.request(json!({ "type": "refresh" })).await.unwrap_err();
     assert_eq!(error["error_type"], "validation_error");
     let none = client.request(json!({ "type": "refresh", "token": "ada/-" })).await.unwrap();
-    assert_eq!(none, Value::Null, "a token without an end");
+    assert_eq!(none, Value::Null, "a token without expiry");
     assert_eq!(server.hub().connections().of_user("ada")[0].expires_at(), None);
 }
 
@@ -193,8 +197,7 @@ async fn refresh_without_tokens_is_unknown_and_expired_credentials_are_refused()
 #[tokio::test]
 async fn application_sets_and_removes_an_expiry() {
     let server = TestServer::start(open_hub().build(), handler());
-    let mut client = server.json("/?token=ada/-").await;
-    client.expect("session").await;
+    let mut client = session_client(&server, "/?token=ada/-").await;
     let connection = server.hub().connections().of_user("ada").remove(0);
     connection.set_expiry(Some(SystemTime::now() + Duration::from_millis(300)));
     connection.set_expiry(None);
@@ -203,9 +206,9 @@ async fn application_sets_and_removes_an_expiry() {
     connection.set_expiry(Some(SystemTime::now() + Duration::from_millis(300)));
     assert_eq!(client.expect_close().await.0, 3005);
     drop(client);
-    emptied(server.hub()).await;
+    wait_until_empty(server.hub()).await;
     connection.set_expiry(Some(SystemTime::now() + Duration::from_secs(3600)));
-    assert!(!connection.is_open(), "nothing happens to what is gone");
+    assert!(!connection.is_open(), "closed connections are not affected");
 }
 
 #[tokio::test]
@@ -248,8 +251,7 @@ async fn row_34_revoked_token_closes_only_its_connections_and_is_refused_afterwa
     let server = TestServer::start(hub.clone(), revocable());
     let mut clients = Vec::new();
     for token in ["ada/stolen", "ada/stolen", "ada/own", "bob/other"] {
-        let mut client = server.json(&format!("/?token={token}")).await;
-        client.expect("session").await;
+        let mut client = session_client(&server, &format!("/?token={token}")).await;
         client.subscribe("x").await;
         clients.push(client);
     }
@@ -266,12 +268,12 @@ async fn row_34_revoked_token_closes_only_its_connections_and_is_refused_afterwa
     let refused = server.client("/?token=ada/stolen").try_connect().await.unwrap_err();
     assert_eq!((refused.status.as_u16(), &refused.json()["error_type"]), (401, &json!("unauthorized")));
     let error = clients[2].request(json!({ "type": "refresh", "token": "ada/stolen" })).await.unwrap_err();
-    assert_eq!(error["error_type"], "unauthorized", "nor does it renew another's time");
+    assert_eq!(error["error_type"], "unauthorized", "and the expiry of others does not change");
     clients[2].request(json!({ "type": "refresh", "token": "ada/new" })).await.unwrap();
-    assert_eq!(hub.revoke(Revocation::token("own")).await, 0, "it was given up");
-    assert_eq!(hub.revoke(Revocation::token("new")).await, 1, "a token that came by a refresh is known, too");
+    assert_eq!(hub.revoke(Revocation::token("own")).await, 0, "the token was replaced");
+    assert_eq!(hub.revoke(Revocation::token("new")).await, 1, "a token of a refresh is known, too");
     assert_eq!(clients[2].expect_close().await.0, 3505);
-    eventually("the time is over", || began.elapsed() > Duration::from_secs(2)).await;
+    eventually("the period has ended", || began.elapsed() > Duration::from_secs(2)).await;
     server.json("/?token=ada/stolen").await.expect("session").await;
 }
 
@@ -288,14 +290,13 @@ async fn row_34_revoked_user_may_reconnect_at_once_or_after_the_period() {
     for client in [&mut first, &mut second] {
         assert_eq!(client.expect_close().await, (3505, "revoked".to_owned()));
     }
-    let mut back = server.json("/?token=ada/1").await;
-    back.expect("session").await;
+    let mut back = session_client(&server, "/?token=ada/1").await;
     let began = Instant::now();
     assert_eq!(hub.revoke(Revocation::user("ada").lasting(Duration::from_secs(1))).await, 1);
     assert_eq!(back.expect_close().await.0, 3505);
     assert_eq!(server.client("/?token=ada/3").try_connect().await.unwrap_err().status, 401);
     server.json("/?token=bob/3").await.expect("session").await;
-    eventually("the time is over", || began.elapsed() > Duration::from_secs(1)).await;
+    eventually("the period has ended", || began.elapsed() > Duration::from_secs(1)).await;
     server.json("/?token=ada/3").await.expect("session").await;
 }
 
@@ -367,7 +368,7 @@ async fn token_is_read_from_the_header_or_if_allowed_the_query() {
     let mut client = server.json(&in_query).await;
     assert_eq!(client.expect("session").await["user"], "reports");
     let target = client.request(json!({ "type": "target" })).await.unwrap();
-    assert_eq!(target, json!([null, "1", "x&y"]), "the token is forgotten, the rest is not");
+    assert_eq!(target, json!([null, "1", "x&y"]), "only the token was removed");
     for target in ["/".to_owned(), format!("/?key={KEY}"), "/query".to_owned(), "/query?key=x".to_owned()] {
         let refused = server.client(&target).try_connect().await.unwrap_err();
         assert_eq!((refused.status.as_u16(), &refused.json()["error_type"]), (401, &json!("unauthorized")));

@@ -1,6 +1,6 @@
 //! Permissions in a channel: functions of a pattern and of a handler, with the token of the request.
 
-use crate::support::{eventually, named, now};
+use crate::support::{eventually, now, session_client, session_clients, user_handler};
 use hauyna::auth::Revocation;
 use hauyna::channel::AccessRequest;
 use hauyna::{ChannelOptions, CloseCode, Context, Handler, Hub, Presence, Publishers, Reject, json};
@@ -30,9 +30,8 @@ async fn with_ticket(cx: Context, request: AccessRequest) -> Result<(), Reject> 
 #[tokio::test]
 async fn subscription_token_allows_only_its_channel() {
     let private = ChannelOptions::new().private().authorize_subscribe(with_ticket);
-    let server = TestServer::start(Hub::builder().channels("game:{id}", private).build(), named());
-    for mut client in [server.json("/?user=ada").await, server.message_pack("/?user=ada").await] {
-        client.expect("session").await;
+    let server = TestServer::start(Hub::builder().channels("game:{id}", private).build(), user_handler());
+    for mut client in session_clients(&server, "/?user=ada").await {
         let ask = |channel: &str, token: Option<&str>| {
             let mut request = json!({ "type": "subscribe_channel", "channel": channel });
             if let Some(token) = token {
@@ -62,7 +61,7 @@ async fn authorisers_read_typed_metadata_and_all_must_allow() {
     let channels = ChannelOptions::new()
         .authorize(|cx, request| cx.user() == request["user"])
         .authorize_subscribe(phones);
-    let server = TestServer::start(Hub::builder().channels("of:{user}", channels).build(), named());
+    let server = TestServer::start(Hub::builder().channels("of:{user}", channels).build(), user_handler());
     let mut client = server.connect("/?user=ada").await;
     let ask = |channel: &str, metadata: Value| json!({ "type": "subscribe_channel", "channel": channel, "metadata": metadata });
     assert_eq!(refused(&mut client, ask("of:eve", json!({ "kind": "phone" }))).await, "permission_denied");
@@ -94,15 +93,14 @@ async fn pattern_decides_who_publishes_reads_history_and_presence() {
         .authorize_publish(letter('p'))
         .authorize_history(letter('h'))
         .authorize_presence(letter('w'));
-    let server = TestServer::start(Hub::builder().channels("x:{id}", channels).build(), named());
+    let server = TestServer::start(Hub::builder().channels("x:{id}", channels).build(), user_handler());
     let requests = [
         ('p', json!({ "type": "channel_message", "channel": "x:1", "content": 1 })),
         ('h', json!({ "type": "history", "channel": "x:1" })),
         ('w', json!({ "type": "presence", "channel": "x:1" })),
     ];
     for user in ['p', 'h', 'w'] {
-        let mut client = server.json(&format!("/?user={user}")).await;
-        client.expect("session").await;
+        let mut client = session_client(&server, &format!("/?user={user}")).await;
         for (_, request) in &requests {
             assert_eq!(refused(&mut client, request.clone()).await, "not_subscribed");
         }
@@ -126,10 +124,9 @@ async fn recovered_publications_need_no_history_permission() {
         .history(10, Duration::from_secs(60))
         .authorize_history(async |_, _| Err(Reject::denied("the history is not for you")));
     let hub = Hub::builder().channels("x", channels).build();
-    let server = TestServer::start(hub.clone(), named());
+    let server = TestServer::start(hub.clone(), user_handler());
     hub.channel("x").broadcast("before").await.unwrap();
-    let mut client = server.json("/?user=new").await;
-    client.expect("session").await;
+    let mut client = session_client(&server, "/?user=new").await;
     let top = client.subscribe("x").await;
     assert_eq!(refused(&mut client, json!({ "type": "history", "channel": "x" })).await, "permission_denied");
     client.request(json!({ "type": "unsubscribe_channel", "channel": "x" })).await.unwrap();
@@ -150,7 +147,7 @@ async fn handler_authoriser_replaces_that_of_the_pattern() {
         assert_eq!(request.name(), "x");
         if cx.user() == "ada" { Ok(()) } else { Err(Reject::denied("the handler says no")) }
     };
-    let handler = named()
+    let handler = user_handler()
         .authorize_subscribe(async |_, _| Ok(()))
         .authorize_history(only_ada)
         .authorize_presence(only_ada)
@@ -158,8 +155,7 @@ async fn handler_authoriser_replaces_that_of_the_pattern() {
     let hub = Hub::builder().channels("{*any}", channels).build();
     let server = TestServer::start(hub, handler);
     for (user, is_allowed) in [("ada", true), ("bob", false)] {
-        let mut client = server.json(&format!("/?user={user}")).await;
-        client.expect("session").await;
+        let mut client = session_client(&server, &format!("/?user={user}")).await;
         client.subscribe("x").await;
         for request in [
             json!({ "type": "channel_message", "channel": "x", "content": 1 }),
@@ -181,7 +177,7 @@ async fn connection_that_unsubscribes_during_authorisation_neither_reads_nor_pub
     };
     let channels = ChannelOptions::new().history(10, Duration::from_secs(60));
     let channels = channels.authorize_history(slow).authorize_publish(slow);
-    let server = TestServer::start(Hub::builder().channels("x", channels).build(), named());
+    let server = TestServer::start(Hub::builder().channels("x", channels).build(), user_handler());
     let mut client = server.connect("/?user=ada").await;
     for request in [
         json!({ "type": "channel_message", "channel": "x", "content": 1 }),
@@ -208,17 +204,17 @@ async fn waiting_requests_fail_after_the_rights_are_gone() {
             }
         }
     };
-    let handler = named()
+    let handler = user_handler()
         .authorize_publish(waits())
         .authorize_private(waits())
         .authorize_group(waits())
         .authorize_broadcast(waits());
     let hub = Hub::builder().channels("x", ChannelOptions::new()).build();
-    let server =
-        TestServer::route(hub.clone(), |router| router.websocket("/", named()).websocket("/slow", handler));
+    let server = TestServer::route(hub.clone(), |router| {
+        router.websocket("/", user_handler()).websocket("/slow", handler)
+    });
     hub.groups().add("bob", "g").await.unwrap();
-    let mut bob = server.json("/?user=bob").await;
-    bob.expect("session").await;
+    let mut bob = session_client(&server, "/?user=bob").await;
     bob.subscribe("x").await;
     let ends: [(&str, u16, End<'_>); 4] = [
         ("revoked", 3505, &|hub| {
@@ -237,12 +233,11 @@ async fn waiting_requests_fail_after_the_rights_are_gone() {
             json!({ "type": "group", "room": "g", "message": how }),
             json!({ "type": "broadcast", "message": how }),
         ] {
-            let mut eve = server.json("/slow?user=eve").await;
-            eve.expect("session").await;
+            let mut eve = session_client(&server, "/slow?user=eve").await;
             eve.subscribe("x").await;
             let (requests, refused) = (hub.stats().requests, hub.stats().refused);
             eve.send(request.clone()).await;
-            eventually("it is asked", || hub.stats().requests > requests).await;
+            eventually("the authoriser runs", || hub.stats().requests > requests).await;
             end(&hub);
             assert_eq!(eve.expect_close().await.0, code);
             gate.add_permits(1);
@@ -250,7 +245,7 @@ async fn waiting_requests_fail_after_the_rights_are_gone() {
                 let got = bob.next().await;
                 assert!(got["content"] == how || got["message"] == how, "{request}: {got}");
             } else {
-                eventually("it is refused", || hub.stats().refused > refused).await;
+                eventually("the request is refused", || hub.stats().refused > refused).await;
                 bob.expect_nothing().await;
             }
         }
@@ -264,8 +259,7 @@ async fn pattern_matches_names_that_contain_its_literal_twice() {
         .channels("{*any}", ChannelOptions::new())
         .build();
     let server = TestServer::start(hub, Handler::new());
-    let mut client = server.json("/").await;
-    client.expect("session").await;
+    let mut client = session_client(&server, "/").await;
     for name in ["a-private", "a-private-private", "--private"] {
         let request = json!({ "type": "subscribe_channel", "channel": name });
         let refusal = client.request(request).await.unwrap_err();
@@ -291,7 +285,7 @@ async fn authorisers_return_bool_or_result_and_override_publishers() {
     for form in 0..4 {
         let options = in_each_form(ChannelOptions::new().publishers(Publishers::Application), form);
         let hub = Hub::builder().channels("x", options).build();
-        let server = TestServer::start(hub, named());
+        let server = TestServer::start(hub, user_handler());
         for (user, is_allowed) in [("ada", true), ("bob", false)] {
             let mut client = server.connect(&format!("/?user={user}")).await;
             client.subscribe("x").await;
@@ -311,15 +305,14 @@ async fn authoriser_sees_content_and_subscription_metadata() {
         Err::<(), _>(Reject::denied("as you say").with_details(seen))
     };
     let hub = Hub::builder().channels("room:{id}", ChannelOptions::new()).build();
-    let handler = named()
+    let handler = user_handler()
         .authorize_publish(is_fine)
         .authorize_history(is_fine)
         .authorize_private(is_fine)
         .authorize_group(is_fine)
         .authorize_broadcast(is_fine);
     let server = TestServer::start(hub, handler);
-    for mut client in [server.json("/?user=ada").await, server.message_pack("/?user=ada").await] {
-        client.expect("session").await;
+    for mut client in session_clients(&server, "/?user=ada").await {
         let request =
             json!({ "type": "subscribe_channel", "channel": "room:1", "metadata": { "device": "phone" } });
         client.request(request).await.unwrap();
@@ -349,14 +342,13 @@ async fn subscription_authoriser_also_decides_about_new_metadata() {
     let open = || ChannelOptions::new().presence(Presence::each());
     let later = move |cx: Context, request: AccessRequest| async move { calm(cx, request) };
     for (options, handler) in [
-        (open().authorize(calm), named()),
-        (open().authorize_subscribe(calm), named()),
-        (open().authorize(later).authorize_subscribe(|_, request| request["id"] == *"1"), named()),
-        (open(), named().authorize_subscribe(calm)),
+        (open().authorize(calm), user_handler()),
+        (open().authorize_subscribe(calm), user_handler()),
+        (open().authorize(later).authorize_subscribe(|_, request| request["id"] == *"1"), user_handler()),
+        (open(), user_handler().authorize_subscribe(calm)),
     ] {
         let server = TestServer::start(Hub::builder().channels("room:{id}", options).build(), handler);
-        let mut client = server.json("/?user=ada").await;
-        client.expect("session").await;
+        let mut client = session_client(&server, "/?user=ada").await;
         let ask = |kind: &str, mood: &str| json!({ "type": kind, "channel": "room:1", "metadata": { "mood": mood } });
         assert_eq!(refused(&mut client, ask("subscribe_channel", "loud")).await, "permission_denied");
         client.request(ask("subscribe_channel", "calm")).await.unwrap();
@@ -371,7 +363,7 @@ async fn panicking_authoriser_fails_only_its_request() {
         .authorize(|_, request| request["no such parameter"] == *"x")
         .authorize_publish(|_, _| -> bool { panic!("on purpose") });
     let hub = Hub::builder().channels("x", options).channels("{*any}", ChannelOptions::new()).build();
-    let server = TestServer::start(hub.clone(), named());
+    let server = TestServer::start(hub.clone(), user_handler());
     let mut client = server.connect("/?user=ada").await;
     let request = json!({ "type": "subscribe_channel", "channel": "x" });
     assert_eq!(refused(&mut client, request).await, "internal_error");
@@ -394,14 +386,13 @@ async fn messages_sent_by_an_authoriser_arrive_before_the_answer() {
     };
     let later = move |cx: Context, request: AccessRequest| async move { at_once(cx, request) };
     for handler in [
-        named().authorize_history(at_once),
-        named().authorize_history(first),
-        named().authorize_history(later),
+        user_handler().authorize_history(at_once),
+        user_handler().authorize_history(first),
+        user_handler().authorize_history(later),
     ] {
         let hub = Hub::builder().channels("{*any}", ChannelOptions::new()).build();
         let server = TestServer::start(hub, handler);
-        let mut client = server.json("/?user=ada").await;
-        client.expect("session").await;
+        let mut client = session_client(&server, "/?user=ada").await;
         for (channel, answer) in [("x", "ack"), ("y", "error")] {
             client.subscribe(channel).await;
             client.send(json!({ "type": "history", "channel": channel, "id": 1 })).await;

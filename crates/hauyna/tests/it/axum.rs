@@ -1,6 +1,6 @@
 //! WebSocket routes in an axum application, beside its other routes.
 
-use crate::support::{named, open_hub};
+use crate::support::{open_hub, user_handler};
 use axum::extract::OriginalUri;
 use axum::routing::get;
 use hauyna::{Context, Router, json};
@@ -47,14 +47,15 @@ async fn websocket_routes_coexist_with_application_routes() {
     assert_eq!(refused.try_connect().await.unwrap_err().status.as_u16(), 403);
     client.close(1000, "").await;
     packed.vanish();
-    crate::support::emptied(&hub).await;
+    crate::support::wait_until_empty(&hub).await;
 }
 
 #[tokio::test]
 async fn standalone_server_passes_other_requests_to_its_fallback() {
     let pages = axum::Router::new().route("/", get(|| async { "home" }));
-    let server =
-        TestServer::route(open_hub().build(), |router| router.websocket("/ws", named()).fallback(pages));
+    let server = TestServer::route(open_hub().build(), |router| {
+        router.websocket("/ws", user_handler()).fallback(pages)
+    });
     for (path, status) in [("/", "200"), ("/nowhere", "404"), ("/ws", "426")] {
         let mut http = TcpStream::connect(server.address()).await.unwrap();
         let request = format!("GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
@@ -76,7 +77,7 @@ async fn serve(app: axum::Router) -> SocketAddr {
 #[tokio::test]
 async fn session_of_a_nested_router_stays_within_its_prefix() {
     let hub = crate::sessions::hub().build();
-    let realtime = || Router::new(hub.clone()).websocket("/rooms/{id}", named()).into_axum();
+    let realtime = || Router::new(hub.clone()).websocket("/rooms/{id}", user_handler()).into_axum();
     let address = serve(axum::Router::new().nest("/orgs/{org}", realtime())).await;
     let to = |path: &str, query: &str| -> Connect {
         Client::to(&format!("ws://{address}{path}?user=ann{query}")).json()
@@ -84,7 +85,7 @@ async fn session_of_a_nested_router_stays_within_its_prefix() {
     let mut ann = to("/orgs/one/rooms/1", "").connect().await;
     let session = ann.expect("session").await;
     ann.subscribe("room:1").await;
-    crate::sessions::lost(&hub, ann).await;
+    crate::sessions::lose(&hub, ann).await;
     let resume = format!("&resume={}", session["resume"]["token"].as_str().unwrap());
     for (path, is_resumed) in [("/orgs/two/rooms/1", false), ("/orgs/one/rooms/1", true)] {
         let mut ann = to(path, &resume).connect().await;
@@ -97,7 +98,7 @@ async fn session_of_a_nested_router_stays_within_its_prefix() {
 async fn axum_request_extensions_keep_no_token() {
     let target =
         async |cx: Context, (): ()| Ok(cx.extension::<OriginalUri>().map(|OriginalUri(uri)| uri.to_string()));
-    let handler = named().token_in_query("ticket").on("target", target);
+    let handler = user_handler().token_in_query("ticket").on("target", target);
     let realtime = Router::new(open_hub().build()).websocket("/chat", handler).into_axum();
     let address = serve(axum::Router::new().nest("/app", realtime)).await;
     for (query, kept) in
@@ -112,7 +113,7 @@ async fn axum_request_extensions_keep_no_token() {
 #[tokio::test]
 async fn fallback_of_a_router_is_kept_in_axum() {
     let pages = axum::Router::new().route("/", get(|| async { "home" }));
-    let realtime = Router::new(open_hub().build()).websocket("/chat", named()).fallback(pages);
+    let realtime = Router::new(open_hub().build()).websocket("/chat", user_handler()).fallback(pages);
     let address = serve(axum::Router::new().merge(realtime.into_axum())).await;
     let mut http = TcpStream::connect(address).await.unwrap();
     http.write_all(b"GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").await.unwrap();

@@ -13,7 +13,9 @@ async fn local_broker_fulfils_the_contract() {
 
 /// Publications that the test relays later, as a remote broker may do.
 #[derive(Debug, Default, Clone)]
-struct LateRelays(Arc<Mutex<Vec<(Relay, Arc<Publication>)>>>);
+struct LateRelays(Arc<Mutex<Waiting>>);
+
+type Waiting = Vec<(Relay, Arc<Publication>)>;
 
 impl LateRelays {
     fn broker(&self) -> WrappedBroker {

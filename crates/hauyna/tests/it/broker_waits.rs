@@ -1,6 +1,6 @@
 //! A broker that hangs or panics: every call gets an answer in time, and nothing accumulates until then.
 
-use crate::support::{named, registered};
+use crate::support::{registered, user_handler};
 use hauyna::broker::{Answer, BrokerError};
 use hauyna::error::ErrorKind;
 use hauyna::{ChannelOptions, ErrorType, HistoryRange, Hub, json};
@@ -58,6 +58,7 @@ impl Behaviour {
 const TIMEOUT: Duration = Duration::from_secs(7);
 
 /// How a broker treats each kind of call.
+#[derive(Debug, Clone, Copy)]
 struct Behaviours {
     publish: Behaviour,
     subscribe: Behaviour,
@@ -109,7 +110,7 @@ async fn subscriptions_to_a_hanging_broker_fail_together() {
         [(Behaviour::Hangs, Behaviour::Answers), (Behaviour::Answers, Behaviour::Hangs)]
     {
         let (hub, waiting) = hub(Behaviours { publish: Behaviour::Answers, subscribe, history });
-        let handler = named().share();
+        let handler = user_handler().share();
         let mut connections = Vec::new();
         for _ in 0..10 {
             connections.push(registered(&hub, "alice", &handler).await);
@@ -122,7 +123,7 @@ async fn subscriptions_to_a_hanging_broker_fail_together() {
         for asked in asked.collect::<Vec<_>>() {
             assert_eq!(protocol(&asked.await.unwrap().unwrap_err()), ErrorType::Unavailable);
         }
-        assert_eq!(start.elapsed().as_secs(), TIMEOUT.as_secs(), "nobody waits for another's time");
+        assert_eq!(start.elapsed().as_secs(), TIMEOUT.as_secs(), "no timeout adds to another one");
         assert_eq!((hub.stats().channels, waiting.load(Ordering::Relaxed)), (0, 0));
     }
 }
@@ -134,7 +135,7 @@ async fn abandoned_subscription_leaves_nothing_behind() {
         subscribe: Behaviour::Answers,
         history: Behaviour::Hangs,
     });
-    let (_client, connection) = registered(&hub, "alice", &named().share()).await;
+    let (_client, connection) = registered(&hub, "alice", &user_handler().share()).await;
     let channel = hub.channel("x");
     let given_up = tokio::time::timeout(Duration::from_secs(1), channel.subscribe(&connection, ())).await;
     assert!(given_up.is_err());
@@ -148,12 +149,12 @@ async fn announcements_do_not_accumulate_while_the_broker_hangs() {
         subscribe: Behaviour::Answers,
         history: Behaviour::Answers,
     });
-    let (_client, connection) = registered(&hub, "alice", &named().share()).await;
+    let (_client, connection) = registered(&hub, "alice", &user_handler().share()).await;
     for _ in 0..2_000 {
         hub.channel("x").subscribe(&connection, json!({ "a": 1 })).await.unwrap();
         hub.channel("x").unsubscribe(&connection).unwrap();
     }
-    assert_eq!(waiting.load(Ordering::Relaxed), 0, "it is not asked to announce");
+    assert_eq!(waiting.load(Ordering::Relaxed), 0, "announcements do not use the broker");
 }
 
 #[tokio::test]
@@ -163,7 +164,7 @@ async fn panic_in_the_answer_of_a_broker_is_a_failure() {
         subscribe: Behaviour::Panics,
         history: Behaviour::Panics,
     });
-    let (_client, connection) = registered(&hub, "alice", &named().share()).await;
+    let (_client, connection) = registered(&hub, "alice", &user_handler().share()).await;
     let channel = hub.channel("x");
     assert_eq!(
         protocol(&channel.broadcast(1).await.unwrap_err()),

@@ -1,6 +1,6 @@
 //! Builders refuse a call that would silently replace an earlier one, and keep values that add up.
 
-use crate::support::{named, now, open_hub, registered};
+use crate::support::{now, open_hub, registered, user_handler};
 use hauyna::auth::{ApiKeys, Revocation};
 use hauyna::broker::LocalBroker;
 use hauyna::channel::AccessRequest;
@@ -25,7 +25,7 @@ fn keys() -> ApiKeys {
 /// Returns the text of the panic.
 fn refusal<T>(build: impl FnOnce() -> T) -> String {
     let panic = match catch_unwind(AssertUnwindSafe(build)) {
-        Ok(_) => panic!("it was built"),
+        Ok(_) => panic!("the builder did not refuse"),
         Err(panic) => panic,
     };
     let text = panic.downcast_ref::<String>().cloned();
@@ -128,7 +128,10 @@ fn setting_a_channel_rule_api_key_or_route_twice_is_an_error() {
     let router = || Router::new(Hub::new()).layer(page()).layer(page());
     let pages = router().into_service();
     assert!(refusal(|| router().fallback(pages.clone()).fallback(pages)).contains("`fallback`"));
-    assert!(refusal(|| router().websocket("/a", named()).websocket("/a", named())).contains("route `/a`"));
+    assert!(
+        refusal(|| router().websocket("/a", user_handler()).websocket("/a", user_handler()))
+            .contains("route `/a`")
+    );
 }
 
 #[cfg(feature = "jwt")]

@@ -1,7 +1,7 @@
 //! Client events: recipients, refusals, rates, and that they never count against slow consumers.
 
-use crate::sessions::{back, lost};
-use crate::support::{failing_broker, named, packet, subscriber};
+use crate::sessions::{lose, resume};
+use crate::support::{failing_broker, packet, session_client, subscriber, user_handler};
 use hauyna::channel::ClientEvents;
 use hauyna::events::SystemKind;
 use hauyna::groups::Roles;
@@ -43,7 +43,7 @@ async fn refused(client: &mut Client, request: Value) -> Value {
 #[tokio::test]
 async fn client_event_reaches_all_subscribers_except_the_sender_in_every_encoding() {
     let hub = rooms(cursors());
-    let server = TestServer::start(hub.clone(), named());
+    let server = TestServer::start(hub.clone(), user_handler());
     let mut ann = subscriber(&server, "ann", "room:7").await;
     let mut tab = subscriber(&server, "ann", "room:7").await;
     let mut packed = server.message_pack("/?user=bob").await;
@@ -78,7 +78,7 @@ async fn client_event_reaches_all_subscribers_except_the_sender_in_every_encodin
 
 #[tokio::test]
 async fn client_event_has_no_offset_and_is_not_in_the_history() {
-    let server = TestServer::start(rooms(cursors()), named());
+    let server = TestServer::start(rooms(cursors()), user_handler());
     let mut ann = subscriber(&server, "ann", "room:7").await;
     ann.request(cursor(1)).await.unwrap();
     let first = ann.request(json!({ "type": "channel_message", "channel": "room:7", "content": 1 })).await;
@@ -92,7 +92,7 @@ async fn client_event_has_no_offset_and_is_not_in_the_history() {
 #[tokio::test]
 async fn subscriber_learns_which_events_it_may_send() {
     let hub = rooms(ClientEvents::new().event("cursor", 20).event("typing", 5));
-    let server = TestServer::start(hub.clone(), named());
+    let server = TestServer::start(hub.clone(), user_handler());
     let expected = json!({ "cursor": 20, "typing": 5 });
     let mut ann = server.json("/?user=ann").await;
     let session = ann.expect("session").await;
@@ -107,9 +107,9 @@ async fn subscriber_learns_which_events_it_may_send() {
 
     ann.vanish();
     let token = session["resume"]["token"].as_str().unwrap();
-    let mut back = server.client(&format!("/?user=ann&resume={token}")).json().connect().await;
-    back.send(json!({ "type": "resume" })).await;
-    let session = back.expect("session").await;
+    let mut resume = server.client(&format!("/?user=ann&resume={token}")).json().connect().await;
+    resume.send(json!({ "type": "resume" })).await;
+    let session = resume.expect("session").await;
     let of = |name: &str| {
         let all = session["subscriptions"].as_array().unwrap();
         all.iter().find(|one| one["channel"] == name).unwrap().clone()
@@ -124,7 +124,7 @@ async fn undeclared_events_and_events_without_subscription_are_refused() {
         .channels("room:{id}", ChannelOptions::new().client_events(cursors()))
         .channels("{*any}", ChannelOptions::new())
         .build();
-    let server = TestServer::start(hub.clone(), named());
+    let server = TestServer::start(hub.clone(), user_handler());
     let mut ann = subscriber(&server, "ann", "general").await;
     assert_eq!(refused(&mut ann, cursor(1)).await["error_type"], "not_subscribed");
     ann.subscribe("room:7").await;
@@ -151,14 +151,14 @@ async fn failing_event_authoriser_affects_only_its_event() {
             assert_eq!(event.channel(), "room:7");
             match (event.name(), cx.user().as_str()) {
                 ("typing", "eve") => Err(Reject::denied("not eve")),
-                ("typing", "mallory") => panic!("of the application"),
+                ("typing", "mallory") => panic!("sent by the application"),
                 ("typing", _) => event.data::<()>(),
                 _ => Ok(()),
             }
         },
     );
     let hub = rooms(events);
-    let server = TestServer::start(hub.clone(), named());
+    let server = TestServer::start(hub.clone(), user_handler());
     let mut ann = subscriber(&server, "ann", "room:7").await;
     let mut eve = subscriber(&server, "eve", "room:7").await;
     let mut mallory = subscriber(&server, "mallory", "room:7").await;
@@ -169,7 +169,7 @@ async fn failing_event_authoriser_affects_only_its_event() {
         (&error["error_type"], &error["details"]["path"]),
         (&json!("validation_error"), &json!("data.x"))
     );
-    assert_eq!(seen.load(Ordering::Relaxed), 0, "what has the wrong form is not shown");
+    assert_eq!(seen.load(Ordering::Relaxed), 0, "names of invalid form are not repeated");
     assert_eq!(refused(&mut eve, typing()).await["error_type"], "permission_denied");
     assert_eq!(refused(&mut mallory, typing()).await["error_type"], "internal_error");
     mallory.request(cursor(1)).await.unwrap();
@@ -196,7 +196,7 @@ async fn declared_client_events_ignore_the_rules_for_publications() {
         .rate_limit(Rate::new(1, Duration::from_secs(3600)))
         .client_events(cursors());
     let hub = Hub::builder().channels("room:{id}", channels).build();
-    let server = TestServer::start(hub, named());
+    let server = TestServer::start(hub, user_handler());
     let mut ann = subscriber(&server, "ann", "room:7").await;
     let mut bob = subscriber(&server, "bob", "room:7").await;
     for x in 1..=3 {
@@ -211,7 +211,7 @@ async fn declared_client_events_ignore_the_rules_for_publications() {
 #[tokio::test(start_paused = true)]
 async fn each_event_type_has_its_rate_which_resubscribing_keeps() {
     let hub = rooms(ClientEvents::new().event("cursor", 20).event("typing", 2));
-    let server = TestServer::start(hub.clone(), named());
+    let server = TestServer::start(hub.clone(), user_handler());
     let mut ann = subscriber(&server, "ann", "room:7").await;
     for _ in 0..2 {
         ann.request(typing()).await.unwrap();
@@ -234,7 +234,7 @@ async fn each_event_type_has_its_rate_which_resubscribing_keeps() {
 #[tokio::test]
 async fn resuming_the_session_resets_no_rate() {
     let hub = rooms(ClientEvents::new().event("typing", 1));
-    let server = TestServer::start(hub.clone(), named());
+    let server = TestServer::start(hub.clone(), user_handler());
     let mut ann = server.json("/?user=ann").await;
     let mut session = ann.expect("session").await;
     ann.subscribe("room:7").await;
@@ -242,8 +242,8 @@ async fn resuming_the_session_resets_no_rate() {
     let mut sent = 1;
     let began = std::time::Instant::now();
     for _ in 0..10 {
-        lost(&hub, ann).await;
-        (ann, session) = back(&server, "ann", &session, &json!({})).await;
+        lose(&hub, ann).await;
+        (ann, session) = resume(&server, "ann", &session, &json!({})).await;
         assert_eq!(session["resumed"], true);
         sent += u64::from(ann.request(typing()).await.is_ok());
     }
@@ -261,9 +261,9 @@ pub(crate) fn many_kinds() -> Hub {
 
 /// Returns one event of each type in each channel, as one packet.
 pub(crate) fn one_of_each_kind() -> Vec<u8> {
-    packet((0..MANY.0 * MANY.1).map(|n| {
+    packet((0..MANY.0 * MANY.1).map(|number| {
         let event =
-            json!({ "type": "client_event", "channel": format!("room:{}", n / MANY.1), "event": format!("e{}", n % MANY.1) });
+            json!({ "type": "client_event", "channel": format!("room:{}", number / MANY.1), "event": format!("e{}", number % MANY.1) });
         event.to_string()
     }))
 }
@@ -276,10 +276,14 @@ pub(crate) async fn subscribe_to_many(client: &mut Client) {
 
 /// Checks that no event of [`one_of_each_kind`] is missing.
 pub(crate) async fn expect_one_of_each_kind(hub: &Hub, client: &mut Client) {
-    for n in 0..MANY.0 * MANY.1 {
+    for number in 0..MANY.0 * MANY.1 {
         let event = client.expect("client_event").await;
         let kind = (&event["channel"], &event["event"]);
-        assert_eq!(kind, (&json!(format!("room:{}", n / MANY.1)), &json!(format!("e{}", n % MANY.1))), "{n}");
+        assert_eq!(
+            kind,
+            (&json!(format!("room:{}", number / MANY.1)), &json!(format!("e{}", number % MANY.1))),
+            "{number}"
+        );
     }
     assert_eq!(hub.stats().client_events_dropped, 0);
 }
@@ -287,7 +291,7 @@ pub(crate) async fn expect_one_of_each_kind(hub: &Hub, client: &mut Client) {
 #[tokio::test]
 async fn reading_client_gets_all_events_of_a_burst() {
     let hub = many_kinds();
-    let server = TestServer::start(hub.clone(), named());
+    let server = TestServer::start(hub.clone(), user_handler());
     let mut ann = subscriber(&server, "ann", "room:alone").await;
     subscribe_to_many(&mut ann).await;
     let mut bob = subscriber(&server, "bob", "room:alone").await;
@@ -303,7 +307,7 @@ async fn group_and_user_channels_refuse_client_events() {
         .channels("{*any}", events())
         .roles("{*any}", Roles::new().define("speaker", ["send"]))
         .build();
-    let server = TestServer::start(hub.clone(), named());
+    let server = TestServer::start(hub.clone(), user_handler());
     let mut ann = server.json("/?user=ann").await;
     let mut bob = server.json("/?user=bob").await;
     for client in [&mut ann, &mut bob] {
@@ -336,7 +340,7 @@ async fn application_may_disconnect_the_sender_while_it_decides() {
     });
     let hub = rooms(events);
     hub_of_rule.set(hub.clone()).unwrap();
-    let server = TestServer::start(hub.clone(), named());
+    let server = TestServer::start(hub.clone(), user_handler());
     let mut bob = subscriber(&server, "bob", "room:7").await;
     for user in ["closed", "unsubscribed"] {
         let mut client = subscriber(&server, user, "room:7").await;
@@ -356,7 +360,7 @@ async fn application_may_disconnect_the_sender_while_it_decides() {
 #[tokio::test]
 async fn events_with_their_own_rate_do_not_count_as_messages() {
     let hour = Duration::from_secs(3600);
-    let handler = named().rate_limit(RateLimit::new().messages(Rate::new(1, hour).burst(4)));
+    let handler = user_handler().rate_limit(RateLimit::new().messages(Rate::new(1, hour).burst(4)));
     let server = TestServer::start(rooms(cursors()), handler);
     let mut ann = subscriber(&server, "ann", "room:7").await;
     for x in 0..20 {
@@ -376,7 +380,7 @@ async fn retried_event_returns_no_message_that_it_did_not_consume() {
     let channels = ChannelOptions::new().client_events(cursors());
     let hub = Hub::builder().broker(broker).channels("room:{id}", channels).build();
     let six = Rate::new(1, Duration::from_secs(3600)).burst(6);
-    let handler = named()
+    let handler = user_handler()
         .rate_limit(RateLimit::new().messages(six))
         .on_error(async |_, _| Recovery::Retry { after: Duration::ZERO });
     let server = TestServer::start(hub, handler);
@@ -389,7 +393,7 @@ async fn retried_event_returns_no_message_that_it_did_not_consume() {
     {
         left += 1;
     }
-    assert_eq!(left, 4, "of six, one subscribed and one was refused");
+    assert_eq!(left, 4, "of six messages, one subscribed and one was refused");
 }
 
 const POLICIES: [SlowConsumer; 4] =
@@ -414,7 +418,7 @@ async fn lagging_consumer_gets_the_latest_event_without_a_gap() {
             count.fetch_add(1, Ordering::Relaxed);
             std::future::ready(Ok(()))
         });
-        let server = TestServer::start(hub.clone(), named().write_timeout(Duration::from_secs(60)));
+        let server = TestServer::start(hub.clone(), user_handler().write_timeout(Duration::from_secs(60)));
         let mut slow = server.client("/?user=slow").receive_buffer(4096).connect().await;
         slow.subscribe("room:7").await;
         let mut good = subscriber(&server, "good", "room:7").await;
@@ -422,7 +426,7 @@ async fn lagging_consumer_gets_the_latest_event_without_a_gap() {
         let mut last = 0;
         while hub.stats().client_events_dropped < 50 {
             last += 1;
-            assert!(last < 1000, "nobody was slow");
+            assert!(last < 1000, "no slow consumer");
             ann.send(large_cursor(last)).await;
             assert_eq!(good.expect("client_event").await["data"]["x"], last);
         }
@@ -430,9 +434,9 @@ async fn lagging_consumer_gets_the_latest_event_without_a_gap() {
         assert!(waiting < 128 * 1024, "{policy:?}: {waiting} bytes wait");
         // Publications have the whole outbox, whatever events wait. Those with one key are conflated.
         let count = if policy == SlowConsumer::Conflate { 1 } else { 40 };
-        for n in 1..=count {
-            hub.channel("room:7").broadcast(json!({ "n": n })).await.unwrap();
-            assert_eq!(good.expect("message").await["offset"], n);
+        for number in 1..=count {
+            hub.channel("room:7").broadcast(json!({ "n": number })).await.unwrap();
+            assert_eq!(good.expect("message").await["offset"], number);
         }
         let (mut seen, mut offsets) = (0, Vec::new());
         while seen != last || offsets.last() != Some(&count) {
@@ -462,14 +466,13 @@ async fn recovering_subscriber_gets_no_events_and_no_gap_for_them() {
             .channels("room:{id}", channels.client_events(cursors()))
             .recovery_limit(10_000)
             .build();
-        let server = TestServer::start(hub.clone(), named().write_timeout(Duration::from_secs(60)));
-        let mut ann = server.json("/?user=ann").await;
-        ann.expect("session").await;
+        let server = TestServer::start(hub.clone(), user_handler().write_timeout(Duration::from_secs(60)));
+        let mut ann = session_client(&server, "/?user=ann").await;
         let position = ann.subscribe("room:7").await;
         let padding = "x".repeat(6000);
-        for n in 1..=1000_u64 {
-            hub.channel("room:7").broadcast(json!({ "n": n, "padding": padding })).await.unwrap();
-            assert_eq!(ann.expect("message").await["offset"], n);
+        for number in 1..=1000_u64 {
+            hub.channel("room:7").broadcast(json!({ "n": number, "padding": padding })).await.unwrap();
+            assert_eq!(ann.expect("message").await["offset"], number);
         }
         let mut slow = server.client("/?user=slow").receive_buffer(4096).json().connect().await;
         slow.expect("session").await;
@@ -488,7 +491,7 @@ async fn recovering_subscriber_gets_no_events_and_no_gap_for_them() {
 
 #[tokio::test]
 async fn publication_without_echo_reaches_everybody_else_and_the_history() {
-    let server = TestServer::start(rooms(cursors()), named());
+    let server = TestServer::start(rooms(cursors()), user_handler());
     let mut ann = server.json("/?user=ann").await;
     let session = ann.expect("session").await;
     let position = ann.subscribe("room:7").await;
@@ -513,16 +516,15 @@ async fn publication_without_echo_reaches_everybody_else_and_the_history() {
     // The session continues without it; another connection recovers it.
     ann.vanish();
     let token = session["resume"]["token"].as_str().unwrap();
-    let mut back = server.client(&format!("/?user=ann&resume={token}")).json().connect().await;
-    back.send(
+    let mut resume = server.client(&format!("/?user=ann&resume={token}")).json().connect().await;
+    resume.send(
         json!({ "type": "resume", "positions": { "room:7": { "epoch": position["epoch"], "offset": 0 } } }),
     )
     .await;
-    assert_eq!(back.expect("session").await["resumed"], true);
-    assert_eq!(back.expect("message").await["offset"], 2);
-    back.expect_nothing().await;
-    let mut second = server.json("/?user=ann").await;
-    second.expect("session").await;
+    assert_eq!(resume.expect("session").await["resumed"], true);
+    assert_eq!(resume.expect("message").await["offset"], 2);
+    resume.expect_nothing().await;
+    let mut second = session_client(&server, "/?user=ann").await;
     second.recover("room:7", &position).await;
     for offset in 1..=3 {
         assert_eq!(second.expect("message").await["offset"], offset);

@@ -1,6 +1,6 @@
 //! Publishers that are faster than their subscribers wait, and do not fill the memory of the server.
 
-use crate::support::{eventually, named, registered, subscriber};
+use crate::support::{eventually, registered, subscriber, user_handler};
 use hauyna::connection::RetryPolicy;
 use hauyna::{ChannelOptions, CloseCode, Connection, Hub, Presence, SlowConsumer, json};
 use hauyna_test::{Client, MemoryServer, TestServer};
@@ -20,14 +20,14 @@ fn hub() -> Hub {
 #[tokio::test]
 async fn publication_waits_for_an_overloaded_shard() {
     let hub = hub();
-    let server = TestServer::start(hub.clone(), named().write_timeout(Duration::from_secs(60)));
+    let server = TestServer::start(hub.clone(), user_handler().write_timeout(Duration::from_secs(60)));
     let mut reader = subscriber(&server, "reader", "x").await;
     let published = Arc::new(AtomicU64::new(0));
     let mut publisher = Box::pin({
         let (hub, published) = (hub.clone(), published.clone());
         async move {
-            for n in 0..100_000_u64 {
-                hub.channel("x").broadcast(json!({ "n": n })).await.unwrap();
+            for number in 0..100_000_u64 {
+                hub.channel("x").broadcast(json!({ "n": number })).await.unwrap();
                 published.fetch_add(1, Ordering::Relaxed);
             }
         }
@@ -49,10 +49,10 @@ async fn publication_waits_for_an_overloaded_shard() {
 #[tokio::test]
 async fn busy_publisher_closes_nobody() {
     let hub = hub();
-    let server = TestServer::start(hub.clone(), named().write_timeout(Duration::from_secs(60)));
+    let server = TestServer::start(hub.clone(), user_handler().write_timeout(Duration::from_secs(60)));
     let mut readers = Vec::new();
-    for n in 0..20 {
-        readers.push(subscriber(&server, &format!("r-{n}"), "x").await);
+    for number in 0..20 {
+        readers.push(subscriber(&server, &format!("r-{number}"), "x").await);
     }
     let mut publisher = subscriber(&server, "publisher", "x").await;
     let text = json!({ "type": "channel_message", "channel": "x", "content": "x".repeat(60) }).to_string();
@@ -64,7 +64,7 @@ async fn busy_publisher_closes_nobody() {
     for _ in 0..40 {
         publisher.send_raw(&packet).await;
     }
-    eventually("all was published", || hub.stats().published >= 20_000).await;
+    eventually("all messages are published", || hub.stats().published >= 20_000).await;
     assert_eq!((hub.stats().slow_consumers, hub.stats().connections), (0, 21));
 }
 
@@ -87,12 +87,12 @@ async fn publish_until_not_read(hub: &Hub, publisher: &mut Client) -> u64 {
             tokio::task::yield_now().await;
         }
     }
-    panic!("{} publications, and it reads on", hub.stats().published);
+    panic!("the server still reads after {} publications", hub.stats().published);
 }
 
 #[tokio::test]
 async fn connection_is_not_read_while_its_publications_cannot_be_written() {
-    let (hub, handler) = (hub(), named().share());
+    let (hub, handler) = (hub(), user_handler().share());
     // The shard runs on this thread.
     let (mut reader, _) = registered(&hub, "reader", &handler).await;
     reader.subscribe("x").await;
@@ -122,22 +122,22 @@ async fn publisher_does_not_wait_for_an_ended_runtime() {
     std::thread::spawn(move || {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         runtime.block_on(async {
-            let server = TestServer::start(other, named());
+            let server = TestServer::start(other, user_handler());
             drop(subscriber(&server, "lost", "x").await);
         });
     })
     .join()
     .unwrap();
-    for n in 0..20_000 {
-        hub.connections().broadcast(json!({ "n": n })).await.unwrap();
-        hub.channel("x").broadcast(json!({ "n": n })).await.unwrap();
+    for number in 0..20_000 {
+        hub.connections().broadcast(json!({ "n": number })).await.unwrap();
+        hub.channel("x").broadcast(json!({ "n": number })).await.unwrap();
     }
     assert_eq!(hub.stats().subscriptions, 0);
 }
 
 /// Returns a hub with one member of a channel with presence; only the test drives the runtime.
 async fn member(hub: &Hub) -> (TestServer, Client, Connection) {
-    let server = TestServer::start(hub.clone(), named().write_timeout(Duration::from_secs(60)));
+    let server = TestServer::start(hub.clone(), user_handler().write_timeout(Duration::from_secs(60)));
     let client = subscriber(&server, "member", "x").await;
     let connection = hub.connections().of_user("member").remove(0);
     (server, client, connection)
@@ -156,8 +156,8 @@ async fn presence_change_waits_for_an_overloaded_shard() {
     let mut changing = Box::pin({
         let changed = changed.clone();
         async move {
-            for n in 0..100_000_u64 {
-                presence.update(json!({ "n": n })).await.unwrap();
+            for number in 0..100_000_u64 {
+                presence.update(json!({ "n": number })).await.unwrap();
                 changed.fetch_add(1, Ordering::Relaxed);
             }
         }
@@ -177,10 +177,10 @@ async fn callers_that_cannot_wait_process_their_own_messages() {
     let (_server, _client, connection) = member(&hub).await;
     let written = || hub.stats().bytes_sent;
     let before = written();
-    for n in 0..10_000 {
-        hub.channel("x").update_metadata(&connection, json!({ "n": n })).unwrap();
+    for number in 0..10_000 {
+        hub.channel("x").update_metadata(&connection, json!({ "n": number })).unwrap();
     }
-    assert!(written() > before, "nothing was written meanwhile");
+    assert!(written() > before, "nothing was written in the meantime");
 }
 
 #[tokio::test]
@@ -192,7 +192,7 @@ async fn retry_policies_in_a_loop_overload_no_shard() {
     }
     let mut publication = Box::pin(hub.channel("x").publish("x").into_future());
     poll_fn(|cx| {
-        assert!(publication.as_mut().poll(cx).is_ready(), "it waits for the shard");
+        assert!(publication.as_mut().poll(cx).is_ready(), "the publication waits for the shard");
         Poll::Ready(())
     })
     .await;
@@ -203,13 +203,13 @@ fn publisher_does_not_wait_for_an_idle_runtime() {
     let runtime = || tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let (idle, hub) = (runtime(), hub());
     let _kept = idle.block_on(async {
-        let server = TestServer::start(hub.clone(), named());
+        let server = TestServer::start(hub.clone(), user_handler());
         let client = subscriber(&server, "idle", "x").await;
         (server, client)
     });
     runtime().block_on(async {
-        for n in 0..10_000 {
-            hub.channel("x").broadcast(json!({ "n": n })).await.unwrap();
+        for number in 0..10_000 {
+            hub.channel("x").broadcast(json!({ "n": number })).await.unwrap();
         }
     });
 }
@@ -218,42 +218,42 @@ fn publisher_does_not_wait_for_an_idle_runtime() {
 fn publisher_without_timers_does_not_wait_for_an_idle_runtime() {
     let (idle, hub) = (tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap(), hub());
     let _kept = idle.block_on(async {
-        let server = TestServer::start(hub.clone(), named());
+        let server = TestServer::start(hub.clone(), user_handler());
         let client = subscriber(&server, "idle", "x").await;
         (server, client)
     });
     let (done, is_done) = std::sync::mpsc::sync_channel(1);
     let publishing = std::thread::spawn(move || {
         tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(async {
-            for n in 0..10_000 {
-                hub.channel("x").broadcast(json!({ "n": n })).await.unwrap();
+            for number in 0..10_000 {
+                hub.channel("x").broadcast(json!({ "n": number })).await.unwrap();
             }
         });
         done.send(()).unwrap();
     });
-    is_done.recv_timeout(Duration::from_secs(30)).expect("it goes on");
+    is_done.recv_timeout(Duration::from_secs(30)).expect("the publication continues");
     publishing.join().unwrap();
 }
 
 #[tokio::test]
 async fn inboxes_processed_in_a_row_close_no_memory_reader() {
     let hub = Hub::builder().shards(1).channels("{*any}", ChannelOptions::new().no_history()).build();
-    let server = MemoryServer::start(hub.clone(), named());
+    let server = MemoryServer::start(hub.clone(), user_handler());
     let mut reader = server.json("/?user=reader").await;
     reader.expect("session").await;
     reader.subscribe("x").await;
     let mut others = Vec::new();
-    for n in 0..12 {
-        let mut other = server.json(&format!("/?user=other-{n}")).await;
+    for number in 0..12 {
+        let mut other = server.json(&format!("/?user=other-{number}")).await;
         other.expect("session").await;
         others.push(other);
     }
     let reading = tokio::spawn(async move { while reader.next().await["content"] != 23_999 {} });
-    for n in 0..24_000 {
-        hub.channel("x").broadcast(n).await.unwrap();
-        if n % 2000 == 1999 {
+    for number in 0..24_000 {
+        hub.channel("x").broadcast(number).await.unwrap();
+        if number % 2000 == 1999 {
             // It cannot wait, so it processes what was published before.
-            hub.user(format!("other-{}", n / 2000)).connections()[0].close(CloseCode(4000), "");
+            hub.user(format!("other-{}", number / 2000)).connections()[0].close(CloseCode(4000), "");
         }
     }
     reading.await.unwrap();
@@ -263,7 +263,8 @@ async fn inboxes_processed_in_a_row_close_no_memory_reader() {
 #[tokio::test]
 async fn status_change_waits_for_the_shards_of_other_connections() {
     let channels = ChannelOptions::new().presence(Presence::each()).slow_consumer(SlowConsumer::DropOldest);
-    let (hub, handler) = (Hub::builder().shards(2).channels("{*any}", channels).build(), named().share());
+    let (hub, handler) =
+        (Hub::builder().shards(2).channels("{*any}", channels).build(), user_handler().share());
     // Connections get shards in turn; the task of this shard runs on this thread.
     let (mut reader, _) = registered(&hub, "reader", &handler).await;
     let (_of_the_other_shard, _) = registered(&hub, "nobody", &handler).await;
@@ -275,12 +276,12 @@ async fn status_change_waits_for_the_shards_of_other_connections() {
         runtime.block_on(async {
             let (mut unseen, _) = registered(&hub, "ann", &handler).await;
             let mut changed = 0;
-            let patience = Duration::from_millis(300);
+            let timeout = Duration::from_millis(300);
             while changed < 50_000 {
                 let status = format!("busy-{changed}");
                 unseen.send(json!({ "type": "update_status", "status": status, "id": 1 })).await;
                 // An answer that does not arrive at once is waiting for a shard.
-                if tokio::time::timeout(patience, unseen.expect("ack")).await.is_err() {
+                if tokio::time::timeout(timeout, unseen.expect("ack")).await.is_err() {
                     break;
                 }
                 changed += 1;

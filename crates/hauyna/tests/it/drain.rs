@@ -1,7 +1,7 @@
 //! The drain of a hub: messages to the clients, the time of each close, and what still works meanwhile. The
 //! drain ends whatever clients, callbacks and callers do.
 
-use crate::support::{eventually, named, open_hub, registered, serve, subscriber};
+use crate::support::{eventually, open_hub, registered, serve, subscriber, user_handler};
 use hauyna::events::SystemEvent;
 use hauyna::inspect::Readiness;
 use hauyna::{CloseReason, Context, Drain, ErrorType, Handler, Hub, Router, json};
@@ -34,18 +34,22 @@ fn draining(hub: &Hub, drain: Drain) -> tokio::task::JoinHandle<()> {
 
 #[tokio::test(start_paused = true)]
 async fn drain_notifies_all_at_once_and_closes_evenly_in_random_order() {
-    let (hub, handler) = (Hub::new(), named().share());
+    let (hub, handler) = (Hub::new(), user_handler().share());
     let began = Instant::now();
-    let (told, mut closed) = mpsc::channel(500);
+    let (sender, mut closed) = mpsc::channel(500);
     for number in 0..500 {
         let (mut client, _) = registered(&hub, "u", &handler).await;
-        let told = told.clone();
+        let sender = sender.clone();
         tokio::spawn(async move {
             let reconnect = client.expect("reconnect").await;
             assert_eq!((&reconnect["after"], &reconnect["reason"]), (&json!([0, 10_000]), &json!("drain")));
-            assert_eq!(began.elapsed().as_millis(), 0, "all are told before the first is closed");
+            assert_eq!(
+                began.elapsed().as_millis(),
+                0,
+                "all clients are notified before the first one closes"
+            );
             assert_eq!(wait_until_closed(&mut client).await, drained());
-            told.send((number, began.elapsed().as_millis())).await.unwrap();
+            sender.send((number, began.elapsed().as_millis())).await.unwrap();
         });
     }
     hub.drain(Drain::over(Duration::from_secs(10))).await.unwrap();
@@ -64,7 +68,7 @@ async fn drain_notifies_all_at_once_and_closes_evenly_in_random_order() {
 
 #[tokio::test(start_paused = true)]
 async fn running_callbacks_answer_before_their_connections_close() {
-    let handler = named().on("work", async |_: Context, seconds: Value| {
+    let handler = user_handler().on("work", async |_: Context, seconds: Value| {
         let _ = timeout(Duration::from_secs(seconds["for"].as_u64().unwrap()), pending::<()>()).await;
         Ok("done")
     });
@@ -89,7 +93,11 @@ async fn running_callbacks_answer_before_their_connections_close() {
         assert_eq!(wait_until_closed(&mut client).await, drained());
     }
     endless.expect("reconnect").await;
-    assert_eq!(endless.next_frame().await, Frame::Close(Some(drained())), "its time is the window");
+    assert_eq!(
+        endless.next_frame().await,
+        Frame::Close(Some(drained())),
+        "the drain lasts as long as its window"
+    );
     assert_eq!(began.elapsed().as_secs(), 10);
     endless.vanish();
     end.await.unwrap();
@@ -105,14 +113,17 @@ async fn queued_messages_are_written_before_the_close() {
     for number in 0..20 {
         hub.channel("x").broadcast(json!({ "number": number, "padding": padding })).await.unwrap();
     }
-    eventually("all is with the shard", || hub.stats().delivered == 20).await;
+    eventually("the shard has all messages", || hub.stats().delivered == 20).await;
     let end = draining(&hub, Drain::over(Duration::from_millis(50)).silent());
     for number in 0..20 {
         assert_eq!(client.expect("message").await["content"]["number"], number);
     }
     assert_eq!(wait_until_closed(&mut client).await, drained());
     end.await.unwrap();
-    eventually("nobody listens", || std::net::TcpStream::connect(server.address()).is_err()).await;
+    eventually("the server does not listen any more", || {
+        std::net::TcpStream::connect(server.address()).is_err()
+    })
+    .await;
 }
 
 #[tokio::test]
@@ -128,7 +139,7 @@ async fn draining_hub_refuses_new_connections_and_serves_existing_ones() {
     assert_eq!((refused.status.as_u16(), &refused.json()["error_type"]), (503, &json!("unavailable")));
     assert!(refused.head.to_lowercase().contains("\r\nretry-after: "), "{}", refused.head);
     let (socket, _peer) = tokio::io::duplex(1024);
-    let refused = hub.connections().register(socket, "bob", &named().share()).unwrap_err();
+    let refused = hub.connections().register(socket, "bob", &user_handler().share()).unwrap_err();
     assert_eq!(refused.error_type(), ErrorType::Unavailable);
     hub.channel("x").broadcast("still").await.unwrap();
     assert_eq!(client.expect("message").await["content"], "still");
@@ -138,7 +149,10 @@ async fn draining_hub_refuses_new_connections_and_serves_existing_ones() {
     client.close(1000, "").await;
     end.await.unwrap();
     assert_eq!(hub.readiness(), Readiness::Stopped);
-    eventually("nobody listens", || std::net::TcpStream::connect(server.address()).is_err()).await;
+    eventually("the server does not listen any more", || {
+        std::net::TcpStream::connect(server.address()).is_err()
+    })
+    .await;
 }
 
 #[tokio::test]
@@ -151,7 +165,7 @@ async fn drain_continues_without_its_caller_and_a_second_one_waits() {
     first.abort();
     let mut second = draining(&hub, Drain::over(Duration::ZERO));
     client.expect_nothing().await;
-    assert!(timeout(Duration::from_millis(50), &mut second).await.is_err(), "the first window counts");
+    assert!(timeout(Duration::from_millis(50), &mut second).await.is_err(), "the first window applies");
     client.close(1000, "").await;
     second.await.unwrap();
     hub.drain(Drain::default()).await.unwrap();
@@ -171,7 +185,7 @@ async fn another_caller_continues_the_drain_of_an_ended_runtime() {
     assert!(tokio::task::spawn_blocking(|| brief.join().unwrap()).await.unwrap().is_err());
     let end = draining(&hub, Drain::default());
     let again = client.expect("reconnect").await;
-    assert!(again["after"][1].as_u64().unwrap() > 80_000_000, "what is left of the first window: {again}");
+    assert!(again["after"][1].as_u64().unwrap() > 80_000_000, "rest of the first window: {again}");
     client.close(1000, "").await;
     timeout(Duration::from_secs(5), end).await.unwrap().unwrap();
 }
@@ -194,27 +208,28 @@ async fn shutdown_cuts_a_drain_short() {
 async fn silent_clients_are_cut_five_seconds_after_the_window() {
     let (hub, reasons) = (Hub::new(), Arc::new(Mutex::new(Vec::new())));
     let notes = reasons.clone();
-    hub.events().on_system([hauyna::events::SystemKind::Closed], move |_, told| {
-        if let SystemEvent::Closed { reason, .. } = told {
+    hub.events().on_system([hauyna::events::SystemKind::Closed], move |_, event| {
+        if let SystemEvent::Closed { reason, .. } = event {
             notes.lock().push(reason);
         }
         async { Ok(()) }
     });
-    let (mut client, _) = registered(&hub, "u", &named().share()).await;
+    let (mut client, _) = registered(&hub, "u", &user_handler().share()).await;
     let began = Instant::now();
     hub.drain(Drain::over(Duration::from_secs(3))).await.unwrap();
     let took = began.elapsed();
     assert!((5..=8).contains(&took.as_secs()) && took <= Duration::from_secs(8), "{took:?}");
     assert_eq!(hub.stats().connections, 0);
     assert_eq!(client.expect_close().await, drained());
-    eventually("listeners were told", || !reasons.lock().is_empty()).await;
+    eventually("listeners got the event", || !reasons.lock().is_empty()).await;
     assert_eq!(*reasons.lock(), [CloseReason::Drain]);
 }
 
 #[tokio::test(start_paused = true)]
 async fn silent_drain_notifies_nobody_and_echo_connections_only_close() {
     let window = Duration::from_secs(10);
-    for (handler, drain) in [(named(), Drain::over(window).silent()), (Handler::echo(), Drain::over(window))]
+    for (handler, drain) in
+        [(user_handler(), Drain::over(window).silent()), (Handler::echo(), Drain::over(window))]
     {
         let hub = Hub::new();
         let (mut client, _) = registered(&hub, "u", &handler.share()).await;
@@ -238,8 +253,9 @@ async fn handshake_in_progress_when_the_drain_begins_closes_with_3001() {
         }
     });
     let hub = Hub::new();
-    let server =
-        TestServer::route(hub.clone(), |router| router.websocket("/", named()).websocket("/slow", slow));
+    let server = TestServer::route(hub.clone(), |router| {
+        router.websocket("/", user_handler()).websocket("/slow", slow)
+    });
     let mut early = server.connect("/").await;
     let late = server.client("/slow");
     let late = tokio::spawn(async move { late.connect().await });
@@ -255,7 +271,7 @@ async fn handshake_in_progress_when_the_drain_begins_closes_with_3001() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn drain_reaches_the_connections_of_every_runtime() {
     let hub = open_hub().shards(4).build();
-    let server = Router::new(hub.clone()).websocket("/", named()).into_server();
+    let server = Router::new(hub.clone()).websocket("/", user_handler()).into_server();
     let (sender, ready) = tokio::sync::oneshot::channel();
     let serving = tokio::task::spawn_blocking(move || {
         server.serve_per_core("127.0.0.1:0".parse().unwrap(), 4, |address| sender.send(address).unwrap())
@@ -267,7 +283,7 @@ async fn drain_reaches_the_connections_of_every_runtime() {
         client.subscribe("x").await;
         clients.push(tokio::spawn(async move {
             let latest = client.expect("reconnect").await["after"][1].as_u64().unwrap();
-            assert!((300..=500).contains(&latest), "what is left of the window: {latest}");
+            assert!((300..=500).contains(&latest), "rest of the window: {latest}");
             wait_until_closed(&mut client).await
         }));
     }

@@ -1,7 +1,7 @@
 //! Streams whose epoch changes under live subscribers: each subscriber learns, in the order of the channel's
 //! messages, whether something is missing.
 
-use crate::support::{eventually, named, open_hub};
+use crate::support::{eventually, open_hub, user_handler};
 use hauyna::broker::{
     Answer, Broker, BrokerError, Continuity, Epoch, HistoryPage, LocalBroker, Publish, Published, Relay,
     Repeat,
@@ -118,7 +118,7 @@ impl Scene {
     async fn new() -> Self {
         let engine = Engine::new();
         let hub = open_hub().broker(engine.clone()).build();
-        let server = TestServer::start(hub.clone(), named());
+        let server = TestServer::start(hub.clone(), user_handler());
         let mut clients = vec![server.json("/").await, server.message_pack("/").await];
         for client in &mut clients {
             client.expect("session").await;
@@ -142,20 +142,20 @@ impl Scene {
     /// Checks that every client learns next that the stream continues after this position.
     async fn expect_turn(&mut self, to: Position, reason: Option<&str>) {
         for client in &mut self.clients {
-            assert_eq!(client.expect("subscribed").await, told(to, reason));
+            assert_eq!(client.expect("subscribed").await, turn_message(to, reason));
         }
     }
 }
 
-fn told(to: Position, reason: Option<&str>) -> Value {
-    let mut told = json!({
+fn turn_message(to: Position, reason: Option<&str>) -> Value {
+    let mut turn_message = json!({
         "type": "subscribed", "channel": "x", "recoverable": true, "recovered": reason.is_none(),
         "epoch": to.epoch.to_string(), "offset": to.offset,
     });
     if let Some(reason) = reason {
-        told["reason"] = json!(reason);
+        turn_message["reason"] = json!(reason);
     }
-    told
+    turn_message
 }
 
 #[tokio::test]
@@ -176,7 +176,7 @@ async fn restarted_stream_is_reported_as_lost_before_its_first_message() {
     scene.expect(4, 1).await;
     scene.expect(5, 2).await;
     for offset in [1, 2, 3, 1, 2] {
-        assert_eq!(plain.expect("message").await["offset"], offset, "a plain client is told nothing else");
+        assert_eq!(plain.expect("message").await["offset"], offset, "a plain client gets nothing else");
     }
 }
 
@@ -259,11 +259,11 @@ async fn subscriber_waiting_for_history_misses_no_epoch_change() {
         client.expect("session").await;
     }
     scene.engine.0.gate.send_replace(Gate::Shut);
-    let place = json!({ "epoch": epoch(1).to_string(), "offset": 1 });
+    let position = json!({ "epoch": epoch(1).to_string(), "offset": 1 });
     let request = |id: u32, recover: Option<&Value>| json!({ "type": "subscribe_channel", "id": id, "channel": "x", "recover": recover });
-    back.send(request(1, Some(&place))).await;
+    back.send(request(1, Some(&position))).await;
     fresh.send(request(1, None)).await;
-    eventually("both wait", || scene.engine.0.gate.receiver_count() == 2).await;
+    eventually("both subscriptions wait", || scene.engine.0.gate.receiver_count() == 2).await;
     scene.publish(2).await;
     scene.engine.go_to(at(2, 0));
     scene.publish(3).await;
@@ -303,7 +303,7 @@ async fn read_late(policy: SlowConsumer) -> Vec<Value> {
     let channels = ChannelOptions::new().slow_consumer(policy);
     let hub =
         Hub::builder().channels("{*any}", channels).outbox(64 * 1024, 64).broker(engine.clone()).build();
-    let server = TestServer::start(hub.clone(), named().write_timeout(Duration::from_secs(600)));
+    let server = TestServer::start(hub.clone(), user_handler().write_timeout(Duration::from_secs(600)));
     let mut slow = server.client("/").json().receive_buffer(4096).connect().await;
     slow.expect("session").await;
     slow.subscribe("x").await;
@@ -343,13 +343,13 @@ fn follow(seen: &[Value]) {
                 assert_eq!(
                     message["epoch"],
                     *epochs.last().unwrap(),
-                    "a gap is one of the stream as it was told"
+                    "a gap has the epoch that was reported last"
                 );
                 assert!(offset >= last, "{offset} after {last}");
                 last = offset + message["missed"].as_u64().unwrap();
             }
             "message" => {
-                assert_eq!(offset, last + 1, "nothing is left out in silence");
+                assert_eq!(offset, last + 1, "every missing publication is reported");
                 last = offset;
             }
             other => panic!("{other}"),
@@ -416,10 +416,10 @@ impl Broker for Durable {
 async fn recovery_across_epochs_with_continued_numbering_misses_nothing() {
     let engine = Durable::new();
     let hub = open_hub().broker(engine.clone()).build();
-    let server = TestServer::start(hub.clone(), named());
+    let server = TestServer::start(hub.clone(), user_handler());
     let publish = async |numbers: std::ops::RangeInclusive<u64>| {
-        for n in numbers {
-            hub.channel("x").broadcast(json!({ "n": n, "padding": "x".repeat(6000) })).await.unwrap();
+        for number in numbers {
+            hub.channel("x").broadcast(json!({ "n": number, "padding": "x".repeat(6000) })).await.unwrap();
         }
     };
     let position = json!({ "epoch": epoch(1).to_string(), "offset": 0 });

@@ -115,7 +115,7 @@ async fn every_error_type_occurs_as_the_table_says() {
         }
         assert_eq!(client.expect_close().await.0, 1009, "after the explanation");
         client.vanish();
-        crate::support::eventually("its channel is free", || hub.stats().channels == 0).await;
+        crate::support::eventually("its channel is released", || hub.stats().channels == 0).await;
     }
     let all: BTreeSet<_> = ErrorType::ALL.iter().map(|kind| kind.as_str()).collect();
     assert_eq!(seen, all);
@@ -310,7 +310,8 @@ async fn reserved_close_code_is_sent_as_1011() {
 async fn all_refusals_before_the_upgrade_have_one_format() {
     let server = TestServer::start(open_hub().max_connections_per_user(1).build(), handler());
     let _first = server.connect("/?user=a").await;
-    crate::support::eventually("it is there", || now(server.hub().user("a").is_connected())).await;
+    crate::support::eventually("the client is connected", || now(server.hub().user("a").is_connected()))
+        .await;
     let body = server.client("/?user=b").header("content-length", "5").try_connect().await;
     let origin = server.client("/?user=b").header("origin", "https://elsewhere.example").try_connect().await;
     for (refused, status, kind) in [

@@ -1,6 +1,6 @@
 //! Events: listeners of the application, ordered and contained, and events of the hub.
 
-use crate::support::{emptied, eventually, named, open_hub, subscriber};
+use crate::support::{eventually, open_hub, subscriber, user_handler, wait_until_empty};
 use hauyna::error::ErrorKind;
 use hauyna::events::{Event, Flow, SystemEvent, SystemKind};
 use hauyna::{ChannelOptions, CloseReason, ErrorType, Hub, Result, json};
@@ -33,7 +33,7 @@ impl Notes {
     }
 
     /// Returns a listener that adds a note and returns `flow`.
-    fn noting<T: Send + 'static>(
+    fn listener<T: Send + 'static>(
         &self,
         word: &'static str,
         flow: Flow,
@@ -50,11 +50,11 @@ impl Notes {
 async fn listeners_run_by_priority_then_by_registration_order() {
     let (hub, notes) = (Hub::new(), Notes::default());
     let events = hub.events();
-    events.on("e", notes.noting::<Value>("a", Flow::Continue));
-    events.priority(-1).on("e", notes.noting::<Value>("last", Flow::Continue));
-    events.priority(5).on("e", notes.noting::<Value>("first", Flow::Continue));
-    events.on("e", notes.noting::<Value>("b", Flow::Continue));
-    events.on("other", notes.noting::<Value>("never", Flow::Continue));
+    events.on("e", notes.listener::<Value>("a", Flow::Continue));
+    events.priority(-1).on("e", notes.listener::<Value>("last", Flow::Continue));
+    events.priority(5).on("e", notes.listener::<Value>("first", Flow::Continue));
+    events.on("e", notes.listener::<Value>("b", Flow::Continue));
+    events.on("other", notes.listener::<Value>("never", Flow::Continue));
     let outcome = events.trigger("e", None, ()).await.unwrap();
     assert_eq!(notes.take(), ["first", "a", "b", "last"]);
     assert_eq!((outcome.ran, outcome.stopped, outcome.failures.len()), (4, false, 0));
@@ -64,9 +64,9 @@ async fn listeners_run_by_priority_then_by_registration_order() {
 #[tokio::test]
 async fn listener_that_stops_an_event_hides_it_from_later_ones() {
     let (hub, notes) = (Hub::new(), Notes::default());
-    hub.events().priority(1).on("e", notes.noting::<Value>("one", Flow::Continue));
-    hub.events().on("e", notes.noting::<Value>("two", Flow::Stop));
-    hub.events().on("e", notes.noting::<Value>("three", Flow::Continue));
+    hub.events().priority(1).on("e", notes.listener::<Value>("one", Flow::Continue));
+    hub.events().on("e", notes.listener::<Value>("two", Flow::Stop));
+    hub.events().on("e", notes.listener::<Value>("three", Flow::Continue));
     let outcome = hub.events().trigger("e", None, json!(1)).await.unwrap();
     assert_eq!(notes.take(), ["one", "two"]);
     assert_eq!((outcome.ran, outcome.stopped), (2, true));
@@ -111,7 +111,7 @@ async fn failing_panicking_or_hanging_listener_does_not_stop_the_others() {
         panic!("after it")
     });
     events.on("e", async |_, _: Value| pending::<Result>().await);
-    events.on("e", notes.noting::<Value>("the last", Flow::Continue));
+    events.on("e", notes.listener::<Value>("the last", Flow::Continue));
     let began = tokio::time::Instant::now();
     let outcome = events.trigger("e", None, ()).await.unwrap();
     assert_eq!(began.elapsed(), Duration::from_secs(5));
@@ -125,8 +125,8 @@ async fn failing_panicking_or_hanging_listener_does_not_stop_the_others() {
 #[tokio::test]
 async fn removed_listener_is_not_called() {
     let (hub, notes) = (Hub::new(), Notes::default());
-    let one = hub.events().on("e", notes.noting::<Value>("one", Flow::Continue));
-    let two = hub.events().on("e", notes.noting::<Value>("two", Flow::Continue));
+    let one = hub.events().on("e", notes.listener::<Value>("one", Flow::Continue));
+    let two = hub.events().on("e", notes.listener::<Value>("two", Flow::Continue));
     assert!(hub.events().remove(one));
     hub.events().trigger("e", None, ()).await.unwrap();
     assert_eq!(notes.take(), ["two"]);
@@ -137,14 +137,14 @@ async fn removed_listener_is_not_called() {
 }
 
 /// Returns every system event of a hub as a line, except those about users.
-fn observed(hub: &Hub) -> mpsc::Receiver<String> {
+fn observe(hub: &Hub) -> mpsc::Receiver<String> {
     let (sender, lines) = mpsc::channel(64);
     let of_users = [SystemKind::UserOnline, SystemKind::UserOffline];
     let kinds = SystemKind::all().filter(|kind| !of_users.contains(kind));
-    hub.events().on_system(kinds, move |event: Event, told| {
+    hub.events().on_system(kinds, move |event: Event, system_event| {
         let sender = sender.clone();
         async move {
-            let more = match &told {
+            let more = match &system_event {
                 SystemEvent::Closed { reason, .. } => format!(" {reason:?}"),
                 SystemEvent::Subscribed { channel, .. } | SystemEvent::Unsubscribed { channel, .. } => {
                     format!(" {channel}")
@@ -166,9 +166,9 @@ async fn next(lines: &mut mpsc::Receiver<String>) -> String {
 #[tokio::test]
 async fn hub_reports_the_life_of_a_connection_in_order() {
     let hub = open_hub().build();
-    let mut lines = observed(&hub);
-    let handler =
-        named().on("fail", async |_, _: Value| Err::<(), _>(hauyna::Error::other("the database is down")));
+    let mut lines = observe(&hub);
+    let handler = user_handler()
+        .on("fail", async |_, _: Value| Err::<(), _>(hauyna::Error::other("the database is down")));
     let server = TestServer::start(hub, handler);
     let mut client = subscriber(&server, "u", "room").await;
     client.subscribe("hall").await;
@@ -188,14 +188,14 @@ async fn hub_reports_the_life_of_a_connection_in_order() {
     ] {
         assert_eq!(next(&mut lines).await, expected);
     }
-    emptied(server.hub()).await;
+    wait_until_empty(server.hub()).await;
 }
 
 #[tokio::test]
 async fn slow_consumer_is_reported_before_it_closes() {
     let hub = Hub::builder().channels("{*any}", ChannelOptions::new()).outbox(64 * 1024, 64).build();
-    let mut lines = observed(&hub);
-    let server = TestServer::start(hub.clone(), named());
+    let mut lines = observe(&hub);
+    let server = TestServer::start(hub.clone(), user_handler());
     let _client = subscriber(&server, "u", "flood").await;
     assert_eq!(next(&mut lines).await, "u opened");
     assert_eq!(next(&mut lines).await, "u subscribed flood");
@@ -212,8 +212,8 @@ async fn slow_consumer_is_reported_before_it_closes() {
 async fn hanging_listener_delays_events_but_stops_neither_them_nor_the_hub() {
     let hub = open_hub().listener_timeout(Duration::from_millis(50)).build();
     hub.events().priority(1).on_system([SystemKind::Opened], async |_, _| pending::<Result>().await);
-    let mut lines = observed(&hub);
-    let server = TestServer::start(hub, named());
+    let mut lines = observe(&hub);
+    let server = TestServer::start(hub, user_handler());
     let mut client = subscriber(&server, "u", "room").await;
     client.request(json!({ "type": "ping" })).await.unwrap();
     assert_eq!(next(&mut lines).await, "u opened");
@@ -231,9 +231,9 @@ async fn events_over_the_limit_are_dropped_and_counted() {
             pending::<Result>().await
         }
     });
-    let server = TestServer::start(hub.clone(), named());
+    let server = TestServer::start(hub.clone(), user_handler());
     let _client = subscriber(&server, "u", "room").await;
-    begun.recv().await.expect("the listener is at work on the first event");
+    begun.recv().await.expect("the listener handles the first event");
     let connection = hub.connections().all().remove(0);
     for _ in 0..8_192 {
         hub.channel("other").subscribe(&connection, ()).await.unwrap();
@@ -249,19 +249,19 @@ async fn shutdown_waits_for_the_listeners_of_the_last_close() {
     let hub = open_hub().build();
     let notes = Notes::default();
     let closed = notes.clone();
-    hub.events().on_system([SystemKind::Closed], move |_, told| {
+    hub.events().on_system([SystemKind::Closed], move |_, system_event| {
         let notes = closed.clone();
         async move {
             for _ in 0..100 {
                 tokio::task::yield_now().await;
             }
-            if let SystemEvent::Closed { reason: CloseReason::Shutdown, .. } = told {
+            if let SystemEvent::Closed { reason: CloseReason::Shutdown, .. } = system_event {
                 notes.note("shutdown");
             }
             Ok(())
         }
     });
-    let server = TestServer::start(hub.clone(), named());
+    let server = TestServer::start(hub.clone(), user_handler());
     let mut client = subscriber(&server, "u", "room").await;
     let shutdown = tokio::spawn(async move { hub.shutdown(Duration::from_secs(5)).await });
     assert_eq!(client.expect_close().await.0, 3000);
@@ -273,11 +273,11 @@ async fn shutdown_waits_for_the_listeners_of_the_last_close() {
 #[test]
 fn events_continue_after_the_runtime_of_the_listeners_ended() {
     let hub = open_hub().build();
-    let mut lines = observed(&hub);
+    let mut lines = observe(&hub);
     for is_second in [false, true] {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         runtime.block_on(async {
-            let server = TestServer::start(hub.clone(), named());
+            let server = TestServer::start(hub.clone(), user_handler());
             let _client = server.connect("/?user=u").await;
             if is_second {
                 // The events of the first connection arrive before it.
@@ -301,10 +301,10 @@ async fn hub_with_listeners_ends_with_its_last_handle() {
         let _held = held.clone();
         async { Ok(()) }
     });
-    let server = TestServer::start(hub, named());
+    let server = TestServer::start(hub, user_handler());
     subscriber(&server, "u", "room").await.close(1000, "").await;
     server.stop().await;
-    eventually("the hub and its listeners are gone", || Arc::strong_count(&alive) == 1).await;
+    eventually("the hub and its listeners are dropped", || Arc::strong_count(&alive) == 1).await;
 }
 
 #[tokio::test]
@@ -315,8 +315,8 @@ async fn clients_trigger_only_events_that_the_handler_allows() {
         orders.note(format!("{} {}", event.connection().unwrap().user(), order.id));
         async { Ok(()) }
     });
-    hub.events().on("refund", notes.noting::<Value>("refund", Flow::Continue));
-    let handler = named().client_events(["order", "unheard"]);
+    hub.events().on("refund", notes.listener::<Value>("refund", Flow::Continue));
+    let handler = user_handler().client_events(["order", "unheard"]);
     let server = TestServer::start(hub, handler);
     let mut client = server.connect("/?user=ann").await;
     assert_eq!(client.request(json!({ "type": "order", "id": 1 })).await.unwrap(), Value::Null);
@@ -331,7 +331,7 @@ async fn clients_trigger_only_events_that_the_handler_allows() {
         .on("order", async |_, _: Value| Err::<(), _>(hauyna::Error::application("sold out")));
     let error = client.request(json!({ "type": "order" })).await.unwrap_err();
     assert_eq!((&error["error_type"], &error["message"]), (&json!("application_error"), &json!("sold out")));
-    assert_eq!(notes.take().len(), 1, "the listener before it ran all the same");
+    assert_eq!(notes.take().len(), 1, "the earlier listener ran anyway");
 }
 
 /// How a broker answers when it is asked whether it is ready.
@@ -351,9 +351,9 @@ async fn row_50_panics_of_broker_and_listeners_affect_nobody_else() {
     hub.events()
         .priority(1)
         .on_system(SystemKind::all(), |_, _| -> std::future::Ready<Result> { panic!("on purpose") });
-    let mut lines = observed(&hub);
+    let mut lines = observe(&hub);
     // The hub asks the broker as often as its shortest deadline needs it.
-    let handler = named().read_timeout(Duration::from_millis(200));
+    let handler = user_handler().read_timeout(Duration::from_millis(200));
     let server = TestServer::start(hub, handler);
     let mut client = subscriber(&server, "u", "room").await;
     assert_eq!(next(&mut lines).await, "u opened");
@@ -368,7 +368,7 @@ async fn row_50_panics_of_broker_and_listeners_affect_nobody_else() {
     assert_eq!(client.wait_for("message").await["content"]["n"], 1);
     assert!(server.hub().stats().panics >= 7);
     client.close(1000, "").await;
-    emptied(server.hub()).await;
+    wait_until_empty(server.hub()).await;
 }
 
 #[tokio::test]

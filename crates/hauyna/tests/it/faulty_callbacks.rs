@@ -1,7 +1,9 @@
 //! Rows 49 and 50 of `SECURITY.md`: wrong, slow or panicking code of the application affects only the
 //! connection for which it was called.
 
-use crate::support::{Random, emptied, eventually, named, subscriber};
+use crate::support::{
+    Random, hide_expected_panics, subscriber, user_handler, wait_for_connections, wait_until_empty,
+};
 use hauyna::broker::Answer;
 use hauyna::channel::AccessRequest;
 use hauyna::events::SystemKind;
@@ -29,7 +31,7 @@ impl Gate {
 fn gated(gate: &Gate) -> Handler {
     let (message, subscribing, publishing, refreshing) =
         (gate.clone(), gate.clone(), gate.clone(), gate.clone());
-    named()
+    user_handler()
         .on("work", move |cx: Context, _: Value| {
             let gate = message.clone();
             async move {
@@ -97,7 +99,10 @@ async fn row_49_waiting_callbacks_delay_only_their_connection_and_answers_keep_o
         stuck.push(client);
     }
     let during = p99(&mut swift).await;
-    assert!(during < 10 * before + Duration::from_millis(50), "{during:?}, and before {before:?}");
+    assert!(
+        during < 10 * before + Duration::from_millis(50),
+        "{during:?} with waiting callbacks, {before:?} before"
+    );
     hub.channel("x").broadcast("now").await.unwrap();
     assert_eq!(swift.expect("message").await["content"], "now");
     gate.0.add_permits(1000);
@@ -113,7 +118,7 @@ async fn row_49_waiting_callbacks_delay_only_their_connection_and_answers_keep_o
         }
     }
     drop((stuck, swift));
-    emptied(&hub).await;
+    wait_until_empty(&hub).await;
 }
 
 /// A type whose decoding panics.
@@ -129,16 +134,6 @@ impl Serialize for Bad {
     fn serialize<S: Serializer>(&self, _: S) -> Result<S::Ok, S::Error> {
         panic!("in encode")
     }
-}
-
-/// Hides the panics of these tests: printing a trace for each takes longer than the test.
-fn quietly() {
-    let others = std::panic::take_hook();
-    std::panic::set_hook(Box::new(move |panic| {
-        if !panic.payload_as_str().is_some_and(|text| text.starts_with("in ")) {
-            others(panic);
-        }
-    }));
 }
 
 /// Returns a local broker that panics where the name of a channel says so, at once or later.
@@ -179,7 +174,7 @@ fn panicking_broker() -> WrappedBroker {
 }
 
 fn panicking() -> Handler {
-    named()
+    user_handler()
         .on("decode", async |_: Context, _: Bad| Ok(()))
         .on("encode", async |_: Context, _: Value| Ok(Bad))
         .on("track", async |cx: Context, _: Value| cx.presence().track(Bad).await)
@@ -194,7 +189,7 @@ fn panicking() -> Handler {
 
 #[tokio::test]
 async fn row_50_panics_in_callbacks_and_broker_affect_nobody_else() {
-    quietly();
+    hide_expected_panics();
     let options = ChannelOptions::new().history(100, Duration::from_secs(60)).presence(Presence::each());
     let hub = Hub::builder()
         .sessions(hauyna::SessionOptions::none())
@@ -249,12 +244,12 @@ async fn row_50_panics_in_callbacks_and_broker_affect_nobody_else() {
             while ben.wait_for("message").await["content"] != round {}
         }
     }
-    eventually("the others are gone", || hub.stats().connections == 2).await;
+    wait_for_connections(&hub, 2).await;
     assert!(hub.stats().panics > 300, "{}", hub.stats().panics);
     assert_eq!((hub.stats().channels, hub.stats().subscriptions), (1, 2));
     assert_eq!(hub.channel("x").presence().await.len(), 2);
     drop((ann, ben));
-    emptied(&hub).await;
+    wait_until_empty(&hub).await;
     let mut after = server.connect("/?user=after").await;
     for channel in ["x", "unsubscribe now", "receive now"] {
         after.subscribe(channel).await;

@@ -1,7 +1,7 @@
 //! Formatting handles and values with `{:?}` prints names and counts, never stored data. Logging a handle
 //! must not walk a hub under its locks, nor write contents, tokens or other users' names to the log.
 
-use crate::support::named;
+use crate::support::{session_client, user_handler};
 use hauyna::auth::{ApiKeys, Revocation};
 use hauyna::broker::{Broker, LocalBroker, LocalBrokerOptions, Publish, Relay, Retention};
 use hauyna::channel::Draft;
@@ -44,7 +44,7 @@ async fn debug_of_handles_prints_only_names_and_counts() {
     let hub = Hub::builder().channels("{*any}", channels).sessions(SessionOptions::new()).build();
     hub.events().on_system([SystemKind::Subscribed], |_, _| async { Ok(()) });
     let seen = formats.clone();
-    let handler = named().on("look", move |cx: hauyna::Context, data: hauyna::Value| {
+    let handler = user_handler().on("look", move |cx: hauyna::Context, data: hauyna::Value| {
         let seen = seen.clone();
         async move {
             assert!(data.to_string().contains(SECRET));
@@ -58,8 +58,7 @@ async fn debug_of_handles_prints_only_names_and_counts() {
     let server = TestServer::start(hub.clone(), handler);
     let mut clients = Vec::new();
     for number in 0..30 {
-        let mut client = server.json(&format!("/?user={SECRET}-{number}")).await;
-        client.expect("session").await;
+        let mut client = session_client(&server, &format!("/?user={SECRET}-{number}")).await;
         client.subscribe("room").await;
         clients.push(client);
     }
@@ -67,8 +66,7 @@ async fn debug_of_handles_prints_only_names_and_counts() {
         hub.channel("room").broadcast(json!({ "text": SECRET, "number": number })).await.unwrap();
     }
     hub.groups().add(&format!("{SECRET}-1"), "team").await.unwrap();
-    let mut client = server.json("/?user=ann").await;
-    client.expect("session").await;
+    let mut client = session_client(&server, "/?user=ann").await;
     client.request(json!({ "type": "look", "text": SECRET })).await.unwrap();
 
     formats.add("Hub", &hub);
@@ -87,10 +85,10 @@ async fn debug_of_handles_prints_only_names_and_counts() {
     formats.add("HistoryPage", &page);
     formats.add("Publication", &page.publications[0]);
     formats.add("Content", page.publications[0].content());
-    formats.add("Router", &Router::new(hub.clone()).websocket("/", named()));
-    formats.add("Server", &Router::new(hub.clone()).websocket("/", named()).into_server());
-    formats.add("Handler", &named());
-    formats.add("SharedHandler", &named().share());
+    formats.add("Router", &Router::new(hub.clone()).websocket("/", user_handler()));
+    formats.add("Server", &Router::new(hub.clone()).websocket("/", user_handler()).into_server());
+    formats.add("Handler", &user_handler());
+    formats.add("SharedHandler", &user_handler().share());
     formats.add("HubBuilder", &Hub::builder());
     formats.add("Criteria", &Criteria::new());
     formats.add("ApiKeys", &ApiKeys::new().key(&SECRET.repeat(4), "ann"));

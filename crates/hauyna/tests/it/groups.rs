@@ -1,7 +1,7 @@
 //! Groups over real sockets: the recipients of a message, the permission to send, and members that disconnect
 //! and reconnect.
 
-use crate::support::{emptied, eventually, named, now, open_hub, serve};
+use crate::support::{client, eventually, now, open_hub, serve, user_handler, wait_until_empty};
 use hauyna::channel::AccessRequest;
 use hauyna::events::{GroupChange, SystemEvent, SystemKind};
 use hauyna::groups::Roles;
@@ -14,12 +14,6 @@ use serde_json::Value;
 fn hub() -> HubBuilder {
     let roles = Roles::new().define("speaker", ["send"]).define("listener", [] as [&str; 0]);
     open_hub().roles("{*any}", roles)
-}
-
-async fn client(server: &TestServer, encoding: Encoding, user: &str) -> Client {
-    let mut client = server.client(&format!("/?user={user}")).encoding(encoding).connect().await;
-    client.expect("session").await;
-    client
 }
 
 async fn json_client(server: &TestServer, user: &str) -> Client {
@@ -80,16 +74,16 @@ async fn only_members_with_permission_send_to_a_group() {
         texts.push(error["message"].clone());
     }
     texts.dedup();
-    assert_eq!(texts.len(), 1, "who may not send does not learn why: {texts:?}");
+    assert_eq!(texts.len(), 1, "the refusal has no reason: {texts:?}");
     groups.add_with_role("alice", "g", "speaker").await.unwrap();
     alice.request(to("g", "now")).await.unwrap();
     assert_eq!(alice.expect("group").await["message"], "now");
     groups.define_role("g", "speaker", ["read"]).await.unwrap();
-    assert!(alice.request(to("g", 1)).await.is_err(), "a change of the role holds at once");
+    assert!(alice.request(to("g", 1)).await.is_err(), "a role change applies at once");
     groups.define_role("g", "speaker", ["send"]).await.unwrap();
     assert!(alice.request(to("g", 2)).await.is_ok());
     groups.remove("alice", "g").await;
-    assert!(alice.request(to("g", 3)).await.is_err(), "no member any more");
+    assert!(alice.request(to("g", 3)).await.is_err(), "not a member any more");
     assert_eq!(alice.expect("group").await["message"], 2);
     alice.expect_nothing().await;
 }
@@ -108,7 +102,7 @@ async fn membership_needs_no_connection() {
             0 => alice.close(1000, "").await,
             _ => alice.vanish(),
         }
-        emptied(&hub).await;
+        wait_until_empty(&hub).await;
         assert_eq!(hub.user("alice").groups().await, ["g"]);
     }
 }
@@ -144,7 +138,7 @@ async fn messages_queued_for_a_removed_member_are_not_delivered() {
     let hub = hub().outbox(1 << 20, 10_000).build();
     let server = serve(&hub);
     let mut slow = server.client("/?user=slow").receive_buffer(4096).connect().await;
-    eventually("it is there", || now(hub.user("slow").is_connected())).await;
+    eventually("the client is connected", || now(hub.user("slow").is_connected())).await;
     hub.groups().add("slow", "g").await.unwrap();
     let own = hub.connections().of_user("slow").remove(0);
     let text = "x".repeat(16 * 1024);
@@ -154,7 +148,7 @@ async fn messages_queued_for_a_removed_member_are_not_delivered() {
         json_client(&server, "other").await.expect_nothing().await;
     }
     hub.groups().remove("slow", "g").await;
-    assert!(own.backlog() < 32 * 1024, "at most the frame that was begun");
+    assert!(own.backlog() < 32 * 1024, "at most the frame that was being written");
     assert!(slow.request(json!({ "type": "ping" })).await.is_ok());
 }
 
@@ -254,7 +248,7 @@ async fn client_requests_never_create_or_join_a_group() {
     let own = hub.connections().of_user("mallory").remove(0);
     assert!(
         hub.channel("@group:g").subscribe(&own, ()).await.is_err(),
-        "nor does the application by mistake"
+        "and the application cannot do it by mistake"
     );
     hub.groups().send("g", "for members").await.unwrap();
     mallory.expect_nothing().await;
@@ -284,17 +278,17 @@ async fn groups_do_not_count_as_channels_of_a_connection() {
             Some("group") => (0, &message["message"]),
             _ => (1, &message["content"]),
         };
-        assert_eq!(*value, got[kind], "each in its order");
+        assert_eq!(*value, got[kind], "events of each group are in order");
         got[kind] += 1;
     }
     alice.vanish();
-    emptied(&hub).await;
+    wait_until_empty(&hub).await;
 }
 
 #[tokio::test]
 async fn handler_may_authorise_group_messages_itself() {
     let hub = hub().build();
-    let handler = named().authorize_group(|cx: Context, request: AccessRequest| async move {
+    let handler = user_handler().authorize_group(|cx: Context, request: AccessRequest| async move {
         let group = request.name();
         let is_fine = group == "lobby" || cx.groups().contains(cx.user(), group).await;
         is_fine
@@ -365,7 +359,7 @@ async fn connections_racing_group_changes_end_in_the_right_groups() {
         hub.groups().remove("u", "in").await;
         client.vanish();
     }
-    emptied(&hub).await;
+    wait_until_empty(&hub).await;
 }
 
 #[tokio::test]
@@ -383,12 +377,12 @@ async fn send_refuses_bad_names_and_values() {
 async fn every_group_change_is_reported_once_and_in_order() {
     let hub = hub().build();
     let server = serve(&hub);
-    let (tell, mut told) = tokio::sync::mpsc::channel(16);
+    let (sender, mut receiver) = tokio::sync::mpsc::channel(16);
     let kinds = [SystemKind::GroupChanged, SystemKind::Subscribed, SystemKind::Unsubscribed];
     hub.events().on_system(kinds, move |_, event| {
-        let tell = tell.clone();
+        let sender = sender.clone();
         async move {
-            tell.send(event).await.unwrap();
+            sender.send(event).await.unwrap();
             Ok(())
         }
     });
@@ -411,8 +405,8 @@ async fn every_group_change_is_reported_once_and_in_order() {
         ("bob", "h", GroupChange::Removed),
         ("last", "g", GroupChange::Added(None)),
     ] {
-        let SystemEvent::GroupChanged { user, group, change } = told.recv().await.unwrap() else {
-            panic!("the channel of a group is not told of");
+        let SystemEvent::GroupChanged { user, group, change } = receiver.recv().await.unwrap() else {
+            panic!("the channel of a group emits no events");
         };
         assert_eq!((user.as_str(), group.as_str(), change), (whose, where_to, expected));
     }

@@ -2,7 +2,9 @@
 //! closures of options. Each panic affects only its call or its connection, and is counted; limits, presence,
 //! sessions and deliveries to others stay correct.
 
-use crate::support::{emptied, eventually, named, registered};
+use crate::support::{
+    eventually, hide_expected_panics, registered, user_handler, wait_for_connections, wait_until_empty,
+};
 use hauyna::events::{Event, SystemKind};
 use hauyna::handler::Recovery;
 use hauyna::limits::{AtLimit, Limit};
@@ -18,16 +20,6 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, SystemTime};
 use tokio::sync::{Semaphore, mpsc};
-
-/// Hides the panics of these tests.
-fn quietly() {
-    let others = std::panic::take_hook();
-    std::panic::set_hook(Box::new(move |panic| {
-        if !panic.payload().downcast_ref::<&str>().is_some_and(|text| text.starts_with("in ")) {
-            others(panic);
-        }
-    }));
-}
 
 /// A value that panics when it is dropped, and counts its drops.
 #[derive(Clone)]
@@ -93,17 +85,17 @@ async fn bystander(server: &MemoryServer) -> Client {
     client
 }
 
-async fn assert_hears(hub: &Hub, client: &mut Client, what: usize) {
-    hub.channel("room").broadcast(what).await.expect("the local broker takes it");
+async fn assert_receives(hub: &Hub, client: &mut Client, what: usize) {
+    hub.channel("room").broadcast(what).await.expect("the local broker accepts it");
     while client.wait_for("message").await["content"] != what {}
 }
 
 #[tokio::test(start_paused = true)]
 async fn panicking_destructors_of_attached_values_affect_nobody() {
-    quietly();
+    hide_expected_panics();
     for round in 0..3 {
         let (dropped, attached) = bomb();
-        let (closed, mut told) = mpsc::channel(64);
+        let (closed, mut receiver) = mpsc::channel(64);
         let hub = hub().max_connections_per_user(1).build();
         let of_requests = attached.clone();
         let handler = Handler::new()
@@ -139,10 +131,10 @@ async fn panicking_destructors_of_attached_values_affect_nobody() {
             let before = dropped.load(Ordering::Relaxed);
             let mut ann = server.json("/?user=ann").await;
             ann.subscribe("room").await;
-            assert_hears(&hub, &mut others, number).await;
+            assert_receives(&hub, &mut others, number).await;
             ann.vanish();
-            assert_eq!(told.recv().await, Some(("ann".to_owned(), CloseReason::Lost)));
-            assert_hears(&hub, &mut others, 100 + number).await;
+            assert_eq!(receiver.recv().await, Some(("ann".to_owned(), CloseReason::Lost)));
+            assert_receives(&hub, &mut others, 100 + number).await;
             settle().await;
             let bombs = [2, 2, 1][round];
             assert!(dropped.load(Ordering::Relaxed) - before >= bombs, "{round}: each value is dropped");
@@ -151,15 +143,15 @@ async fn panicking_destructors_of_attached_values_affect_nobody() {
         }
         drop(others);
         settle().await;
-        emptied(&hub).await;
+        wait_until_empty(&hub).await;
     }
 }
 
 #[tokio::test(start_paused = true)]
 async fn panicking_destructors_in_callbacks_affect_only_their_request_or_connection() {
-    quietly();
+    hide_expected_panics();
     let hub = hub().max_connections_per_user(2).at_limit(Limit::PerUser, AtLimit::CloseOldest).build();
-    let handler = named()
+    let handler = user_handler()
         .callback_timeout(Duration::from_millis(200))
         .on("late", async |_: Context, _: Value| {
             let _bomb = bomb().1;
@@ -184,24 +176,24 @@ async fn panicking_destructors_in_callbacks_affect_only_their_request_or_connect
             assert_eq!(answer.is_ok(), kind == "quick", "{kind}: {answer:?}");
         }
         client.vanish();
-        assert_hears(&hub, &mut others, 1).await;
-        eventually("only the bystander is left", || hub.stats().connections == 1).await;
+        assert_receives(&hub, &mut others, 1).await;
+        wait_for_connections(&hub, 1).await;
         assert_eq!(hub.channel("room").presence().await.len(), 1);
     }
     // Each connection adds four panics: the late value's destructor, the panic, its payload's destructor, and
     // `on_close`.
     eventually("every panic is counted", || hub.stats().panics >= 6).await;
     drop(others);
-    emptied(&hub).await;
+    wait_until_empty(&hub).await;
 }
 
 #[tokio::test(start_paused = true)]
 async fn panicking_error_values_affect_only_their_request_or_connection() {
-    quietly();
+    hide_expected_panics();
     let hub = hub().build();
     hub.events().on_system(SystemKind::all(), async |_: Event, _| -> hauyna::Result { Err(evil()) });
     hub.events().on("named", async |_: Event, _: Value| -> hauyna::Result { Err(evil()) });
-    let handler = named()
+    let handler = user_handler()
         .on("fail", async |_: Context, _: Value| -> hauyna::Result { Err(evil()) })
         .client_events(["named"])
         .on_open(async |cx: Context| if cx.user().as_str() == "refused" { Err(evil()) } else { Ok(()) })
@@ -217,18 +209,18 @@ async fn panicking_error_values_affect_only_their_request_or_connection() {
         ann.vanish();
         let mut refused = server.json("/?user=refused").await;
         assert_eq!(refused.expect_close().await.0, 1011);
-        assert_hears(&hub, &mut others, number).await;
+        assert_receives(&hub, &mut others, number).await;
         let outcome = hub.events().trigger("named", None, ()).await.unwrap();
         assert_eq!(outcome.failures.len(), 1);
     }
     assert!(hub.stats().panics > 0);
     drop(others);
-    emptied(&hub).await;
+    wait_until_empty(&hub).await;
 }
 
 #[tokio::test(start_paused = true)]
 async fn panicking_listeners_do_not_stop_the_events() {
-    quietly();
+    hide_expected_panics();
     let hub = hub().listener_timeout(Duration::from_millis(50)).build();
     let kinds = || [SystemKind::GroupChanged];
     let events = hub.events();
@@ -244,32 +236,32 @@ async fn panicking_listeners_do_not_stop_the_events() {
         let _ = &captured;
         async { Ok(()) }
     });
-    let (sender, mut told) = mpsc::channel(64);
+    let (sender, mut receiver) = mpsc::channel(64);
     events.priority(-1).on_system(kinds(), move |_, _| {
         sender.try_send(()).unwrap();
         async { Ok(()) }
     });
     for number in 0..3 {
         hub.groups().add("ann", &format!("g{number}")).await.unwrap();
-        told.recv().await.unwrap();
+        receiver.recv().await.unwrap();
     }
     let before = hub.stats().panics;
     assert!(before >= 12, "{before}");
     assert!(events.remove(with_bomb));
     assert_eq!(dropped.load(Ordering::Relaxed), 1);
     hub.groups().add("ann", "last").await.unwrap();
-    told.recv().await.unwrap();
+    receiver.recv().await.unwrap();
     let outcome = events.trigger("nothing", None, ()).await.unwrap();
     assert_eq!(outcome.ran, 0);
 }
 
 #[tokio::test(start_paused = true)]
 async fn panicking_serialization_affects_only_the_sender() {
-    quietly();
+    hide_expected_panics();
     let hub = hub().build();
     let server = MemoryServer::start(
         hub.clone(),
-        named().on("send", async |cx: Context, how: Value| {
+        user_handler().on("send", async |cx: Context, how: Value| {
             match how["how"].as_str().unwrap_or_default() {
                 "broadcast" => drop(cx.channel("room").broadcast(NotSerializable).await?),
                 "all" => drop(cx.hub().connections().broadcast(NotSerializable).await?),
@@ -306,16 +298,16 @@ async fn panicking_serialization_affects_only_the_sender() {
         let error = ann.request(json!({ "type": "send", "how": how })).await.unwrap_err();
         assert_eq!(error["error_type"], "internal_error", "{how}");
         assert!(hub.stats().panics > before, "{how}");
-        assert_hears(&hub, &mut others, number).await;
+        assert_receives(&hub, &mut others, number).await;
     }
     drop((ann, others));
     settle().await;
-    emptied(&hub).await;
+    wait_until_empty(&hub).await;
 }
 
 #[tokio::test(start_paused = true)]
 async fn panicking_option_closures_affect_only_their_client() {
-    quietly();
+    hide_expected_panics();
     let channels = ChannelOptions::new().authorize(|cx, _| {
         assert!(cx.user().as_str() != "bad", "in authorize");
         true
@@ -330,7 +322,7 @@ async fn panicking_option_closures_affect_only_their_client() {
         })
         .max_connections_per_address(10)
         .build();
-    let handler = named().on_error(|_, failed: hauyna::handler::Failed| {
+    let handler = user_handler().on_error(|_, failed: hauyna::handler::Failed| {
         assert!(failed.retries > 9, "in on_error");
         Recovery::Reply
     });
@@ -344,14 +336,14 @@ async fn panicking_option_closures_affect_only_their_client() {
     bad.send(json!({ "type": "subscribe_channel", "channel": "room", "id": 1 })).await;
     let refused = server.client("/?user=nowhere").try_connect().await;
     assert!(refused.is_err());
-    assert_hears(&guarded, &mut others, 1).await;
+    assert_receives(&guarded, &mut others, 1).await;
     assert!(guarded.stats().panics >= 3, "{}", guarded.stats().panics);
     drop(hub);
 }
 
 #[tokio::test(start_paused = true)]
 async fn handler_values_may_panic_when_dropped() {
-    quietly();
+    hide_expected_panics();
     let hub = hub().build();
     let (dropped, value) = bomb();
     let (state, of_open, of_event) = (value.clone(), value.clone(), value);
@@ -370,15 +362,15 @@ async fn handler_values_may_panic_when_dropped() {
     drop((shared, connection));
     client.vanish();
     settle().await;
-    emptied(&hub).await;
-    assert_eq!(dropped.load(Ordering::Relaxed), 3, "each, although the others panicked");
+    wait_until_empty(&hub).await;
+    assert_eq!(dropped.load(Ordering::Relaxed), 3, "each is dropped although the others panicked");
     let (_client, connection) = registered(&hub, "ben", &Handler::new().share()).await;
     assert!(connection.is_open());
 }
 
 #[test]
 fn hub_values_may_panic_when_dropped() {
-    quietly();
+    hide_expected_panics();
     let (dropped, value) = bomb();
     let hold = || {
         let value = value.clone();
@@ -423,7 +415,7 @@ fn hub_values_may_panic_when_dropped() {
 
 #[tokio::test]
 async fn nested_with_extensions_panics_only_for_the_same_connection() {
-    quietly();
+    hide_expected_panics();
     let hub = hub().build();
     let shared = Handler::new().share();
     let (_a, ann) = registered(&hub, "ann", &shared).await;
@@ -457,7 +449,7 @@ impl Drop for Armed {
 
 #[tokio::test(start_paused = true)]
 async fn refresh_succeeds_even_if_the_replaced_value_panics() {
-    quietly();
+    hide_expected_panics();
     let (old, end) = (Armed(Arc::default()), SystemTime::now() + Duration::from_secs(60));
     let arm = old.0.clone();
     let handler = Handler::new().identify(move |_| Ok(Identity::new("ann").attach(old.clone()))).on_refresh(
@@ -477,7 +469,7 @@ async fn refresh_succeeds_even_if_the_replaced_value_panics() {
 
 #[tokio::test]
 async fn refusal_after_identify_is_sent_even_if_attached_values_panic() {
-    quietly();
+    hide_expected_panics();
     let (value, gate) = (Armed(Arc::default()), Arc::new(Semaphore::new(0)));
     let (arm, open, inside) = (value.0.clone(), gate.clone(), Arc::new(AtomicUsize::new(0)));
     let count = inside.clone();
@@ -495,7 +487,7 @@ async fn refusal_after_identify_is_sent_even_if_attached_values_panic() {
     let hub = hub().max_connections(1).build();
     let server = TestServer::start(hub.clone(), handler);
     let attempts = [(); 2].map(|()| tokio::spawn(server.client("/").try_connect()));
-    eventually("both are identified", || inside.load(Ordering::Relaxed) == 2).await;
+    eventually("both clients are being identified", || inside.load(Ordering::Relaxed) == 2).await;
     arm.store(true, Ordering::Relaxed);
     open.add_permits(2);
     let mut refused = Vec::new();
@@ -511,7 +503,7 @@ async fn refusal_after_identify_is_sent_even_if_attached_values_panic() {
 
 #[test]
 fn panicking_destructors_of_a_handler_are_contained() {
-    quietly();
+    hide_expected_panics();
     let armed = Armed(Arc::new(AtomicBool::new(true)));
     drop(Handler::new().session_key(move |_| format!("{:p}", &raw const armed)));
 }

@@ -2,7 +2,7 @@
 //! ends. The work of the hub continues in the next runtime, and nothing is lost. Also calls without any
 //! runtime.
 
-use crate::support::{eventually, named, now, poll_once, registered};
+use crate::support::{eventually, now, poll_once, registered, user_handler};
 use hauyna::error::ErrorKind;
 use hauyna::events::{Event, SystemEvent, SystemKind};
 use hauyna::{
@@ -77,7 +77,7 @@ fn hub_serves_one_runtime_after_another() {
             let runtime = if round % 2 == 0 { single() } else { multi() };
             let (hub, own) = (hub.clone(), hub.clone());
             let clients = runtime.block_on(async move {
-                let server = TestServer::start(own.clone(), named());
+                let server = TestServer::start(own.clone(), user_handler());
                 let mut secret = subscriber(&server, "spy", "secret").await;
                 let mut public = Vec::new();
                 for number in 0..=round {
@@ -114,7 +114,7 @@ fn clients_of_the_remaining_runtime_get_only_their_channels() {
     // The first runtime has started the shard.
     let own = hub.clone();
     let of_first = first.run(async move {
-        let server = TestServer::start(own, named());
+        let server = TestServer::start(own, user_handler());
         let mut clients = Vec::new();
         for number in 0..8 {
             let channel = if number % 2 == 0 { "secret" } else { "public" };
@@ -124,7 +124,7 @@ fn clients_of_the_remaining_runtime_get_only_their_channels() {
     });
     let own = hub.clone();
     let (server, mut clients) = second.run(async move {
-        let server = TestServer::start(own, named());
+        let server = TestServer::start(own, user_handler());
         let mut clients = Vec::new();
         for number in 0..8 {
             let channel = if number % 2 == 0 { "public" } else { "secret" };
@@ -164,7 +164,7 @@ fn runtime_that_ends_during_a_fan_out_affects_no_other() {
     let second = Beside::new();
     let own = hub.clone();
     let (server, mut reader) = second.run(async move {
-        let server = TestServer::start(own, named());
+        let server = TestServer::start(own, user_handler());
         let reader = subscriber(&server, "reader", "public").await;
         (server, reader)
     });
@@ -173,7 +173,7 @@ fn runtime_that_ends_during_a_fan_out_affects_no_other() {
         let mut first = Beside::new();
         let own = hub.clone();
         let clients = first.run(async move {
-            let server = TestServer::start(own, named());
+            let server = TestServer::start(own, user_handler());
             let mut clients = Vec::new();
             for number in 0..20 {
                 clients.push(subscriber(&server, &format!("u{number}"), "public").await);
@@ -202,15 +202,15 @@ fn runtime_that_ends_during_a_fan_out_affects_no_other() {
 }
 
 /// Returns a handler and a receiver of the effects of a connection's end: presence, callback and listeners.
-fn watched(hub: &Hub) -> (Handler, mpsc::Receiver<&'static str>) {
-    let (sender, told) = mpsc::channel(64);
+fn handler_and_effects(hub: &Hub) -> (Handler, mpsc::Receiver<&'static str>) {
+    let (sender, reported) = mpsc::channel(64);
     let (of_close, of_events) = (sender.clone(), sender);
     hub.events().on_system([SystemKind::UserOffline, SystemKind::Closed], move |_, event| {
         let name = if matches!(event, SystemEvent::Closed { .. }) { "closed" } else { "offline" };
         let sent = of_events.try_send(name).map_err(Error::other);
         async move { sent }
     });
-    let handler = named().on_close(move |_, reason| {
+    let handler = user_handler().on_close(move |_, reason| {
         let sent = of_close.clone();
         async move {
             assert_eq!(reason, CloseReason::Lost);
@@ -222,26 +222,26 @@ fn watched(hub: &Hub) -> (Handler, mpsc::Receiver<&'static str>) {
             Ok(())
         }
     });
-    (handler, told)
+    (handler, reported)
 }
 
-async fn all_of(told: &mut mpsc::Receiver<&'static str>) {
+async fn all_of(reported: &mut mpsc::Receiver<&'static str>) {
     let mut names = Vec::new();
     while names.len() < 3 {
-        let next = tokio::time::timeout(Duration::from_secs(30), told.recv()).await;
-        names.push(next.unwrap_or_else(|_| panic!("only {names:?}")).unwrap());
+        let next = tokio::time::timeout(Duration::from_secs(30), reported.recv()).await;
+        names.push(next.unwrap_or_else(|_| panic!("missing: only {names:?} were reported")).unwrap());
     }
     names.sort_unstable();
     assert_eq!(names, ["closed", "offline", "on_close"]);
 }
 
 /// Loses a client together with its runtime.
-fn lose_one(hub: &Hub, handler: Handler) {
+fn lose_client(hub: &Hub, handler: Handler) {
     let runtime = single();
     let client = runtime.block_on(async {
         let server = TestServer::start(hub.clone(), handler);
         let client = subscriber(&server, "ann", "room").await;
-        eventually("ann is there", || !now(hub.channel("room").presence()).is_empty()).await;
+        eventually("ann is connected", || !now(hub.channel("room").presence()).is_empty()).await;
         (server, client)
     });
     drop(runtime);
@@ -254,18 +254,18 @@ fn next_runtime_finishes_the_work_of_an_ended_one() {
         let sessions = SessionOptions::new().window(window);
         let grace = Duration::from_millis(30);
         let hub = hub().sessions(sessions).presence_grace(grace).max_connections(1).build();
-        let (handler, mut told) = watched(&hub);
-        lose_one(&hub, handler);
+        let (handler, mut reported) = handler_and_effects(&hub);
+        lose_client(&hub, handler);
         assert_eq!(hub.stats().connections, 0);
         single().block_on(async {
             // Any call of the application is enough.
             eventually("ann has left", || now(hub.channel("room").presence()).is_empty()).await;
-            all_of(&mut told).await;
+            all_of(&mut reported).await;
         });
         assert_eq!((hub.stats().panics, hub.stats().events_dropped), (0, 0));
         // The connection no longer counts for the limit.
-        let (handler, _told) = watched(&hub);
-        lose_one(&hub, handler);
+        let (handler, _told) = handler_and_effects(&hub);
+        lose_client(&hub, handler);
     }
 }
 
@@ -274,15 +274,15 @@ fn existing_runtime_finishes_the_work_of_an_ended_one() {
     for window in [Duration::ZERO, Duration::from_millis(30)] {
         let sessions = SessionOptions::new().window(window);
         let hub = hub().sessions(sessions).presence_grace(Duration::from_millis(30)).build();
-        let (handler, mut told) = watched(&hub);
+        let (handler, mut reported) = handler_and_effects(&hub);
         let second = Beside::new();
         let own = hub.clone();
         let held = second.run(async move {
             let server = TestServer::start(own, Handler::new().identify(|_| Ok("ben")));
             (server.json("/").await, server)
         });
-        lose_one(&hub, handler);
-        second.run(async move { all_of(&mut told).await });
+        lose_client(&hub, handler);
+        second.run(async move { all_of(&mut reported).await });
         drop(held);
         assert_eq!((hub.stats().panics, hub.stats().events_dropped), (0, 0));
     }
@@ -296,8 +296,8 @@ fn event_of_an_ended_runtime_reaches_the_remaining_listeners() {
         at_work.try_send(()).unwrap();
         std::future::pending::<hauyna::Result>()
     });
-    let told = Arc::new(Mutex::new(Vec::new()));
-    let of_events = told.clone();
+    let reported = Arc::new(Mutex::new(Vec::new()));
+    let of_events = reported.clone();
     hub.events().on_system([SystemKind::GroupChanged], move |_: Event, event| {
         let SystemEvent::GroupChanged { group, .. } = event else { panic!("{event:?}") };
         of_events.lock().push(group);
@@ -310,9 +310,9 @@ fn event_of_an_ended_runtime_reaches_the_remaining_listeners() {
             is_at_work.recv().await.unwrap();
         });
         drop(runtime);
-        assert_eq!(told.lock().len(), round, "the listener behind has its turn on the next runtime");
+        assert_eq!(reported.lock().len(), round, "the next listener runs on the next runtime");
     }
-    assert_eq!(*told.lock(), ["g0", "g1"]);
+    assert_eq!(*reported.lock(), ["g0", "g1"]);
     assert_eq!(hub.stats().events_dropped, 0);
 }
 
@@ -322,7 +322,7 @@ fn drain_continues_in_another_runtime() {
     let second = Beside::new();
     let own = hub.clone();
     let (server, client) = second.run(async move {
-        let server = TestServer::start(own, named());
+        let server = TestServer::start(own, user_handler());
         let client = subscriber(&server, "ann", "room").await;
         (server, client)
     });
@@ -348,7 +348,7 @@ fn waiting_caller_continues_a_drain_without_runtime() {
     let hub = hub().build();
     let first = single();
     let kept = first.block_on(async {
-        let server = TestServer::start(hub.clone(), named());
+        let server = TestServer::start(hub.clone(), user_handler());
         let client = subscriber(&server, "ann", "room").await;
         let drain = hub.drain(Drain::over(Duration::from_secs(60)));
         assert!(tokio::time::timeout(Duration::from_millis(20), drain).await.is_err());
@@ -369,7 +369,7 @@ fn calls_outside_a_runtime_work_or_return_errors() {
     let is_without = |error: Error| assert_eq!(error.kind(), ErrorKind::NoRuntime, "{error}");
     is_without(now(hub.events().trigger("x", None, ())).unwrap_err());
     is_without(now(hub.drain(Drain::default())).unwrap_err());
-    assert!(!hub.is_stopping(), "nothing has begun");
+    assert!(!hub.is_stopping(), "nothing has started");
     is_without(now(Router::new(hub.clone()).into_server().serve("127.0.0.1:0")).unwrap_err());
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     is_without(now(Router::new(hub.clone()).into_server().serve_listener(listener)).unwrap_err());
@@ -382,7 +382,7 @@ fn calls_outside_a_runtime_work_or_return_errors() {
     assert_eq!(now(hub.revoke(hauyna::auth::Revocation::user("ann"))), 0);
     assert!(now(hub.presence().of("ann").update(json!({ "a": 1 }))).is_err());
     is_without(now(hub.shutdown(Duration::from_secs(1))).unwrap_err());
-    assert!(hub.is_stopping(), "it has closed what it could");
+    assert!(hub.is_stopping(), "the hub is stopping");
 }
 
 #[test]
@@ -429,13 +429,13 @@ fn runtime_without_timers_gets_errors() {
 fn shard_of_an_idle_runtime_continues_in_another_one() {
     let (hub, first, second) = (hub().shards(1).build(), single(), single());
     let of_first = first.block_on(async {
-        let server = TestServer::start(hub.clone(), named());
+        let server = TestServer::start(hub.clone(), user_handler());
         let client = subscriber(&server, "first", "x").await;
         (server, client)
     });
     // The first runtime is alive and drives the shard.
     let (of_second, mut client) = second.block_on(async {
-        let server = TestServer::start(hub.clone(), named());
+        let server = TestServer::start(hub.clone(), user_handler());
         let mut client = subscriber(&server, "second", "x").await;
         hub.channel("x").broadcast(json!(1)).await.unwrap();
         assert_eq!(client.wait_for("message").await["content"], 1);
@@ -463,7 +463,7 @@ fn nothing_remains_of_a_hub_after_its_runtime_ended() {
     let (hub, mark) = (hub().shards(1).build(), Arc::new(()));
     let runtime = single();
     let clients = runtime.block_on(async {
-        let server = TestServer::start(hub.clone(), named().state(mark.clone()));
+        let server = TestServer::start(hub.clone(), user_handler().state(mark.clone()));
         let mut client = subscriber(&server, "a", "x").await;
         hub.channel("x").broadcast(json!(1)).await.unwrap();
         client.wait_for("message").await;
@@ -472,7 +472,7 @@ fn nothing_remains_of_a_hub_after_its_runtime_ended() {
     drop(runtime);
     drop(clients);
     drop(hub);
-    assert_eq!(Arc::strong_count(&mark), 1, "something of it is left");
+    assert_eq!(Arc::strong_count(&mark), 1, "something of the hub is left");
 }
 
 #[test]

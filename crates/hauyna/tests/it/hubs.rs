@@ -1,6 +1,6 @@
 //! Several hubs in one program: handles of one hub are refused by the others, without harm to either.
 
-use crate::support::{eventually, named, open_hub};
+use crate::support::{eventually, open_hub, user_handler};
 use hauyna::error::ErrorKind;
 use hauyna::{Connection, Hub, json};
 use hauyna_test::{Client, TestServer};
@@ -14,7 +14,7 @@ struct Side {
 
 impl Side {
     async fn new(user: &str) -> Self {
-        let server = TestServer::start(open_hub().build(), named());
+        let server = TestServer::start(open_hub().build(), user_handler());
         let mut client = server.connect(&format!("/?user={user}")).await;
         client.subscribe("x").await;
         let connection = server.hub().connections().of_user(user).remove(0);
@@ -52,7 +52,7 @@ async fn hub_refuses_connections_of_another_hub() {
         assert_eq!((side.hub().stats().channels, side.hub().stats().subscriptions), (1, 1));
     }
     ann.hub().channel("x").unsubscribe(&foreign).unwrap();
-    eventually("only its own hub has changed", || ann.hub().stats().subscriptions == 0).await;
+    eventually("only the connection's own hub has changed", || ann.hub().stats().subscriptions == 0).await;
     assert_eq!(bea.hub().stats().subscriptions, 1);
 }
 

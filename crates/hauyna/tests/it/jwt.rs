@@ -236,7 +236,7 @@ async fn row_33_keys_belong_to_their_verifier_and_can_be_replaced() {
     let server = serve(Jwt::new(keys.clone()).audience("chat"));
     let other = serve(Jwt::new(key(&new, "one")).audience("chat"));
     assert!(verdict(&server, &sign(&old, "one")).await.is_ok());
-    assert!(verdict(&other, &sign(&old, "one")).await.is_err(), "one name, another issuer's key");
+    assert!(verdict(&other, &sign(&old, "one")).await.is_err(), "a key of another issuer with the same id");
     assert!(verdict(&server, &sign(&new, "two")).await.is_err());
     for number in 0..200 {
         assert!(verdict(&server, &sign(&old, &format!("unknown-{number}"))).await.is_err());
@@ -282,7 +282,7 @@ fn keys_that_do_not_fit_their_algorithm_are_refused_at_creation() {
     let ec = pem(&KeyPair::generate_for(&rcgen::PKCS_ECDSA_P256_SHA256).unwrap());
     assert!(JwtKey::secret(JwtAlgorithm::Rs256, SECRET).is_err());
     assert!(JwtKey::secret(JwtAlgorithm::Hs256, "short").is_err());
-    assert!(JwtKey::secret(JwtAlgorithm::Hs256, &rsa).is_err(), "a public key is no secret");
+    assert!(JwtKey::secret(JwtAlgorithm::Hs256, &rsa).is_err(), "a public key is not a secret");
     assert!(JwtKey::pem(JwtAlgorithm::Hs256, &rsa).is_err());
     assert!(JwtKey::pem(JwtAlgorithm::Es256, &rsa).is_err());
     assert!(JwtKey::pem(JwtAlgorithm::Rs256, &ec).is_err());
@@ -331,7 +331,7 @@ async fn user_and_claims_come_from_the_token_and_its_refresh() {
     assert_eq!(answer["expires_at"], end * 1000);
     assert_eq!(client.request(json!({ "type": "claims" })).await.unwrap()["plan"], "silver");
     assert_eq!(client.expect_close().await, (3005, "expired".to_owned()));
-    assert!(began.elapsed() > Duration::from_millis(2500), "the first token's end no longer counts");
+    assert!(began.elapsed() > Duration::from_millis(2500), "the expiry of the first token no longer applies");
     let without_plan = hmac(&claims(json!({ "email": "ada@x", "plan": null })));
     assert!(verdict(&server, &without_plan).await.is_err());
 }

@@ -1,6 +1,6 @@
 //! Limits of connections, eviction above them, and sockets that were made elsewhere.
 
-use crate::support::{emptied, eventually, named, open_hub, registered, serve};
+use crate::support::{open_hub, registered, serve, user_handler, wait_for_connections, wait_until_empty};
 use hauyna::limits::{AtLimit, Limit};
 use hauyna::{
     ChannelOptions, CloseCode, CloseReason, ConnectRequest, ErrorType, Handler, Hub, HubBuilder, json,
@@ -11,7 +11,7 @@ use std::time::Duration;
 use tokio::sync::mpsc;
 
 /// Reads the address of clients from a header.
-fn addressed(builder: HubBuilder) -> HubBuilder {
+fn with_address_header(builder: HubBuilder) -> HubBuilder {
     builder.client_address(|request: &ConnectRequest| request.query("address")?.parse().ok())
 }
 
@@ -28,7 +28,7 @@ async fn status(server: &TestServer, target: &str) -> u16 {
 }
 
 /// Connects and keeps the connection.
-async fn stay(server: &TestServer, target: &str) -> Client {
+async fn connect_and_stay(server: &TestServer, target: &str) -> Client {
     let mut client = server.connect(target).await;
     client.expect_nothing().await;
     client
@@ -36,7 +36,7 @@ async fn stay(server: &TestServer, target: &str) -> Client {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn connection_limit_is_exact_during_concurrent_handshakes() {
-    let hub = addressed(Hub::builder().max_connections(12).max_connections_per_user(3))
+    let hub = with_address_header(Hub::builder().max_connections(12).max_connections_per_user(3))
         .max_connections_per_address(5)
         .build();
     let handler = hauyna::Handler::new().identify(|request: ConnectRequest| async move {
@@ -68,23 +68,29 @@ async fn connection_limit_is_exact_during_concurrent_handshakes() {
             assert!(all.iter().filter(|connection| connection.address() == address).count() <= 5);
         }
         drop(clients);
-        emptied(&hub).await;
+        wait_until_empty(&hub).await;
     }
 }
 
 #[tokio::test]
 async fn connections_per_address_are_limited_by_64_bit_network() {
-    let hub = addressed(Hub::builder()).max_connections_per_address(2).build();
+    let hub = with_address_header(Hub::builder()).max_connections_per_address(2).build();
     let server = serve(&hub);
-    let _four = [stay(&server, "/?address=192.0.2.1").await, stay(&server, "/?address=192.0.2.1").await];
+    let _four = [
+        connect_and_stay(&server, "/?address=192.0.2.1").await,
+        connect_and_stay(&server, "/?address=192.0.2.1").await,
+    ];
     assert_eq!(status(&server, "/?address=192.0.2.1").await, 429);
     assert_eq!(status(&server, "/?address=::ffff:192.0.2.1").await, 429);
-    let _other = stay(&server, "/?address=192.0.2.2").await;
-    let six = [stay(&server, "/?address=2001:db8::1").await, stay(&server, "/?address=2001:db8::2").await];
+    let _other = connect_and_stay(&server, "/?address=192.0.2.2").await;
+    let six = [
+        connect_and_stay(&server, "/?address=2001:db8::1").await,
+        connect_and_stay(&server, "/?address=2001:db8::2").await,
+    ];
     assert_eq!(status(&server, "/?address=2001:db8:0:0:ffff::3").await, 429);
     assert_eq!(status(&server, "/?address=2001:db8:0:1::1").await, 101);
     drop(six);
-    eventually("there is room again", || hub.connections().count() == 3).await;
+    wait_for_connections(&hub, 3).await;
     assert_eq!(status(&server, "/?address=2001:db8::9").await, 101);
 }
 
@@ -92,7 +98,7 @@ async fn connections_per_address_are_limited_by_64_bit_network() {
 async fn headers_do_not_change_the_address_without_a_callback() {
     let hub = Hub::builder().max_connections_per_address(1).build();
     let server = serve(&hub);
-    let _first = stay(&server, "/").await;
+    let _first = connect_and_stay(&server, "/").await;
     for header in ["x-forwarded-for", "x-real-ip", "forwarded", "cf-connecting-ip"] {
         let refused = server.client("/").header(header, "203.0.113.7").try_connect().await.unwrap_err();
         assert_eq!(refused.status.as_u16(), 429, "{header}");
@@ -111,7 +117,7 @@ async fn failing_address_callback_refuses_one_request_or_uses_the_socket() {
     let server = serve(&hub);
     let refused = server.client("/?mode=panic").try_connect().await.unwrap_err();
     assert_eq!(refused.status.as_u16(), 500);
-    let first = stay(&server, "/").await;
+    let first = connect_and_stay(&server, "/").await;
     assert_eq!(hub.connections().all()[0].address(), first.local_address().map(|peer| peer.ip()));
     assert_eq!(status(&server, "/").await, 429);
 }
@@ -119,20 +125,20 @@ async fn failing_address_callback_refuses_one_request_or_uses_the_socket() {
 #[tokio::test]
 async fn oldest_connection_of_a_user_is_evicted_for_the_newest() {
     let (sender, mut reasons) = mpsc::channel(8);
-    let handler = named().on_close(move |cx, reason| {
+    let handler = user_handler().on_close(move |cx, reason| {
         let sender = sender.clone();
         async move { sender.send((cx.user().to_string(), reason)).await.map_err(hauyna::Error::other) }
     });
     let hub =
         Hub::builder().max_connections_per_user(2).at_limit(Limit::PerUser, AtLimit::CloseOldest).build();
     let server = TestServer::start(hub.clone(), handler);
-    let mut other = stay(&server, "/?user=other").await;
+    let mut other = connect_and_stay(&server, "/?user=other").await;
     let mut tabs = Vec::new();
     for _ in 0..2 {
-        tabs.push(stay(&server, "/?user=u").await);
+        tabs.push(connect_and_stay(&server, "/?user=u").await);
     }
     for _ in 0..5 {
-        tabs.push(stay(&server, "/?user=u").await);
+        tabs.push(connect_and_stay(&server, "/?user=u").await);
         let mut oldest = tabs.remove(0);
         assert_eq!(oldest.expect_close().await, (3504, "replaced by a newer connection".to_owned()));
         oldest.send_close(3504, "").await;
@@ -144,7 +150,7 @@ async fn oldest_connection_of_a_user_is_evicted_for_the_newest() {
     other.expect_nothing().await;
     assert_eq!(hub.connections().of_user("u").len(), 2);
     drop((tabs, other));
-    emptied(&hub).await;
+    wait_until_empty(&hub).await;
 }
 
 #[tokio::test]
@@ -156,14 +162,14 @@ async fn only_the_oldest_connection_is_evicted_for_a_newcomer() {
         .at_limit(Limit::PerUser, AtLimit::CloseOldest)
         .build();
     let server = serve(&hub);
-    let mut a = stay(&server, "/?user=a").await;
-    let mut b = stay(&server, "/?user=b").await;
-    let mut c = stay(&server, "/?user=c").await;
-    let mut again = stay(&server, "/?user=c").await;
-    assert_eq!(c.expect_close().await.0, 3504, "its own user came again");
+    let mut a = connect_and_stay(&server, "/?user=a").await;
+    let mut b = connect_and_stay(&server, "/?user=b").await;
+    let mut c = connect_and_stay(&server, "/?user=c").await;
+    let mut again = connect_and_stay(&server, "/?user=c").await;
+    assert_eq!(c.expect_close().await.0, 3504, "its user connected again");
     a.expect_nothing().await;
-    let mut d = stay(&server, "/?user=d").await;
-    assert_eq!(a.expect_close().await.0, 3504, "it was the oldest");
+    let mut d = connect_and_stay(&server, "/?user=d").await;
+    assert_eq!(a.expect_close().await.0, 3504, "the oldest connection is evicted");
     for client in [&mut b, &mut again, &mut d] {
         client.expect_nothing().await;
     }
@@ -172,7 +178,7 @@ async fn only_the_oldest_connection_is_evicted_for_a_newcomer() {
 #[tokio::test]
 async fn registered_socket_is_a_connection_like_any_other() {
     let (sender, mut reasons) = mpsc::channel(8);
-    let handler = named()
+    let handler = user_handler()
         .on_open(|cx| async move { cx.subscribe("news", ()).await })
         .on("echo", async |_, value: Value| Ok(value["value"].clone()))
         .on_close(move |_, reason| {
@@ -198,7 +204,7 @@ async fn registered_socket_is_a_connection_like_any_other() {
     assert_eq!(alice.expect_close().await, (1000, String::new()));
     alice.send_close(1000, "").await;
     assert_eq!(reasons.recv().await, Some(CloseReason::Application(1000)));
-    emptied(&hub).await;
+    wait_until_empty(&hub).await;
     hub.shutdown(Duration::from_secs(1)).await.unwrap();
     assert_eq!(refuse("bob").error_type(), ErrorType::Unavailable);
 }
@@ -209,7 +215,7 @@ async fn clear_closes_everybody_with_its_code_and_reason() {
     let server = serve(&hub);
     let mut clients = Vec::new();
     for _ in 0..5 {
-        clients.push(stay(&server, "/").await);
+        clients.push(connect_and_stay(&server, "/").await);
     }
     hub.connections().broadcast("the last word").await.unwrap();
     assert_eq!(hub.connections().clear(CloseCode(4002), "moved"), 5);
@@ -218,7 +224,7 @@ async fn clear_closes_everybody_with_its_code_and_reason() {
         assert_eq!(client.expect_close().await, (4002, "moved".to_owned()));
         client.send_close(4002, "").await;
     }
-    emptied(&hub).await;
+    wait_until_empty(&hub).await;
 }
 
 #[tokio::test(start_paused = true)]
@@ -244,9 +250,10 @@ async fn cleanup_closes_only_connections_that_were_silent_too_long() {
 async fn message_that_excludes_a_connection_is_not_delivered_to_it() {
     let hub = open_hub().build();
     let server = serve(&hub);
-    let mut phone = stay(&server, "/?user=a").await;
+    let mut phone = connect_and_stay(&server, "/?user=a").await;
     let own = hub.connections().of_user("a")[0].id();
-    let (mut desk, mut other) = (stay(&server, "/?user=a").await, stay(&server, "/?user=b").await);
+    let (mut desk, mut other) =
+        (connect_and_stay(&server, "/?user=a").await, connect_and_stay(&server, "/?user=b").await);
     hub.connections().send_to_one_except("a", "one", own).await.unwrap();
     hub.connections().send_to_many_except(["a", "b"], "many", own).await.unwrap();
     assert_eq!(desk.expect("private").await["message"], "one");

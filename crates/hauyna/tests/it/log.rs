@@ -1,6 +1,6 @@
 //! The log: stable targets, levels, fields and their names, and what must never be logged.
 
-use crate::support::{eventually, named, open_hub};
+use crate::support::{eventually, open_hub, user_handler};
 use hauyna::{ChannelOptions, Context, Handler, Hub, json};
 use hauyna_test::TestServer;
 use std::io::{self, Write};
@@ -62,13 +62,14 @@ impl MakeWriter<'_> for Log {
 #[tokio::test]
 async fn connection_and_channel_events_have_their_documented_fields() {
     let (log, _guard) = Log::capture();
-    let server = TestServer::route(open_hub().build(), |router| router.websocket("/live/{zone}", named()));
+    let server =
+        TestServer::route(open_hub().build(), |router| router.websocket("/live/{zone}", user_handler()));
     let mut client = server.client("/live/7?user=ann&token=s3cr3t").json().connect().await;
     client.expect("session").await;
     client.subscribe("room:7").await;
     let id = server.hub().connections().of_user("ann")[0].id();
     client.close(4001, "").await;
-    eventually("it is gone", || server.hub().stats().closed == 1).await;
+    eventually("the connection has closed", || server.hub().stats().closed == 1).await;
     let opened = log.line("DEBUG", "hauyna::connection", "opened");
     assert!(opened.ends_with(&format!("id={id} user=ann route=\"/live/{{zone}}\"")), "{opened}");
     let subscribed = log.line("DEBUG", "hauyna::channel", "subscribed");
@@ -83,7 +84,7 @@ async fn connection_and_channel_events_have_their_documented_fields() {
 #[tokio::test]
 async fn refusals_and_faults_are_logged_without_client_data() {
     let (log, _guard) = Log::capture();
-    let handler = named().on_open(|cx: Context| async move {
+    let handler = user_handler().on_open(|cx: Context| async move {
         match cx.query("fail") {
             Some(_) => Err(hauyna::Error::other("the database\nis down")),
             None => Ok(()),
@@ -110,7 +111,7 @@ async fn refusals_and_faults_are_logged_without_client_data() {
 #[tokio::test]
 async fn callbacks_log_within_a_span_of_connection_and_user() {
     let (log, _guard) = Log::capture();
-    let handler = named().on("work", async |_: Context, _: serde_json::Value| {
+    let handler = user_handler().on("work", async |_: Context, _: serde_json::Value| {
         tracing::info!(target: "hauyna::test", "at first");
         tokio::task::yield_now().await;
         tracing::info!(target: "hauyna::test", "after waiting");
@@ -129,7 +130,7 @@ async fn callbacks_log_within_a_span_of_connection_and_user() {
 #[tokio::test]
 async fn long_and_odd_names_are_cut_and_escaped() {
     let (log, _guard) = Log::capture();
-    let server = TestServer::start(open_hub().build(), named());
+    let server = TestServer::start(open_hub().build(), user_handler());
     let mut client = server.connect(&format!("/?user=%E2%80%AE{}", "u".repeat(200))).await;
     let channel = format!("\u{2028}{}", "c".repeat(200));
     client.request(json!({ "type": "subscribe_channel", "channel": channel })).await.unwrap();
@@ -142,7 +143,7 @@ async fn long_and_odd_names_are_cut_and_escaped() {
 #[tokio::test]
 async fn flood_of_failing_requests_logs_few_lines() {
     let (log, _guard) = Log::capture();
-    let handler = named()
+    let handler = user_handler()
         .on("fail", async |_: Context, _: serde_json::Value| -> hauyna::Result {
             Err(hauyna::Error::other("no"))
         })
@@ -180,7 +181,7 @@ fn call(text: &str) -> &str {
         depth += i32::from(character == '(') - i32::from(character == ')');
         character == ')' && depth == 0
     });
-    &text[..end.expect("an end")]
+    &text[..end.expect("a closing parenthesis")]
 }
 
 #[cfg(feature = "axum")]
@@ -188,7 +189,7 @@ fn call(text: &str) -> &str {
 async fn address_limit_without_a_known_address_logs_a_line() {
     let (log, _guard) = Log::capture();
     let hub = Hub::builder().max_connections_per_address(1).build();
-    let app = hauyna::Router::new(hub.clone()).websocket("/", named()).into_axum::<()>();
+    let app = hauyna::Router::new(hub.clone()).websocket("/", user_handler()).into_axum::<()>();
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("ws://{}/", listener.local_addr().unwrap());
     tokio::spawn(async move { axum::serve(listener, app).await });

@@ -1,6 +1,10 @@
 //! The engine through its public API, over real sockets: one file per theme.
 
-#![allow(clippy::unwrap_used, reason = "helpers of tests may panic as tests do")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::print_stderr,
+    reason = "helpers of tests may panic and print as tests do"
+)]
 
 mod application;
 mod auth;

@@ -1,6 +1,6 @@
 //! The metrics for Prometheus: stable names and labels, and correct counts.
 
-use crate::support::{emptied, named, open_hub, subscriber};
+use crate::support::{open_hub, subscriber, user_handler, wait_until_empty};
 use hauyna::{ChannelOptions, Hub, json, metrics};
 use hauyna_test::TestServer;
 
@@ -63,7 +63,7 @@ fn metric_names_types_and_labels_stay_the_same() {
 #[tokio::test]
 async fn metrics_count_what_happens_by_route_pattern_reason_and_error() {
     let hub = Hub::builder().channels("room:{id}", ChannelOptions::new()).build();
-    let server = TestServer::route(hub.clone(), |router| router.websocket("/live/{zone}", named()));
+    let server = TestServer::route(hub.clone(), |router| router.websocket("/live/{zone}", user_handler()));
     let mut client = server.connect("/live/1?user=ann").await;
     for room in ["room:1", "room:2"] {
         client.request(json!({ "type": "subscribe_channel", "channel": room })).await.unwrap();
@@ -96,7 +96,7 @@ async fn metrics_count_what_happens_by_route_pattern_reason_and_error() {
         value(&page, "hauyna_received_bytes_total") > 0.0 && value(&page, "hauyna_sent_bytes_total") > 0.0
     );
     client.close(1000, "").await;
-    emptied(&hub).await;
+    wait_until_empty(&hub).await;
     let page = metrics::text(&hub);
     assert_eq!(value(&page, "hauyna_connections_closed_total{reason=\"client\"}"), 1.0);
     assert_eq!(value(&page, "hauyna_route_connections{route=\"/live/{zone}\"}"), 0.0);
@@ -124,12 +124,12 @@ async fn application_registry_collects_metrics_without_keeping_the_hub() {
         prometheus_client::encoding::text::encode(&mut page, registry).unwrap();
         page
     };
-    let server = TestServer::start(hub.clone(), named());
+    let server = TestServer::start(hub.clone(), user_handler());
     let client = subscriber(&server, "ann", "news").await;
     assert_eq!(value(&page(&registry), "orders_total"), 1.0);
     assert_eq!(value(&page(&registry), "hauyna_connections{state=\"connected\"}"), 1.0);
     client.close(1000, "").await;
-    emptied(&hub).await;
+    wait_until_empty(&hub).await;
     server.stop().await;
     drop(hub);
     assert!(page(&registry).contains("orders_total 1"));

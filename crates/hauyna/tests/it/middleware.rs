@@ -1,7 +1,7 @@
 //! Code in front of `identify`: middleware of the router and of a handler, and tower layers, on every
 //! transport.
 
-use crate::support::{emptied, eventually, named, open_hub};
+use crate::support::{open_hub, user_handler, wait_for_connections, wait_until_empty};
 use hauyna::middleware::{Admitted, Next};
 use hauyna::server::Body;
 use hauyna::{ConnectRequest, Context, Handler, Hub, Identity, Reject, Router, Value, json};
@@ -20,7 +20,7 @@ use tower_service::Service;
 type Log = Arc<Mutex<Vec<String>>>;
 
 /// Returns a middleware that notes its begin and its outcome.
-fn noting(
+fn noting_middleware(
     log: &Log,
     name: &'static str,
 ) -> impl Fn(ConnectRequest, Next) -> Pin<Box<dyn Future<Output = Result<Admitted, Reject>> + Send>> + use<> {
@@ -44,10 +44,10 @@ async fn middleware_runs_in_order_before_identify_and_sees_the_outcome() {
     let log = Log::default();
     let handler = Handler::new()
         .identify(|request| request.query("user").ok_or(Reject::unauthorized("who?")))
-        .middleware(noting(&log, "third"));
+        .middleware(noting_middleware(&log, "third"));
     let server = TestServer::route(Hub::new(), |router| {
-        let router = router.middleware(noting(&log, "first")).websocket("/", handler);
-        router.middleware(noting(&log, "second"))
+        let router = router.middleware(noting_middleware(&log, "first")).websocket("/", handler);
+        router.middleware(noting_middleware(&log, "second"))
     });
     server.connect("/?user=ada").await;
     let seen = std::mem::take(&mut *log.lock());
@@ -58,14 +58,14 @@ async fn middleware_runs_in_order_before_identify_and_sees_the_outcome() {
     log.lock().clear();
     let bad = server.client("/?user=ada").header("origin", "https://evil.example").try_connect().await;
     assert_eq!(bad.unwrap_err().status.as_u16(), 403);
-    assert!(log.lock().is_empty(), "what is no allowed upgrade does not come here");
+    assert!(log.lock().is_empty(), "only allowed upgrades reach middleware");
 }
 
 #[tokio::test]
 async fn middleware_sees_that_a_limit_refused() {
     let log = Log::default();
     let hub = open_hub().max_connections_per_user(1).build();
-    let server = TestServer::start(hub, named().middleware(noting(&log, "it")));
+    let server = TestServer::start(hub, user_handler().middleware(noting_middleware(&log, "it")));
     let _one = server.connect("/?user=ada").await;
     assert_eq!(server.client("/?user=ada").try_connect().await.unwrap_err().status.as_u16(), 429);
     assert!(log.lock().last().unwrap().starts_with("it sees connection limit reached for this user"));
@@ -73,11 +73,11 @@ async fn middleware_sees_that_a_limit_refused() {
 
 #[tokio::test]
 async fn middleware_of_one_route_does_not_affect_others() {
-    let closed = named().middleware(async |_: ConnectRequest, _: Next| -> Result<Admitted, Reject> {
+    let closed = user_handler().middleware(async |_: ConnectRequest, _: Next| -> Result<Admitted, Reject> {
         Err(Reject::denied("closed today").with_details(json!({ "until": "tomorrow" })))
     });
     let server = TestServer::route(Hub::new(), |router| {
-        router.websocket("/closed", closed).websocket("/open", named())
+        router.websocket("/closed", closed).websocket("/open", user_handler())
     });
     let refused = server.client("/closed").try_connect().await.unwrap_err();
     assert_eq!((refused.status.as_u16(), &refused.json()["details"]["until"]), (403, &json!("tomorrow")));
@@ -86,7 +86,7 @@ async fn middleware_of_one_route_does_not_affect_others() {
 
 #[tokio::test]
 async fn panicking_or_hanging_middleware_affects_only_its_client() {
-    let handler = named().middleware(async |request: ConnectRequest, next: Next| {
+    let handler = user_handler().middleware(async |request: ConnectRequest, next: Next| {
         match request.query("how").as_deref() {
             Some("before") => panic!("on purpose"),
             Some("never") => std::future::pending().await,
@@ -121,7 +121,7 @@ struct Tenant(String);
 struct Plan(&'static str);
 
 /// Returns a handler that reports which attached values callbacks see.
-fn telling() -> Handler {
+fn report_attached_values() -> Handler {
     Handler::new()
         .identify(|request: ConnectRequest| {
             let tenant = request.extensions().get::<Tenant>().map(|tenant| tenant.0.clone());
@@ -143,7 +143,7 @@ fn telling() -> Handler {
 
 #[tokio::test]
 async fn callbacks_see_values_attached_before_the_upgrade() {
-    let handler = telling().middleware(async |mut request: ConnectRequest, next: Next| {
+    let handler = report_attached_values().middleware(async |mut request: ConnectRequest, next: Next| {
         let _older = request.clone();
         let tenant = Tenant(request.query("tenant").unwrap_or_default());
         request.extensions_mut().insert(tenant);
@@ -226,7 +226,7 @@ async fn through_a_layer(connect: impl Fn() -> hauyna_test::Connect) {
 #[tokio::test]
 async fn layer_works_in_the_standalone_server_within_the_deadline() {
     let hub = open_hub().build();
-    let router = Router::new(hub.clone()).websocket("/", telling()).layer(Tenancy);
+    let router = Router::new(hub.clone()).websocket("/", report_attached_values()).layer(Tenancy);
     let server = router.into_server().handshake_timeout(Duration::from_millis(500));
     let server = TestServer::serve(hub.clone(), server);
     through_a_layer(|| server.client("/")).await;
@@ -235,15 +235,15 @@ async fn layer_works_in_the_standalone_server_within_the_deadline() {
     let client = server.client("/").header("x-tenant", "acme").connect().await;
     assert_eq!(client.headers()["x-peer-known"], "true");
     client.vanish();
-    emptied(&hub).await;
+    wait_until_empty(&hub).await;
 }
 
 #[cfg(feature = "axum")]
 #[tokio::test]
 async fn layers_work_in_an_axum_application() {
     let hub = open_hub().build();
-    let router = Router::new(hub.clone()).websocket("/", telling()).layer(Tenancy);
-    let own = Router::new(hub.clone()).websocket("/own", telling()).into_axum();
+    let router = Router::new(hub.clone()).websocket("/", report_attached_values()).layer(Tenancy);
+    let own = Router::new(hub.clone()).websocket("/own", report_attached_values()).into_axum();
     let app: axum::Router =
         router.into_axum().merge(own.layer(axum::Extension(Tenant("of axum".to_owned()))));
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -260,7 +260,7 @@ async fn layers_work_in_an_axum_application() {
 #[tokio::test]
 async fn connection_behind_layers_is_plain_tcp_for_shards() {
     let hub = open_hub().build();
-    let router = Router::new(hub.clone()).websocket("/", named()).layer(Tenancy);
+    let router = Router::new(hub.clone()).websocket("/", user_handler()).layer(Tenancy);
     let server = TestServer::serve(hub.clone(), router.into_server());
     let mut clients = Vec::new();
     for _ in 0..5 {
@@ -275,5 +275,5 @@ async fn connection_behind_layers_is_plain_tcp_for_shards() {
         assert_eq!(client.expect_in_order("x", 200).await, (0..200).collect::<Vec<_>>());
     }
     drop(clients);
-    eventually("they are gone", || hub.connections().count() == 0).await;
+    wait_for_connections(&hub, 0).await;
 }

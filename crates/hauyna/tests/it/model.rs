@@ -1,7 +1,7 @@
 //! Random operations by several clients, against a minimal hub. A failing sequence prints its seed; running
 //! only that seed repeats it.
 
-use crate::support::{Random, emptied, open_hub, serve};
+use crate::support::{Random, open_hub, serve, wait_until_empty};
 use hauyna::json;
 use hauyna_protocol::Encoding;
 use hauyna_test::{Client, TestServer};
@@ -173,9 +173,9 @@ impl Run<'_> {
         let connection = self.clients.get_mut(&client).unwrap();
         while !expected.is_empty() {
             let message = connection.expect("message").await;
-            let place = expected.iter().position(|(channel, ..)| message["channel"] == **channel);
-            let place = place.unwrap_or_else(|| panic!("nothing more was expected of it: {message}"));
-            let (_, offset, number) = expected.remove(place).unwrap();
+            let index = expected.iter().position(|(channel, ..)| message["channel"] == **channel);
+            let index = index.unwrap_or_else(|| panic!("unexpected message: {message}"));
+            let (_, offset, number) = expected.remove(index).unwrap();
             assert_eq!((&message["offset"], &message["content"]), (&json!(offset), &json!(number)));
         }
         connection.expect_nothing().await;
@@ -194,12 +194,12 @@ async fn sequence(seed: u64) {
         run.check(client).await;
     }
     let subscribed: usize = run.model.subscribed.values().map(BTreeSet::len).sum();
-    crate::support::eventually("the subscriptions are the model's", || {
+    crate::support::eventually("the subscriptions match the model", || {
         hub.stats().subscriptions == subscribed as u64
     })
     .await;
     drop(run.clients);
-    emptied(&hub).await;
+    wait_until_empty(&hub).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]

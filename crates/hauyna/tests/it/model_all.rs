@@ -7,7 +7,7 @@ mod sessions;
 use sessions::{Away, Server, Ticket, World};
 
 use crate::reference::{BUSY, CROWD, End, PLAIN, ROOMS, Reference, View, summed};
-use crate::support::{Random, eventually, named};
+use crate::support::{Random, eventually, user_handler};
 use hauyna::connection::ConnectionState::{Connected, Custom, Disconnected, Error, Idle, Reconnecting};
 use hauyna::events::{SystemEvent, SystemKind};
 use hauyna::groups::Roles;
@@ -91,7 +91,7 @@ async fn untrack(cx: Context, _: Value) -> hauyna::Result {
 }
 
 fn handler() -> Handler {
-    named().no_heartbeat().on("track", track).on("untrack", untrack)
+    user_handler().no_heartbeat().on("track", track).on("untrack", untrack)
 }
 
 impl Run {
@@ -150,10 +150,10 @@ impl Run {
     }
 
     async fn step(&mut self, number: u64) {
-        self.let_end().await;
+        self.end_due_sessions().await;
         let device = self.random.below(DEVICES);
         if !self.clients.contains_key(&device) {
-            return self.arrive(device).await;
+            return self.connect_absent(device).await;
         }
         match self.random.below(if self.world.has_sessions() { 34 } else { 24 }) {
             0 => self.close(device).await,
@@ -192,7 +192,7 @@ impl Run {
         let mut client = self.dial(device, None).await;
         self.model.connect(device, USERS[device as usize % USERS.len()]);
         let session = client.expect("session").await;
-        self.welcome(device, client, &session);
+        self.record_session(device, client, &session);
     }
 
     async fn dial(&mut self, device: u64, token: Option<&str>) -> Client {
@@ -215,7 +215,7 @@ impl Run {
     }
 
     /// Records that the client got its session message.
-    fn welcome(&mut self, device: u64, client: Client, session: &Value) {
+    fn record_session(&mut self, device: u64, client: Client, session: &Value) {
         let all = self.hub().connections().of_user(USERS[device as usize % USERS.len()]);
         let connection =
             all.into_iter().find(|one| session["connection_id"] == one.id().to_string()).unwrap();
@@ -230,7 +230,7 @@ impl Run {
     }
 
     async fn end(&mut self, device: u64, way: u64) {
-        self.await_moment().await;
+        self.avoid_equal_expiry().await;
         self.note(device, format_args!("ends, way {way}"));
         let Peer { mut client, connection, ticket, .. } = self.clients.remove(&device).unwrap();
         match way {
@@ -264,12 +264,12 @@ impl Run {
     /// Waits until the expected number of connections has closed with all consequences.
     async fn closed(&self) {
         let (closed, waiting) = (self.model.closed, self.model.waiting.len());
-        settled("it is closed", || {
+        wait_until("the connections have closed", || {
             let stats = self.hub().stats();
             (stats.closed, stats.sessions) == (closed, waiting)
         })
         .await;
-        settled("the grace time is over", || self.rosters_are_right()).await;
+        wait_until("the grace time is over", || self.rosters_are_right()).await;
     }
 
     async fn ask(&mut self, device: u64, request: Value) -> Result<Value, Value> {
@@ -291,7 +291,7 @@ impl Run {
         let is_new = self.model.subscribe(device, channel, &metadata);
         assert_eq!(answer.is_ok(), is_new, "{answer:?}");
         if is_new {
-            self.stand(device, channel, &answer.unwrap());
+            self.set_position(device, channel, &answer.unwrap());
             self.clients.get_mut(&device).unwrap().views.insert(channel.to_owned(), View::default());
         } else {
             assert_eq!(answer.unwrap_err()["error_type"], "already_subscribed");
@@ -465,7 +465,7 @@ fn listen(hub: &Hub, online: &Arc<Mutex<Vec<(String, bool)>>>) {
 }
 
 /// Checks again after other tasks ran, and then as `eventually` does.
-async fn settled(what: &str, is_so: impl Fn() -> bool) {
+async fn wait_until(what: &str, is_so: impl Fn() -> bool) {
     for _ in 0..50 {
         if is_so() {
             return;

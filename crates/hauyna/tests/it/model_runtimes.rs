@@ -2,7 +2,7 @@
 //! in order, and nothing of channels to which they are not subscribed. `HAUYNA_SEED` repeats one sequence.
 
 use crate::hostile_runtimes::Beside;
-use crate::support::{Random, named};
+use crate::support::{Random, session_client, user_handler};
 use hauyna::{ChannelOptions, Hub, SessionOptions, json};
 use hauyna_test::{Client, TestServer};
 use serde_json::Value;
@@ -116,7 +116,7 @@ impl Run {
         self.steps.push("a runtime begins".to_owned());
         let runtime = Beside::new();
         let hub = self.hub.clone();
-        let server = runtime.run(async move { Arc::new(TestServer::start(hub, named())) });
+        let server = runtime.run(async move { Arc::new(TestServer::start(hub, user_handler())) });
         self.places.push(Place { runtime, server, readers: Vec::new() });
     }
 
@@ -158,11 +158,8 @@ impl Run {
         self.steps.push(format!("a client connects in runtime {place}"));
         let place = &mut self.places[place];
         let (server, user) = (place.server.clone(), self.random.below(5));
-        let client = place.runtime.run(async move {
-            let mut client = server.json(&format!("/?user={user}")).await;
-            client.expect("session").await;
-            client
-        });
+        let client =
+            place.runtime.run(async move { session_client(&server, &format!("/?user={user}")).await });
         let (subscribed, expected) = (BTreeSet::new(), VecDeque::new());
         place.readers.push(Reader { client, subscribed, expected, since: self.number });
     }

@@ -27,7 +27,7 @@ const DEVICES: u64 = 6;
 
 /// What the hub reports to its listeners.
 #[derive(Debug, Default)]
-struct Told {
+struct ListenerCounts {
     slow: AtomicU64,
     gaps: AtomicU64,
 }
@@ -41,7 +41,7 @@ struct Counts {
     gaps: u64,
     missed: u64,
     /// Publications that may have been dropped: the client disconnected before it learned of them.
-    untold: u64,
+    unreported: u64,
 }
 
 struct Run {
@@ -59,7 +59,7 @@ struct Run {
     calm_left: u64,
     number: u64,
     counts: Counts,
-    told: Arc<Told>,
+    reported: Arc<ListenerCounts>,
     random: Random,
     steps: Vec<String>,
     seed: u64,
@@ -76,7 +76,7 @@ impl Drop for Run {
 impl Run {
     fn new(seed: u64) -> Self {
         let world = World::new(seed);
-        let told = listen(world.hub());
+        let reported = listen(world.hub());
         Self {
             world,
             clients: BTreeMap::new(),
@@ -88,7 +88,7 @@ impl Run {
             calm_left: world::CALM_RATE,
             number: 0,
             counts: Counts::default(),
-            told,
+            reported,
             random: Random(seed),
             steps: Vec::new(),
             seed,
@@ -163,9 +163,9 @@ impl Run {
     }
 }
 
-fn listen(hub: &Hub) -> Arc<Told> {
-    let told = Arc::<Told>::default();
-    let own = told.clone();
+fn listen(hub: &Hub) -> Arc<ListenerCounts> {
+    let reported = Arc::<ListenerCounts>::default();
+    let own = reported.clone();
     hub.events().on_system([SystemKind::SlowConsumer, SystemKind::MessagesDropped], move |_, event| {
         match event {
             SystemEvent::SlowConsumer { .. } => own.slow.fetch_add(1, Ordering::Relaxed),
@@ -174,7 +174,7 @@ fn listen(hub: &Hub) -> Arc<Told> {
         };
         async { Ok(()) }
     });
-    told
+    reported
 }
 
 async fn sequence(seed: u64) {

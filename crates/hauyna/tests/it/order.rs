@@ -1,6 +1,6 @@
 //! Messages from one task to one connection arrive in the order in which the calls returned, by any verb.
 
-use crate::support::{eventually, named, open_hub};
+use crate::support::{eventually, open_hub, session_client, user_handler};
 use hauyna::{Context, Handler, Hub, Rate, json};
 use hauyna_test::{Client, Frame, MemoryServer, TestServer};
 use hauyna_websocket::OpCode;
@@ -22,8 +22,7 @@ async fn numbers(client: &mut Client, last: u64) -> Vec<u64> {
 
 async fn client_of_two_channels_and_a_group(server: &TestServer, hub: &Hub) -> Client {
     hub.groups().add("alice", "team").await.unwrap();
-    let mut client = server.json("/?user=alice").await;
-    client.expect("session").await;
+    let mut client = session_client(server, "/?user=alice").await;
     client.subscribe("a").await;
     client.subscribe("b").await;
     client
@@ -32,14 +31,14 @@ async fn client_of_two_channels_and_a_group(server: &TestServer, hub: &Hub) -> C
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn messages_of_all_verbs_keep_the_order_of_the_calls() {
     let hub = open_hub().build();
-    let server = TestServer::start(hub.clone(), named().write_timeout(Duration::from_secs(60)));
+    let server = TestServer::start(hub.clone(), user_handler().write_timeout(Duration::from_secs(60)));
     let mut client = client_of_two_channels_and_a_group(&server, &hub).await;
     let connection = hub.user("alice").connections().remove(0);
     let count = 600;
     let reading = tokio::spawn(async move { numbers(&mut client, count - 1).await });
-    for n in 0..count {
-        let message = json!({ "n": n });
-        match n % 6 {
+    for number in 0..count {
+        let message = json!({ "n": number });
+        match number % 6 {
             0 => drop(hub.channel("a").broadcast(&message).await.unwrap()),
             1 => connection.send(&message).unwrap(),
             2 => drop(hub.groups().send("team", &message).await.unwrap()),
@@ -60,7 +59,7 @@ async fn answer_of_a_callback_follows_what_it_sent() {
         Ok(json!("done"))
     }
     let hub = open_hub().build();
-    let server = TestServer::start(hub.clone(), named().on("work", |cx: Context, _: Value| work(cx)));
+    let server = TestServer::start(hub.clone(), user_handler().on("work", |cx: Context, _: Value| work(cx)));
     let mut client = client_of_two_channels_and_a_group(&server, &hub).await;
     for id in 0..200 {
         client.send(json!({ "type": "work", "id": id })).await;
@@ -86,7 +85,7 @@ async fn answer_of_a_callback_follows_what_others_sent_for_it() {
         Ok(json!("done"))
     }
     let hub = open_hub().build();
-    let server = TestServer::start(hub.clone(), named().on("work", |cx: Context, _: Value| work(cx)));
+    let server = TestServer::start(hub.clone(), user_handler().on("work", |cx: Context, _: Value| work(cx)));
     let mut client = client_of_two_channels_and_a_group(&server, &hub).await;
     for id in 0..500 {
         client.send(json!({ "type": "work", "id": id })).await;
@@ -98,7 +97,7 @@ async fn answer_of_a_callback_follows_what_others_sent_for_it() {
 #[tokio::test]
 async fn close_by_the_application_follows_what_was_sent() {
     let hub = open_hub().build();
-    let server = TestServer::start(hub.clone(), named());
+    let server = TestServer::start(hub.clone(), user_handler());
     let mut client = client_of_two_channels_and_a_group(&server, &hub).await;
     let connection = hub.user("alice").connections().remove(0);
     hub.channel("a").broadcast(json!({ "n": 0 })).await.unwrap();
@@ -116,8 +115,7 @@ async fn ordered_answer_may_be_an_error() {
         Err::<(), _>(hauyna::Error::application("no"))
     });
     let server = TestServer::start(Hub::new(), handler);
-    let mut client = server.json("/").await;
-    client.expect("session").await;
+    let mut client = session_client(&server, "/").await;
     client.send(json!({ "type": "fail", "id": 7 })).await;
     let error = client.wait_for("error").await;
     assert_eq!((&error["id"], &error["error_type"]), (&json!(7), &json!("application_error")));
@@ -138,8 +136,7 @@ async fn answers_before_the_end(then: &[u8]) -> Vec<(String, Value)> {
     });
     let handler = handler.error_budget(Rate::new(1, Duration::from_secs(3600)));
     let server = TestServer::start(Hub::builder().shards(1).build(), handler);
-    let mut client = server.json("/").await;
-    client.expect("session").await;
+    let mut client = session_client(&server, "/").await;
     let mut packet = frame(&json!({ "type": "work", "id": 1 }));
     packet.extend_from_slice(then);
     client.send_raw(&packet).await;
@@ -174,7 +171,7 @@ async fn ordered_answer_arrives_before_a_close() {
 
 #[tokio::test]
 async fn subscription_notices_follow_earlier_answers() {
-    let handler = named().on("work", |cx: Context, _: Value| async move {
+    let handler = user_handler().on("work", |cx: Context, _: Value| async move {
         cx.hub().user("ann").send(json!({ "n": "x".repeat(200_000) })).await.map(drop)
     });
     let hub = open_hub().shards(1).build();
@@ -187,7 +184,7 @@ async fn subscription_notices_follow_earlier_answers() {
     let packet = [frame(&json!({ "type": "work", "id": 1 })), frame(&unsubscribe)].concat();
     client.send_raw(&packet).await;
     // Both answers wait behind what the callback has sent.
-    eventually("it is unsubscribed", || !hub.channel("x").is_subscribed(&connection)).await;
+    eventually("the connection is unsubscribed", || !hub.channel("x").is_subscribed(&connection)).await;
     hub.channel("x").subscribe(&connection, ()).await.unwrap();
     client.wait_for("private").await;
     for (kind, id) in [("ack", json!(1)), ("ack", json!(2)), ("subscribed", Value::Null)] {

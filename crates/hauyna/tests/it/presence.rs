@@ -1,7 +1,7 @@
 //! Presence over real sockets: lists and changes in channels, several devices, grace time, metadata, queries
 //! and listeners.
 
-use crate::support::{eventually, failing_broker, named, now};
+use crate::support::{eventually, failing_broker, now, user_handler, wait_for_connections};
 use hauyna::events::{Event, SystemEvent, SystemKind};
 use hauyna::presence::{Criteria, Status};
 use hauyna::{ChannelOptions, Hub, HubBuilder, Presence, UserId, json};
@@ -34,7 +34,7 @@ fn names(users: &Value) -> BTreeSet<String> {
 
 #[tokio::test]
 async fn subscriber_gets_the_list_and_others_get_its_join() {
-    let server = TestServer::start(rooms().build(), named());
+    let server = TestServer::start(rooms().build(), user_handler());
     let (mut ann, state) = enter(&server, "ann", json!({ "device": "phone" })).await;
     assert_eq!(
         (&state["channel"], &state["count"], &state["offset"]),
@@ -56,7 +56,7 @@ async fn subscriber_gets_the_list_and_others_get_its_join() {
 
 #[tokio::test]
 async fn user_leaves_with_the_last_of_several_connections() {
-    let server = TestServer::start(rooms().build(), named());
+    let server = TestServer::start(rooms().build(), user_handler());
     let (mut ann, _) = enter(&server, "ann", Value::Null).await;
     let (phone, _) = enter(&server, "bob", Value::Null).await;
     ann.expect_presence("join", "bob").await;
@@ -76,12 +76,12 @@ async fn user_leaves_with_the_last_of_several_connections() {
 
 #[tokio::test]
 async fn user_back_within_the_grace_time_never_left() {
-    let server = TestServer::start(rooms().presence_grace(Duration::from_secs(600)).build(), named());
+    let server = TestServer::start(rooms().presence_grace(Duration::from_secs(600)).build(), user_handler());
     let (mut ann, _) = enter(&server, "ann", Value::Null).await;
     let (bob, _) = enter(&server, "bob", Value::Null).await;
     ann.expect_presence("join", "bob").await;
     bob.vanish();
-    eventually("bob's socket is gone", || server.hub().stats().connections == 1).await;
+    wait_for_connections(server.hub(), 1).await;
     assert!(server.hub().presence().is_present("bob").await);
     let (mut bob, state) = enter(&server, "bob", Value::Null).await;
     assert_eq!(state["users"]["bob"]["connections"].as_array().unwrap().len(), 1);
@@ -91,7 +91,7 @@ async fn user_back_within_the_grace_time_never_left() {
 
 #[tokio::test]
 async fn lost_user_leaves_after_the_grace_time() {
-    let server = TestServer::start(rooms().presence_grace(Duration::from_millis(60)).build(), named());
+    let server = TestServer::start(rooms().presence_grace(Duration::from_millis(60)).build(), user_handler());
     let (mut ann, _) = enter(&server, "ann", Value::Null).await;
     let (bob, _) = enter(&server, "bob", Value::Null).await;
     ann.expect_presence("join", "bob").await;
@@ -103,16 +103,16 @@ async fn lost_user_leaves_after_the_grace_time() {
 
 #[tokio::test]
 async fn channel_with_only_lost_members_ends_with_them() {
-    let server = TestServer::start(rooms().presence_grace(Duration::from_millis(60)).build(), named());
+    let server = TestServer::start(rooms().presence_grace(Duration::from_millis(60)).build(), user_handler());
     let (bob, _) = enter(&server, "bob", Value::Null).await;
     bob.vanish();
-    eventually("the channel is gone", || server.hub().stats().channels == 0).await;
+    eventually("the channel has ended", || server.hub().stats().channels == 0).await;
     assert_eq!(server.hub().presence().count().await, 0);
 }
 
 #[tokio::test]
 async fn status_is_announced_in_every_channel_of_the_user() {
-    let server = TestServer::start(rooms().build(), named());
+    let server = TestServer::start(rooms().build(), user_handler());
     let (mut ann, _) = enter(&server, "ann", Value::Null).await;
     let (mut bob, _) = enter(&server, "bob", Value::Null).await;
     ann.expect("presence_change").await;
@@ -133,7 +133,7 @@ async fn status_is_announced_in_every_channel_of_the_user() {
 
 #[tokio::test]
 async fn absent_user_has_no_status() {
-    let server = TestServer::start(rooms().build(), named());
+    let server = TestServer::start(rooms().build(), user_handler());
     let mut ann = server.connect("/?user=ann").await;
     let refused = ann.request(json!({ "type": "update_status", "status": "away" })).await.unwrap_err();
     assert_eq!(refused["error_type"], "not_subscribed");
@@ -147,7 +147,7 @@ async fn absent_user_has_no_status() {
 
 #[tokio::test]
 async fn presence_request_returns_the_list_in_pages() {
-    let server = TestServer::start(rooms().build(), named());
+    let server = TestServer::start(rooms().build(), user_handler());
     let mut clients = Vec::new();
     for user in ["ann", "bob", "cid"] {
         clients.push(enter(&server, user, Value::Null).await.0);
@@ -170,7 +170,7 @@ async fn presence_request_returns_the_list_in_pages() {
 
 #[tokio::test]
 async fn messagepack_clients_see_the_same_presence() {
-    let server = TestServer::start(rooms().build(), named());
+    let server = TestServer::start(rooms().build(), user_handler());
     let mut ann = server.client("/?user=ann").encoding(Encoding::MessagePack).connect().await;
     ann.expect("session").await;
     ann.subscribe("room:1").await;
@@ -185,7 +185,7 @@ async fn messagepack_clients_see_the_same_presence() {
 async fn changes_over_a_threshold_are_sent_as_one_diff() {
     let options = Presence::each().each_up_to(2).tick(Duration::from_millis(100));
     let hub = Hub::builder().channels("room:{id}", ChannelOptions::new().presence(options)).build();
-    let server = TestServer::start(hub, named());
+    let server = TestServer::start(hub, user_handler());
     let (mut ann, _) = enter(&server, "ann", Value::Null).await;
     let (_bob, _) = enter(&server, "bob", Value::Null).await;
     assert_eq!(ann.expect("presence_change").await["user"], "bob");
@@ -210,7 +210,7 @@ async fn changes_over_a_threshold_are_sent_as_one_diff() {
 async fn members_over_another_threshold_are_only_counted() {
     let options = Presence::each().each_up_to(1).list_up_to(4).tick(Duration::from_millis(20));
     let hub = Hub::builder().channels("room:{id}", ChannelOptions::new().presence(options)).build();
-    let server = TestServer::start(hub, named());
+    let server = TestServer::start(hub, user_handler());
     let (mut ann, _) = enter(&server, "ann", Value::Null).await;
     let mut others = Vec::new();
     for user in ["b", "c", "d"] {
@@ -230,7 +230,7 @@ async fn members_over_another_threshold_are_only_counted() {
 
 #[tokio::test]
 async fn updated_metadata_is_shown_in_presence() {
-    let server = TestServer::start(rooms().build(), named());
+    let server = TestServer::start(rooms().build(), user_handler());
     let (mut ann, _) = enter(&server, "ann", Value::Null).await;
     let (_bob, _) = enter(&server, "bob", json!({ "typing": false })).await;
     ann.expect("presence_change").await;
@@ -246,7 +246,7 @@ async fn updated_metadata_is_shown_in_presence() {
 
 #[tokio::test]
 async fn queries_find_users_by_status_metadata_and_channel() {
-    let handler = named().on_open(|cx| async move {
+    let handler = user_handler().on_open(|cx| async move {
         cx.presence().track(json!({ "role": cx.query("role") })).await?;
         cx.presence().update_connection(json!({ "device": "phone" })).await
     });
@@ -288,34 +288,34 @@ async fn queries_find_users_by_status_metadata_and_channel() {
 
 #[tokio::test]
 async fn callbacks_run_for_the_first_and_last_connection_of_a_user() {
-    let (heard, mut hears) = tokio::sync::mpsc::channel(8);
-    let offline = heard.clone();
+    let (sender, mut events) = tokio::sync::mpsc::channel(8);
+    let offline = sender.clone();
     let online = move |_: Event, user: UserId| {
-        let heard = heard.clone();
-        async move { heard.send(format!("{user} online")).await.map_err(hauyna::Error::other) }
+        let sender = sender.clone();
+        async move { sender.send(format!("{user} online")).await.map_err(hauyna::Error::other) }
     };
     let offline = move |_: Event, user: UserId| {
-        let heard = offline.clone();
-        async move { heard.send(format!("{user} offline")).await.map_err(hauyna::Error::other) }
+        let sender = offline.clone();
+        async move { sender.send(format!("{user} offline")).await.map_err(hauyna::Error::other) }
     };
     let hub =
         rooms().presence_grace(Duration::from_millis(40)).on_user_online(online).on_user_offline(offline);
-    let server = TestServer::start(hub.build(), named());
+    let server = TestServer::start(hub.build(), user_handler());
     let first = server.connect("/?user=u").await;
-    assert_eq!(hears.recv().await.unwrap(), "u online");
+    assert_eq!(events.recv().await.unwrap(), "u online");
     let second = server.connect("/?user=u").await;
     first.vanish();
     second.vanish();
-    assert_eq!(hears.recv().await.unwrap(), "u offline");
+    assert_eq!(events.recv().await.unwrap(), "u offline");
     let _third = server.connect("/?user=u").await;
-    assert_eq!(hears.recv().await.unwrap(), "u online");
+    assert_eq!(events.recv().await.unwrap(), "u online");
 }
 
 #[tokio::test]
 async fn listeners_learn_the_first_and_last_connection_of_a_user() {
     let hub = rooms().presence_grace(Duration::from_millis(40)).build();
-    let heard = Arc::new(Mutex::new(Vec::new()));
-    let list = heard.clone();
+    let events = Arc::new(Mutex::new(Vec::new()));
+    let list = events.clone();
     let kinds = [SystemKind::UserOnline, SystemKind::UserOffline, SystemKind::PresenceChanged];
     hub.events().on_system(kinds, move |_, event| {
         let list = list.clone();
@@ -331,21 +331,21 @@ async fn listeners_learn_the_first_and_last_connection_of_a_user() {
             Ok(())
         }
     });
-    let server = TestServer::start(hub, named());
+    let server = TestServer::start(hub, user_handler());
     let first = server.connect("/?user=u").await;
     let (second, _) = enter(&server, "u", Value::Null).await;
     first.close(1000, "").await;
     second.vanish();
     let expected = ["u online", "u Join room:1", "u Join hub", "u Leave room:1", "u Leave hub", "u offline"];
-    eventually("all was heard", || heard.lock().len() >= expected.len()).await;
-    assert_eq!(*heard.lock(), expected);
+    eventually("all events are delivered", || events.lock().len() >= expected.len()).await;
+    assert_eq!(*events.lock(), expected);
 }
 
 #[tokio::test]
 async fn leave_within_the_tick_corrects_a_list_sent_meanwhile() {
     let options = Presence::each().each_up_to(1).tick(Duration::from_millis(200));
     let hub = Hub::builder().channels("room:{id}", ChannelOptions::new().presence(options)).build();
-    let server = TestServer::start(hub, named());
+    let server = TestServer::start(hub, user_handler());
     let (mut ann, _) = enter(&server, "ann", Value::Null).await;
     let (_bob, _) = enter(&server, "bob", Value::Null).await;
     assert_eq!(ann.expect("presence_diff").await["count"], 2);
@@ -369,7 +369,7 @@ async fn leave_within_the_tick_corrects_a_list_sent_meanwhile() {
 async fn channel_that_grows_too_large_again_is_counted_again() {
     let options = Presence::each().each_up_to(1).list_up_to(2).tick(Duration::from_secs(600));
     let hub = Hub::builder().channels("room:{id}", ChannelOptions::new().presence(options)).build();
-    let server = TestServer::start(hub, named());
+    let server = TestServer::start(hub, user_handler());
     let (mut ann, _) = enter(&server, "ann", Value::Null).await;
     for _ in 0..2 {
         let mut others = Vec::new();
@@ -390,11 +390,11 @@ async fn channel_that_grows_too_large_again_is_counted_again() {
 async fn pending_changes_of_an_ended_channel_are_dropped() {
     let options = Presence::diff().tick(Duration::from_millis(200));
     let hub = Hub::builder().channels("room:{id}", ChannelOptions::new().presence(options)).build();
-    let server = TestServer::start(hub, named());
+    let server = TestServer::start(hub, user_handler());
     let (mut ann, _) = enter(&server, "ann", Value::Null).await;
     assert_eq!(names(&ann.expect("presence_diff").await["joins"]), BTreeSet::from(["ann".to_owned()]));
     ann.close(1000, "").await;
-    eventually("the channel is gone", || server.hub().stats().channels == 0).await;
+    eventually("the channel has ended", || server.hub().stats().channels == 0).await;
     let (mut bob, state) = enter(&server, "bob", Value::Null).await;
     assert_eq!(state["offset"], 1);
     let diff = bob.expect("presence_diff").await;
@@ -403,7 +403,7 @@ async fn pending_changes_of_an_ended_channel_are_dropped() {
 
 #[tokio::test]
 async fn each_lost_connection_resumes_its_own_place() {
-    let server = TestServer::start(rooms().presence_grace(Duration::from_secs(600)).build(), named());
+    let server = TestServer::start(rooms().presence_grace(Duration::from_secs(600)).build(), user_handler());
     let (mut ann, _) = enter(&server, "ann", Value::Null).await;
     let mut devices = Vec::new();
     for device in ["phone", "desk"] {
@@ -411,7 +411,7 @@ async fn each_lost_connection_resumes_its_own_place() {
         ann.expect("presence_change").await;
     }
     devices.into_iter().for_each(Client::vanish);
-    eventually("bob's sockets are gone", || server.hub().stats().connections == 1).await;
+    wait_for_connections(server.hub(), 1).await;
     let (_desk, _) = enter(&server, "bob", json!({ "device": "desk" })).await;
     let (_phone, _) = enter(&server, "bob", json!({ "device": "phone" })).await;
     ann.expect_nothing().await;
@@ -419,7 +419,7 @@ async fn each_lost_connection_resumes_its_own_place() {
 
 #[tokio::test]
 async fn tracking_twice_replaces_no_lost_connection() {
-    let handler = named()
+    let handler = user_handler()
         .on("track", async |cx: hauyna::Context, _: Value| cx.presence().track(()).await)
         .on("untrack", async |cx: hauyna::Context, _: Value| {
             cx.presence().untrack().await;
@@ -433,16 +433,16 @@ async fn tracking_twice_replaces_no_lost_connection() {
         client.request(json!({ "type": "track" })).await.unwrap();
     }
     phone.vanish();
-    eventually("the phone is gone", || hub.stats().connections == 1).await;
+    wait_for_connections(&hub, 1).await;
     desk.request(json!({ "type": "track" })).await.unwrap();
     desk.request(json!({ "type": "untrack" })).await.unwrap();
-    assert!(hub.presence().is_present("ann").await, "the phone may come back");
+    assert!(hub.presence().is_present("ann").await, "the phone may resume");
 }
 
 #[tokio::test]
 async fn presence_does_not_depend_on_online_listeners() {
     for listens in [false, true] {
-        let handler = named()
+        let handler = user_handler()
             .on("track", async |cx: hauyna::Context, message: Value| {
                 cx.presence().track(json!({ "role": message["role"] })).await
             })
@@ -481,7 +481,8 @@ async fn lost_phone(server: &TestServer) -> String {
 fn without_grace() -> (TestServer, Arc<Mutex<Vec<String>>>) {
     let log = Arc::new(Mutex::new(Vec::new()));
     let (came, went) = (log.clone(), log.clone());
-    let handler = named().on("track", async |cx: hauyna::Context, _: Value| cx.presence().track(()).await);
+    let handler =
+        user_handler().on("track", async |cx: hauyna::Context, _: Value| cx.presence().track(()).await);
     let hub = rooms()
         .presence_grace(Duration::ZERO)
         .on_user_online(move |_, user| {
@@ -516,7 +517,7 @@ async fn other_connections_do_not_take_over_presence_of_a_session() {
     phone.request(json!({ "type": "unsubscribe_channel", "channel": "room:1" })).await.unwrap();
     assert!(server.hub().presence().is_present("ann").await, "the phone is tracked as it was");
     phone.close(1000, "").await;
-    eventually("ann has gone", || log.lock().len() == 3).await;
+    eventually("ann has left", || log.lock().len() == 3).await;
     assert_eq!(*log.lock(), ["bob came", "ann came", "ann went"]);
 }
 
@@ -525,14 +526,14 @@ async fn user_lost_again_before_resuming_is_not_offline() {
     let (server, log) = without_grace();
     let token = lost_phone(&server).await;
     let silent = server.json(&format!("/?user=ann&resume={token}")).await;
-    eventually("it is there", || server.hub().stats().connections == 1).await;
+    wait_for_connections(server.hub(), 1).await;
     silent.vanish();
-    eventually("it waits again", || server.hub().stats().sessions == 1).await;
+    eventually("the session waits again", || server.hub().stats().sessions == 1).await;
     let mut phone = server.json(&format!("/?user=ann&resume={token}")).await;
     phone.send(json!({ "type": "resume" })).await;
     assert_eq!(phone.expect("session").await["resumed"], true);
     let _bob = server.connect("/?user=bob").await;
-    eventually("bob has come", || log.lock().iter().any(|line| line == "bob came")).await;
+    eventually("bob has joined", || log.lock().iter().any(|line| line == "bob came")).await;
     assert_eq!(*log.lock(), ["ann came", "bob came"]);
 }
 
@@ -541,20 +542,20 @@ async fn presence_and_announcements_need_no_broker() {
     let (broker, is_down) = failing_broker();
     let options = ChannelOptions::new().presence(Presence::each()).announce_subscribers().no_history();
     let hub = Hub::builder().channels("room:{id}", options).broker(broker).build();
-    let server = TestServer::start(hub, named());
+    let server = TestServer::start(hub, user_handler());
     let (mut ann, _) = enter(&server, "ann", Value::Null).await;
     ann.wait_for("channel_event").await;
     is_down.store(true, Ordering::Relaxed);
     let (bob, _) = enter(&server, "bob", Value::Null).await;
-    let mut told = Vec::new();
+    let mut announced = Vec::new();
     for _ in 0..2 {
         let message = ann.next().await;
-        told.push((message["type"].clone(), message["event"].clone(), message["user"].clone()));
+        announced.push((message["type"].clone(), message["event"].clone(), message["user"].clone()));
     }
     bob.close(1000, "").await;
     for _ in 0..2 {
         let message = ann.next().await;
-        told.push((message["type"].clone(), message["event"].clone(), message["user"].clone()));
+        announced.push((message["type"].clone(), message["event"].clone(), message["user"].clone()));
     }
     let of_bob = |kind: &str, event: &str| (json!(kind), json!(event), json!("bob"));
     let expected = [
@@ -563,13 +564,13 @@ async fn presence_and_announcements_need_no_broker() {
         of_bob("presence_change", "leave"),
         of_bob("channel_event", "subscription_removed"),
     ];
-    assert_eq!(told, expected);
+    assert_eq!(announced, expected);
 }
 
 #[tokio::test]
 async fn criteria_of_one_kind_must_all_hold() {
     let hub = Hub::builder().channels("room:{id}", ChannelOptions::new().presence(Presence::each())).build();
-    let server = TestServer::start(hub.clone(), named());
+    let server = TestServer::start(hub.clone(), user_handler());
     let mut clients = Vec::new();
     for (user, rooms) in [("ann", ["room:1", "room:2"]), ("ben", ["room:2", "room:3"])] {
         let mut client = server.json(&format!("/?user={user}")).await;

@@ -1,7 +1,10 @@
 //! Rate and error limits of clients: excess requests are refused, clients that continue are disconnected, and
 //! others are not affected.
 
-use crate::support::{eventually, named, open_hub, registered, subscriber};
+use crate::support::{
+    eventually, open_hub, registered, session_client, session_clients, subscriber, user_handler,
+    wait_for_connections,
+};
 use hauyna::handler::RateLimit;
 use hauyna::{ChannelOptions, Context, Handler, Hub, Rate, Reject, json};
 use hauyna_test::{Client, TestServer};
@@ -16,7 +19,7 @@ fn only(count: u32) -> Rate {
 }
 
 fn limited(limit: RateLimit) -> Handler {
-    named().rate_limit(limit)
+    user_handler().rate_limit(limit)
 }
 
 /// Sends a request that must be `rate_limited`. Returns how long to wait, in milliseconds.
@@ -40,8 +43,7 @@ async fn requests_over_the_message_rate_are_refused_with_their_id() {
     });
     let server = TestServer::start(open_hub().build(), handler);
     let mut bystander = subscriber(&server, "bystander", "x").await;
-    for mut client in [server.json("/").await, server.message_pack("/").await] {
-        client.expect("session").await;
+    for mut client in session_clients(&server, "/").await {
         called.store(0, Ordering::Relaxed);
         client.subscribe("x").await;
         client.request(json!({ "type": "ping" })).await.unwrap();
@@ -97,12 +99,12 @@ async fn bytes_are_limited_and_one_oversized_message_passes() {
     let wait = refused(&mut client, large).await;
     assert!((150_000..=210_000).contains(&wait), "{wait} ms for some 2,000 bytes at 10 a second");
     let mut other = server.connect("/").await;
-    for n in 0..100 {
+    for number in 0..100 {
         match other.request(json!({ "type": "private", "to": "nobody", "message": "x".repeat(50) })).await {
-            Ok(_) => assert!(n < 10, "{n} messages of some 100 bytes"),
+            Ok(_) => assert!(number < 10, "{number} messages of some 100 bytes"),
             Err(error) => {
                 assert_eq!(error["error_type"], "rate_limited");
-                assert!(n > 7, "{n}");
+                assert!(number > 7, "{number}");
             }
         }
     }
@@ -124,8 +126,8 @@ async fn subscriptions_have_their_own_rate() {
 #[tokio::test]
 async fn channel_rate_counts_all_publishers_before_authorisation() {
     for handler in [
-        named(),
-        named().authorize_publish(|cx, _| async move {
+        user_handler(),
+        user_handler().authorize_publish(|cx, _| async move {
             if cx.user().as_str() == "mute" { Err(Reject::denied("mute")) } else { Ok(()) }
         }),
     ] {
@@ -148,22 +150,22 @@ async fn channel_rate_counts_all_publishers_before_authorisation() {
         bob.subscribe("else").await;
         bob.request(json!({ "type": "channel_message", "channel": "else", "content": 1 })).await.unwrap();
         drop((mute, alice, bob, server));
-        eventually("they are gone", || hub.stats().channels == 0).await;
+        eventually("the channels have ended", || hub.stats().channels == 0).await;
     }
 }
 
 #[tokio::test]
 async fn errors_over_the_budget_close_with_3509_after_the_last() {
-    let server = TestServer::start(open_hub().build(), named().error_budget(only(5)));
+    let server = TestServer::start(open_hub().build(), user_handler().error_budget(only(5)));
     let mut good = subscriber(&server, "good", "x").await;
     for mut bad in [server.json("/").await, server.message_pack("/").await] {
         bad.expect("session").await;
-        for n in 0..6 {
-            bad.send(json!({ "type": "nobody", "id": n })).await;
+        for number in 0..6 {
+            bad.send(json!({ "type": "nobody", "id": number })).await;
         }
         bad.send(json!({ "type": "private", "id": 6, "to": "good", "message": "not done" })).await;
-        for n in 0..6 {
-            assert_eq!(bad.expect("error").await["id"], n);
+        for number in 0..6 {
+            assert_eq!(bad.expect("error").await["id"], number);
         }
         assert_eq!(bad.expect_close().await, (3509, "too many errors".to_owned()));
     }
@@ -198,8 +200,8 @@ async fn server_failures_do_not_count_and_the_budget_is_optional() {
         })
     };
     let server = TestServer::route(Hub::new(), |router| {
-        let strict = fail(named()).error_budget(only(3));
-        router.websocket("/strict", strict).websocket("/patient", fail(named()).no_error_budget())
+        let strict = fail(user_handler()).error_budget(only(3));
+        router.websocket("/strict", strict).websocket("/patient", fail(user_handler()).no_error_budget())
     });
     let mut client = server.connect("/strict").await;
     for _ in 0..20 {
@@ -217,7 +219,7 @@ async fn server_failures_do_not_count_and_the_budget_is_optional() {
 
 #[tokio::test]
 async fn default_budget_allows_a_thousand_errors_at_once() {
-    let server = TestServer::start(Hub::new(), named());
+    let server = TestServer::start(Hub::new(), user_handler());
     let mut client = server.connect("/").await;
     for _ in 0..1000 {
         client.request(json!({ "type": "nobody" })).await.unwrap_err();
@@ -231,7 +233,7 @@ async fn default_budget_allows_a_thousand_errors_at_once() {
 #[tokio::test]
 async fn channel_limit_of_a_node_is_an_error_without_close() {
     let hub = open_hub().max_channels(2).build();
-    let server = TestServer::start(hub.clone(), named());
+    let server = TestServer::start(hub.clone(), user_handler());
     let mut first = subscriber(&server, "first", "a").await;
     first.subscribe("b").await;
     let mut second = subscriber(&server, "second", "a").await;
@@ -270,21 +272,21 @@ async fn presence_changes_have_their_own_rate() {
 #[tokio::test]
 async fn channel_rate_outlives_its_subscribers() {
     let hub = Hub::builder().channels("{*any}", ChannelOptions::new().rate_limit(only(2))).build();
-    let server = TestServer::start(hub.clone(), named());
+    let server = TestServer::start(hub.clone(), user_handler());
     let say = |channel: &str| json!({ "type": "channel_message", "channel": channel, "content": 1 });
     let mut ann = subscriber(&server, "ann", "x").await;
     ann.request(say("x")).await.unwrap();
     for round in 0..20 {
         ann.request(json!({ "type": "unsubscribe_channel", "channel": "x" })).await.unwrap();
-        eventually("the channel is gone", || hub.stats().channels == 0).await;
+        eventually("the channel has ended", || hub.stats().channels == 0).await;
         ann.subscribe("x").await;
         match round {
-            0 => assert!(ann.request(say("x")).await.is_ok(), "one was left"),
+            0 => assert!(ann.request(say("x")).await.is_ok(), "one request was left"),
             _ => assert!(refused(&mut ann, say("x")).await > 3_500_000),
         }
     }
     ann.close(1000, "").await;
-    eventually("the channel is gone", || hub.stats().channels == 0).await;
+    eventually("the channel has ended", || hub.stats().channels == 0).await;
     let mut bob = subscriber(&server, "bob", "x").await;
     refused(&mut bob, say("x")).await;
     bob.subscribe("y").await;
@@ -295,7 +297,7 @@ async fn channel_rate_outlives_its_subscribers() {
 async fn channel_rate_refills_without_subscribers() {
     let rate = Rate::new(1, Duration::from_secs(3600)).burst(2);
     let hub = Hub::builder().channels("{*any}", ChannelOptions::new().rate_limit(rate)).build();
-    let handler = named().no_heartbeat().share();
+    let handler = user_handler().no_heartbeat().share();
     let say = || json!({ "type": "channel_message", "channel": "x", "content": 1 });
     let (mut ann, _) = registered(&hub, "ann", &handler).await;
     ann.subscribe("x").await;
@@ -314,8 +316,7 @@ async fn reconnecting_without_the_session_keeps_the_used_rate() {
     let limit = RateLimit::new().messages(only(3)).subscriptions(only(2));
     let server = TestServer::start(open_hub().build(), limited(limit));
     let ping = || json!({ "type": "ping" });
-    let mut ann = server.json("/?user=ann").await;
-    ann.expect("session").await;
+    let mut ann = session_client(&server, "/?user=ann").await;
     for _ in 0..2 {
         ann.request(ping()).await.unwrap();
     }
@@ -329,7 +330,7 @@ async fn reconnecting_without_the_session_keeps_the_used_rate() {
             false => ann.close(1000, "").await,
             true => ann.vanish(),
         }
-        eventually("one is left", || server.hub().stats().connections == 1).await;
+        wait_for_connections(server.hub(), 1).await;
         ann = server.json("/?user=ann").await;
         ann.expect("session").await;
         if !lost {
@@ -338,7 +339,7 @@ async fn reconnecting_without_the_session_keeps_the_used_rate() {
         refused(&mut ann, ping()).await;
     }
     drop(second);
-    eventually("one is left", || server.hub().stats().connections == 1).await;
+    wait_for_connections(server.hub(), 1).await;
     let mut third = server.connect("/?user=ann").await;
     refused(&mut third, ping()).await;
     let mut bob = server.connect("/?user=bob").await;
@@ -347,7 +348,7 @@ async fn reconnecting_without_the_session_keeps_the_used_rate() {
 
 #[tokio::test]
 async fn reconnecting_does_not_reset_the_error_budget() {
-    let server = TestServer::start(Hub::new(), named().error_budget(only(4)));
+    let server = TestServer::start(Hub::new(), user_handler().error_budget(only(4)));
     for round in 0..3 {
         let mut bad = server.connect("/?user=bad").await;
         for _ in 0..2 {
@@ -359,7 +360,7 @@ async fn reconnecting_does_not_reset_the_error_budget() {
                     bad.expect("error").await;
                 }
                 bad.close(1000, "").await;
-                eventually("it is gone", || server.hub().stats().connections == 0).await;
+                wait_for_connections(server.hub(), 0).await;
             }
             _ => {
                 bad.expect("error").await;
@@ -413,6 +414,6 @@ async fn handler_shared_by_two_hubs_limits_each_separately() {
         }
         refused(&mut client, json!({ "type": "ping" })).await;
         client.vanish();
-        eventually("she is gone", || hub.connections().count() == 0).await;
+        wait_for_connections(hub, 0).await;
     }
 }

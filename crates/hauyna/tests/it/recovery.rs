@@ -1,6 +1,6 @@
 //! Order, history and recovery under load: no gap, no duplicate, nothing before the answer.
 
-use crate::support::{Random, eventually, open_hub, serve, subscriber};
+use crate::support::{Random, eventually, open_hub, serve, subscriber, wait_for_connections};
 use hauyna::broker::Answer;
 use hauyna::{ChannelOptions, Hub, json};
 use hauyna_test::{Client, TestServer, WrappedBroker};
@@ -102,19 +102,19 @@ async fn subscription_waits_for_the_broker_even_if_the_first_subscriber_leaves()
         let request = json!({ "type": "subscribe_channel", "id": "s", "channel": "x" });
         let (mut first, mut second) = (server.connect("/?user=first").await, server.connect("/").await);
         first.send(request.clone()).await;
-        eventually("the broker was asked", || hub.stats().requests == 1).await;
+        eventually("the broker got the subscription", || hub.stats().requests == 1).await;
         second.send(request).await;
-        eventually("both wait", || hub.stats().requests == 2).await;
+        eventually("both subscriptions wait", || hub.stats().requests == 2).await;
         hub.channel("x").broadcast("not relayed").await.unwrap();
         if first_leaves {
             hub.connections().of_user("first")[0].close(hauyna::CloseCode(4000), "");
             first.expect_close().await;
             first.vanish();
-            eventually("the first one is gone", || hub.stats().connections == 1).await;
+            wait_for_connections(&hub, 1).await;
         }
         gate.notify_one();
         let answer = second.answer(&json!("s")).await.unwrap();
-        assert_eq!(offset(&answer), 1, "the answer covers what was not relayed");
+        assert_eq!(offset(&answer), 1, "the answer includes the publication that was not relayed");
         hub.channel("x").broadcast("relayed").await.unwrap();
         follow(&mut second, 1, 1).await;
     }
@@ -141,7 +141,7 @@ async fn broker_is_unsubscribed_before_it_is_subscribed_again() {
     let (mut first, mut second) = (server.connect("/").await, server.connect("/").await);
     first.subscribe("x").await;
     first.send(json!({ "type": "unsubscribe_channel", "id": "u", "channel": "x" })).await;
-    eventually("the channel is retired", || hub.stats().channels == 0).await;
+    eventually("the channel has ended", || hub.stats().channels == 0).await;
     second.subscribe("x").await;
     first.answer(&json!("u")).await.unwrap();
     assert_eq!(*calls.0.lock().unwrap(), ["subscribe", "unsubscribe", "subscribe"]);
@@ -192,7 +192,10 @@ async fn publications_during_a_history_read_arrive_exactly_once() {
 }
 
 /// Publishes from several tasks until the flag is set.
-fn hammer(hub: &Hub, channel: &'static str) -> (Arc<AtomicBool>, Vec<tokio::task::JoinHandle<()>>) {
+fn publish_concurrently(
+    hub: &Hub,
+    channel: &'static str,
+) -> (Arc<AtomicBool>, Vec<tokio::task::JoinHandle<()>>) {
     let done = Arc::new(AtomicBool::new(false));
     let publishers = (0..4).map(|_| {
         let (hub, done) = (hub.clone(), done.clone());
@@ -229,10 +232,10 @@ async fn follow(client: &mut Client, mut seen: u64, count: u64) -> u64 {
 async fn repeated_recoveries_see_every_publication_once_under_load() {
     let hub = open_hub().recovery_limit(1_000_000).outbox(64 << 20, 1 << 20).build();
     let server = Arc::new(serve(&hub));
-    let (done, publishers) = hammer(&hub, "x");
+    let (done, publishers) = publish_concurrently(&hub, "x");
     let clients = (0..6_u64).map(|seed| {
         let server = server.clone();
-        tokio::spawn(async move { one_client_comes_and_goes(&server, seed).await })
+        tokio::spawn(async move { resubscribe_at_random(&server, seed).await })
     });
     let clients: Vec<_> = clients.collect();
     for client in clients {
@@ -248,7 +251,7 @@ const ROUNDS: u64 = 100;
 const PUBLICATIONS: u64 = 10_000;
 
 /// Unsubscribes or reconnects at random and continues from its last position.
-async fn one_client_comes_and_goes(server: &TestServer, seed: u64) {
+async fn resubscribe_at_random(server: &TestServer, seed: u64) {
     let mut random = Random(seed);
     let mut client = server.connect("/").await;
     let mut position = client.subscribe("x").await;
@@ -272,7 +275,7 @@ async fn one_client_comes_and_goes(server: &TestServer, seed: u64) {
             "recover": { "epoch": position["epoch"], "offset": position["offset"] } }))
             .await;
         let answer = client.next().await;
-        assert_eq!(answer["type"], "ack", "something came before the answer: {answer}");
+        assert_eq!(answer["type"], "ack", "a message arrived before the answer: {answer}");
         assert_eq!(answer["data"]["recovered"], true, "{answer}");
     }
     follow(&mut client, offset(&position), 10).await;
@@ -292,15 +295,15 @@ async fn until_answered(client: &mut Client, mut seen: u64) -> u64 {
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn resubscribing_at_once_gets_no_message_before_the_answer() {
     for others in [0, 1] {
-        leave_and_join(others).await;
+        resubscribe_at_once(others).await;
     }
 }
 
 /// Unsubscribes from and subscribes to a busy channel, with `others` further subscriptions.
-async fn leave_and_join(others: u32) {
+async fn resubscribe_at_once(others: u32) {
     let hub = open_hub().outbox(64 << 20, 1 << 20).build();
     let server = serve(&hub);
-    let (done, publishers) = hammer(&hub, "x");
+    let (done, publishers) = publish_concurrently(&hub, "x");
     let mut client = server.connect("/").await;
     // With a second channel, publications are queued before they are written.
     for other in 0..others {
@@ -320,7 +323,7 @@ async fn leave_and_join(others: u32) {
         };
         assert_eq!(left["id"], "u");
         let joined = client.next().await;
-        assert_eq!(joined["id"], "s", "after unsubscribing came {joined}");
+        assert_eq!(joined["id"], "s", "after the answer to unsubscribe came {joined}");
         top = offset(&joined["data"]);
         let message = client.expect("message").await;
         assert_eq!(offset(&message), top + 1, "the first message after the answer");
@@ -370,7 +373,7 @@ async fn all_subscribers_see_one_order_of_concurrent_publishers() {
             .iter()
             .filter(|content| content[0] == writer)
             .map(|content| content[1].as_u64().unwrap());
-        assert!(own.eq(0..EACH), "one writer's messages keep their order");
+        assert!(own.eq(0..EACH), "messages of one writer keep their order");
     }
     for writer in writers {
         writer.await.unwrap();

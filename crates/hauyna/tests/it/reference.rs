@@ -141,7 +141,7 @@ impl Reference {
     }
 
     pub(crate) fn end(&mut self, device: u64, end: End) {
-        let gone = self.devices.remove(&device).expect("it is there");
+        let gone = self.devices.remove(&device).expect("invariant: the caller checked that it exists");
         self.closed += 1;
         for (channel, metadata) in gone.channels {
             let (is_present, holder) = (channel != PLAIN, Holder::Device(device));
@@ -151,7 +151,7 @@ impl Reference {
             self.announce("subscription_removed", channel, (gone.user, &metadata));
             match end {
                 End::Late if is_present => self.leave(holder, gone.user, channel),
-                End::Lost if is_present => self.pass_on(channel, gone.user, (holder, Holder::Nobody)),
+                End::Lost if is_present => self.change_owner(channel, gone.user, (holder, Holder::Nobody)),
                 _ => {}
             }
         }
@@ -174,8 +174,8 @@ impl Reference {
     }
 
     /// Gives a place in a channel to another owner, without a message.
-    fn pass_on(&mut self, channel: &str, user: &str, (from, to): (Holder, Holder)) {
-        let room = self.rooms.get_mut(channel).expect("it is there");
+    fn change_owner(&mut self, channel: &str, user: &str, (from, to): (Holder, Holder)) {
+        let room = self.rooms.get_mut(channel).expect("invariant: the caller checked that it exists");
         let places = room.users.get_mut(user).into_iter().flatten();
         places.filter(|place| place.holder == from).for_each(|place| place.holder = to);
     }
@@ -209,10 +209,10 @@ impl Reference {
     }
 
     fn enter_state(&mut self, device: u64, state: ConnectionState) {
-        let own = self.devices.get_mut(&device).expect("it is there");
+        let own = self.devices.get_mut(&device).expect("invariant: the caller checked that it exists");
         own.state = state;
-        let told = json!({ "type": "connection_state", "user": own.user, "state": state.name() });
-        own.expected.push_back(("state".to_owned(), told));
+        let known_part = json!({ "type": "connection_state", "user": own.user, "state": state.name() });
+        own.expected.push_back(("state".to_owned(), known_part));
     }
 }
 
@@ -322,7 +322,7 @@ impl Reference {
     }
 
     /// Returns the profile as others see it.
-    pub(crate) fn shown(&self, user: &str) -> Map<String, Value> {
+    pub(crate) fn profile_of(&self, user: &str) -> Map<String, Value> {
         let mut profile = self.profile(user);
         profile.entry("status").or_insert("online".into());
         profile
@@ -347,7 +347,7 @@ impl Reference {
         channel: &'static str,
         (about, except): (Option<u64>, Option<u64>),
     ) {
-        let room = self.rooms.get_mut(channel).expect("it is there");
+        let room = self.rooms.get_mut(channel).expect("invariant: the caller checked that it exists");
         room.number += 1;
         if channel == CROWD {
             return;
@@ -355,7 +355,7 @@ impl Reference {
         let connections = room.users.get(user).map_or(0, Vec::len);
         let number = room.number;
         let mut message = json!({ "type": "presence_change", "event": event, "user": user, "channel": channel,
-            "metadata": self.shown(user), "status": self.status(user), "connections": connections,
+            "metadata": self.profile_of(user), "status": self.status(user), "connections": connections,
             "offset": number });
         // A new connection does not get its own join; one that changes something gets its own change.
         if let Some(own) = about.and_then(|device| self.devices.get(&device)?.channels.get(channel)) {
@@ -369,7 +369,7 @@ impl Reference {
 
     /// Subscribes. Returns whether it was not subscribed before.
     pub(crate) fn subscribe(&mut self, device: u64, channel: &'static str, metadata: &Value) -> bool {
-        let own = self.devices.get_mut(&device).expect("it is there");
+        let own = self.devices.get_mut(&device).expect("invariant: the caller checked that it exists");
         if own.channels.contains_key(channel) {
             return false;
         }
@@ -382,7 +382,7 @@ impl Reference {
 
     /// Subscribes in the place that its session kept, if any.
     fn enter(&mut self, device: u64, channel: &'static str, (metadata, session): (&Value, Option<u64>)) {
-        let own = self.devices.get_mut(&device).expect("it is there");
+        let own = self.devices.get_mut(&device).expect("invariant: the caller checked that it exists");
         own.channels.insert(channel, metadata.clone());
         if channel == PLAIN {
             return;
@@ -405,8 +405,8 @@ impl Reference {
             self.tell(event, user, channel, (Some(device), Some(device)));
         }
         if channel != CROWD {
-            let state = self.list(channel).expect("somebody is there");
-            let own = self.devices.get_mut(&device).expect("it is there");
+            let state = self.list(channel).expect("invariant: the channel has a member");
+            let own = self.devices.get_mut(&device).expect("invariant: the caller checked that it exists");
             own.expected.push_back((channel.to_owned(), state));
         }
     }
@@ -417,7 +417,7 @@ impl Reference {
         let entry = |(user, places): (&&'static str, &Vec<Place>)| {
             let mut metadata: Vec<_> = places.iter().map(|place| place.metadata.to_string()).collect();
             metadata.sort();
-            let entry = json!({ "status": self.status(user), "metadata": self.shown(user),
+            let entry = json!({ "status": self.status(user), "metadata": self.profile_of(user),
                 "connections": metadata });
             ((*user).to_owned(), entry)
         };
@@ -429,7 +429,7 @@ impl Reference {
 
     /// Unsubscribes. Returns whether it was subscribed.
     pub(crate) fn unsubscribe(&mut self, device: u64, channel: &'static str) -> bool {
-        let own = self.devices.get_mut(&device).expect("it is there");
+        let own = self.devices.get_mut(&device).expect("invariant: the caller checked that it exists");
         let (left, user) = (own.channels.remove(channel), own.user);
         let Some(metadata) = left else { return false };
         if channel != PLAIN {
@@ -441,8 +441,9 @@ impl Reference {
     }
 
     fn leave(&mut self, holder: Holder, user: &'static str, channel: &'static str) {
-        let users = &mut self.rooms.get_mut(channel).expect("it is there").users;
-        let places = users.get_mut(user).expect("it is there");
+        let users =
+            &mut self.rooms.get_mut(channel).expect("invariant: the caller checked that it exists").users;
+        let places = users.get_mut(user).expect("invariant: the caller checked that it exists");
         places.retain(|place| place.holder != holder);
         let event = if places.is_empty() { "leave" } else { "update" };
         users.retain(|_, places| !places.is_empty());
@@ -455,7 +456,7 @@ impl Reference {
             return false;
         }
         let mut profile = self.profile(user);
-        profile.extend(fields.as_object().expect("an object").clone());
+        profile.extend(fields.as_object().expect("the fields are an object").clone());
         if profile != self.profile(user) {
             self.profiles.insert(user, profile);
             let channels: Vec<_> =
@@ -468,7 +469,7 @@ impl Reference {
     }
 
     pub(crate) fn track(&mut self, device: u64, fields: &Value) {
-        let own = self.devices.get_mut(&device).expect("it is there");
+        let own = self.devices.get_mut(&device).expect("invariant: the caller checked that it exists");
         let (was_tracked, user) = (std::mem::replace(&mut own.tracked, true), own.user);
         if !was_tracked {
             let lost = self.lost.entry(user).or_default();
@@ -478,7 +479,7 @@ impl Reference {
     }
 
     pub(crate) fn untrack(&mut self, device: u64) {
-        let own = self.devices.get_mut(&device).expect("it is there");
+        let own = self.devices.get_mut(&device).expect("invariant: the caller checked that it exists");
         own.tracked = false;
         let user = own.user;
         self.settle(user);
@@ -544,7 +545,7 @@ pub(crate) fn kept_of(channel: &str) -> usize {
 pub(crate) const REPLAYED: usize = 2;
 
 /// Returns the message without what the reference does not know.
-pub(crate) fn told(mut message: Value) -> Value {
+pub(crate) fn known_part(mut message: Value) -> Value {
     let is_plain = message["channel"] == PLAIN;
     let fields = message.as_object_mut().unwrap();
     fields.remove("timestamp");

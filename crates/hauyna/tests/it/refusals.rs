@@ -1,6 +1,6 @@
 //! Refusals of requests, in both encodings, and the faults that end the connection.
 
-use crate::support::{named, open_hub, serve, subscriber};
+use crate::support::{open_hub, serve, session_client, subscriber, user_handler};
 use hauyna::{Hub, json};
 use hauyna_protocol::Encoding;
 use hauyna_test::{Client, Frame, TestServer};
@@ -129,8 +129,7 @@ async fn request_ids_are_returned_unchanged_and_bad_ones_refused() {
 async fn invalid_message_is_a_parse_error_and_the_connection_stays_open() {
     let hub = open_hub().build();
     let server = serve(&hub);
-    let mut client = server.json("/").await;
-    client.expect("session").await;
+    let mut client = session_client(&server, "/").await;
     for text in ["", "{", "nonsense", "[]", "1", "{\"type\":\"ping\"} x", "{\"type\":\"ping\",}"] {
         client.send_text(text).await;
         assert_eq!(client.expect("error").await["error_type"], "parse_error", "{text:?}");
@@ -169,15 +168,16 @@ async fn channels_per_connection_are_limited() {
 
 #[tokio::test]
 async fn protocol_messages_never_reach_on_message() {
-    let server =
-        TestServer::start(open_hub().build(), named().on_message(|_, value: Value| async move { Ok(value) }));
-    let mut client = server.json("/").await;
-    client.expect("session").await;
+    let server = TestServer::start(
+        open_hub().build(),
+        user_handler().on_message(|_, value: Value| async move { Ok(value) }),
+    );
+    let mut client = session_client(&server, "/").await;
     assert!(client.request(json!({ "type": "anything" })).await.is_ok());
     let error = client.request(json!({ "type": "refresh", "token": "t" })).await.unwrap_err();
-    assert_eq!(error["error_type"], "unknown_event", "this server knows no tokens");
+    assert_eq!(error["error_type"], "unknown_event", "this server has no tokens");
     let ack = client.request(json!({ "type": "resume", "token": "t" })).await.unwrap();
-    assert_eq!(ack, serde_json::Value::Null, "there is nothing to resume, which is no error");
+    assert_eq!(ack, serde_json::Value::Null, "nothing to resume is no error");
 }
 
 #[tokio::test]

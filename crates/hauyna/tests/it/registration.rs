@@ -1,8 +1,8 @@
 //! A client that has received the answer to its handshake is registered, on every transport; one that has not
 //! leaves nothing behind.
 
-use crate::sessions::{begin, enter, hub, lost};
-use crate::support::{eventually, named, now};
+use crate::sessions::{connect_user, connect_with_token, hub, lose};
+use crate::support::{eventually, now, user_handler, wait_for_connections};
 use hauyna::events::{SystemEvent, SystemKind};
 use hauyna::server::{Body, RouterService};
 use hauyna::{CloseCode, Hub, Router, json};
@@ -21,7 +21,7 @@ use std::time::Duration;
 use tower_layer::layer_fn;
 use tower_service::Service;
 
-/// A layer that loses the answers of its service if it is told to.
+/// A layer that loses the answers of its service while the flag is set.
 #[derive(Clone)]
 struct Losing {
     inner: RouterService,
@@ -100,7 +100,7 @@ async fn all_are_found(hub: &Hub, address: SocketAddr) {
     let hub = hub.clone();
     let clients = move || {
         let missed = (0..300).filter(|number| !is_found(&hub, address, &format!("user-{number}"))).count();
-        assert_eq!(missed, 0, "clients that were not there yet when they had the answer");
+        assert_eq!(missed, 0, "clients that were not registered when they got the answer");
     };
     tokio::task::spawn_blocking(clients).await.unwrap();
 }
@@ -108,15 +108,16 @@ async fn all_are_found(hub: &Hub, address: SocketAddr) {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn connection_is_registered_before_the_standalone_server_answers() {
     let hub = hub().build();
-    let server = TestServer::start(hub.clone(), named());
+    let server = TestServer::start(hub.clone(), user_handler());
     all_are_found(&hub, server.address()).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn connection_is_registered_before_the_answer_through_a_layer() {
     let hub = hub().build();
-    let server =
-        TestServer::route(hub.clone(), |router| losing(router.websocket("/", named()), &Arc::default()));
+    let server = TestServer::route(hub.clone(), |router| {
+        losing(router.websocket("/", user_handler()), &Arc::default())
+    });
     all_are_found(&hub, server.address()).await;
 }
 
@@ -124,7 +125,7 @@ async fn connection_is_registered_before_the_answer_through_a_layer() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn connection_is_registered_before_an_axum_application_answers() {
     let hub = hub().build();
-    let app = Router::new(hub.clone()).websocket("/", named()).into_axum();
+    let app = Router::new(hub.clone()).websocket("/", user_handler()).into_axum();
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     tokio::spawn(async move { axum::serve(listener, app).await });
@@ -134,18 +135,18 @@ async fn connection_is_registered_before_an_axum_application_answers() {
 #[tokio::test]
 async fn messages_sent_during_the_handshake_follow_its_answer() {
     let hub = hub().build();
-    let told = hub.clone();
+    let callback_hub = hub.clone();
     hub.events().on_system([SystemKind::Opened], move |_, event: SystemEvent| {
         if let SystemEvent::Opened { connection } = event {
             connection.send(json!({ "type": "hello" })).unwrap();
         }
-        let told = told.clone();
+        let callback_hub = callback_hub.clone();
         async move {
-            told.connections().broadcast(json!("all")).await?;
+            callback_hub.connections().broadcast(json!("all")).await?;
             Ok(())
         }
     });
-    let server = TestServer::start(hub.clone(), named());
+    let server = TestServer::start(hub.clone(), user_handler());
     let mut plain = server.connect("/?user=ann").await;
     assert_eq!(plain.next().await["type"], "hello");
     assert_eq!(plain.next().await["message"], "all");
@@ -159,7 +160,7 @@ async fn messages_sent_during_the_handshake_follow_its_answer() {
 async fn registration_is_undone_if_the_handshake_answer_is_lost() {
     let called = Arc::new(AtomicUsize::new(0));
     let (opened, closed) = (called.clone(), called.clone());
-    let handler = named()
+    let handler = user_handler()
         .on_open(move |_| {
             opened.fetch_add(1, Ordering::SeqCst);
             async { Ok(()) }
@@ -181,20 +182,20 @@ async fn registration_is_undone_if_the_handshake_answer_is_lost() {
     is_losing.store(true, Ordering::SeqCst);
     for _ in 0..3 {
         assert_eq!(refused("/?user=ann").await, StatusCode::BAD_GATEWAY);
-        eventually("it is taken back", nobody).await;
+        eventually("the registration is undone", nobody).await;
     }
     assert_eq!((called.load(Ordering::SeqCst), hub.stats().sessions), (0, 0));
     is_losing.store(false, Ordering::SeqCst);
-    let (ann, session) = enter(&server, "ann").await;
-    lost(&hub, ann).await;
+    let (ann, session) = connect_user(&server, "ann").await;
+    lose(&hub, ann).await;
 
     is_losing.store(true, Ordering::SeqCst);
     let token = session["resume"]["token"].as_str().unwrap();
     assert_eq!(refused(&format!("/?user=ann&resume={token}")).await, StatusCode::BAD_GATEWAY);
-    eventually("it is taken back", nobody).await;
-    assert_eq!(hub.stats().sessions, 1, "the session waits on");
+    eventually("the registration is undone", nobody).await;
+    assert_eq!(hub.stats().sessions, 1, "the session still waits");
     is_losing.store(false, Ordering::SeqCst);
-    let mut ann = begin(&server, "ann", &session, Encoding::Json).await;
+    let mut ann = connect_with_token(&server, "ann", &session, Encoding::Json).await;
     ann.send(json!({ "type": "resume" })).await;
     assert_eq!(ann.expect("session").await["resumed"], true);
     assert_eq!(called.load(Ordering::SeqCst), 1, "opened once, and not closed");
@@ -224,7 +225,10 @@ async fn client_gone_before_the_handshake_answer_leaves_nothing() {
     socket2::SockRef::from(&stream).set_linger(Some(Duration::ZERO)).unwrap();
     drop(stream);
     release.notify_one();
-    eventually("it is decided", || hub.stats().opened == hub.stats().closed && hub.stats().opened == 1).await;
+    eventually("the connection has opened and closed", || {
+        hub.stats().opened == hub.stats().closed && hub.stats().opened == 1
+    })
+    .await;
     assert_eq!(hub.connections().count(), 0);
     release.notify_one();
     let mut client = Client::to(&format!("ws://{}/", server.address())).json().connect().await;
@@ -235,7 +239,7 @@ async fn client_gone_before_the_handshake_answer_leaves_nothing() {
 async fn connection_closed_before_the_answer_emits_no_events() {
     let called = Arc::new(AtomicUsize::new(0));
     let (opened, closed) = (called.clone(), called.clone());
-    let handler = named()
+    let handler = user_handler()
         .on_open(move |_| {
             opened.fetch_add(1, Ordering::SeqCst);
             async { Ok(()) }
@@ -258,8 +262,8 @@ async fn connection_closed_before_the_answer_emits_no_events() {
         let mut ann = server.client("/?user=ann").connect().await;
         assert_eq!(ann.expect_close().await.0, expected);
         ann.vanish();
-        eventually("she is gone", || hub.connections().count() == 0).await;
+        wait_for_connections(&hub, 0).await;
     }
     assert_eq!((hub.stats().opened, hub.stats().closed, hub.stats().sessions), (2, 2, 0));
-    assert_eq!(called.load(Ordering::SeqCst), 0, "no callback heard of it");
+    assert_eq!(called.load(Ordering::SeqCst), 0, "no callback ran");
 }

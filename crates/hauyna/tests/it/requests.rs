@@ -1,20 +1,13 @@
 //! Every request of the protocol and its answer, in both encodings.
 
-use crate::support::{Random, eventually, named, now, open_hub, serve, subscriber};
+use crate::support::{Random, client, eventually, now, open_hub, serve, subscriber, user_handler};
 use hauyna::limits::UnknownUsers;
 use hauyna::{ChannelOptions, Hub, Publishers, json};
 use hauyna_protocol::Encoding;
-use hauyna_test::{Client, TestServer};
+use hauyna_test::TestServer;
 use serde_json::Value;
 use std::sync::Arc;
 use std::time::Duration;
-
-async fn client(server: &TestServer, encoding: Encoding, user: &str) -> Client {
-    let mut client = server.client(&format!("/?user={user}")).encoding(encoding).connect().await;
-    let session = client.expect("session").await;
-    assert_eq!(session["user"], user);
-    client
-}
 
 #[tokio::test]
 async fn subscribe_answers_with_the_position_in_both_encodings() {
@@ -101,7 +94,7 @@ async fn metadata_is_stored_with_the_subscription_and_announced() {
             (&json!("subscription_removed"), &json!("desk"))
         );
         bob.close(1000, "").await;
-        eventually("bob has gone", || !now(hub.user("bob").is_connected())).await;
+        eventually("bob is disconnected", || !now(hub.user("bob").is_connected())).await;
     }
     let carol = subscriber(&server, "carol", "x").await;
     assert_eq!(alice.expect("channel_event").await["event"], "subscription_added");
@@ -171,7 +164,11 @@ async fn private_message_reaches_only_the_connections_of_its_user() {
     let mut desk = client(&server, Encoding::MessagePack, "bob").await;
     let mut carol = client(&server, Encoding::Json, "carol").await;
     let message = json!({ "type": "private", "to": "bob", "message": { "text": "psst" }, "key": "p-1" });
-    assert_eq!(alice.request(message.clone()).await.unwrap(), json!(null), "no position: it is not numbered");
+    assert_eq!(
+        alice.request(message.clone()).await.unwrap(),
+        json!(null),
+        "no position: the publication has no offset"
+    );
     alice.request(message).await.unwrap();
     for device in [&mut phone, &mut desk] {
         let private = device.expect("private").await;
@@ -184,7 +181,7 @@ async fn private_message_reaches_only_the_connections_of_its_user() {
     carol.expect_nothing().await;
     alice.expect_nothing().await;
     let nobody = json!({ "type": "private", "to": "nobody", "message": 1 });
-    assert!(alice.request(nobody).await.is_ok(), "names cannot be probed");
+    assert!(alice.request(nobody).await.is_ok(), "user names cannot be probed");
 }
 
 #[tokio::test]
@@ -201,7 +198,7 @@ async fn unknown_users_are_reported_only_if_configured() {
 #[tokio::test]
 async fn unauthorised_sender_does_not_learn_whether_a_user_is_online() {
     let hub = open_hub().unknown_users(UnknownUsers::Refused).build();
-    let handler = named().authorize_private(|_, request| async move {
+    let handler = user_handler().authorize_private(|_, request| async move {
         if request.name().starts_with("friend") {
             Ok(())
         } else {
@@ -223,10 +220,10 @@ async fn unauthorised_sender_does_not_learn_whether_a_user_is_online() {
 async fn broadcast_is_denied_unless_the_application_allows_it() {
     let hub = open_hub().build();
     let server = TestServer::route(hub, |router| {
-        let allowed = named().authorize_broadcast(|cx, _| async move {
+        let allowed = user_handler().authorize_broadcast(|cx, _| async move {
             if cx.user() == "admin" { Ok(()) } else { Err(hauyna::Reject::denied("admins alone")) }
         });
-        router.websocket("/", named()).websocket("/open", allowed)
+        router.websocket("/", user_handler()).websocket("/open", allowed)
     });
     let broadcast = json!({ "type": "broadcast", "message": "all" });
     for encoding in Encoding::ALL {
@@ -377,7 +374,7 @@ async fn channel_pattern_decides_who_may_use_it() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn answers_keep_the_order_of_requests() {
-    let handler = named().on("now", async |_: hauyna::Context, _: Value| Ok(1)).on(
+    let handler = user_handler().on("now", async |_: hauyna::Context, _: Value| Ok(1)).on(
         "later",
         async |cx: hauyna::Context, _: Value| {
             tokio::task::yield_now().await;

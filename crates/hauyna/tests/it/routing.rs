@@ -1,7 +1,7 @@
 //! What the application reads from a request: parameters, cookies, headers, and the status of requests that
 //! are no handshake, on every transport.
 
-use crate::support::{named, open_hub};
+use crate::support::{open_hub, user_handler};
 use hauyna::{ConnectRequest, Context, ErrorType, Handler, Hub, Reject, Router, Value, json};
 use hauyna_test::TestServer;
 use http::StatusCode;
@@ -41,8 +41,8 @@ async fn path_and_query_are_decoded_into_types() {
     let server = TestServer::route(Hub::new(), |router| router.websocket("/games/{game}/{*seat}", typed()));
     let mut client = server.json("/games/7/north%20east/2?tag=a+b&level=3&tag=c").await;
     assert_eq!(client.expect("session").await["user"], r#"north east/2@7 ["a b", "c"] Some(3)"#);
-    let place = client.request(json!({ "type": "where" })).await.unwrap();
-    assert_eq!(place, json!([7, "north east/2", ["a b", "c"], "north east/2", "a b"]));
+    let parameters = client.request(json!({ "type": "where" })).await.unwrap();
+    assert_eq!(parameters, json!([7, "north east/2", ["a b", "c"], "north east/2", "a b"]));
 }
 
 #[tokio::test]
@@ -65,7 +65,7 @@ async fn invalid_parameter_is_400_with_its_path_and_no_type_name() {
 
 #[tokio::test]
 async fn invalid_parameter_in_a_callback_is_a_validation_error() {
-    let handler = named().on("page", async |cx: Context, _: Value| {
+    let handler = user_handler().on("page", async |cx: Context, _: Value| {
         let (page,): (u32,) = cx.query_as()?;
         Ok(page)
     });
@@ -142,8 +142,8 @@ async fn routes_match_decoded_paths_and_parameters_are_decoded_once() {
         ("/files/a%2Fb/c%20d", "a/b/c d"),
     ] {
         let mut client = server.connect(target).await;
-        let place = client.request(json!({ "type": "where" })).await.unwrap();
-        assert_eq!(place, json!([name, { "name": name }]), "{target}");
+        let parameters = client.request(json!({ "type": "where" })).await.unwrap();
+        assert_eq!(parameters, json!([name, { "name": name }]), "{target}");
     }
     for target in ["/caf%C3%A9%2Fx", "/caf%C3%A9", "/caf%C3%A9/x/y", "/caf%25C3%25A9/x", "/files"] {
         let refused = server.client(target).try_connect().await.unwrap_err();
@@ -214,11 +214,11 @@ async fn statuses(address: SocketAddr) {
         let _ = stream.read_to_end(&mut answer).await;
         let text = String::from_utf8_lossy(&answer).into_owned();
         let got = text.split(' ').nth(1).unwrap_or_else(|| panic!("no status: {text:?}"));
-        assert_eq!(got, status.to_string(), "{request} gave {text}");
+        assert_eq!(got, status.to_string(), "{request} was answered with {text}");
         let head = text.to_ascii_lowercase();
         assert!(status != 426 || head.contains("sec-websocket-version: 13"), "{text}");
         assert!(status != 503 || head.contains("retry-after: "), "{text}");
-        assert!(!text.contains("nowhere") && !text.contains("evil"), "nothing of the request comes back");
+        assert!(!text.contains("nowhere") && !text.contains("evil"), "nothing of the request is repeated");
     }
 }
 

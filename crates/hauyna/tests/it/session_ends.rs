@@ -1,8 +1,8 @@
 //! Sessions that the application ends, completely or in part, in every state: with a connection that is
 //! closing, waiting, claimed by a client that has not sent its positions, or being restored.
 
-use crate::sessions::{begin, enter, hub, lost};
-use crate::support::{eventually, named, now};
+use crate::sessions::{connect_user, connect_with_token, hub, lose};
+use crate::support::{eventually, now, user_handler, wait_for_connections};
 use hauyna::auth::Revocation;
 use hauyna::broker::Answer;
 use hauyna::{CloseCode, Connection, Hub, json};
@@ -85,14 +85,19 @@ fn gated_broker() -> (WrappedBroker, Gates) {
 
 /// The state of a session.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Place {
-    Leaving,
+enum SessionState {
+    /// Its connection is closing.
+    Closing,
+    /// It waits for its client.
     Waiting,
-    Awaiting,
+    /// A client has connected with its token and has not sent its positions.
+    Claimed,
+    /// Its subscriptions are being restored.
     Restoring,
 }
 
-const PLACES: [Place; 4] = [Place::Leaving, Place::Waiting, Place::Awaiting, Place::Restoring];
+const SESSION_STATES: [SessionState; 4] =
+    [SessionState::Closing, SessionState::Waiting, SessionState::Claimed, SessionState::Restoring];
 
 /// A session of ann in a state, with the channels `first`, `news` and `room:1`.
 struct Scene {
@@ -108,33 +113,33 @@ struct Scene {
 }
 
 impl Scene {
-    async fn new(place: Place) -> Self {
+    async fn new(state: SessionState) -> Self {
         let (broker, gates) = gated_broker();
         let hub = hub().broker(broker).presence_grace(Duration::ZERO).build();
         let closed = Arc::new(AtomicUsize::new(0));
         let count = closed.clone();
-        let handler = named().on_close(move |_, _| {
+        let handler = user_handler().on_close(move |_, _| {
             count.fetch_add(1, Ordering::SeqCst);
             async { Ok(()) }
         });
         let server = TestServer::start(hub.clone(), handler);
-        let (mut ann, session) = enter(&server, "ann").await;
+        let (mut ann, session) = connect_user(&server, "ann").await;
         for channel in ["first", "news", "room:1"] {
             ann.subscribe(channel).await;
         }
         let old = hub.user("ann").connections().remove(0);
         let mut scene = Self { hub, server, old, session, client: None, gates, closed };
-        if place == Place::Leaving {
+        if state == SessionState::Closing {
             scene.gates.unsubscribe.shut();
             ann.vanish();
             scene.gates.unsubscribe.reached().await;
             return scene;
         }
-        lost(&scene.hub, ann).await;
-        if place != Place::Waiting {
-            let mut client = begin(&scene.server, "ann", &scene.session, Encoding::Json).await;
-            eventually("she is there", || scene.hub.connections().count() == 1).await;
-            if place == Place::Restoring {
+        lose(&scene.hub, ann).await;
+        if state != SessionState::Waiting {
+            let mut client = connect_with_token(&scene.server, "ann", &scene.session, Encoding::Json).await;
+            wait_for_connections(&scene.hub, 1).await;
+            if state == SessionState::Restoring {
                 scene.gates.history.shut();
                 client.send(json!({ "type": "resume" })).await;
                 scene.gates.history.reached().await;
@@ -150,14 +155,14 @@ impl Scene {
     }
 
     /// Resumes what remains of the session.
-    async fn back(&mut self) -> (Client, Value) {
+    async fn resume(&mut self) -> (Client, Value) {
         let mut client = match self.client.take() {
             Some(client) => client,
-            None => begin(&self.server, "ann", &self.session, Encoding::Json).await,
+            None => connect_with_token(&self.server, "ann", &self.session, Encoding::Json).await,
         };
         client.send(json!({ "type": "resume" })).await;
-        let told = client.expect("session").await;
-        (client, told)
+        let resumed = client.expect("session").await;
+        (client, resumed)
     }
 }
 
@@ -171,38 +176,38 @@ async fn every_way_to_end_sessions_works_in_every_state() {
         ("clear", |hub, _| _ = hub.connections().clear(CloseCode(3503), "")),
         ("close", |_, old| old.close(CloseCode(3503), "")),
     ];
-    for (place, (name, act)) in PLACES.iter().flat_map(|place| acts.map(|act| (*place, act))) {
-        let mut scene = Scene::new(place).await;
+    for (state, (name, act)) in SESSION_STATES.iter().flat_map(|state| acts.map(|act| (*state, act))) {
+        let mut scene = Scene::new(state).await;
         act(&scene.hub, &scene.old);
         scene.open_gates();
         let hub = scene.hub.clone();
-        eventually(&format!("{name} ends a session that is {place:?}"), || {
+        eventually(&format!("{name} ends a session that is {state:?}"), || {
             (hub.stats().sessions, hub.stats().sessions_ended) == (0, 1)
         })
         .await;
         eventually("on_close has run", || scene.closed.load(Ordering::SeqCst) == 1).await;
         drop(scene.client.take());
-        eventually("nobody is there", || hub.connections().count() == 0).await;
-        assert_eq!(hub.channel("room:1").presence().await.len(), 0, "{name}, {place:?}");
-        let (_ann, told) = scene.back().await;
-        assert_eq!(told["resumed"], false, "{name}, {place:?}");
+        wait_for_connections(&hub, 0).await;
+        assert_eq!(hub.channel("room:1").presence().await.len(), 0, "{name}, {state:?}");
+        let (_ann, resumed) = scene.resume().await;
+        assert_eq!(resumed["resumed"], false, "{name}, {state:?}");
         assert_eq!(hub.stats().panics, 0);
     }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn shutdown_waits_for_sessions_in_every_state() {
-    for place in PLACES {
-        let scene = Scene::new(place).await;
+    for state in SESSION_STATES {
+        let scene = Scene::new(state).await;
         let hub = scene.hub.clone();
         let ended = tokio::spawn(async move { hub.shutdown(Duration::from_secs(5)).await });
-        eventually("it has begun", || scene.hub.is_stopping()).await;
+        eventually("the shutdown has started", || scene.hub.is_stopping()).await;
         scene.open_gates();
         drop(scene.client);
         ended.await.unwrap().unwrap();
         let stats = scene.hub.stats();
-        assert_eq!((stats.sessions, stats.sessions_ended), (0, 1), "{place:?}");
-        assert_eq!(scene.closed.load(Ordering::SeqCst), 1, "{place:?}");
+        assert_eq!((stats.sessions, stats.sessions_ended), (0, 1), "{state:?}");
+        assert_eq!(scene.closed.load(Ordering::SeqCst), 1, "{state:?}");
     }
 }
 
@@ -218,18 +223,18 @@ async fn subscription_ended_meanwhile_is_not_resumed_with_its_session() {
             now(hub.channel("room:1").close());
         }),
     ];
-    for (place, (name, act)) in PLACES.iter().flat_map(|place| acts.map(|act| (*place, act))) {
-        let mut scene = Scene::new(place).await;
+    for (state, (name, act)) in SESSION_STATES.iter().flat_map(|state| acts.map(|act| (*state, act))) {
+        let mut scene = Scene::new(state).await;
         act(&scene.hub, &scene.old);
         scene.open_gates();
-        let (mut ann, told) = scene.back().await;
-        assert_eq!(told["resumed"], true, "{name}, {place:?}");
+        let (mut ann, resumed) = scene.resume().await;
+        assert_eq!(resumed["resumed"], true, "{name}, {state:?}");
         let channels: Vec<_> =
-            told["subscriptions"].as_array().unwrap().iter().map(|one| &one["channel"]).collect();
-        assert_eq!((channels, told.get("failed")), (vec![&json!("first")], None), "{name}, {place:?}");
+            resumed["subscriptions"].as_array().unwrap().iter().map(|one| &one["channel"]).collect();
+        assert_eq!((channels, resumed.get("failed")), (vec![&json!("first")], None), "{name}, {state:?}");
         let connection = &scene.hub.user("ann").connections()[0];
         assert_eq!(connection.channels(), ["first"]);
-        assert_eq!(scene.hub.channel("room:1").presence().await.len(), 0, "{name}, {place:?}");
+        assert_eq!(scene.hub.channel("room:1").presence().await.len(), 0, "{name}, {state:?}");
         assert!(scene.hub.channel("news").unsubscribe(&scene.old).is_err());
         ann.subscribe("news").await;
     }
@@ -237,11 +242,11 @@ async fn subscription_ended_meanwhile_is_not_resumed_with_its_session() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn unsubscribe_of_a_session_ends_only_its_own_subscriptions() {
-    for place in PLACES {
-        let scene = Scene::new(place).await;
+    for state in SESSION_STATES {
+        let scene = Scene::new(state).await;
         let end = |channel: &str| scene.hub.channel(channel).unsubscribe(&scene.old).is_ok();
         let ended = ["other", "news", "news"].map(end);
-        assert_eq!(ended, [false, true, false], "{place:?}");
+        assert_eq!(ended, [false, true, false], "{state:?}");
         scene.open_gates();
     }
 }
@@ -249,9 +254,9 @@ async fn unsubscribe_of_a_session_ends_only_its_own_subscriptions() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn users_disconnected_while_being_lost_cannot_resume() {
     let hub = hub().build();
-    let server = TestServer::start(hub.clone(), named());
+    let server = TestServer::start(hub.clone(), user_handler());
     for round in 0..100 {
-        let (mut ann, session) = enter(&server, "ann").await;
+        let (mut ann, session) = connect_user(&server, "ann").await;
         for channel in 0..20 {
             ann.subscribe(&format!("live:{channel}")).await;
         }
@@ -261,33 +266,36 @@ async fn users_disconnected_while_being_lost_cannot_resume() {
         } else {
             hub.revoke(Revocation::user("ann")).await;
         }
-        let mut again = begin(&server, "ann", &session, Encoding::Json).await;
+        let mut again = connect_with_token(&server, "ann", &session, Encoding::Json).await;
         again.send(json!({ "type": "resume" })).await;
         assert_eq!(again.expect("session").await["resumed"], false, "in round {round}");
         again.close(1000, "").await;
-        eventually("she is gone", || (hub.connections().count(), hub.stats().sessions) == (0, 0)).await;
+        eventually("connection and session have ended", || {
+            (hub.connections().count(), hub.stats().sessions) == (0, 0)
+        })
+        .await;
     }
 }
 
 #[tokio::test]
 async fn user_removed_from_a_group_while_lost_stays_removed() {
-    for place in [Place::Waiting, Place::Awaiting] {
+    for state in [SessionState::Waiting, SessionState::Claimed] {
         let hub = hub().build();
-        let server = TestServer::start(hub.clone(), named());
-        let (ann, session) = enter(&server, "ann").await;
+        let server = TestServer::start(hub.clone(), user_handler());
+        let (ann, session) = connect_user(&server, "ann").await;
         hub.groups().add("ann", "editors").await.unwrap();
-        lost(&hub, ann).await;
+        lose(&hub, ann).await;
         let mut client = None;
-        if place == Place::Awaiting {
-            client = Some(begin(&server, "ann", &session, Encoding::Json).await);
-            eventually("she is there", || hub.connections().count() == 1).await;
+        if state == SessionState::Claimed {
+            client = Some(connect_with_token(&server, "ann", &session, Encoding::Json).await);
+            wait_for_connections(&hub, 1).await;
             hub.groups().send("editors", "before").await.unwrap();
         }
         hub.groups().remove("ann", "editors").await;
         hub.groups().send("editors", "after").await.unwrap();
         let mut ann = match client {
             Some(client) => client,
-            None => begin(&server, "ann", &session, Encoding::Json).await,
+            None => connect_with_token(&server, "ann", &session, Encoding::Json).await,
         };
         ann.send(json!({ "type": "resume" })).await;
         assert_eq!(ann.expect("session").await["resumed"], true);
@@ -298,27 +306,31 @@ async fn user_removed_from_a_group_while_lost_stays_removed() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn closed_channel_is_in_no_session_lost_meanwhile() {
     let hub = hub().build();
-    let server = TestServer::start(hub.clone(), named());
+    let server = TestServer::start(hub.clone(), user_handler());
     for round in 0..100 {
         let channel = hub.channel(format!("c-{round}"));
         let mut clients = Vec::new();
-        for n in 0..8 {
-            let (mut client, session) = enter(&server, &format!("u-{n}")).await;
+        for number in 0..8 {
+            let (mut client, session) = connect_user(&server, &format!("u-{number}")).await;
             client.subscribe(channel.name()).await;
             clients.push((client, session));
         }
         let closing = std::thread::spawn(move || now(channel.close()));
         let sessions: Vec<_> = clients.into_iter().map(|(_, session)| session).collect();
         tokio::task::block_in_place(|| closing.join().unwrap());
-        eventually("all are lost", || hub.connections().count() == 0).await;
-        for (n, session) in sessions.iter().enumerate() {
-            let mut client = begin(&server, &format!("u-{n}"), session, Encoding::Json).await;
+        wait_for_connections(&hub, 0).await;
+        for (number, session) in sessions.iter().enumerate() {
+            let mut client =
+                connect_with_token(&server, &format!("u-{number}"), session, Encoding::Json).await;
             client.send(json!({ "type": "resume" })).await;
             let session = client.expect("session").await;
             assert_eq!((&session["resumed"], &session["subscriptions"]), (&json!(true), &Value::Null));
             client.close(1000, "").await;
         }
-        eventually("all are gone", || (hub.connections().count(), hub.stats().sessions) == (0, 0)).await;
+        eventually("connections and sessions have ended", || {
+            (hub.connections().count(), hub.stats().sessions) == (0, 0)
+        })
+        .await;
     }
 }
 
@@ -326,8 +338,8 @@ async fn closed_channel_is_in_no_session_lost_meanwhile() {
 async fn subscription_waiting_for_history_ends_with_its_channel() {
     let (broker, Gates { history, .. }) = gated_broker();
     let hub = hub().broker(broker).build();
-    let server = TestServer::start(hub.clone(), named());
-    let (mut ann, _) = enter(&server, "ann").await;
+    let server = TestServer::start(hub.clone(), user_handler());
+    let (mut ann, _) = connect_user(&server, "ann").await;
     let connection = hub.user("ann").connections().remove(0);
     for is_closed in [true, false] {
         history.shut();

@@ -1,7 +1,7 @@
 //! States of connections: how silence, failure and the end change them, how an application changes them, and
 //! who is notified in which order.
 
-use crate::support::{emptied, eventually, named, registered};
+use crate::support::{eventually, registered, user_handler, wait_until_empty};
 use hauyna::connection::ConnectionState::{self, Connected, Custom, Disconnected, Error, Idle, Reconnecting};
 use hauyna::error::ErrorKind;
 use hauyna::{CloseCode, Connection, Context, Handler, Heartbeat, Hub, HubBuilder, json};
@@ -20,7 +20,7 @@ fn ms(milliseconds: u64) -> Duration {
 }
 
 /// Returns a hub that reports every state change.
-fn told(builder: HubBuilder) -> (Hub, Changes) {
+fn hub_with_changes(builder: HubBuilder) -> (Hub, Changes) {
     let (sender, changes) = mpsc::channel(64);
     let hub =
         builder.on_state_change(move |connection: Connection, old, new| {
@@ -50,20 +50,20 @@ async fn connected(server: &TestServer, target: &str) -> (Client, Connection) {
 }
 
 /// Returns what a client that never pongs receives until it is closed.
-async fn seen(client: &mut Client) -> Vec<String> {
-    let mut seen = Vec::new();
+async fn received_states(client: &mut Client) -> Vec<String> {
+    let mut received_states = Vec::new();
     loop {
         match client.next_frame().await {
-            Frame::Ping(_) => seen.push("ping".to_owned()),
+            Frame::Ping(_) => received_states.push("ping".to_owned()),
             Frame::Text(text) => {
                 let message: Value = serde_json::from_str(&text).unwrap();
                 assert_eq!((&message["type"], &message["user"]), (&json!("connection_state"), &json!("u")));
                 assert!(message["timestamp"].as_u64().unwrap() > 1_700_000_000_000);
-                seen.push(message["state"].as_str().unwrap().to_owned());
+                received_states.push(message["state"].as_str().unwrap().to_owned());
             }
             Frame::Close(Some((code, _))) => {
-                seen.push(code.to_string());
-                return seen;
+                received_states.push(code.to_string());
+                return received_states;
             }
             other => panic!("{other:?}"),
         }
@@ -72,9 +72,9 @@ async fn seen(client: &mut Client) -> Vec<String> {
 
 #[tokio::test]
 async fn silent_peer_is_pinged_then_idle_then_closed() {
-    let (hub, mut changes) = told(Hub::builder());
+    let (hub, mut changes) = hub_with_changes(Hub::builder());
     let heartbeat = Heartbeat::every(ms(300)).timeout(ms(600));
-    let server = TestServer::start(hub, named().heartbeat(heartbeat));
+    let server = TestServer::start(hub, user_handler().heartbeat(heartbeat));
     let began = Instant::now();
     let mut mute = server.client("/?user=u").without_pongs().connect().await;
     assert_eq!(mute.next_frame().await, Frame::Ping(Vec::new()));
@@ -82,13 +82,13 @@ async fn silent_peer_is_pinged_then_idle_then_closed() {
     assert_eq!(only(&server).state(), Connected);
     assert_eq!(next(&mut changes).await, (Connected, Idle));
     assert!(began.elapsed() >= ms(550), "idle after {:?}", began.elapsed());
-    let mut seen = seen(&mut mute).await;
+    let mut received_states = received_states(&mut mute).await;
     assert!(began.elapsed() >= ms(850), "closed after {:?}", began.elapsed());
     // If the sweep runs in between, a third ping is sent before the first one times out.
-    if seen.len() == 4 {
-        assert_eq!(seen.remove(2), "ping");
+    if received_states.len() == 4 {
+        assert_eq!(received_states.remove(2), "ping");
     }
-    assert_eq!(seen, ["idle", "ping", "3012"]);
+    assert_eq!(received_states, ["idle", "ping", "3012"]);
     assert_eq!(next(&mut changes).await, (Idle, Disconnected));
 }
 
@@ -98,26 +98,26 @@ async fn silent_peer_is_idle_at_60_and_closed_at_90_seconds() {
     let hub = Hub::new();
     let began = tokio::time::Instant::now();
     let (mut mute, connection) = registered(&hub, "u", &Handler::new().heartbeat(heartbeat).share()).await;
-    let mut seen = Vec::new();
+    let mut received_states = Vec::new();
     loop {
         let frame = mute.next_frame().await;
         let second = began.elapsed().as_secs();
         match frame {
-            Frame::Ping(_) => seen.push((second / 10 * 10, "ping".to_owned())),
+            Frame::Ping(_) => received_states.push((second / 10 * 10, "ping".to_owned())),
             Frame::Text(text) if text.contains("\"idle\"") => {
-                seen.push((second / 10 * 10, "idle".to_owned()));
+                received_states.push((second / 10 * 10, "idle".to_owned()));
             }
             Frame::Close(Some((3012, _))) => {
                 break assert!((90..=92).contains(&second), "closed at {second}");
             }
             other => panic!("{other:?} at {second}"),
         }
-        assert!((0..=2).contains(&(second % 30)), "{seen:?} at {second}");
+        assert!((0..=2).contains(&(second % 30)), "{received_states:?} at {second}");
     }
-    seen.retain(|(second, _)| *second < 90);
+    received_states.retain(|(second, _)| *second < 90);
     let expected = [(30, "ping"), (60, "idle"), (60, "ping")];
-    assert_eq!(seen, expected.map(|(second, what)| (second, what.to_owned())));
-    eventually("it is gone", || connection.state() == Disconnected).await;
+    assert_eq!(received_states, expected.map(|(second, what)| (second, what.to_owned())));
+    eventually("the connection has closed", || connection.state() == Disconnected).await;
 }
 
 #[tokio::test(start_paused = true)]
@@ -158,8 +158,9 @@ async fn state_duration_is_known_for_24_days() {
 
 #[tokio::test]
 async fn any_received_frame_ends_idleness_and_both_changes_are_sent() {
-    let (hub, mut changes) = told(Hub::builder());
-    let server = TestServer::start(hub, named().heartbeat(Heartbeat::every(ms(60)).timeout(ms(9_000))));
+    let (hub, mut changes) = hub_with_changes(Hub::builder());
+    let server =
+        TestServer::start(hub, user_handler().heartbeat(Heartbeat::every(ms(60)).timeout(ms(9_000))));
     let mut client = server.client("/?user=u").without_pongs().connect().await;
     for _ in 0..2 {
         assert_eq!(next(&mut changes).await, (Connected, Idle));
@@ -172,15 +173,15 @@ async fn any_received_frame_ends_idleness_and_both_changes_are_sent() {
         assert!(server.hub().connections().in_state(Idle).is_empty());
     }
     only(&server).close(CloseCode::NORMAL, "");
-    let mut seen = seen(&mut client).await;
-    seen.retain(|event| event != "ping");
-    assert_eq!(seen, ["idle", "connected", "idle", "connected", "1000"]);
+    let mut received_states = received_states(&mut client).await;
+    received_states.retain(|event| event != "ping");
+    assert_eq!(received_states, ["idle", "connected", "idle", "connected", "1000"]);
 }
 
 #[tokio::test]
 async fn only_messages_end_idleness_with_idle_after() {
-    let (hub, mut changes) = told(Hub::builder());
-    let handler = named().heartbeat(Heartbeat::every(ms(300)).timeout(ms(9_000))).idle_after(ms(450));
+    let (hub, mut changes) = hub_with_changes(Hub::builder());
+    let handler = user_handler().heartbeat(Heartbeat::every(ms(300)).timeout(ms(9_000))).idle_after(ms(450));
     let server = TestServer::start(hub, handler.on("note", async |_, _: Value| Ok(())));
     let mut client = server.client("/?user=u").without_pongs().connect().await;
     let began = Instant::now();
@@ -208,13 +209,13 @@ async fn only_messages_end_idleness_with_idle_after() {
 
 #[tokio::test]
 async fn callback_sees_its_connection_active() {
-    let handler = named()
+    let handler = user_handler()
         .no_heartbeat()
         .idle_after(ms(40))
         .on("state", async |cx: hauyna::Context, _: Value| Ok(cx.connection().state()));
     let server = TestServer::start(Hub::new(), handler);
     let mut client = server.connect("/").await;
-    eventually("it is idle", || server.hub().stats().states.of(Idle) == 1).await;
+    eventually("the connection is idle", || server.hub().stats().states.of(Idle) == 1).await;
     let state = client.request(json!({ "type": "state" })).await.unwrap();
     assert_eq!(state, "connected");
     assert_eq!(client.expect("connection_state").await["state"], "idle");
@@ -224,8 +225,8 @@ async fn callback_sees_its_connection_active() {
 #[tokio::test]
 async fn application_changes_states_only_as_the_table_allows() {
     let (hub, mut changes) =
-        told(Hub::builder().allow_transition(Connected, BUSY).allow_transition(BUSY, Connected));
-    let server = TestServer::start(hub, named());
+        hub_with_changes(Hub::builder().allow_transition(Connected, BUSY).allow_transition(BUSY, Connected));
+    let server = TestServer::start(hub, user_handler());
     let (mut client, connection) = connected(&server, "/?user=u").await;
     let refused = |to| match connection.set_state(to).map_err(|error| error.kind()) {
         Err(ErrorKind::Transition { from, to: refused }) => (from, refused) == (connection.state(), to),
@@ -248,7 +249,7 @@ async fn application_changes_states_only_as_the_table_allows() {
     assert_eq!(server.hub().connections().in_state(BUSY), std::slice::from_ref(&connection));
     client.close(1000, "").await;
     assert_eq!(next(&mut changes).await, (BUSY, Disconnected));
-    emptied(server.hub()).await;
+    wait_until_empty(server.hub()).await;
     assert_eq!(connection.state(), Disconnected);
     assert_eq!(connection.set_state(Reconnecting).unwrap_err().kind(), ErrorKind::Closed);
     assert!(server.hub().stats().states.iter().all(|(_, count)| count == 0));
@@ -257,29 +258,29 @@ async fn application_changes_states_only_as_the_table_allows() {
 #[tokio::test]
 async fn silence_does_not_change_a_state_without_idleness() {
     let hub = Hub::builder().allow_transition(Connected, BUSY).build();
-    let handler = named().idle_after(ms(60)).on_open(|cx| async move {
+    let handler = user_handler().idle_after(ms(60)).on_open(|cx| async move {
         if cx.user() == "busy" { cx.connection().set_state(BUSY) } else { Ok(()) }
     });
     let server = TestServer::start(hub, handler);
     let mut busy = server.connect("/?user=busy").await;
     assert_eq!(busy.expect("connection_state").await["state"], "busy");
     let _other = server.connect("/?user=other").await;
-    eventually("the other is idle", || server.hub().stats().states.of(Idle) == 1).await;
+    eventually("the other connection is idle", || server.hub().stats().states.of(Idle) == 1).await;
     assert_eq!(server.hub().connections().of_user("busy")[0].state(), BUSY);
     busy.expect_nothing().await;
 }
 
 #[tokio::test]
 async fn failures_pass_through_the_error_state_and_losses_do_not() {
-    let (hub, mut changes) = told(Hub::builder());
-    let handler = named().on_open(|cx| async move {
+    let (hub, mut changes) = hub_with_changes(Hub::builder());
+    let handler = user_handler().on_open(|cx| async move {
         if cx.user() == "unwanted" { Err(hauyna::Error::application("no")) } else { Ok(()) }
     });
     let server = TestServer::start(hub, handler);
     let (mut broken, connection) = connected(&server, "/?user=broken").await;
     broken.send_raw(&[0xff, 0x80, 0, 0, 0, 0]).await;
     assert_eq!(broken.expect_close().await.0, 1002);
-    assert_eq!(connection.state(), Error, "until the socket is gone");
+    assert_eq!(connection.state(), Error, "until the socket has closed");
     assert_eq!(next(&mut changes).await, (Connected, Error));
     drop(broken);
     assert_eq!(next(&mut changes).await, (Error, Disconnected));
@@ -290,14 +291,14 @@ async fn failures_pass_through_the_error_state_and_losses_do_not() {
     assert_eq!(next(&mut changes).await, (Error, Disconnected));
     connected(&server, "/?user=lost").await.0.vanish();
     assert_eq!(next(&mut changes).await, (Connected, Disconnected));
-    emptied(server.hub()).await;
+    wait_until_empty(server.hub()).await;
     assert_eq!(connection.state(), Disconnected);
 }
 
 #[tokio::test]
 async fn write_timeout_passes_through_the_error_state() {
-    let (hub, mut changes) = told(Hub::builder().outbox(64 * 1024 * 1024, 100_000));
-    let server = TestServer::start(hub, named().write_timeout(ms(100)));
+    let (hub, mut changes) = hub_with_changes(Hub::builder().outbox(64 * 1024 * 1024, 100_000));
+    let server = TestServer::start(hub, user_handler().write_timeout(ms(100)));
     let mut client = server.client("/?user=u").receive_buffer(4096).connect().await;
     client.expect_nothing().await;
     let connection = only(&server);
@@ -319,8 +320,8 @@ async fn state_callbacks_run_in_order_and_a_panic_affects_nobody() {
         })
         .allow_transition(BUSY, Connected)
         .allow_transition(Connected, BUSY);
-    let (hub, mut changes) = told(builder);
-    let server = TestServer::start(hub, named());
+    let (hub, mut changes) = hub_with_changes(builder);
+    let server = TestServer::start(hub, user_handler());
     let (mut client, connection) = connected(&server, "/?user=u").await;
     let setting = [BUSY, Idle].map(|state| {
         let connection = connection.clone();
@@ -332,7 +333,7 @@ async fn state_callbacks_run_in_order_and_a_panic_affects_nobody() {
         })
     });
     let mut state = Connected;
-    let mut seen = Vec::new();
+    let mut received_states = Vec::new();
     let follow = async {
         for one in setting {
             one.await.unwrap();
@@ -340,41 +341,41 @@ async fn state_callbacks_run_in_order_and_a_panic_affects_nobody() {
         connection.close(CloseCode::NORMAL, "");
         loop {
             let (old, new) = next(&mut changes).await;
-            assert_eq!(old, state, "each change follows the one before");
+            assert_eq!(old, state, "each change starts from the previous state");
             state = new;
             if new == Disconnected {
                 return;
             }
-            seen.push(new.name());
+            received_states.push(new.name());
         }
     };
     let read = async {
-        let mut told = Vec::new();
+        let mut received = Vec::new();
         loop {
             match client.next_frame().await {
                 Frame::Text(text) => {
                     let message: Value = serde_json::from_str(&text).unwrap();
-                    told.push(message["state"].as_str().unwrap().to_owned());
+                    received.push(message["state"].as_str().unwrap().to_owned());
                 }
                 Frame::Close(_) => {
                     client.send_close(1000, "").await;
-                    return told;
+                    return received;
                 }
                 Frame::Ping(_) => {}
                 other => panic!("{other:?}"),
             }
         }
     };
-    let (told, ()) = tokio::join!(read, follow);
-    assert!(told.len() >= 2);
-    assert!(told == seen, "the client hears what the hooks hear");
+    let (received, ()) = tokio::join!(read, follow);
+    assert!(received.len() >= 2);
+    assert!(received == received_states, "the client gets the same changes as the callbacks");
 }
 
 #[tokio::test]
 async fn handler_without_the_protocol_has_states_but_sends_none() {
     let server = TestServer::start(Hub::new(), Handler::echo().no_heartbeat().idle_after(ms(40)));
     let mut client = server.connect("/").await;
-    eventually("it is idle", || server.hub().stats().states.of(Idle) == 1).await;
+    eventually("the connection is idle", || server.hub().stats().states.of(Idle) == 1).await;
     client.send_text("x").await;
     assert_eq!(client.next_text().await, "x");
     assert_eq!(only(&server).state(), Connected);
@@ -383,14 +384,14 @@ async fn handler_without_the_protocol_has_states_but_sends_none() {
 #[tokio::test]
 async fn connection_reports_its_address_and_opening_time() {
     let before = SystemTime::now() - ms(2);
-    let server = TestServer::start(Hub::new(), named());
+    let server = TestServer::start(Hub::new(), user_handler());
     let (client, connection) = connected(&server, "/").await;
     assert_eq!(connection.peer(), client.local_address());
     assert_eq!(connection.address(), client.local_address().map(|peer| peer.ip()));
     assert!(connection.connected_at() >= before && connection.connected_at() <= SystemTime::now());
     client.vanish();
-    emptied(server.hub()).await;
-    assert!(connection.peer().is_some(), "also when it has gone");
+    wait_until_empty(server.hub()).await;
+    assert!(connection.peer().is_some(), "also after the connection has closed");
 }
 
 #[test]
@@ -403,7 +404,7 @@ fn custom_state_with_a_bad_name_panics() {
 
 #[tokio::test]
 async fn refused_transition_is_named_in_the_error() {
-    let handler = named().on("come_back", |cx: Context, _: Value| async move {
+    let handler = user_handler().on("come_back", |cx: Context, _: Value| async move {
         cx.connection().set_state(Reconnecting).map(|_| ())
     });
     let server = TestServer::start(Hub::new(), handler);

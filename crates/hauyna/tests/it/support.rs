@@ -4,6 +4,7 @@ use hauyna::broker::{Answer, BrokerError};
 use hauyna::connection::RetryPolicy;
 use hauyna::handler::SharedHandler;
 use hauyna::{ChannelOptions, Connection, Handler, Hub, HubBuilder, json};
+use hauyna_protocol::Encoding;
 pub(crate) use hauyna_test::Random;
 use hauyna_test::{Client, TestServer, WrappedBroker};
 use hauyna_websocket::OpCode;
@@ -22,18 +23,40 @@ pub(crate) fn open_hub() -> HubBuilder {
 }
 
 /// Returns a handler that identifies users by the query parameter `user`, or as `anybody` without it.
-pub(crate) fn named() -> Handler {
+pub(crate) fn user_handler() -> Handler {
     Handler::new().identify(|request| Ok(request.query("user").unwrap_or_else(|| "anybody".to_owned())))
 }
 
 pub(crate) fn serve(hub: &Hub) -> TestServer {
-    TestServer::start(hub.clone(), named())
+    TestServer::start(hub.clone(), user_handler())
+}
+
+/// Connects a client of `hauyna.v1.json` and reads its `session` message.
+pub(crate) async fn session_client(server: &TestServer, target: &str) -> Client {
+    let mut client = server.json(target).await;
+    client.expect("session").await;
+    client
+}
+
+/// Connects a client of this encoding and user, and reads its `session` message.
+pub(crate) async fn client(server: &TestServer, encoding: Encoding, user: &str) -> Client {
+    let mut client = server.client(&format!("/?user={user}")).encoding(encoding).connect().await;
+    assert_eq!(client.expect("session").await["user"], user);
+    client
+}
+
+/// Connects a client of `hauyna.v1.json` and one of `hauyna.v1.msgpack`, and reads their `session` messages.
+pub(crate) async fn session_clients(server: &TestServer, target: &str) -> [Client; 2] {
+    let mut clients = [server.json(target).await, server.message_pack(target).await];
+    for client in &mut clients {
+        client.expect("session").await;
+    }
+    clients
 }
 
 /// Connects a client of `hauyna.v1.json` and subscribes it.
 pub(crate) async fn subscriber(server: &TestServer, user: &str, channel: &str) -> Client {
-    let mut client = server.json(&format!("/?user={user}")).await;
-    client.expect("session").await;
+    let mut client = session_client(server, &format!("/?user={user}")).await;
     client.subscribe(channel).await;
     client
 }
@@ -71,6 +94,11 @@ pub(crate) async fn eventually(what: &str, is_so: impl Fn() -> bool) {
     }
 }
 
+/// Waits until the hub has this number of connections.
+pub(crate) async fn wait_for_connections(hub: &Hub, count: usize) {
+    eventually(&format!("the hub has {count} connections"), || hub.stats().connections == count).await;
+}
+
 /// Polls once, outside of any runtime.
 pub(crate) fn poll_once<T>(future: impl Future<Output = T>) -> Poll<T> {
     pin!(future).as_mut().poll(&mut Context::from_waker(Waker::noop()))
@@ -80,12 +108,12 @@ pub(crate) fn poll_once<T>(future: impl Future<Output = T>) -> Poll<T> {
 pub(crate) fn now<T>(future: impl Future<Output = T>) -> T {
     match poll_once(future) {
         Poll::Ready(value) => value,
-        Poll::Pending => panic!("it waits"),
+        Poll::Pending => panic!("the future is not ready"),
     }
 }
 
 /// Waits until the hub has no connections, channels and subscriptions.
-pub(crate) async fn emptied(hub: &Hub) {
+pub(crate) async fn wait_until_empty(hub: &Hub) {
     eventually("the hub is empty", || {
         let stats = hub.stats();
         stats.connections == 0
@@ -94,6 +122,19 @@ pub(crate) async fn emptied(hub: &Hub) {
             && stats.opened == stats.closed
     })
     .await;
+}
+
+/// Hides panics whose text starts with `in `: printing a trace for each takes longer than the test.
+pub(crate) fn hide_expected_panics() {
+    let others = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |panic| {
+        let payload = panic.payload();
+        let owned = payload.downcast_ref::<String>().map(String::as_str);
+        let text = owned.or(payload.downcast_ref::<&str>().copied());
+        if !text.is_some_and(|text| text.starts_with("in ")) {
+            others(panic);
+        }
+    }));
 }
 
 /// Returns a local broker that is unreachable while the flag is set.

@@ -1,7 +1,7 @@
 //! TLS in the standalone server: the whole protocol, the deadline of the handshake, and certificates.
 
 use crate::client_events::{expect_one_of_each_kind, many_kinds, one_of_each_kind, subscribe_to_many};
-use crate::support::{emptied, named, open_hub, serve, subscriber};
+use crate::support::{open_hub, serve, subscriber, user_handler, wait_until_empty};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use hauyna::channel::ClientEvents;
@@ -73,7 +73,7 @@ impl Certificate {
 }
 
 fn server(hub: &Hub) -> Server {
-    Router::new(hub.clone()).websocket("/", named()).into_server()
+    Router::new(hub.clone()).websocket("/", user_handler()).into_server()
 }
 
 #[tokio::test]
@@ -104,7 +104,7 @@ async fn wss_serves_the_whole_protocol_beside_plain_tcp() {
     assert_eq!(tls.next_frame().await, Frame::Pong(b"p".to_vec()));
     tls.close(1000, "").await;
     tcp.close(1000, "").await;
-    emptied(&hub).await;
+    wait_until_empty(&hub).await;
 }
 
 #[tokio::test]
@@ -129,7 +129,7 @@ async fn lagging_tls_consumer_gets_the_latest_event_of_each_sender() {
         let events = ClientEvents::new().event("cursor", 1000);
         let channels = ChannelOptions::new().slow_consumer(policy).client_events(events);
         let hub = Hub::builder().channels("room:{id}", channels).outbox(256 * 1024, 64).build();
-        let handler = named().write_timeout(Duration::from_secs(60));
+        let handler = user_handler().write_timeout(Duration::from_secs(60));
         let secure = Router::new(hub.clone()).websocket("/", handler).into_server().tls(certificate.config());
         let (plain, secure) = (serve(&hub), TestServer::serve(hub.clone(), secure));
         let mut slow = certificate.connect_slowly(&secure, "/?user=slow").await;
@@ -143,7 +143,7 @@ async fn lagging_tls_consumer_gets_the_latest_event_of_each_sender() {
         let (mut last, padding) = (0, "x".repeat(16 * 1024));
         while hub.stats().client_events_dropped < 50 {
             last += 1;
-            assert!(last < 1000, "nobody was slow");
+            assert!(last < 1000, "no slow consumer");
             for sender in &mut senders {
                 let data = json!({ "x": last, "padding": padding });
                 sender.send(json!({ "type": "client_event", "channel": "room:7", "event": "cursor", "data": data })).await;
@@ -153,9 +153,9 @@ async fn lagging_tls_consumer_gets_the_latest_event_of_each_sender() {
         let waiting = hub.connections().of_user("slow")[0].backlog();
         assert!(waiting < 128 * 1024, "{policy:?}: {waiting} bytes wait");
         // Publications have the whole outbox beside them.
-        for n in 1..=40 {
-            hub.channel("room:7").broadcast(json!({ "n": n })).await.unwrap();
-            assert_eq!(good.expect("message").await["content"]["n"], n);
+        for number in 1..=40 {
+            hub.channel("room:7").broadcast(json!({ "n": number })).await.unwrap();
+            assert_eq!(good.expect("message").await["content"]["n"], number);
         }
         let (mut seen, mut published) = ([0, 0], 0);
         while seen != [last, last] || published < 40 {
@@ -215,7 +215,8 @@ async fn tls_handshake_is_within_the_deadline_and_delays_nobody() {
     let _ = secure.read_to_end(&mut rest).await;
     let took = began.elapsed();
     assert!((Duration::from_millis(500)..Duration::from_secs(3)).contains(&took), "{took:?}");
-    crate::support::eventually("both are counted", || hub.stats().handshakes_refused == 2).await;
+    crate::support::eventually("both refused handshakes are counted", || hub.stats().handshakes_refused == 2)
+        .await;
 }
 
 #[tokio::test]
@@ -223,7 +224,7 @@ async fn heartbeats_and_layers_work_over_tls() {
     let certificate = certificate();
     let hub = Hub::new();
     let heartbeat = Heartbeat::every(Duration::from_millis(80)).timeout(Duration::from_millis(80));
-    let router = Router::new(hub.clone()).websocket("/", named().heartbeat(heartbeat));
+    let router = Router::new(hub.clone()).websocket("/", user_handler().heartbeat(heartbeat));
     let router = router.layer(tower_layer::Identity::new());
     let server = TestServer::serve(hub.clone(), router.into_server().tls(certificate.config()));
     let stream = certificate.dial(&server).await.unwrap();

@@ -1,7 +1,7 @@
 //! Clients that recover a stream whose epoch changes: nothing is missing if the numbering continued, and no
 //! message follows the end of the subscription.
 
-use crate::support::named;
+use crate::support::user_handler;
 use crate::turning::{Engine, Latency, Turning};
 use hauyna::{ChannelOptions, Hub, SessionOptions, json};
 use hauyna_test::{Client, TestServer};
@@ -26,7 +26,7 @@ impl Scene {
             .recovery_limit(10_000)
             .broker(engine.clone())
             .build();
-        let server = TestServer::start(hub.clone(), named().write_timeout(Duration::from_secs(600)));
+        let server = TestServer::start(hub.clone(), user_handler().write_timeout(Duration::from_secs(600)));
         let start = server.json("/").await.subscribe("x").await;
         Self { engine, hub, server, start }
     }
@@ -97,12 +97,12 @@ async fn replay_overtaken_by_two_epoch_changes_ends() {
     scene.publish(1, 1).await;
     let top = scene.engine.turn("x", Turning::Lost(0));
     scene.engine.announce("x", Turning::Lost(0));
-    let told = client.wait_for("subscribed").await;
-    assert_eq!((&told["epoch"], &told["offset"]), (&json!(top.epoch.to_string()), &json!(0)));
+    let subscribed = client.wait_for("subscribed").await;
+    assert_eq!((&subscribed["epoch"], &subscribed["offset"]), (&json!(top.epoch.to_string()), &json!(0)));
     client.expect_nothing().await;
     let histories = scene.engine.histories();
     client.expect_nothing().await;
-    assert_eq!(scene.engine.histories(), histories, "it reads on and on");
+    assert_eq!(scene.engine.histories(), histories, "the client never reaches the end");
     scene.publish(1, 1).await;
     assert_eq!(client.expect_message("x").await["offset"], 1);
 }

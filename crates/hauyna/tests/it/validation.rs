@@ -1,10 +1,10 @@
 //! Validation over real sockets: invalid input is answered with all its paths and reaches no handler.
 
-use crate::support::{named, open_hub, serve, subscriber};
+use crate::support::{client, open_hub, serve, subscriber, user_handler};
 use hauyna::validate::{Invalid, Validate};
-use hauyna::{ChannelOptions, Context, Handler, Hub, Result, json};
+use hauyna::{ChannelOptions, Context, Hub, Result, json};
 use hauyna_protocol::Encoding;
-use hauyna_test::{Client, TestServer};
+use hauyna_test::TestServer;
 use serde::Deserialize;
 use serde_json::Value;
 use std::sync::Arc;
@@ -38,12 +38,6 @@ async fn total(_: Context, order: Order) -> Result<u32> {
     Ok(order.items.iter().map(|item| item.price).sum())
 }
 
-async fn client(server: &TestServer, encoding: Encoding) -> Client {
-    let mut client = server.client("/?user=u").encoding(encoding).connect().await;
-    client.expect("session").await;
-    client
-}
-
 fn faults(error: &Value) -> Vec<(&str, &str)> {
     assert_eq!(error["error_type"], "validation_error", "{error}");
     let faults = error["details"]["faults"].as_array().unwrap();
@@ -52,9 +46,9 @@ fn faults(error: &Value) -> Vec<(&str, &str)> {
 
 #[tokio::test]
 async fn unfitting_input_is_reported_by_path_without_rust_types() {
-    let server = TestServer::start(Hub::new(), named().on_valid("order", total));
+    let server = TestServer::start(Hub::new(), user_handler().on_valid("order", total));
     for encoding in Encoding::ALL {
-        let mut client = client(&server, encoding).await;
+        let mut client = client(&server, encoding, "u").await;
         for (items, path, expected) in [
             (json!([{ "price": 1 }, { "price": -2 }]), "items[1].price", "integer from 0 to 4294967295"),
             (json!([{ "price": 1 }, {}]), "items[1].price", "value"),
@@ -73,8 +67,8 @@ async fn unfitting_input_is_reported_by_path_without_rust_types() {
 
 #[tokio::test]
 async fn input_that_fails_its_own_validation_never_reaches_the_handler() {
-    let server = TestServer::start(Hub::new(), named().on_valid("order", total));
-    let mut client = client(&server, Encoding::Json).await;
+    let server = TestServer::start(Hub::new(), user_handler().on_valid("order", total));
+    let mut client = client(&server, Encoding::Json, "u").await;
     let order = json!({ "type": "order", "items": [{ "price": 0 }, { "price": 1 }, { "price": 0 }] });
     let error = client.request(order).await.unwrap_err();
     assert_eq!(faults(&error), [("items[0].price", "is zero"), ("items[2].price", "is zero")]);
@@ -85,7 +79,7 @@ async fn input_that_fails_its_own_validation_never_reaches_the_handler() {
 async fn all_validators_run_and_the_handler_does_not() {
     let called = Arc::new(AtomicUsize::new(0));
     let counter = called.clone();
-    let handler = named()
+    let handler = user_handler()
         .validate_all(|name: &str, value: &Value| match value["by"].is_string() {
             true => Ok(()),
             false => Err(Invalid::at("by", format!("is missing in {name}"))),
@@ -101,7 +95,7 @@ async fn all_validators_run_and_the_handler_does_not() {
         .on_message(|_, _: Value| async { Ok("taken") });
     let server = TestServer::start(Hub::new(), handler);
     for encoding in Encoding::ALL {
-        let mut client = client(&server, encoding).await;
+        let mut client = client(&server, encoding, "u").await;
         let error = client.request(json!({ "type": "move", "x": 9 })).await.unwrap_err();
         assert_eq!(faults(&error), [("by", "is missing in move"), ("x", "is not on the board")]);
         let error = client.request(json!({ "type": "other" })).await.unwrap_err();
@@ -115,11 +109,11 @@ async fn all_validators_run_and_the_handler_does_not() {
 
 #[tokio::test]
 async fn panicking_validator_fails_only_its_request() {
-    let handler = named()
+    let handler = user_handler()
         .validate("trap", |_: &str, _: &Value| -> Result<(), Invalid> { panic!("out of order") })
         .on("trap", |_, _: Value| async { Ok(()) });
     let server = TestServer::start(Hub::new(), handler);
-    let mut client = client(&server, Encoding::Json).await;
+    let mut client = client(&server, Encoding::Json, "u").await;
     let error = client.request(json!({ "type": "trap" })).await.unwrap_err();
     assert_eq!(error["error_type"], "internal_error");
     assert!(!error.to_string().contains("out of order"));
@@ -138,11 +132,14 @@ async fn invalid_channel_content_is_refused_with_its_path() {
     let server = serve(&hub);
     let mut listener = subscriber(&server, "listener", "numbers:1").await;
     for encoding in Encoding::ALL {
-        let mut client = client(&server, encoding).await;
+        let mut client = client(&server, encoding, "u").await;
         let refused =
             json!({ "type": "channel_message", "channel": "numbers:1", "content": { "number": "1" } });
         let error = client.request(refused.clone()).await.unwrap_err();
-        assert_eq!(error["error_type"], "not_subscribed", "who may not publish does not learn what fits");
+        assert_eq!(
+            error["error_type"], "not_subscribed",
+            "a client without permission does not see validation faults"
+        );
         client.subscribe("numbers:1").await;
         client.subscribe("free").await;
         let error = client.request(refused).await.unwrap_err();
@@ -165,14 +162,14 @@ async fn publish_authoriser_runs_before_the_validators() {
     let channels =
         ChannelOptions::new().validate(|_: &str, _: &Value| Err(Invalid::at("", "is never right")));
     let hub = Hub::builder().channels("{*any}", channels).build();
-    let handler = named().authorize_publish(|_, request| async move {
+    let handler = user_handler().authorize_publish(|_, request| async move {
         match request.name() {
             "open" => Ok(()),
             _ => Err(hauyna::Reject::denied("not here")),
         }
     });
     let server = TestServer::start(hub, handler);
-    let mut client = client(&server, Encoding::Json).await;
+    let mut client = client(&server, Encoding::Json, "u").await;
     for (channel, error_type) in [("open", "validation_error"), ("shut", "permission_denied")] {
         client.subscribe(channel).await;
         let request = json!({ "type": "channel_message", "channel": channel, "content": 1 });
@@ -182,11 +179,11 @@ async fn publish_authoriser_runs_before_the_validators() {
 
 #[tokio::test]
 async fn handler_may_return_its_own_faults() {
-    let handler = named().on("late", |_, _: Value| async {
+    let handler = user_handler().on("late", |_, _: Value| async {
         Err::<(), _>(Invalid::at("seat", "has been taken meanwhile").into())
     });
     let server = TestServer::start(open_hub().build(), handler);
-    let mut client = client(&server, Encoding::Json).await;
+    let mut client = client(&server, Encoding::Json, "u").await;
     let error = client.request(json!({ "type": "late" })).await.unwrap_err();
     assert_eq!(faults(&error), [("seat", "has been taken meanwhile")]);
 }
@@ -197,9 +194,9 @@ async fn schema_checks_events_and_channel_content() {
     let text = json!({ "type": "object", "properties": { "text": { "type": "string", "maxLength": 5 } }, "required": ["text"] });
     let schema = || hauyna::validate::Schema::new(&text).unwrap();
     let hub = Hub::builder().channels("{*any}", ChannelOptions::new().validate(schema())).build();
-    let handler = named().validate("say", schema()).on("say", |_, _: Value| async { Ok(()) });
+    let handler = user_handler().validate("say", schema()).on("say", |_, _: Value| async { Ok(()) });
     let server = TestServer::start(hub, handler);
-    let mut client = client(&server, Encoding::Json).await;
+    let mut client = client(&server, Encoding::Json, "u").await;
     let error = client.request(json!({ "type": "say", "text": "too long" })).await.unwrap_err();
     assert_eq!(faults(&error).iter().map(|(path, _)| *path).collect::<Vec<_>>(), ["text"]);
     client.request(json!({ "type": "say", "text": "short" })).await.unwrap();
@@ -217,10 +214,10 @@ async fn schema_reports_at_most_sixteen_faults() {
     let counts =
         json!({ "properties": { "counts": { "additionalProperties": { "items": { "type": "integer" } } } } });
     let schema = hauyna::validate::Schema::new(&counts).unwrap();
-    let handler = named().validate("count", schema).on("count", |_, _: Value| async { Ok(()) });
+    let handler = user_handler().validate("count", schema).on("count", |_, _: Value| async { Ok(()) });
     let server = TestServer::start(Hub::new(), handler);
     for encoding in Encoding::ALL {
-        let mut client = client(&server, encoding).await;
+        let mut client = client(&server, encoding, "u").await;
         let wrong = json!({ "type": "count", "counts": { "a": vec![0.5; 100] } });
         let error = client.request(wrong).await.unwrap_err();
         let found = faults(&error);
@@ -244,7 +241,7 @@ async fn channel_content_must_match_its_type_in_every_encoding() {
     let server = serve(&hub);
     let mut listener = subscriber(&server, "listener", "notes").await;
     for encoding in Encoding::ALL {
-        let mut client = client(&server, encoding).await;
+        let mut client = client(&server, encoding, "u").await;
         client.subscribe("notes").await;
         let publish =
             |content: Value| json!({ "type": "channel_message", "channel": "notes", "content": content });
@@ -263,9 +260,9 @@ async fn deny_unknown_fields_applies_to_fields_of_the_message() {
     #[derive(Deserialize)]
     #[serde(deny_unknown_fields)]
     struct Nothing {}
-    let handler = Handler::new().on("nothing", |_, _: Nothing| async { Ok(()) });
+    let handler = user_handler().on("nothing", |_, _: Nothing| async { Ok(()) });
     let server = TestServer::start(Hub::new(), handler);
-    let mut client = client(&server, Encoding::Json).await;
+    let mut client = client(&server, Encoding::Json, "u").await;
     let error = client.request(json!({ "type": "nothing" })).await.unwrap_err();
     assert_eq!(error["error_type"], "validation_error");
 }

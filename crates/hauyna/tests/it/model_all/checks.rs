@@ -1,7 +1,7 @@
 //! What clients must have received, and what the server must report, after the verbs of `model_all`.
 
-use super::{GROUPS, Grace, Run, USERS, settled};
-use crate::reference::{BUSY, CROWD, PLAIN, ROOMS, lane_of_events, told};
+use super::{GROUPS, Grace, Run, USERS, wait_until};
+use crate::reference::{BUSY, CROWD, PLAIN, ROOMS, known_part, lane_of_events};
 use crate::support::now;
 use hauyna::connection::ConnectionState::{Connected, Disconnected, Error, Idle, Reconnecting};
 use hauyna::presence::Criteria;
@@ -22,7 +22,8 @@ impl Run {
             own.ticket.positions.insert(lane.clone(), offset);
         }
         if kind.starts_with("presence_") || kind == "occupancy" {
-            let view = own.views.get_mut(&lane).unwrap_or_else(|| panic!("{device} is not there: {message}"));
+            let view =
+                own.views.get_mut(&lane).unwrap_or_else(|| panic!("{device} is not connected: {message}"));
             view.apply(&message);
             if lane == CROWD {
                 return;
@@ -30,9 +31,9 @@ impl Run {
         }
         let expected = &mut self.model.devices.get_mut(&device).unwrap().expected;
         let place = expected.iter().position(|(other, _)| *other == lane);
-        let place = place.unwrap_or_else(|| panic!("{device} expects nothing of it: {message}"));
+        let place = place.unwrap_or_else(|| panic!("unexpected message for {device}: {message}"));
         let (_, expected) = expected.remove(place).unwrap();
-        assert_eq!(told(message), expected, "{device}");
+        assert_eq!(known_part(message), expected, "{device}");
     }
 
     /// Checks that the client got everything that the reference expects, in order per lane, and nothing else.
@@ -62,7 +63,7 @@ impl Run {
                 let next = self.clients.get_mut(&device).unwrap().client.next();
                 let Ok(message) = tokio::time::timeout(Duration::from_secs(5), next).await else {
                     let (view, model) = (&self.clients[&device].views[CROWD], self.model.list(CROWD));
-                    panic!("{device} is not told of the crowd: {view:?} is not {model:?}");
+                    panic!("the crowd of {device} is {view:?}, expected {model:?}");
                 };
                 self.accept(device, message);
             }
@@ -88,7 +89,7 @@ impl Run {
     /// Checks that the server reports what the reference says.
     pub(super) async fn questions(&self) {
         // A resuming client gets its session message slightly before it owns all of the session.
-        settled("the rosters and counts are the reference's", || self.rosters_are_right()).await;
+        wait_until("the members and counts match the reference", || self.rosters_are_right()).await;
         let (presence, model) = (self.hub().presence(), &self.model);
         let by = |criteria: Criteria| {
             let list = now(presence.list_by(&criteria));
@@ -183,7 +184,7 @@ impl Run {
         if self.seed.is_multiple_of(2) {
             let online: Vec<_> =
                 self.model.online.iter().map(|(user, is)| ((*user).to_owned(), *is)).collect();
-            settled("listeners hear of all", || self.online.lock().len() >= online.len()).await;
+            wait_until("listeners hear of all", || self.online.lock().len() >= online.len()).await;
             assert_eq!(*self.online.lock(), online);
         }
     }

@@ -2,7 +2,7 @@
 //! wrong token, or while their old sockets still live. Runs in memory, where time can be advanced, and over
 //! sockets, where no time passes.
 
-use super::{Peer, Run, USERS, VANISH, handler, part, settled};
+use super::{Peer, Run, USERS, VANISH, handler, part, wait_until};
 use crate::reference::{Asked, CROWD, CROWD_LISTED, PLAIN, REPLAYED, ROOMS, View, Waiting, kept_of};
 use crate::support::now;
 use hauyna::auth::Revocation;
@@ -121,10 +121,10 @@ impl Run {
     }
 
     /// Records the position of a client in a channel.
-    pub(super) fn stand(&mut self, device: u64, channel: &str, place: &Value) {
+    pub(super) fn set_position(&mut self, device: u64, channel: &str, place: &Value) {
         let Some(offset) = place["offset"].as_u64() else { return };
         let epoch = self.epochs.entry(channel.to_owned()).or_insert_with(|| place["epoch"].clone());
-        assert_eq!(*epoch, place["epoch"], "{channel} has kept its memory");
+        assert_eq!(*epoch, place["epoch"], "{channel} has kept its history");
         self.clients.get_mut(&device).unwrap().ticket.positions.insert(channel.to_owned(), offset);
     }
 
@@ -137,26 +137,26 @@ impl Run {
     }
 
     /// Connects a device that is not connected.
-    pub(super) async fn arrive(&mut self, device: u64) {
+    pub(super) async fn connect_absent(&mut self, device: u64) {
         let sessions = self.away.iter().filter(|(_, away)| away.device == device);
         let sessions: Vec<u64> = sessions.map(|(session, _)| *session).collect();
         let way = if self.world.has_sessions() { self.random.below(8) } else { 0 };
         match (sessions.is_empty(), way) {
             (_, 0) | (true, 1..=5) => self.connect(device).await,
-            (_, 1) | (true, _) => self.come_with_a_wrong_token(device).await,
+            (_, 1) | (true, _) => self.connect_with_wrong_token(device).await,
             (false, _) => {
                 let session = self.one(&sessions);
                 let away = self.away.remove(&session).unwrap();
                 if self.model.waiting.contains_key(&session) {
                     return self.resume(session, away, None).await;
                 }
-                self.come_in_vain(device, away.ticket.token.clone()).await;
+                self.connect_with_useless_token(device, away.ticket.token.clone()).await;
                 self.stale.push(away.ticket.token);
             }
         }
     }
 
-    async fn come_with_a_wrong_token(&mut self, device: u64) {
+    async fn connect_with_wrong_token(&mut self, device: u64) {
         let is_other = |other: u64| (other % USERS.len() as u64) != device % USERS.len() as u64;
         let away = self.away.values().filter(|away| is_other(away.device)).map(|away| &away.ticket);
         let here = self.clients.iter().filter(|(other, _)| is_other(**other)).map(|(_, peer)| &peer.ticket);
@@ -170,31 +170,31 @@ impl Run {
             true => self.connect(device).await,
             false => {
                 let token = tokens[self.random.below(tokens.len() as u64) as usize].clone();
-                self.come_in_vain(device, token).await;
+                self.connect_with_useless_token(device, token).await;
             }
         }
     }
 
     /// Connects with a useless token.
-    async fn come_in_vain(&mut self, device: u64, token: String) {
+    async fn connect_with_useless_token(&mut self, device: u64, token: String) {
         let mut client = self.dial(device, Some(&token)).await;
         self.model.connect(device, USERS[device as usize % USERS.len()]);
-        let says_it = self.random.below(2) == 0;
-        if says_it {
+        let says_position = self.random.below(2) == 0;
+        if says_position {
             let positions = json!({ PLAIN: { "epoch": "ASNFZ4mrze8", "offset": 0 } });
             client.send(json!({ "type": "resume", "id": "back", "positions": positions })).await;
         }
         let session = client.expect("session").await;
         assert_eq!((&session["resumed"], session.get("subscriptions")), (&json!(false), None));
-        if says_it {
+        if says_position {
             client.answer(&json!("back")).await.unwrap();
         }
-        self.welcome(device, client, &session);
+        self.record_session(device, client, &session);
     }
 
     /// Reconnects the client while its old socket still lives.
     pub(super) async fn take_over(&mut self, device: u64) {
-        self.await_moment().await;
+        self.avoid_equal_expiry().await;
         self.note(device, "takes over");
         let Peer { client, ticket, connection: old, .. } = self.clients.remove(&device).unwrap();
         let session = self.model.lose(device, self.now() + WINDOW.as_millis() as u64);
@@ -206,7 +206,7 @@ impl Run {
         let mut client = self.dial(device, Some(&ticket.token)).await;
         let waiting = self.model.claim(device, session);
         let there = self.model.devices.len();
-        settled("it is there", || self.hub().connections().count() == there).await;
+        wait_until("the connections are registered", || self.hub().connections().count() == there).await;
         let was_live = old.is_some();
         if let Some(mut old) = old {
             assert_eq!(old.expect_close().await.0, 3013, "the old socket of {device}");
@@ -216,36 +216,38 @@ impl Run {
             0 => {
                 self.note(device, "is lost before it says where it stands");
                 client.vanish();
-                self.model.give_back(device, (session, waiting));
+                self.model.release_claim(device, (session, waiting));
                 self.away.insert(session, Away { device, ticket, old: lost });
                 self.closed().await;
             }
             1 if !was_live => {
                 self.note(device, "has a socket that dies before it says where it stands");
-                self.model.give_back(device, (session, waiting));
+                self.model.release_claim(device, (session, waiting));
                 Box::pin(self.resume(session, Away { device, ticket, old: lost }, Some(client))).await;
             }
             2 => {
                 let away = Away { device, ticket, old: lost };
-                self.miss_the_answer(client, (session, waiting), away).await;
+                self.lose_new_token(client, (session, waiting), away).await;
             }
-            11 if self.is_alone(device) => self.be_sent_away(client, device, (session, waiting)).await,
+            11 if self.is_alone(device) => {
+                self.lose_rights_before_resume(client, device, (session, waiting)).await;
+            }
             3 if self.world == World::Memory && !was_live => {
                 self.note(device, "does not say where it stands");
-                self.told(client, (session, waiting), (device, ticket, BTreeMap::new())).await;
+                self.expect_resumed(client, (session, waiting), (device, ticket, BTreeMap::new())).await;
             }
             4 => {
                 self.note(device, "says something else first");
                 client.send(json!({ "type": "ping", "id": "first" })).await;
-                self.told(client, (session, waiting), (device, ticket, BTreeMap::new())).await;
+                self.expect_resumed(client, (session, waiting), (device, ticket, BTreeMap::new())).await;
                 self.clients.get_mut(&device).unwrap().client.answer(&json!("first")).await.unwrap();
             }
             way => {
                 if way < 7 {
-                    self.happen_meanwhile(device).await;
+                    self.send_before_session(device).await;
                 }
                 let asked = self.say(&mut client, &ticket, way.is_multiple_of(2)).await;
-                self.told(client, (session, waiting), (device, ticket, asked)).await;
+                self.expect_resumed(client, (session, waiting), (device, ticket, asked)).await;
                 if way.is_multiple_of(2) {
                     let client = &mut self.clients.get_mut(&device).unwrap().client;
                     assert_eq!(client.expect("ack").await["id"], "back");
@@ -276,7 +278,7 @@ impl Run {
     }
 
     /// Sends to a client that has no session message yet; it must arrive after that.
-    async fn happen_meanwhile(&mut self, device: u64) {
+    async fn send_before_session(&mut self, device: u64) {
         let number = 1000 + self.steps.len() as u64;
         let user = self.model.devices[&device].user;
         self.note(device, "is written to meanwhile");
@@ -291,13 +293,13 @@ impl Run {
 
     /// The server has resumed the session, but the client does not get its new token: the old one works once
     /// more.
-    async fn miss_the_answer(&mut self, mut client: Client, session: (u64, Waiting), away: Away) {
+    async fn lose_new_token(&mut self, mut client: Client, session: (u64, Waiting), away: Away) {
         let Away { device, ticket, .. } = away;
         self.note(device, "does not get the answer");
         let asked = self.say(&mut client, &ticket, false).await;
         self.model.go_on(device, session, &asked);
         let resumed = self.model.resumed;
-        settled("it is resumed", || self.hub().stats().resumed == resumed).await;
+        wait_until("the session is resumed", || self.hub().stats().resumed == resumed).await;
         let all = self.hub().connections().of_user(self.model.devices[&device].user);
         // Identifiers grow; several may have been created in one millisecond.
         let connection = all.into_iter().max_by_key(Connection::id).unwrap();
@@ -309,22 +311,22 @@ impl Run {
     }
 
     /// Checks the session message of the client.
-    async fn told(
+    async fn expect_resumed(
         &mut self,
         mut client: Client,
         session: (u64, Waiting),
         (device, ticket, asked): (u64, Ticket, Asking),
     ) {
         let expected = self.model.go_on(device, session, &asked);
-        let told = client.expect("session").await;
+        let expect_resumed = client.expect("session").await;
         let user = self.model.devices[&device].user;
-        assert_eq!((&told["resumed"], &told["user"]), (&json!(true), &json!(user)));
-        assert_ne!(told["resume"]["token"], ticket.token);
-        self.welcome(device, client, &told);
+        assert_eq!((&expect_resumed["resumed"], &expect_resumed["user"]), (&json!(true), &json!(user)));
+        assert_ne!(expect_resumed["resume"]["token"], ticket.token);
+        self.record_session(device, client, &expect_resumed);
         let mut entries = BTreeMap::new();
-        for mut entry in told["subscriptions"].as_array().cloned().unwrap_or_default() {
+        for mut entry in expect_resumed["subscriptions"].as_array().cloned().unwrap_or_default() {
             let channel = entry["channel"].as_str().unwrap().to_owned();
-            self.stand(device, &channel, &entry);
+            self.set_position(device, &channel, &entry);
             entry.as_object_mut().unwrap().remove("epoch");
             let own = self.clients.get_mut(&device).unwrap();
             if entry["recovered"] == true {
@@ -354,7 +356,7 @@ impl Run {
         for device in &devices {
             self.check(*device).await;
         }
-        let code = self.take_rights(user);
+        let code = self.revoke_or_disconnect(user);
         self.end_sessions_of(user);
         for device in devices {
             let Peer { mut client, .. } = self.clients.remove(&device).unwrap();
@@ -367,7 +369,7 @@ impl Run {
     }
 
     /// Takes the rights of a user away by one of two methods. Returns the close code.
-    fn take_rights(&mut self, user: &str) -> u16 {
+    fn revoke_or_disconnect(&mut self, user: &str) -> u16 {
         if self.random.below(2) == 0 {
             self.steps.push(format!("{user} is sent away"));
             now(self.hub().user(user).disconnect(CloseCode(3503), ""));
@@ -385,12 +387,12 @@ impl Run {
     }
 
     /// Takes the rights of a client away that is about to resume its session.
-    async fn be_sent_away(&mut self, mut client: Client, device: u64, session: (u64, Waiting)) {
-        let code = self.take_rights(self.model.devices[&device].user);
+    async fn lose_rights_before_resume(&mut self, mut client: Client, device: u64, session: (u64, Waiting)) {
+        let code = self.revoke_or_disconnect(self.model.devices[&device].user);
         assert_eq!(client.expect_close().await.0, code);
         client.send_close(code, "").await;
         client.expect_end().await;
-        self.model.withdraw(device, session);
+        self.model.end_claimed(device, session);
         self.closed().await;
     }
 
@@ -458,7 +460,7 @@ impl Run {
     }
 
     /// Ends beforehand what would end during a step.
-    pub(super) async fn let_end(&mut self) {
+    pub(super) async fn end_due_sessions(&mut self) {
         if self.world == World::Memory {
             let soon = |run: &Self| {
                 let first = run.model.waiting.values().map(|waiting| waiting.ends).min()?;
@@ -471,7 +473,7 @@ impl Run {
     }
 
     /// Waits so that no two sessions end at the same moment: their order would not be defined.
-    pub(super) async fn await_moment(&self) {
+    pub(super) async fn avoid_equal_expiry(&self) {
         let ends = |run: &Self| run.now() + WINDOW.as_millis() as u64;
         while self.world == World::Memory && self.model.waiting.values().any(|one| one.ends == ends(self)) {
             hauyna_test::settle().await;

@@ -3,7 +3,7 @@
 use super::clients::Received;
 use super::world::{self, Line, RATED};
 use super::{Ordering, Peer, Run, json};
-use crate::support::{emptied, eventually};
+use crate::support::{eventually, wait_until_empty};
 use serde_json::Value;
 
 impl Run {
@@ -48,7 +48,7 @@ impl Run {
         self.steps.push(format!("{device} is closed with {code}"));
         assert_eq!(code, 3008);
         let mut peer = self.forget(device);
-        assert!(peer.may_be_closed(), "it has read everything: {:?}", peer.volume);
+        assert!(peer.may_be_closed(), "closed although it has read everything: {:?}", peer.volume);
         self.counts.slow += 1;
         peer.client.send_close(code, "").await;
         peer.client.expect_end().await;
@@ -58,8 +58,8 @@ impl Run {
     /// Removes a client from the model, with its counts.
     pub(super) fn forget(&mut self, device: u64) -> Peer {
         let peer = self.clients.remove(&device).unwrap();
-        let untold: u64 = peer.logs.values().map(|log| log.untold()).sum();
-        self.counts.untold += peer.untold + untold;
+        let unreported: u64 = peer.logs.values().map(|log| log.unreported()).sum();
+        self.counts.unreported += peer.unreported + unreported;
         self.counts.gaps += peer.gaps;
         self.counts.missed += peer.missed;
         peer
@@ -104,7 +104,7 @@ impl Run {
         let members = self.clients.keys().filter(|device| world::is_member(**device)).count();
         let subscriptions: usize = self.clients.values().map(|peer| peer.logs.len()).sum();
         let hub = self.hub().clone();
-        eventually("the subscriptions are the model's", || {
+        eventually("the subscriptions match the model", || {
             hub.stats().subscriptions == (subscriptions + members) as u64
         })
         .await;
@@ -112,22 +112,24 @@ impl Run {
             self.forget(device).client.close(1000, "").await;
         }
         self.counters().await;
-        emptied(&hub).await;
+        wait_until_empty(&hub).await;
     }
 
     async fn counters(&self) {
         let (stats, counts) = (self.hub().stats(), &self.counts);
         assert_eq!((stats.published, stats.refused), (counts.published, counts.refused));
         assert_eq!(stats.slow_consumers, counts.slow, "{counts:?}");
-        let dropped = counts.missed..=counts.missed + counts.untold;
-        assert!(dropped.contains(&stats.dropped), "{} are dropped: {counts:?}", stats.dropped);
+        let dropped = counts.missed..=counts.missed + counts.unreported;
+        assert!(dropped.contains(&stats.dropped), "{} were dropped: {counts:?}", stats.dropped);
         assert_eq!(stats.panics, 0);
-        let told = &self.told;
-        eventually("listeners hear of slow consumers", || told.slow.load(Ordering::Relaxed) == counts.slow)
-            .await;
-        eventually("listeners hear once of each gap", || {
-            let gaps = told.gaps.load(Ordering::Relaxed);
-            gaps == counts.gaps || gaps > counts.gaps && counts.untold > 0
+        let reported = &self.reported;
+        eventually("listeners learn of slow consumers", || {
+            reported.slow.load(Ordering::Relaxed) == counts.slow
+        })
+        .await;
+        eventually("listeners learn of each gap once", || {
+            let gaps = reported.gaps.load(Ordering::Relaxed);
+            gaps == counts.gaps || gaps > counts.gaps && counts.unreported > 0
         })
         .await;
     }

@@ -23,7 +23,7 @@ pub(super) struct Peer {
     /// Gaps that it received, the publications that they count, and the dropped ones without a gap.
     pub(super) gaps: u64,
     pub(super) missed: u64,
-    pub(super) untold: u64,
+    pub(super) unreported: u64,
     since: u64,
     /// The last message of the application's task.
     last: u64,
@@ -73,7 +73,7 @@ impl Peer {
             policies: VecDeque::new(),
             gaps: 0,
             missed: 0,
-            untold: 0,
+            unreported: 0,
             since,
             last: 0,
             requests: 0,
@@ -139,7 +139,7 @@ impl Peer {
                     true => self.may_be_conflated(),
                     false => self.may_lose(),
                 };
-                assert!(may_lose, "it has read everything: {message} {:?}", self.volume);
+                assert!(may_lose, "gap although it has read everything: {message} {:?}", self.volume);
                 self.log(message).gap(message);
                 self.gaps += 1;
                 self.missed += message["missed"].as_u64().unwrap();
@@ -148,7 +148,7 @@ impl Peer {
             "unsubscribed" => {
                 assert!(self.log(message).is_ended, "{message}");
                 let log = self.logs.remove(message["channel"].as_str().unwrap());
-                self.untold += log.unwrap().untold();
+                self.unreported += log.unwrap().unreported();
             }
             "private" | "group" | "broadcast" if self.is_early(message) => {}
             "private" | "group" | "broadcast" => self.of_direct(&message["message"]),
@@ -166,7 +166,7 @@ impl Peer {
     fn publication(&mut self, message: &Value) {
         let number = message["content"]["n"].as_u64().unwrap();
         let log = self.log(message);
-        assert!(log.announced.is_none(), "before the subscription was told: {message}");
+        assert!(log.announced.is_none(), "before the subscription was reported: {message}");
         let sender = log.publication(number, message["offset"].as_u64());
         if !log.is_catching_up {
             self.keep_order(sender, number);
@@ -193,7 +193,7 @@ impl Peer {
     /// Checks that messages of one task arrive in order, whatever the method.
     fn keep_order(&mut self, sender: Sender, number: u64) {
         if sender == Sender::Application {
-            assert!(self.last < number, "{number} came after {}", self.last);
+            assert!(self.last < number, "{number} arrived after {}", self.last);
             self.last = number;
         }
     }

@@ -51,7 +51,7 @@ impl Log {
     }
 
     /// Returns how many publications may have been dropped without a gap so far.
-    pub(super) fn untold(&self) -> u64 {
+    pub(super) fn unreported(&self) -> u64 {
         self.open() - self.counted
     }
 
@@ -74,10 +74,10 @@ impl Log {
 
     /// Skips the entries before this one, which a gap has counted as missing.
     fn skip_to(&mut self, index: usize) {
-        assert!(!self.has_turn(self.next, index), "a turn was not told: {self:?}");
+        assert!(!self.has_turn(self.next, index), "an epoch change was not reported: {self:?}");
         let missing = (index - self.next) as u64;
-        assert!(missing <= self.counted, "{missing} are missing and {} counted: {self:?}", self.counted);
-        assert!(!self.is_next_missing || missing > 0, "a gap names one that was delivered: {self:?}");
+        assert!(missing <= self.counted, "{missing} are missing and {} were counted: {self:?}", self.counted);
+        assert!(!self.is_next_missing || missing > 0, "a gap names a delivered publication: {self:?}");
         self.is_next_missing &= missing == 0;
         self.counted -= missing;
         self.next = index;
@@ -108,9 +108,12 @@ impl Log {
                 }
                 _ => false,
             });
-            self.skip_to(self.next + first.unwrap_or_else(|| panic!("nothing to miss: {message} {self:?}")));
+            self.skip_to(
+                self.next
+                    + first.unwrap_or_else(|| panic!("gap although nothing is missing: {message} {self:?}")),
+            );
             let is_counted_later = self.is_conflating || self.counted == 0;
-            assert!(is_counted_later, "a gap counted what was delivered: {self:?}");
+            assert!(is_counted_later, "a gap counted a delivered publication: {self:?}");
             self.is_next_missing = true;
         }
         self.counted += missed;
@@ -119,7 +122,7 @@ impl Log {
 
     /// Processes the message that the stream continues under another epoch.
     pub(super) fn turn(&mut self, message: &Value) {
-        let to = position(message).expect("a turn has a position");
+        let to = position(message).expect("an epoch change has a position");
         let is_whole = message["recovered"] == true;
         let next = self.entries[self.next..].iter().position(|entry| matches!(entry, Entry::Turn { .. }));
         let is_told = next.is_some_and(|next| {
@@ -133,8 +136,8 @@ impl Log {
             self.next += 1;
         } else {
             assert!(self.is_catching_up && self.counted == 0, "{message} {self:?}");
-            assert!(self.has_turned_to(to), "nothing turned: {message} {self:?}");
-            if is_whole { self.go_on(to) } else { self.jump(to) }
+            assert!(self.has_turned_to(to), "unexpected epoch change: {message} {self:?}");
+            if is_whole { self.continue_replay(to) } else { self.jump(to) }
         }
         assert_eq!(self.counted, 0);
     }
@@ -149,7 +152,7 @@ impl Log {
     }
 
     /// Continues a replay that an epoch change without a loss overtook.
-    fn go_on(&mut self, to: Position) {
+    fn continue_replay(&mut self, to: Position) {
         let mut is_lost = false;
         let mut index = 0;
         let next = self.next;
@@ -160,7 +163,7 @@ impl Log {
             is_lost |= is_passed && !is_whole;
             !is_passed
         });
-        assert!(!is_lost, "told as whole: {to:?} {self:?}");
+        assert!(!is_lost, "reported as whole: {to:?} {self:?}");
         let at = self.entries[self.next..].first().map(|entry| match entry {
             Entry::Publication { position, .. } => position.unwrap().offset - 1,
             Entry::Turn { to, .. } => to.offset,

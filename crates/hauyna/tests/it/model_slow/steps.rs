@@ -136,9 +136,9 @@ impl Run {
 
     /// Checks what a client learns about its recovery. Returns what it gets before anything new.
     fn replay(&mut self, channel: &str, since: Option<Position>, answer: &Value) -> Vec<Entry> {
-        let told = (answer.get("recovered"), answer.get("reason"));
+        let outcome = (answer.get("recovered"), answer.get("reason"));
         let Some(since) = since else {
-            assert_eq!(told, (None, None));
+            assert_eq!(outcome, (None, None));
             return Vec::new();
         };
         let missed = self.engine().top(channel).offset.saturating_sub(since.offset);
@@ -146,7 +146,7 @@ impl Run {
             false => Some(json!("epoch_changed")),
             true => (missed > world::RECOVERY_LIMIT).then(|| json!("too_many")),
         };
-        assert_eq!(told, (Some(&json!(reason.is_none())), reason.as_ref()));
+        assert_eq!(outcome, (Some(&json!(reason.is_none())), reason.as_ref()));
         let kept = self.history.get(channel).into_iter().flatten().filter(|entry| match entry {
             Entry::Publication { position: Some(position), .. } => position.offset > since.offset,
             _ => false,
@@ -172,7 +172,7 @@ impl Run {
         let Some(answer) = self.ask(device, request).await else { return };
         assert_eq!(answer.is_ok(), is_there, "{answer:?}");
         let peer = self.clients.get_mut(&device).unwrap();
-        peer.untold += peer.logs.remove(channel).map_or(0, |log| log.untold());
+        peer.unreported += peer.logs.remove(channel).map_or(0, |log| log.unreported());
     }
 
     /// Ends a subscription, as the application does.

@@ -2,7 +2,7 @@
 //! wide socket the kernel accepts every burst; on a narrow one it accepts little, so that a client that does
 //! not read soon is a slow consumer.
 
-use crate::support::{named, now};
+use crate::support::{now, user_handler};
 use crate::turning::{Engine, Latency};
 use hauyna::connection::RetryPolicy;
 use hauyna::handler::RateLimit;
@@ -178,7 +178,7 @@ fn routes(router: Router) -> Router {
 }
 
 fn handler() -> Handler {
-    named().no_heartbeat().no_error_budget().write_timeout(Duration::from_secs(600))
+    user_handler().no_heartbeat().no_error_budget().write_timeout(Duration::from_secs(600))
 }
 
 /// Returns a rate that allows `count` and then nothing more during a test.

@@ -26,7 +26,7 @@ impl Reference {
         channel: &'static str,
         metadata: &Value,
     ) -> Result<(), &'static str> {
-        let own = self.devices.get_mut(&device).expect("it is there");
+        let own = self.devices.get_mut(&device).expect("invariant: the caller checked that it exists");
         let said = own.channels.get_mut(channel).ok_or("not_subscribed")?;
         if channel == PLAIN {
             return Err("validation_error");
@@ -35,7 +35,7 @@ impl Reference {
             let user = own.user;
             let places = self.rooms.get_mut(channel).and_then(|room| room.users.get_mut(user));
             let place = places.into_iter().flatten().find(|place| place.holder == Holder::Device(device));
-            place.expect("it is there").metadata = metadata.clone();
+            place.expect("invariant: the caller checked that it exists").metadata = metadata.clone();
             self.tell("update", user, channel, (Some(device), None));
         }
         Ok(())

@@ -36,10 +36,10 @@ impl Reference {
     /// Records a lost connection. Returns the number of its session.
     pub(crate) fn lose(&mut self, device: u64, ends: u64) -> u64 {
         let Device { user, number, line, state, tracked, channels, .. } =
-            self.devices.remove(&device).expect("it is there");
+            self.devices.remove(&device).expect("invariant: the caller checked that it exists");
         self.closed += 1;
         for channel in channels.keys().filter(|channel| **channel != PLAIN) {
-            self.pass_on(channel, user, (Holder::Device(device), Holder::Session(number)));
+            self.change_owner(channel, user, (Holder::Device(device), Holder::Session(number)));
         }
         let state = if matches!(state, Custom(_)) { state } else { Connected };
         let waiting = Waiting { user, tracked, state, channels, line, ends, order: 0 };
@@ -52,7 +52,7 @@ impl Reference {
         self.waiting.insert(session, Waiting { order: self.losses, ..waiting });
         while self.waiting.len() > self.most {
             let oldest = self.waiting.iter().min_by_key(|(_, waiting)| waiting.order);
-            let oldest = *oldest.expect("there are some").0;
+            let oldest = *oldest.expect("invariant: a session waits").0;
             self.evicted += 1;
             self.end_session(oldest);
         }
@@ -68,7 +68,8 @@ impl Reference {
     }
 
     pub(crate) fn end_session(&mut self, session: u64) {
-        let Waiting { user, channels, .. } = self.waiting.remove(&session).expect("it waits");
+        let Waiting { user, channels, .. } =
+            self.waiting.remove(&session).expect("invariant: the session waits");
         self.ended += 1;
         for channel in channels.keys().filter(|channel| **channel != PLAIN) {
             self.leave(Holder::Session(session), user, channel);
@@ -82,21 +83,21 @@ impl Reference {
 
     /// Records that a new connection claims the session and has not sent positions.
     pub(crate) fn claim(&mut self, device: u64, session: u64) -> Waiting {
-        let waiting = self.waiting.remove(&session).expect("it waits");
+        let waiting = self.waiting.remove(&session).expect("invariant: the session waits");
         self.open(device, waiting.user);
         waiting
     }
 
     /// Records that the claiming connection is lost before it sent positions.
-    pub(crate) fn give_back(&mut self, device: u64, (session, waiting): (u64, Waiting)) {
-        self.devices.remove(&device).expect("it is there");
+    pub(crate) fn release_claim(&mut self, device: u64, (session, waiting): (u64, Waiting)) {
+        self.devices.remove(&device).expect("invariant: the caller checked that it exists");
         self.closed += 1;
         self.put(session, waiting);
     }
 
     /// Records that the session ends before its client sent positions, whose connection is closed.
-    pub(crate) fn withdraw(&mut self, device: u64, (session, waiting): (u64, Waiting)) {
-        self.devices.remove(&device).expect("it is there");
+    pub(crate) fn end_claimed(&mut self, device: u64, (session, waiting): (u64, Waiting)) {
+        self.devices.remove(&device).expect("invariant: the caller checked that it exists");
         self.closed += 1;
         self.waiting.insert(session, waiting);
         self.end_session(session);
@@ -104,7 +105,7 @@ impl Reference {
 
     /// Ends a subscription of a waiting session, as the application does. Returns whether there was one.
     pub(crate) fn cut(&mut self, session: u64, channel: &'static str) -> bool {
-        let waiting = self.waiting.get_mut(&session).expect("it waits");
+        let waiting = self.waiting.get_mut(&session).expect("invariant: the session waits");
         let user = waiting.user;
         let Some(metadata) = waiting.channels.remove(channel) else { return false };
         if channel != PLAIN {
@@ -124,15 +125,15 @@ impl Reference {
     ) -> BTreeMap<&'static str, Value> {
         self.resumed += 1;
         let Waiting { user, tracked, state, channels, line, .. } = waiting;
-        let own = self.devices.get_mut(&device).expect("it is there");
+        let own = self.devices.get_mut(&device).expect("invariant: the caller checked that it exists");
         (own.tracked, own.line) = (tracked, line);
-        let mut told = BTreeMap::new();
+        let mut subscriptions = BTreeMap::new();
         for (channel, metadata) in channels {
             let asked = asked.get(channel).copied().unwrap_or(Asked::Nothing);
             let (entry, replay) = self.welcome(channel, asked, line);
-            told.insert(channel, entry);
+            subscriptions.insert(channel, entry);
             self.enter(device, channel, (&metadata, Some(session)));
-            let own = self.devices.get_mut(&device).expect("it is there");
+            let own = self.devices.get_mut(&device).expect("invariant: the caller checked that it exists");
             own.expected.extend(replay.into_iter().map(|message| (channel.to_owned(), message)));
             self.announce("subscription_reconnected", channel, (user, &metadata));
         }
@@ -140,7 +141,7 @@ impl Reference {
             self.enter_state(device, state);
         }
         self.settle(user);
-        told
+        subscriptions
     }
 
     /// Returns what a client learns of a resumed subscription, and what follows.

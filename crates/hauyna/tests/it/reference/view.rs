@@ -29,7 +29,7 @@ impl View {
         if kind == "presence_state" {
             self.users = Some(entries(&message["users"]));
         } else {
-            let users = self.users.as_mut().unwrap_or_else(|| panic!("there is no list: {message}"));
+            let users = self.users.as_mut().unwrap_or_else(|| panic!("change without a list: {message}"));
             match (kind, message["event"].as_str()) {
                 ("presence_change", Some("leave")) => {
                     users.remove(message["user"].as_str().unwrap());
@@ -48,7 +48,7 @@ impl View {
                     for user in message["leaves"].as_array().unwrap() {
                         users.remove(user.as_str().unwrap());
                     }
-                    assert_eq!(message["count"], users.len(), "{message} gives {users:?}");
+                    assert_eq!(message["count"], users.len(), "{message} leads to {users:?}");
                 }
             }
         }
@@ -59,7 +59,7 @@ impl View {
     pub(crate) fn is_of(&self, model: &Reference, channel: &str) -> bool {
         let Some(room) = model.rooms.get(channel) else { return false };
         let users = room.users.iter().map(|(user, places)| {
-            let entry = (model.status(user).into(), model.shown(user).into(), places.len() as u64);
+            let entry = (model.status(user).into(), model.profile_of(user).into(), places.len() as u64);
             ((*user).to_owned(), entry)
         });
         match &self.users {
