@@ -2,9 +2,9 @@
 //!
 //! A [`TestServer`] serves a hub on a free port of this machine, a [`MemoryServer`] over pipes in memory,
 //! where [`advance`] lets hours pass in milliseconds; a [`Client`] is a real WebSocket client that says what
-//! it expects and fails loudly. A [`FaultProxy`] is a network that fails. [`broker_contract`] is the suite
-//! that every [`Broker`](hauyna::broker::Broker) must pass, and [`alloc`] counts heap memory. The guide is
-//! `docs/testing.md`.
+//! it expects and fails loudly. A [`FaultProxy`] is a network that fails, a [`WrappedBroker`] a broker that
+//! does. [`broker_contract`] is the suite that every [`Broker`](hauyna::broker::Broker) must pass, and
+//! [`alloc`] counts heap memory. The guide is `docs/testing.md`.
 //!
 //! ```
 //! use hauyna::{ChannelOptions, Handler, Hub, json};
@@ -31,6 +31,7 @@ mod memory;
 mod proxy;
 mod random;
 mod server;
+mod wrapped_broker;
 
 pub use client::{Client, Connect, Frame, Refused};
 pub use clock::{advance, settle};
@@ -38,3 +39,4 @@ pub use memory::MemoryServer;
 pub use proxy::{Behaviour, Cut, Direction, Fault, FaultProxy, Faults, Link, Schedule};
 pub use random::Random;
 pub use server::TestServer;
+pub use wrapped_broker::WrappedBroker;

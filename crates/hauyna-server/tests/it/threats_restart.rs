@@ -40,7 +40,7 @@ fn exit_code(server: &mut Server, timeout: Duration) -> i32 {
 }
 
 /// Uses a few hundred clients, as both ends have to fit into a CI machine. `hauyna bench drain` tests it with
-/// 10,000, and `a_drain_tells_everybody_at_once_and_closes_them_evenly_in_a_random_order` of hauyna to the
+/// 10,000, and `drain_notifies_all_at_once_and_closes_evenly_in_random_order` of hauyna to the
 /// millisecond.
 #[test]
 fn row_61_sigterm_spreads_the_closes_over_the_window_and_the_exit_code_is_0() {

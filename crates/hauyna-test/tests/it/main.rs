@@ -1,6 +1,7 @@
-//! Tests of the test tools: servers in memory and the fault proxy.
+//! Tests of the test tools: servers in memory, the fault proxy and the wrapped broker.
 
-#[cfg(test)]
+#![allow(clippy::unwrap_used, reason = "helpers of tests may panic as tests do")]
+
 mod memory;
-#[cfg(test)]
 mod proxy;
+mod wrapped_broker;

@@ -13,14 +13,14 @@ fn rooms() -> Hub {
     Hub::builder().channels("room:{id}", channels).presence_grace(seconds(30)).build()
 }
 
-fn named() -> Handler {
+fn user_handler() -> Handler {
     let heartbeat = Heartbeat::every(seconds(20)).timeout(seconds(10));
     Handler::new().identify(|request| Ok(request.query("user"))).heartbeat(heartbeat)
 }
 
 #[tokio::test(start_paused = true)]
-async fn after_a_minute_of_silence_a_user_is_offline_and_one_that_answers_pings_is_not() {
-    let server = MemoryServer::start(rooms(), named());
+async fn silent_user_goes_offline_and_one_that_answers_pings_does_not() {
+    let server = MemoryServer::start(rooms(), user_handler());
     let _mute = server.connect("/?user=mute").await;
     let mut alive = server.message_pack("/?user=alive").await;
     alive.expect("session").await;
@@ -36,8 +36,8 @@ async fn after_a_minute_of_silence_a_user_is_offline_and_one_that_answers_pings_
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_leave_is_told_when_the_grace_time_is_over_and_not_before() {
-    let server = MemoryServer::start(rooms(), named().no_heartbeat());
+async fn leave_is_sent_only_after_the_grace_time() {
+    let server = MemoryServer::start(rooms(), user_handler().no_heartbeat());
     let mut ann = server.connect("/?user=ann").await;
     ann.subscribe("room:1").await;
     ann.expect("presence_state").await;
@@ -51,15 +51,15 @@ async fn a_leave_is_told_when_the_grace_time_is_over_and_not_before() {
     bob.expect("presence_state").await;
     ann.expect_silence(seconds(300)).await;
     bob.vanish();
-    let gone = tokio::time::Instant::now();
+    let lost_at = tokio::time::Instant::now();
     ann.expect_silence(seconds(29)).await;
     ann.expect_presence("leave", "bob").await;
-    assert!((30..=31).contains(&gone.elapsed().as_secs()), "{:?}", gone.elapsed());
+    assert!((30..=31).contains(&lost_at.elapsed().as_secs()), "{:?}", lost_at.elapsed());
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_is_missed_is_replayed_in_order_as_over_a_socket() {
-    let server = MemoryServer::route(rooms(), |router| router.websocket("/live/{id}", named()));
+async fn missed_publications_are_replayed_in_order() {
+    let server = MemoryServer::route(rooms(), |router| router.websocket("/live/{id}", user_handler()));
     let mut reader = server.json("/live/7?user=ann").await;
     reader.expect("session").await;
     let position = reader.subscribe("room:1").await;
@@ -78,21 +78,21 @@ async fn what_is_missed_is_replayed_in_order_as_over_a_socket() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_short_pipe_is_a_client_that_the_server_cannot_write_to() {
+async fn short_pipe_makes_its_client_a_slow_consumer() {
     let hub = Hub::builder().channels("x", ChannelOptions::new()).outbox(4096, 100).build();
-    let server = MemoryServer::start(hub, named());
+    let server = MemoryServer::start(hub, user_handler());
     let mut slow = server.client("/?user=slow").receive_buffer(256).connect().await;
     slow.subscribe("x").await;
     for _ in 0..10 {
         server.hub().channel("x").broadcast(json!("x".repeat(1000))).await.unwrap();
     }
-    settle().await; // the client has not read meanwhile
+    settle().await; // the client has not read in the meantime
     assert_eq!(slow.expect_close().await.0, 3008);
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_server_that_is_dropped_says_so_to_its_clients() {
-    let server = MemoryServer::start(rooms(), named());
+async fn dropped_server_closes_its_clients() {
+    let server = MemoryServer::start(rooms(), user_handler());
     let mut client = server.connect("/?user=ann").await;
     settle().await;
     drop(server);

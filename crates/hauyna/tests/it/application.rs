@@ -1,7 +1,9 @@
 //! The application's calls of its hub: publishing with options, messages to users, connections and everybody,
 //! subscribing and unsubscribing clients.
 
-use crate::support::{eventually, named, now, open_hub, registered, serve, subscribe, subscriber};
+use crate::support::{
+    eventually, now, open_hub, registered, serve, subscriber, user_handler, wait_for_connections,
+};
 use hauyna::broker::{Published, Repeat};
 use hauyna::error::ErrorKind;
 use hauyna::groups::Roles;
@@ -11,14 +13,14 @@ use hauyna_test::{Client, TestServer};
 use std::time::Duration;
 
 #[tokio::test]
-async fn a_value_with_a_type_is_the_message_and_any_other_becomes_its_content() {
+async fn typed_value_is_sent_as_message_other_values_as_content() {
     let hub = open_hub().build();
     let server = serve(&hub);
     for mut client in [server.connect("/").await, server.message_pack("/").await] {
         if client.protocol().is_some() {
             client.expect("session").await;
         }
-        let top = subscribe(&mut client, "x").await["offset"].as_u64().unwrap();
+        let top = client.subscribe("x").await["offset"].as_u64().unwrap();
         let channel = hub.channel("x");
         let own = json!({ "type": "system", "text": "hi", "offset": "own" });
         let offset = channel.broadcast(own).await.unwrap().position.unwrap().offset;
@@ -36,7 +38,7 @@ async fn a_value_with_a_type_is_the_message_and_any_other_becomes_its_content() 
 }
 
 #[tokio::test]
-async fn publishing_takes_options_and_reports_what_is_wrong() {
+async fn publish_options_apply_and_mistakes_are_reported() {
     let hub = open_hub().build();
     let server = serve(&hub);
     let mut ann = subscriber(&server, "ann", "x").await;
@@ -60,12 +62,12 @@ async fn publishing_takes_options_and_reports_what_is_wrong() {
 }
 
 #[tokio::test]
-async fn users_connections_and_everybody_are_written_to() {
+async fn application_sends_to_users_connections_and_everybody() {
     let hub = open_hub().build();
     let server = serve(&hub);
     let mut ann = server.connect("/?user=ann").await;
     let mut ben = server.connect("/?user=ben").await;
-    eventually("both are there", || hub.connections().count() == 2).await;
+    wait_for_connections(&hub, 2).await;
     hub.connections().send_to_many(["ann", "ben", "nobody"], json!({ "n": 1 })).await.unwrap();
     hub.user("ann").send(2).await.unwrap();
     assert_eq!(ann.expect("private").await["message"], json!({ "n": 1 }));
@@ -78,13 +80,13 @@ async fn users_connections_and_everybody_are_written_to() {
     assert_eq!(ann.expect("direct").await["to"], "this connection");
     assert_eq!(hub.connection(of_ann.id()), Some(of_ann.clone()));
     ann.close(1000, "").await;
-    eventually("ann is gone", || !now(hub.user("ann").is_connected())).await;
+    eventually("ann is disconnected", || !now(hub.user("ann").is_connected())).await;
     assert_eq!((of_ann.send(1).unwrap_err().kind(), hub.connection(of_ann.id())), (ErrorKind::Closed, None));
-    assert!(hub.channel("x").subscribe(&of_ann, ()).await.is_err(), "a connection that is gone");
+    assert!(hub.channel("x").subscribe(&of_ann, ()).await.is_err(), "sending to a closed connection");
     assert_eq!(hub.stats().channels, 0);
 }
 
-/// Sends a value by every verb of the application's.
+/// Sends a value with every sending method of the application.
 async fn send_by_every_verb(hub: &Hub, value: &Value) -> Vec<(&'static str, hauyna::Result)> {
     let (all, groups, channel) = (hub.connections(), hub.groups(), hub.channel("x"));
     let one = all.of_user("ann").remove(0);
@@ -105,7 +107,7 @@ async fn send_by_every_verb(hub: &Hub, value: &Value) -> Vec<(&'static str, hauy
     ]
 }
 
-/// Clients of every kind, as the user `ann`, in the group `g` and the channel `x`; and `eve`.
+/// Returns clients of every kind of user `ann`, in group `g` and channel `x`, and one of `eve`.
 async fn every_kind_of_client(server: &TestServer) -> Vec<Client> {
     let mut clients = vec![server.connect("/?user=ann").await];
     for encoding in Encoding::ALL {
@@ -117,14 +119,14 @@ async fn every_kind_of_client(server: &TestServer) -> Vec<Client> {
     deflating.expect("session").await;
     clients.push(deflating);
     for client in &mut clients {
-        subscribe(client, "x").await;
+        client.subscribe("x").await;
     }
     server.hub().groups().add("ann", "g").await.unwrap();
     clients
 }
 
 #[tokio::test]
-async fn object_with_a_type_of_its_own_arrives_as_it_is_by_every_verb() {
+async fn object_with_custom_type_arrives_unchanged_by_every_verb() {
     let hub = open_hub().build();
     let server = serve(&hub);
     let mut eve = server.connect("/?user=eve").await;
@@ -135,7 +137,7 @@ async fn object_with_a_type_of_its_own_arrives_as_it_is_by_every_verb() {
     hub.user("ann").send("wrapped").await.unwrap();
     for client in &mut clients {
         let (mut alerts, mut wrapped) = (0, 0);
-        // `Connection::send` reaches one connection alone.
+        // `Connection::send` reaches only one connection.
         while alerts < sent.len() - 1 || wrapped == 0 {
             let mut message = client.next().await;
             if message["type"] == "private" {
@@ -157,7 +159,7 @@ async fn object_with_a_type_of_its_own_arrives_as_it_is_by_every_verb() {
     }
 }
 
-/// The types of PROTOCOL.md, §3.
+/// Returns the message types of PROTOCOL.md, §3.
 fn types_of_the_protocol() -> Vec<&'static str> {
     let document = include_str!("../../../../PROTOCOL.md");
     let section = document.split("\n## 3. ").nth(1).and_then(|rest| rest.split("\n## ").next()).unwrap();
@@ -168,13 +170,13 @@ fn types_of_the_protocol() -> Vec<&'static str> {
 }
 
 #[tokio::test]
-async fn type_of_the_protocol_is_wrapped_by_every_verb_except_message() {
+async fn value_with_protocol_type_is_wrapped_except_by_message() {
     let hub = open_hub().build();
     let server = serve(&hub);
     let mut eve = server.connect("/?user=eve").await;
     eve.request(json!({ "type": "ping" })).await.unwrap();
     let mut ann = server.connect("/?user=ann").await;
-    subscribe(&mut ann, "x").await;
+    ann.subscribe("x").await;
     hub.groups().add("ann", "g").await.unwrap();
     let position = json!({ "type": "alert", "channel": "x", "offset": 1_000_000 });
     let types = types_of_the_protocol();
@@ -187,7 +189,7 @@ async fn type_of_the_protocol_is_wrapped_by_every_verb_except_message() {
             let message = ann.next().await;
             if message["type"] == "alert" {
                 assert_eq!(message["channel"], "x");
-                assert!(message["offset"].as_u64().unwrap() < 1000, "the server's: {message}");
+                assert!(message["offset"].as_u64().unwrap() < 1000, "message of the server: {message}");
                 continue;
             }
             let inside = if message["type"] == "message" { "content" } else { "message" };
@@ -209,15 +211,15 @@ async fn type_of_the_protocol_is_wrapped_by_every_verb_except_message() {
 }
 
 #[tokio::test]
-async fn what_a_client_sends_to_others_is_wrapped_whatever_it_is() {
+async fn values_that_clients_send_are_always_wrapped() {
     let hub = open_hub().roles("{*any}", Roles::new().define("member", ["send"]).default_role("member"));
-    let server = TestServer::start(hub.build(), named().authorize_broadcast(|_, _| true));
+    let server = TestServer::start(hub.build(), user_handler().authorize_broadcast(|_, _| true));
     let mut ann = server.connect("/?user=ann").await;
-    subscribe(&mut ann, "x").await;
+    ann.subscribe("x").await;
     for encoding in Encoding::ALL {
         let mut eve = server.client("/?user=eve").encoding(encoding).connect().await;
         eve.expect("session").await;
-        subscribe(&mut eve, "x").await;
+        eve.subscribe("x").await;
         for user in ["ann", "eve"] {
             server.hub().groups().add(user, "g").await.unwrap();
         }
@@ -243,11 +245,11 @@ async fn what_a_client_sends_to_others_is_wrapped_whatever_it_is() {
 }
 
 #[tokio::test]
-async fn the_application_takes_clients_in_and_out_of_channels_of_any_kind() {
+async fn application_subscribes_clients_to_private_and_undeclared_channels() {
     let hub = Hub::builder().channels("private", ChannelOptions::new().private()).build();
     let server = serve(&hub);
     let mut ann = server.connect("/?user=ann").await;
-    eventually("ann is there", || now(hub.user("ann").is_connected())).await;
+    eventually("ann is connected", || now(hub.user("ann").is_connected())).await;
     let own = hub.connections().of_user("ann").remove(0);
     for name in ["private", "undeclared"] {
         let channel = hub.channel(name);
@@ -272,12 +274,12 @@ async fn the_application_takes_clients_in_and_out_of_channels_of_any_kind() {
 }
 
 #[tokio::test]
-async fn a_connection_of_many_channels_gets_each_in_its_order() {
+async fn connection_with_many_channels_gets_each_channel_in_order() {
     let hub = open_hub().build();
     let server = serve(&hub);
     let mut client = server.connect("/").await;
     for channel in 0..100 {
-        subscribe(&mut client, &format!("c{channel}")).await;
+        client.subscribe(&format!("c{channel}")).await;
     }
     for number in 1..=10 {
         for channel in 0..100 {
@@ -294,12 +296,12 @@ async fn a_connection_of_many_channels_gets_each_in_its_order() {
 }
 
 #[tokio::test]
-async fn a_stalled_subscriber_that_is_taken_out_lives_on() {
+async fn stalled_subscriber_survives_its_removal_from_the_channel() {
     let channels = ChannelOptions::new().slow_consumer(SlowConsumer::DropNewest);
     let hub = Hub::builder().channels("{*any}", channels).build();
-    let server = TestServer::start(hub.clone(), named().write_timeout(Duration::from_millis(400)));
+    let server = TestServer::start(hub.clone(), user_handler().write_timeout(Duration::from_millis(400)));
     let mut client = server.client("/?user=stalled").receive_buffer(4096).connect().await;
-    subscribe(&mut client, "x").await;
+    client.subscribe("x").await;
     let own = hub.connections().of_user("stalled").remove(0);
     let text = "x".repeat(16 * 1024);
     let mut good = subscriber(&server, "good", "x").await;
@@ -308,8 +310,8 @@ async fn a_stalled_subscriber_that_is_taken_out_lives_on() {
         good.expect("message").await;
     }
     hub.channel("x").unsubscribe(&own).unwrap();
-    assert!(own.backlog() < 32 * 1024, "at most the frame that was begun");
-    // It reads on: what was on its way, whole messages all, and then answers.
+    assert!(own.backlog() < 32 * 1024, "at most the frame that was being written");
+    // It keeps reading: first the whole messages that were already sent, then answers.
     let answer = client.request(json!({ "type": "ping" })).await;
     assert_eq!(answer.unwrap()["type"], "pong");
     hub.user("stalled").send("still there").await.unwrap();
@@ -317,11 +319,11 @@ async fn a_stalled_subscriber_that_is_taken_out_lives_on() {
 }
 
 #[tokio::test]
-async fn a_flood_to_one_connection_makes_it_a_slow_consumer() {
+async fn flood_to_one_connection_makes_it_a_slow_consumer() {
     let hub = open_hub().outbox(64 * 1024, 1000).build();
-    let server = TestServer::start(hub.clone(), named());
+    let server = TestServer::start(hub.clone(), user_handler());
     let mut client = server.client("/?user=u").receive_buffer(4096).connect().await;
-    eventually("it is there", || now(hub.user("u").is_connected())).await;
+    eventually("the client is connected", || now(hub.user("u").is_connected())).await;
     let own = hub.connections().of_user("u").remove(0);
     let text = "x".repeat(8 * 1024);
     let sent = std::iter::repeat_with(|| own.send(&text)).take(10_000).take_while(Result::is_ok).count();
@@ -331,9 +333,9 @@ async fn a_flood_to_one_connection_makes_it_a_slow_consumer() {
 }
 
 #[tokio::test]
-async fn channels_of_the_hub_itself_take_no_subscription_that_would_hear_nothing() {
+async fn subscriptions_to_internal_channels_are_refused() {
     let hub = open_hub().build();
-    let (mut client, connection) = registered(&hub, "eve", &named().share()).await;
+    let (mut client, connection) = registered(&hub, "eve", &user_handler().share()).await;
     for channel in ["@user:bob", "@user:eve", "@all", "@group:g"] {
         let error = hub.channel(channel).subscribe(&connection, ()).await.unwrap_err();
         assert_eq!(error.error_type().as_str(), "permission_denied", "{channel}");

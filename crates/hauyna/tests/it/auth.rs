@@ -1,6 +1,6 @@
 //! Credentials of a live connection: expiry, renewal and revocation.
 
-use crate::support::{emptied, eventually, open_hub, subscribe};
+use crate::support::{eventually, open_hub, session_client, wait_until_empty};
 use hauyna::auth::{ApiKeys, Claims, Revocation};
 use hauyna::middleware::Next;
 use hauyna::{CloseCode, CloseReason, ConnectRequest, Context, Handler, Hub, Identity, Reject, Value, json};
@@ -8,7 +8,7 @@ use hauyna_test::{MemoryServer, TestServer};
 use std::time::{Duration, Instant, SystemTime};
 use tokio::sync::mpsc;
 
-/// A token is `user/milliseconds`; no number, no end.
+/// Parses a token `user/milliseconds`; without the number, the credentials do not expire.
 fn token(text: &str) -> Result<Identity, Reject> {
     let (user, end) = text.split_once('/').ok_or(Reject::unauthorized("bad token"))?;
     let identity = Identity::new(user).attach(text.to_owned());
@@ -26,7 +26,7 @@ fn handler() -> Handler {
 }
 
 #[tokio::test]
-async fn row_34_expired_credentials_close_with_3005_in_time_and_no_message_comes_after() {
+async fn row_34_expired_credentials_close_with_3005_and_nothing_follows() {
     let (sender, mut closed) = mpsc::channel(8);
     let hub = open_hub().sessions(hauyna::SessionOptions::none()).build();
     let handler = handler().on_close(move |_, reason| {
@@ -44,7 +44,7 @@ async fn row_34_expired_credentials_close_with_3005_in_time_and_no_message_comes
     assert!((now + 1500..now + 2100).contains(&expires_at), "{expires_at} {now}");
     let mut without_end = server.json("/?token=bob/-").await;
     assert_eq!(without_end.expect("session").await.get("expires_at"), None);
-    subscribe(&mut client, "x").await;
+    client.subscribe("x").await;
     let publisher = hub.clone();
     let flood = tokio::spawn(async move {
         let mut beat = tokio::time::interval(Duration::from_millis(5));
@@ -71,7 +71,7 @@ async fn row_34_expired_credentials_close_with_3005_in_time_and_no_message_comes
     flood.abort();
     assert!(hub.connections().of_user("bob")[0].is_open());
     without_end.close(1000, "").await;
-    emptied(&hub).await;
+    wait_until_empty(&hub).await;
 }
 
 #[tokio::test(start_paused = true)]
@@ -82,13 +82,14 @@ async fn row_34_expired_credentials_close_within_half_a_second() {
         let began = tokio::time::Instant::now();
         assert_eq!(client.expect_close().await.0, 3005);
         let took = began.elapsed().as_millis() as u64;
-        // The end is by the wall clock, which goes on while this one stands: that may take a little off.
+        // The expiry follows the wall clock, which runs while the test clock is paused: allow a small
+        // difference.
         assert!((seconds * 1000 - 500..=seconds * 1000 + 500).contains(&took), "{took}");
     }
 }
 
 #[tokio::test]
-async fn a_refresh_moves_the_end_and_replaces_what_was_attached() {
+async fn refresh_moves_the_expiry_and_replaces_attached_values() {
     let server = TestServer::start(open_hub().build(), handler());
     for encoding in [hauyna::connection::Encoding::Json, hauyna::connection::Encoding::MessagePack] {
         let mut client = server.client("/?token=ada/700").encoding(encoding).connect().await;
@@ -102,15 +103,16 @@ async fn a_refresh_moves_the_end_and_replaces_what_was_attached() {
         assert_eq!(client.expect_close().await.0, 3005);
         assert!(began.elapsed() >= Duration::from_millis(1400), "{:?}", began.elapsed());
         client.expect_end().await;
-        eventually("it is gone", || server.hub().connections().of_user("ada").is_empty()).await;
+        eventually("the connection has closed", || server.hub().connections().of_user("ada").is_empty())
+            .await;
     }
 }
 
-/// A mark that admins have.
+/// A value that is attached to the connections of administrators.
 #[derive(Clone)]
 struct Admin;
 
-/// What the connection knows about its user.
+/// Returns what the connection knows about its user.
 async fn rights(cx: Context, (): ()) -> hauyna::Result<Value> {
     let text = |value: Option<String>| value.unwrap_or_default();
     let plan = cx.claims::<Value>().map_or(Value::Null, |claims| claims["plan"].clone());
@@ -118,7 +120,7 @@ async fn rights(cx: Context, (): ()) -> hauyna::Result<Value> {
 }
 
 #[tokio::test]
-async fn a_refresh_takes_away_what_the_new_credentials_do_not_attach() {
+async fn refresh_removes_values_that_the_new_credentials_do_not_attach() {
     let claims = |plan: &str| Claims::new(json!({ "plan": plan })).unwrap();
     let middleware = async |mut request: ConnectRequest, next: Next| {
         request.extensions_mut().insert("of the middleware".to_owned());
@@ -144,19 +146,22 @@ async fn a_refresh_takes_away_what_the_new_credentials_do_not_attach() {
         .on("number", async |cx: Context, (): ()| Ok(cx.extension::<u8>()))
         .on("rights", rights);
     let server = TestServer::start(open_hub().build(), handler);
-    let mut client = server.json("/").await;
-    client.expect("session").await;
+    let mut client = session_client(&server, "/").await;
     let ask = json!({ "type": "rights" });
     assert_eq!(client.request(ask.clone()).await.unwrap(), json!([true, "gold", "of identify"]));
     client.request(json!({ "type": "claim" })).await.unwrap();
     assert_eq!(client.request(ask.clone()).await.unwrap(), json!([true, "of a callback", "of identify"]));
     client.request(json!({ "type": "refresh", "token": "free" })).await.unwrap();
     assert_eq!(client.request(ask).await.unwrap(), json!([false, "free", "of the middleware"]));
-    assert_eq!(client.request(json!({ "type": "number" })).await.unwrap(), 7, "what callbacks attach stays");
+    assert_eq!(
+        client.request(json!({ "type": "number" })).await.unwrap(),
+        7,
+        "values attached by callbacks stay"
+    );
 }
 
 #[tokio::test]
-async fn a_refresh_that_fails_leaves_everything_as_it_was() {
+async fn failed_refresh_changes_nothing() {
     let server = TestServer::start(open_hub().build(), handler());
     let mut client = server.json("/?token=ada/60000").await;
     let expires_at = client.expect("session").await["expires_at"].clone();
@@ -166,7 +171,7 @@ async fn a_refresh_that_fails_leaves_everything_as_it_was() {
         let error = client.request(json!({ "type": "refresh", "token": token })).await.unwrap_err();
         assert_eq!(error["error_type"], kind, "{token}");
         assert_eq!(error["temporary"], kind == "token_expired");
-        assert!(!error.to_string().contains(token), "a token never comes back");
+        assert!(!error.to_string().contains(token), "a token is never repeated in an answer");
     }
     assert_eq!(client.request(json!({ "type": "token" })).await.unwrap(), "ada/60000");
     let own = server.hub().connections().of_user("ada")[0].expires_at().unwrap();
@@ -174,12 +179,12 @@ async fn a_refresh_that_fails_leaves_everything_as_it_was() {
     let error = client.request(json!({ "type": "refresh" })).await.unwrap_err();
     assert_eq!(error["error_type"], "validation_error");
     let none = client.request(json!({ "type": "refresh", "token": "ada/-" })).await.unwrap();
-    assert_eq!(none, Value::Null, "a token without an end");
+    assert_eq!(none, Value::Null, "a token without expiry");
     assert_eq!(server.hub().connections().of_user("ada")[0].expires_at(), None);
 }
 
 #[tokio::test]
-async fn without_tokens_a_refresh_is_an_unknown_event_and_a_dead_one_does_not_open() {
+async fn refresh_without_tokens_is_unknown_and_expired_credentials_are_refused() {
     let server = TestServer::start(open_hub().build(), Handler::new());
     let mut client = server.connect("/").await;
     let error = client.request(json!({ "type": "refresh", "token": "t" })).await.unwrap_err();
@@ -190,10 +195,9 @@ async fn without_tokens_a_refresh_is_an_unknown_event_and_a_dead_one_does_not_op
 }
 
 #[tokio::test]
-async fn the_application_sets_and_takes_back_an_end() {
+async fn application_sets_and_removes_an_expiry() {
     let server = TestServer::start(open_hub().build(), handler());
-    let mut client = server.json("/?token=ada/-").await;
-    client.expect("session").await;
+    let mut client = session_client(&server, "/?token=ada/-").await;
     let connection = server.hub().connections().of_user("ada").remove(0);
     connection.set_expiry(Some(SystemTime::now() + Duration::from_millis(300)));
     connection.set_expiry(None);
@@ -202,13 +206,13 @@ async fn the_application_sets_and_takes_back_an_end() {
     connection.set_expiry(Some(SystemTime::now() + Duration::from_millis(300)));
     assert_eq!(client.expect_close().await.0, 3005);
     drop(client);
-    emptied(server.hub()).await;
+    wait_until_empty(server.hub()).await;
     connection.set_expiry(Some(SystemTime::now() + Duration::from_secs(3600)));
-    assert!(!connection.is_open(), "nothing happens to what is gone");
+    assert!(!connection.is_open(), "closed connections are not affected");
 }
 
 #[tokio::test]
-async fn row_34_a_revoked_user_is_closed_at_once_and_gets_nothing_more() {
+async fn row_34_revoked_user_is_closed_at_once_and_gets_nothing_more() {
     let hub = open_hub().build();
     let server = TestServer::start(hub.clone(), handler());
     let mut first = server.json("/?token=ada/-").await;
@@ -216,7 +220,7 @@ async fn row_34_a_revoked_user_is_closed_at_once_and_gets_nothing_more() {
     let mut other = server.json("/?token=bob/-").await;
     for client in [&mut first, &mut second, &mut other] {
         client.expect("session").await;
-        subscribe(client, "x").await;
+        client.subscribe("x").await;
     }
     let began = Instant::now();
     assert_eq!(hub.user("ada").disconnect(CloseCode::REVOKED, "revoked").await, 2);
@@ -229,7 +233,7 @@ async fn row_34_a_revoked_user_is_closed_at_once_and_gets_nothing_more() {
     assert_eq!(hub.user("nobody").disconnect(CloseCode::REVOKED, "").await, 0);
 }
 
-/// A token is `user/id`.
+/// Parses a token `user/id`.
 fn with_id(text: &str) -> Result<Identity, Reject> {
     let (user, id) = text.split_once('/').ok_or(Reject::unauthorized("bad token"))?;
     Ok(Identity::new(user).token_id(id))
@@ -242,14 +246,13 @@ fn revocable() -> Handler {
 }
 
 #[tokio::test]
-async fn row_34_a_revoked_token_ends_its_connections_alone_and_opens_none_any_more() {
+async fn row_34_revoked_token_closes_only_its_connections_and_is_refused_afterwards() {
     let hub = open_hub().build();
     let server = TestServer::start(hub.clone(), revocable());
     let mut clients = Vec::new();
     for token in ["ada/stolen", "ada/stolen", "ada/own", "bob/other"] {
-        let mut client = server.json(&format!("/?token={token}")).await;
-        client.expect("session").await;
-        subscribe(&mut client, "x").await;
+        let mut client = session_client(&server, &format!("/?token={token}")).await;
+        client.subscribe("x").await;
         clients.push(client);
     }
     let began = Instant::now();
@@ -265,17 +268,17 @@ async fn row_34_a_revoked_token_ends_its_connections_alone_and_opens_none_any_mo
     let refused = server.client("/?token=ada/stolen").try_connect().await.unwrap_err();
     assert_eq!((refused.status.as_u16(), &refused.json()["error_type"]), (401, &json!("unauthorized")));
     let error = clients[2].request(json!({ "type": "refresh", "token": "ada/stolen" })).await.unwrap_err();
-    assert_eq!(error["error_type"], "unauthorized", "nor does it renew another's time");
+    assert_eq!(error["error_type"], "unauthorized", "and the expiry of others does not change");
     clients[2].request(json!({ "type": "refresh", "token": "ada/new" })).await.unwrap();
-    assert_eq!(hub.revoke(Revocation::token("own")).await, 0, "it was given up");
-    assert_eq!(hub.revoke(Revocation::token("new")).await, 1, "a token that came by a refresh is known, too");
+    assert_eq!(hub.revoke(Revocation::token("own")).await, 0, "the token was replaced");
+    assert_eq!(hub.revoke(Revocation::token("new")).await, 1, "a token of a refresh is known, too");
     assert_eq!(clients[2].expect_close().await.0, 3505);
-    eventually("the time is over", || began.elapsed() > Duration::from_secs(2)).await;
+    eventually("the period has ended", || began.elapsed() > Duration::from_secs(2)).await;
     server.json("/?token=ada/stolen").await.expect("session").await;
 }
 
 #[tokio::test]
-async fn row_34_a_revoked_user_may_come_anew_at_once_or_when_the_time_is_over() {
+async fn row_34_revoked_user_may_reconnect_at_once_or_after_the_period() {
     let hub = open_hub().build();
     let server = TestServer::start(hub.clone(), revocable());
     let mut first = server.json("/?token=ada/1").await;
@@ -287,19 +290,18 @@ async fn row_34_a_revoked_user_may_come_anew_at_once_or_when_the_time_is_over() 
     for client in [&mut first, &mut second] {
         assert_eq!(client.expect_close().await, (3505, "revoked".to_owned()));
     }
-    let mut back = server.json("/?token=ada/1").await;
-    back.expect("session").await;
+    let mut back = session_client(&server, "/?token=ada/1").await;
     let began = Instant::now();
     assert_eq!(hub.revoke(Revocation::user("ada").lasting(Duration::from_secs(1))).await, 1);
     assert_eq!(back.expect_close().await.0, 3505);
     assert_eq!(server.client("/?token=ada/3").try_connect().await.unwrap_err().status, 401);
     server.json("/?token=bob/3").await.expect("session").await;
-    eventually("the time is over", || began.elapsed() > Duration::from_secs(1)).await;
+    eventually("the period has ended", || began.elapsed() > Duration::from_secs(1)).await;
     server.json("/?token=ada/3").await.expect("session").await;
 }
 
 #[tokio::test]
-async fn row_34_who_is_revoked_within_the_handshake_does_not_come_in() {
+async fn row_34_user_revoked_during_the_handshake_is_refused() {
     let hub = open_hub().build();
     let own = hub.clone();
     let handler = Handler::new().identify(move |request: ConnectRequest| {
@@ -331,7 +333,7 @@ async fn row_34_who_is_revoked_within_the_handshake_does_not_come_in() {
 }
 
 #[tokio::test]
-async fn row_34_an_api_key_with_a_name_is_revoked_by_it() {
+async fn row_34_named_api_key_is_revoked_by_its_name() {
     let keys =
         ApiKeys::new().named("reports-1", KEY, "reports").key("another-key-of-that-program", "reports");
     let hub = Hub::new();
@@ -351,7 +353,7 @@ async fn row_34_an_api_key_with_a_name_is_revoked_by_it() {
 const KEY: &str = "a-key-of-a-program-that-reports";
 
 #[tokio::test]
-async fn a_token_comes_as_a_bearer_or_where_it_was_allowed_in_the_query() {
+async fn token_is_read_from_the_header_or_if_allowed_the_query() {
     let keys = || Handler::new().authenticate(ApiKeys::new().key(KEY, "reports"));
     let server = TestServer::route(Hub::new(), |router| {
         let target = async |cx: Context, _: Value| Ok(json!([cx.query("key"), cx.query("a"), cx.query("b")]));
@@ -366,7 +368,7 @@ async fn a_token_comes_as_a_bearer_or_where_it_was_allowed_in_the_query() {
     let mut client = server.json(&in_query).await;
     assert_eq!(client.expect("session").await["user"], "reports");
     let target = client.request(json!({ "type": "target" })).await.unwrap();
-    assert_eq!(target, json!([null, "1", "x&y"]), "the token is forgotten, the rest is not");
+    assert_eq!(target, json!([null, "1", "x&y"]), "only the token was removed");
     for target in ["/".to_owned(), format!("/?key={KEY}"), "/query".to_owned(), "/query?key=x".to_owned()] {
         let refused = server.client(&target).try_connect().await.unwrap_err();
         assert_eq!((refused.status.as_u16(), &refused.json()["error_type"]), (401, &json!("unauthorized")));
@@ -379,7 +381,7 @@ async fn a_token_comes_as_a_bearer_or_where_it_was_allowed_in_the_query() {
 }
 
 #[tokio::test]
-async fn claims_of_a_verifier_of_ones_own_are_read_in_callbacks() {
+async fn callbacks_read_claims_of_a_custom_verifier() {
     #[derive(serde::Deserialize)]
     struct Mine {
         plan: String,

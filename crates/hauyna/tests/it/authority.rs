@@ -1,6 +1,6 @@
 //! Permissions in a channel: functions of a pattern and of a handler, with the token of the request.
 
-use crate::support::{eventually, named, now, recover, subscribe};
+use crate::support::{eventually, now, session_client, session_clients, user_handler};
 use hauyna::auth::Revocation;
 use hauyna::channel::AccessRequest;
 use hauyna::{ChannelOptions, CloseCode, Context, Handler, Hub, Presence, Publishers, Reject, json};
@@ -14,7 +14,7 @@ async fn refused(client: &mut Client, request: Value) -> Value {
     client.request(request).await.unwrap_err()["error_type"].clone()
 }
 
-/// The token is `game:user`; it takes a moment to look it up.
+/// Authorises by a token `game:user`, after a simulated lookup.
 async fn with_ticket(cx: Context, request: AccessRequest) -> Result<(), Reject> {
     tokio::task::yield_now().await;
     let game = request.param("id").unwrap();
@@ -28,11 +28,10 @@ async fn with_ticket(cx: Context, request: AccessRequest) -> Result<(), Reject> 
 }
 
 #[tokio::test]
-async fn a_token_of_the_subscription_allows_its_channel_alone() {
+async fn subscription_token_allows_only_its_channel() {
     let private = ChannelOptions::new().private().authorize_subscribe(with_ticket);
-    let server = TestServer::start(Hub::builder().channels("game:{id}", private).build(), named());
-    for mut client in [server.json("/?user=ada").await, server.message_pack("/?user=ada").await] {
-        client.expect("session").await;
+    let server = TestServer::start(Hub::builder().channels("game:{id}", private).build(), user_handler());
+    for mut client in session_clients(&server, "/?user=ada").await {
         let ask = |channel: &str, token: Option<&str>| {
             let mut request = json!({ "type": "subscribe_channel", "channel": channel });
             if let Some(token) = token {
@@ -50,7 +49,7 @@ async fn a_token_of_the_subscription_allows_its_channel_alone() {
 }
 
 #[tokio::test]
-async fn an_authoriser_reads_parameters_and_metadata_as_a_type() {
+async fn authoriser_reads_typed_parameters_and_metadata() {
     #[derive(serde::Deserialize)]
     struct Device {
         kind: String,
@@ -63,7 +62,7 @@ async fn an_authoriser_reads_parameters_and_metadata_as_a_type() {
         if device.kind == "phone" { Ok(()) } else { Err(Reject::denied("phones alone")) }
     };
     let channels = ChannelOptions::new().authorize_subscribe(own_phones);
-    let server = TestServer::start(Hub::builder().channels("of:{user}", channels).build(), named());
+    let server = TestServer::start(Hub::builder().channels("of:{user}", channels).build(), user_handler());
     let mut client = server.connect("/?user=ada").await;
     let ask = |channel: &str, metadata: Value| json!({ "type": "subscribe_channel", "channel": channel, "metadata": metadata });
     assert_eq!(refused(&mut client, ask("of:eve", json!({ "kind": "phone" }))).await, "permission_denied");
@@ -76,7 +75,7 @@ async fn an_authoriser_reads_parameters_and_metadata_as_a_type() {
     client.request(ask("of:ada", json!({ "kind": "phone" }))).await.unwrap();
 }
 
-/// Allows it to those whose name begins with a letter.
+/// Allows users whose name begins with a letter.
 fn letter(
     wanted: char,
 ) -> impl Fn(Context, AccessRequest) -> std::future::Ready<Result<(), Reject>> + Send + Sync {
@@ -88,26 +87,25 @@ fn letter(
 }
 
 #[tokio::test]
-async fn a_pattern_says_who_publishes_reads_the_history_and_asks_for_presence() {
+async fn pattern_decides_who_publishes_reads_history_and_presence() {
     let channels = ChannelOptions::new()
         .presence(Presence::each())
         .publishers(Publishers::Application)
         .authorize_publish(letter('p'))
         .authorize_history(letter('h'))
         .authorize_presence(letter('w'));
-    let server = TestServer::start(Hub::builder().channels("x:{id}", channels).build(), named());
+    let server = TestServer::start(Hub::builder().channels("x:{id}", channels).build(), user_handler());
     let requests = [
         ('p', json!({ "type": "channel_message", "channel": "x:1", "content": 1 })),
         ('h', json!({ "type": "history", "channel": "x:1" })),
         ('w', json!({ "type": "presence", "channel": "x:1" })),
     ];
     for user in ['p', 'h', 'w'] {
-        let mut client = server.json(&format!("/?user={user}")).await;
-        client.expect("session").await;
+        let mut client = session_client(&server, &format!("/?user={user}")).await;
         for (_, request) in &requests {
             assert_eq!(refused(&mut client, request.clone()).await, "not_subscribed");
         }
-        subscribe(&mut client, "x:1").await;
+        client.subscribe("x:1").await;
         for (allowed, request) in &requests {
             let result = client.request(request.clone()).await;
             match result {
@@ -122,24 +120,23 @@ async fn a_pattern_says_who_publishes_reads_the_history_and_asks_for_presence() 
 }
 
 #[tokio::test]
-async fn what_a_recovery_replays_is_part_of_the_subscription() {
+async fn recovered_publications_need_no_history_permission() {
     let channels = ChannelOptions::new()
         .history(10, Duration::from_secs(60))
         .authorize_history(async |_, _| Err(Reject::denied("the history is not for you")));
     let hub = Hub::builder().channels("x", channels).build();
-    let server = TestServer::start(hub.clone(), named());
+    let server = TestServer::start(hub.clone(), user_handler());
     hub.channel("x").broadcast("before").await.unwrap();
-    let mut client = server.json("/?user=new").await;
-    client.expect("session").await;
-    let top = subscribe(&mut client, "x").await;
+    let mut client = session_client(&server, "/?user=new").await;
+    let top = client.subscribe("x").await;
     assert_eq!(refused(&mut client, json!({ "type": "history", "channel": "x" })).await, "permission_denied");
     client.request(json!({ "type": "unsubscribe_channel", "channel": "x" })).await.unwrap();
-    recover(&mut client, "x", &json!({ "epoch": top["epoch"], "offset": 0 })).await;
+    client.recover("x", &json!({ "epoch": top["epoch"], "offset": 0 })).await;
     assert_eq!(client.expect("message").await["content"], "before");
 }
 
 #[tokio::test]
-async fn what_the_handler_says_stands_instead_of_the_pattern() {
+async fn handler_authoriser_replaces_that_of_the_pattern() {
     let never = async |_: Context, _: AccessRequest| Err(Reject::denied("the pattern says no"));
     let channels = ChannelOptions::new()
         .presence(Presence::each())
@@ -151,7 +148,7 @@ async fn what_the_handler_says_stands_instead_of_the_pattern() {
         assert_eq!(request.name(), "x");
         if cx.user() == "ada" { Ok(()) } else { Err(Reject::denied("the handler says no")) }
     };
-    let handler = named()
+    let handler = user_handler()
         .authorize_subscribe(async |_, _| Ok(()))
         .authorize_history(only_ada)
         .authorize_presence(only_ada)
@@ -159,9 +156,8 @@ async fn what_the_handler_says_stands_instead_of_the_pattern() {
     let hub = Hub::builder().channels("{*any}", channels).build();
     let server = TestServer::start(hub, handler);
     for (user, is_allowed) in [("ada", true), ("bob", false)] {
-        let mut client = server.json(&format!("/?user={user}")).await;
-        client.expect("session").await;
-        subscribe(&mut client, "x").await;
+        let mut client = session_client(&server, &format!("/?user={user}")).await;
+        client.subscribe("x").await;
         for request in [
             json!({ "type": "channel_message", "channel": "x", "content": 1 }),
             json!({ "type": "history", "channel": "x" }),
@@ -175,7 +171,7 @@ async fn what_the_handler_says_stands_instead_of_the_pattern() {
 }
 
 #[tokio::test]
-async fn who_leaves_while_it_is_asked_does_not_read_or_publish() {
+async fn connection_that_unsubscribes_during_authorisation_neither_reads_nor_publishes() {
     let at_once = |cx: Context, request: AccessRequest| {
         let unsubscribe = || cx.unsubscribe(request.name()).map_err(|_| Reject::invalid("gone"));
         std::thread::scope(|scope| scope.spawn(unsubscribe).join().unwrap())
@@ -188,13 +184,13 @@ async fn who_leaves_while_it_is_asked_does_not_read_or_publish() {
         channels().authorize_history(first).authorize_publish(first),
         channels().authorize_history(later).authorize_publish(later),
     ] {
-        let server = TestServer::start(Hub::builder().channels("x", channels).build(), named());
+        let server = TestServer::start(Hub::builder().channels("x", channels).build(), user_handler());
         let mut client = server.connect("/?user=ada").await;
         for request in [
             json!({ "type": "channel_message", "channel": "x", "content": 1 }),
             json!({ "type": "history", "channel": "x" }),
         ] {
-            subscribe(&mut client, "x").await;
+            client.subscribe("x").await;
             assert_eq!(refused(&mut client, request).await, "not_subscribed");
         }
     }
@@ -206,12 +202,12 @@ fn ends_rights(cx: &Context) -> bool {
 }
 
 #[tokio::test]
-async fn who_loses_all_rights_while_it_is_asked_sends_and_changes_nothing() {
+async fn client_that_loses_its_rights_during_authorisation_changes_nothing() {
     let at_once = |cx: Context, _: AccessRequest| ends_rights(&cx);
     let first = |cx: Context, _: AccessRequest| std::future::ready(ends_rights(&cx));
     let update = |cx: Context, request: AccessRequest| !request.is_update() || ends_rights(&cx);
     let handler = |form| {
-        let handler = named();
+        let handler = user_handler();
         match form {
             0 => handler
                 .authorize_publish(at_once)
@@ -233,7 +229,7 @@ async fn who_loses_all_rights_while_it_is_asked_sends_and_changes_nothing() {
         hub.groups().add("bob", "g").await.unwrap();
         let mut bob = server.json("/?user=bob").await;
         bob.expect("session").await;
-        subscribe(&mut bob, "x").await;
+        bob.subscribe("x").await;
         bob.expect("presence_state").await;
         for request in [
             json!({ "type": "channel_message", "channel": "x", "content": "late" }),
@@ -244,7 +240,7 @@ async fn who_loses_all_rights_while_it_is_asked_sends_and_changes_nothing() {
         ] {
             let mut eve = server.json("/?user=eve").await;
             eve.expect("session").await;
-            subscribe(&mut eve, "x").await;
+            eve.subscribe("x").await;
             bob.expect_presence("join", "eve").await;
             let refused = hub.stats().refused;
             eve.send(request.clone()).await;
@@ -257,11 +253,11 @@ async fn who_loses_all_rights_while_it_is_asked_sends_and_changes_nothing() {
     }
 }
 
-/// How the application ends a client's rights.
+/// A way in which the application ends a client's rights.
 type End<'a> = &'a dyn Fn(&Hub);
 
 #[tokio::test]
-async fn what_waits_for_a_permission_is_not_done_after_the_rights_are_gone() {
+async fn waiting_requests_fail_after_the_rights_are_gone() {
     let gate = Arc::new(Semaphore::new(0));
     let waits = || {
         let gate = gate.clone();
@@ -273,18 +269,18 @@ async fn what_waits_for_a_permission_is_not_done_after_the_rights_are_gone() {
             }
         }
     };
-    let handler = named()
+    let handler = user_handler()
         .authorize_publish(waits())
         .authorize_private(waits())
         .authorize_group(waits())
         .authorize_broadcast(waits());
     let hub = Hub::builder().channels("x", ChannelOptions::new()).build();
-    let server =
-        TestServer::route(hub.clone(), |router| router.websocket("/", named()).websocket("/slow", handler));
+    let server = TestServer::route(hub.clone(), |router| {
+        router.websocket("/", user_handler()).websocket("/slow", handler)
+    });
     hub.groups().add("bob", "g").await.unwrap();
-    let mut bob = server.json("/?user=bob").await;
-    bob.expect("session").await;
-    subscribe(&mut bob, "x").await;
+    let mut bob = session_client(&server, "/?user=bob").await;
+    bob.subscribe("x").await;
     let ends: [(&str, u16, End<'_>); 4] = [
         ("revoked", 3505, &|hub| {
             now(hub.revoke(Revocation::user("eve")));
@@ -302,12 +298,11 @@ async fn what_waits_for_a_permission_is_not_done_after_the_rights_are_gone() {
             json!({ "type": "group", "room": "g", "message": how }),
             json!({ "type": "broadcast", "message": how }),
         ] {
-            let mut eve = server.json("/slow?user=eve").await;
-            eve.expect("session").await;
-            subscribe(&mut eve, "x").await;
+            let mut eve = session_client(&server, "/slow?user=eve").await;
+            eve.subscribe("x").await;
             let (requests, refused) = (hub.stats().requests, hub.stats().refused);
             eve.send(request.clone()).await;
-            eventually("it is asked", || hub.stats().requests > requests).await;
+            eventually("the authoriser runs", || hub.stats().requests > requests).await;
             end(&hub);
             assert_eq!(eve.expect_close().await.0, code);
             gate.add_permits(1);
@@ -315,7 +310,7 @@ async fn what_waits_for_a_permission_is_not_done_after_the_rights_are_gone() {
                 let got = bob.next().await;
                 assert!(got["content"] == how || got["message"] == how, "{request}: {got}");
             } else {
-                eventually("it is refused", || hub.stats().refused > refused).await;
+                eventually("the request is refused", || hub.stats().refused > refused).await;
                 bob.expect_nothing().await;
             }
         }
@@ -323,14 +318,13 @@ async fn what_waits_for_a_permission_is_not_done_after_the_rights_are_gone() {
 }
 
 #[tokio::test]
-async fn a_pattern_decides_about_names_that_have_its_literal_twice() {
+async fn pattern_matches_names_that_contain_its_literal_twice() {
     let hub = Hub::builder()
         .channels("{team}-private", ChannelOptions::new().private())
         .channels("{*any}", ChannelOptions::new())
         .build();
     let server = TestServer::start(hub, Handler::new());
-    let mut client = server.json("/").await;
-    client.expect("session").await;
+    let mut client = session_client(&server, "/").await;
     for name in ["a-private", "a-private-private", "--private"] {
         let request = json!({ "type": "subscribe_channel", "channel": name });
         let refusal = client.request(request).await.unwrap_err();
@@ -339,7 +333,7 @@ async fn a_pattern_decides_about_names_that_have_its_literal_twice() {
     client.subscribe("-private").await;
 }
 
-/// Decides by the name of the user, in each of the forms that are accepted.
+/// Returns options whose authoriser decides by the user's name, in each accepted form.
 fn in_each_form(options: ChannelOptions, form: usize) -> ChannelOptions {
     let is_ada = |cx: &Context| cx.user() == "ada";
     let result = move |cx: &Context| if is_ada(cx) { Ok(()) } else { Err(Reject::denied("not you")) };
@@ -352,14 +346,14 @@ fn in_each_form(options: ChannelOptions, form: usize) -> ChannelOptions {
 }
 
 #[tokio::test]
-async fn a_decision_is_a_bool_or_a_result_now_or_later_and_stands_instead_of_publishers() {
+async fn authorisers_return_bool_or_result_and_override_publishers() {
     for form in 0..4 {
         let options = in_each_form(ChannelOptions::new().publishers(Publishers::Application), form);
         let hub = Hub::builder().channels("x", options).build();
-        let server = TestServer::start(hub, named());
+        let server = TestServer::start(hub, user_handler());
         for (user, is_allowed) in [("ada", true), ("bob", false)] {
             let mut client = server.connect(&format!("/?user={user}")).await;
-            subscribe(&mut client, "x").await;
+            client.subscribe("x").await;
             let request = json!({ "type": "channel_message", "channel": "x", "content": 1 });
             let result = client.request(request).await.map(drop).map_err(|error| error["error_type"].clone());
             let expected = if is_allowed { Ok(()) } else { Err(json!("permission_denied")) };
@@ -369,22 +363,21 @@ async fn a_decision_is_a_bool_or_a_result_now_or_later_and_stands_instead_of_pub
 }
 
 #[tokio::test]
-async fn an_authoriser_sees_what_would_be_published_and_the_metadata_of_the_subscription() {
+async fn authoriser_sees_content_and_subscription_metadata() {
     let is_fine = |_: Context, request: AccessRequest| {
         let (content, metadata): (Value, Value) = (request.content()?, request.metadata()?);
         let seen = json!([request.name(), content, metadata]);
         Err::<(), _>(Reject::denied("as you say").with_details(seen))
     };
     let hub = Hub::builder().channels("room:{id}", ChannelOptions::new()).build();
-    let handler = named()
+    let handler = user_handler()
         .authorize_publish(is_fine)
         .authorize_history(is_fine)
         .authorize_private(is_fine)
         .authorize_group(is_fine)
         .authorize_broadcast(is_fine);
     let server = TestServer::start(hub, handler);
-    for mut client in [server.json("/?user=ada").await, server.message_pack("/?user=ada").await] {
-        client.expect("session").await;
+    for mut client in session_clients(&server, "/?user=ada").await {
         let request =
             json!({ "type": "subscribe_channel", "channel": "room:1", "metadata": { "device": "phone" } });
         client.request(request).await.unwrap();
@@ -407,20 +400,19 @@ async fn an_authoriser_sees_what_would_be_published_and_the_metadata_of_the_subs
 }
 
 #[tokio::test]
-async fn whoever_decides_about_a_subscription_decides_about_new_metadata_too() {
+async fn subscription_authoriser_also_decides_about_new_metadata() {
     let calm = |_: Context, request: AccessRequest| {
         request.metadata::<Value>().is_ok_and(|metadata| metadata["mood"] != "loud")
     };
     let open = || ChannelOptions::new().presence(Presence::each());
     let later = move |cx: Context, request: AccessRequest| async move { calm(cx, request) };
     for (options, handler) in [
-        (open().authorize_subscribe(calm), named()),
-        (open().authorize_subscribe(later), named()),
-        (open(), named().authorize_subscribe(calm)),
+        (open().authorize_subscribe(calm), user_handler()),
+        (open().authorize_subscribe(later), user_handler()),
+        (open(), user_handler().authorize_subscribe(calm)),
     ] {
         let server = TestServer::start(Hub::builder().channels("room:{id}", options).build(), handler);
-        let mut client = server.json("/?user=ada").await;
-        client.expect("session").await;
+        let mut client = session_client(&server, "/?user=ada").await;
         let ask = |kind: &str, mood: &str| json!({ "type": kind, "channel": "room:1", "metadata": { "mood": mood } });
         assert_eq!(refused(&mut client, ask("subscribe_channel", "loud")).await, "permission_denied");
         client.request(ask("subscribe_channel", "calm")).await.unwrap();
@@ -430,12 +422,12 @@ async fn whoever_decides_about_a_subscription_decides_about_new_metadata_too() {
 }
 
 #[tokio::test]
-async fn an_authoriser_that_panics_at_once_costs_its_request_alone() {
+async fn panicking_authoriser_fails_only_its_request() {
     let options = ChannelOptions::new()
         .authorize_subscribe(|_, request| request["no such parameter"] == *"x")
         .authorize_publish(|_, _| -> bool { panic!("on purpose") });
     let hub = Hub::builder().channels("x", options).channels("{*any}", ChannelOptions::new()).build();
-    let server = TestServer::start(hub.clone(), named());
+    let server = TestServer::start(hub.clone(), user_handler());
     let mut client = server.connect("/?user=ada").await;
     let request = json!({ "type": "subscribe_channel", "channel": "x" });
     assert_eq!(refused(&mut client, request).await, "internal_error");
@@ -443,11 +435,11 @@ async fn an_authoriser_that_panics_at_once_costs_its_request_alone() {
     let request = json!({ "type": "channel_message", "channel": "x", "content": 1 });
     assert_eq!(refused(&mut client, request).await, "internal_error");
     assert_eq!(hub.stats().panics, 2);
-    subscribe(&mut client, "y").await;
+    client.subscribe("y").await;
 }
 
 #[tokio::test]
-async fn what_an_authoriser_sends_arrives_before_the_answer() {
+async fn messages_sent_by_an_authoriser_arrive_before_the_answer() {
     let at_once = |cx: Context, request: AccessRequest| {
         cx.connection().send(json!({ "type": "note" })).unwrap();
         assert_ne!(request.name(), "z", "on purpose");
@@ -459,16 +451,15 @@ async fn what_an_authoriser_sends_arrives_before_the_answer() {
     };
     let later = move |cx: Context, request: AccessRequest| async move { at_once(cx, request) };
     for handler in [
-        named().authorize_history(at_once),
-        named().authorize_history(first),
-        named().authorize_history(later),
+        user_handler().authorize_history(at_once),
+        user_handler().authorize_history(first),
+        user_handler().authorize_history(later),
     ] {
         let hub = Hub::builder().channels("{*any}", ChannelOptions::new()).build();
         let server = TestServer::start(hub, handler);
-        let mut client = server.json("/?user=ada").await;
-        client.expect("session").await;
+        let mut client = session_client(&server, "/?user=ada").await;
         for (channel, answer) in [("x", "ack"), ("y", "error"), ("z", "error")] {
-            subscribe(&mut client, channel).await;
+            client.subscribe(channel).await;
             client.send(json!({ "type": "history", "channel": channel, "id": 1 })).await;
             assert_eq!(client.next().await["type"], "note");
             assert_eq!(client.next().await["type"], answer);

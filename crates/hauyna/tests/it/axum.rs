@@ -1,6 +1,6 @@
 //! WebSocket routes in an axum application, beside its other routes.
 
-use crate::support::{named, open_hub, subscribe};
+use crate::support::{open_hub, user_handler};
 use axum::extract::OriginalUri;
 use axum::routing::get;
 use hauyna::{Context, Router, json};
@@ -10,7 +10,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
 #[tokio::test]
-async fn websocket_routes_live_beside_the_routes_of_an_application() {
+async fn websocket_routes_coexist_with_application_routes() {
     let hub = open_hub().build();
     let handler = hauyna::Handler::new().identify(|request: hauyna::ConnectRequest| async move {
         Ok::<_, hauyna::Reject>(
@@ -36,7 +36,7 @@ async fn websocket_routes_live_beside_the_routes_of_an_application() {
     client.answer(&json!(1)).await.unwrap();
     let mut packed = Client::to(&format!("ws://{address}/rooms/red")).message_pack().connect().await;
     packed.expect("session").await;
-    subscribe(&mut packed, "x").await;
+    packed.subscribe("x").await;
     for number in 0..100 {
         client.send(json!({ "type": "channel_message", "channel": "x", "content": number })).await;
     }
@@ -47,14 +47,15 @@ async fn websocket_routes_live_beside_the_routes_of_an_application() {
     assert_eq!(refused.try_connect().await.unwrap_err().status.as_u16(), 403);
     client.close(1000, "").await;
     packed.vanish();
-    crate::support::emptied(&hub).await;
+    crate::support::wait_until_empty(&hub).await;
 }
 
 #[tokio::test]
-async fn the_stand_alone_server_gives_other_requests_to_its_fallback() {
+async fn standalone_server_passes_other_requests_to_its_fallback() {
     let pages = axum::Router::new().route("/", get(|| async { "home" }));
-    let server =
-        TestServer::route(open_hub().build(), |router| router.websocket("/ws", named()).fallback(pages));
+    let server = TestServer::route(open_hub().build(), |router| {
+        router.websocket("/ws", user_handler()).fallback(pages)
+    });
     for (path, status) in [("/", "200"), ("/nowhere", "404"), ("/ws", "426")] {
         let mut http = TcpStream::connect(server.address()).await.unwrap();
         let request = format!("GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
@@ -74,17 +75,17 @@ async fn serve(app: axum::Router) -> SocketAddr {
 }
 
 #[tokio::test]
-async fn session_of_a_nested_router_does_not_cross_the_prefix() {
+async fn session_of_a_nested_router_stays_within_its_prefix() {
     let hub = crate::sessions::hub().build();
-    let realtime = || Router::new(hub.clone()).websocket("/rooms/{id}", named()).into_axum();
+    let realtime = || Router::new(hub.clone()).websocket("/rooms/{id}", user_handler()).into_axum();
     let address = serve(axum::Router::new().nest("/orgs/{org}", realtime())).await;
     let to = |path: &str, query: &str| -> Connect {
         Client::to(&format!("ws://{address}{path}?user=ann{query}")).json()
     };
     let mut ann = to("/orgs/one/rooms/1", "").connect().await;
     let session = ann.expect("session").await;
-    subscribe(&mut ann, "room:1").await;
-    crate::sessions::lost(&hub, ann).await;
+    ann.subscribe("room:1").await;
+    crate::sessions::lose(&hub, ann).await;
     let resume = format!("&resume={}", session["resume"]["token"].as_str().unwrap());
     for (path, is_resumed) in [("/orgs/two/rooms/1", false), ("/orgs/one/rooms/1", true)] {
         let mut ann = to(path, &resume).connect().await;
@@ -94,10 +95,10 @@ async fn session_of_a_nested_router_does_not_cross_the_prefix() {
 }
 
 #[tokio::test]
-async fn what_axum_attaches_to_a_request_holds_no_token_afterwards() {
+async fn axum_request_extensions_keep_no_token() {
     let target =
         async |cx: Context, (): ()| Ok(cx.extension::<OriginalUri>().map(|OriginalUri(uri)| uri.to_string()));
-    let handler = named().token_in_query("ticket").on("target", target);
+    let handler = user_handler().token_in_query("ticket").on("target", target);
     let realtime = Router::new(open_hub().build()).websocket("/chat", handler).into_axum();
     let address = serve(axum::Router::new().nest("/app", realtime)).await;
     for (query, kept) in
@@ -112,7 +113,7 @@ async fn what_axum_attaches_to_a_request_holds_no_token_afterwards() {
 #[tokio::test]
 async fn fallback_of_a_router_is_kept_in_axum() {
     let pages = axum::Router::new().route("/", get(|| async { "home" }));
-    let realtime = Router::new(open_hub().build()).websocket("/chat", named()).fallback(pages);
+    let realtime = Router::new(open_hub().build()).websocket("/chat", user_handler()).fallback(pages);
     let address = serve(axum::Router::new().merge(realtime.into_axum())).await;
     let mut http = TcpStream::connect(address).await.unwrap();
     http.write_all(b"GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").await.unwrap();

@@ -1,34 +1,33 @@
 //! A broker that hangs or panics: every call gets an answer in time, and nothing accumulates until then.
 
-use crate::support::{named, registered};
-use hauyna::broker::{Answer, Broker, BrokerError, HistoryPage, LocalBroker, Publish, Published, Relay};
+use crate::support::{registered, user_handler};
+use hauyna::broker::{Answer, BrokerError};
 use hauyna::error::ErrorKind;
-use hauyna::{ChannelName, ChannelOptions, ErrorType, HistoryRange, Hub, json};
+use hauyna::{ChannelOptions, ErrorType, HistoryRange, Hub, json};
+use hauyna_test::WrappedBroker;
 use std::future::pending;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 use tokio::time::Instant;
 
-/// What the broker does with a question.
+/// How the broker treats a call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Conduct {
+enum Behaviour {
     Answers,
     Hangs,
     Panics,
 }
 
-/// A broker that does not answer some of its questions, and counts those that wait.
-#[derive(Debug)]
-struct Stuck {
-    local: LocalBroker,
-    publish: Conduct,
-    subscribe: Conduct,
-    history: Conduct,
-    waiting: Arc<AtomicUsize>,
-}
-
+/// Counts a call of the broker that waits for an answer.
 struct Waiting(Arc<AtomicUsize>);
+
+impl Waiting {
+    fn new(count: &Arc<AtomicUsize>) -> Self {
+        count.fetch_add(1, Ordering::Relaxed);
+        Self(count.clone())
+    }
+}
 
 impl Drop for Waiting {
     fn drop(&mut self) {
@@ -36,22 +35,17 @@ impl Drop for Waiting {
     }
 }
 
-impl Stuck {
-    fn new(publish: Conduct, subscribe: Conduct, history: Conduct) -> Self {
-        Self { local: LocalBroker::default(), publish, subscribe, history, waiting: Arc::default() }
-    }
-
-    fn answer<T: Send + 'static>(
-        &self,
-        conduct: Conduct,
-        ask: impl FnOnce() -> Answer<hauyna::Result<T, BrokerError>>,
-    ) -> Answer<hauyna::Result<T, BrokerError>> {
-        match conduct {
-            Conduct::Answers => ask(),
-            Conduct::Panics => Answer::later(async { panic!("in an answer") }),
-            Conduct::Hangs => {
-                self.waiting.fetch_add(1, Ordering::Relaxed);
-                let waiting = Waiting(self.waiting.clone());
+impl Behaviour {
+    fn apply<T: Send + 'static>(
+        self,
+        waiting: &Arc<AtomicUsize>,
+        ask: impl FnOnce() -> Answer<Result<T, BrokerError>>,
+    ) -> Answer<Result<T, BrokerError>> {
+        match self {
+            Self::Answers => ask(),
+            Self::Panics => Answer::later(async { panic!("in an answer") }),
+            Self::Hangs => {
+                let waiting = Waiting::new(waiting);
                 Answer::later(async move {
                     let _waiting = waiting;
                     pending().await
@@ -61,36 +55,25 @@ impl Stuck {
     }
 }
 
-impl Broker for Stuck {
-    fn start(&self, relay: Relay) {
-        self.local.start(relay);
-    }
-
-    fn publish(&self, publish: Publish) -> Answer<hauyna::Result<Published, BrokerError>> {
-        self.answer(self.publish, || self.local.publish(publish))
-    }
-
-    fn subscribe(&self, channel: &ChannelName) -> Answer<hauyna::Result<(), BrokerError>> {
-        self.answer(self.subscribe, || self.local.subscribe(channel))
-    }
-
-    fn unsubscribe(&self, channel: &ChannelName) {
-        self.local.unsubscribe(channel);
-    }
-
-    fn history(
-        &self,
-        channel: &ChannelName,
-        range: HistoryRange,
-    ) -> Answer<hauyna::Result<HistoryPage, BrokerError>> {
-        self.answer(self.history, || self.local.history(channel, range))
-    }
-}
-
 const TIMEOUT: Duration = Duration::from_secs(7);
 
-fn hub(broker: Stuck) -> (Hub, Arc<AtomicUsize>) {
-    let waiting = broker.waiting.clone();
+/// How a broker treats each kind of call.
+#[derive(Debug, Clone, Copy)]
+struct Behaviours {
+    publish: Behaviour,
+    subscribe: Behaviour,
+    history: Behaviour,
+}
+
+/// Returns a hub on a broker with these behaviours, and the number of calls that wait for an answer.
+fn hub(behaviours: Behaviours) -> (Hub, Arc<AtomicUsize>) {
+    let waiting = Arc::new(AtomicUsize::new(0));
+    let [publishing, subscribing, reading] = [waiting.clone(), waiting.clone(), waiting.clone()];
+    let Behaviours { publish, subscribe, history } = behaviours;
+    let broker = WrappedBroker::default()
+        .on_publish(move |local, draft| publish.apply(&publishing, || local.publish(draft)))
+        .on_subscribe(move |local, channel| subscribe.apply(&subscribing, || local.subscribe(channel)))
+        .on_history(move |local, channel, range| history.apply(&reading, || local.history(channel, range)));
     let channels = ChannelOptions::new().announce_subscribers();
     let hub = Hub::builder().channels("{*any}", channels).broker_timeout(TIMEOUT).broker(broker).build();
     (hub, waiting)
@@ -104,8 +87,9 @@ fn protocol(error: &hauyna::Error) -> ErrorType {
 }
 
 #[tokio::test(start_paused = true)]
-async fn whoever_asks_a_broker_that_hangs_is_answered_in_time() {
-    let (hub, waiting) = hub(Stuck::new(Conduct::Hangs, Conduct::Hangs, Conduct::Hangs));
+async fn calls_to_a_hanging_broker_time_out() {
+    let (hub, waiting) =
+        hub(Behaviours { publish: Behaviour::Hangs, subscribe: Behaviour::Hangs, history: Behaviour::Hangs });
     let start = Instant::now();
     let channel = hub.channel("x");
     let published = channel.broadcast(1).await.unwrap_err();
@@ -121,10 +105,12 @@ async fn whoever_asks_a_broker_that_hangs_is_answered_in_time() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn subscriptions_that_wait_for_a_broker_that_hangs_end_together() {
-    for (subscribe, history) in [(Conduct::Hangs, Conduct::Answers), (Conduct::Answers, Conduct::Hangs)] {
-        let (hub, waiting) = hub(Stuck::new(Conduct::Answers, subscribe, history));
-        let handler = named().share();
+async fn subscriptions_to_a_hanging_broker_fail_together() {
+    for (subscribe, history) in
+        [(Behaviour::Hangs, Behaviour::Answers), (Behaviour::Answers, Behaviour::Hangs)]
+    {
+        let (hub, waiting) = hub(Behaviours { publish: Behaviour::Answers, subscribe, history });
+        let handler = user_handler().share();
         let mut connections = Vec::new();
         for _ in 0..10 {
             connections.push(registered(&hub, "alice", &handler).await);
@@ -137,15 +123,19 @@ async fn subscriptions_that_wait_for_a_broker_that_hangs_end_together() {
         for asked in asked.collect::<Vec<_>>() {
             assert_eq!(protocol(&asked.await.unwrap().unwrap_err()), ErrorType::Unavailable);
         }
-        assert_eq!(start.elapsed().as_secs(), TIMEOUT.as_secs(), "nobody waits for another's time");
+        assert_eq!(start.elapsed().as_secs(), TIMEOUT.as_secs(), "no timeout adds to another one");
         assert_eq!((hub.stats().channels, waiting.load(Ordering::Relaxed)), (0, 0));
     }
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_subscription_that_is_given_up_leaves_nothing_behind() {
-    let (hub, waiting) = hub(Stuck::new(Conduct::Answers, Conduct::Answers, Conduct::Hangs));
-    let (_client, connection) = registered(&hub, "alice", &named().share()).await;
+async fn abandoned_subscription_leaves_nothing_behind() {
+    let (hub, waiting) = hub(Behaviours {
+        publish: Behaviour::Answers,
+        subscribe: Behaviour::Answers,
+        history: Behaviour::Hangs,
+    });
+    let (_client, connection) = registered(&hub, "alice", &user_handler().share()).await;
     let channel = hub.channel("x");
     let given_up = tokio::time::timeout(Duration::from_secs(1), channel.subscribe(&connection, ())).await;
     assert!(given_up.is_err());
@@ -153,20 +143,28 @@ async fn a_subscription_that_is_given_up_leaves_nothing_behind() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn announcements_for_a_broker_that_hangs_do_not_gather() {
-    let (hub, waiting) = hub(Stuck::new(Conduct::Hangs, Conduct::Answers, Conduct::Answers));
-    let (_client, connection) = registered(&hub, "alice", &named().share()).await;
+async fn announcements_do_not_accumulate_while_the_broker_hangs() {
+    let (hub, waiting) = hub(Behaviours {
+        publish: Behaviour::Hangs,
+        subscribe: Behaviour::Answers,
+        history: Behaviour::Answers,
+    });
+    let (_client, connection) = registered(&hub, "alice", &user_handler().share()).await;
     for _ in 0..2_000 {
         hub.channel("x").subscribe(&connection, json!({ "a": 1 })).await.unwrap();
         hub.channel("x").unsubscribe(&connection).unwrap();
     }
-    assert_eq!(waiting.load(Ordering::Relaxed), 0, "it is not asked to announce");
+    assert_eq!(waiting.load(Ordering::Relaxed), 0, "announcements do not use the broker");
 }
 
 #[tokio::test]
-async fn a_broker_that_panics_in_its_answer_has_failed() {
-    let (hub, _) = hub(Stuck::new(Conduct::Panics, Conduct::Panics, Conduct::Panics));
-    let (_client, connection) = registered(&hub, "alice", &named().share()).await;
+async fn panic_in_the_answer_of_a_broker_is_a_failure() {
+    let (hub, _) = hub(Behaviours {
+        publish: Behaviour::Panics,
+        subscribe: Behaviour::Panics,
+        history: Behaviour::Panics,
+    });
+    let (_client, connection) = registered(&hub, "alice", &user_handler().share()).await;
     let channel = hub.channel("x");
     assert_eq!(
         protocol(&channel.broadcast(1).await.unwrap_err()),

@@ -1,6 +1,6 @@
 //! Builders refuse a call that would silently replace an earlier one, and keep values that add up.
 
-use crate::support::{named, now, open_hub, registered};
+use crate::support::{now, open_hub, registered, user_handler};
 use hauyna::auth::{ApiKeys, Revocation};
 use hauyna::broker::LocalBroker;
 use hauyna::channel::AccessRequest;
@@ -22,10 +22,10 @@ fn keys() -> ApiKeys {
     ApiKeys::new().key("0123456789abcdef", "service")
 }
 
-/// The text of the panic.
+/// Returns the text of the panic.
 fn refusal<T>(build: impl FnOnce() -> T) -> String {
     let panic = match catch_unwind(AssertUnwindSafe(build)) {
-        Ok(_) => panic!("it was built"),
+        Ok(_) => panic!("the builder did not refuse"),
         Err(panic) => panic,
     };
     let text = panic.downcast_ref::<String>().cloned();
@@ -33,7 +33,7 @@ fn refusal<T>(build: impl FnOnce() -> T) -> String {
 }
 
 #[test]
-fn authentication_is_never_replaced_in_silence() {
+fn replacing_authentication_is_an_error() {
     let identify = |handler: Handler| handler.identify(|_| Ok("anybody"));
     let refresh = |handler: Handler| handler.on_refresh(async |_, _| Ok(Identity::anonymous()));
     for (text, build) in [
@@ -54,7 +54,7 @@ fn authentication_is_never_replaced_in_silence() {
 }
 
 #[test]
-fn callback_and_rule_of_a_handler_are_given_once() {
+fn setting_a_handler_callback_twice_is_an_error() {
     let ok = async |_: Context| Ok(());
     let bytes = async |_: Context, _: Vec<u8>| Ok(());
     let may = async |_: Context, _: AccessRequest| Ok::<(), Reject>(());
@@ -107,7 +107,7 @@ fn echo_and_validators_that_would_never_run_are_refused() {
 }
 
 #[test]
-fn rules_of_channels_keys_of_services_and_parts_of_a_router_are_given_once() {
+fn setting_a_channel_rule_api_key_or_route_twice_is_an_error() {
     let may = async |_: Context, _: AccessRequest| Ok::<(), Reject>(());
     let twice: [(&str, &dyn Fn(ChannelOptions) -> ChannelOptions); 5] = [
         ("`authorize_subscribe`", &|channels| channels.authorize_subscribe(may)),
@@ -127,12 +127,15 @@ fn rules_of_channels_keys_of_services_and_parts_of_a_router_are_given_once() {
     let router = || Router::new(Hub::new()).layer(page()).layer(page());
     let pages = router().into_service();
     assert!(refusal(|| router().fallback(pages.clone()).fallback(pages)).contains("`fallback`"));
-    assert!(refusal(|| router().websocket("/a", named()).websocket("/a", named())).contains("route `/a`"));
+    assert!(
+        refusal(|| router().websocket("/a", user_handler()).websocket("/a", user_handler()))
+            .contains("route `/a`")
+    );
 }
 
 #[cfg(feature = "jwt")]
 #[test]
-fn user_of_a_json_web_token_is_said_once() {
+fn setting_the_user_claim_twice_is_an_error() {
     use hauyna::auth::{Jwt, JwtAlgorithm, JwtKey};
     let jwt = || Jwt::new(JwtKey::secret(JwtAlgorithm::Hs256, [7; 32]).unwrap());
     assert!(refusal(|| jwt().user_claim("email").user(|_| None)).contains("`user`"));
@@ -141,7 +144,7 @@ fn user_of_a_json_web_token_is_said_once() {
 }
 
 #[test]
-fn mistakes_of_a_hub_are_told_when_it_is_built() {
+fn hub_mistakes_are_reported_when_it_is_built() {
     let roles = || Roles::new().define("member", ["send"]);
     let channels = ChannelOptions::new;
     for (text, builder) in [
@@ -174,7 +177,7 @@ fn mistakes_of_a_hub_are_told_when_it_is_built() {
 }
 
 #[tokio::test]
-async fn state_is_kept_by_its_type_and_each_type_once() {
+async fn application_state_is_stored_once_per_type() {
     struct Database(&'static str);
     let handler = || Handler::new().state(Database("orders")).state(7_u32).state("text");
     let server = TestServer::start(
@@ -189,7 +192,7 @@ async fn state_is_kept_by_its_type_and_each_type_once() {
 }
 
 #[tokio::test]
-async fn number_time_or_switch_may_be_set_again_and_the_last_counts() {
+async fn last_value_of_a_repeated_option_counts() {
     let handler = Handler::new()
         .max_message(10)
         .max_message(1 << 20)
@@ -210,7 +213,7 @@ async fn number_time_or_switch_may_be_set_again_and_the_last_counts() {
 }
 
 #[tokio::test]
-async fn part_of_a_publication_is_given_once() {
+async fn conflicting_publish_options_are_an_error() {
     let hub = open_hub().build();
     let user = |name| UserId::new(name).unwrap();
     let publish = || hub.channel("x").publish(1);
@@ -228,7 +231,7 @@ async fn part_of_a_publication_is_given_once() {
 }
 
 #[tokio::test]
-async fn futures_that_publish_own_what_they_need() {
+async fn publish_futures_own_what_they_need() {
     let hub = Hub::new();
     let spawned = [
         tokio::spawn(hub.user("ann").send(json!({ "type": "note" }))),
@@ -249,7 +252,7 @@ async fn futures_that_publish_own_what_they_need() {
 }
 
 #[tokio::test]
-async fn futures_of_verbs_that_span_a_cluster_own_what_they_need() {
+async fn cluster_wide_futures_own_what_they_need() {
     fn run<T>(tasks: &mut JoinSet<()>, future: impl Future<Output = T> + Send + 'static) {
         tasks.spawn(async move { drop(future.await) });
     }
@@ -278,7 +281,7 @@ async fn futures_of_verbs_that_span_a_cluster_own_what_they_need() {
 }
 
 #[test]
-fn verbs_that_span_a_cluster_answer_at_once_in_one_process() {
+fn cluster_wide_calls_answer_at_once_in_one_process() {
     let (hub, owner) = (Hub::new(), String::from("owner"));
     let (groups, presence) = (hub.groups(), hub.presence());
     assert!(now(groups.add_with_role("ann", "team", &owner)).unwrap());

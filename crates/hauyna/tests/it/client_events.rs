@@ -1,7 +1,7 @@
 //! Client events: recipients, refusals, rates, and that they never count against slow consumers.
 
-use crate::sessions::{back, lost};
-use crate::support::{Failing, named, packet, recover, subscribe, subscriber};
+use crate::sessions::{lose, resume};
+use crate::support::{failing_broker, packet, session_client, subscriber, user_handler};
 use hauyna::channel::ClientEvents;
 use hauyna::events::SystemKind;
 use hauyna::groups::Roles;
@@ -41,16 +41,16 @@ async fn refused(client: &mut Client, request: Value) -> Value {
 }
 
 #[tokio::test]
-async fn client_event_reaches_all_subscribers_but_its_connection_in_every_encoding() {
+async fn client_event_reaches_all_subscribers_except_the_sender_in_every_encoding() {
     let hub = rooms(cursors());
-    let server = TestServer::start(hub.clone(), named());
+    let server = TestServer::start(hub.clone(), user_handler());
     let mut ann = subscriber(&server, "ann", "room:7").await;
     let mut tab = subscriber(&server, "ann", "room:7").await;
     let mut packed = server.message_pack("/?user=bob").await;
     packed.expect("session").await;
-    subscribe(&mut packed, "room:7").await;
+    packed.subscribe("room:7").await;
     let mut plain = server.connect("/?user=carol").await;
-    subscribe(&mut plain, "room:7").await;
+    plain.subscribe("room:7").await;
     let mut other = subscriber(&server, "dave", "room:8").await;
 
     ann.send(cursor(1)).await;
@@ -67,7 +67,7 @@ async fn client_event_reaches_all_subscribers_but_its_connection_in_every_encodi
         let event = client.expect("client_event").await;
         assert_eq!((&event["user"], &event["data"]), (&json!("bob"), &json!({ "x": 2 })));
     }
-    // With an `id` it is answered, without data.
+    // A request with an `id` gets an answer without data.
     assert_eq!(plain.request(cursor(3)).await.unwrap(), Value::Null);
     assert_eq!(ann.expect("client_event").await["data"]["x"], 3);
     ann.expect_nothing().await;
@@ -77,8 +77,8 @@ async fn client_event_reaches_all_subscribers_but_its_connection_in_every_encodi
 }
 
 #[tokio::test]
-async fn client_event_has_no_offset_and_no_place_in_the_history() {
-    let server = TestServer::start(rooms(cursors()), named());
+async fn client_event_has_no_offset_and_is_not_in_the_history() {
+    let server = TestServer::start(rooms(cursors()), user_handler());
     let mut ann = subscriber(&server, "ann", "room:7").await;
     ann.request(cursor(1)).await.unwrap();
     let first = ann.request(json!({ "type": "channel_message", "channel": "room:7", "content": 1 })).await;
@@ -90,13 +90,13 @@ async fn client_event_has_no_offset_and_no_place_in_the_history() {
 }
 
 #[tokio::test]
-async fn subscriber_is_told_which_events_it_may_send() {
+async fn subscriber_learns_which_events_it_may_send() {
     let hub = rooms(ClientEvents::new().event("cursor", 20).event("typing", 5));
-    let server = TestServer::start(hub.clone(), named());
+    let server = TestServer::start(hub.clone(), user_handler());
     let expected = json!({ "cursor": 20, "typing": 5 });
     let mut ann = server.json("/?user=ann").await;
     let session = ann.expect("session").await;
-    assert_eq!(subscribe(&mut ann, "room:7").await["client_events"], expected);
+    assert_eq!(ann.subscribe("room:7").await["client_events"], expected);
     let connection = hub.connections().of_user("ann").remove(0);
     hub.channel("room:8").subscribe(&connection, ()).await.unwrap();
     assert_eq!(ann.expect("subscribed").await["client_events"], expected);
@@ -107,9 +107,9 @@ async fn subscriber_is_told_which_events_it_may_send() {
 
     ann.vanish();
     let token = session["resume"]["token"].as_str().unwrap();
-    let mut back = server.client(&format!("/?user=ann&resume={token}")).json().connect().await;
-    back.send(json!({ "type": "resume" })).await;
-    let session = back.expect("session").await;
+    let mut resume = server.client(&format!("/?user=ann&resume={token}")).json().connect().await;
+    resume.send(json!({ "type": "resume" })).await;
+    let session = resume.expect("session").await;
     let of = |name: &str| {
         let all = session["subscriptions"].as_array().unwrap();
         all.iter().find(|one| one["channel"] == name).unwrap().clone()
@@ -119,15 +119,15 @@ async fn subscriber_is_told_which_events_it_may_send() {
 }
 
 #[tokio::test]
-async fn what_was_not_declared_or_is_not_subscribed_is_refused() {
+async fn undeclared_events_and_events_without_subscription_are_refused() {
     let hub = Hub::builder()
         .channels("room:{id}", ChannelOptions::new().client_events(cursors()))
         .channels("{*any}", ChannelOptions::new())
         .build();
-    let server = TestServer::start(hub.clone(), named());
+    let server = TestServer::start(hub.clone(), user_handler());
     let mut ann = subscriber(&server, "ann", "general").await;
     assert_eq!(refused(&mut ann, cursor(1)).await["error_type"], "not_subscribed");
-    subscribe(&mut ann, "room:7").await;
+    ann.subscribe("room:7").await;
     let unknown = json!({ "type": "client_event", "channel": "room:7", "event": "shout" });
     assert_eq!(refused(&mut ann, unknown.clone()).await["error_type"], "permission_denied");
     let elsewhere = json!({ "type": "client_event", "channel": "general", "event": "cursor" });
@@ -142,7 +142,7 @@ async fn what_was_not_declared_or_is_not_subscribed_is_refused() {
 }
 
 #[tokio::test]
-async fn application_decides_about_each_event_and_its_faults_stay_its_own() {
+async fn failing_event_authoriser_affects_only_its_event() {
     let seen = Arc::new(AtomicU64::new(0));
     let count = seen.clone();
     let events = ClientEvents::new().event_of::<Cursor>("cursor", 1000).event("typing", 1000).on_event(
@@ -151,14 +151,14 @@ async fn application_decides_about_each_event_and_its_faults_stay_its_own() {
             assert_eq!(event.channel(), "room:7");
             match (event.name(), cx.user().as_str()) {
                 ("typing", "eve") => Err(Reject::denied("not eve")),
-                ("typing", "mallory") => panic!("of the application"),
+                ("typing", "mallory") => panic!("sent by the application"),
                 ("typing", _) => event.data::<()>(),
                 _ => Ok(()),
             }
         },
     );
     let hub = rooms(events);
-    let server = TestServer::start(hub.clone(), named());
+    let server = TestServer::start(hub.clone(), user_handler());
     let mut ann = subscriber(&server, "ann", "room:7").await;
     let mut eve = subscriber(&server, "eve", "room:7").await;
     let mut mallory = subscriber(&server, "mallory", "room:7").await;
@@ -169,7 +169,7 @@ async fn application_decides_about_each_event_and_its_faults_stay_its_own() {
         (&error["error_type"], &error["details"]["path"]),
         (&json!("validation_error"), &json!("data.x"))
     );
-    assert_eq!(seen.load(Ordering::Relaxed), 0, "what has the wrong form is not shown");
+    assert_eq!(seen.load(Ordering::Relaxed), 0, "names of invalid form are not repeated");
     assert_eq!(refused(&mut eve, typing()).await["error_type"], "permission_denied");
     assert_eq!(refused(&mut mallory, typing()).await["error_type"], "internal_error");
     mallory.request(cursor(1)).await.unwrap();
@@ -180,7 +180,7 @@ async fn application_decides_about_each_event_and_its_faults_stay_its_own() {
 }
 
 #[tokio::test]
-async fn declaration_is_the_permission_whoever_may_publish() {
+async fn declared_client_events_ignore_the_rules_for_publications() {
     let asked = Arc::new(AtomicU64::new(0));
     let (rules, checks) = (asked.clone(), asked.clone());
     let channels = ChannelOptions::new()
@@ -196,7 +196,7 @@ async fn declaration_is_the_permission_whoever_may_publish() {
         .rate_limit(Rate::new(1, Duration::from_secs(3600)))
         .client_events(cursors());
     let hub = Hub::builder().channels("room:{id}", channels).build();
-    let server = TestServer::start(hub, named());
+    let server = TestServer::start(hub, user_handler());
     let mut ann = subscriber(&server, "ann", "room:7").await;
     let mut bob = subscriber(&server, "bob", "room:7").await;
     for x in 1..=3 {
@@ -209,9 +209,9 @@ async fn declaration_is_the_permission_whoever_may_publish() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn each_type_has_its_rate_which_coming_back_does_not_reset() {
+async fn each_event_type_has_its_rate_which_resubscribing_keeps() {
     let hub = rooms(ClientEvents::new().event("cursor", 20).event("typing", 2));
-    let server = TestServer::start(hub.clone(), named());
+    let server = TestServer::start(hub.clone(), user_handler());
     let mut ann = subscriber(&server, "ann", "room:7").await;
     for _ in 0..2 {
         ann.request(typing()).await.unwrap();
@@ -222,9 +222,9 @@ async fn each_type_has_its_rate_which_coming_back_does_not_reset() {
     assert!((1..=500).contains(&wait), "{wait} ms");
     ann.request(cursor(1)).await.unwrap();
     ann.request(json!({ "type": "unsubscribe_channel", "channel": "room:7" })).await.unwrap();
-    subscribe(&mut ann, "room:7").await;
+    ann.subscribe("room:7").await;
     assert_eq!(refused(&mut ann, typing()).await["error_type"], "rate_limited");
-    subscribe(&mut ann, "room:8").await;
+    ann.subscribe("room:8").await;
     let elsewhere = json!({ "type": "client_event", "channel": "room:8", "event": "typing" });
     ann.request(elsewhere).await.unwrap();
     hauyna_test::advance(Duration::from_secs(2)).await;
@@ -232,62 +232,66 @@ async fn each_type_has_its_rate_which_coming_back_does_not_reset() {
 }
 
 #[tokio::test]
-async fn coming_back_with_the_session_resets_no_rate() {
+async fn resuming_the_session_resets_no_rate() {
     let hub = rooms(ClientEvents::new().event("typing", 1));
-    let server = TestServer::start(hub.clone(), named());
+    let server = TestServer::start(hub.clone(), user_handler());
     let mut ann = server.json("/?user=ann").await;
     let mut session = ann.expect("session").await;
-    subscribe(&mut ann, "room:7").await;
+    ann.subscribe("room:7").await;
     ann.request(typing()).await.unwrap();
     let mut sent = 1;
     let began = std::time::Instant::now();
     for _ in 0..10 {
-        lost(&hub, ann).await;
-        (ann, session) = back(&server, "ann", &session, &json!({})).await;
+        lose(&hub, ann).await;
+        (ann, session) = resume(&server, "ann", &session, &json!({})).await;
         assert_eq!(session["resumed"], true);
         sent += u64::from(ann.request(typing()).await.is_ok());
     }
     assert!(sent <= 1 + began.elapsed().as_secs() + 1, "{sent} in {:?}", began.elapsed());
 }
 
-/// A channel for each number, and each type of event in it.
+/// Number of channels, and number of event types in each.
 const MANY: (usize, usize) = (20, 16);
 
-/// A hub where one client can send hundreds of events that do not replace each other.
+/// Returns a hub where one client can send hundreds of events that do not replace each other.
 pub(crate) fn many_kinds() -> Hub {
     let events = (0..MANY.1).fold(ClientEvents::new(), |all, kind| all.event(&format!("e{kind}"), 1000));
     Hub::builder().shards(1).channels("room:{id}", ChannelOptions::new().client_events(events)).build()
 }
 
-/// One event of each type in each channel, as one packet.
+/// Returns one event of each type in each channel, as one packet.
 pub(crate) fn one_of_each_kind() -> Vec<u8> {
-    packet((0..MANY.0 * MANY.1).map(|n| {
+    packet((0..MANY.0 * MANY.1).map(|number| {
         let event =
-            json!({ "type": "client_event", "channel": format!("room:{}", n / MANY.1), "event": format!("e{}", n % MANY.1) });
+            json!({ "type": "client_event", "channel": format!("room:{}", number / MANY.1), "event": format!("e{}", number % MANY.1) });
         event.to_string()
     }))
 }
 
 pub(crate) async fn subscribe_to_many(client: &mut Client) {
     for room in 0..MANY.0 {
-        subscribe(client, &format!("room:{room}")).await;
+        client.subscribe(&format!("room:{room}")).await;
     }
 }
 
-/// Nothing of [`one_of_each_kind`] is missing.
+/// Checks that no event of [`one_of_each_kind`] is missing.
 pub(crate) async fn expect_one_of_each_kind(hub: &Hub, client: &mut Client) {
-    for n in 0..MANY.0 * MANY.1 {
+    for number in 0..MANY.0 * MANY.1 {
         let event = client.expect("client_event").await;
         let kind = (&event["channel"], &event["event"]);
-        assert_eq!(kind, (&json!(format!("room:{}", n / MANY.1)), &json!(format!("e{}", n % MANY.1))), "{n}");
+        assert_eq!(
+            kind,
+            (&json!(format!("room:{}", number / MANY.1)), &json!(format!("e{}", number % MANY.1))),
+            "{number}"
+        );
     }
     assert_eq!(hub.stats().client_events_dropped, 0);
 }
 
 #[tokio::test]
-async fn who_reads_gets_all_events_however_many_come_at_once() {
+async fn reading_client_gets_all_events_of_a_burst() {
     let hub = many_kinds();
-    let server = TestServer::start(hub.clone(), named());
+    let server = TestServer::start(hub.clone(), user_handler());
     let mut ann = subscriber(&server, "ann", "room:alone").await;
     subscribe_to_many(&mut ann).await;
     let mut bob = subscriber(&server, "bob", "room:alone").await;
@@ -297,13 +301,13 @@ async fn who_reads_gets_all_events_however_many_come_at_once() {
 }
 
 #[tokio::test]
-async fn channels_of_groups_and_users_take_no_client_events() {
+async fn group_and_user_channels_refuse_client_events() {
     let events = || ChannelOptions::new().client_events(cursors());
     let hub = Hub::builder()
         .channels("{*any}", events())
         .roles("{*any}", Roles::new().define("speaker", ["send"]))
         .build();
-    let server = TestServer::start(hub.clone(), named());
+    let server = TestServer::start(hub.clone(), user_handler());
     let mut ann = server.json("/?user=ann").await;
     let mut bob = server.json("/?user=bob").await;
     for client in [&mut ann, &mut bob] {
@@ -322,7 +326,7 @@ async fn channels_of_groups_and_users_take_no_client_events() {
 }
 
 #[tokio::test]
-async fn application_may_send_the_sender_away_while_it_decides() {
+async fn application_may_disconnect_the_sender_while_it_decides() {
     let hub_of_rule = Arc::new(std::sync::OnceLock::<Hub>::new());
     let own = hub_of_rule.clone();
     let events = ClientEvents::new().event("typing", 1000).on_event(move |cx, event| {
@@ -336,7 +340,7 @@ async fn application_may_send_the_sender_away_while_it_decides() {
     });
     let hub = rooms(events);
     hub_of_rule.set(hub.clone()).unwrap();
-    let server = TestServer::start(hub.clone(), named());
+    let server = TestServer::start(hub.clone(), user_handler());
     let mut bob = subscriber(&server, "bob", "room:7").await;
     for user in ["closed", "unsubscribed"] {
         let mut client = subscriber(&server, user, "room:7").await;
@@ -364,7 +368,7 @@ async fn what_the_application_sends_while_it_decides_arrives_before_the_answer()
             _ => panic!("on purpose"),
         }
     });
-    let server = TestServer::start(rooms(events), named());
+    let server = TestServer::start(rooms(events), user_handler());
     for (user, answer) in [("ann", "ack"), ("bob", "error"), ("eve", "error")] {
         let mut client = subscriber(&server, user, "room:7").await;
         let mut request = typing();
@@ -376,15 +380,15 @@ async fn what_the_application_sends_while_it_decides_arrives_before_the_answer()
 }
 
 #[tokio::test]
-async fn what_a_rate_of_its_own_allows_uses_up_none_of_the_messages() {
+async fn events_with_their_own_rate_do_not_count_as_messages() {
     let hour = Duration::from_secs(3600);
-    let handler = named().rate_limit(RateLimit::new().messages(Rate::new(1, hour).burst(4)));
+    let handler = user_handler().rate_limit(RateLimit::new().messages(Rate::new(1, hour).burst(4)));
     let server = TestServer::start(rooms(cursors()), handler);
     let mut ann = subscriber(&server, "ann", "room:7").await;
     for x in 0..20 {
         ann.request(cursor(x)).await.unwrap();
     }
-    // Those that are refused do, as everything else.
+    // Refused events do count, like any other request.
     let unknown = json!({ "type": "client_event", "channel": "room:7", "event": "shout" });
     for _ in 0..3 {
         assert_eq!(refused(&mut ann, unknown.clone()).await["error_type"], "permission_denied");
@@ -393,18 +397,17 @@ async fn what_a_rate_of_its_own_allows_uses_up_none_of_the_messages() {
 }
 
 #[tokio::test]
-async fn event_that_is_tried_again_gives_back_no_message_that_it_did_not_take() {
-    let broker = Failing::default();
-    let down = broker.down.clone();
+async fn retried_event_returns_no_message_that_it_did_not_consume() {
+    let (broker, is_down) = failing_broker();
     let channels = ChannelOptions::new().client_events(cursors());
     let hub = Hub::builder().broker(broker).channels("room:{id}", channels).build();
     let six = Rate::new(1, Duration::from_secs(3600)).burst(6);
-    let handler = named()
+    let handler = user_handler()
         .rate_limit(RateLimit::new().messages(six))
         .on_error(async |_, _| Recovery::Retry { after: Duration::ZERO });
     let server = TestServer::start(hub, handler);
     let mut ann = subscriber(&server, "ann", "room:7").await;
-    down.store(true, Ordering::Relaxed);
+    is_down.store(true, Ordering::Relaxed);
     assert_eq!(refused(&mut ann, cursor(1)).await["error_type"], "unavailable");
     let mut left = 0;
     while ann.request(json!({ "type": "history", "channel": "room:8" })).await.unwrap_err()["error_type"]
@@ -412,7 +415,7 @@ async fn event_that_is_tried_again_gives_back_no_message_that_it_did_not_take() 
     {
         left += 1;
     }
-    assert_eq!(left, 4, "of six, one subscribed and one was refused");
+    assert_eq!(left, 4, "of six messages, one subscribed and one was refused");
 }
 
 const POLICIES: [SlowConsumer; 4] =
@@ -424,7 +427,7 @@ fn large_cursor(x: u64) -> Value {
 }
 
 #[tokio::test]
-async fn lagging_consumer_of_any_policy_gets_the_latest_event_and_no_gap() {
+async fn lagging_consumer_gets_the_latest_event_without_a_gap() {
     for policy in POLICIES {
         let channels = ChannelOptions::new().history(1000, Duration::from_secs(600)).slow_consumer(policy);
         let hub = Hub::builder()
@@ -437,25 +440,25 @@ async fn lagging_consumer_of_any_policy_gets_the_latest_event_and_no_gap() {
             count.fetch_add(1, Ordering::Relaxed);
             std::future::ready(Ok(()))
         });
-        let server = TestServer::start(hub.clone(), named().write_timeout(Duration::from_secs(60)));
+        let server = TestServer::start(hub.clone(), user_handler().write_timeout(Duration::from_secs(60)));
         let mut slow = server.client("/?user=slow").receive_buffer(4096).connect().await;
-        subscribe(&mut slow, "room:7").await;
+        slow.subscribe("room:7").await;
         let mut good = subscriber(&server, "good", "room:7").await;
         let mut ann = subscriber(&server, "ann", "room:7").await;
         let mut last = 0;
         while hub.stats().client_events_dropped < 50 {
             last += 1;
-            assert!(last < 1000, "nobody was slow");
+            assert!(last < 1000, "no slow consumer");
             ann.send(large_cursor(last)).await;
             assert_eq!(good.expect("client_event").await["data"]["x"], last);
         }
         let waiting = hub.connections().of_user("slow")[0].backlog();
         assert!(waiting < 128 * 1024, "{policy:?}: {waiting} bytes wait");
-        // Publications have the whole room, whatever events wait. Those of one key would be conflated.
+        // Publications have the whole outbox, whatever events wait. Those with one key are conflated.
         let count = if policy == SlowConsumer::Conflate { 1 } else { 40 };
-        for n in 1..=count {
-            hub.channel("room:7").broadcast(json!({ "n": n })).await.unwrap();
-            assert_eq!(good.expect("message").await["offset"], n);
+        for number in 1..=count {
+            hub.channel("room:7").broadcast(json!({ "n": number })).await.unwrap();
+            assert_eq!(good.expect("message").await["offset"], number);
         }
         let (mut seen, mut offsets) = (0, Vec::new());
         while seen != last || offsets.last() != Some(&count) {
@@ -478,25 +481,24 @@ async fn lagging_consumer_of_any_policy_gets_the_latest_event_and_no_gap() {
 }
 
 #[tokio::test]
-async fn subscriber_that_catches_up_gets_no_events_and_no_gap_for_them() {
+async fn recovering_subscriber_gets_no_events_and_no_gap_for_them() {
     for policy in POLICIES {
         let channels = ChannelOptions::new().history(10_000, Duration::from_secs(600)).slow_consumer(policy);
         let hub = Hub::builder()
             .channels("room:{id}", channels.client_events(cursors()))
             .recovery_limit(10_000)
             .build();
-        let server = TestServer::start(hub.clone(), named().write_timeout(Duration::from_secs(60)));
-        let mut ann = server.json("/?user=ann").await;
-        ann.expect("session").await;
-        let position = subscribe(&mut ann, "room:7").await;
+        let server = TestServer::start(hub.clone(), user_handler().write_timeout(Duration::from_secs(60)));
+        let mut ann = session_client(&server, "/?user=ann").await;
+        let position = ann.subscribe("room:7").await;
         let padding = "x".repeat(6000);
-        for n in 1..=1000_u64 {
-            hub.channel("room:7").broadcast(json!({ "n": n, "padding": padding })).await.unwrap();
-            assert_eq!(ann.expect("message").await["offset"], n);
+        for number in 1..=1000_u64 {
+            hub.channel("room:7").broadcast(json!({ "n": number, "padding": padding })).await.unwrap();
+            assert_eq!(ann.expect("message").await["offset"], number);
         }
         let mut slow = server.client("/?user=slow").receive_buffer(4096).json().connect().await;
         slow.expect("session").await;
-        recover(&mut slow, "room:7", &position).await;
+        slow.recover("room:7", &position).await;
         for x in 0..100 {
             ann.request(cursor(x)).await.unwrap();
         }
@@ -511,16 +513,16 @@ async fn subscriber_that_catches_up_gets_no_events_and_no_gap_for_them() {
 
 #[tokio::test]
 async fn publication_without_echo_reaches_everybody_else_and_the_history() {
-    let server = TestServer::start(rooms(cursors()), named());
+    let server = TestServer::start(rooms(cursors()), user_handler());
     let mut ann = server.json("/?user=ann").await;
     let session = ann.expect("session").await;
-    let position = subscribe(&mut ann, "room:7").await;
+    let position = ann.subscribe("room:7").await;
     let mut tab = subscriber(&server, "ann", "room:7").await;
     let publish = |content: u64, echo: bool| json!({ "type": "channel_message", "channel": "room:7", "content": content, "key": format!("k-{content}"), "echo": echo });
     let first = ann.request(publish(1, false)).await.unwrap();
     assert_eq!(first["offset"], 1);
     assert_eq!(tab.expect("message").await["offset"], 1);
-    // A repeat answers with the first one's position, and delivers nothing.
+    // A repeated key returns the first position and delivers nothing.
     for echo in [false, true] {
         assert_eq!(ann.request(publish(1, echo)).await.unwrap(), first);
     }
@@ -533,20 +535,19 @@ async fn publication_without_echo_reaches_everybody_else_and_the_history() {
     ann.request(publish(3, false)).await.unwrap();
     ann.expect_nothing().await;
 
-    // The session goes on without it, and another one recovers it.
+    // The session continues without it; another connection recovers it.
     ann.vanish();
     let token = session["resume"]["token"].as_str().unwrap();
-    let mut back = server.client(&format!("/?user=ann&resume={token}")).json().connect().await;
-    back.send(
+    let mut resume = server.client(&format!("/?user=ann&resume={token}")).json().connect().await;
+    resume.send(
         json!({ "type": "resume", "positions": { "room:7": { "epoch": position["epoch"], "offset": 0 } } }),
     )
     .await;
-    assert_eq!(back.expect("session").await["resumed"], true);
-    assert_eq!(back.expect("message").await["offset"], 2);
-    back.expect_nothing().await;
-    let mut second = server.json("/?user=ann").await;
-    second.expect("session").await;
-    recover(&mut second, "room:7", &position).await;
+    assert_eq!(resume.expect("session").await["resumed"], true);
+    assert_eq!(resume.expect("message").await["offset"], 2);
+    resume.expect_nothing().await;
+    let mut second = session_client(&server, "/?user=ann").await;
+    second.recover("room:7", &position).await;
     for offset in 1..=3 {
         assert_eq!(second.expect("message").await["offset"], offset);
     }

@@ -1,6 +1,6 @@
 //! Publishers that are faster than their subscribers wait, and do not fill the memory of the server.
 
-use crate::support::{eventually, named, now, registered, subscribe, subscriber};
+use crate::support::{eventually, now, registered, subscriber, user_handler};
 use hauyna::connection::RetryPolicy;
 use hauyna::{ChannelOptions, CloseCode, Connection, Hub, Presence, SlowConsumer, json};
 use hauyna_test::{Client, MemoryServer, TestServer};
@@ -18,16 +18,16 @@ fn hub() -> Hub {
 }
 
 #[tokio::test]
-async fn a_publication_waits_while_its_shard_has_too_much_to_do() {
+async fn publication_waits_for_an_overloaded_shard() {
     let hub = hub();
-    let server = TestServer::start(hub.clone(), named().write_timeout(Duration::from_secs(60)));
+    let server = TestServer::start(hub.clone(), user_handler().write_timeout(Duration::from_secs(60)));
     let mut reader = subscriber(&server, "reader", "x").await;
     let published = Arc::new(AtomicU64::new(0));
     let mut publisher = Box::pin({
         let (hub, published) = (hub.clone(), published.clone());
         async move {
-            for n in 0..100_000_u64 {
-                hub.channel("x").broadcast(json!({ "n": n })).await.unwrap();
+            for number in 0..100_000_u64 {
+                hub.channel("x").broadcast(json!({ "n": number })).await.unwrap();
                 published.fetch_add(1, Ordering::Relaxed);
             }
         }
@@ -40,19 +40,19 @@ async fn a_publication_waits_while_its_shard_has_too_much_to_do() {
     .await;
     let before = published.load(Ordering::Relaxed);
     assert!((1..20_000).contains(&before), "{before} publications without a pause");
-    // It goes on as the shard does.
+    // It continues as soon as the shard does.
     let reading = tokio::spawn(async move { while reader.next().await["content"]["n"] != 99_999 {} });
     publisher.await;
     reading.await.unwrap();
 }
 
 #[tokio::test]
-async fn a_client_that_publishes_much_closes_nobody() {
+async fn busy_publisher_closes_nobody() {
     let hub = hub();
-    let server = TestServer::start(hub.clone(), named().write_timeout(Duration::from_secs(60)));
+    let server = TestServer::start(hub.clone(), user_handler().write_timeout(Duration::from_secs(60)));
     let mut readers = Vec::new();
-    for n in 0..20 {
-        readers.push(subscriber(&server, &format!("r-{n}"), "x").await);
+    for number in 0..20 {
+        readers.push(subscriber(&server, &format!("r-{number}"), "x").await);
     }
     let mut publisher = subscriber(&server, "publisher", "x").await;
     let text = json!({ "type": "channel_message", "channel": "x", "content": "x".repeat(60) }).to_string();
@@ -64,11 +64,11 @@ async fn a_client_that_publishes_much_closes_nobody() {
     for _ in 0..40 {
         publisher.send_raw(&packet).await;
     }
-    eventually("all was published", || hub.stats().published >= 20_000).await;
+    eventually("all messages are published", || hub.stats().published >= 20_000).await;
     assert_eq!((hub.stats().slow_consumers, hub.stats().connections), (0, 21));
 }
 
-/// Publishes until the server does not read on; returns how much it has published then.
+/// Publishes until the server stops reading. Returns how many publications it accepted.
 async fn publish_until_not_read(hub: &Hub, publisher: &mut Client) -> u64 {
     let text = json!({ "type": "channel_message", "channel": "x", "content": 1 }).to_string();
     let mut packet = Vec::new();
@@ -82,20 +82,20 @@ async fn publish_until_not_read(hub: &Hub, publisher: &mut Client) -> u64 {
         while poll_fn(|cx| Poll::Ready(sending.as_mut().poll(cx))).await.is_pending() {
             turns += 1;
             if turns == 1000 {
-                return hub.stats().published; // its task had as many turns as it could want
+                return hub.stats().published; // the task of the publisher has run often enough
             }
             tokio::task::yield_now().await;
         }
     }
-    panic!("{} publications, and it reads on", hub.stats().published);
+    panic!("the server still reads after {} publications", hub.stats().published);
 }
 
 #[tokio::test]
-async fn a_connection_is_not_read_while_what_it_publishes_cannot_be_written() {
-    let (hub, handler) = (hub(), named().share());
-    // The shard's task stands on this thread.
+async fn connection_is_not_read_while_its_publications_cannot_be_written() {
+    let (hub, handler) = (hub(), user_handler().share());
+    // The shard runs on this thread.
     let (mut reader, _) = registered(&hub, "reader", &handler).await;
-    subscribe(&mut reader, "x").await;
+    reader.subscribe("x").await;
     let (sender, has_begun) = oneshot::channel();
     let publishing = std::thread::spawn({
         let hub = hub.clone();
@@ -103,41 +103,41 @@ async fn a_connection_is_not_read_while_what_it_publishes_cannot_be_written() {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
             runtime.block_on(async {
                 let (mut publisher, _) = registered(&hub, "publisher", &handler).await;
-                subscribe(&mut publisher, "x").await;
+                publisher.subscribe("x").await;
                 sender.send(()).unwrap();
                 publish_until_not_read(&hub, &mut publisher).await
             })
         }
     });
     has_begun.await.unwrap();
-    // Nothing runs here until the other thread has ended.
+    // Nothing runs on this thread until the other one has ended.
     let published = publishing.join().unwrap();
     assert!((1000..10_000).contains(&published), "{published} publications");
 }
 
 #[tokio::test]
-async fn a_publisher_does_not_wait_for_a_shard_whose_runtime_has_ended() {
+async fn publisher_does_not_wait_for_an_ended_runtime() {
     let hub = hub();
     let other = hub.clone();
     std::thread::spawn(move || {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         runtime.block_on(async {
-            let server = TestServer::start(other, named());
+            let server = TestServer::start(other, user_handler());
             drop(subscriber(&server, "lost", "x").await);
         });
     })
     .join()
     .unwrap();
-    for n in 0..20_000 {
-        hub.connections().broadcast(json!({ "n": n })).await.unwrap();
-        hub.channel("x").broadcast(json!({ "n": n })).await.unwrap();
+    for number in 0..20_000 {
+        hub.connections().broadcast(json!({ "n": number })).await.unwrap();
+        hub.channel("x").broadcast(json!({ "n": number })).await.unwrap();
     }
     assert_eq!(hub.stats().subscriptions, 0);
 }
 
-/// A channel with presence, one member, and nobody who runs but the test.
+/// Returns a hub with one member of a channel with presence; only the test drives the runtime.
 async fn member(hub: &Hub) -> (TestServer, Client, Connection) {
-    let server = TestServer::start(hub.clone(), named().write_timeout(Duration::from_secs(60)));
+    let server = TestServer::start(hub.clone(), user_handler().write_timeout(Duration::from_secs(60)));
     let client = subscriber(&server, "member", "x").await;
     let connection = hub.connections().of_user("member").remove(0);
     (server, client, connection)
@@ -149,15 +149,15 @@ fn hub_with_presence() -> Hub {
 }
 
 #[tokio::test]
-async fn a_change_of_presence_waits_while_a_shard_has_too_much_to_do() {
+async fn presence_change_waits_for_an_overloaded_shard() {
     let hub = hub_with_presence();
     let _scene = member(&hub).await;
     let (changed, presence) = (Arc::new(AtomicU64::new(0)), hub.presence().of("member"));
     let mut changing = Box::pin({
         let changed = changed.clone();
         async move {
-            for n in 0..100_000_u64 {
-                presence.update(json!({ "n": n })).await.unwrap();
+            for number in 0..100_000_u64 {
+                presence.update(json!({ "n": number })).await.unwrap();
                 changed.fetch_add(1, Ordering::Relaxed);
             }
         }
@@ -172,19 +172,19 @@ async fn a_change_of_presence_waits_while_a_shard_has_too_much_to_do() {
 }
 
 #[tokio::test]
-async fn callers_that_cannot_wait_work_off_what_they_post() {
+async fn callers_that_cannot_wait_process_their_own_messages() {
     let hub = hub_with_presence();
     let (_server, _client, connection) = member(&hub).await;
     let written = || hub.stats().bytes_sent;
     let before = written();
-    for n in 0..10_000 {
-        hub.channel("x").update_metadata(&connection, json!({ "n": n })).unwrap();
+    for number in 0..10_000 {
+        hub.channel("x").update_metadata(&connection, json!({ "n": number })).unwrap();
     }
-    assert!(written() > before, "nothing was written meanwhile");
+    assert!(written() > before, "nothing was written in the meantime");
 }
 
 #[tokio::test]
-async fn retry_policies_in_a_loop_leave_no_shard_with_too_much_to_do() {
+async fn retry_policies_in_a_loop_overload_no_shard() {
     let hub = hub_with_presence();
     let (_server, _client, connection) = member(&hub).await;
     for _ in 0..6000 {
@@ -192,68 +192,68 @@ async fn retry_policies_in_a_loop_leave_no_shard_with_too_much_to_do() {
     }
     let mut publication = Box::pin(hub.channel("x").publish("x").into_future());
     poll_fn(|cx| {
-        assert!(publication.as_mut().poll(cx).is_ready(), "it waits for the shard");
+        assert!(publication.as_mut().poll(cx).is_ready(), "the publication waits for the shard");
         Poll::Ready(())
     })
     .await;
 }
 
 #[test]
-fn a_publisher_does_not_wait_for_a_shard_whose_runtime_nobody_drives() {
+fn publisher_does_not_wait_for_an_idle_runtime() {
     let runtime = || tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let (idle, hub) = (runtime(), hub());
     let _kept = idle.block_on(async {
-        let server = TestServer::start(hub.clone(), named());
+        let server = TestServer::start(hub.clone(), user_handler());
         let client = subscriber(&server, "idle", "x").await;
         (server, client)
     });
     runtime().block_on(async {
-        for n in 0..10_000 {
-            hub.channel("x").broadcast(json!({ "n": n })).await.unwrap();
+        for number in 0..10_000 {
+            hub.channel("x").broadcast(json!({ "n": number })).await.unwrap();
         }
     });
 }
 
 #[test]
-fn a_publisher_without_timers_does_not_wait_for_a_runtime_that_nobody_drives() {
+fn publisher_without_timers_does_not_wait_for_an_idle_runtime() {
     let (idle, hub) = (tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap(), hub());
     let _kept = idle.block_on(async {
-        let server = TestServer::start(hub.clone(), named());
+        let server = TestServer::start(hub.clone(), user_handler());
         let client = subscriber(&server, "idle", "x").await;
         (server, client)
     });
     let (done, is_done) = std::sync::mpsc::sync_channel(1);
     let publishing = std::thread::spawn(move || {
         tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(async {
-            for n in 0..10_000 {
-                hub.channel("x").broadcast(json!({ "n": n })).await.unwrap();
+            for number in 0..10_000 {
+                hub.channel("x").broadcast(json!({ "n": number })).await.unwrap();
             }
         });
         done.send(()).unwrap();
     });
-    is_done.recv_timeout(Duration::from_secs(30)).expect("it goes on");
+    is_done.recv_timeout(Duration::from_secs(30)).expect("the publication continues");
     publishing.join().unwrap();
 }
 
 #[tokio::test]
-async fn inboxes_that_are_worked_off_in_a_row_close_no_reader_in_memory() {
+async fn inboxes_processed_in_a_row_close_no_memory_reader() {
     let hub = Hub::builder().shards(1).channels("{*any}", ChannelOptions::new().no_history()).build();
-    let server = MemoryServer::start(hub.clone(), named());
+    let server = MemoryServer::start(hub.clone(), user_handler());
     let mut reader = server.json("/?user=reader").await;
     reader.expect("session").await;
-    subscribe(&mut reader, "x").await;
+    reader.subscribe("x").await;
     let mut others = Vec::new();
-    for n in 0..12 {
-        let mut other = server.json(&format!("/?user=other-{n}")).await;
+    for number in 0..12 {
+        let mut other = server.json(&format!("/?user=other-{number}")).await;
         other.expect("session").await;
         others.push(other);
     }
     let reading = tokio::spawn(async move { while reader.next().await["content"] != 23_999 {} });
-    for n in 0..24_000 {
-        hub.channel("x").broadcast(n).await.unwrap();
-        if n % 2000 == 1999 {
-            // It cannot wait, and works off what was published before.
-            hub.user(format!("other-{}", n / 2000)).connections()[0].close(CloseCode(4000), "");
+    for number in 0..24_000 {
+        hub.channel("x").broadcast(number).await.unwrap();
+        if number % 2000 == 1999 {
+            // It cannot wait, so it processes what was published before.
+            hub.user(format!("other-{}", number / 2000)).connections()[0].close(CloseCode(4000), "");
         }
     }
     reading.await.unwrap();
@@ -274,15 +274,16 @@ async fn change_until_one_waits(client: &mut Client) -> u64 {
 }
 
 #[tokio::test]
-async fn a_change_of_status_waits_for_the_shards_of_the_users_other_connections() {
+async fn status_change_waits_for_the_shards_of_other_connections() {
     let channels = ChannelOptions::new().presence(Presence::each()).slow_consumer(SlowConsumer::DropOldest);
-    let (hub, handler) = (Hub::builder().shards(2).channels("{*any}", channels).build(), named().share());
-    // Shards are taken in turns; the task of this one stands on this thread.
+    let (hub, handler) =
+        (Hub::builder().shards(2).channels("{*any}", channels).build(), user_handler().share());
+    // Connections get shards in turn; the task of this shard runs on this thread.
     let (mut reader, _) = registered(&hub, "reader", &handler).await;
     let (_of_the_other_shard, _) = registered(&hub, "nobody", &handler).await;
     let (mut shown, _) = registered(&hub, "ann", &handler).await;
-    subscribe(&mut reader, "x").await;
-    subscribe(&mut shown, "x").await;
+    reader.subscribe("x").await;
+    shown.subscribe("x").await;
     let changing = std::thread::spawn(move || {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         runtime.block_on(async {
@@ -290,7 +291,7 @@ async fn a_change_of_status_waits_for_the_shards_of_the_users_other_connections(
             change_until_one_waits(&mut unseen).await
         })
     });
-    // Nothing runs here until the other thread has ended.
+    // Nothing runs on this thread until the other one has ended.
     let changed = changing.join().unwrap();
     assert!((1000..20_000).contains(&changed), "{changed} changes");
 }
@@ -298,12 +299,12 @@ async fn a_change_of_status_waits_for_the_shards_of_the_users_other_connections(
 #[tokio::test]
 async fn a_change_of_status_that_waits_is_not_made_after_the_rights_are_gone() {
     let channels = ChannelOptions::new().presence(Presence::each()).slow_consumer(SlowConsumer::DropOldest);
-    let (hub, handler) = (Hub::builder().shards(2).channels("{*any}", channels).build(), named().share());
+    let (hub, handler) = (Hub::builder().shards(2).channels("{*any}", channels).build(), user_handler().share());
     let (mut reader, _) = registered(&hub, "reader", &handler).await;
     let (_of_the_other_shard, _) = registered(&hub, "nobody", &handler).await;
     let (mut shown, _) = registered(&hub, "ann", &handler).await;
-    subscribe(&mut reader, "x").await;
-    subscribe(&mut shown, "x").await;
+    reader.subscribe("x").await;
+    shown.subscribe("x").await;
     let status = |hub: &Hub| now(hub.presence().get("ann")).unwrap().metadata["status"].clone();
     let (is_waiting, waiting) = std::sync::mpsc::channel();
     let other = hub.clone();

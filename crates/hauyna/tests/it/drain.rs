@@ -1,7 +1,7 @@
-//! The drain of a hub: messages to the clients, the time of each close, what still works meanwhile, and that
-//! the drain ends whatever clients, callbacks and callers do.
+//! The drain of a hub: messages to the clients, the time of each close, and what still works meanwhile. The
+//! drain ends whatever clients, callbacks and callers do.
 
-use crate::support::{eventually, named, open_hub, registered, serve, subscribe, subscriber};
+use crate::support::{eventually, open_hub, registered, serve, subscriber, user_handler};
 use hauyna::events::SystemEvent;
 use hauyna::inspect::Readiness;
 use hauyna::{CloseReason, Context, Drain, ErrorType, Handler, Hub, Router, json};
@@ -16,7 +16,7 @@ use tokio::time::{Instant, timeout};
 
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 
-/// Reads to the close frame and answers it; gives code and reason.
+/// Reads up to the close frame and answers it. Returns its code and reason.
 async fn wait_until_closed(client: &mut Client) -> (u16, String) {
     let close = client.expect_close().await;
     client.send_close(close.0, "").await;
@@ -33,19 +33,23 @@ fn draining(hub: &Hub, drain: Drain) -> tokio::task::JoinHandle<()> {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_drain_tells_everybody_at_once_and_closes_them_evenly_in_a_random_order() {
-    let (hub, handler) = (Hub::new(), named().share());
+async fn drain_notifies_all_at_once_and_closes_evenly_in_random_order() {
+    let (hub, handler) = (Hub::new(), user_handler().share());
     let began = Instant::now();
-    let (told, mut closed) = mpsc::channel(500);
+    let (sender, mut closed) = mpsc::channel(500);
     for number in 0..500 {
         let (mut client, _) = registered(&hub, "u", &handler).await;
-        let told = told.clone();
+        let sender = sender.clone();
         tokio::spawn(async move {
             let reconnect = client.expect("reconnect").await;
             assert_eq!((&reconnect["after"], &reconnect["reason"]), (&json!([0, 10_000]), &json!("drain")));
-            assert_eq!(began.elapsed().as_millis(), 0, "all are told before the first is closed");
+            assert_eq!(
+                began.elapsed().as_millis(),
+                0,
+                "all clients are notified before the first one closes"
+            );
             assert_eq!(wait_until_closed(&mut client).await, drained());
-            told.send((number, began.elapsed().as_millis())).await.unwrap();
+            sender.send((number, began.elapsed().as_millis())).await.unwrap();
         });
     }
     hub.drain(Drain::over(Duration::from_secs(10))).await.unwrap();
@@ -63,8 +67,8 @@ async fn a_drain_tells_everybody_at_once_and_closes_them_evenly_in_a_random_orde
 }
 
 #[tokio::test(start_paused = true)]
-async fn callbacks_at_work_answer_before_their_connections_are_closed() {
-    let handler = named().on("work", async |_: Context, seconds: Value| {
+async fn running_callbacks_answer_before_their_connections_close() {
+    let handler = user_handler().on("work", async |_: Context, seconds: Value| {
         let _ = timeout(Duration::from_secs(seconds["for"].as_u64().unwrap()), pending::<()>()).await;
         Ok("done")
     });
@@ -74,7 +78,7 @@ async fn callbacks_at_work_answer_before_their_connections_are_closed() {
         let (mut client, _) = registered(&hub, "u", &handler).await;
         let seconds = if number == 20 { 100 } else { 9 };
         client.send(json!({ "type": "work", "id": 1, "for": seconds })).await;
-        // Read with it, and answered after it.
+        // Read together with the previous request, and answered after it.
         client.send(json!({ "type": "ping", "id": 2 })).await;
         clients.push(client);
     }
@@ -89,34 +93,41 @@ async fn callbacks_at_work_answer_before_their_connections_are_closed() {
         assert_eq!(wait_until_closed(&mut client).await, drained());
     }
     endless.expect("reconnect").await;
-    assert_eq!(endless.next_frame().await, Frame::Close(Some(drained())), "its time is the window");
+    assert_eq!(
+        endless.next_frame().await,
+        Frame::Close(Some(drained())),
+        "the drain lasts as long as its window"
+    );
     assert_eq!(began.elapsed().as_secs(), 10);
     endless.vanish();
     end.await.unwrap();
 }
 
 #[tokio::test]
-async fn what_is_queued_is_written_before_the_close() {
+async fn queued_messages_are_written_before_the_close() {
     let hub = open_hub().build();
     let server = serve(&hub);
     let mut client = server.client("/").receive_buffer(4096).connect().await;
-    subscribe(&mut client, "x").await;
+    client.subscribe("x").await;
     let padding = "x".repeat(10_000);
     for number in 0..20 {
         hub.channel("x").broadcast(json!({ "number": number, "padding": padding })).await.unwrap();
     }
-    eventually("all is with the shard", || hub.stats().delivered == 20).await;
+    eventually("the shard has all messages", || hub.stats().delivered == 20).await;
     let end = draining(&hub, Drain::over(Duration::from_millis(50)).silent());
     for number in 0..20 {
         assert_eq!(client.expect("message").await["content"]["number"], number);
     }
     assert_eq!(wait_until_closed(&mut client).await, drained());
     end.await.unwrap();
-    eventually("nobody listens", || std::net::TcpStream::connect(server.address()).is_err()).await;
+    eventually("the server does not listen any more", || {
+        std::net::TcpStream::connect(server.address()).is_err()
+    })
+    .await;
 }
 
 #[tokio::test]
-async fn while_a_hub_drains_nobody_comes_in_and_those_who_are_there_go_on() {
+async fn draining_hub_refuses_new_connections_and_serves_existing_ones() {
     let hub = open_hub().build();
     let server = serve(&hub);
     let mut client = subscriber(&server, "ann", "x").await;
@@ -128,21 +139,24 @@ async fn while_a_hub_drains_nobody_comes_in_and_those_who_are_there_go_on() {
     assert_eq!((refused.status.as_u16(), &refused.json()["error_type"]), (503, &json!("unavailable")));
     assert!(refused.head.to_lowercase().contains("\r\nretry-after: "), "{}", refused.head);
     let (socket, _peer) = tokio::io::duplex(1024);
-    let refused = hub.connections().register(socket, "bob", &named().share()).unwrap_err();
+    let refused = hub.connections().register(socket, "bob", &user_handler().share()).unwrap_err();
     assert_eq!(refused.error_type(), ErrorType::Unavailable);
     hub.channel("x").broadcast("still").await.unwrap();
     assert_eq!(client.expect("message").await["content"], "still");
     let publish = json!({ "type": "channel_message", "channel": "x", "content": "here" });
     client.request(publish).await.unwrap();
-    // Who leaves by itself is not closed, and when nobody is left there is nothing to wait for.
+    // A client that disconnects by itself is not closed, and a drain without clients ends at once.
     client.close(1000, "").await;
     end.await.unwrap();
     assert_eq!(hub.readiness(), Readiness::Stopped);
-    eventually("nobody listens", || std::net::TcpStream::connect(server.address()).is_err()).await;
+    eventually("the server does not listen any more", || {
+        std::net::TcpStream::connect(server.address()).is_err()
+    })
+    .await;
 }
 
 #[tokio::test]
-async fn a_drain_goes_on_without_its_caller_and_a_second_one_waits_for_its_end() {
+async fn drain_continues_without_its_caller_and_a_second_one_waits() {
     let hub = Hub::new();
     let server = serve(&hub);
     let mut client = server.connect("/").await;
@@ -151,14 +165,14 @@ async fn a_drain_goes_on_without_its_caller_and_a_second_one_waits_for_its_end()
     first.abort();
     let mut second = draining(&hub, Drain::over(Duration::ZERO));
     client.expect_nothing().await;
-    assert!(timeout(Duration::from_millis(50), &mut second).await.is_err(), "the first window counts");
+    assert!(timeout(Duration::from_millis(50), &mut second).await.is_err(), "the first window applies");
     client.close(1000, "").await;
     second.await.unwrap();
     hub.drain(Drain::default()).await.unwrap();
 }
 
 #[tokio::test]
-async fn another_caller_takes_over_from_a_runtime_that_has_ended() {
+async fn another_caller_continues_the_drain_of_an_ended_runtime() {
     let hub = Hub::new();
     let server = serve(&hub);
     let mut client = server.connect("/").await;
@@ -171,13 +185,13 @@ async fn another_caller_takes_over_from_a_runtime_that_has_ended() {
     assert!(tokio::task::spawn_blocking(|| brief.join().unwrap()).await.unwrap().is_err());
     let end = draining(&hub, Drain::default());
     let again = client.expect("reconnect").await;
-    assert!(again["after"][1].as_u64().unwrap() > 80_000_000, "what is left of the first window: {again}");
+    assert!(again["after"][1].as_u64().unwrap() > 80_000_000, "rest of the first window: {again}");
     client.close(1000, "").await;
     timeout(Duration::from_secs(5), end).await.unwrap().unwrap();
 }
 
 #[tokio::test]
-async fn a_shutdown_cuts_a_drain_short() {
+async fn shutdown_cuts_a_drain_short() {
     let hub = Hub::new();
     let server = serve(&hub);
     let mut client = server.connect("/").await;
@@ -191,30 +205,31 @@ async fn a_shutdown_cuts_a_drain_short() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn who_answers_nothing_is_ended_within_five_seconds_of_the_window() {
+async fn silent_clients_are_cut_five_seconds_after_the_window() {
     let (hub, reasons) = (Hub::new(), Arc::new(Mutex::new(Vec::new())));
     let notes = reasons.clone();
-    hub.events().on_system([hauyna::events::SystemKind::Closed], move |_, told| {
-        if let SystemEvent::Closed { reason, .. } = told {
+    hub.events().on_system([hauyna::events::SystemKind::Closed], move |_, event| {
+        if let SystemEvent::Closed { reason, .. } = event {
             notes.lock().push(reason);
         }
         async { Ok(()) }
     });
-    let (mut client, _) = registered(&hub, "u", &named().share()).await;
+    let (mut client, _) = registered(&hub, "u", &user_handler().share()).await;
     let began = Instant::now();
     hub.drain(Drain::over(Duration::from_secs(3))).await.unwrap();
     let took = began.elapsed();
     assert!((5..=8).contains(&took.as_secs()) && took <= Duration::from_secs(8), "{took:?}");
     assert_eq!(hub.stats().connections, 0);
     assert_eq!(client.expect_close().await, drained());
-    eventually("listeners were told", || !reasons.lock().is_empty()).await;
+    eventually("listeners got the event", || !reasons.lock().is_empty()).await;
     assert_eq!(*reasons.lock(), [CloseReason::Drain]);
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_silent_drain_tells_nobody_and_an_echo_is_told_nothing_but_its_close() {
+async fn silent_drain_notifies_nobody_and_echo_connections_only_close() {
     let window = Duration::from_secs(10);
-    for (handler, drain) in [(named(), Drain::over(window).silent()), (Handler::echo(), Drain::over(window))]
+    for (handler, drain) in
+        [(user_handler(), Drain::over(window).silent()), (Handler::echo(), Drain::over(window))]
     {
         let hub = Hub::new();
         let (mut client, _) = registered(&hub, "u", &handler.share()).await;
@@ -226,7 +241,7 @@ async fn a_silent_drain_tells_nobody_and_an_echo_is_told_nothing_but_its_close()
 }
 
 #[tokio::test]
-async fn a_handshake_that_is_under_way_when_the_drain_begins_is_closed_with_3001() {
+async fn handshake_in_progress_when_the_drain_begins_closes_with_3001() {
     let (begun, go_on) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
     let (asked, released) = (begun.clone(), go_on.clone());
     let slow = Handler::new().identify(move |_| {
@@ -238,8 +253,9 @@ async fn a_handshake_that_is_under_way_when_the_drain_begins_is_closed_with_3001
         }
     });
     let hub = Hub::new();
-    let server =
-        TestServer::route(hub.clone(), |router| router.websocket("/", named()).websocket("/slow", slow));
+    let server = TestServer::route(hub.clone(), |router| {
+        router.websocket("/", user_handler()).websocket("/slow", slow)
+    });
     let mut early = server.connect("/").await;
     let late = server.client("/slow");
     let late = tokio::spawn(async move { late.connect().await });
@@ -253,9 +269,9 @@ async fn a_handshake_that_is_under_way_when_the_drain_begins_is_closed_with_3001
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_drain_reaches_the_connections_of_every_runtime() {
+async fn drain_reaches_the_connections_of_every_runtime() {
     let hub = open_hub().shards(4).build();
-    let server = Router::new(hub.clone()).websocket("/", named()).into_server();
+    let server = Router::new(hub.clone()).websocket("/", user_handler()).into_server();
     let (sender, ready) = tokio::sync::oneshot::channel();
     let serving = tokio::task::spawn_blocking(move || {
         server.serve_per_core("127.0.0.1:0".parse().unwrap(), 4, |address| sender.send(address).unwrap())
@@ -264,10 +280,10 @@ async fn a_drain_reaches_the_connections_of_every_runtime() {
     let mut clients = Vec::new();
     for _ in 0..64 {
         let mut client = Client::connect(&url).await;
-        subscribe(&mut client, "x").await;
+        client.subscribe("x").await;
         clients.push(tokio::spawn(async move {
             let latest = client.expect("reconnect").await["after"][1].as_u64().unwrap();
-            assert!((300..=500).contains(&latest), "what is left of the window: {latest}");
+            assert!((300..=500).contains(&latest), "rest of the window: {latest}");
             wait_until_closed(&mut client).await
         }));
     }

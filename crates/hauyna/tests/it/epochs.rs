@@ -1,7 +1,7 @@
 //! Streams whose epoch changes under live subscribers: each subscriber learns, in the order of the channel's
 //! messages, whether something is missing.
 
-use crate::support::{eventually, named, open_hub, recover, subscribe};
+use crate::support::{eventually, open_hub, user_handler};
 use hauyna::broker::{
     Answer, Broker, BrokerError, Continuity, Epoch, HistoryPage, LocalBroker, Publish, Published, Relay,
     Repeat,
@@ -14,7 +14,7 @@ use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 use tokio::sync::watch;
 
-/// A broker over an engine that may lose its memory. It keeps the position of one stream and no history.
+/// A broker that may lose its memory. It keeps the position of one stream and no history.
 #[derive(Debug, Clone)]
 struct Engine(Arc<Inner>);
 
@@ -23,7 +23,7 @@ struct Inner {
     local: LocalBroker,
     relay: OnceLock<Relay>,
     top: Mutex<Position>,
-    /// Histories are read at once, and answered when it opens.
+    /// Histories are read at once, and answered when the gate opens.
     gate: watch::Sender<Gate>,
 }
 
@@ -47,12 +47,12 @@ impl Engine {
         Self(Arc::new(Inner { local, relay: OnceLock::new(), top: at(1, 0).into(), gate }))
     }
 
-    /// The next publication has the offset after this one.
+    /// Sets the position before the next publication, without reporting it.
     fn go_to(&self, position: Position) {
         *self.0.top.lock().unwrap() = position;
     }
 
-    /// As [`Engine::go_to`], and says so.
+    /// Sets the position as [`Engine::go_to`] does, and reports it.
     fn turn(&self, position: Position, continuity: Continuity) {
         let mut top = self.0.top.lock().unwrap();
         *top = position;
@@ -106,7 +106,7 @@ fn name(text: &str) -> ChannelName {
     ChannelName::new(text).unwrap()
 }
 
-/// A hub over an engine, and one client of each encoding that is subscribed to `x`.
+/// A hub with an [`Engine`], and one client of each encoding that is subscribed to `x`.
 struct Scene {
     engine: Engine,
     hub: Hub,
@@ -118,11 +118,11 @@ impl Scene {
     async fn new() -> Self {
         let engine = Engine::new();
         let hub = open_hub().broker(engine.clone()).build();
-        let server = TestServer::start(hub.clone(), named());
+        let server = TestServer::start(hub.clone(), user_handler());
         let mut clients = vec![server.json("/").await, server.message_pack("/").await];
         for client in &mut clients {
             client.expect("session").await;
-            subscribe(client, "x").await;
+            client.subscribe("x").await;
         }
         Self { engine, hub, server, clients }
     }
@@ -131,7 +131,7 @@ impl Scene {
         self.hub.channel("x").broadcast(content).await.unwrap();
     }
 
-    /// Every client gets the content at the offset next.
+    /// Checks that every client gets this content next, at this offset.
     async fn expect(&mut self, content: u32, offset: u64) {
         for client in &mut self.clients {
             let message = client.expect("message").await;
@@ -139,30 +139,30 @@ impl Scene {
         }
     }
 
-    /// Every client is told next that the stream goes on behind this position.
+    /// Checks that every client learns next that the stream continues after this position.
     async fn expect_turn(&mut self, to: Position, reason: Option<&str>) {
         for client in &mut self.clients {
-            assert_eq!(client.expect("subscribed").await, told(to, reason));
+            assert_eq!(client.expect("subscribed").await, turn_message(to, reason));
         }
     }
 }
 
-fn told(to: Position, reason: Option<&str>) -> Value {
-    let mut told = json!({
+fn turn_message(to: Position, reason: Option<&str>) -> Value {
+    let mut turn_message = json!({
         "type": "subscribed", "channel": "x", "recoverable": true, "recovered": reason.is_none(),
         "epoch": to.epoch.to_string(), "offset": to.offset,
     });
     if let Some(reason) = reason {
-        told["reason"] = json!(reason);
+        turn_message["reason"] = json!(reason);
     }
-    told
+    turn_message
 }
 
 #[tokio::test]
-async fn a_stream_that_starts_again_is_told_as_lost_before_its_first_message() {
+async fn restarted_stream_is_reported_as_lost_before_its_first_message() {
     let mut scene = Scene::new().await;
     let mut plain = scene.server.connect("/").await;
-    subscribe(&mut plain, "x").await;
+    plain.subscribe("x").await;
     for content in 1..=3 {
         scene.publish(content).await;
     }
@@ -176,12 +176,12 @@ async fn a_stream_that_starts_again_is_told_as_lost_before_its_first_message() {
     scene.expect(4, 1).await;
     scene.expect(5, 2).await;
     for offset in [1, 2, 3, 1, 2] {
-        assert_eq!(plain.expect("message").await["offset"], offset, "a plain client is told nothing else");
+        assert_eq!(plain.expect("message").await["offset"], offset, "a plain client gets nothing else");
     }
 }
 
 #[tokio::test]
-async fn numbering_that_goes_on_under_another_epoch_is_told_as_whole() {
+async fn numbering_continued_under_another_epoch_is_reported_as_whole() {
     let mut scene = Scene::new().await;
     scene.publish(1).await;
     scene.engine.go_to(at(2, 1));
@@ -192,7 +192,7 @@ async fn numbering_that_goes_on_under_another_epoch_is_told_as_whole() {
 }
 
 #[tokio::test]
-async fn an_epoch_that_turns_before_anything_was_published_is_not_called_whole() {
+async fn epoch_change_before_the_first_publication_is_not_whole() {
     let mut scene = Scene::new().await;
     scene.engine.go_to(at(2, 0));
     scene.publish(1).await;
@@ -201,7 +201,7 @@ async fn an_epoch_that_turns_before_anything_was_published_is_not_called_whole()
 }
 
 #[tokio::test]
-async fn a_hole_in_the_numbering_is_told() {
+async fn gap_in_the_numbering_is_reported() {
     let mut scene = Scene::new().await;
     scene.publish(1).await;
     scene.engine.go_to(at(1, 7));
@@ -212,7 +212,7 @@ async fn a_hole_in_the_numbering_is_told() {
 }
 
 #[tokio::test]
-async fn what_the_broker_says_of_a_turn_is_what_the_subscribers_are_told() {
+async fn subscribers_learn_what_the_broker_reports_about_a_turn() {
     let mut scene = Scene::new().await;
     scene.publish(1).await;
     scene.expect(1, 1).await;
@@ -225,7 +225,7 @@ async fn what_the_broker_says_of_a_turn_is_what_the_subscribers_are_told() {
     scene.expect_turn(at(2, 9), Some("too_old")).await;
     scene.publish(3).await;
     scene.expect(3, 10).await;
-    // A broker cannot have given everything up to an offset that it has not relayed.
+    // A broker cannot have relayed everything up to an offset that it has not relayed.
     scene.engine.turn(at(3, 0), Continuity::Whole);
     scene.expect_turn(at(3, 0), Some("epoch_changed")).await;
     scene.publish(4).await;
@@ -235,14 +235,14 @@ async fn what_the_broker_says_of_a_turn_is_what_the_subscribers_are_told() {
 }
 
 #[tokio::test]
-async fn who_subscribes_under_the_new_epoch_is_told_once_and_the_others_with_it() {
+async fn subscriber_under_a_new_epoch_learns_it_once_with_the_others() {
     let mut scene = Scene::new().await;
     scene.publish(1).await;
     scene.expect(1, 1).await;
     scene.engine.go_to(at(2, 0));
     let mut late = scene.server.json("/").await;
     late.expect("session").await;
-    assert_eq!(subscribe(&mut late, "x").await["epoch"], epoch(2).to_string());
+    assert_eq!(late.subscribe("x").await["epoch"], epoch(2).to_string());
     scene.expect_turn(at(2, 0), Some("epoch_changed")).await;
     scene.publish(2).await;
     scene.expect(2, 1).await;
@@ -250,7 +250,7 @@ async fn who_subscribes_under_the_new_epoch_is_told_once_and_the_others_with_it(
 }
 
 #[tokio::test]
-async fn who_waits_for_a_history_while_the_stream_turns_misses_no_word_of_it() {
+async fn subscriber_waiting_for_history_misses_no_epoch_change() {
     let mut scene = Scene::new().await;
     scene.publish(1).await;
     scene.expect(1, 1).await;
@@ -259,11 +259,11 @@ async fn who_waits_for_a_history_while_the_stream_turns_misses_no_word_of_it() {
         client.expect("session").await;
     }
     scene.engine.0.gate.send_replace(Gate::Shut);
-    let place = json!({ "epoch": epoch(1).to_string(), "offset": 1 });
+    let position = json!({ "epoch": epoch(1).to_string(), "offset": 1 });
     let request = |id: u32, recover: Option<&Value>| json!({ "type": "subscribe_channel", "id": id, "channel": "x", "recover": recover });
-    back.send(request(1, Some(&place))).await;
+    back.send(request(1, Some(&position))).await;
     fresh.send(request(1, None)).await;
-    eventually("both wait", || scene.engine.0.gate.receiver_count() == 2).await;
+    eventually("both subscriptions wait", || scene.engine.0.gate.receiver_count() == 2).await;
     scene.publish(2).await;
     scene.engine.go_to(at(2, 0));
     scene.publish(3).await;
@@ -282,7 +282,7 @@ async fn who_waits_for_a_history_while_the_stream_turns_misses_no_word_of_it() {
 }
 
 #[tokio::test]
-async fn a_subscription_that_ended_is_not_told_of_a_turn() {
+async fn ended_subscription_gets_no_epoch_change() {
     let mut scene = Scene::new().await;
     scene.publish(1).await;
     scene.expect(1, 1).await;
@@ -292,21 +292,21 @@ async fn a_subscription_that_ended_is_not_told_of_a_turn() {
     scene.engine.turn(at(2, 0), Continuity::EpochChanged);
     for client in &mut scene.clients {
         client.expect_nothing().await;
-        assert_eq!(subscribe(client, "x").await["epoch"], epoch(2).to_string());
+        assert_eq!(client.subscribe("x").await["epoch"], epoch(2).to_string());
         client.expect_nothing().await;
     }
 }
 
-/// Publishes under two epochs to a client that does not read, then has it read; gives all that it got.
+/// Publishes under two epochs to a client that does not read, then lets it read. Returns all its messages.
 async fn read_late(policy: SlowConsumer) -> Vec<Value> {
     let engine = Engine::new();
     let channels = ChannelOptions::new().slow_consumer(policy);
     let hub =
         Hub::builder().channels("{*any}", channels).outbox(64 * 1024, 64).broker(engine.clone()).build();
-    let server = TestServer::start(hub.clone(), named().write_timeout(Duration::from_secs(600)));
+    let server = TestServer::start(hub.clone(), user_handler().write_timeout(Duration::from_secs(600)));
     let mut slow = server.client("/").json().receive_buffer(4096).connect().await;
     slow.expect("session").await;
-    subscribe(&mut slow, "x").await;
+    slow.subscribe("x").await;
     let padding = "x".repeat(16 * 1024);
     for turn in 1..=3 {
         engine.go_to(at(turn, 0));
@@ -319,7 +319,7 @@ async fn read_late(policy: SlowConsumer) -> Vec<Value> {
             assert!(published < 10_000, "nothing was dropped");
         }
     }
-    // Quiet for so long is done: the next publication would come at once.
+    // Silence for this long means the end: the next publication would arrive at once.
     let mut seen = Vec::new();
     while let Ok(message) = tokio::time::timeout(Duration::from_secs(2), slow.next()).await {
         seen.push(message);
@@ -328,7 +328,7 @@ async fn read_late(policy: SlowConsumer) -> Vec<Value> {
     seen
 }
 
-/// Follows what a client got as a client does: nothing may be missing that it was not told of.
+/// Processes the messages as a client does: every missing publication must be reported.
 fn follow(seen: &[Value]) {
     let (mut epochs, mut last) = (vec![epoch(1).to_string()], 0);
     for message in seen {
@@ -343,13 +343,13 @@ fn follow(seen: &[Value]) {
                 assert_eq!(
                     message["epoch"],
                     *epochs.last().unwrap(),
-                    "a gap is one of the stream as it was told"
+                    "a gap has the epoch that was reported last"
                 );
                 assert!(offset >= last, "{offset} after {last}");
                 last = offset + message["missed"].as_u64().unwrap();
             }
             "message" => {
-                assert_eq!(offset, last + 1, "nothing is left out in silence");
+                assert_eq!(offset, last + 1, "every missing publication is reported");
                 last = offset;
             }
             other => panic!("{other}"),
@@ -359,13 +359,13 @@ fn follow(seen: &[Value]) {
 }
 
 #[tokio::test]
-async fn a_slow_consumer_loses_no_word_of_a_turn() {
+async fn slow_consumer_misses_no_epoch_change() {
     for policy in [SlowConsumer::DropOldest, SlowConsumer::DropNewest, SlowConsumer::Conflate] {
         follow(&read_late(policy).await);
     }
 }
 
-/// An engine that keeps its history, and goes on under another epoch where one is set.
+/// A broker that keeps its history, and continues under another epoch if the test sets one.
 #[derive(Debug, Clone)]
 struct Durable(Arc<Mutex<Position>>, Arc<Mutex<Vec<Arc<Publication>>>>, Arc<OnceLock<Relay>>);
 
@@ -413,13 +413,13 @@ impl Broker for Durable {
 }
 
 #[tokio::test]
-async fn who_recovers_while_the_numbering_goes_on_misses_nothing() {
+async fn recovery_across_epochs_with_continued_numbering_misses_nothing() {
     let engine = Durable::new();
     let hub = open_hub().broker(engine.clone()).build();
-    let server = TestServer::start(hub.clone(), named());
+    let server = TestServer::start(hub.clone(), user_handler());
     let publish = async |numbers: std::ops::RangeInclusive<u64>| {
-        for n in numbers {
-            hub.channel("x").broadcast(json!({ "n": n, "padding": "x".repeat(6000) })).await.unwrap();
+        for number in numbers {
+            hub.channel("x").broadcast(json!({ "n": number, "padding": "x".repeat(6000) })).await.unwrap();
         }
     };
     let position = json!({ "epoch": epoch(1).to_string(), "offset": 0 });
@@ -428,9 +428,9 @@ async fn who_recovers_while_the_numbering_goes_on_misses_nothing() {
     publish(601..=1000).await;
     let mut client = server.client("/?user=late").receive_buffer(4096).json().connect().await;
     client.expect("session").await;
-    let answer = recover(&mut client, "x", &position).await;
+    let answer = client.recover("x", &position).await;
     assert_eq!((&answer["recovered"], &answer["epoch"]), (&json!(true), &json!(epoch(2).to_string())));
-    // It turns again while the first pages are on their way.
+    // The epoch changes again while the first pages are sent.
     engine.set_epoch(3);
     publish(1001..=1010).await;
     let (mut last, mut turns) = (0, Vec::new());
@@ -449,5 +449,5 @@ async fn who_recovers_while_the_numbering_goes_on_misses_nothing() {
         last += 1;
     }
     assert_eq!(turns, [json!(epoch(3).to_string())]);
-    assert_eq!(recover(&mut server.json("/?user=new").await, "x", &answer).await["recovered"], true);
+    assert_eq!(server.json("/?user=new").await.recover("x", &answer).await["recovered"], true);
 }

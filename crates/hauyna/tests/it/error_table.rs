@@ -1,7 +1,7 @@
 //! The tables of PROTOCOL.md, §5 and §6: provokes every `error_type` and every close code that the server can
 //! send, over a socket. No server sends the missing ones yet.
 
-use crate::support::{Failing, now, open_hub, subscribe, subscriber};
+use crate::support::{failing_broker, now, open_hub, subscriber};
 use hauyna::connection::{ConnectionState, RetryPolicy};
 use hauyna::handler::{RateLimit, Recovery};
 use hauyna::limits::{AtLimit, Limit, UnknownUsers};
@@ -35,7 +35,7 @@ fn handler() -> Handler {
         .rate_limit(RateLimit::new().subscriptions(Rate::new(1, Duration::from_secs(3600)).burst(3)))
 }
 
-/// A request, and what it is answered with once `x` is subscribed to; `down` where the broker is.
+/// Returns the state of the broker, the expected error type and the request, for a subscriber of `x`.
 fn table() -> Vec<(&'static str, ErrorType, Value)> {
     let subscribe = |channel: &str| json!({ "type": "subscribe_channel", "channel": channel });
     vec![
@@ -60,7 +60,7 @@ fn table() -> Vec<(&'static str, ErrorType, Value)> {
     ]
 }
 
-/// What every error must be.
+/// Checks what every error must contain.
 fn check(error: &Value, kind: ErrorType) {
     assert_eq!(error["error_type"], kind.as_str(), "{error}");
     assert_eq!(error["temporary"], kind.is_temporary(), "{error}");
@@ -83,23 +83,22 @@ fn check(error: &Value, kind: ErrorType) {
 }
 
 #[tokio::test]
-async fn every_error_type_of_the_protocol_is_provoked_and_is_as_the_table_says() {
-    let broker = Failing::default();
-    let down = broker.down.clone();
+async fn every_error_type_occurs_as_the_table_says() {
+    let (broker, is_down) = failing_broker();
     let hub = open_hub().broker(broker).unknown_users(UnknownUsers::Refused).max_channels(1).build();
     let server = TestServer::start(hub.clone(), handler());
     let mut seen = BTreeSet::new();
     for encoding in Encoding::ALL {
         let mut client = server.client(&format!("/?user={encoding:?}")).encoding(encoding).connect().await;
         client.expect("session").await;
-        subscribe(&mut client, "x").await;
+        client.subscribe("x").await;
         for (broker, kind, request) in table() {
-            down.store(broker == "down", Ordering::Relaxed);
+            is_down.store(broker == "down", Ordering::Relaxed);
             let error = client.request(request.clone()).await.expect_err(&request.to_string());
             check(&error, kind);
             seen.insert(kind.as_str());
         }
-        down.store(false, Ordering::Relaxed);
+        is_down.store(false, Ordering::Relaxed);
         let too_large = vec![b' '; 64 * 1024 + 1];
         let (garbage, kind): (&[u8], _) = match encoding {
             Encoding::Json => (b"{", OpCode::Text),
@@ -116,7 +115,7 @@ async fn every_error_type_of_the_protocol_is_provoked_and_is_as_the_table_says()
         }
         assert_eq!(client.expect_close().await.0, 1009, "after the explanation");
         client.vanish();
-        crate::support::eventually("its channel is free", || hub.stats().channels == 0).await;
+        crate::support::eventually("its channel is released", || hub.stats().channels == 0).await;
     }
     let all: BTreeSet<_> = ErrorType::ALL.iter().map(|kind| kind.as_str()).collect();
     assert_eq!(seen, all);
@@ -138,7 +137,7 @@ async fn never_reads(hub: &Hub, client: &mut Client) -> u16 {
 }
 
 #[tokio::test]
-async fn every_close_code_that_the_server_has_a_reason_for_is_provoked() {
+async fn every_close_code_of_the_server_occurs() {
     let hub = open_hub().outbox(128 * 1024, 64).build();
     let server = TestServer::route(hub.clone(), |router| {
         let refusing = |error: fn() -> Error| Handler::new().on_open(move |_| async move { Err(error()) });
@@ -195,15 +194,15 @@ async fn every_close_code_that_the_server_has_a_reason_for_is_provoked() {
     stop.await.unwrap().unwrap();
     let (wanted, got): (Vec<u16>, Vec<u16>) = seen.iter().copied().unzip();
     assert_eq!(got, wanted);
-    // The peer's own (1000, 1001), what the application chooses (3011, 3503, 3505), and what comes with
-    // sessions, draining and brokers.
+    // Codes of the peer (1000, 1001), of the application (3011, 3503, 3505), and of sessions, drains and
+    // brokers.
     let others = [1000, 1001, 3001, 3009, 3010, 3011, 3013, 3500, 3502, 3503, 3505];
     let mut all: Vec<u16> = wanted.into_iter().chain(others).collect();
     all.sort_unstable();
     assert_eq!(all, CloseCode::ALL.iter().map(|code| code.0).collect::<Vec<_>>());
 }
 
-/// The rows of docs/errors.md: which close code follows when `on_open` fails with an error type.
+/// Returns the rows of docs/errors.md: the close code for each error type of `on_open`.
 fn codes_of_open() -> BTreeMap<&'static str, u16> {
     let guide = include_str!("../../../../docs/errors.md");
     let section = guide.split("## When `on_open` fails").nth(1).and_then(|rest| rest.split("## ").next());
@@ -260,7 +259,7 @@ async fn every_failure_of_on_open_has_the_close_code_of_the_table() {
 }
 
 #[tokio::test]
-async fn close_code_that_nobody_may_send_is_sent_as_1011() {
+async fn reserved_close_code_is_sent_as_1011() {
     fn closing(cx: &Context) -> CloseCode {
         CloseCode(cx.query("code").unwrap().parse().unwrap())
     }
@@ -308,10 +307,11 @@ async fn close_code_that_nobody_may_send_is_sent_as_1011() {
 }
 
 #[tokio::test]
-async fn every_refusal_before_the_upgrade_has_one_shape() {
+async fn all_refusals_before_the_upgrade_have_one_format() {
     let server = TestServer::start(open_hub().max_connections_per_user(1).build(), handler());
     let _first = server.connect("/?user=a").await;
-    crate::support::eventually("it is there", || now(server.hub().user("a").is_connected())).await;
+    crate::support::eventually("the client is connected", || now(server.hub().user("a").is_connected()))
+        .await;
     let body = server.client("/?user=b").header("content-length", "5").try_connect().await;
     let origin = server.client("/?user=b").header("origin", "https://elsewhere.example").try_connect().await;
     for (refused, status, kind) in [

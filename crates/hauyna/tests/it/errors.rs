@@ -1,6 +1,6 @@
 //! The handling of failures: `on_error` with each of its decisions, for each operation.
 
-use crate::support::{Failing, eventually, named, open_hub, subscribe};
+use crate::support::{failing_broker, open_hub, session_clients, user_handler, wait_for_connections};
 use hauyna::handler::{Failed, Operation, Recovery};
 use hauyna::{CloseCode, Context, Error, ErrorType, Handler, Hub, Rate, Reject, json};
 use hauyna_test::{Client, Frame, TestServer};
@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-/// What `on_error` was told: the occasion, the kind, and how many retries there had been.
+/// Arguments of `on_error`: the operation, the error type and the number of retries so far.
 type Log = Arc<Mutex<Vec<(Operation, ErrorType, u32)>>>;
 
 fn note(log: &Log, failed: &Failed) {
@@ -24,7 +24,7 @@ fn request(name: &str) -> Operation {
     Operation::Request(name.into())
 }
 
-/// Fails as the message says.
+/// Fails in the way that the message names.
 async fn fail(_: Context, how: Value) -> hauyna::Result<()> {
     match how["how"].as_str().unwrap_or_default() {
         "panic" => panic!("on purpose"),
@@ -41,16 +41,16 @@ async fn kind(client: &mut Client, request: Value) -> String {
 }
 
 #[tokio::test]
-async fn on_error_is_told_what_failed_and_by_default_the_client_is_told_too() {
+async fn on_error_learns_the_failure_and_by_default_the_client_too() {
     let log = Log::default();
-    let told = log.clone();
-    let handler = named()
+    let notes = log.clone();
+    let handler = user_handler()
         .on("fail", fail)
         .on_binary(|_, _| async { Err(Error::application("no binary")) })
         .on_ping(|_, _| async { Err(Error::application("no ping")) })
         .authorize_subscribe(|_, _| async { Err(Reject::denied("not you")) })
         .on_error(move |_, failed| {
-            note(&told, &failed);
+            note(&notes, &failed);
             Recovery::default()
         });
     let server = TestServer::start(open_hub().build(), handler);
@@ -88,12 +88,12 @@ async fn on_error_is_told_what_failed_and_by_default_the_client_is_told_too() {
         ]
     );
     client.request(json!({ "type": "ping" })).await.unwrap();
-    assert!(taken(&log).is_empty(), "what does not fail is not told");
+    assert!(taken(&log).is_empty(), "on_error does not run without a failure");
 }
 
 #[tokio::test]
-async fn an_ignored_failure_is_silent_but_an_id_is_answered_once() {
-    let handler = named()
+async fn ignored_failure_is_silent_but_a_request_id_is_answered() {
+    let handler = user_handler()
         .on("fail", fail)
         .on_error(|_, _| async { Recovery::Ignore })
         .error_budget(Rate::new(1, Duration::from_secs(3600)).burst(3));
@@ -104,14 +104,14 @@ async fn an_ignored_failure_is_silent_but_an_id_is_answered_once() {
     client.send(json!({ "type": "ping", "id": 1 })).await;
     assert_eq!(client.expect("pong").await["id"], 1);
     assert_eq!(kind(&mut client, json!({ "type": "fail" })).await, "application_error");
-    // Silent errors use the budget up like any other.
+    // Errors without an answer count in the budget, too.
     client.send_text("{").await;
     assert_eq!(client.expect_close().await.0, 3509);
 }
 
 #[tokio::test]
-async fn a_failure_can_close_the_connection_behind_the_answers_before_it() {
-    let handler = named().on("fail", fail).on_error(|_, failed| match failed.error.error_type() {
+async fn failure_can_close_the_connection_after_earlier_answers() {
+    let handler = user_handler().on("fail", fail).on_error(|_, failed| match failed.error.error_type() {
         ErrorType::ApplicationError => Recovery::Close(CloseCode(4501), "no luck here".into()),
         _ => Recovery::Reply,
     });
@@ -130,51 +130,50 @@ async fn a_failure_can_close_the_connection_behind_the_answers_before_it() {
 }
 
 #[tokio::test]
-async fn what_may_pass_is_tried_again_with_its_input_and_three_times_at_most() {
+async fn temporary_failures_are_retried_with_their_input_three_times() {
     let log = Log::default();
-    let told = log.clone();
+    let notes = log.clone();
     let calls = Arc::new(AtomicU32::new(0));
     let count = calls.clone();
-    let handler = named()
+    let handler = user_handler()
         .on("fail", fail)
         .on("third", move |_: Context, input: Value| {
             let call = count.fetch_add(1, Ordering::Relaxed);
             async move { if call < 2 { Err(Error::other("busy")) } else { Ok(input["value"].clone()) } }
         })
         .on_error(move |_, failed| {
-            note(&told, &failed);
+            note(&notes, &failed);
             Recovery::Retry { after: Duration::from_millis(1) }
         });
     let server = TestServer::start(Hub::new(), handler);
-    for mut client in [server.json("/").await, server.message_pack("/").await] {
-        client.expect("session").await;
+    for mut client in session_clients(&server, "/").await {
         calls.store(0, Ordering::Relaxed);
         client.send(json!({ "type": "third", "id": 1, "value": [1, "two"] })).await;
         client.send(json!({ "type": "ping", "id": 2 })).await;
         let answer = client.expect("ack").await;
         assert_eq!((&answer["id"], &answer["data"]), (&json!(1), &json!([1, "two"])));
         assert_eq!(client.expect("pong").await["id"], 2, "later requests wait");
-        assert_eq!(taken(&log).iter().map(|told| told.2).collect::<Vec<_>>(), [0, 1]);
+        assert_eq!(taken(&log).iter().map(|entry| entry.2).collect::<Vec<_>>(), [0, 1]);
         for how in ["application", "internal", "panic", "unavailable"] {
             client.request(json!({ "type": "fail", "how": how })).await.unwrap_err();
-            assert_eq!(taken(&log).iter().map(|told| told.2).collect::<Vec<_>>(), [0, 1, 2, 3], "{how}");
+            assert_eq!(taken(&log).iter().map(|entry| entry.2).collect::<Vec<_>>(), [0, 1, 2, 3], "{how}");
         }
         assert_eq!(kind(&mut client, json!({ "type": "nobody" })).await, "unknown_event");
-        assert_eq!(taken(&log).len(), 1, "the client's own fault is not tried again");
+        assert_eq!(taken(&log).len(), 1, "a fault of the client is not retried");
     }
 }
 
 #[tokio::test]
-async fn a_callback_that_takes_too_long_is_a_failure_and_so_is_an_on_error_that_does() {
+async fn timeouts_of_callbacks_and_on_error_are_failures() {
     let log = Log::default();
-    let told = log.clone();
-    let handler = named().callback_timeout(Duration::from_millis(60)).on("fail", fail).on_error(
+    let notes = log.clone();
+    let handler = user_handler().callback_timeout(Duration::from_millis(60)).on("fail", fail).on_error(
         move |_, failed: Failed| {
-            note(&told, &failed);
+            note(&notes, &failed);
             async move {
                 match failed.error.error_type() {
                     ErrorType::Timeout if failed.retries == 0 => {
-                        Recovery::Retry { after: Duration::from_secs(3600) } // cut to half of the timeout
+                        Recovery::Retry { after: Duration::from_secs(3600) } // reduced to half of the timeout
                     }
                     ErrorType::Timeout => Recovery::Close(CloseCode(4500), "too slow".into()),
                     ErrorType::UnknownEvent => std::future::pending().await,
@@ -199,10 +198,10 @@ async fn a_callback_that_takes_too_long_is_a_failure_and_so_is_an_on_error_that_
 }
 
 #[tokio::test]
-async fn on_open_can_be_tried_again_ignored_or_end_with_a_code_of_the_applications_own() {
+async fn on_open_failure_can_be_retried_ignored_or_closed() {
     let calls = Arc::new(AtomicU32::new(0));
     let count = calls.clone();
-    let handler = named()
+    let handler = user_handler()
         .on_open(move |cx| {
             let call = count.fetch_add(1, Ordering::Relaxed);
             async move {
@@ -227,18 +226,17 @@ async fn on_open_can_be_tried_again_ignored_or_end_with_a_code_of_the_applicatio
         client.request(json!({ "type": "ping" })).await.unwrap();
     }
     assert_eq!(server.connect("/?user=closed").await.expect_close().await, (4009, "come back".to_owned()));
-    let mut told = server.connect("/?user=told").await;
-    assert_eq!(told.expect("error").await["error_type"], "internal_error");
-    assert_eq!(told.expect_close().await.0, 1011);
+    let mut notified = server.connect("/?user=told").await;
+    assert_eq!(notified.expect("error").await["error_type"], "internal_error");
+    assert_eq!(notified.expect_close().await.0, 1011);
 }
 
 #[tokio::test]
-async fn a_publication_that_the_broker_refused_is_tried_again_and_comes_once() {
-    let broker = Failing::default();
-    let down = broker.down.clone();
+async fn publication_refused_by_the_broker_is_retried_and_arrives_once() {
+    let (broker, is_down) = failing_broker();
     let hub = open_hub().broker(broker).build();
-    let healed = down.clone();
-    let handler = named().on_error(move |_, failed: Failed| {
+    let healed = is_down.clone();
+    let handler = user_handler().on_error(move |_, failed: Failed| {
         assert_eq!(failed.error.error_type(), ErrorType::Unavailable);
         if failed.retries == 1 {
             healed.store(false, Ordering::Relaxed);
@@ -247,8 +245,8 @@ async fn a_publication_that_the_broker_refused_is_tried_again_and_comes_once() {
     });
     let server = TestServer::start(hub, handler);
     let mut client = server.connect("/").await;
-    subscribe(&mut client, "x").await;
-    down.store(true, Ordering::Relaxed);
+    client.subscribe("x").await;
+    is_down.store(true, Ordering::Relaxed);
     client.send(json!({ "type": "channel_message", "id": 7, "channel": "x", "content": "once" })).await;
     let mut seen = [client.next().await, client.next().await];
     seen.sort_by_key(|message| message["type"].to_string());
@@ -258,12 +256,12 @@ async fn a_publication_that_the_broker_refused_is_tried_again_and_comes_once() {
 }
 
 #[tokio::test]
-async fn over_its_rate_a_client_is_refused_without_asking_the_application() {
+async fn client_over_its_rate_is_refused_without_asking_the_application() {
     let log = Log::default();
-    let told = log.clone();
+    let notes = log.clone();
     let limit = hauyna::handler::RateLimit::new().messages(Rate::new(1, Duration::from_secs(3600)).burst(1));
     let handler = Handler::new().rate_limit(limit).on_error(move |_, failed| {
-        note(&told, &failed);
+        note(&notes, &failed);
         Recovery::Ignore
     });
     let server = TestServer::start(Hub::new(), handler);
@@ -272,5 +270,5 @@ async fn over_its_rate_a_client_is_refused_without_asking_the_application() {
     assert_eq!(kind(&mut client, json!({ "type": "ping" })).await, "rate_limited");
     assert!(taken(&log).is_empty());
     client.vanish();
-    eventually("it is gone", || server.hub().stats().connections == 0).await;
+    wait_for_connections(server.hub(), 0).await;
 }

@@ -1,11 +1,10 @@
 //! Events: listeners of the application, ordered and contained, and events of the hub.
 
-use crate::support::{emptied, eventually, named, open_hub, subscribe, subscriber};
-use hauyna::broker::{Answer, Broker, BrokerError, HistoryPage, LocalBroker, Publish, Published, Relay};
+use crate::support::{eventually, open_hub, subscriber, user_handler, wait_until_empty};
 use hauyna::error::ErrorKind;
 use hauyna::events::{Event, Flow, SystemEvent, SystemKind};
-use hauyna::{ChannelName, ChannelOptions, CloseReason, ErrorType, HistoryRange, Hub, Result, json};
-use hauyna_test::TestServer;
+use hauyna::{ChannelOptions, CloseReason, ErrorType, Hub, Result, json};
+use hauyna_test::{TestServer, WrappedBroker};
 use parking_lot::Mutex;
 use serde::Deserialize;
 use serde_json::Value;
@@ -20,7 +19,7 @@ struct Order {
     id: u64,
 }
 
-/// What listeners write down, in order.
+/// Notes of listeners, in order.
 #[derive(Clone, Default)]
 struct Notes(Arc<Mutex<Vec<String>>>);
 
@@ -33,8 +32,8 @@ impl Notes {
         std::mem::take(&mut self.0.lock())
     }
 
-    /// A listener that notes a word and returns `flow`.
-    fn noting<T: Send + 'static>(
+    /// Returns a listener that adds a note and returns `flow`.
+    fn listener<T: Send + 'static>(
         &self,
         word: &'static str,
         flow: Flow,
@@ -48,14 +47,14 @@ impl Notes {
 }
 
 #[tokio::test]
-async fn listeners_run_by_priority_then_in_the_order_of_their_registration() {
+async fn listeners_run_by_priority_then_by_registration_order() {
     let (hub, notes) = (Hub::new(), Notes::default());
     let events = hub.events();
-    events.on("e", notes.noting::<Value>("a", Flow::Continue));
-    events.priority(-1).on("e", notes.noting::<Value>("last", Flow::Continue));
-    events.priority(5).on("e", notes.noting::<Value>("first", Flow::Continue));
-    events.on("e", notes.noting::<Value>("b", Flow::Continue));
-    events.on("other", notes.noting::<Value>("never", Flow::Continue));
+    events.on("e", notes.listener::<Value>("a", Flow::Continue));
+    events.priority(-1).on("e", notes.listener::<Value>("last", Flow::Continue));
+    events.priority(5).on("e", notes.listener::<Value>("first", Flow::Continue));
+    events.on("e", notes.listener::<Value>("b", Flow::Continue));
+    events.on("other", notes.listener::<Value>("never", Flow::Continue));
     let outcome = events.trigger("e", None, ()).await.unwrap();
     assert_eq!(notes.take(), ["first", "a", "b", "last"]);
     assert_eq!((outcome.ran, outcome.stopped, outcome.failures.len()), (4, false, 0));
@@ -63,18 +62,18 @@ async fn listeners_run_by_priority_then_in_the_order_of_their_registration() {
 }
 
 #[tokio::test]
-async fn a_listener_that_stops_the_event_keeps_it_from_those_after_it() {
+async fn listener_that_stops_an_event_hides_it_from_later_ones() {
     let (hub, notes) = (Hub::new(), Notes::default());
-    hub.events().priority(1).on("e", notes.noting::<Value>("one", Flow::Continue));
-    hub.events().on("e", notes.noting::<Value>("two", Flow::Stop));
-    hub.events().on("e", notes.noting::<Value>("three", Flow::Continue));
+    hub.events().priority(1).on("e", notes.listener::<Value>("one", Flow::Continue));
+    hub.events().on("e", notes.listener::<Value>("two", Flow::Stop));
+    hub.events().on("e", notes.listener::<Value>("three", Flow::Continue));
     let outcome = hub.events().trigger("e", None, json!(1)).await.unwrap();
     assert_eq!(notes.take(), ["one", "two"]);
     assert_eq!((outcome.ran, outcome.stopped), (2, true));
 }
 
 #[tokio::test]
-async fn data_reaches_a_listener_typed_or_as_json_and_what_does_not_fit_is_its_failure_alone() {
+async fn listener_data_is_typed_or_json_and_a_mismatch_fails_one_listener() {
     let (hub, notes) = (Hub::new(), Notes::default());
     let typed = notes.clone();
     let picky = hub.events().on("order", move |event: Event, order: Order| {
@@ -101,7 +100,7 @@ async fn data_reaches_a_listener_typed_or_as_json_and_what_does_not_fit_is_its_f
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_listener_that_fails_panics_or_hangs_does_not_stop_the_others() {
+async fn failing_panicking_or_hanging_listener_does_not_stop_the_others() {
     let hub = Hub::builder().listener_timeout(Duration::from_secs(5)).build();
     let notes = Notes::default();
     let events = hub.events();
@@ -112,7 +111,7 @@ async fn a_listener_that_fails_panics_or_hangs_does_not_stop_the_others() {
         panic!("after it")
     });
     events.on("e", async |_, _: Value| pending::<Result>().await);
-    events.on("e", notes.noting::<Value>("the last", Flow::Continue));
+    events.on("e", notes.listener::<Value>("the last", Flow::Continue));
     let began = tokio::time::Instant::now();
     let outcome = events.trigger("e", None, ()).await.unwrap();
     assert_eq!(began.elapsed(), Duration::from_secs(5));
@@ -124,10 +123,10 @@ async fn a_listener_that_fails_panics_or_hangs_does_not_stop_the_others() {
 }
 
 #[tokio::test]
-async fn a_listener_is_gone_once_it_is_removed() {
+async fn removed_listener_is_not_called() {
     let (hub, notes) = (Hub::new(), Notes::default());
-    let one = hub.events().on("e", notes.noting::<Value>("one", Flow::Continue));
-    let two = hub.events().on("e", notes.noting::<Value>("two", Flow::Continue));
+    let one = hub.events().on("e", notes.listener::<Value>("one", Flow::Continue));
+    let two = hub.events().on("e", notes.listener::<Value>("two", Flow::Continue));
     assert!(hub.events().remove(one));
     hub.events().trigger("e", None, ()).await.unwrap();
     assert_eq!(notes.take(), ["two"]);
@@ -137,15 +136,15 @@ async fn a_listener_is_gone_once_it_is_removed() {
     assert!(hub.events().remove(system) && !hub.events().remove(system));
 }
 
-/// Every system event of a hub that is not about users alone, as a line.
-fn observed(hub: &Hub) -> mpsc::Receiver<String> {
+/// Returns every system event of a hub as a line, except those about users.
+fn observe(hub: &Hub) -> mpsc::Receiver<String> {
     let (sender, lines) = mpsc::channel(64);
     let of_users = [SystemKind::UserOnline, SystemKind::UserOffline];
     let kinds = SystemKind::all().filter(|kind| !of_users.contains(kind));
-    hub.events().on_system(kinds, move |event: Event, told| {
+    hub.events().on_system(kinds, move |event: Event, system_event| {
         let sender = sender.clone();
         async move {
-            let more = match &told {
+            let more = match &system_event {
                 SystemEvent::Closed { reason, .. } => format!(" {reason:?}"),
                 SystemEvent::Subscribed { channel, .. } | SystemEvent::Unsubscribed { channel, .. } => {
                     format!(" {channel}")
@@ -165,14 +164,14 @@ async fn next(lines: &mut mpsc::Receiver<String>) -> String {
 }
 
 #[tokio::test]
-async fn the_hub_tells_of_a_connections_life_in_order() {
+async fn hub_reports_the_life_of_a_connection_in_order() {
     let hub = open_hub().build();
-    let mut lines = observed(&hub);
-    let handler =
-        named().on("fail", async |_, _: Value| Err::<(), _>(hauyna::Error::other("the database is down")));
+    let mut lines = observe(&hub);
+    let handler = user_handler()
+        .on("fail", async |_, _: Value| Err::<(), _>(hauyna::Error::other("the database is down")));
     let server = TestServer::start(hub, handler);
     let mut client = subscriber(&server, "u", "room").await;
-    subscribe(&mut client, "hall").await;
+    client.subscribe("hall").await;
     client.request(json!({ "type": "fail" })).await.unwrap_err();
     client.request(json!({ "type": "nobody knows" })).await.unwrap_err();
     client.request(json!({ "type": "unsubscribe_channel", "channel": "room" })).await.unwrap();
@@ -189,14 +188,14 @@ async fn the_hub_tells_of_a_connections_life_in_order() {
     ] {
         assert_eq!(next(&mut lines).await, expected);
     }
-    emptied(server.hub()).await;
+    wait_until_empty(server.hub()).await;
 }
 
 #[tokio::test]
-async fn a_connection_that_does_not_read_is_told_as_a_slow_consumer_before_it_closes() {
+async fn slow_consumer_is_reported_before_it_closes() {
     let hub = Hub::builder().channels("{*any}", ChannelOptions::new()).outbox(64 * 1024, 64).build();
-    let mut lines = observed(&hub);
-    let server = TestServer::start(hub.clone(), named());
+    let mut lines = observe(&hub);
+    let server = TestServer::start(hub.clone(), user_handler());
     let _client = subscriber(&server, "u", "flood").await;
     assert_eq!(next(&mut lines).await, "u opened");
     assert_eq!(next(&mut lines).await, "u subscribed flood");
@@ -210,11 +209,11 @@ async fn a_connection_that_does_not_read_is_told_as_a_slow_consumer_before_it_cl
 }
 
 #[tokio::test]
-async fn a_listener_that_hangs_delays_events_but_neither_stops_them_nor_the_hub() {
+async fn hanging_listener_delays_events_but_stops_neither_them_nor_the_hub() {
     let hub = open_hub().listener_timeout(Duration::from_millis(50)).build();
     hub.events().priority(1).on_system([SystemKind::Opened], async |_, _| pending::<Result>().await);
-    let mut lines = observed(&hub);
-    let server = TestServer::start(hub, named());
+    let mut lines = observe(&hub);
+    let server = TestServer::start(hub, user_handler());
     let mut client = subscriber(&server, "u", "room").await;
     client.request(json!({ "type": "ping" })).await.unwrap();
     assert_eq!(next(&mut lines).await, "u opened");
@@ -222,7 +221,7 @@ async fn a_listener_that_hangs_delays_events_but_neither_stops_them_nor_the_hub(
 }
 
 #[tokio::test]
-async fn events_past_the_bound_are_dropped_and_counted() {
+async fn events_over_the_limit_are_dropped_and_counted() {
     let hub = open_hub().build();
     let (sender, mut begun) = mpsc::channel(1);
     hub.events().on_system([SystemKind::Subscribed, SystemKind::Unsubscribed], move |_, _| {
@@ -232,9 +231,9 @@ async fn events_past_the_bound_are_dropped_and_counted() {
             pending::<Result>().await
         }
     });
-    let server = TestServer::start(hub.clone(), named());
+    let server = TestServer::start(hub.clone(), user_handler());
     let _client = subscriber(&server, "u", "room").await;
-    begun.recv().await.expect("the listener is at work on the first event");
+    begun.recv().await.expect("the listener handles the first event");
     let connection = hub.connections().all().remove(0);
     for _ in 0..8_192 {
         hub.channel("other").subscribe(&connection, ()).await.unwrap();
@@ -246,23 +245,23 @@ async fn events_past_the_bound_are_dropped_and_counted() {
 }
 
 #[tokio::test]
-async fn shutdown_waits_until_listeners_were_told_of_the_last_close() {
+async fn shutdown_waits_for_the_listeners_of_the_last_close() {
     let hub = open_hub().build();
     let notes = Notes::default();
     let closed = notes.clone();
-    hub.events().on_system([SystemKind::Closed], move |_, told| {
+    hub.events().on_system([SystemKind::Closed], move |_, system_event| {
         let notes = closed.clone();
         async move {
             for _ in 0..100 {
                 tokio::task::yield_now().await;
             }
-            if let SystemEvent::Closed { reason: CloseReason::Shutdown, .. } = told {
+            if let SystemEvent::Closed { reason: CloseReason::Shutdown, .. } = system_event {
                 notes.note("shutdown");
             }
             Ok(())
         }
     });
-    let server = TestServer::start(hub.clone(), named());
+    let server = TestServer::start(hub.clone(), user_handler());
     let mut client = subscriber(&server, "u", "room").await;
     let shutdown = tokio::spawn(async move { hub.shutdown(Duration::from_secs(5)).await });
     assert_eq!(client.expect_close().await.0, 3000);
@@ -272,16 +271,16 @@ async fn shutdown_waits_until_listeners_were_told_of_the_last_close() {
 }
 
 #[test]
-fn events_go_on_when_the_runtime_that_told_them_has_ended() {
+fn events_continue_after_the_runtime_of_the_listeners_ended() {
     let hub = open_hub().build();
-    let mut lines = observed(&hub);
+    let mut lines = observe(&hub);
     for is_second in [false, true] {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         runtime.block_on(async {
-            let server = TestServer::start(hub.clone(), named());
+            let server = TestServer::start(hub.clone(), user_handler());
             let _client = server.connect("/?user=u").await;
             if is_second {
-                // What the first one left behind comes before it.
+                // The events of the first connection arrive before it.
                 assert_eq!(next(&mut lines).await, "u state_changed");
                 assert!(next(&mut lines).await.starts_with("u closed"));
             }
@@ -294,7 +293,7 @@ fn events_go_on_when_the_runtime_that_told_them_has_ended() {
 }
 
 #[tokio::test]
-async fn a_hub_with_listeners_ends_with_its_last_handle() {
+async fn hub_with_listeners_ends_with_its_last_handle() {
     let alive = Arc::new(());
     let hub = open_hub().build();
     let held = alive.clone();
@@ -302,22 +301,22 @@ async fn a_hub_with_listeners_ends_with_its_last_handle() {
         let _held = held.clone();
         async { Ok(()) }
     });
-    let server = TestServer::start(hub, named());
+    let server = TestServer::start(hub, user_handler());
     subscriber(&server, "u", "room").await.close(1000, "").await;
     server.stop().await;
-    eventually("the hub and its listeners are gone", || Arc::strong_count(&alive) == 1).await;
+    eventually("the hub and its listeners are dropped", || Arc::strong_count(&alive) == 1).await;
 }
 
 #[tokio::test]
-async fn a_client_triggers_only_the_events_that_the_handler_opens_to_clients() {
+async fn clients_trigger_only_events_that_the_handler_allows() {
     let (hub, notes) = (Hub::new(), Notes::default());
     let orders = notes.clone();
     hub.events().on("order", move |event: Event, order: Order| {
         orders.note(format!("{} {}", event.connection().unwrap().user(), order.id));
         async { Ok(()) }
     });
-    hub.events().on("refund", notes.noting::<Value>("refund", Flow::Continue));
-    let handler = named().client_events(["order", "unheard"]);
+    hub.events().on("refund", notes.listener::<Value>("refund", Flow::Continue));
+    let handler = user_handler().client_events(["order", "unheard"]);
     let server = TestServer::start(hub, handler);
     let mut client = server.connect("/?user=ann").await;
     assert_eq!(client.request(json!({ "type": "order", "id": 1 })).await.unwrap(), Value::Null);
@@ -332,79 +331,48 @@ async fn a_client_triggers_only_the_events_that_the_handler_opens_to_clients() {
         .on("order", async |_, _: Value| Err::<(), _>(hauyna::Error::application("sold out")));
     let error = client.request(json!({ "type": "order" })).await.unwrap_err();
     assert_eq!((&error["error_type"], &error["message"]), (&json!("application_error"), &json!("sold out")));
-    assert_eq!(notes.take().len(), 1, "the listener before it ran all the same");
+    assert_eq!(notes.take().len(), 1, "the earlier listener ran anyway");
 }
 
-/// A broker whose health the test decides.
-#[derive(Debug, Clone, Default)]
-struct Moody(Arc<(LocalBroker, AtomicU8)>);
-
-const WELL: u8 = 0;
-const ILL: u8 = 1;
-const RAVING: u8 = 2;
-
-impl Broker for Moody {
-    fn start(&self, relay: Relay) {
-        self.0.0.start(relay);
-    }
-
-    fn publish(&self, publish: Publish) -> Answer<Result<Published, BrokerError>> {
-        self.0.0.publish(publish)
-    }
-
-    fn subscribe(&self, channel: &ChannelName) -> Answer<Result<(), BrokerError>> {
-        self.0.0.subscribe(channel)
-    }
-
-    fn unsubscribe(&self, channel: &ChannelName) {
-        self.0.0.unsubscribe(channel);
-    }
-
-    fn history(
-        &self,
-        channel: &ChannelName,
-        range: HistoryRange,
-    ) -> Answer<Result<HistoryPage, BrokerError>> {
-        self.0.0.history(channel, range)
-    }
-
-    fn is_ready(&self) -> bool {
-        match self.0.1.load(Ordering::SeqCst) {
-            RAVING => panic!("on purpose"),
-            mood => mood == WELL,
-        }
-    }
-}
+/// How a broker answers when it is asked whether it is ready.
+const READY: u8 = 0;
+const NOT_READY: u8 = 1;
+const PANICS: u8 = 2;
 
 #[tokio::test]
-async fn row_50_panics_of_a_broker_and_of_listeners_cost_nobody_else_anything() {
-    let broker = Moody::default();
-    let hub = open_hub().broker(broker.clone()).build();
+async fn row_50_panics_of_broker_and_listeners_affect_nobody_else() {
+    let readiness = Arc::new(AtomicU8::new(READY));
+    let answer = readiness.clone();
+    let broker = WrappedBroker::default().on_is_ready(move |_| match answer.load(Ordering::SeqCst) {
+        PANICS => panic!("on purpose"),
+        readiness => readiness == READY,
+    });
+    let hub = open_hub().broker(broker).build();
     hub.events()
         .priority(1)
         .on_system(SystemKind::all(), |_, _| -> std::future::Ready<Result> { panic!("on purpose") });
-    let mut lines = observed(&hub);
-    // The broker is looked at as often as the shortest deadline needs it.
-    let handler = named().read_timeout(Duration::from_millis(200));
+    let mut lines = observe(&hub);
+    // The hub asks the broker as often as its shortest deadline needs it.
+    let handler = user_handler().read_timeout(Duration::from_millis(200));
     let server = TestServer::start(hub, handler);
     let mut client = subscriber(&server, "u", "room").await;
     assert_eq!(next(&mut lines).await, "u opened");
     assert_eq!(next(&mut lines).await, "u subscribed room");
-    for (mood, told) in
-        [(ILL, "broker_down"), (WELL, "broker_up"), (RAVING, "broker_down"), (WELL, "broker_up")]
+    for (answer, event) in
+        [(NOT_READY, "broker_down"), (READY, "broker_up"), (PANICS, "broker_down"), (READY, "broker_up")]
     {
-        broker.0.1.store(mood, Ordering::SeqCst);
-        assert_eq!(next(&mut lines).await, format!("nobody {told}"));
+        readiness.store(answer, Ordering::SeqCst);
+        assert_eq!(next(&mut lines).await, format!("nobody {event}"));
     }
     server.hub().channel("room").broadcast(json!({ "n": 1 })).await.unwrap();
     assert_eq!(client.wait_for("message").await["content"]["n"], 1);
     assert!(server.hub().stats().panics >= 7);
     client.close(1000, "").await;
-    emptied(server.hub()).await;
+    wait_until_empty(server.hub()).await;
 }
 
 #[tokio::test]
-async fn a_hub_keeps_its_listener_when_it_is_told_to_remove_that_of_another() {
+async fn hub_ignores_the_removal_of_a_listener_of_another_hub() {
     let [one, other] = [Hub::new(), Hub::new()];
     let listen = |hub: &Hub| hub.events().on("x", async |_, _: Value| Result::Ok(()));
     let ids = [listen(&one), listen(&other)];

@@ -1,7 +1,7 @@
 //! Every duration of the application's options, at its extremes. A very long one never ends and a very short
 //! one ends at once; neither overflows nor affects the other connections of the shard.
 
-use crate::support::{emptied, named, registered};
+use crate::support::{registered, user_handler, wait_until_empty};
 use hauyna::auth::Revocation;
 use hauyna::broker::{LocalBroker, LocalBrokerOptions, Repeat};
 use hauyna::connection::RetryPolicy;
@@ -18,8 +18,8 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::sync::mpsc;
 
-/// Durations that no clock reaches: past `u32` and `u64` milliseconds, past what an `Instant` holds, and the
-/// longest.
+/// Durations that no clock reaches: more than `u32` and `u64` milliseconds, more than an `Instant` holds, and
+/// the longest one.
 const ENDLESS: [Duration; 6] = [
     Duration::from_millis(1 << 32),
     Duration::from_millis(u64::MAX),
@@ -28,33 +28,33 @@ const ENDLESS: [Duration; 6] = [
     Duration::from_secs(u64::MAX),
     Duration::MAX,
 ];
-/// Durations that are over at once.
+/// Durations that end at once.
 const OVER: [Duration; 2] = [Duration::ZERO, Duration::from_nanos(1)];
 
 fn all() -> impl Iterator<Item = Duration> {
     OVER.into_iter().chain(ENDLESS)
 }
 
-/// Channels of every kind, no sessions, one shard for all.
+/// Returns a hub with channels of every kind, no sessions and one shard.
 fn hub() -> hauyna::HubBuilder {
     let room = ChannelOptions::new().presence(Presence::each()).history(10, Duration::from_secs(60));
     Hub::builder().shards(1).sessions(SessionOptions::none()).channels("room:{id}", room)
 }
 
-/// A subscriber that hears what is published now.
-async fn assert_hears(hub: &Hub, client: &mut Client, what: u64) {
+/// Checks that a subscriber gets a new publication.
+async fn assert_receives(hub: &Hub, client: &mut Client, what: u64) {
     hub.channel("room:1").broadcast(what).await.unwrap();
     while client.wait_for("message").await["content"] != what {}
 }
 
 #[tokio::test(start_paused = true)]
-async fn heartbeats_of_any_length_leave_their_shard_at_work() {
+async fn heartbeat_of_any_length_keeps_its_shard_working() {
     for interval in all() {
         for timeout in all() {
-            let handler = |heartbeat| named().heartbeat(heartbeat);
+            let handler = |heartbeat| user_handler().heartbeat(heartbeat);
             let hub = hub().build();
             let server = MemoryServer::route(hub.clone(), |router| {
-                router.websocket("/", named()).websocket(
+                router.websocket("/", user_handler()).websocket(
                     "/odd",
                     handler(Heartbeat::every(interval).timeout(timeout)).idle_after(interval),
                 )
@@ -66,11 +66,11 @@ async fn heartbeats_of_any_length_leave_their_shard_at_work() {
             assert!(heartbeat["interval"].as_u64().is_some_and(|interval| interval >= 10), "{heartbeat}");
             assert!(heartbeat["timeout"].as_u64() >= heartbeat["interval"].as_u64(), "{heartbeat}");
             advance(Duration::from_secs(8)).await;
-            assert_hears(&hub, &mut other, 1).await;
+            assert_receives(&hub, &mut other, 1).await;
             if OVER.contains(&interval) && OVER.contains(&timeout) {
                 assert!(
                     !hub.user("odd").is_connected().await,
-                    "{interval:?} {timeout:?}: nobody answers its pings"
+                    "{interval:?} {timeout:?}: no client answers its pings"
                 );
             } else {
                 odd.request(json!({ "type": "ping" })).await.unwrap();
@@ -81,11 +81,11 @@ async fn heartbeats_of_any_length_leave_their_shard_at_work() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_grace_of_any_length_loses_neither_limits_nor_on_close() {
+async fn grace_time_of_any_length_keeps_limits_and_on_close() {
     for grace in all() {
-        let (closed, mut told) = mpsc::channel(64);
+        let (closed, mut reasons) = mpsc::channel(64);
         let hub = hub().presence_grace(grace).max_connections(1).build();
-        let handler = named().on_close(move |_, reason| {
+        let handler = user_handler().on_close(move |_, reason| {
             let closed = closed.clone();
             async move { closed.try_send(reason).map_err(hauyna::Error::other) }
         });
@@ -93,7 +93,7 @@ async fn a_grace_of_any_length_loses_neither_limits_nor_on_close() {
         let mut ann = server.json("/?user=ann").await;
         ann.subscribe("room:1").await;
         ann.vanish();
-        assert_eq!(told.recv().await, Some(CloseReason::Lost));
+        assert_eq!(reasons.recv().await, Some(CloseReason::Lost));
         advance(Duration::from_millis(10)).await;
         assert_eq!(hub.channel("room:1").presence().await.is_empty(), OVER.contains(&grace), "{grace:?}");
         let mut ben = server.json("/?user=ben").await;
@@ -106,12 +106,12 @@ async fn a_grace_of_any_length_loses_neither_limits_nor_on_close() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_tick_of_any_length_leaves_whole_subscriptions() {
+async fn presence_tick_of_any_length_keeps_subscriptions_complete() {
     for tick in all() {
         for presence in [Presence::diff(), Presence::occupancy()] {
             let channels = ChannelOptions::new().presence(presence.tick(tick));
             let hub = hub().channels("many:{id}", channels).presence_grace(Duration::ZERO).build();
-            let server = MemoryServer::start(hub.clone(), named());
+            let server = MemoryServer::start(hub.clone(), user_handler());
             let mut all = Vec::new();
             for user in ["ann", "ben", "cleo"] {
                 let mut client = server.json(&format!("/?user={user}")).await;
@@ -126,42 +126,42 @@ async fn a_tick_of_any_length_leaves_whole_subscriptions() {
             }
             drop(all);
             advance(Duration::from_secs(1)).await;
-            emptied(&hub).await;
+            wait_until_empty(&hub).await;
         }
     }
 }
 
-/// What an ordinary HTTP request is answered.
+/// Returns the answer to an ordinary HTTP request.
 async fn get(server: &TestServer) -> String {
     let mut stream = tokio::net::TcpStream::connect(server.address()).await.unwrap();
     stream.write_all(b"GET /nothing HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n").await.unwrap();
     let mut answer = String::new();
-    let _ = stream.read_to_string(&mut answer).await; // reset where the time is over
+    let _ = stream.read_to_string(&mut answer).await; // the server resets the connection after the timeout
     answer
 }
 
 #[tokio::test]
-async fn handshakes_of_any_length_are_served_or_refused() {
-    for patience in all() {
+async fn handshake_timeout_of_any_length_serves_or_refuses() {
+    for timeout in all() {
         for is_layered in [false, true] {
             let hub = hub().build();
-            let mut router = hauyna::Router::new(hub.clone()).websocket("/", named());
+            let mut router = hauyna::Router::new(hub.clone()).websocket("/", user_handler());
             if is_layered {
                 router = router.layer(tower_layer::layer_fn(|service| service));
             }
-            let server = TestServer::serve(hub.clone(), router.into_server().handshake_timeout(patience));
-            if OVER.contains(&patience) {
+            let server = TestServer::serve(hub.clone(), router.into_server().handshake_timeout(timeout));
+            if OVER.contains(&timeout) {
                 let _ = get(&server).await;
                 continue;
             }
             server.json("/?user=ann").await.subscribe("room:1").await;
-            assert!(get(&server).await.starts_with("HTTP/1.1 404"), "{patience:?}");
+            assert!(get(&server).await.starts_with("HTTP/1.1 404"), "{timeout:?}");
         }
     }
 }
 
 #[tokio::test(start_paused = true)]
-async fn timeouts_of_connections_and_listeners_of_any_length() {
+async fn connection_and_listener_timeouts_may_have_any_length() {
     for time in all() {
         let hub = hub().listener_timeout(time).broker_timeout(time).build();
         hub.events().on("quick", async |_: Event, _: Value| Ok(()));
@@ -186,17 +186,17 @@ async fn timeouts_of_connections_and_listeners_of_any_length() {
         assert_eq!(client.request(json!({ "type": "work" })).await.unwrap(), 1, "{time:?}");
         client.request(json!({ "type": "fail" })).await.unwrap_err();
         advance(Duration::from_secs(3)).await;
-        assert_hears(&hub, &mut client, 9).await;
+        assert_receives(&hub, &mut client, 9).await;
         let outcome = hub.events().trigger("quick", None, ()).await.unwrap();
         assert!(outcome.failures.is_empty(), "{time:?}");
         client.close(1000, "").await;
-        emptied(&hub).await;
+        wait_until_empty(&hub).await;
         assert_eq!(hub.stats().panics, 0, "{time:?}");
     }
 }
 
 #[tokio::test(start_paused = true)]
-async fn questions_of_any_patience_are_answered_or_time_out() {
+async fn client_requests_with_any_timeout_end() {
     let hub = hub().build();
     let (mut client, connection) = registered(&hub, "ann", &Handler::new().share()).await;
     for time in ENDLESS {
@@ -214,13 +214,13 @@ async fn questions_of_any_patience_are_answered_or_time_out() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn sessions_are_kept_for_any_time_and_any_number_of_attempts() {
+async fn session_window_and_attempts_may_have_any_value() {
     for window in ENDLESS {
         for attempts in [Some(1), Some(u32::MAX), None] {
             let retry = RetryPolicy::conservative().max_attempts(attempts);
             let sessions = SessionOptions::new().window(window);
             let hub = hub().sessions(sessions).retry_policy(retry).build();
-            let server = MemoryServer::start(hub.clone(), named());
+            let server = MemoryServer::start(hub.clone(), user_handler());
             let mut ann = server.json("/?user=ann").await;
             let session = ann.expect("session").await;
             assert!(session["resume"]["window"].as_u64().is_some_and(|window| window > 0), "{session}");
@@ -240,7 +240,7 @@ async fn sessions_are_kept_for_any_time_and_any_number_of_attempts() {
     }
 }
 
-/// The moments that an application may name: the first and the last that there are, and the year 300,000.
+/// Returns the first and the last representable time, and the year 300,000.
 fn moments() -> [SystemTime; 3] {
     let last = (0..64)
         .rev()
@@ -249,7 +249,7 @@ fn moments() -> [SystemTime; 3] {
 }
 
 #[tokio::test(start_paused = true)]
-async fn credentials_end_at_any_moment_with_any_grace() {
+async fn credentials_may_expire_at_any_time_with_any_grace() {
     for at in moments() {
         for grace in all() {
             let hub = hub().build();
@@ -269,18 +269,20 @@ async fn credentials_end_at_any_moment_with_any_grace() {
                 connection.set_expiry(Some(moment));
             }
             connection.set_expiry(None);
-            assert_hears(&hub, &mut client, 5).await;
+            assert_receives(&hub, &mut client, 5).await;
         }
     }
 }
 
 #[tokio::test(start_paused = true)]
-async fn revocations_and_rates_of_any_length() {
+async fn revocations_and_rates_may_have_any_length() {
     for time in all() {
         let limits = RateLimit::new().messages(Rate::new(1, time).burst(u32::MAX));
         let hub = hub().build();
-        let server =
-            MemoryServer::start(hub.clone(), named().rate_limit(limits).error_budget(Rate::new(1, time)));
+        let server = MemoryServer::start(
+            hub.clone(),
+            user_handler().rate_limit(limits).error_budget(Rate::new(1, time)),
+        );
         let mut ann = server.json("/?user=ann").await;
         ann.subscribe("room:1").await;
         hub.revoke(Revocation::user("ann").lasting(time)).await;
@@ -294,30 +296,30 @@ async fn revocations_and_rates_of_any_length() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn histories_keys_and_positions_of_any_age() {
+async fn histories_keys_and_positions_may_have_any_age() {
     for age in all() {
         let options = LocalBrokerOptions::new().key_age(age).position_age(age);
         let channels = ChannelOptions::new().history(5, age);
         let hub = hub().broker(LocalBroker::new(options)).channels("{*any}", channels).build();
-        let server = MemoryServer::start(hub.clone(), named());
+        let server = MemoryServer::start(hub.clone(), user_handler());
         let mut client = server.json("/?user=ann").await;
-        let place = client.subscribe("x").await;
+        let position = client.subscribe("x").await;
         hub.channel("x").publish(1).key("k").await.unwrap();
         advance(Duration::from_secs(5)).await;
         assert_eq!(client.wait_for("message").await["content"], 1);
         let again = hub.channel("x").publish(2).key("k").await.unwrap();
         assert_eq!(again.repeat == Repeat::Yes, ENDLESS.contains(&age), "{age:?}");
         client.unsubscribe("x").await;
-        let recovered = client.recover("x", &place).await["recovered"].clone();
+        let recovered = client.recover("x", &position).await["recovered"].clone();
         assert_eq!(recovered, ENDLESS.contains(&age), "{age:?}");
     }
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_end_of_any_patience_comes_to_its_end() {
+async fn shutdown_and_drain_end_with_any_timeout() {
     for time in all() {
         let hub = hub().build();
-        let server = MemoryServer::start(hub.clone(), named());
+        let server = MemoryServer::start(hub.clone(), user_handler());
         let mut client = server.json("/?user=ann").await;
         client.subscribe("room:1").await;
         let draining = hub.clone();
@@ -327,14 +329,14 @@ async fn an_end_of_any_patience_comes_to_its_end() {
         hub.shutdown(time).await.unwrap();
         reading.await.unwrap();
         drained.await.unwrap().unwrap();
-        emptied(&hub).await;
+        wait_until_empty(&hub).await;
     }
 }
 
 #[tokio::test]
-async fn the_test_kit_takes_durations_of_any_length() {
+async fn test_kit_accepts_durations_of_any_length() {
     let hub = hub().build();
-    let server = TestServer::start(hub.clone(), named());
+    let server = TestServer::start(hub.clone(), user_handler());
     let proxy = FaultProxy::start(server.address()).await;
     for time in ENDLESS {
         let mut client = server.client("/?user=ann").json().timeout(time).connect().await;

@@ -1,20 +1,22 @@
 //! Rows 49 and 50 of `SECURITY.md`: wrong, slow or panicking code of the application affects only the
 //! connection for which it was called.
 
-use crate::support::{Random, emptied, eventually, named, subscribe, subscriber};
-use hauyna::broker::{Answer, Broker, BrokerError, HistoryPage, LocalBroker, Publish, Published, Relay};
+use crate::support::{
+    Random, hide_expected_panics, subscriber, user_handler, wait_for_connections, wait_until_empty,
+};
+use hauyna::broker::Answer;
 use hauyna::channel::AccessRequest;
 use hauyna::events::SystemKind;
 use hauyna::validate::Invalid;
-use hauyna::{ChannelOptions, Context, Handler, HistoryRange, Hub, Presence, Reject, json};
-use hauyna_test::{Client, TestServer};
+use hauyna::{ChannelOptions, Context, Handler, Hub, Presence, Reject, json};
+use hauyna_test::{Client, TestServer, WrappedBroker};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::Value;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::sync::Semaphore;
 
-/// A gate at which every hook of users whose names start with `slow` waits.
+/// A gate at which the callbacks of users whose names start with `slow` wait.
 #[derive(Clone)]
 struct Gate(Arc<Semaphore>);
 
@@ -29,7 +31,7 @@ impl Gate {
 fn gated(gate: &Gate) -> Handler {
     let (message, subscribing, publishing, refreshing) =
         (gate.clone(), gate.clone(), gate.clone(), gate.clone());
-    named()
+    user_handler()
         .on("work", move |cx: Context, _: Value| {
             let gate = message.clone();
             async move {
@@ -60,7 +62,7 @@ fn gated(gate: &Gate) -> Handler {
         })
 }
 
-/// The 99th of 100 round trips.
+/// Returns the 99th percentile of the round trips.
 async fn p99(client: &mut Client) -> Duration {
     let mut all = Vec::new();
     for _ in 0..300 {
@@ -73,7 +75,7 @@ async fn p99(client: &mut Client) -> Duration {
 }
 
 #[tokio::test]
-async fn row_49_hooks_that_wait_hold_up_their_own_connections_alone_and_answers_keep_their_order() {
+async fn row_49_waiting_callbacks_delay_only_their_connection_and_answers_keep_order() {
     let gate = Gate(Arc::new(Semaphore::new(0)));
     let hub = Hub::builder().channels("{*any}", ChannelOptions::new()).shards(1).build();
     let server = TestServer::start(hub.clone(), gated(&gate));
@@ -97,7 +99,10 @@ async fn row_49_hooks_that_wait_hold_up_their_own_connections_alone_and_answers_
         stuck.push(client);
     }
     let during = p99(&mut swift).await;
-    assert!(during < 10 * before + Duration::from_millis(50), "{during:?}, and before {before:?}");
+    assert!(
+        during < 10 * before + Duration::from_millis(50),
+        "{during:?} with waiting callbacks, {before:?} before"
+    );
     hub.channel("x").broadcast("now").await.unwrap();
     assert_eq!(swift.expect("message").await["content"], "now");
     gate.0.add_permits(1000);
@@ -113,7 +118,7 @@ async fn row_49_hooks_that_wait_hold_up_their_own_connections_alone_and_answers_
         }
     }
     drop((stuck, swift));
-    emptied(&hub).await;
+    wait_until_empty(&hub).await;
 }
 
 /// A type whose decoding panics.
@@ -131,29 +136,15 @@ impl Serialize for Bad {
     }
 }
 
-/// The panics of these tests are not printed: a trace for each takes longer than the test.
-fn quietly() {
-    let others = std::panic::take_hook();
-    std::panic::set_hook(Box::new(move |panic| {
-        if !panic.payload_as_str().is_some_and(|text| text.starts_with("in ")) {
-            others(panic);
-        }
-    }));
-}
-
-/// Panics wherever the name of a channel says so, at once or later.
-#[derive(Debug, Default, Clone)]
-struct Raving(Arc<(LocalBroker, Mutex<Option<Relay>>)>);
-
-impl Raving {
-    fn answer<T: Send + 'static>(
-        &self,
-        (channel, place): (&str, &str),
-        ask: impl FnOnce(&LocalBroker) -> Answer<T>,
+/// Returns a local broker that panics where the name of a channel says so, at once or later.
+fn panicking_broker() -> WrappedBroker {
+    fn panic_in<T: Send + 'static>(
+        method: &str,
+        channel: &str,
+        ask: impl FnOnce() -> Answer<T>,
     ) -> Answer<T> {
-        assert!(channel != format!("{place} now"), "in {place}, at once");
-        let is_later = channel == format!("{place} later");
-        let answer = ask(&self.0.0);
+        assert!(channel != format!("{method} now"), "in {method}, at once");
+        let (is_later, answer) = (channel == format!("{method} later"), ask());
         if !is_later {
             return answer;
         }
@@ -162,44 +153,28 @@ impl Raving {
             panic!("in the broker, later")
         })
     }
-}
-
-impl Broker for Raving {
-    fn start(&self, relay: Relay) {
-        *self.0.1.lock().unwrap() = Some(relay.clone());
-        self.0.0.start(Relay::to(move |publication| {
-            // As the task of a broker does that receives from elsewhere.
-            let is_bad = publication.channel().as_str() == "receive now";
+    WrappedBroker::default()
+        .on_publish(|local, publish| {
+            let channel = publish.draft.channel().clone();
+            panic_in("publish", channel.as_str(), || local.publish(publish))
+        })
+        .on_subscribe(|local, channel| panic_in("subscribe", channel.as_str(), || local.subscribe(channel)))
+        .on_unsubscribe(|local, channel| {
+            local.unsubscribe(channel);
+            assert!(channel.as_str() != "unsubscribe now", "in unsubscribe");
+        })
+        .on_history(|local, channel, range| {
+            panic_in("history", channel.as_str(), || local.history(channel, range))
+        })
+        .on_relay(|relay, publication| {
+            // A broker's receiving task may panic like this.
             relay.relay(publication);
-            assert!(!is_bad, "in receive");
-        }));
-    }
-
-    fn publish(&self, publish: Publish) -> Answer<Result<Published, BrokerError>> {
-        let channel = publish.draft.channel().clone();
-        self.answer((channel.as_str(), "publish"), |local| local.publish(publish))
-    }
-
-    fn subscribe(&self, channel: &hauyna::ChannelName) -> Answer<Result<(), BrokerError>> {
-        self.answer((channel.as_str(), "subscribe"), |local| local.subscribe(channel))
-    }
-
-    fn unsubscribe(&self, channel: &hauyna::ChannelName) {
-        self.0.0.unsubscribe(channel);
-        assert!(channel.as_str() != "unsubscribe now", "in unsubscribe");
-    }
-
-    fn history(
-        &self,
-        channel: &hauyna::ChannelName,
-        range: HistoryRange,
-    ) -> Answer<Result<HistoryPage, BrokerError>> {
-        self.answer((channel.as_str(), "history"), |local| local.history(channel, range))
-    }
+            assert!(publication.channel().as_str() != "receive now", "in receive");
+        })
 }
 
 fn panicking() -> Handler {
-    named()
+    user_handler()
         .on("decode", async |_: Context, _: Bad| Ok(()))
         .on("encode", async |_: Context, _: Value| Ok(Bad))
         .on("track", async |cx: Context, _: Value| cx.presence().track(Bad).await)
@@ -213,13 +188,12 @@ fn panicking() -> Handler {
 }
 
 #[tokio::test]
-async fn row_50_panics_in_decoding_publishing_presence_and_the_broker_leave_others_and_the_hub_as_they_were()
-{
-    quietly();
+async fn row_50_panics_in_callbacks_and_broker_affect_nobody_else() {
+    hide_expected_panics();
     let options = ChannelOptions::new().history(100, Duration::from_secs(60)).presence(Presence::each());
     let hub = Hub::builder()
         .sessions(hauyna::SessionOptions::none())
-        .broker(Raving::default())
+        .broker(panicking_broker())
         .presence_grace(Duration::ZERO);
     let hub = hub
         .channels(
@@ -270,14 +244,14 @@ async fn row_50_panics_in_decoding_publishing_presence_and_the_broker_leave_othe
             while ben.wait_for("message").await["content"] != round {}
         }
     }
-    eventually("the others are gone", || hub.stats().connections == 2).await;
+    wait_for_connections(&hub, 2).await;
     assert!(hub.stats().panics > 300, "{}", hub.stats().panics);
     assert_eq!((hub.stats().channels, hub.stats().subscriptions), (1, 2));
     assert_eq!(hub.channel("x").presence().await.len(), 2);
     drop((ann, ben));
-    emptied(&hub).await;
+    wait_until_empty(&hub).await;
     let mut after = server.connect("/?user=after").await;
     for channel in ["x", "unsubscribe now", "receive now"] {
-        subscribe(&mut after, channel).await;
+        after.subscribe(channel).await;
     }
 }

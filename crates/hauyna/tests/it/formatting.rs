@@ -1,7 +1,7 @@
-//! What `{:?}` prints of handles and values: names and counts, never what a hub keeps. Whoever logs a handle
-//! must not walk a hub under its locks, nor write contents, tokens or names of other users to the log.
+//! Formatting handles and values with `{:?}` prints names and counts, never stored data. Logging a handle
+//! must not walk a hub under its locks, nor write contents, tokens or other users' names to the log.
 
-use crate::support::{named, subscribe};
+use crate::support::{session_client, user_handler};
 use hauyna::auth::{ApiKeys, Revocation};
 use hauyna::broker::{Broker, LocalBroker, LocalBrokerOptions, Publish, Relay, Retention};
 use hauyna::channel::Draft;
@@ -13,9 +13,9 @@ use std::fmt::Debug;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-/// What no format may print: it is the content of every message and part of every other user's name.
+/// Text that must never be printed: the content of every message and a part of every other user's name.
 const SECRET: &str = "xyzzy";
-/// Characters of one handle at most, whatever its hub holds.
+/// Maximum number of characters for one handle, whatever its hub holds.
 const MAX_LENGTH: usize = 600;
 
 #[derive(Default)]
@@ -38,13 +38,13 @@ impl Formats {
 }
 
 #[tokio::test]
-async fn handles_of_a_full_hub_print_names_and_counts_alone() {
+async fn debug_of_handles_prints_only_names_and_counts() {
     let formats = Arc::new(Formats::default());
     let channels = ChannelOptions::new().history(1000, Duration::from_secs(600)).presence(Presence::each());
     let hub = Hub::builder().channels("{*any}", channels).sessions(SessionOptions::new()).build();
     hub.events().on_system([SystemKind::Subscribed], |_, _| async { Ok(()) });
     let seen = formats.clone();
-    let handler = named().on("look", move |cx: hauyna::Context, data: hauyna::Value| {
+    let handler = user_handler().on("look", move |cx: hauyna::Context, data: hauyna::Value| {
         let seen = seen.clone();
         async move {
             assert!(data.to_string().contains(SECRET));
@@ -58,17 +58,15 @@ async fn handles_of_a_full_hub_print_names_and_counts_alone() {
     let server = TestServer::start(hub.clone(), handler);
     let mut clients = Vec::new();
     for number in 0..30 {
-        let mut client = server.json(&format!("/?user={SECRET}-{number}")).await;
-        client.expect("session").await;
-        subscribe(&mut client, "room").await;
+        let mut client = session_client(&server, &format!("/?user={SECRET}-{number}")).await;
+        client.subscribe("room").await;
         clients.push(client);
     }
     for number in 0..100 {
         hub.channel("room").broadcast(json!({ "text": SECRET, "number": number })).await.unwrap();
     }
     hub.groups().add(&format!("{SECRET}-1"), "team").await.unwrap();
-    let mut client = server.json("/?user=ann").await;
-    client.expect("session").await;
+    let mut client = session_client(&server, "/?user=ann").await;
     client.request(json!({ "type": "look", "text": SECRET })).await.unwrap();
 
     formats.add("Hub", &hub);
@@ -87,10 +85,10 @@ async fn handles_of_a_full_hub_print_names_and_counts_alone() {
     formats.add("HistoryPage", &page);
     formats.add("Publication", &page.publications[0]);
     formats.add("Content", page.publications[0].content());
-    formats.add("Router", &Router::new(hub.clone()).websocket("/", named()));
-    formats.add("Server", &Router::new(hub.clone()).websocket("/", named()).into_server());
-    formats.add("Handler", &named());
-    formats.add("SharedHandler", &named().share());
+    formats.add("Router", &Router::new(hub.clone()).websocket("/", user_handler()));
+    formats.add("Server", &Router::new(hub.clone()).websocket("/", user_handler()).into_server());
+    formats.add("Handler", &user_handler());
+    formats.add("SharedHandler", &user_handler().share());
     formats.add("HubBuilder", &Hub::builder());
     formats.add("Criteria", &Criteria::new());
     formats.add("ApiKeys", &ApiKeys::new().key(&SECRET.repeat(4), "ann"));
@@ -99,7 +97,7 @@ async fn handles_of_a_full_hub_print_names_and_counts_alone() {
 }
 
 #[tokio::test]
-async fn a_broker_prints_its_bounds_and_counts_alone() {
+async fn debug_of_a_broker_prints_only_limits_and_counts() {
     let formats = Formats::default();
     let broker = LocalBroker::new(LocalBrokerOptions::new());
     let relay = Relay::to(|_| ());

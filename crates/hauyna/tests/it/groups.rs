@@ -1,7 +1,7 @@
 //! Groups over real sockets: the recipients of a message, the permission to send, and members that disconnect
 //! and reconnect.
 
-use crate::support::{emptied, eventually, named, now, open_hub, serve, subscribe};
+use crate::support::{client, eventually, now, open_hub, serve, user_handler, wait_until_empty};
 use hauyna::channel::AccessRequest;
 use hauyna::events::{GroupChange, SystemEvent, SystemKind};
 use hauyna::groups::Roles;
@@ -10,16 +10,10 @@ use hauyna_protocol::Encoding;
 use hauyna_test::{Client, TestServer};
 use serde_json::Value;
 
-/// Every group has these roles.
+/// Returns a hub where every group has these roles.
 fn hub() -> HubBuilder {
     let roles = Roles::new().define("speaker", ["send"]).define("listener", [] as [&str; 0]);
     open_hub().roles("{*any}", roles)
-}
-
-async fn client(server: &TestServer, encoding: Encoding, user: &str) -> Client {
-    let mut client = server.client(&format!("/?user={user}")).encoding(encoding).connect().await;
-    client.expect("session").await;
-    client
 }
 
 async fn json_client(server: &TestServer, user: &str) -> Client {
@@ -31,7 +25,7 @@ fn to(room: &str, message: impl Into<Value>) -> Value {
 }
 
 #[tokio::test]
-async fn a_group_message_reaches_every_connection_of_every_member_and_nobody_else() {
+async fn group_message_reaches_all_connections_of_members_and_nobody_else() {
     let hub = hub().build();
     let server = serve(&hub);
     hub.groups().add_with_role("alice", "editors", "speaker").await.unwrap();
@@ -63,7 +57,7 @@ async fn a_group_message_reaches_every_connection_of_every_member_and_nobody_els
 }
 
 #[tokio::test]
-async fn only_a_member_whose_role_permits_it_sends_to_a_group() {
+async fn only_members_with_permission_send_to_a_group() {
     let hub = hub().build();
     let server = serve(&hub);
     let mut alice = json_client(&server, "alice").await;
@@ -80,22 +74,22 @@ async fn only_a_member_whose_role_permits_it_sends_to_a_group() {
         texts.push(error["message"].clone());
     }
     texts.dedup();
-    assert_eq!(texts.len(), 1, "who may not send does not learn why: {texts:?}");
+    assert_eq!(texts.len(), 1, "the refusal has no reason: {texts:?}");
     groups.add_with_role("alice", "g", "speaker").await.unwrap();
     alice.request(to("g", "now")).await.unwrap();
     assert_eq!(alice.expect("group").await["message"], "now");
     groups.define_role("g", "speaker", ["read"]).await.unwrap();
-    assert!(alice.request(to("g", 1)).await.is_err(), "a change of the role holds at once");
+    assert!(alice.request(to("g", 1)).await.is_err(), "a role change applies at once");
     groups.define_role("g", "speaker", ["send"]).await.unwrap();
     assert!(alice.request(to("g", 2)).await.is_ok());
     groups.remove("alice", "g").await;
-    assert!(alice.request(to("g", 3)).await.is_err(), "no member any more");
+    assert!(alice.request(to("g", 3)).await.is_err(), "not a member any more");
     assert_eq!(alice.expect("group").await["message"], 2);
     alice.expect_nothing().await;
 }
 
 #[tokio::test]
-async fn membership_needs_no_connection_and_outlives_every_one() {
+async fn membership_needs_no_connection() {
     let hub = hub().build();
     let server = serve(&hub);
     hub.groups().add_with_role("alice", "g", "speaker").await.unwrap();
@@ -108,13 +102,13 @@ async fn membership_needs_no_connection_and_outlives_every_one() {
             0 => alice.close(1000, "").await,
             _ => alice.vanish(),
         }
-        emptied(&hub).await;
+        wait_until_empty(&hub).await;
         assert_eq!(hub.user("alice").groups().await, ["g"]);
     }
 }
 
 #[tokio::test]
-async fn a_group_changes_under_live_connections() {
+async fn group_changes_apply_to_live_connections() {
     let hub = hub().build();
     let server = serve(&hub);
     let groups = hub.groups();
@@ -140,21 +134,21 @@ async fn a_group_changes_under_live_connections() {
 }
 
 #[tokio::test]
-async fn what_waited_for_a_slow_member_does_not_reach_it_after_its_removal() {
+async fn messages_queued_for_a_removed_member_are_not_delivered() {
     let hub = hub().outbox(1 << 20, 10_000).build();
     let server = serve(&hub);
     let mut slow = server.client("/?user=slow").receive_buffer(4096).connect().await;
-    eventually("it is there", || now(hub.user("slow").is_connected())).await;
+    eventually("the client is connected", || now(hub.user("slow").is_connected())).await;
     hub.groups().add("slow", "g").await.unwrap();
     let own = hub.connections().of_user("slow").remove(0);
     let text = "x".repeat(16 * 1024);
     while own.backlog() < 100_000 {
         hub.groups().send("g", &text).await.unwrap();
-        // Its shard has the message when it answers somebody else.
+        // The shard has processed the message when it answers another client.
         json_client(&server, "other").await.expect_nothing().await;
     }
     hub.groups().remove("slow", "g").await;
-    assert!(own.backlog() < 32 * 1024, "at most the frame that was begun");
+    assert!(own.backlog() < 32 * 1024, "at most the frame that was being written");
     assert!(slow.request(json!({ "type": "ping" })).await.is_ok());
 }
 
@@ -187,7 +181,7 @@ async fn all_members_see_one_order() {
 }
 
 #[tokio::test]
-async fn a_key_makes_a_repeated_group_message_one() {
+async fn repeated_key_sends_one_group_message() {
     let hub = hub().build();
     let server = serve(&hub);
     hub.groups().add_with_role("alice", "g", "speaker").await.unwrap();
@@ -208,7 +202,7 @@ async fn a_key_makes_a_repeated_group_message_one() {
 }
 
 #[tokio::test]
-async fn a_group_request_that_is_not_whole_names_its_fault() {
+async fn incomplete_group_request_names_its_fault() {
     let server = serve(&hub().build());
     let long = "x".repeat(256);
     for encoding in Encoding::ALL {
@@ -233,7 +227,7 @@ async fn a_group_request_that_is_not_whole_names_its_fault() {
 }
 
 #[tokio::test]
-async fn no_request_of_a_client_makes_or_enters_a_group() {
+async fn client_requests_never_create_or_join_a_group() {
     let hub = hub().build();
     let server = serve(&hub);
     let mut mallory = json_client(&server, "mallory").await;
@@ -254,14 +248,14 @@ async fn no_request_of_a_client_makes_or_enters_a_group() {
     let own = hub.connections().of_user("mallory").remove(0);
     assert!(
         hub.channel("@group:g").subscribe(&own, ()).await.is_err(),
-        "nor does the application by mistake"
+        "and the application cannot do it by mistake"
     );
     hub.groups().send("g", "for members").await.unwrap();
     mallory.expect_nothing().await;
 }
 
 #[tokio::test]
-async fn groups_take_nothing_from_the_channels_of_a_connection() {
+async fn groups_do_not_count_as_channels_of_a_connection() {
     let hub = hub().max_channels_per_connection(2).build();
     let server = serve(&hub);
     for group in 0..50 {
@@ -269,7 +263,7 @@ async fn groups_take_nothing_from_the_channels_of_a_connection() {
     }
     let mut alice = json_client(&server, "alice").await;
     for channel in ["a", "b"] {
-        subscribe(&mut alice, channel).await;
+        alice.subscribe(channel).await;
     }
     let own = hub.connections().of_user("alice").remove(0);
     assert_eq!(own.channels(), ["a", "b"]);
@@ -284,17 +278,17 @@ async fn groups_take_nothing_from_the_channels_of_a_connection() {
             Some("group") => (0, &message["message"]),
             _ => (1, &message["content"]),
         };
-        assert_eq!(*value, got[kind], "each in its order");
+        assert_eq!(*value, got[kind], "events of each group are in order");
         got[kind] += 1;
     }
     alice.vanish();
-    emptied(&hub).await;
+    wait_until_empty(&hub).await;
 }
 
 #[tokio::test]
-async fn a_handler_may_decide_about_group_messages_itself() {
+async fn handler_may_authorise_group_messages_itself() {
     let hub = hub().build();
-    let handler = named().authorize_group(|cx: Context, request: AccessRequest| async move {
+    let handler = user_handler().authorize_group(|cx: Context, request: AccessRequest| async move {
         let group = request.name();
         let is_fine = group == "lobby" || cx.groups().contains(cx.user(), group).await;
         is_fine
@@ -319,7 +313,7 @@ async fn a_handler_may_decide_about_group_messages_itself() {
 }
 
 #[tokio::test]
-async fn a_group_of_ten_thousand_reaches_those_who_are_connected() {
+async fn group_of_ten_thousand_reaches_connected_members() {
     let hub = hub().build();
     let server = serve(&hub);
     for user in 0..10_000 {
@@ -342,7 +336,7 @@ async fn a_group_of_ten_thousand_reaches_those_who_are_connected() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn connections_raced_by_changes_of_their_groups_are_in_the_right_ones() {
+async fn connections_racing_group_changes_end_in_the_right_groups() {
     let hub = Hub::builder().roles("{*any}", Roles::new()).build();
     let server = serve(&hub);
     for round in 0..150 {
@@ -364,7 +358,7 @@ async fn connections_raced_by_changes_of_their_groups_are_in_the_right_ones() {
         hub.groups().remove("u", "in").await;
         client.vanish();
     }
-    emptied(&hub).await;
+    wait_until_empty(&hub).await;
 }
 
 #[tokio::test]
@@ -379,15 +373,15 @@ async fn send_refuses_bad_names_and_values() {
 }
 
 #[tokio::test]
-async fn every_change_of_a_group_is_told_once_and_in_order() {
+async fn every_group_change_is_reported_once_and_in_order() {
     let hub = hub().build();
     let server = serve(&hub);
-    let (tell, mut told) = tokio::sync::mpsc::channel(16);
+    let (sender, mut receiver) = tokio::sync::mpsc::channel(16);
     let kinds = [SystemKind::GroupChanged, SystemKind::Subscribed, SystemKind::Unsubscribed];
     hub.events().on_system(kinds, move |_, event| {
-        let tell = tell.clone();
+        let sender = sender.clone();
         async move {
-            tell.send(event).await.unwrap();
+            sender.send(event).await.unwrap();
             Ok(())
         }
     });
@@ -410,8 +404,8 @@ async fn every_change_of_a_group_is_told_once_and_in_order() {
         ("bob", "h", GroupChange::Removed),
         ("last", "g", GroupChange::Added(None)),
     ] {
-        let SystemEvent::GroupChanged { user, group, change, .. } = told.recv().await.unwrap() else {
-            panic!("the channel of a group is not told of");
+        let SystemEvent::GroupChanged { user, group, change, .. } = receiver.recv().await.unwrap() else {
+            panic!("the channel of a group emits no events");
         };
         assert_eq!((user.as_str(), group.as_str(), change), (whose, where_to, expected));
     }

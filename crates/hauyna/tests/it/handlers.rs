@@ -1,7 +1,10 @@
 //! The decisions of the application: every callback, its results, its failures, and which connections these
 //! affect.
 
-use crate::support::{emptied, eventually, named, now, open_hub, subscribe, subscriber};
+use crate::support::{
+    eventually, now, open_hub, session_clients, subscriber, user_handler, wait_for_connections,
+    wait_until_empty,
+};
 use hauyna::channel::AccessRequest;
 use hauyna::{CloseCode, CloseReason, Context, Handler, Hub, Reject, SessionOptions, json};
 use hauyna_test::{Frame, TestServer};
@@ -23,7 +26,7 @@ async fn add(_: Context, numbers: Add) -> hauyna::Result<i64> {
 }
 
 #[tokio::test]
-async fn identify_names_the_user_at_once_or_later_or_refuses_with_a_status() {
+async fn identify_names_the_user_or_refuses_with_a_status() {
     let server = TestServer::route(Hub::new(), |router| {
         let later = Handler::new().identify(|request: hauyna::ConnectRequest| async move {
             tokio::task::yield_now().await;
@@ -55,12 +58,12 @@ async fn identify_names_the_user_at_once_or_later_or_refuses_with_a_status() {
     assert!(name.as_str().unwrap().starts_with("anonymous_"));
     assert_eq!(server.client("/bad").try_connect().await.unwrap_err().status.as_u16(), 400);
     assert_eq!(server.client("/panics").try_connect().await.unwrap_err().status.as_u16(), 500);
-    assert!(server.client("/now?user=x").try_connect().await.is_ok(), "the server lives on");
+    assert!(server.client("/now?user=x").try_connect().await.is_ok(), "the server still works");
 }
 
 #[tokio::test]
-async fn an_event_is_decoded_and_its_result_is_the_data_of_the_ack() {
-    let handler = named().on("add", add).on("quiet", async |_: Context, _: Value| Ok(())).on(
+async fn event_input_is_decoded_and_the_result_acknowledged() {
+    let handler = user_handler().on("add", add).on("quiet", async |_: Context, _: Value| Ok(())).on(
         "fail",
         async |_: Context, how: Value| -> hauyna::Result<()> {
             Err(match how["how"].as_str() {
@@ -73,8 +76,7 @@ async fn an_event_is_decoded_and_its_result_is_the_data_of_the_ack() {
         },
     );
     let server = TestServer::start(Hub::new(), handler);
-    for mut client in [server.json("/").await, server.message_pack("/").await] {
-        client.expect("session").await;
+    for mut client in session_clients(&server, "/").await {
         assert_eq!(client.request(json!({ "type": "add", "a": 40, "b": 2 })).await.unwrap(), 42);
         assert_eq!(client.request(json!({ "type": "quiet" })).await.unwrap(), Value::Null);
         let error = client.request(json!({ "type": "add", "a": 40, "b": "two" })).await.unwrap_err();
@@ -99,9 +101,9 @@ async fn an_event_is_decoded_and_its_result_is_the_data_of_the_ack() {
 }
 
 #[tokio::test]
-async fn on_message_takes_what_no_event_takes_and_on_binary_the_other_frames() {
+async fn on_message_gets_unhandled_messages_and_on_binary_binary_frames() {
     let (sender, mut binary) = mpsc::channel(8);
-    let handler = named()
+    let handler = user_handler()
         .on("add", add)
         .on_message(async |cx: Context, value: Value| Ok(json!([value["type"], cx.user()])))
         .on_binary(move |cx, bytes| {
@@ -124,10 +126,10 @@ async fn on_message_takes_what_no_event_takes_and_on_binary_the_other_frames() {
 struct Refresh;
 
 #[tokio::test]
-async fn event_without_data_is_taken_as_unit() {
+async fn event_without_data_decodes_as_unit() {
     let hub = open_hub().build();
     hub.events().on("seen", async |_: hauyna::events::Event, (): ()| Ok(()));
-    let handler = named()
+    let handler = user_handler()
         .on("unit", async |_: Context, (): ()| Ok("unit"))
         .on("struct", async |_: Context, _: Refresh| Ok("struct"))
         .client_events(["seen"]);
@@ -144,7 +146,7 @@ async fn event_without_data_is_taken_as_unit() {
 
 #[tokio::test]
 async fn on_open_runs_before_the_first_request_and_its_error_closes() {
-    let handler = named().on("add", add).on_open(|cx| async move {
+    let handler = user_handler().on("add", add).on_open(|cx| async move {
         cx.subscribe("lobby", json!({ "from": "open" })).await?;
         cx.send(json!({ "type": "welcome", "user": cx.user() }))?;
         match cx.query("fail").as_deref() {
@@ -173,11 +175,11 @@ async fn on_open_runs_before_the_first_request_and_its_error_closes() {
         assert_eq!(refused.expect_close().await.0, code, "{how}");
     }
     client.close(1000, "").await;
-    emptied(server.hub()).await;
+    wait_until_empty(server.hub()).await;
 }
 
 #[tokio::test]
-async fn on_close_is_told_the_reason() {
+async fn on_close_gets_the_reason() {
     let (sender, mut reasons) = mpsc::channel(8);
     let on_close = move |cx: Context, reason| {
         let sender = sender.clone();
@@ -187,7 +189,7 @@ async fn on_close_is_told_the_reason() {
         }
     };
     let hub = open_hub().sessions(SessionOptions::none()).build();
-    let server = TestServer::start(hub, named().on_close(on_close));
+    let server = TestServer::start(hub, user_handler().on_close(on_close));
     let mut reason =
         async || tokio::time::timeout(Duration::from_secs(5), reasons.recv()).await.unwrap().unwrap();
     server.connect("/").await.close(4007, "done").await;
@@ -204,14 +206,14 @@ async fn on_close_is_told_the_reason() {
     drop(broken);
     assert_eq!(reason().await, CloseReason::Protocol);
     let mut dismissed = server.connect("/?user=d").await;
-    eventually("it is there", || now(server.hub().user("d").is_connected())).await;
+    eventually("the client is connected", || now(server.hub().user("d").is_connected())).await;
     server.hub().connections().of_user("d")[0].close(CloseCode(4500), "bye");
     assert_eq!(dismissed.expect_close().await, (4500, "bye".to_owned()));
     dismissed.send_close(4500, "").await;
     assert_eq!(reason().await, CloseReason::Application(4500));
     let mut last = server.connect("/").await;
     let hub = server.hub().clone();
-    eventually("it is there", || hub.stats().connections == 1).await;
+    wait_for_connections(&hub, 1).await;
     let shutdown = tokio::spawn(async move { hub.shutdown(Duration::from_secs(5)).await });
     assert_eq!(last.expect_close().await.0, 3000);
     last.send_close(3000, "").await;
@@ -220,10 +222,10 @@ async fn on_close_is_told_the_reason() {
 }
 
 #[tokio::test]
-async fn on_ping_and_on_pong_get_the_payload_and_the_ping_is_answered() {
-    let (sender, mut heard) = mpsc::channel(8);
+async fn on_ping_and_on_pong_get_the_payload() {
+    let (sender, mut payloads) = mpsc::channel(8);
     let pinged = sender.clone();
-    let handler = named()
+    let handler = user_handler()
         .on_ping(move |_, payload| {
             let sender = pinged.clone();
             async move { sender.send(("ping", payload)).await.map_err(hauyna::Error::other) }
@@ -236,28 +238,30 @@ async fn on_ping_and_on_pong_get_the_payload_and_the_ping_is_answered() {
     let mut client = server.connect("/").await;
     client.ping(b"one").await;
     assert_eq!(client.next_frame().await, Frame::Pong(b"one".to_vec()));
-    assert_eq!(heard.recv().await.unwrap(), ("ping", b"one".to_vec()));
+    assert_eq!(payloads.recv().await.unwrap(), ("ping", b"one".to_vec()));
     client.send_frame(hauyna_websocket::FrameHead::of(hauyna_websocket::OpCode::Pong), b"two").await;
-    assert_eq!(heard.recv().await.unwrap(), ("pong", b"two".to_vec()));
+    assert_eq!(payloads.recv().await.unwrap(), ("pong", b"two".to_vec()));
 }
 
 #[tokio::test]
-async fn the_authorisers_decide_instead_of_the_pattern() {
+async fn handler_authorisers_decide_instead_of_the_pattern() {
     let only = |word: &'static str| {
         move |_: Context, request: AccessRequest| async move {
             tokio::task::yield_now().await;
             if request.name().contains(word) { Ok(()) } else { Err(Reject::denied(word)) }
         }
     };
-    let handler =
-        named().authorize_subscribe(only("s")).authorize_publish(only("p")).authorize_private(only("friend"));
+    let handler = user_handler()
+        .authorize_subscribe(only("s"))
+        .authorize_publish(only("p"))
+        .authorize_private(only("friend"));
     let server = TestServer::start(Hub::new(), handler);
     let mut client = server.connect("/").await;
     let mut ask =
         async |request: Value| client.request(request).await.map_err(|error| error["message"].clone());
     let subscribe = |name: &str| json!({ "type": "subscribe_channel", "channel": name });
     let publish = |name: &str| json!({ "type": "channel_message", "channel": name, "content": 1 });
-    assert!(ask(subscribe("s")).await.is_ok(), "undeclared, but authorised");
+    assert!(ask(subscribe("s")).await.is_ok(), "an authorised channel needs no declaration");
     assert_eq!(ask(subscribe("x")).await, Err(json!("s")));
     assert!(ask(subscribe("sp")).await.is_ok());
     assert_eq!(ask(publish("s")).await, Err(json!("p")));
@@ -268,7 +272,7 @@ async fn the_authorisers_decide_instead_of_the_pattern() {
 }
 
 #[tokio::test]
-async fn a_callback_that_takes_too_long_is_answered_with_timeout_and_dropped() {
+async fn slow_callback_is_answered_with_timeout_and_dropped() {
     struct Dropped(Arc<AtomicBool>);
     impl Drop for Dropped {
         fn drop(&mut self) {
@@ -277,15 +281,17 @@ async fn a_callback_that_takes_too_long_is_answered_with_timeout_and_dropped() {
     }
     let dropped = Arc::new(AtomicBool::new(false));
     let seen = dropped.clone();
-    let handler =
-        named().on("add", add).callback_timeout(Duration::from_millis(60)).on("hang", move |_, _: Value| {
+    let handler = user_handler().on("add", add).callback_timeout(Duration::from_millis(60)).on(
+        "hang",
+        move |_, _: Value| {
             let guard = Dropped(seen.clone());
             async move {
                 std::future::pending::<()>().await;
                 drop(guard);
                 Ok(())
             }
-        });
+        },
+    );
     let server = TestServer::start(Hub::new(), handler);
     let mut client = server.connect("/").await;
     client.send(json!({ "type": "hang", "id": "h" })).await;
@@ -300,8 +306,8 @@ async fn a_callback_that_takes_too_long_is_answered_with_timeout_and_dropped() {
 }
 
 #[tokio::test]
-async fn a_panicking_callback_is_an_internal_error_of_its_own_request() {
-    let handler = named()
+async fn panicking_callback_is_an_internal_error_of_its_request() {
+    let handler = user_handler()
         .on("add", add)
         .on("now", |_, _: Value| -> std::future::Ready<hauyna::Result<()>> { panic!("on purpose") })
         .on("later", async |_: Context, _: Value| -> hauyna::Result<()> {
@@ -324,10 +330,10 @@ async fn a_panicking_callback_is_an_internal_error_of_its_own_request() {
 }
 
 #[tokio::test]
-async fn a_slow_callback_delays_its_own_connection_alone_and_keeps_its_order() {
+async fn slow_callback_delays_only_its_connection_and_keeps_order() {
     let (gate, began) = (Arc::new(Semaphore::new(0)), Arc::new(Notify::new()));
     let (held, started) = (gate.clone(), began.clone());
-    let handler = named().on("add", add).on("slow", move |_, _: Value| {
+    let handler = user_handler().on("add", add).on("slow", move |_, _: Value| {
         let (held, started) = (held.clone(), started.clone());
         async move {
             started.notify_one();
@@ -356,8 +362,8 @@ async fn a_slow_callback_delays_its_own_connection_alone_and_keeps_its_order() {
 }
 
 #[tokio::test]
-async fn state_query_and_path_are_there_for_callbacks() {
-    let handler = named().state(AtomicU32::new(7)).on("look", async |cx: Context, _: Value| {
+async fn callbacks_read_state_query_and_path() {
+    let handler = user_handler().state(AtomicU32::new(7)).on("look", async |cx: Context, _: Value| {
         let count = cx.state::<AtomicU32>().fetch_add(1, Ordering::Relaxed);
         cx.connection().with_extensions(|values| *values.get_mut::<u32>().unwrap() += 1);
         let own = cx.connection().with_extensions(|values| values.get::<u32>().copied());
@@ -374,21 +380,21 @@ async fn state_query_and_path_are_there_for_callbacks() {
 }
 
 #[tokio::test]
-async fn presence_lasts_as_long_as_the_last_connection_that_tracked_it() {
+async fn presence_lasts_until_the_last_tracking_connection_ends() {
     let handler =
-        named().on_open(|cx| async move { cx.presence().track(json!({ "status": "online" })).await });
+        user_handler().on_open(|cx| async move { cx.presence().track(json!({ "status": "online" })).await });
     let server = TestServer::start(open_hub().presence_grace(Duration::ZERO).build(), handler);
     let presence = server.hub().presence();
     let mut phone = server.connect("/?user=u").await;
     let mut desk = server.connect("/?user=u").await;
-    subscribe(&mut phone, "x").await;
-    subscribe(&mut desk, "x").await;
+    phone.subscribe("x").await;
+    desk.subscribe("x").await;
     assert_eq!(
         (presence.count().await, presence.get("u").await.unwrap().metadata),
         (1, json!({ "status": "online" }))
     );
     phone.close(1000, "").await;
-    eventually("one is left", || server.hub().stats().connections == 1).await;
+    wait_for_connections(server.hub(), 1).await;
     assert!(presence.is_present("u").await);
     desk.vanish();
     eventually("nobody is present", || now(presence.count()) == 0).await;

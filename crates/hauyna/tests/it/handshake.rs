@@ -1,13 +1,13 @@
 //! Before the connection: refusals over HTTP, origins, limits, and requests that arrive with the handshake.
 
-use crate::support::{named, open_hub, serve, subscribe};
+use crate::support::{open_hub, serve, user_handler, wait_for_connections};
 use hauyna::{Hub, Origins, Router, json};
 use hauyna_test::{Frame, TestServer};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
 #[tokio::test]
-async fn requests_in_the_segment_of_the_handshake_are_handled_in_order() {
+async fn requests_in_the_handshake_segment_are_handled_in_order() {
     let hub = open_hub().build();
     let server = serve(&hub);
     let mut client = server.client("/?user=early").json();
@@ -26,7 +26,7 @@ async fn requests_in_the_segment_of_the_handshake_are_handled_in_order() {
 }
 
 #[tokio::test]
-async fn the_session_comes_first_and_names_the_connection() {
+async fn session_message_comes_first_and_names_the_connection() {
     let hub = open_hub().build();
     let server = serve(&hub);
     for mut client in [server.json("/?user=u").await, server.message_pack("/?user=u").await] {
@@ -38,7 +38,7 @@ async fn the_session_comes_first_and_names_the_connection() {
 }
 
 #[tokio::test]
-async fn of_several_sub_protocols_the_first_that_is_known_is_chosen() {
+async fn first_known_sub_protocol_is_chosen() {
     let hub = Hub::new();
     let server = serve(&hub);
     let client = server.client("/").protocol("graphql-ws").protocol("hauyna.bearer.t").json().connect().await;
@@ -47,7 +47,7 @@ async fn of_several_sub_protocols_the_first_that_is_known_is_chosen() {
     assert_eq!(unknown.protocol(), None);
 }
 
-/// Sends a request as text; gives the status line, the head and the body.
+/// Sends a request as text. Returns the status, the head and the body.
 async fn http(server: &TestServer, request: &str) -> (u16, String) {
     let mut stream = TcpStream::connect(server.address()).await.unwrap();
     stream.write_all(request.as_bytes()).await.unwrap();
@@ -59,8 +59,8 @@ async fn http(server: &TestServer, request: &str) -> (u16, String) {
 }
 
 #[tokio::test]
-async fn what_is_no_handshake_gets_its_status() {
-    let server = TestServer::route(Hub::new(), |router| router.websocket("/chat", named()));
+async fn invalid_handshakes_get_their_status() {
+    let server = TestServer::route(Hub::new(), |router| router.websocket("/chat", user_handler()));
     let upgrade = "Host: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n";
     let key = "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n";
     for (status, request) in [
@@ -76,8 +76,8 @@ async fn what_is_no_handshake_gets_its_status() {
         (400, "nonsense\r\n\r\n".to_owned()),
     ] {
         let (got, text) = http(&server, &request).await;
-        assert_eq!(got, status, "{request} gave {text}");
-        assert!(!text.contains("nowhere"), "nothing of the request comes back");
+        assert_eq!(got, status, "{request} was answered with {text}");
+        assert!(!text.contains("nowhere"), "nothing of the request is repeated");
     }
     let post = format!("POST /chat HTTP/1.1\r\n{upgrade}{key}\r\n");
     let status = http(&server, &post).await.0;
@@ -86,11 +86,11 @@ async fn what_is_no_handshake_gets_its_status() {
 }
 
 #[tokio::test]
-async fn a_page_of_another_origin_may_not_connect_unless_it_is_listed() {
+async fn page_of_another_origin_connects_only_if_listed() {
     let server = TestServer::route(Hub::new(), |router| {
-        let listed = named().origins(Origins::listed(["https://*.good.example"]));
-        let any = named().origins(Origins::Any);
-        router.websocket("/", named()).websocket("/listed", listed).websocket("/any", any)
+        let listed = user_handler().origins(Origins::listed(["https://*.good.example"]));
+        let any = user_handler().origins(Origins::Any);
+        router.websocket("/", user_handler()).websocket("/listed", listed).websocket("/any", any)
     });
     let same = format!("http://{}", server.address());
     for (path, origin, is_allowed) in [
@@ -112,35 +112,35 @@ async fn a_page_of_another_origin_may_not_connect_unless_it_is_listed() {
             assert!(refused.head.to_ascii_lowercase().contains("x-content-type-options: nosniff"));
         }
     }
-    assert!(server.client("/").try_connect().await.is_ok(), "no origin is no browser");
+    assert!(server.client("/").try_connect().await.is_ok(), "a client without origin is not a browser");
 }
 
 #[tokio::test]
-async fn connections_are_limited_in_all_and_per_user() {
+async fn connections_are_limited_in_total_and_per_user() {
     let hub = open_hub().max_connections(3).max_connections_per_user(2).build();
     let server = serve(&hub);
     let mut first = server.connect("/?user=a").await;
     let mut second = server.connect("/?user=a").await;
-    subscribe(&mut first, "x").await;
-    subscribe(&mut second, "x").await;
+    first.subscribe("x").await;
+    second.subscribe("x").await;
     let refused = server.client("/?user=a").try_connect().await.unwrap_err();
     assert_eq!((refused.status.as_u16(), &refused.json()["error_type"]), (429, &json!("limit_exceeded")));
     let mut third = server.connect("/?user=b").await;
-    subscribe(&mut third, "x").await;
+    third.subscribe("x").await;
     let refused = server.client("/?user=c").try_connect().await.unwrap_err();
     assert_eq!((refused.status.as_u16(), &refused.json()["error_type"]), (503, &json!("unavailable")));
     assert!(refused.head.to_ascii_lowercase().contains("retry-after: "));
     first.close(1000, "").await;
-    crate::support::eventually("one is gone", || hub.stats().connections == 2).await;
+    wait_for_connections(&hub, 2).await;
     assert!(server.client("/?user=a").try_connect().await.is_ok());
     assert_eq!(hub.stats().handshakes_refused, 2);
 }
 
 #[tokio::test]
-async fn limits_hold_while_many_shake_hands_at_once() {
+async fn limits_hold_during_many_concurrent_handshakes() {
     let hub = open_hub().max_connections(5).max_connections_per_user(2).build();
     let handler = hauyna::Handler::new().identify(|request: hauyna::ConnectRequest| async move {
-        tokio::task::yield_now().await; // a database
+        tokio::task::yield_now().await; // simulates a database query
         Ok(request.query("user"))
     });
     let server = TestServer::start(hub.clone(), handler);
@@ -170,18 +170,18 @@ async fn limits_hold_while_many_shake_hands_at_once() {
 }
 
 #[tokio::test]
-async fn so_many_may_be_before_their_upgrade_and_no_more() {
+async fn pending_handshakes_are_limited() {
     let hub = Hub::new();
-    let server = Router::new(hub.clone()).websocket("/", named()).into_server();
+    let server = Router::new(hub.clone()).websocket("/", user_handler()).into_server();
     let server = TestServer::serve(hub.clone(), server.max_handshakes(2));
     let silent = [
         TcpStream::connect(server.address()).await.unwrap(),
         TcpStream::connect(server.address()).await.unwrap(),
     ];
     let mut third = TcpStream::connect(server.address()).await.unwrap();
-    assert!(matches!(third.read(&mut [0; 1]).await, Ok(0) | Err(_)), "it is closed");
+    assert!(matches!(third.read(&mut [0; 1]).await, Ok(0) | Err(_)), "the third connection is closed");
     drop(silent);
-    crate::support::eventually("the two are gone", || hub.stats().handshakes_refused >= 1).await;
+    crate::support::eventually("both clients are disconnected", || hub.stats().handshakes_refused >= 1).await;
     let deadline = tokio::time::Instant::now() + std::time::Duration::from_secs(5);
     loop {
         let mut again = TcpStream::connect(server.address()).await.unwrap();
@@ -190,28 +190,30 @@ async fn so_many_may_be_before_their_upgrade_and_no_more() {
         if again.read_to_end(&mut answer).await.is_ok() && answer.starts_with(b"HTTP/1.1 426") {
             return;
         }
-        assert!(tokio::time::Instant::now() < deadline, "the slots do not come back");
+        assert!(tokio::time::Instant::now() < deadline, "the slots are not released");
     }
 }
 
 #[tokio::test]
-async fn any_number_of_handshakes_may_be_allowed() {
+async fn handshake_limit_may_have_any_value() {
     let hub = Hub::new();
-    let server = Router::new(hub.clone()).websocket("/", named()).into_server();
+    let server = Router::new(hub.clone()).websocket("/", user_handler()).into_server();
     let server = TestServer::serve(hub, server.max_handshakes(usize::MAX));
     server.connect("/").await.expect_nothing().await;
 }
 
 #[test]
-fn mistakes_of_the_programmer_are_found_when_the_server_is_put_together() {
+fn server_mistakes_are_reported_when_it_is_built() {
     let is_refused = |f: fn()| std::panic::catch_unwind(f).is_err();
-    assert!(is_refused(|| drop(named().on("ping", async |_: hauyna::Context, _: u8| Ok(())))));
+    assert!(is_refused(|| drop(user_handler().on("ping", async |_: hauyna::Context, _: u8| Ok(())))));
     assert!(is_refused(|| {
         let twice = async |_: hauyna::Context, _: u8| Ok(());
-        drop(named().on("x", twice).on("x", twice));
+        drop(user_handler().on("x", twice).on("x", twice));
     }));
-    assert!(is_refused(|| drop(Router::new(Hub::new()).websocket("/a", named()).websocket("/a", named()))));
-    assert!(is_refused(|| drop(Router::new(Hub::new()).websocket("/{", named()))));
+    assert!(is_refused(|| drop(
+        Router::new(Hub::new()).websocket("/a", user_handler()).websocket("/a", user_handler())
+    )));
+    assert!(is_refused(|| drop(Router::new(Hub::new()).websocket("/{", user_handler()))));
     assert!(is_refused(|| drop(Origins::listed(["example.com"]))));
     let bad = Hub::builder().channels("room:{", hauyna::ChannelOptions::new()).try_build();
     assert_eq!(bad.unwrap_err().kind(), hauyna::error::ErrorKind::Config);

@@ -1,13 +1,13 @@
 //! Reading back through a channel's history, by clients and by the application.
 
-use crate::support::{open_hub, recover, serve, subscribe};
+use crate::support::{open_hub, serve};
 use hauyna::broker::{Continuity, LocalBroker, LocalBrokerOptions};
 use hauyna::{ChannelOptions, Handler, HistoryRange, Hub, Position, json};
 use hauyna_test::{Client, TestServer};
 use serde_json::Value;
 use std::time::Duration;
 
-/// A server whose channel `x` has had ten publications, of which so many are kept.
+/// Returns a server whose channel `x` had ten publications, of which `kept` remain.
 async fn server(kept: u32) -> (Hub, TestServer) {
     let channels = ChannelOptions::new().history(kept, Duration::from_secs(600));
     let hub = Hub::builder().channels("{*any}", channels).build();
@@ -18,12 +18,12 @@ async fn server(kept: u32) -> (Hub, TestServer) {
     (hub, server)
 }
 
-/// A plain client, and one of MessagePack, both subscribed.
+/// Returns a plain client and a MessagePack client, both subscribed.
 async fn clients(server: &TestServer) -> [Client; 2] {
     let mut clients = [server.connect("/").await, server.message_pack("/").await];
     clients[1].expect("session").await;
     for client in &mut clients {
-        subscribe(client, "x").await;
+        client.subscribe("x").await;
     }
     clients
 }
@@ -68,7 +68,7 @@ async fn history_before_a_position_is_read_back_to_the_beginning() {
 }
 
 #[tokio::test]
-async fn scrolling_back_ends_where_older_publications_are_gone() {
+async fn scrolling_back_ends_where_older_publications_are_dropped() {
     let (_hub, server) = server(4).await;
     for mut client in clients(&server).await {
         let top = history(&mut client, json!({ "limit": 0 })).await.unwrap();
@@ -84,7 +84,7 @@ async fn scrolling_back_ends_where_older_publications_are_gone() {
 }
 
 #[tokio::test]
-async fn history_from_no_place_of_the_stream_is_refused() {
+async fn history_from_an_invalid_position_is_refused() {
     let (_hub, server) = server(100).await;
     for mut client in clients(&server).await {
         let top = history(&mut client, json!({ "limit": 0 })).await.unwrap();
@@ -103,7 +103,7 @@ async fn history_from_no_place_of_the_stream_is_refused() {
 }
 
 #[tokio::test]
-async fn an_application_reads_a_history_in_either_direction() {
+async fn application_reads_a_history_in_both_directions() {
     let (hub, _server) = server(8).await;
     let read = async |range: HistoryRange| {
         let page = hub.channel("x").history(range).await.unwrap();
@@ -123,7 +123,7 @@ async fn an_application_reads_a_history_in_either_direction() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_has_passed_its_age_is_in_no_page_and_in_no_recovery() {
+async fn expired_publications_are_in_no_page_and_no_recovery() {
     let hub = Hub::builder()
         .channels("{*any}", ChannelOptions::new().history(100, Duration::from_secs(60)))
         .build();
@@ -140,22 +140,22 @@ async fn what_has_passed_its_age_is_in_no_page_and_in_no_recovery() {
     assert_eq!(hub.inspect().channel("x").await.unwrap().history, 0);
 }
 
-/// One channel may use all of the memory for histories; the twenty thousandth part of it was not a thirtieth.
+/// One channel may use the whole memory for histories.
 #[tokio::test]
-async fn a_channel_keeps_as_many_messages_as_it_declares() {
+async fn channel_keeps_as_many_messages_as_it_declares() {
     let hub = open_hub().build();
     let server = serve(&hub);
-    let start = subscribe(&mut server.connect("/").await, "x").await;
+    let start = server.connect("/").await.subscribe("x").await;
     let text = "x".repeat(1000);
     for _ in 0..20_000 {
         hub.channel("x").broadcast(&text).await.unwrap();
     }
     let page = hub.channel("x").history(HistoryRange::newest().limit(1)).await.unwrap();
     assert_eq!((page.top.offset, page.oldest), (20_000, 1));
-    assert_eq!(recover(&mut server.connect("/").await, "x", &start).await["reason"], "too_many");
+    assert_eq!(server.connect("/").await.recover("x", &start).await["reason"], "too_many");
 }
 
-/// How many publications of 1,000 bytes are kept in 1 MiB while clients of so many wire variants are
+/// Returns how many publications of 1,000 bytes 1 MiB holds while clients of so many wire variants are
 /// connected.
 async fn kept_in_a_mebibyte(variants: usize) -> usize {
     let options = LocalBrokerOptions::new().max_history_bytes(1 << 20);
@@ -181,7 +181,7 @@ async fn kept_in_a_mebibyte(variants: usize) -> usize {
 }
 
 #[tokio::test]
-async fn a_frame_for_each_wire_variant_counts_as_history() {
+async fn frames_of_each_wire_variant_count_as_history_bytes() {
     for variants in 1..=4 {
         let kept = kept_in_a_mebibyte(variants).await;
         let bytes = kept * 1000 * (1 + variants);

@@ -1,8 +1,10 @@
-//! Application code that panics in unexpected places: destructors, `Serialize`, texts of errors, listeners,
+//! Application code that panics in unexpected places: destructors, `Serialize`, error texts, listeners,
 //! closures of options. Each panic affects only its call or its connection, and is counted; limits, presence,
 //! sessions and deliveries to others stay correct.
 
-use crate::support::{emptied, eventually, named, registered};
+use crate::support::{
+    eventually, hide_expected_panics, registered, user_handler, wait_for_connections, wait_until_empty,
+};
 use hauyna::events::{Event, SystemKind};
 use hauyna::handler::Recovery;
 use hauyna::limits::{AtLimit, Limit};
@@ -19,17 +21,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, SystemTime};
 use tokio::sync::{Semaphore, mpsc};
 
-/// The panics of these tests are not printed.
-fn quietly() {
-    let others = std::panic::take_hook();
-    std::panic::set_hook(Box::new(move |panic| {
-        if !panic.payload().downcast_ref::<&str>().is_some_and(|text| text.starts_with("in ")) {
-            others(panic);
-        }
-    }));
-}
-
-/// Panics when it is dropped, and counts that it was.
+/// A value that panics when it is dropped, and counts its drops.
 #[derive(Clone)]
 struct Bomb(Arc<AtomicUsize>);
 
@@ -40,7 +32,7 @@ impl Drop for Bomb {
     }
 }
 
-/// A second type of the same kind.
+/// A second type that panics when it is dropped.
 struct OtherBomb(#[expect(dead_code, reason = "it is there to be dropped")] Bomb);
 
 fn bomb() -> (Arc<AtomicUsize>, Bomb) {
@@ -48,7 +40,7 @@ fn bomb() -> (Arc<AtomicUsize>, Bomb) {
     (Arc::clone(&dropped), Bomb(dropped))
 }
 
-/// An error whose text panics, and whose destructor does.
+/// An error whose text and destructor panic.
 struct Evil(#[expect(dead_code, reason = "it is there to be dropped")] Bomb);
 
 impl fmt::Debug for Evil {
@@ -86,24 +78,24 @@ fn hub() -> HubBuilder {
         .channels("{*any}", channels)
 }
 
-/// A bystander, who hears everything.
+/// Returns a client that must not be affected.
 async fn bystander(server: &MemoryServer) -> Client {
     let mut client = server.json("/?user=bystander").await;
     client.subscribe("room").await;
     client
 }
 
-async fn assert_hears(hub: &Hub, client: &mut Client, what: usize) {
-    hub.channel("room").broadcast(what).await.expect("the local broker takes it");
+async fn assert_receives(hub: &Hub, client: &mut Client, what: usize) {
+    hub.channel("room").broadcast(what).await.expect("the local broker accepts it");
     while client.wait_for("message").await["content"] != what {}
 }
 
 #[tokio::test(start_paused = true)]
-async fn destructors_of_what_is_attached_to_a_connection_cost_nobody_anything() {
-    quietly();
+async fn panicking_destructors_of_attached_values_affect_nobody() {
+    hide_expected_panics();
     for round in 0..3 {
         let (dropped, attached) = bomb();
-        let (closed, mut told) = mpsc::channel(64);
+        let (closed, mut receiver) = mpsc::channel(64);
         let hub = hub().max_connections_per_user(1).build();
         let of_requests = attached.clone();
         let handler = Handler::new()
@@ -139,10 +131,10 @@ async fn destructors_of_what_is_attached_to_a_connection_cost_nobody_anything() 
             let before = dropped.load(Ordering::Relaxed);
             let mut ann = server.json("/?user=ann").await;
             ann.subscribe("room").await;
-            assert_hears(&hub, &mut others, number).await;
+            assert_receives(&hub, &mut others, number).await;
             ann.vanish();
-            assert_eq!(told.recv().await, Some(("ann".to_owned(), CloseReason::Lost)));
-            assert_hears(&hub, &mut others, 100 + number).await;
+            assert_eq!(receiver.recv().await, Some(("ann".to_owned(), CloseReason::Lost)));
+            assert_receives(&hub, &mut others, 100 + number).await;
             settle().await;
             let bombs = [2, 2, 1][round];
             assert!(dropped.load(Ordering::Relaxed) - before >= bombs, "{round}: each value is dropped");
@@ -151,15 +143,15 @@ async fn destructors_of_what_is_attached_to_a_connection_cost_nobody_anything() 
         }
         drop(others);
         settle().await;
-        emptied(&hub).await;
+        wait_until_empty(&hub).await;
     }
 }
 
 #[tokio::test(start_paused = true)]
-async fn destructors_inside_of_callbacks_cost_their_own_request_or_connection() {
-    quietly();
+async fn panicking_destructors_in_callbacks_affect_only_their_request_or_connection() {
+    hide_expected_panics();
     let hub = hub().max_connections_per_user(2).at_limit(Limit::PerUser, AtLimit::CloseOldest).build();
-    let handler = named()
+    let handler = user_handler()
         .callback_timeout(Duration::from_millis(200))
         .on("late", async |_: Context, _: Value| {
             let _bomb = bomb().1;
@@ -184,23 +176,24 @@ async fn destructors_inside_of_callbacks_cost_their_own_request_or_connection() 
             assert_eq!(answer.is_ok(), kind == "quick", "{kind}: {answer:?}");
         }
         client.vanish();
-        assert_hears(&hub, &mut others, 1).await;
-        eventually("only the bystander is left", || hub.stats().connections == 1).await;
+        assert_receives(&hub, &mut others, 1).await;
+        wait_for_connections(&hub, 1).await;
         assert_eq!(hub.channel("room").presence().await.len(), 1);
     }
-    // Of each: the destructor of the late one, the panic and its destructor, and what on_close left.
+    // Each connection adds four panics: the late value's destructor, the panic, its payload's destructor, and
+    // `on_close`.
     eventually("every panic is counted", || hub.stats().panics >= 6).await;
     drop(others);
-    emptied(&hub).await;
+    wait_until_empty(&hub).await;
 }
 
 #[tokio::test(start_paused = true)]
-async fn texts_and_destructors_of_errors_cost_their_own_request_or_connection() {
-    quietly();
+async fn panicking_error_values_affect_only_their_request_or_connection() {
+    hide_expected_panics();
     let hub = hub().build();
     hub.events().on_system(SystemKind::all(), async |_: Event, _| -> hauyna::Result { Err(evil()) });
     hub.events().on("named", async |_: Event, _: Value| -> hauyna::Result { Err(evil()) });
-    let handler = named()
+    let handler = user_handler()
         .on("fail", async |_: Context, _: Value| -> hauyna::Result { Err(evil()) })
         .client_events(["named"])
         .on_open(async |cx: Context| if cx.user().as_str() == "refused" { Err(evil()) } else { Ok(()) })
@@ -216,18 +209,18 @@ async fn texts_and_destructors_of_errors_cost_their_own_request_or_connection() 
         ann.vanish();
         let mut refused = server.json("/?user=refused").await;
         assert_eq!(refused.expect_close().await.0, 1011);
-        assert_hears(&hub, &mut others, number).await;
+        assert_receives(&hub, &mut others, number).await;
         let outcome = hub.events().trigger("named", None, ()).await.unwrap();
         assert_eq!(outcome.failures.len(), 1);
     }
     assert!(hub.stats().panics > 0);
     drop(others);
-    emptied(&hub).await;
+    wait_until_empty(&hub).await;
 }
 
 #[tokio::test(start_paused = true)]
-async fn listeners_that_panic_in_any_way_do_not_stop_the_events() {
-    quietly();
+async fn panicking_listeners_do_not_stop_the_events() {
+    hide_expected_panics();
     let hub = hub().listener_timeout(Duration::from_millis(50)).build();
     let kinds = || [SystemKind::GroupChanged];
     let events = hub.events();
@@ -243,32 +236,32 @@ async fn listeners_that_panic_in_any_way_do_not_stop_the_events() {
         let _ = &captured;
         async { Ok(()) }
     });
-    let (sender, mut told) = mpsc::channel(64);
+    let (sender, mut receiver) = mpsc::channel(64);
     events.priority(-1).on_system(kinds(), move |_, _| {
         sender.try_send(()).unwrap();
         async { Ok(()) }
     });
     for number in 0..3 {
         hub.groups().add("ann", &format!("g{number}")).await.unwrap();
-        told.recv().await.unwrap();
+        receiver.recv().await.unwrap();
     }
     let before = hub.stats().panics;
     assert!(before >= 12, "{before}");
     assert!(events.remove(with_bomb));
     assert_eq!(dropped.load(Ordering::Relaxed), 1);
     hub.groups().add("ann", "last").await.unwrap();
-    told.recv().await.unwrap();
+    receiver.recv().await.unwrap();
     let outcome = events.trigger("nothing", None, ()).await.unwrap();
     assert_eq!(outcome.ran, 0);
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_cannot_be_serialized_is_the_panic_of_who_sends_it() {
-    quietly();
+async fn panicking_serialization_affects_only_the_sender() {
+    hide_expected_panics();
     let hub = hub().build();
     let server = MemoryServer::start(
         hub.clone(),
-        named().on("send", async |cx: Context, how: Value| {
+        user_handler().on("send", async |cx: Context, how: Value| {
             match how["how"].as_str().unwrap_or_default() {
                 "broadcast" => drop(cx.channel("room").broadcast(NotSerializable).await?),
                 "all" => drop(cx.hub().connections().broadcast(NotSerializable).await?),
@@ -305,16 +298,16 @@ async fn what_cannot_be_serialized_is_the_panic_of_who_sends_it() {
         let error = ann.request(json!({ "type": "send", "how": how })).await.unwrap_err();
         assert_eq!(error["error_type"], "internal_error", "{how}");
         assert!(hub.stats().panics > before, "{how}");
-        assert_hears(&hub, &mut others, number).await;
+        assert_receives(&hub, &mut others, number).await;
     }
     drop((ann, others));
     settle().await;
-    emptied(&hub).await;
+    wait_until_empty(&hub).await;
 }
 
 #[tokio::test(start_paused = true)]
-async fn closures_of_options_that_panic_cost_their_own_client() {
-    quietly();
+async fn panicking_option_closures_affect_only_their_client() {
+    hide_expected_panics();
     let channels = ChannelOptions::new().authorize_subscribe(|cx, _| {
         assert!(cx.user().as_str() != "bad", "in authorize");
         true
@@ -329,7 +322,7 @@ async fn closures_of_options_that_panic_cost_their_own_client() {
         })
         .max_connections_per_address(10)
         .build();
-    let handler = named().on_error(|_, failed: hauyna::handler::Failed| {
+    let handler = user_handler().on_error(|_, failed: hauyna::handler::Failed| {
         assert!(failed.retries > 9, "in on_error");
         Recovery::Reply
     });
@@ -343,14 +336,14 @@ async fn closures_of_options_that_panic_cost_their_own_client() {
     bad.send(json!({ "type": "subscribe_channel", "channel": "room", "id": 1 })).await;
     let refused = server.client("/?user=nowhere").try_connect().await;
     assert!(refused.is_err());
-    assert_hears(&guarded, &mut others, 1).await;
+    assert_receives(&guarded, &mut others, 1).await;
     assert!(guarded.stats().panics >= 3, "{}", guarded.stats().panics);
     drop(hub);
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_handler_whose_values_panic_when_they_are_dropped() {
-    quietly();
+async fn handler_values_may_panic_when_dropped() {
+    hide_expected_panics();
     let hub = hub().build();
     let (dropped, value) = bomb();
     let (state, of_open, of_event) = (value.clone(), value.clone(), value);
@@ -369,15 +362,15 @@ async fn a_handler_whose_values_panic_when_they_are_dropped() {
     drop((shared, connection));
     client.vanish();
     settle().await;
-    emptied(&hub).await;
-    assert_eq!(dropped.load(Ordering::Relaxed), 3, "each, although the others panicked");
+    wait_until_empty(&hub).await;
+    assert_eq!(dropped.load(Ordering::Relaxed), 3, "each is dropped although the others panicked");
     let (_client, connection) = registered(&hub, "ben", &Handler::new().share()).await;
     assert!(connection.is_open());
 }
 
 #[test]
-fn a_hub_whose_values_panic_when_they_are_dropped() {
-    quietly();
+fn hub_values_may_panic_when_dropped() {
+    hide_expected_panics();
     let (dropped, value) = bomb();
     let hold = || {
         let value = value.clone();
@@ -421,8 +414,8 @@ fn a_hub_whose_values_panic_when_they_are_dropped() {
 }
 
 #[tokio::test]
-async fn with_extensions_inside_itself_says_so_and_beside_another_connections_works() {
-    quietly();
+async fn nested_with_extensions_panics_only_for_the_same_connection() {
+    hide_expected_panics();
     let hub = hub().build();
     let shared = Handler::new().share();
     let (_a, ann) = registered(&hub, "ann", &shared).await;
@@ -442,7 +435,7 @@ async fn with_extensions_inside_itself_says_so_and_beside_another_connections_wo
     assert_eq!(ben.with_extensions(|values| values.get::<u8>().copied()), Some(2));
 }
 
-/// Panics when it is dropped once it is armed.
+/// A value that panics when it is dropped after it was armed.
 #[derive(Clone)]
 struct Armed(Arc<AtomicBool>);
 
@@ -455,8 +448,8 @@ impl Drop for Armed {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_refresh_counts_whatever_the_value_does_that_it_takes_the_place_of() {
-    quietly();
+async fn refresh_succeeds_even_if_the_replaced_value_panics() {
+    hide_expected_panics();
     let (old, end) = (Armed(Arc::default()), SystemTime::now() + Duration::from_secs(60));
     let arm = old.0.clone();
     let handler = Handler::new().identify(move |_| Ok(Identity::new("ann").attach(old.clone()))).on_refresh(
@@ -475,8 +468,8 @@ async fn a_refresh_counts_whatever_the_value_does_that_it_takes_the_place_of() {
 }
 
 #[tokio::test]
-async fn a_refusal_after_identify_is_told_whatever_the_attached_values_do() {
-    quietly();
+async fn refusal_after_identify_is_sent_even_if_attached_values_panic() {
+    hide_expected_panics();
     let (value, gate) = (Armed(Arc::default()), Arc::new(Semaphore::new(0)));
     let (arm, open, inside) = (value.0.clone(), gate.clone(), Arc::new(AtomicUsize::new(0)));
     let count = inside.clone();
@@ -494,7 +487,7 @@ async fn a_refusal_after_identify_is_told_whatever_the_attached_values_do() {
     let hub = hub().max_connections(1).build();
     let server = TestServer::start(hub.clone(), handler);
     let attempts = [(); 2].map(|()| tokio::spawn(server.client("/").try_connect()));
-    eventually("both are identified", || inside.load(Ordering::Relaxed) == 2).await;
+    eventually("both clients are being identified", || inside.load(Ordering::Relaxed) == 2).await;
     arm.store(true, Ordering::Relaxed);
     open.add_permits(2);
     let mut refused = Vec::new();
@@ -509,8 +502,8 @@ async fn a_refusal_after_identify_is_told_whatever_the_attached_values_do() {
 }
 
 #[test]
-fn destructors_of_what_a_handler_holds_are_contained() {
-    quietly();
+fn panicking_destructors_of_a_handler_are_contained() {
+    hide_expected_panics();
     let armed = Armed(Arc::new(AtomicBool::new(true)));
     drop(Handler::new().session_key(move |_| format!("{:p}", &raw const armed)));
 }

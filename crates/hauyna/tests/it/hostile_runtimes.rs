@@ -1,8 +1,8 @@
-//! One hub and several runtimes: one after the other, as with a hub in a static, and two at once of which one
+//! One hub and several runtimes: one after another, as with a hub in a static, or two at once of which one
 //! ends. The work of the hub continues in the next runtime, and nothing is lost. Also calls without any
 //! runtime.
 
-use crate::support::{eventually, named, now, poll_once, registered};
+use crate::support::{eventually, now, poll_once, registered, user_handler};
 use hauyna::error::ErrorKind;
 use hauyna::events::{Event, SystemEvent, SystemKind};
 use hauyna::{
@@ -27,7 +27,7 @@ fn multi() -> Runtime {
     Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap()
 }
 
-/// Public and secret channels; nobody who is lost comes back.
+/// Returns a hub with public and secret channels and without sessions.
 fn hub() -> HubBuilder {
     let channels = ChannelOptions::new().presence(Presence::each());
     Hub::builder().sessions(SessionOptions::none()).channels("{*any}", channels)
@@ -39,7 +39,7 @@ async fn subscriber(server: &TestServer, user: &str, channel: &str) -> Client {
     client
 }
 
-/// A runtime on a thread of its own, driven until it is dropped here.
+/// A runtime on its own thread, driven until it is dropped.
 pub(crate) struct Beside {
     runtime: Option<Runtime>,
 }
@@ -49,7 +49,7 @@ impl Beside {
         Self { runtime: Some(Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap()) }
     }
 
-    /// Runs something on it, and waits.
+    /// Runs a future on this runtime and waits for its result.
     pub(crate) fn run<T: Send + 'static>(&self, future: impl Future<Output = T> + Send + 'static) -> T {
         let (sender, result) = oneshot::channel();
         self.runtime.as_ref().unwrap().spawn(async move {
@@ -58,26 +58,26 @@ impl Beside {
         result.blocking_recv().unwrap()
     }
 
-    /// Starts a task on it.
+    /// Spawns a task on this runtime.
     pub(crate) fn spawn(&self, future: impl Future<Output = ()> + Send + 'static) {
         self.runtime.as_ref().unwrap().spawn(future);
     }
 
-    /// Ends it, with everything that is on it.
+    /// Ends the runtime with all its tasks.
     pub(crate) fn end(&mut self) {
         drop(self.runtime.take());
     }
 }
 
 #[test]
-fn a_hub_serves_one_runtime_after_the_other_and_subscribers_hear_their_channels_alone() {
+fn hub_serves_one_runtime_after_another() {
     for shards in [1, 2] {
         let hub = hub().shards(shards).build();
         for round in 0..6 {
             let runtime = if round % 2 == 0 { single() } else { multi() };
             let (hub, own) = (hub.clone(), hub.clone());
             let clients = runtime.block_on(async move {
-                let server = TestServer::start(own.clone(), named());
+                let server = TestServer::start(own.clone(), user_handler());
                 let mut secret = subscriber(&server, "spy", "secret").await;
                 let mut public = Vec::new();
                 for number in 0..=round {
@@ -98,7 +98,7 @@ fn a_hub_serves_one_runtime_after_the_other_and_subscribers_hear_their_channels_
                 }
                 (server, secret, public)
             });
-            // In the middle of everything: connections, server and shards end with their runtime.
+            // Connections, server and shards end with their runtime while they work.
             drop(runtime);
             drop(clients);
             assert_eq!((hub.stats().connections, hub.stats().panics), (0, 0), "round {round}");
@@ -108,13 +108,13 @@ fn a_hub_serves_one_runtime_after_the_other_and_subscribers_hear_their_channels_
 }
 
 #[test]
-fn of_two_runtimes_one_ends_and_the_clients_of_the_other_hear_their_channels_alone() {
+fn clients_of_the_remaining_runtime_get_only_their_channels() {
     let hub = hub().shards(1).build();
     let (mut first, second) = (Beside::new(), Beside::new());
-    // The first one has started the shard.
+    // The first runtime has started the shard.
     let own = hub.clone();
     let of_first = first.run(async move {
-        let server = TestServer::start(own, named());
+        let server = TestServer::start(own, user_handler());
         let mut clients = Vec::new();
         for number in 0..8 {
             let channel = if number % 2 == 0 { "secret" } else { "public" };
@@ -124,7 +124,7 @@ fn of_two_runtimes_one_ends_and_the_clients_of_the_other_hear_their_channels_alo
     });
     let own = hub.clone();
     let (server, mut clients) = second.run(async move {
-        let server = TestServer::start(own, named());
+        let server = TestServer::start(own, user_handler());
         let mut clients = Vec::new();
         for number in 0..8 {
             let channel = if number % 2 == 0 { "public" } else { "secret" };
@@ -133,7 +133,7 @@ fn of_two_runtimes_one_ends_and_the_clients_of_the_other_hear_their_channels_alo
         (server, clients)
     });
     first.end();
-    // A test server that is dropped closes the connections of the others, too.
+    // Dropping a test server would also close the connections of the other one.
     std::mem::forget(of_first);
     let own = hub.clone();
     second.run(async move {
@@ -159,12 +159,12 @@ fn of_two_runtimes_one_ends_and_the_clients_of_the_other_hear_their_channels_alo
 }
 
 #[test]
-fn a_runtime_that_ends_in_the_middle_of_a_fan_out_costs_the_others_nothing() {
+fn runtime_that_ends_during_a_fan_out_affects_no_other() {
     let hub = hub().shards(1).outbox(64 << 20, 1 << 20).build();
     let second = Beside::new();
     let own = hub.clone();
     let (server, mut reader) = second.run(async move {
-        let server = TestServer::start(own, named());
+        let server = TestServer::start(own, user_handler());
         let reader = subscriber(&server, "reader", "public").await;
         (server, reader)
     });
@@ -173,14 +173,14 @@ fn a_runtime_that_ends_in_the_middle_of_a_fan_out_costs_the_others_nothing() {
         let mut first = Beside::new();
         let own = hub.clone();
         let clients = first.run(async move {
-            let server = TestServer::start(own, named());
+            let server = TestServer::start(own, user_handler());
             let mut clients = Vec::new();
             for number in 0..20 {
                 clients.push(subscriber(&server, &format!("u{number}"), "public").await);
             }
             (server, clients)
         });
-        // Published outside of a runtime: it waits in the inbox until a runtime drives the shard.
+        // Publications from outside a runtime wait in the inbox until a runtime drives the shard.
         for _ in 0..200 {
             assert!(poll_once(pin!(hub.channel("public").broadcast(sent))).is_ready());
             sent += 1;
@@ -201,20 +201,20 @@ fn a_runtime_that_ends_in_the_middle_of_a_fan_out_costs_the_others_nothing() {
     assert_eq!(hub.stats().panics, 0);
 }
 
-/// Tells what of a connection's end the hub has come to: presence, its callback and its listeners.
-fn watched(hub: &Hub) -> (Handler, mpsc::Receiver<&'static str>) {
-    let (sender, told) = mpsc::channel(64);
+/// Returns a handler and a receiver of the effects of a connection's end: presence, callback and listeners.
+fn handler_and_effects(hub: &Hub) -> (Handler, mpsc::Receiver<&'static str>) {
+    let (sender, reported) = mpsc::channel(64);
     let (of_close, of_events) = (sender.clone(), sender);
     hub.events().on_system([SystemKind::UserOffline, SystemKind::Closed], move |_, event| {
         let name = if matches!(event, SystemEvent::Closed { .. }) { "closed" } else { "offline" };
         let sent = of_events.try_send(name).map_err(Error::other);
         async move { sent }
     });
-    let handler = named().on_close(move |_, reason| {
+    let handler = user_handler().on_close(move |_, reason| {
         let sent = of_close.clone();
         async move {
             assert_eq!(reason, CloseReason::Lost);
-            // It needs its runtime's timer.
+            // It needs the timer of its runtime.
             tokio::time::timeout(Duration::from_secs(60), async { sent.try_send("on_close") })
                 .await
                 .unwrap()
@@ -222,26 +222,26 @@ fn watched(hub: &Hub) -> (Handler, mpsc::Receiver<&'static str>) {
             Ok(())
         }
     });
-    (handler, told)
+    (handler, reported)
 }
 
-async fn all_of(told: &mut mpsc::Receiver<&'static str>) {
+async fn all_of(reported: &mut mpsc::Receiver<&'static str>) {
     let mut names = Vec::new();
     while names.len() < 3 {
-        let next = tokio::time::timeout(Duration::from_secs(30), told.recv()).await;
-        names.push(next.unwrap_or_else(|_| panic!("only {names:?}")).unwrap());
+        let next = tokio::time::timeout(Duration::from_secs(30), reported.recv()).await;
+        names.push(next.unwrap_or_else(|_| panic!("missing: only {names:?} were reported")).unwrap());
     }
     names.sort_unstable();
     assert_eq!(names, ["closed", "offline", "on_close"]);
 }
 
 /// Loses a client together with its runtime.
-fn lose_one(hub: &Hub, handler: Handler) {
+fn lose_client(hub: &Hub, handler: Handler) {
     let runtime = single();
     let client = runtime.block_on(async {
         let server = TestServer::start(hub.clone(), handler);
         let client = subscriber(&server, "ann", "room").await;
-        eventually("ann is there", || !now(hub.channel("room").presence()).is_empty()).await;
+        eventually("ann is connected", || !now(hub.channel("room").presence()).is_empty()).await;
         (server, client)
     });
     drop(runtime);
@@ -249,55 +249,55 @@ fn lose_one(hub: &Hub, handler: Handler) {
 }
 
 #[test]
-fn what_a_runtime_leaves_behind_is_done_by_the_next_one() {
+fn next_runtime_finishes_the_work_of_an_ended_one() {
     for window in [Duration::ZERO, Duration::from_millis(30)] {
         let sessions = SessionOptions::new().window(window);
         let grace = Duration::from_millis(30);
         let hub = hub().sessions(sessions).presence_grace(grace).max_connections(1).build();
-        let (handler, mut told) = watched(&hub);
-        lose_one(&hub, handler);
+        let (handler, mut reported) = handler_and_effects(&hub);
+        lose_client(&hub, handler);
         assert_eq!(hub.stats().connections, 0);
         single().block_on(async {
-            // Any call that the application makes is enough.
+            // Any call of the application is enough.
             eventually("ann has left", || now(hub.channel("room").presence()).is_empty()).await;
-            all_of(&mut told).await;
+            all_of(&mut reported).await;
         });
         assert_eq!((hub.stats().panics, hub.stats().events_dropped), (0, 0));
-        // The limit has its place again.
-        let (handler, _told) = watched(&hub);
-        lose_one(&hub, handler);
+        // The connection no longer counts for the limit.
+        let (handler, _told) = handler_and_effects(&hub);
+        lose_client(&hub, handler);
     }
 }
 
 #[test]
-fn what_a_runtime_leaves_behind_is_done_by_one_that_is_there_unasked() {
+fn existing_runtime_finishes_the_work_of_an_ended_one() {
     for window in [Duration::ZERO, Duration::from_millis(30)] {
         let sessions = SessionOptions::new().window(window);
         let hub = hub().sessions(sessions).presence_grace(Duration::from_millis(30)).build();
-        let (handler, mut told) = watched(&hub);
+        let (handler, mut reported) = handler_and_effects(&hub);
         let second = Beside::new();
         let own = hub.clone();
         let held = second.run(async move {
             let server = TestServer::start(own, Handler::new().identify(|_| Ok("ben")));
             (server.json("/").await, server)
         });
-        lose_one(&hub, handler);
-        second.run(async move { all_of(&mut told).await });
+        lose_client(&hub, handler);
+        second.run(async move { all_of(&mut reported).await });
         drop(held);
         assert_eq!((hub.stats().panics, hub.stats().events_dropped), (0, 0));
     }
 }
 
 #[test]
-fn an_event_whose_runtime_ends_is_told_to_the_listeners_after_the_one_that_was_at_work() {
+fn event_of_an_ended_runtime_reaches_the_remaining_listeners() {
     let hub = hub().build();
     let (at_work, mut is_at_work) = mpsc::channel(64);
     hub.events().priority(1).on_system([SystemKind::GroupChanged], move |_, _| {
         at_work.try_send(()).unwrap();
         std::future::pending::<hauyna::Result>()
     });
-    let told = Arc::new(Mutex::new(Vec::new()));
-    let of_events = told.clone();
+    let reported = Arc::new(Mutex::new(Vec::new()));
+    let of_events = reported.clone();
     hub.events().on_system([SystemKind::GroupChanged], move |_: Event, event| {
         let SystemEvent::GroupChanged { group, .. } = event else { panic!("{event:?}") };
         of_events.lock().push(group);
@@ -310,19 +310,19 @@ fn an_event_whose_runtime_ends_is_told_to_the_listeners_after_the_one_that_was_a
             is_at_work.recv().await.unwrap();
         });
         drop(runtime);
-        assert_eq!(told.lock().len(), round, "the listener behind has its turn on the next runtime");
+        assert_eq!(reported.lock().len(), round, "the next listener runs on the next runtime");
     }
-    assert_eq!(*told.lock(), ["g0", "g1"]);
+    assert_eq!(*reported.lock(), ["g0", "g1"]);
     assert_eq!(hub.stats().events_dropped, 0);
 }
 
 #[test]
-fn a_drain_goes_on_in_another_runtime() {
+fn drain_continues_in_another_runtime() {
     let hub = hub().build();
     let second = Beside::new();
     let own = hub.clone();
     let (server, client) = second.run(async move {
-        let server = TestServer::start(own, named());
+        let server = TestServer::start(own, user_handler());
         let client = subscriber(&server, "ann", "room").await;
         (server, client)
     });
@@ -344,11 +344,11 @@ fn a_drain_goes_on_in_another_runtime() {
 }
 
 #[test]
-fn a_drain_that_lost_its_runtime_is_gone_on_with_by_whoever_waits_for_it() {
+fn waiting_caller_continues_a_drain_without_runtime() {
     let hub = hub().build();
     let first = single();
     let kept = first.block_on(async {
-        let server = TestServer::start(hub.clone(), named());
+        let server = TestServer::start(hub.clone(), user_handler());
         let client = subscriber(&server, "ann", "room").await;
         let drain = hub.drain(Drain::over(Duration::from_secs(60)));
         assert!(tokio::time::timeout(Duration::from_millis(20), drain).await.is_err());
@@ -363,30 +363,30 @@ fn a_drain_that_lost_its_runtime_is_gone_on_with_by_whoever_waits_for_it() {
 }
 
 #[test]
-fn calls_outside_of_a_runtime_are_errors_or_work() {
+fn calls_outside_a_runtime_work_or_return_errors() {
     let hub = hub().build();
     hub.events().on("x", async |_: Event, ()| Ok(()));
     let is_without = |error: Error| assert_eq!(error.kind(), ErrorKind::NoRuntime, "{error}");
     is_without(now(hub.events().trigger("x", None, ())).unwrap_err());
     is_without(now(hub.drain(Drain::default())).unwrap_err());
-    assert!(!hub.is_stopping(), "nothing has begun");
+    assert!(!hub.is_stopping(), "nothing has started");
     is_without(now(Router::new(hub.clone()).into_server().serve("127.0.0.1:0")).unwrap_err());
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     is_without(now(Router::new(hub.clone()).into_server().serve_listener(listener)).unwrap_err());
     let (socket, _peer) = tokio::io::duplex(64);
     is_without(hub.connections().register(socket, "ann", &Handler::new().share()).unwrap_err());
-    // What neither waits nor needs a task works everywhere.
+    // Calls that neither wait nor need a task work everywhere.
     now(hub.channel("x").broadcast(1)).unwrap();
     now(hub.user("ann").send(1)).unwrap();
     now(hub.groups().add("ann", "g")).unwrap();
     assert_eq!(now(hub.revoke(hauyna::auth::Revocation::user("ann"))), 0);
     assert!(now(hub.presence().of("ann").update(json!({ "a": 1 }))).is_err());
     is_without(now(hub.shutdown(Duration::from_secs(1))).unwrap_err());
-    assert!(hub.is_stopping(), "it has closed what it could");
+    assert!(hub.is_stopping(), "the hub is stopping");
 }
 
 #[test]
-fn calls_on_a_live_connection_from_outside_of_its_runtime() {
+fn live_connection_accepts_calls_from_outside_its_runtime() {
     let hub = hub().build();
     let runtime = multi();
     let (mut client, connection) = runtime.block_on(registered(&hub, "ann", &Handler::new().share()));
@@ -415,7 +415,7 @@ fn calls_on_a_live_connection_from_outside_of_its_runtime() {
 }
 
 #[test]
-fn a_runtime_without_timers_gets_errors() {
+fn runtime_without_timers_gets_errors() {
     let hub = hub().build();
     hub.events().on("x", |_: Event, ()| std::future::pending::<hauyna::Result>());
     let runtime = Builder::new_current_thread().build().unwrap();
@@ -426,22 +426,22 @@ fn a_runtime_without_timers_gets_errors() {
 }
 
 #[test]
-fn a_shard_whose_runtime_nobody_drives_goes_on_in_another_one() {
+fn shard_of_an_idle_runtime_continues_in_another_one() {
     let (hub, first, second) = (hub().shards(1).build(), single(), single());
     let of_first = first.block_on(async {
-        let server = TestServer::start(hub.clone(), named());
+        let server = TestServer::start(hub.clone(), user_handler());
         let client = subscriber(&server, "first", "x").await;
         (server, client)
     });
-    // The first one lives, and has the shard.
+    // The first runtime is alive and drives the shard.
     let (of_second, mut client) = second.block_on(async {
-        let server = TestServer::start(hub.clone(), named());
+        let server = TestServer::start(hub.clone(), user_handler());
         let mut client = subscriber(&server, "second", "x").await;
         hub.channel("x").broadcast(json!(1)).await.unwrap();
         assert_eq!(client.wait_for("message").await["content"], 1);
         (server, client)
     });
-    // The second one has it, and it is the first one's turn again.
+    // The second runtime drives the shard, then the first one again.
     let (_server, mut of_first) = of_first;
     first.block_on(async {
         assert_eq!(of_first.wait_for("message").await["content"], 1);
@@ -459,11 +459,11 @@ fn a_shard_whose_runtime_nobody_drives_goes_on_in_another_one() {
 }
 
 #[test]
-fn of_a_hub_whose_runtime_has_ended_nothing_is_left() {
+fn nothing_remains_of_a_hub_after_its_runtime_ended() {
     let (hub, mark) = (hub().shards(1).build(), Arc::new(()));
     let runtime = single();
     let clients = runtime.block_on(async {
-        let server = TestServer::start(hub.clone(), named().state(mark.clone()));
+        let server = TestServer::start(hub.clone(), user_handler().state(mark.clone()));
         let mut client = subscriber(&server, "a", "x").await;
         hub.channel("x").broadcast(json!(1)).await.unwrap();
         client.wait_for("message").await;
@@ -472,7 +472,7 @@ fn of_a_hub_whose_runtime_has_ended_nothing_is_left() {
     drop(runtime);
     drop(clients);
     drop(hub);
-    assert_eq!(Arc::strong_count(&mark), 1, "something of it is left");
+    assert_eq!(Arc::strong_count(&mark), 1, "something of the hub is left");
 }
 
 #[test]

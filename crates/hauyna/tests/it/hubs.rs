@@ -1,11 +1,11 @@
 //! Several hubs in one program: handles of one hub are refused by the others, without harm to either.
 
-use crate::support::{eventually, named, open_hub};
+use crate::support::{eventually, open_hub, user_handler};
 use hauyna::error::ErrorKind;
 use hauyna::{Connection, Hub, json};
 use hauyna_test::{Client, TestServer};
 
-/// A hub with one client, who has this name and is subscribed to `x`.
+/// A hub with one client of this name, subscribed to `x`.
 struct Side {
     server: TestServer,
     client: Client,
@@ -14,7 +14,7 @@ struct Side {
 
 impl Side {
     async fn new(user: &str) -> Self {
-        let server = TestServer::start(open_hub().build(), named());
+        let server = TestServer::start(open_hub().build(), user_handler());
         let mut client = server.connect(&format!("/?user={user}")).await;
         client.subscribe("x").await;
         let connection = server.hub().connections().of_user(user).remove(0);
@@ -27,7 +27,7 @@ impl Side {
 }
 
 #[tokio::test]
-async fn verbs_of_a_hub_refuse_connections_of_another() {
+async fn hub_refuses_connections_of_another_hub() {
     let (mut ann, mut bea) = (Side::new("ann").await, Side::new("bea").await);
     let (foreign, channel) = (ann.connection.clone(), bea.hub().channel("x"));
     let refused = [
@@ -39,25 +39,25 @@ async fn verbs_of_a_hub_refuse_connections_of_another() {
     ];
     assert!(refused.iter().all(|error| error.kind() == ErrorKind::OtherHub), "{refused:?}");
     assert!(!channel.is_subscribed(&foreign) && channel.metadata(&foreign).is_none());
-    // An identifier is of one hub, too.
+    // An identifier belongs to one hub, too.
     let id = foreign.id();
     assert!(bea.hub().connections().by_id(id).is_none() && bea.hub().connection(id).is_none());
     assert!(bea.hub().inspect().connection(id).is_none() && !bea.hub().connections().unregister(id));
     channel.publish("to all of this hub").except(id).await.unwrap();
     assert_eq!(bea.client.expect("message").await["content"], "to all of this hub");
-    // Nothing was changed in either.
+    // Neither hub has changed.
     ann.hub().channel("x").broadcast("still here").await.unwrap();
     assert_eq!(ann.client.expect("message").await["content"], "still here");
     for side in [&ann, &bea] {
         assert_eq!((side.hub().stats().channels, side.hub().stats().subscriptions), (1, 1));
     }
     ann.hub().channel("x").unsubscribe(&foreign).unwrap();
-    eventually("only its own hub has changed", || ann.hub().stats().subscriptions == 0).await;
+    eventually("only the connection's own hub has changed", || ann.hub().stats().subscriptions == 0).await;
     assert_eq!(bea.hub().stats().subscriptions, 1);
 }
 
 #[tokio::test]
-async fn publication_that_leaves_out_two_connections_is_an_error() {
+async fn publication_that_excludes_two_connections_is_an_error() {
     let (ann, bea) = (Side::new("ann").await, Side::new("bea").await);
     let (one, other) = (ann.connection.id(), bea.connection.id());
     let publish = || ann.hub().channel("x").publish(1).except(one);

@@ -1,11 +1,10 @@
 //! Runtimes that exist but are not driven, as between two calls of `block_on`, and runtimes without timers:
 //! the background work of the hub continues in another runtime with connections.
 
-use crate::support::{eventually, named, now, open_hub, subscriber};
-use hauyna::broker::{Answer, Broker, BrokerError, HistoryPage, LocalBroker, Publish, Published, Relay};
+use crate::support::{eventually, now, open_hub, subscriber, user_handler, wait_for_connections};
 use hauyna::events::SystemKind;
-use hauyna::{ChannelName, ChannelOptions, Error, HistoryRange, Hub, Presence, SessionOptions, json};
-use hauyna_test::TestServer;
+use hauyna::{ChannelOptions, Error, Hub, Presence, SessionOptions, json};
+use hauyna_test::{TestServer, WrappedBroker};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -16,10 +15,10 @@ fn single() -> Runtime {
     Builder::new_current_thread().enable_all().build().unwrap()
 }
 
-/// Counts the changes of groups that its listener is told of.
-fn told_of_groups(hub: &Hub) -> Arc<AtomicU64> {
-    let told = Arc::new(AtomicU64::new(0));
-    let count = told.clone();
+/// Counts the group changes that a listener receives.
+fn count_group_changes(hub: &Hub) -> Arc<AtomicU64> {
+    let delivered = Arc::new(AtomicU64::new(0));
+    let count = delivered.clone();
     hub.events().on_system([SystemKind::GroupChanged], move |_, _| {
         let count = count.clone();
         async move {
@@ -27,21 +26,21 @@ fn told_of_groups(hub: &Hub) -> Arc<AtomicU64> {
             Ok(())
         }
     });
-    told
+    delivered
 }
 
 #[test]
-fn events_are_told_though_nobody_drives_the_runtime_that_they_come_from() {
+fn events_are_delivered_although_their_runtime_is_idle() {
     let (hub, first, second) = (open_hub().shards(1).build(), single(), single());
-    let told = told_of_groups(&hub);
+    let delivered = count_group_changes(&hub);
     first.block_on(async { hub.groups().add("ann", "g").await }).unwrap();
     let (server, mut client) = second.block_on(async {
-        let server = TestServer::start(hub.clone(), named());
+        let server = TestServer::start(hub.clone(), user_handler());
         let client = subscriber(&server, "ben", "x").await;
-        eventually("the event is told", || told.load(Ordering::Relaxed) == 1).await;
+        eventually("the event is delivered", || delivered.load(Ordering::Relaxed) == 1).await;
         (server, client)
     });
-    // The first one is driven again, and does nothing twice.
+    // The first runtime is driven again, and repeats nothing.
     first.block_on(async {
         for _ in 0..50 {
             tokio::task::yield_now().await;
@@ -49,29 +48,29 @@ fn events_are_told_though_nobody_drives_the_runtime_that_they_come_from() {
         hub.groups().add("ann", "h").await.unwrap();
     });
     second.block_on(async {
-        eventually("the next event is told", || told.load(Ordering::Relaxed) == 2).await;
+        eventually("the next event is delivered", || delivered.load(Ordering::Relaxed) == 2).await;
         hub.channel("x").broadcast(json!(1)).await.unwrap();
         client.wait_for("message").await;
     });
-    assert_eq!((told.load(Ordering::Relaxed), hub.stats().panics), (2, 0));
+    assert_eq!((delivered.load(Ordering::Relaxed), hub.stats().panics), (2, 0));
     drop(server);
 }
 
 #[test]
-fn sessions_and_presence_end_though_nobody_drives_the_runtime_that_they_come_from() {
+fn sessions_and_presence_expire_although_their_runtime_is_idle() {
     let sessions = SessionOptions::new().window(Duration::from_millis(50));
     let channels = ChannelOptions::new().presence(Presence::each());
     let hub = Hub::builder().shards(1).sessions(sessions).channels("{*any}", channels).build();
     let (first, second) = (single(), single());
     let _kept = first.block_on(async {
-        let server = TestServer::start(hub.clone(), named());
+        let server = TestServer::start(hub.clone(), user_handler());
         drop(subscriber(&server, "ann", "room").await);
-        eventually("ann is lost", || hub.connections().count() == 0).await;
+        wait_for_connections(&hub, 0).await;
         server
     });
     assert_eq!((now(hub.channel("room").presence()).len(), hub.stats().sessions), (1, 1));
     second.block_on(async {
-        let server = TestServer::start(hub.clone(), named());
+        let server = TestServer::start(hub.clone(), user_handler());
         let _client = subscriber(&server, "ben", "x").await;
         eventually("ann has left", || now(hub.channel("room").presence()).is_empty()).await;
         assert_eq!(hub.stats().sessions, 0);
@@ -79,76 +78,43 @@ fn sessions_and_presence_end_though_nobody_drives_the_runtime_that_they_come_fro
 }
 
 #[test]
-fn an_event_of_a_runtime_without_timers_is_told_by_another_one() {
+fn event_of_a_runtime_without_timers_is_delivered_by_another_one() {
     let hub = open_hub().shards(1).build();
-    let (told, second) = (told_of_groups(&hub), single());
+    let (delivered, second) = (count_group_changes(&hub), single());
     let _kept = second.block_on(async {
-        let server = TestServer::start(hub.clone(), named());
+        let server = TestServer::start(hub.clone(), user_handler());
         let client = subscriber(&server, "ben", "x").await;
         (server, client)
     });
     Builder::new_current_thread().build().unwrap().block_on(async {
-        for n in 0..5 {
-            hub.groups().add("ann", &format!("g-{n}")).await.unwrap();
+        for number in 0..5 {
+            hub.groups().add("ann", &format!("g-{number}")).await.unwrap();
             tokio::task::yield_now().await;
         }
     });
-    second.block_on(eventually("all are told", || told.load(Ordering::Relaxed) == 5));
-}
-
-/// The local broker, which counts its sweeps.
-#[derive(Debug, Default)]
-struct Swept {
-    local: LocalBroker,
-    sweeps: Arc<AtomicU64>,
-}
-
-impl Broker for Swept {
-    fn start(&self, relay: Relay) {
-        self.local.start(relay);
-    }
-
-    fn publish(&self, publish: Publish) -> Answer<Result<Published, BrokerError>> {
-        self.local.publish(publish)
-    }
-
-    fn subscribe(&self, channel: &ChannelName) -> Answer<Result<(), BrokerError>> {
-        self.local.subscribe(channel)
-    }
-
-    fn unsubscribe(&self, channel: &ChannelName) {
-        self.local.unsubscribe(channel);
-    }
-
-    fn history(
-        &self,
-        channel: &ChannelName,
-        range: HistoryRange,
-    ) -> Answer<Result<HistoryPage, BrokerError>> {
-        self.local.history(channel, range)
-    }
-
-    fn sweep(&self) {
-        self.sweeps.fetch_add(1, Ordering::Relaxed);
-    }
+    second.block_on(eventually("all events are delivered", || delivered.load(Ordering::Relaxed) == 5));
 }
 
 #[test]
-fn the_broker_is_swept_whichever_shard_is_driven() {
-    let broker = Swept::default();
-    let sweeps = broker.sweeps.clone();
+fn broker_is_swept_whichever_shard_runs() {
+    let sweeps = Arc::<AtomicU64>::default();
+    let count = sweeps.clone();
+    let broker = WrappedBroker::default().on_sweep(move |local| {
+        count.fetch_add(1, Ordering::Relaxed);
+        local.sweep();
+    });
     let hub = open_hub().shards(2).broker(broker).build();
     let idle = single();
-    // A connection in each shard, on a runtime that nobody drives any more.
+    // One connection in each shard, on a runtime that is no longer driven.
     let _kept = idle.block_on(async {
-        let server = TestServer::start(hub.clone(), named());
+        let server = TestServer::start(hub.clone(), user_handler());
         let clients = [subscriber(&server, "a", "x").await, subscriber(&server, "b", "x").await];
         (server, clients)
     });
-    // Then one in one of them, and one in the other.
+    // Then one connection in each shard in turn.
     for user in ["c", "d"] {
         single().block_on(async {
-            let server = TestServer::start(hub.clone(), named());
+            let server = TestServer::start(hub.clone(), user_handler());
             let _client = subscriber(&server, user, "x").await;
             let before = sweeps.load(Ordering::Relaxed);
             eventually("the broker is swept", || sweeps.load(Ordering::Relaxed) > before + 1).await;
@@ -157,7 +123,7 @@ fn the_broker_is_swept_whichever_shard_is_driven() {
 }
 
 #[test]
-fn a_listener_at_work_comes_to_its_end_though_another_runtime_has_taken_over() {
+fn running_listener_finishes_after_another_runtime_took_over() {
     let (hub, first, second) = (open_hub().shards(1).build(), single(), single());
     let (begun, ended, gate) =
         (Arc::<AtomicU64>::default(), Arc::<AtomicU64>::default(), Arc::new(Semaphore::new(0)));
@@ -174,19 +140,19 @@ fn a_listener_at_work_comes_to_its_end_though_another_runtime_has_taken_over() {
     });
     first.block_on(async {
         hub.groups().add("ann", "g").await.unwrap();
-        eventually("the listener is at work", || begun.load(Ordering::Relaxed) == 1).await;
+        eventually("the listener runs", || begun.load(Ordering::Relaxed) == 1).await;
     });
     let (_server, _client) = second.block_on(async {
-        let server = TestServer::start(hub.clone(), named());
+        let server = TestServer::start(hub.clone(), user_handler());
         let client = subscriber(&server, "ben", "x").await;
         hub.groups().add("ann", "h").await.unwrap();
-        eventually("the next event is told", || ended.load(Ordering::Relaxed) == 1).await;
+        eventually("the next event is delivered", || ended.load(Ordering::Relaxed) == 1).await;
         (server, client)
     });
     gate.add_permits(1);
-    first.block_on(eventually("the first listener is done", || ended.load(Ordering::Relaxed) == 2));
-    // It has told nothing else, and the other task goes on.
+    first.block_on(eventually("the first listener has finished", || ended.load(Ordering::Relaxed) == 2));
+    // It has delivered nothing else, and the other task continues.
     now(hub.groups().add("ann", "i")).unwrap();
-    second.block_on(eventually("one more event is told", || ended.load(Ordering::Relaxed) == 3));
+    second.block_on(eventually("one more event is delivered", || ended.load(Ordering::Relaxed) == 3));
     assert_eq!(begun.load(Ordering::Relaxed), 3);
 }

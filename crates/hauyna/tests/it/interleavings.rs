@@ -1,7 +1,7 @@
 //! Rows 35 and 57 to 59 of `SECURITY.md`: concurrent steps in random order, on one thread with a test clock.
 //! `HAUYNA_SEED` (a number) selects the schedules; `HAUYNA_SCHEDULES` multiplies their number.
 
-use crate::support::{Random, emptied, named, open_hub, registered};
+use crate::support::{Random, open_hub, registered, user_handler, wait_until_empty};
 use crate::unreliable_broker::{Network, UnreliableBroker, turns};
 use hauyna::auth::Revocation;
 use hauyna::events::{SystemEvent, SystemKind};
@@ -25,12 +25,12 @@ fn schedules(count: u64) -> u64 {
     count * times.unwrap_or(1)
 }
 
-/// Time passes, as the test turns it.
-async fn passed(ms: u64) {
+/// Advances the test clock.
+async fn advance_clock(ms: u64) {
     let _ = tokio::time::timeout(Duration::from_millis(ms), std::future::pending::<()>()).await;
 }
 
-/// What became of the subscriptions, as listeners were told.
+/// The state of subscriptions according to listeners.
 #[derive(Debug, Default)]
 struct Balance {
     live: HashSet<(String, String)>,
@@ -43,16 +43,16 @@ impl Balance {
         let balance = Arc::new(Mutex::new(Self::default()));
         let own = balance.clone();
         let kinds = [SystemKind::Subscribed, SystemKind::Unsubscribed, SystemKind::Closed];
-        hub.events().on_system(kinds, move |_, told| {
-            own.lock().unwrap().note(&told);
+        hub.events().on_system(kinds, move |_, event| {
+            own.lock().unwrap().note(&event);
             std::future::ready(Ok(()))
         });
         balance
     }
 
-    fn note(&mut self, told: &SystemEvent) {
-        let id = told.connection().map(|connection| connection.id().to_string()).unwrap_or_default();
-        let is_right = match told {
+    fn note(&mut self, event: &SystemEvent) {
+        let id = event.connection().map(|connection| connection.id().to_string()).unwrap_or_default();
+        let is_right = match event {
             SystemEvent::Subscribed { channel, .. } => {
                 !self.closed.contains(&id) && self.live.insert((id, channel.to_string()))
             }
@@ -60,27 +60,29 @@ impl Balance {
             _ => !self.live.iter().any(|(live, _)| *live == id) && self.closed.insert(id),
         };
         if !is_right {
-            self.faults.push(format!("{told:?}"));
+            self.faults.push(format!("{event:?}"));
         }
     }
 }
 
 #[tokio::test(start_paused = true)]
-async fn row_35_joins_that_wait_for_permission_race_with_leaving_and_disconnects_and_leave_nothing() {
+async fn row_35_waiting_joins_that_race_with_leaves_and_disconnects_leave_nothing() {
     const AT_ONCE: u64 = 200;
     let (seed, rounds) = (seed(), schedules(20_000));
     let delays = Arc::new(Mutex::new(Random(seed)));
-    let handler = named().authorize_subscribe(move |_, request| {
+    let handler = user_handler().authorize_subscribe(move |_, request| {
         let delay = delays.lock().unwrap().below(51);
         async move {
-            passed(delay).await;
+            advance_clock(delay).await;
             if request.name().starts_with('d') { Err(Reject::denied("no")) } else { Ok(()) }
         }
     });
     let handler = handler.share();
     let options = ChannelOptions::new().announce_subscribers().presence(Presence::each());
-    let hub =
-        Hub::builder().channels("{*any}", options).broker(UnreliableBroker::new(seed, Network::Slow)).build();
+    let hub = Hub::builder()
+        .channels("{*any}", options)
+        .broker(UnreliableBroker::new(seed, Network::Slow).broker())
+        .build();
     let balance = Balance::of(&hub);
     for batch in 0..rounds / AT_ONCE {
         let racing = (0..AT_ONCE).map(|number| {
@@ -91,8 +93,8 @@ async fn row_35_joins_that_wait_for_permission_race_with_leaving_and_disconnects
             one.await.unwrap();
         }
     }
-    emptied(&hub).await;
-    hub.shutdown(Duration::from_secs(60)).await.unwrap(); // listeners have been told all
+    wait_until_empty(&hub).await;
+    hub.shutdown(Duration::from_secs(60)).await.unwrap(); // waits for all listeners
     assert_eq!(hub.presence().stats().await.users, 0);
     let balance = balance.lock().unwrap();
     assert!(balance.faults.is_empty(), "{:?}", balance.faults.first());
@@ -101,7 +103,7 @@ async fn row_35_joins_that_wait_for_permission_race_with_leaving_and_disconnects
     assert_eq!((stats.opened, stats.panics, stats.events_dropped), (rounds, 0, 0));
 }
 
-/// One connection that asks for channels, gives them up and goes, each at a random moment.
+/// Subscribes, unsubscribes and disconnects one connection, each at a random time.
 async fn race(hub: Hub, handler: SharedHandler, mut random: Random) {
     let user = format!("u{}", random.below(1000));
     let (mut client, connection) = registered(&hub, &user, &handler).await;
@@ -111,15 +113,15 @@ async fn race(hub: Hub, handler: SharedHandler, mut random: Random) {
             ["subscribe_channel", "subscribe_channel", "unsubscribe_channel"][random.below(3) as usize];
         client.send(json!({ "type": kind, "channel": name })).await;
         if random.below(3) == 0 {
-            passed(random.below(60)).await;
+            advance_clock(random.below(60)).await;
         }
     }
     let (channel, own, delay) = (hub.channel("a0"), connection.clone(), random.below(60));
     let joining = tokio::spawn(async move {
-        passed(delay).await;
-        drop(channel.subscribe(&own, ()).await); // by the application, which does not know that it goes
+        advance_clock(delay).await;
+        drop(channel.subscribe(&own, ()).await); // by the application, which does not know that the client disconnects
     });
-    passed(random.below(60)).await;
+    advance_clock(random.below(60)).await;
     match random.below(5) {
         0 => client.vanish(),
         1 => client.send_close(1000, "").await,
@@ -132,15 +134,15 @@ async fn race(hub: Hub, handler: SharedHandler, mut random: Random) {
     joining.await.unwrap();
 }
 
-/// A client that is in and out of one channel, and all that it was given.
+/// A client that repeatedly subscribes to one channel, and its received messages.
 struct Follower {
     client: Client,
-    /// Of the last message.
+    /// The position of the last message.
     position: Option<Value>,
 }
 
 impl Follower {
-    /// Sends a request and reads up to its answer; what comes before must be of the channel, and next.
+    /// Sends a request and reads up to its answer; messages before it must continue the channel.
     async fn ask(&mut self, request: Value) -> Value {
         self.client.send(request.clone()).await;
         loop {
@@ -154,21 +156,22 @@ impl Follower {
     }
 
     fn take(&mut self, message: &Value) {
-        let position = self.position.as_mut().unwrap_or_else(|| panic!("nobody subscribed: {message}"));
+        let position =
+            self.position.as_mut().unwrap_or_else(|| panic!("message without subscription: {message}"));
         let next = position["offset"].as_u64().unwrap() + 1;
-        assert_eq!(message["offset"], next, "neither a hole, nor twice, nor out of order: {message}");
-        assert_eq!(message["content"], next, "numbered as it was published");
+        assert_eq!(message["offset"], next, "missing, repeated or out of order before {message}");
+        assert_eq!(message["content"], next, "offsets follow the order of publishing");
         position["offset"] = json!(next);
     }
 
-    /// One stay in the channel: subscribes, takes some messages, goes.
-    async fn stay(&mut self, random: &mut Random, recovers: bool) {
+    /// Subscribes, reads some messages and unsubscribes.
+    async fn subscribe_for_a_while(&mut self, random: &mut Random, recovers: bool) {
         let recover = self.position.take().filter(|_| recovers);
         let mut request = json!({ "type": "subscribe_channel", "id": 1, "channel": "x" });
         if let Some(position) = &recover {
             request["recover"] = json!({ "epoch": position["epoch"], "offset": position["offset"] });
         }
-        let answer = self.ask(request).await; // with no position, a message before the answer is a fault
+        let answer = self.ask(request).await; // without a position, a message before the answer is a fault
         self.position = Some(match recover {
             Some(position) => {
                 assert_eq!(answer["recovered"], true, "{answer}");
@@ -185,12 +188,12 @@ impl Follower {
     }
 }
 
-/// Four clients come and go for so many stays in all, while what is published never pauses.
-async fn come_and_go(stays: u64, recovers: impl Fn(&mut Random) -> bool + Copy + Send + 'static) {
+/// Runs four clients that subscribe and unsubscribe, `stays` times in total, under continuous publishing.
+async fn run_followers(subscriptions: u64, recovers: impl Fn(&mut Random) -> bool + Copy + Send + 'static) {
     const FOLLOWERS: u64 = 4;
     let seed = seed();
-    let hub = open_hub().broker(UnreliableBroker::new(seed, Network::Slow)).shards(2).build();
-    let handler = named().share();
+    let hub = open_hub().broker(UnreliableBroker::new(seed, Network::Slow).broker()).shards(2).build();
+    let handler = user_handler().share();
     let publishing = hub.clone();
     let publisher = tokio::spawn(async move {
         let mut random = Random(!seed);
@@ -205,9 +208,9 @@ async fn come_and_go(stays: u64, recovers: impl Fn(&mut Random) -> bool + Copy +
             let (client, _) = registered(&hub, &format!("u{number}"), &handler).await;
             let (mut follower, mut random) =
                 (Follower { client, position: None }, Random(seed ^ number << 32));
-            for _ in 0..stays / FOLLOWERS {
+            for _ in 0..subscriptions / FOLLOWERS {
                 let recovers = recovers(&mut random);
-                follower.stay(&mut random, recovers).await;
+                follower.subscribe_for_a_while(&mut random, recovers).await;
             }
         })
     });
@@ -215,21 +218,21 @@ async fn come_and_go(stays: u64, recovers: impl Fn(&mut Random) -> bool + Copy +
         follower.await.unwrap();
     }
     publisher.abort();
-    emptied(&hub).await;
+    wait_until_empty(&hub).await;
 }
 
 #[tokio::test(start_paused = true)]
-async fn row_58_what_is_published_during_ten_thousand_recoveries_comes_once_and_in_order() {
-    come_and_go(schedules(10_000), |_| true).await;
+async fn row_58_publications_during_ten_thousand_recoveries_arrive_once_in_order() {
+    run_followers(schedules(10_000), |_| true).await;
 }
 
 #[tokio::test(start_paused = true)]
-async fn row_59_whoever_subscribes_while_others_publish_gets_all_that_follows_its_position() {
-    come_and_go(schedules(10_000), |random| random.below(4) == 0).await;
+async fn row_59_subscriber_gets_everything_after_its_position() {
+    run_followers(schedules(10_000), |random| random.below(4) == 0).await;
 }
 
-/// Publishes under a key until it is acknowledged; gives the offset.
-async fn insist(client: &mut Client, number: u64, unknown: &mut u64) -> u64 {
+/// Publishes under a key until it is acknowledged. Returns the offset.
+async fn publish_until_acknowledged(client: &mut Client, number: u64, unknown: &mut u64) -> u64 {
     let request =
         json!({ "type": "channel_message", "channel": "x", "content": number, "key": format!("k{number}") });
     loop {
@@ -238,7 +241,7 @@ async fn insist(client: &mut Client, number: u64, unknown: &mut u64) -> u64 {
             Err(error) => {
                 let kind = error["error_type"].as_str().unwrap();
                 assert!(["unavailable", "timeout"].contains(&kind), "{error}");
-                assert_eq!(error["temporary"], true, "it may have been published: ask again");
+                assert_eq!(error["temporary"], true, "it may have been published: retry");
                 *unknown += u64::from(kind == "timeout");
             }
         }
@@ -246,12 +249,12 @@ async fn insist(client: &mut Client, number: u64, unknown: &mut u64) -> u64 {
 }
 
 #[tokio::test(start_paused = true)]
-async fn row_57_what_is_acknowledged_is_in_the_history_whatever_the_broker_loses() {
+async fn row_57_acknowledged_publications_are_in_the_history_despite_losses() {
     const PUBLISHERS: u64 = 4;
     let (seed, each) = (seed(), schedules(250));
     let broker = UnreliableBroker::new(seed, Network::Lossy);
-    let hub = open_hub().recovery_limit(1_000_000).broker(broker.clone()).build();
-    let handler = named().callback_timeout(Duration::from_secs(1)).share();
+    let hub = open_hub().recovery_limit(1_000_000).broker(broker.broker()).build();
+    let handler = user_handler().callback_timeout(Duration::from_secs(1)).share();
     let publishers = (0..PUBLISHERS).map(|own| {
         let (hub, handler) = (hub.clone(), handler.clone());
         tokio::spawn(async move {
@@ -261,7 +264,8 @@ async fn row_57_what_is_acknowledged_is_in_the_history_whatever_the_broker_loses
             let (mut acknowledged, mut unknown) = (HashMap::new(), 0);
             for number in 0..each {
                 let content = own * each + number;
-                acknowledged.insert(insist(&mut client, content, &mut unknown).await, content);
+                acknowledged
+                    .insert(publish_until_acknowledged(&mut client, content, &mut unknown).await, content);
             }
             (acknowledged, unknown)
         })
@@ -272,8 +276,8 @@ async fn row_57_what_is_acknowledged_is_in_the_history_whatever_the_broker_loses
         acknowledged.extend(own);
         unknown += timeouts;
     }
-    assert_eq!(acknowledged.len() as u64, PUBLISHERS * each, "each was given an offset of its own");
-    assert!(unknown > 0, "no answer was ever lost");
+    assert_eq!(acknowledged.len() as u64, PUBLISHERS * each, "each has its own offset");
+    assert!(unknown > 0, "at least one answer was lost");
     broker.calm();
     let history = hub.channel("x").history(hauyna::HistoryRange::all()).await.unwrap();
     let kept: HashMap<u64, u64> = history
@@ -281,8 +285,5 @@ async fn row_57_what_is_acknowledged_is_in_the_history_whatever_the_broker_loses
         .iter()
         .map(|one| (one.position().unwrap().offset, serde_json::from_slice(one.content().bytes()).unwrap()))
         .collect();
-    assert_eq!(
-        kept, acknowledged,
-        "all that was acknowledged and, since all was in the end, nothing else or twice"
-    );
+    assert_eq!(kept, acknowledged, "exactly the acknowledged publications, each once");
 }

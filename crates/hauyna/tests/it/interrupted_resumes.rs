@@ -1,8 +1,10 @@
 //! Resumes that fail or are interrupted: sockets that break again, sockets that only seem to live, and
 //! clients that close permanently.
 
-use crate::sessions::{back, begin, enter, expect_numbers, hub, lost, position, publish};
-use crate::support::{eventually, named, now, subscribe};
+use crate::sessions::{
+    connect_user, connect_with_token, expect_numbers, hub, lose, position, publish, resume,
+};
+use crate::support::{eventually, now, user_handler, wait_for_connections};
 use hauyna::events::{SystemEvent, SystemKind};
 use hauyna::{CloseCode, Connection, Context, json};
 use hauyna_protocol::Encoding;
@@ -12,8 +14,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 #[tokio::test(start_paused = true)]
-async fn a_client_that_is_heard_has_its_new_token_however_soon_that_is() {
-    let server = MemoryServer::start(hub().build(), named());
+async fn first_frame_of_a_client_confirms_its_new_token() {
+    let server = MemoryServer::start(hub().build(), user_handler());
     let mut clients = vec![server.json("/?user=ann").await];
     let session = clients[0].expect("session").await;
     let token = session["resume"]["token"].as_str().unwrap();
@@ -27,54 +29,54 @@ async fn a_client_that_is_heard_has_its_new_token_however_soon_that_is() {
 }
 
 #[tokio::test]
-async fn a_client_that_did_not_get_its_new_token_may_show_the_old_one_again() {
+async fn old_token_stays_valid_until_the_new_one_is_confirmed() {
     let hub = hub().build();
-    let server = TestServer::start(hub.clone(), named());
-    let (mut ann, session) = enter(&server, "ann").await;
-    let news = subscribe(&mut ann, "news").await;
-    lost(&hub, ann).await;
+    let server = TestServer::start(hub.clone(), user_handler());
+    let (mut ann, session) = connect_user(&server, "ann").await;
+    let news = ann.subscribe("news").await;
+    lose(&hub, ann).await;
     publish(&hub, "news", 0..2).await;
     let positions = json!({ "news": position(&news) });
-    // Once the connection that has the session is lost with it, once it still seems to live.
+    // The connection of the session is lost, or still seems to live.
     for is_lost in [true, false, true] {
-        let mut cut = begin(&server, "ann", &session, Encoding::Json).await;
+        let mut cut = connect_with_token(&server, "ann", &session, Encoding::Json).await;
         cut.send(json!({ "type": "resume", "positions": positions })).await;
-        eventually("it is resumed", || hub.stats().subscriptions == 1).await;
+        eventually("the session is resumed", || hub.stats().subscriptions == 1).await;
         if is_lost {
-            lost(&hub, cut).await;
+            lose(&hub, cut).await;
         }
     }
-    let (mut ann, resumed) = back(&server, "ann", &session, &positions).await;
+    let (mut ann, resumed) = resume(&server, "ann", &session, &positions).await;
     assert_eq!(resumed["resumed"], true);
     expect_numbers(&mut ann, "news", 0..2).await;
     assert_eq!((hub.connections().count(), hub.stats().sessions), (1, 0));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn an_old_token_serves_in_the_very_moment_in_which_its_connection_is_lost() {
+async fn old_token_is_accepted_while_its_connection_is_being_lost() {
     let hub = hub().build();
-    let server = TestServer::start(hub.clone(), named());
-    let (mut ann, session) = enter(&server, "ann").await;
+    let server = TestServer::start(hub.clone(), user_handler());
+    let (mut ann, session) = connect_user(&server, "ann").await;
     for channel in 0..100 {
-        subscribe(&mut ann, &format!("live:{channel}")).await;
+        ann.subscribe(&format!("live:{channel}")).await;
     }
-    lost(&hub, ann).await;
+    lose(&hub, ann).await;
     for round in 0..100 {
-        let (cut, resumed) = back(&server, "ann", &session, &json!({})).await;
+        let (cut, resumed) = resume(&server, "ann", &session, &json!({})).await;
         assert_eq!(resumed["resumed"], true, "in round {round}");
         cut.vanish();
     }
 }
 
 #[tokio::test]
-async fn any_other_first_message_ends_the_wait_and_is_handled_after_the_session() {
+async fn any_other_first_message_is_handled_after_the_session() {
     let hub = hub().build();
-    let server = TestServer::start(hub.clone(), named());
-    let (mut ann, session) = enter(&server, "ann").await;
-    subscribe(&mut ann, "news").await;
-    subscribe(&mut ann, "live:1").await;
-    lost(&hub, ann).await;
-    let mut ann = begin(&server, "ann", &session, Encoding::Json).await;
+    let server = TestServer::start(hub.clone(), user_handler());
+    let (mut ann, session) = connect_user(&server, "ann").await;
+    ann.subscribe("news").await;
+    ann.subscribe("live:1").await;
+    lose(&hub, ann).await;
+    let mut ann = connect_with_token(&server, "ann", &session, Encoding::Json).await;
     ann.send(json!({ "type": "channel_message", "id": 1, "channel": "news", "content": 0 })).await;
     let resumed = ann.expect("session").await;
     let subscriptions = resumed["subscriptions"].as_array().unwrap();
@@ -89,44 +91,48 @@ async fn any_other_first_message_ends_the_wait_and_is_handled_after_the_session(
 }
 
 #[tokio::test]
-async fn a_client_that_is_lost_again_before_it_has_said_where_it_stands_can_come_back_again() {
+async fn client_lost_before_sending_positions_can_resume_again() {
     let hub = hub().build();
-    let server = TestServer::start(hub.clone(), named().on_close(|_, _| async { panic!("it is not over") }));
-    let (mut ann, session) = enter(&server, "ann").await;
-    let news = subscribe(&mut ann, "news").await;
-    lost(&hub, ann).await;
+    let server = TestServer::start(
+        hub.clone(),
+        user_handler().on_close(|_, _| async { panic!("on_close ran although the session continues") }),
+    );
+    let (mut ann, session) = connect_user(&server, "ann").await;
+    let news = ann.subscribe("news").await;
+    lose(&hub, ann).await;
     for _ in 0..3 {
-        let silent = begin(&server, "ann", &session, Encoding::Json).await;
-        eventually("it is there", || hub.connections().count() == 1).await;
+        let silent = connect_with_token(&server, "ann", &session, Encoding::Json).await;
+        wait_for_connections(&hub, 1).await;
         silent.vanish();
-        eventually("it waits again", || hub.stats().sessions == 1 && hub.connections().count() == 0).await;
+        eventually("the session waits again", || hub.stats().sessions == 1 && hub.connections().count() == 0)
+            .await;
     }
     publish(&hub, "news", 0..1).await;
-    let (mut ann, resumed) = back(&server, "ann", &session, &json!({ "news": position(&news) })).await;
+    let (mut ann, resumed) = resume(&server, "ann", &session, &json!({ "news": position(&news) })).await;
     assert_eq!(resumed["resumed"], true);
     expect_numbers(&mut ann, "news", 0..1).await;
     assert_eq!(hub.stats().panics, 0);
 }
 
 #[tokio::test]
-async fn a_client_whose_return_was_cut_unnoticed_can_come_back_again_at_once() {
+async fn client_with_an_unnoticed_cut_can_resume_again_at_once() {
     let reconnected = Arc::new(Mutex::new(Vec::new()));
-    let told = reconnected.clone();
+    let reported = reconnected.clone();
     let hub = hub().max_connections_per_user(1).max_connections(1).build();
-    let handler = named().on_reconnect(move |cx: Context, old: Connection| {
-        told.lock().push((cx.connection().id(), old.id()));
+    let handler = user_handler().on_reconnect(move |cx: Context, old: Connection| {
+        reported.lock().push((cx.connection().id(), old.id()));
         async { Ok(()) }
     });
     let server = TestServer::start(hub.clone(), handler);
-    let (mut ann, session) = enter(&server, "ann").await;
-    let news = subscribe(&mut ann, "news").await;
+    let (mut ann, session) = connect_user(&server, "ann").await;
+    let news = ann.subscribe("news").await;
     let old = hub.connections().all()[0].id();
-    lost(&hub, ann).await;
+    lose(&hub, ann).await;
     publish(&hub, "news", 0..1).await;
-    // Both still seem to live, and have said nothing.
-    let mut first = begin(&server, "ann", &session, Encoding::Json).await;
-    let mut second = begin(&server, "ann", &session, Encoding::Json).await;
-    let (mut ann, resumed) = back(&server, "ann", &session, &json!({ "news": position(&news) })).await;
+    // Both still seem to live, and have sent nothing.
+    let mut first = connect_with_token(&server, "ann", &session, Encoding::Json).await;
+    let mut second = connect_with_token(&server, "ann", &session, Encoding::Json).await;
+    let (mut ann, resumed) = resume(&server, "ann", &session, &json!({ "news": position(&news) })).await;
     assert_eq!(resumed["resumed"], true);
     expect_numbers(&mut ann, "news", 0..1).await;
     for silent in [&mut first, &mut second] {
@@ -139,32 +145,32 @@ async fn a_client_whose_return_was_cut_unnoticed_can_come_back_again_at_once() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_session_that_is_lost_in_the_midst_of_its_return_stays_whole() {
+async fn session_lost_during_its_resume_stays_complete() {
     const CHANNELS: usize = 50;
     let hub = hub().build();
-    let server = TestServer::start(hub.clone(), named());
-    let (mut bob, _) = enter(&server, "bob").await;
-    let (ann, mut session) = enter(&server, "ann").await;
+    let server = TestServer::start(hub.clone(), user_handler());
+    let (mut bob, _) = connect_user(&server, "bob").await;
+    let (ann, mut session) = connect_user(&server, "ann").await;
     let user = hub.user("ann");
     for number in 0..CHANNELS {
         hub.channel(format!("room:{number}")).subscribe(&user.connections()[0], ()).await.unwrap();
     }
-    subscribe(&mut bob, "room:49").await;
+    bob.subscribe("room:49").await;
     bob.expect("presence_state").await;
     assert_eq!(bob.expect("channel_event").await["user"], "bob");
-    lost(&hub, ann).await;
+    lose(&hub, ann).await;
     for _ in 0..20 {
         let cut = std::thread::spawn({
             let (hub, user) = (hub.clone(), user.clone());
             move || {
-                // Bob has one.
+                // One of the subscriptions is bob's.
                 while hub.stats().subscriptions < 2 {
                     std::hint::spin_loop();
                 }
                 now(user.disconnect(CloseCode(3011), "again"));
             }
         });
-        let (ann, resumed) = back(&server, "ann", &session, &json!({})).await;
+        let (ann, resumed) = resume(&server, "ann", &session, &json!({})).await;
         assert_eq!(
             (&resumed["resumed"], resumed["subscriptions"].as_array().unwrap().len()),
             (&json!(true), CHANNELS)
@@ -172,23 +178,23 @@ async fn a_session_that_is_lost_in_the_midst_of_its_return_stays_whole() {
         session = resumed;
         tokio::task::spawn_blocking(move || cut.join().unwrap()).await.unwrap();
         drop(ann);
-        eventually("it waits again", || hub.stats().sessions == 1).await;
+        eventually("the session waits again", || hub.stats().sessions == 1).await;
     }
     hub.channel("room:49").broadcast(json!("the end")).await.unwrap();
     loop {
-        let told = bob.next().await;
-        if told["type"] == "message" {
+        let message = bob.next().await;
+        if message["type"] == "message" {
             break;
         }
-        assert_eq!(told["event"], "subscription_reconnected", "{told}");
+        assert_eq!(message["event"], "subscription_reconnected", "{message}");
     }
 }
 
 #[tokio::test]
-async fn a_return_that_comes_to_nothing_takes_nobody_offline() {
+async fn failed_resume_takes_nobody_offline() {
     let hub = hub().presence_grace(Duration::ZERO).build();
-    let told = Arc::new(Mutex::new(Vec::new()));
-    let seen = told.clone();
+    let reported = Arc::new(Mutex::new(Vec::new()));
+    let seen = reported.clone();
     hub.events().on_system(
         [SystemKind::UserOnline, SystemKind::UserOffline],
         move |_, event: SystemEvent| {
@@ -200,36 +206,40 @@ async fn a_return_that_comes_to_nothing_takes_nobody_offline() {
             async { Ok(()) }
         },
     );
-    let server = TestServer::start(hub.clone(), named());
-    let (ann, session) = enter(&server, "ann").await;
-    lost(&hub, ann).await;
-    let silent = begin(&server, "ann", &session, Encoding::Json).await;
-    eventually("it is there", || hub.connections().count() == 1).await;
+    let server = TestServer::start(hub.clone(), user_handler());
+    let (ann, session) = connect_user(&server, "ann").await;
+    lose(&hub, ann).await;
+    let silent = connect_with_token(&server, "ann", &session, Encoding::Json).await;
+    wait_for_connections(&hub, 1).await;
     silent.vanish();
-    eventually("it waits again", || hub.stats().sessions == 1 && hub.connections().count() == 0).await;
-    let (ann, resumed) = back(&server, "ann", &session, &json!({})).await;
+    eventually("the session waits again", || hub.stats().sessions == 1 && hub.connections().count() == 0)
+        .await;
+    let (ann, resumed) = resume(&server, "ann", &session, &json!({})).await;
     assert_eq!(resumed["resumed"], true);
     ann.close(1000, "").await;
-    eventually("she has left", || hub.connections().count() == 0).await;
-    let (_bob, _) = enter(&server, "bob").await;
-    eventually("all is told", || told.lock().last().is_some_and(|last| last == "bob is here")).await;
-    assert_eq!(*told.lock(), ["ann is here", "ann left", "bob is here"]);
+    wait_for_connections(&hub, 0).await;
+    let (_bob, _) = connect_user(&server, "bob").await;
+    eventually("all changes are reported", || {
+        reported.lock().last().is_some_and(|last| last == "bob is here")
+    })
+    .await;
+    assert_eq!(*reported.lock(), ["ann is here", "ann left", "bob is here"]);
 }
 
 #[tokio::test]
-async fn what_comes_before_the_session_of_a_returning_client_waits_for_it() {
+async fn messages_for_a_resuming_client_wait_for_its_session() {
     let hub = hub().shards(1).build();
-    let server = TestServer::start(hub.clone(), named());
-    let (mut bob, _) = enter(&server, "bob").await;
-    let (ann, session) = enter(&server, "ann").await;
-    lost(&hub, ann).await;
-    let mut ann = begin(&server, "ann", &session, Encoding::Json).await;
-    eventually("she is there", || hub.connections().count() == 2).await;
+    let server = TestServer::start(hub.clone(), user_handler());
+    let (mut bob, _) = connect_user(&server, "bob").await;
+    let (ann, session) = connect_user(&server, "ann").await;
+    lose(&hub, ann).await;
+    let mut ann = connect_with_token(&server, "ann", &session, Encoding::Json).await;
+    wait_for_connections(&hub, 2).await;
     let connection = &hub.user("ann").connections()[0];
     hub.channel("news").subscribe(connection, ()).await.unwrap();
     hub.channel("news").broadcast(json!(1)).await.unwrap();
     hub.user("ann").send(json!(2)).await.unwrap();
-    // One shard writes in turn: when bob has this, all of it was looked at.
+    // One shard writes in order: when bob has this, it has processed everything before.
     hub.connections().broadcast(json!(3)).await.unwrap();
     assert_eq!(bob.expect("broadcast").await["message"], 3);
     ann.send(json!({ "type": "resume", "id": 1, "positions": {} })).await;
@@ -243,24 +253,24 @@ async fn what_comes_before_the_session_of_a_returning_client_waits_for_it() {
 }
 
 #[tokio::test]
-async fn who_goes_in_the_midst_of_a_return_has_left_for_good() {
+async fn client_that_closes_during_its_resume_has_left() {
     let hub = hub().build();
     let closed = Arc::new(Mutex::new(0));
     let count = closed.clone();
-    let handler = named().on_close(move |_, _| {
+    let handler = user_handler().on_close(move |_, _| {
         *count.lock() += 1;
         async { Ok(()) }
     });
     let server = TestServer::start(hub.clone(), handler);
-    let (mut bob, _) = enter(&server, "bob").await;
-    subscribe(&mut bob, "room:1").await;
+    let (mut bob, _) = connect_user(&server, "bob").await;
+    bob.subscribe("room:1").await;
     for (user, is_sent_away) in [("ann", true), ("eve", false)] {
-        let (mut client, session) = enter(&server, user).await;
-        subscribe(&mut client, "room:1").await;
+        let (mut client, session) = connect_user(&server, user).await;
+        client.subscribe("room:1").await;
         assert_eq!(bob.wait_for("presence_change").await["user"], user);
-        lost(&hub, client).await;
-        let mut client = begin(&server, user, &session, Encoding::Json).await;
-        eventually("the client is there", || hub.user(user).connections().len() == 1).await;
+        lose(&hub, client).await;
+        let mut client = connect_with_token(&server, user, &session, Encoding::Json).await;
+        eventually("the client is connected", || hub.user(user).connections().len() == 1).await;
         if is_sent_away {
             hub.user(user).disconnect(CloseCode(3503), "enough").await;
             assert_eq!(client.expect_close().await.0, 3503);
@@ -272,8 +282,8 @@ async fn who_goes_in_the_midst_of_a_return_has_left_for_good() {
         eventually("on_close has run", || *closed.lock() == 1).await;
         *closed.lock() = 0;
         assert_eq!(hub.stats().sessions, 0);
-        let (fresh, told) = back(&server, user, &session, &json!({})).await;
-        assert_eq!(told["resumed"], false);
+        let (fresh, answer) = resume(&server, user, &session, &json!({})).await;
+        assert_eq!(answer["resumed"], false);
         fresh.close(1000, "").await;
         eventually("on_close has run", || *closed.lock() == 1).await;
         *closed.lock() = 0;
@@ -281,20 +291,20 @@ async fn who_goes_in_the_midst_of_a_return_has_left_for_good() {
 }
 
 #[tokio::test]
-async fn what_left_a_connection_out_is_not_replayed_to_those_that_go_on_with_its_session() {
+async fn publications_excluding_a_connection_are_not_replayed_to_its_session() {
     let hub = hub().build();
-    let server = TestServer::start(hub.clone(), named());
-    let (mut ann, mut session) = enter(&server, "ann").await;
-    let news = subscribe(&mut ann, "news").await;
+    let server = TestServer::start(hub.clone(), user_handler());
+    let (mut ann, mut session) = connect_user(&server, "ann").await;
+    let news = ann.subscribe("news").await;
     let own = hub.connections().all()[0].id();
     hub.channel("news").broadcast(json!("own")).except(own).await.unwrap();
     let positions = json!({ "news": position(&news) });
     for _ in 0..3 {
-        lost(&hub, ann).await;
-        (ann, session) = back(&server, "ann", &session, &positions).await;
+        lose(&hub, ann).await;
+        (ann, session) = resume(&server, "ann", &session, &positions).await;
         assert_eq!((&session["resumed"], &session["subscriptions"][0]["offset"]), (&json!(true), &json!(1)));
     }
-    // Also what is published now by somebody who knows the first of them.
+    // Also publications made now by a caller that knows the first connection.
     hub.channel("news").broadcast(json!("own")).except(own).await.unwrap();
     publish(&hub, "news", 0..1).await;
     expect_numbers(&mut ann, "news", 0..1).await;

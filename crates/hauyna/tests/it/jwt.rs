@@ -16,7 +16,7 @@ fn now() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs()
 }
 
-/// Claims that are good, with some changed.
+/// Returns valid claims with some changes.
 fn claims(changes: Value) -> Value {
     let mut claims = json!({ "sub": "ada", "iss": "us", "aud": "chat", "exp": now() + 600, "plan": "gold" });
     if let Value::Object(changes) = changes {
@@ -35,7 +35,7 @@ fn base64(value: &Value) -> String {
     URL_SAFE_NO_PAD.encode(value.to_string())
 }
 
-/// A token with any header, signed by anything.
+/// Returns a token with any header and signature.
 fn token(header: &Value, claims: &Value, sign: impl FnOnce(&[u8]) -> Vec<u8>) -> String {
     let message = format!("{}.{}", base64(header), base64(claims));
     let signature = URL_SAFE_NO_PAD.encode(sign(message.as_bytes()));
@@ -60,7 +60,7 @@ fn serve(jwt: Jwt) -> TestServer {
     TestServer::start(open_hub().build(), handler)
 }
 
-/// The user, or the error.
+/// Returns the user, or the error.
 async fn verdict(server: &TestServer, token: &str) -> Result<Value, Value> {
     let client = server.client("/").json().header("authorization", &format!("Bearer {token}"));
     match client.try_connect().await {
@@ -73,7 +73,7 @@ async fn verdict(server: &TestServer, token: &str) -> Result<Value, Value> {
 }
 
 #[tokio::test]
-async fn every_algorithm_is_verified_with_the_key_it_was_configured_with() {
+async fn every_algorithm_is_verified_with_its_configured_key() {
     let (p256, p384) = (&rcgen::PKCS_ECDSA_P256_SHA256, &rcgen::PKCS_ECDSA_P384_SHA384);
     let good = claims(json!({}));
     for (algorithm, theirs) in [
@@ -115,7 +115,7 @@ async fn every_algorithm_is_verified_with_the_key_it_was_configured_with() {
 }
 
 #[tokio::test]
-async fn row_31_forged_tokens_are_all_refused_with_one_answer() {
+async fn row_31_all_forged_tokens_are_refused_with_one_answer() {
     let (ours, theirs) = (rsa(), rsa());
     let public = pem(&ours);
     let key = JwtKey::pem(JwtAlgorithm::Rs256, &public).unwrap().kid("one");
@@ -186,7 +186,7 @@ async fn row_31_forged_tokens_are_all_refused_with_one_answer() {
 }
 
 #[tokio::test]
-async fn row_32_moments_that_are_none_are_refused() {
+async fn row_32_invalid_timestamps_are_refused() {
     let server = serve(Jwt::new(secret()).audience("chat"));
     let bad = [
         json!({ "exp": "never" }),
@@ -225,7 +225,7 @@ async fn row_32_moments_that_are_none_are_refused() {
 }
 
 #[tokio::test]
-async fn row_33_keys_belong_to_their_verifier_and_are_exchanged_while_it_runs() {
+async fn row_33_keys_belong_to_their_verifier_and_can_be_replaced() {
     let sign = |secret: &str, kid: &str| {
         let header = Header { kid: Some(kid.to_owned()), ..Header::new(Algorithm::HS256) };
         encode(&header, &claims(json!({})), &EncodingKey::from_secret(secret.as_bytes())).unwrap()
@@ -236,7 +236,7 @@ async fn row_33_keys_belong_to_their_verifier_and_are_exchanged_while_it_runs() 
     let server = serve(Jwt::new(keys.clone()).audience("chat"));
     let other = serve(Jwt::new(key(&new, "one")).audience("chat"));
     assert!(verdict(&server, &sign(&old, "one")).await.is_ok());
-    assert!(verdict(&other, &sign(&old, "one")).await.is_err(), "one name, another issuer's key");
+    assert!(verdict(&other, &sign(&old, "one")).await.is_err(), "a key of another issuer with the same id");
     assert!(verdict(&server, &sign(&new, "two")).await.is_err());
     for number in 0..200 {
         assert!(verdict(&server, &sign(&old, &format!("unknown-{number}"))).await.is_err());
@@ -277,12 +277,12 @@ async fn keys_of_a_json_web_key_set_name_their_algorithm() {
 }
 
 #[test]
-fn keys_that_do_not_fit_their_algorithm_are_found_when_they_are_made() {
+fn keys_that_do_not_fit_their_algorithm_are_refused_at_creation() {
     let rsa = pem(&rsa());
     let ec = pem(&KeyPair::generate_for(&rcgen::PKCS_ECDSA_P256_SHA256).unwrap());
     assert!(JwtKey::secret(JwtAlgorithm::Rs256, SECRET).is_err());
     assert!(JwtKey::secret(JwtAlgorithm::Hs256, "short").is_err());
-    assert!(JwtKey::secret(JwtAlgorithm::Hs256, &rsa).is_err(), "a public key is no secret");
+    assert!(JwtKey::secret(JwtAlgorithm::Hs256, &rsa).is_err(), "a public key is not a secret");
     assert!(JwtKey::pem(JwtAlgorithm::Hs256, &rsa).is_err());
     assert!(JwtKey::pem(JwtAlgorithm::Es256, &rsa).is_err());
     assert!(JwtKey::pem(JwtAlgorithm::Rs256, &ec).is_err());
@@ -292,7 +292,7 @@ fn keys_that_do_not_fit_their_algorithm_are_found_when_they_are_made() {
 }
 
 #[tokio::test]
-async fn row_34_a_json_web_token_is_revoked_by_its_jti() {
+async fn row_34_json_web_token_is_revoked_by_its_jti() {
     let server = serve(Jwt::new(secret()).audience("chat"));
     let stolen = hmac(&claims(json!({ "jti": "t-7" })));
     let mut client =
@@ -306,7 +306,7 @@ async fn row_34_a_json_web_token_is_revoked_by_its_jti() {
 }
 
 #[tokio::test]
-async fn the_user_and_the_claims_come_from_the_token_and_a_refresh_brings_new_ones() {
+async fn user_and_claims_come_from_the_token_and_its_refresh() {
     let server = serve(Jwt::new(secret()).audience("chat").user_claim("email").require("plan"));
     let of = |email: &str, plan: &str, exp: u64| {
         hmac(&claims(json!({ "email": email, "plan": plan, "exp": exp })))
@@ -331,7 +331,7 @@ async fn the_user_and_the_claims_come_from_the_token_and_a_refresh_brings_new_on
     assert_eq!(answer["expires_at"], end * 1000);
     assert_eq!(client.request(json!({ "type": "claims" })).await.unwrap()["plan"], "silver");
     assert_eq!(client.expect_close().await, (3005, "expired".to_owned()));
-    assert!(began.elapsed() > Duration::from_millis(2500), "the first token's end no longer counts");
+    assert!(began.elapsed() > Duration::from_millis(2500), "the expiry of the first token no longer applies");
     let without_plan = hmac(&claims(json!({ "email": "ada@x", "plan": null })));
     assert!(verdict(&server, &without_plan).await.is_err());
 }

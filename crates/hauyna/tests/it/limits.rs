@@ -1,6 +1,6 @@
 //! Limits of connections, eviction above them, and sockets that were made elsewhere.
 
-use crate::support::{emptied, eventually, named, open_hub, registered, serve, subscribe};
+use crate::support::{open_hub, registered, serve, user_handler, wait_for_connections, wait_until_empty};
 use hauyna::limits::{AtLimit, Limit};
 use hauyna::{
     ChannelOptions, CloseCode, CloseReason, ConnectRequest, ErrorType, Handler, Hub, HubBuilder, json,
@@ -10,8 +10,8 @@ use serde_json::Value;
 use std::time::Duration;
 use tokio::sync::mpsc;
 
-/// Clients by the address that they say they have.
-fn addressed(builder: HubBuilder) -> HubBuilder {
+/// Reads the address of clients from a header.
+fn with_address_header(builder: HubBuilder) -> HubBuilder {
     builder.client_address(|request: &ConnectRequest| request.query("address")?.parse().ok())
 }
 
@@ -27,20 +27,20 @@ async fn status(server: &TestServer, target: &str) -> u16 {
     }
 }
 
-/// Connects permanently.
-async fn stay(server: &TestServer, target: &str) -> Client {
+/// Connects and keeps the connection.
+async fn connect_and_stay(server: &TestServer, target: &str) -> Client {
     let mut client = server.connect(target).await;
     client.expect_nothing().await;
     client
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn a_limit_holds_exactly_however_many_shake_hands_at_once() {
-    let hub = addressed(Hub::builder().max_connections(12).max_connections_per_user(3))
+async fn connection_limit_is_exact_during_concurrent_handshakes() {
+    let hub = with_address_header(Hub::builder().max_connections(12).max_connections_per_user(3))
         .max_connections_per_address(5)
         .build();
     let handler = hauyna::Handler::new().identify(|request: ConnectRequest| async move {
-        tokio::task::yield_now().await; // a database
+        tokio::task::yield_now().await; // simulates a database query
         Ok(request.query("user"))
     });
     let server = TestServer::start(hub.clone(), handler);
@@ -68,31 +68,37 @@ async fn a_limit_holds_exactly_however_many_shake_hands_at_once() {
             assert!(all.iter().filter(|connection| connection.address() == address).count() <= 5);
         }
         drop(clients);
-        emptied(&hub).await;
+        wait_until_empty(&hub).await;
     }
 }
 
 #[tokio::test]
-async fn an_address_has_so_many_connections_and_a_network_of_64_bits_is_one() {
-    let hub = addressed(Hub::builder()).max_connections_per_address(2).build();
+async fn connections_per_address_are_limited_by_64_bit_network() {
+    let hub = with_address_header(Hub::builder()).max_connections_per_address(2).build();
     let server = serve(&hub);
-    let _four = [stay(&server, "/?address=192.0.2.1").await, stay(&server, "/?address=192.0.2.1").await];
+    let _four = [
+        connect_and_stay(&server, "/?address=192.0.2.1").await,
+        connect_and_stay(&server, "/?address=192.0.2.1").await,
+    ];
     assert_eq!(status(&server, "/?address=192.0.2.1").await, 429);
     assert_eq!(status(&server, "/?address=::ffff:192.0.2.1").await, 429);
-    let _other = stay(&server, "/?address=192.0.2.2").await;
-    let six = [stay(&server, "/?address=2001:db8::1").await, stay(&server, "/?address=2001:db8::2").await];
+    let _other = connect_and_stay(&server, "/?address=192.0.2.2").await;
+    let six = [
+        connect_and_stay(&server, "/?address=2001:db8::1").await,
+        connect_and_stay(&server, "/?address=2001:db8::2").await,
+    ];
     assert_eq!(status(&server, "/?address=2001:db8:0:0:ffff::3").await, 429);
     assert_eq!(status(&server, "/?address=2001:db8:0:1::1").await, 101);
     drop(six);
-    eventually("there is room again", || hub.connections().count() == 3).await;
+    wait_for_connections(&hub, 3).await;
     assert_eq!(status(&server, "/?address=2001:db8::9").await, 101);
 }
 
 #[tokio::test]
-async fn without_a_hook_no_header_moves_the_address_of_the_socket() {
+async fn headers_do_not_change_the_address_without_a_callback() {
     let hub = Hub::builder().max_connections_per_address(1).build();
     let server = serve(&hub);
-    let _first = stay(&server, "/").await;
+    let _first = connect_and_stay(&server, "/").await;
     for header in ["x-forwarded-for", "x-real-ip", "forwarded", "cf-connecting-ip"] {
         let refused = server.client("/").header(header, "203.0.113.7").try_connect().await.unwrap_err();
         assert_eq!(refused.status.as_u16(), 429, "{header}");
@@ -100,7 +106,7 @@ async fn without_a_hook_no_header_moves_the_address_of_the_socket() {
 }
 
 #[tokio::test]
-async fn a_hook_that_panics_or_knows_nothing_costs_one_request_or_counts_the_socket() {
+async fn failing_address_callback_refuses_one_request_or_uses_the_socket() {
     let hub = Hub::builder()
         .max_connections_per_address(1)
         .client_address(|request: &ConnectRequest| {
@@ -111,28 +117,28 @@ async fn a_hook_that_panics_or_knows_nothing_costs_one_request_or_counts_the_soc
     let server = serve(&hub);
     let refused = server.client("/?mode=panic").try_connect().await.unwrap_err();
     assert_eq!(refused.status.as_u16(), 500);
-    let first = stay(&server, "/").await;
+    let first = connect_and_stay(&server, "/").await;
     assert_eq!(hub.connections().all()[0].address(), first.local_address().map(|peer| peer.ip()));
     assert_eq!(status(&server, "/").await, 429);
 }
 
 #[tokio::test]
-async fn the_oldest_connection_of_a_user_gives_way_to_the_newest() {
+async fn oldest_connection_of_a_user_is_evicted_for_the_newest() {
     let (sender, mut reasons) = mpsc::channel(8);
-    let handler = named().on_close(move |cx, reason| {
+    let handler = user_handler().on_close(move |cx, reason| {
         let sender = sender.clone();
         async move { sender.send((cx.user().to_string(), reason)).await.map_err(hauyna::Error::other) }
     });
     let hub =
         Hub::builder().max_connections_per_user(2).at_limit(Limit::PerUser, AtLimit::CloseOldest).build();
     let server = TestServer::start(hub.clone(), handler);
-    let mut other = stay(&server, "/?user=other").await;
+    let mut other = connect_and_stay(&server, "/?user=other").await;
     let mut tabs = Vec::new();
     for _ in 0..2 {
-        tabs.push(stay(&server, "/?user=u").await);
+        tabs.push(connect_and_stay(&server, "/?user=u").await);
     }
     for _ in 0..5 {
-        tabs.push(stay(&server, "/?user=u").await);
+        tabs.push(connect_and_stay(&server, "/?user=u").await);
         let mut oldest = tabs.remove(0);
         assert_eq!(oldest.expect_close().await, (3504, "replaced by a newer connection".to_owned()));
         oldest.send_close(3504, "").await;
@@ -144,11 +150,11 @@ async fn the_oldest_connection_of_a_user_gives_way_to_the_newest() {
     other.expect_nothing().await;
     assert_eq!(hub.connections().of_user("u").len(), 2);
     drop((tabs, other));
-    emptied(&hub).await;
+    wait_until_empty(&hub).await;
 }
 
 #[tokio::test]
-async fn the_oldest_of_all_gives_way_and_nobody_else_goes_for_the_same_newcomer() {
+async fn only_the_oldest_connection_is_evicted_for_a_newcomer() {
     let hub = Hub::builder()
         .max_connections(3)
         .at_limit(Limit::Total, AtLimit::CloseOldest)
@@ -156,23 +162,23 @@ async fn the_oldest_of_all_gives_way_and_nobody_else_goes_for_the_same_newcomer(
         .at_limit(Limit::PerUser, AtLimit::CloseOldest)
         .build();
     let server = serve(&hub);
-    let mut a = stay(&server, "/?user=a").await;
-    let mut b = stay(&server, "/?user=b").await;
-    let mut c = stay(&server, "/?user=c").await;
-    let mut again = stay(&server, "/?user=c").await;
-    assert_eq!(c.expect_close().await.0, 3504, "its own user came again");
+    let mut a = connect_and_stay(&server, "/?user=a").await;
+    let mut b = connect_and_stay(&server, "/?user=b").await;
+    let mut c = connect_and_stay(&server, "/?user=c").await;
+    let mut again = connect_and_stay(&server, "/?user=c").await;
+    assert_eq!(c.expect_close().await.0, 3504, "its user connected again");
     a.expect_nothing().await;
-    let mut d = stay(&server, "/?user=d").await;
-    assert_eq!(a.expect_close().await.0, 3504, "it was the oldest");
+    let mut d = connect_and_stay(&server, "/?user=d").await;
+    assert_eq!(a.expect_close().await.0, 3504, "the oldest connection is evicted");
     for client in [&mut b, &mut again, &mut d] {
         client.expect_nothing().await;
     }
 }
 
 #[tokio::test]
-async fn a_socket_made_elsewhere_is_a_connection_like_any_other() {
+async fn registered_socket_is_a_connection_like_any_other() {
     let (sender, mut reasons) = mpsc::channel(8);
-    let handler = named()
+    let handler = user_handler()
         .on_open(|cx| async move { cx.subscribe("news", ()).await })
         .on("echo", async |_, value: Value| Ok(value["value"].clone()))
         .on_close(move |_, reason| {
@@ -184,7 +190,7 @@ async fn a_socket_made_elsewhere_is_a_connection_like_any_other() {
     let (mut alice, connection) = registered(&hub, "alice", &handler).await;
     assert_eq!((connection.peer(), connection.address()), (None, None));
     assert_eq!(alice.request(json!({ "type": "echo", "value": 7 })).await.unwrap(), 7);
-    subscribe(&mut alice, "more").await;
+    alice.subscribe("more").await;
     hub.channel("news").broadcast("hello").await.unwrap();
     assert_eq!(alice.expect("message").await["content"], "hello");
     hub.user("alice").send("psst").await.unwrap();
@@ -198,7 +204,7 @@ async fn a_socket_made_elsewhere_is_a_connection_like_any_other() {
     assert_eq!(alice.expect_close().await, (1000, String::new()));
     alice.send_close(1000, "").await;
     assert_eq!(reasons.recv().await, Some(CloseReason::Application(1000)));
-    emptied(&hub).await;
+    wait_until_empty(&hub).await;
     hub.shutdown(Duration::from_secs(1)).await.unwrap();
     assert_eq!(refuse("bob").error_type(), ErrorType::Unavailable);
 }
@@ -209,7 +215,7 @@ async fn clear_closes_everybody_with_its_code_and_reason() {
     let server = serve(&hub);
     let mut clients = Vec::new();
     for _ in 0..5 {
-        clients.push(stay(&server, "/").await);
+        clients.push(connect_and_stay(&server, "/").await);
     }
     hub.connections().broadcast("the last word").await.unwrap();
     assert_eq!(hub.connections().clear(CloseCode(4002), "moved"), 5);
@@ -218,18 +224,18 @@ async fn clear_closes_everybody_with_its_code_and_reason() {
         assert_eq!(client.expect_close().await, (4002, "moved".to_owned()));
         client.send_close(4002, "").await;
     }
-    emptied(&hub).await;
+    wait_until_empty(&hub).await;
 }
 
 #[tokio::test(start_paused = true)]
-async fn who_was_not_heard_for_long_is_cleaned_up_and_others_stay() {
+async fn cleanup_closes_only_connections_that_were_silent_too_long() {
     let handler = Handler::new().no_heartbeat().share();
     let hub = Hub::new();
     let (mut silent, _) = registered(&hub, "silent", &handler).await;
     let (mut loud, _) = registered(&hub, "loud", &handler).await;
     for _ in 0..10 {
         tokio::time::advance(Duration::from_secs(30)).await;
-        loud.ping(b"").await; // no message, but a sign of life
+        loud.ping(b"").await; // not a message, but a sign of life
         while !matches!(loud.next_frame().await, Frame::Pong(_)) {}
     }
     assert_eq!(hub.connections().cleanup_inactive(Duration::from_secs(400)), 0);
@@ -241,12 +247,13 @@ async fn who_was_not_heard_for_long_is_cleaned_up_and_others_stay() {
 }
 
 #[tokio::test]
-async fn a_message_for_all_devices_but_one_is_not_given_to_that_one() {
+async fn message_that_excludes_a_connection_is_not_delivered_to_it() {
     let hub = open_hub().build();
     let server = serve(&hub);
-    let mut phone = stay(&server, "/?user=a").await;
+    let mut phone = connect_and_stay(&server, "/?user=a").await;
     let own = hub.connections().of_user("a")[0].id();
-    let (mut desk, mut other) = (stay(&server, "/?user=a").await, stay(&server, "/?user=b").await);
+    let (mut desk, mut other) =
+        (connect_and_stay(&server, "/?user=a").await, connect_and_stay(&server, "/?user=b").await);
     hub.user("a").send("one").except(own).await.unwrap();
     hub.connections().send_to_many(["a", "b"], "many").except(own).await.unwrap();
     assert_eq!(desk.expect("private").await["message"], "one");

@@ -1,6 +1,6 @@
 //! Deadlines: heartbeats, the close handshake, unfinished messages, slow handshakes.
 
-use crate::support::{eventually, named, open_hub, subscribe};
+use crate::support::{eventually, open_hub, user_handler, wait_for_connections};
 use hauyna::{CloseCode, CloseReason, Handler, Heartbeat, Hub, Router, json};
 use hauyna_test::{Frame, TestServer};
 use hauyna_websocket::{Fragment, FrameHead, OpCode};
@@ -11,14 +11,14 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::sync::mpsc;
 
-fn beating(interval: u64, timeout: u64) -> Handler {
-    named()
+fn with_heartbeat(interval: u64, timeout: u64) -> Handler {
+    user_handler()
         .heartbeat(Heartbeat::every(Duration::from_millis(interval)).timeout(Duration::from_millis(timeout)))
 }
 
 #[tokio::test]
-async fn a_peer_that_never_pongs_is_pinged_and_then_closed_with_3012() {
-    let server = TestServer::start(Hub::new(), beating(100, 100));
+async fn peer_that_never_pongs_is_pinged_then_closed_with_3012() {
+    let server = TestServer::start(Hub::new(), with_heartbeat(100, 100));
     let began = Instant::now();
     let mut mute = server.client("/").without_pongs().connect().await;
     assert_eq!(mute.next_frame().await, Frame::Ping(Vec::new()));
@@ -27,19 +27,19 @@ async fn a_peer_that_never_pongs_is_pinged_and_then_closed_with_3012() {
     let lived = began.elapsed();
     assert!(lived >= Duration::from_millis(150), "{lived:?}");
     assert_eq!(server.hub().stats().heartbeat_timeouts, 1);
-    eventually("it is gone", || server.hub().stats().connections == 0).await;
+    wait_for_connections(server.hub(), 0).await;
 }
 
 #[tokio::test]
-async fn a_peer_that_pongs_lives_and_any_traffic_counts() {
-    let server = TestServer::start(Hub::new(), beating(60, 400));
+async fn peer_that_pongs_or_sends_anything_stays_connected() {
+    let server = TestServer::start(Hub::new(), with_heartbeat(60, 400));
     let mut ponging = server.client("/").without_pongs().connect().await;
     for _ in 0..6 {
         assert_eq!(ponging.next_frame().await, Frame::Ping(Vec::new()));
         ponging.send_frame(FrameHead::of(OpCode::Pong), b"").await;
     }
     ponging.close(1000, "").await;
-    // This one never sends a pong, and lives by what it says.
+    // This one never sends a pong, and stays connected because it sends messages.
     let mut talking = server.client("/").without_pongs().connect().await;
     let began = Instant::now();
     let mut pings = 0;
@@ -56,8 +56,9 @@ async fn a_peer_that_pongs_lives_and_any_traffic_counts() {
 }
 
 #[tokio::test]
-async fn a_client_that_talks_without_an_answer_is_pinged_all_the_same() {
-    let server = TestServer::start(Hub::new(), beating(100, 400).on("note", async |_, _: Value| Ok(())));
+async fn client_that_sends_without_reading_is_still_pinged() {
+    let server =
+        TestServer::start(Hub::new(), with_heartbeat(100, 400).on("note", async |_, _: Value| Ok(())));
     let mut talking = server.client("/").without_pongs().connect().await;
     let pinged = async {
         loop {
@@ -70,21 +71,21 @@ async fn a_client_that_talks_without_an_answer_is_pinged_all_the_same() {
             }
         }
     };
-    tokio::time::timeout(Duration::from_secs(5), pinged).await.expect("a ping came");
+    tokio::time::timeout(Duration::from_secs(5), pinged).await.expect("a ping arrived");
 }
 
 #[tokio::test]
-async fn the_session_tells_after_how_much_silence_a_connection_counts_as_lost() {
-    let server = TestServer::start(Hub::new(), beating(25_000, 8_000));
+async fn session_message_has_the_silence_after_which_a_connection_is_lost() {
+    let server = TestServer::start(Hub::new(), with_heartbeat(25_000, 8_000));
     let session = server.json("/").await.expect("session").await;
     assert_eq!(session["heartbeat"], json!({ "interval": 25_000, "timeout": 33_000 }));
-    let server = TestServer::start(Hub::new(), named().no_heartbeat());
+    let server = TestServer::start(Hub::new(), user_handler().no_heartbeat());
     assert!(server.json("/").await.expect("session").await.get("heartbeat").is_none());
 }
 
 #[tokio::test]
-async fn what_comes_after_a_close_frame_is_ignored() {
-    let server = TestServer::start(open_hub().build(), named());
+async fn frames_after_a_close_frame_are_ignored() {
+    let server = TestServer::start(open_hub().build(), user_handler());
     let mut client = server.connect("/").await;
     client.send_close(1000, "bye").await;
     client.send(json!({ "type": "subscribe_channel", "id": 1, "channel": "x" })).await;
@@ -94,10 +95,10 @@ async fn what_comes_after_a_close_frame_is_ignored() {
 }
 
 #[tokio::test]
-async fn after_our_close_frame_requests_are_ignored_and_the_peers_close_ends_it() {
-    let server = TestServer::start(open_hub().build(), named());
+async fn requests_after_our_close_frame_are_ignored() {
+    let server = TestServer::start(open_hub().build(), user_handler());
     let mut client = server.connect("/").await;
-    subscribe(&mut client, "x").await;
+    client.subscribe("x").await;
     server.hub().connections().all()[0].close(CloseCode(4001), "later");
     assert_eq!(client.expect_close().await, (4001, "later".to_owned()));
     let before = server.hub().stats().requests;
@@ -108,10 +109,10 @@ async fn after_our_close_frame_requests_are_ignored_and_the_peers_close_ends_it(
 }
 
 #[tokio::test]
-async fn a_peer_that_never_answers_the_close_frame_is_cut_after_five_seconds() {
-    let server = TestServer::start(Hub::new(), named());
+async fn peer_that_never_answers_the_close_frame_is_cut_after_five_seconds() {
+    let server = TestServer::start(Hub::new(), user_handler());
     let mut client = server.connect("/").await;
-    eventually("it is there", || server.hub().stats().connections == 1).await;
+    wait_for_connections(server.hub(), 1).await;
     let began = Instant::now();
     server.hub().connections().all()[0].close(CloseCode::NORMAL, "");
     assert_eq!(client.expect_close().await.0, 1000);
@@ -121,9 +122,9 @@ async fn a_peer_that_never_answers_the_close_frame_is_cut_after_five_seconds() {
 }
 
 #[tokio::test]
-async fn an_unfinished_message_has_a_deadline_that_a_trickle_does_not_extend() {
+async fn trickle_does_not_extend_the_deadline_of_a_message() {
     let (sender, mut reasons) = mpsc::channel(1);
-    let handler = named().read_timeout(Duration::from_millis(200)).on_close(move |_, reason| {
+    let handler = user_handler().read_timeout(Duration::from_millis(200)).on_close(move |_, reason| {
         let sender = sender.clone();
         async move { sender.send(reason).await.map_err(hauyna::Error::other) }
     });
@@ -148,8 +149,8 @@ async fn an_unfinished_message_has_a_deadline_that_a_trickle_does_not_extend() {
 }
 
 #[tokio::test]
-async fn a_client_whose_every_segment_ends_within_a_message_is_no_slow_one() {
-    let server = TestServer::start(Hub::new(), named().read_timeout(Duration::from_millis(600)));
+async fn client_whose_segments_end_within_messages_is_not_slow() {
+    let server = TestServer::start(Hub::new(), user_handler().read_timeout(Duration::from_millis(600)));
     let mut client = server.connect("/").await;
     let mut whole = Vec::new();
     hauyna_websocket::encode_into(&mut whole, OpCode::Text, b"{\"type\":\"ping\"}", Some([1, 2, 3, 4]));
@@ -164,9 +165,9 @@ async fn a_client_whose_every_segment_ends_within_a_message_is_no_slow_one() {
 }
 
 #[tokio::test]
-async fn a_handshake_has_one_deadline_that_a_trickle_does_not_extend() {
+async fn trickle_does_not_extend_the_deadline_of_a_handshake() {
     let hub = Hub::new();
-    let server = Router::new(hub.clone()).websocket("/", named()).into_server();
+    let server = Router::new(hub.clone()).websocket("/", user_handler()).into_server();
     let server = TestServer::serve(hub.clone(), server.handshake_timeout(Duration::from_millis(300)));
     let mut silent = TcpStream::connect(server.address()).await.unwrap();
     let mut trickling = TcpStream::connect(server.address()).await.unwrap();
@@ -183,23 +184,23 @@ async fn a_handshake_has_one_deadline_that_a_trickle_does_not_extend() {
         tokio::join!(silent.read(&mut buffer), trickle)
     })
     .await
-    .expect("both are cut");
+    .expect("both connections are cut");
     assert!(matches!(read, Ok(0) | Err(_)));
     assert!(began.elapsed() >= Duration::from_millis(250));
     assert_eq!(hub.stats().handshakes_refused, 2);
 }
 
 #[tokio::test]
-async fn shutting_down_writes_what_is_queued_and_then_closes_with_3000() {
+async fn shutdown_writes_queued_messages_then_closes_with_3000() {
     let hub = open_hub().build();
-    let server = Arc::new(TestServer::start(hub.clone(), named()));
+    let server = Arc::new(TestServer::start(hub.clone(), user_handler()));
     let mut client = server.client("/").receive_buffer(4096).connect().await;
-    subscribe(&mut client, "x").await;
+    client.subscribe("x").await;
     let padding = "x".repeat(1000);
     for number in 0..100 {
         hub.channel("x").broadcast(json!({ "number": number, "padding": padding })).await.unwrap();
     }
-    eventually("all is with the shard", || hub.stats().delivered == 100).await;
+    eventually("the shard has all messages", || hub.stats().delivered == 100).await;
     let stopping = hub.clone();
     let shutdown = tokio::spawn(async move { stopping.shutdown(Duration::from_secs(10)).await });
     for number in 0..100 {
@@ -209,16 +210,19 @@ async fn shutting_down_writes_what_is_queued_and_then_closes_with_3000() {
     client.send_close(3000, "").await;
     shutdown.await.unwrap().unwrap();
     assert_eq!((hub.stats().connections, hub.is_ready()), (0, false));
-    eventually("nobody listens", || std::net::TcpStream::connect(server.address()).is_err()).await;
+    eventually("the server does not listen any more", || {
+        std::net::TcpStream::connect(server.address()).is_err()
+    })
+    .await;
 }
 
 #[tokio::test]
-async fn shutting_down_waits_no_longer_than_its_patience() {
-    let server = TestServer::start(Hub::new(), named());
+async fn shutdown_waits_no_longer_than_its_timeout() {
+    let server = TestServer::start(Hub::new(), user_handler());
     let client = server.connect("/").await;
     let began = Instant::now();
     server.hub().shutdown(Duration::from_millis(200)).await.unwrap();
     assert!(began.elapsed() < Duration::from_secs(2));
-    eventually("it is gone", || server.hub().stats().connections == 0).await;
+    wait_for_connections(server.hub(), 0).await;
     drop(client);
 }

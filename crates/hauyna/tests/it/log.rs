@@ -1,6 +1,6 @@
 //! The log: stable targets, levels, fields and their names, and what must never be logged.
 
-use crate::support::{eventually, named, open_hub, subscribe};
+use crate::support::{eventually, open_hub, user_handler};
 use hauyna::{ChannelOptions, Context, Handler, Hub, json};
 use hauyna_test::TestServer;
 use std::io::{self, Write};
@@ -10,7 +10,7 @@ use std::time::Duration;
 use tracing::subscriber::DefaultGuard;
 use tracing_subscriber::fmt::MakeWriter;
 
-/// What was written to the log while it lives, by this thread.
+/// The log lines of this thread while it exists.
 #[derive(Clone, Default)]
 struct Log(Arc<Mutex<Vec<u8>>>);
 
@@ -31,7 +31,7 @@ impl Log {
         text.lines().map(str::to_owned).filter(|line| line.contains("hauyna::")).collect()
     }
 
-    /// The line of a target with this message, and nothing after it but fields.
+    /// Returns the line of a target with this message, followed only by fields.
     fn line(&self, level: &str, target: &str, message: &str) -> String {
         let found = self.lines().into_iter().find(|line| {
             line.trim_start().starts_with(level) && line.contains(&format!("{target}: {message}"))
@@ -60,15 +60,16 @@ impl MakeWriter<'_> for Log {
 }
 
 #[tokio::test]
-async fn the_events_of_a_connection_and_a_channel_have_their_documented_fields() {
+async fn connection_and_channel_events_have_their_documented_fields() {
     let (log, _guard) = Log::capture();
-    let server = TestServer::route(open_hub().build(), |router| router.websocket("/live/{zone}", named()));
+    let server =
+        TestServer::route(open_hub().build(), |router| router.websocket("/live/{zone}", user_handler()));
     let mut client = server.client("/live/7?user=ann&token=s3cr3t").json().connect().await;
     client.expect("session").await;
-    subscribe(&mut client, "room:7").await;
+    client.subscribe("room:7").await;
     let id = server.hub().connections().of_user("ann")[0].id();
     client.close(4001, "").await;
-    eventually("it is gone", || server.hub().stats().closed == 1).await;
+    eventually("the connection has closed", || server.hub().stats().closed == 1).await;
     let opened = log.line("DEBUG", "hauyna::connection", "opened");
     assert!(opened.ends_with(&format!("id={id} user=ann route=\"/live/{{zone}}\"")), "{opened}");
     let subscribed = log.line("DEBUG", "hauyna::channel", "subscribed");
@@ -81,9 +82,9 @@ async fn the_events_of_a_connection_and_a_channel_have_their_documented_fields()
 }
 
 #[tokio::test]
-async fn refusals_and_faults_are_told_without_what_the_client_sent() {
+async fn refusals_and_faults_are_logged_without_client_data() {
     let (log, _guard) = Log::capture();
-    let handler = named().on_open(|cx: Context| async move {
+    let handler = user_handler().on_open(|cx: Context| async move {
         match cx.query("fail") {
             Some(_) => Err(hauyna::Error::other("the database\nis down")),
             None => Ok(()),
@@ -108,9 +109,9 @@ async fn refusals_and_faults_are_told_without_what_the_client_sent() {
 }
 
 #[tokio::test]
-async fn what_the_application_logs_in_a_callback_stands_in_a_span_with_connection_and_user() {
+async fn callbacks_log_within_a_span_of_connection_and_user() {
     let (log, _guard) = Log::capture();
-    let handler = named().on("work", async |_: Context, _: serde_json::Value| {
+    let handler = user_handler().on("work", async |_: Context, _: serde_json::Value| {
         tracing::info!(target: "hauyna::test", "at first");
         tokio::task::yield_now().await;
         tracing::info!(target: "hauyna::test", "after waiting");
@@ -129,7 +130,7 @@ async fn what_the_application_logs_in_a_callback_stands_in_a_span_with_connectio
 #[tokio::test]
 async fn long_and_odd_names_are_cut_and_escaped() {
     let (log, _guard) = Log::capture();
-    let server = TestServer::start(open_hub().build(), named());
+    let server = TestServer::start(open_hub().build(), user_handler());
     let mut client = server.connect(&format!("/?user=%E2%80%AE{}", "u".repeat(200))).await;
     let channel = format!("\u{2028}{}", "c".repeat(200));
     client.request(json!({ "type": "subscribe_channel", "channel": channel })).await.unwrap();
@@ -140,9 +141,9 @@ async fn long_and_odd_names_are_cut_and_escaped() {
 }
 
 #[tokio::test]
-async fn a_flood_of_failing_requests_is_few_lines() {
+async fn flood_of_failing_requests_logs_few_lines() {
     let (log, _guard) = Log::capture();
-    let handler = named()
+    let handler = user_handler()
         .on("fail", async |_: Context, _: serde_json::Value| -> hauyna::Result {
             Err(hauyna::Error::other("no"))
         })
@@ -159,7 +160,7 @@ async fn a_flood_of_failing_requests_is_few_lines() {
     assert!(loud < 400, "{loud} lines");
 }
 
-/// The files of the library.
+/// Returns the source files of the library.
 fn sources() -> Vec<(String, String)> {
     let mut left = vec![std::path::PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/src"))];
     let mut files = Vec::new();
@@ -173,22 +174,22 @@ fn sources() -> Vec<(String, String)> {
     files
 }
 
-/// A macro's call up to its last parenthesis.
+/// Returns a macro call up to its closing parenthesis.
 fn call(text: &str) -> &str {
     let mut depth = 0;
     let end = text.find(|character| {
         depth += i32::from(character == '(') - i32::from(character == ')');
         character == ')' && depth == 0
     });
-    &text[..end.expect("an end")]
+    &text[..end.expect("a closing parenthesis")]
 }
 
 #[cfg(feature = "axum")]
 #[tokio::test]
-async fn a_limit_for_each_address_that_nobody_tells_has_its_line() {
+async fn address_limit_without_a_known_address_logs_a_line() {
     let (log, _guard) = Log::capture();
     let hub = Hub::builder().max_connections_per_address(1).build();
-    let app = hauyna::Router::new(hub.clone()).websocket("/", named()).into_axum::<()>();
+    let app = hauyna::Router::new(hub.clone()).websocket("/", user_handler()).into_axum::<()>();
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("ws://{}/", listener.local_addr().unwrap());
     tokio::spawn(async move { axum::serve(listener, app).await });
@@ -199,7 +200,7 @@ async fn a_limit_for_each_address_that_nobody_tells_has_its_line() {
 }
 
 #[test]
-fn every_line_that_the_library_logs_is_in_the_guide() {
+fn every_log_line_of_the_library_is_in_the_guide() {
     let guide = include_str!("../../../../docs/operations.md");
     let mut seen = 0;
     for (path, text) in sources() {
@@ -218,7 +219,7 @@ fn every_line_that_the_library_logs_is_in_the_guide() {
 }
 
 #[test]
-fn every_warning_and_error_of_the_library_is_limited() {
+fn every_warning_and_error_log_is_rate_limited() {
     let mut seen = 0;
     for (path, text) in sources() {
         for (at, _) in text.match_indices("tracing::warn!").chain(text.match_indices("tracing::error!")) {

@@ -1,17 +1,17 @@
 //! The metrics for Prometheus: stable names and labels, and correct counts.
 
-use crate::support::{emptied, named, open_hub, subscriber};
+use crate::support::{open_hub, subscriber, user_handler, wait_until_empty};
 use hauyna::{ChannelOptions, Hub, json, metrics};
 use hauyna_test::TestServer;
 
-/// The value of a metric with its labels.
+/// Returns the value of a metric with its labels.
 fn value(page: &str, metric: &str) -> f64 {
     let line = page.lines().find_map(|line| line.strip_prefix(metric)?.strip_prefix(' '));
     line.unwrap_or_else(|| panic!("no {metric} in {page}")).parse().expect("a number")
 }
 
 #[test]
-fn names_types_and_labels_are_those_that_dashboards_rely_on() {
+fn metric_names_types_and_labels_stay_the_same() {
     let hub = Hub::builder().channels("room:{id}", ChannelOptions::new()).build();
     let page = metrics::text(&hub);
     let types: Vec<&str> = page.lines().filter_map(|line| line.strip_prefix("# TYPE ")).collect();
@@ -63,7 +63,7 @@ fn names_types_and_labels_are_those_that_dashboards_rely_on() {
 #[tokio::test]
 async fn metrics_count_what_happens_by_route_pattern_reason_and_error() {
     let hub = Hub::builder().channels("room:{id}", ChannelOptions::new()).build();
-    let server = TestServer::route(hub.clone(), |router| router.websocket("/live/{zone}", named()));
+    let server = TestServer::route(hub.clone(), |router| router.websocket("/live/{zone}", user_handler()));
     let mut client = server.connect("/live/1?user=ann").await;
     for room in ["room:1", "room:2"] {
         client.request(json!({ "type": "subscribe_channel", "channel": room })).await.unwrap();
@@ -96,7 +96,7 @@ async fn metrics_count_what_happens_by_route_pattern_reason_and_error() {
         value(&page, "hauyna_received_bytes_total") > 0.0 && value(&page, "hauyna_sent_bytes_total") > 0.0
     );
     client.close(1000, "").await;
-    emptied(&hub).await;
+    wait_until_empty(&hub).await;
     let page = metrics::text(&hub);
     assert_eq!(value(&page, "hauyna_connections_closed_total{reason=\"client\"}"), 1.0);
     assert_eq!(value(&page, "hauyna_route_connections{route=\"/live/{zone}\"}"), 0.0);
@@ -112,7 +112,7 @@ fn patterns_with_quotes_are_escaped() {
 }
 
 #[tokio::test]
-async fn a_registry_of_the_application_has_them_beside_its_own_and_does_not_keep_the_hub() {
+async fn application_registry_collects_metrics_without_keeping_the_hub() {
     let mut registry = prometheus_client::registry::Registry::default();
     let own: prometheus_client::metrics::counter::Counter = Default::default();
     registry.register("orders", "Orders placed", own.clone());
@@ -124,12 +124,12 @@ async fn a_registry_of_the_application_has_them_beside_its_own_and_does_not_keep
         prometheus_client::encoding::text::encode(&mut page, registry).unwrap();
         page
     };
-    let server = TestServer::start(hub.clone(), named());
+    let server = TestServer::start(hub.clone(), user_handler());
     let client = subscriber(&server, "ann", "news").await;
     assert_eq!(value(&page(&registry), "orders_total"), 1.0);
     assert_eq!(value(&page(&registry), "hauyna_connections{state=\"connected\"}"), 1.0);
     client.close(1000, "").await;
-    emptied(&hub).await;
+    wait_until_empty(&hub).await;
     server.stop().await;
     drop(hub);
     assert!(page(&registry).contains("orders_total 1"));
@@ -137,7 +137,7 @@ async fn a_registry_of_the_application_has_them_beside_its_own_and_does_not_keep
 
 #[cfg(feature = "axum")]
 #[tokio::test]
-async fn the_service_answers_get_alone_and_mounts_in_axum() {
+async fn metrics_service_answers_only_get_and_mounts_in_axum() {
     use axum::http::{Method, Request, StatusCode};
     use tower_service::Service;
 

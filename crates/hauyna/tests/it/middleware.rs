@@ -1,7 +1,7 @@
 //! Code in front of `identify`: middleware of the router and of a handler, and tower layers, on every
 //! transport.
 
-use crate::support::{emptied, eventually, named, open_hub, subscribe};
+use crate::support::{open_hub, user_handler, wait_for_connections, wait_until_empty};
 use hauyna::middleware::{Admitted, Next};
 use hauyna::server::Body;
 use hauyna::{ConnectRequest, Context, Handler, Hub, Identity, Reject, Router, Value, json};
@@ -19,8 +19,8 @@ use tower_service::Service;
 
 type Log = Arc<Mutex<Vec<String>>>;
 
-/// Notes when it begins, and how it ended.
-fn noting(
+/// Returns a middleware that notes its begin and its outcome.
+fn noting_middleware(
     log: &Log,
     name: &'static str,
 ) -> impl Fn(ConnectRequest, Next) -> Pin<Box<dyn Future<Output = Result<Admitted, Reject>> + Send>> + use<> {
@@ -40,14 +40,14 @@ fn noting(
 }
 
 #[tokio::test]
-async fn middleware_runs_in_order_before_identify_and_sees_what_came_of_it() {
+async fn middleware_runs_in_order_before_identify_and_sees_the_outcome() {
     let log = Log::default();
     let handler = Handler::new()
         .identify(|request| request.query("user").ok_or(Reject::unauthorized("who?")))
-        .middleware(noting(&log, "third"));
+        .middleware(noting_middleware(&log, "third"));
     let server = TestServer::route(Hub::new(), |router| {
-        let router = router.middleware(noting(&log, "first")).websocket("/", handler);
-        router.middleware(noting(&log, "second"))
+        let router = router.middleware(noting_middleware(&log, "first")).websocket("/", handler);
+        router.middleware(noting_middleware(&log, "second"))
     });
     server.connect("/?user=ada").await;
     let seen = std::mem::take(&mut *log.lock());
@@ -58,26 +58,26 @@ async fn middleware_runs_in_order_before_identify_and_sees_what_came_of_it() {
     log.lock().clear();
     let bad = server.client("/?user=ada").header("origin", "https://evil.example").try_connect().await;
     assert_eq!(bad.unwrap_err().status.as_u16(), 403);
-    assert!(log.lock().is_empty(), "what is no allowed upgrade does not come here");
+    assert!(log.lock().is_empty(), "only allowed upgrades reach middleware");
 }
 
 #[tokio::test]
 async fn middleware_sees_that_a_limit_refused() {
     let log = Log::default();
     let hub = open_hub().max_connections_per_user(1).build();
-    let server = TestServer::start(hub, named().middleware(noting(&log, "it")));
+    let server = TestServer::start(hub, user_handler().middleware(noting_middleware(&log, "it")));
     let _one = server.connect("/?user=ada").await;
     assert_eq!(server.client("/?user=ada").try_connect().await.unwrap_err().status.as_u16(), 429);
     assert!(log.lock().last().unwrap().starts_with("it sees connection limit reached for this user"));
 }
 
 #[tokio::test]
-async fn middleware_refuses_one_route_and_leaves_the_others() {
-    let closed = named().middleware(async |_: ConnectRequest, _: Next| -> Result<Admitted, Reject> {
+async fn middleware_of_one_route_does_not_affect_others() {
+    let closed = user_handler().middleware(async |_: ConnectRequest, _: Next| -> Result<Admitted, Reject> {
         Err(Reject::denied("closed today").with_details(json!({ "until": "tomorrow" })))
     });
     let server = TestServer::route(Hub::new(), |router| {
-        router.websocket("/closed", closed).websocket("/open", named())
+        router.websocket("/closed", closed).websocket("/open", user_handler())
     });
     let refused = server.client("/closed").try_connect().await.unwrap_err();
     assert_eq!((refused.status.as_u16(), &refused.json()["details"]["until"]), (403, &json!("tomorrow")));
@@ -85,8 +85,8 @@ async fn middleware_refuses_one_route_and_leaves_the_others() {
 }
 
 #[tokio::test]
-async fn a_middleware_that_panics_or_never_ends_costs_its_own_client_alone() {
-    let handler = named().middleware(async |request: ConnectRequest, next: Next| {
+async fn panicking_or_hanging_middleware_affects_only_its_client() {
+    let handler = user_handler().middleware(async |request: ConnectRequest, next: Next| {
         match request.query("how").as_deref() {
             Some("before") => panic!("on purpose"),
             Some("never") => std::future::pending().await,
@@ -120,8 +120,8 @@ struct Tenant(String);
 #[derive(Clone)]
 struct Plan(&'static str);
 
-/// Tells what callbacks can see of what was attached before the upgrade.
-fn telling() -> Handler {
+/// Returns a handler that reports which attached values callbacks see.
+fn report_attached_values() -> Handler {
     Handler::new()
         .identify(|request: ConnectRequest| {
             let tenant = request.extensions().get::<Tenant>().map(|tenant| tenant.0.clone());
@@ -142,8 +142,8 @@ fn telling() -> Handler {
 }
 
 #[tokio::test]
-async fn what_is_attached_before_the_upgrade_is_there_in_callbacks() {
-    let handler = telling().middleware(async |mut request: ConnectRequest, next: Next| {
+async fn callbacks_see_values_attached_before_the_upgrade() {
+    let handler = report_attached_values().middleware(async |mut request: ConnectRequest, next: Next| {
         let _older = request.clone();
         let tenant = Tenant(request.query("tenant").unwrap_or_default());
         request.extensions_mut().insert(tenant);
@@ -157,7 +157,7 @@ async fn what_is_attached_before_the_upgrade_is_there_in_callbacks() {
     assert_eq!(changed, json!(["acme", "changed", false]));
 }
 
-/// A layer as tower has them: attaches the tenant, refuses some, and adds a header to the answer.
+/// A typical tower layer: attaches the tenant, refuses some requests and adds a header to the answer.
 #[derive(Clone)]
 struct Tenancy;
 
@@ -224,9 +224,9 @@ async fn through_a_layer(connect: impl Fn() -> hauyna_test::Connect) {
 }
 
 #[tokio::test]
-async fn a_layer_works_in_the_stand_alone_server_and_has_the_deadline() {
+async fn layer_works_in_the_standalone_server_within_the_deadline() {
     let hub = open_hub().build();
-    let router = Router::new(hub.clone()).websocket("/", telling()).layer(Tenancy);
+    let router = Router::new(hub.clone()).websocket("/", report_attached_values()).layer(Tenancy);
     let server = router.into_server().handshake_timeout(Duration::from_millis(500));
     let server = TestServer::serve(hub.clone(), server);
     through_a_layer(|| server.client("/")).await;
@@ -235,15 +235,15 @@ async fn a_layer_works_in_the_stand_alone_server_and_has_the_deadline() {
     let client = server.client("/").header("x-tenant", "acme").connect().await;
     assert_eq!(client.headers()["x-peer-known"], "true");
     client.vanish();
-    emptied(&hub).await;
+    wait_until_empty(&hub).await;
 }
 
 #[cfg(feature = "axum")]
 #[tokio::test]
-async fn a_layer_works_in_an_axum_application_and_so_do_axums_own() {
+async fn layers_work_in_an_axum_application() {
     let hub = open_hub().build();
-    let router = Router::new(hub.clone()).websocket("/", telling()).layer(Tenancy);
-    let own = Router::new(hub.clone()).websocket("/own", telling()).into_axum();
+    let router = Router::new(hub.clone()).websocket("/", report_attached_values()).layer(Tenancy);
+    let own = Router::new(hub.clone()).websocket("/own", report_attached_values()).into_axum();
     let app: axum::Router =
         router.into_axum().merge(own.layer(axum::Extension(Tenant("of axum".to_owned()))));
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -258,14 +258,14 @@ async fn a_layer_works_in_an_axum_application_and_so_do_axums_own() {
 }
 
 #[tokio::test]
-async fn behind_layers_a_connection_is_plain_tcp_that_shards_write_to() {
+async fn connection_behind_layers_is_plain_tcp_for_shards() {
     let hub = open_hub().build();
-    let router = Router::new(hub.clone()).websocket("/", named()).layer(Tenancy);
+    let router = Router::new(hub.clone()).websocket("/", user_handler()).layer(Tenancy);
     let server = TestServer::serve(hub.clone(), router.into_server());
     let mut clients = Vec::new();
     for _ in 0..5 {
         let mut client = server.connect("/").await;
-        subscribe(&mut client, "x").await;
+        client.subscribe("x").await;
         clients.push(client);
     }
     for number in 0..200 {
@@ -275,5 +275,5 @@ async fn behind_layers_a_connection_is_plain_tcp_that_shards_write_to() {
         assert_eq!(client.expect_in_order("x", 200).await, (0..200).collect::<Vec<_>>());
     }
     drop(clients);
-    eventually("they are gone", || hub.connections().count() == 0).await;
+    wait_for_connections(&hub, 0).await;
 }

@@ -1,7 +1,7 @@
 //! Random operations by several clients, against a minimal hub. A failing sequence prints its seed; running
 //! only that seed repeats it.
 
-use crate::support::{Random, emptied, open_hub, serve};
+use crate::support::{Random, open_hub, serve, wait_until_empty};
 use hauyna::json;
 use hauyna_protocol::Encoding;
 use hauyna_test::{Client, TestServer};
@@ -13,7 +13,7 @@ const STEPS: u64 = 60;
 const CLIENTS: u64 = 4;
 const CHANNELS: [&str; 3] = ["a", "b", "c"];
 
-/// The naive hub: what every client must see.
+/// The minimal hub: what every client must receive.
 #[derive(Default)]
 struct Model {
     streams: BTreeMap<&'static str, Vec<u64>>,
@@ -50,7 +50,7 @@ impl Model {
     }
 }
 
-/// The clients of one sequence and what they know.
+/// The clients of one sequence and their state.
 struct Run<'a> {
     server: &'a TestServer,
     model: Model,
@@ -167,15 +167,15 @@ impl Run<'_> {
         }
     }
 
-    /// Everything the model has for this client is there, channel by channel in order, and nothing else.
+    /// Checks that the client got everything that the model expects, in order per channel, and nothing else.
     async fn check(&mut self, client: u64) {
         let mut expected = self.model.expected.remove(&client).unwrap_or_default();
         let connection = self.clients.get_mut(&client).unwrap();
         while !expected.is_empty() {
             let message = connection.expect("message").await;
-            let place = expected.iter().position(|(channel, ..)| message["channel"] == **channel);
-            let place = place.unwrap_or_else(|| panic!("nothing more was expected of it: {message}"));
-            let (_, offset, number) = expected.remove(place).unwrap();
+            let index = expected.iter().position(|(channel, ..)| message["channel"] == **channel);
+            let index = index.unwrap_or_else(|| panic!("unexpected message: {message}"));
+            let (_, offset, number) = expected.remove(index).unwrap();
             assert_eq!((&message["offset"], &message["content"]), (&json!(offset), &json!(number)));
         }
         connection.expect_nothing().await;
@@ -194,16 +194,16 @@ async fn sequence(seed: u64) {
         run.check(client).await;
     }
     let subscribed: usize = run.model.subscribed.values().map(BTreeSet::len).sum();
-    crate::support::eventually("the subscriptions are the model's", || {
+    crate::support::eventually("the subscriptions match the model", || {
         hub.stats().subscriptions == subscribed as u64
     })
     .await;
     drop(run.clients);
-    emptied(&hub).await;
+    wait_until_empty(&hub).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn random_operations_give_every_client_what_a_naive_hub_would() {
+async fn random_operations_match_a_naive_hub() {
     for seed in 0..SEQUENCES {
         let run = tokio::spawn(sequence(seed)).await;
         assert!(run.is_ok(), "seed {seed}");

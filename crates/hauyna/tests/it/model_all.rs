@@ -7,7 +7,7 @@ mod sessions;
 use sessions::{Away, Server, Ticket, World};
 
 use crate::reference::{BUSY, CROWD, End, PLAIN, ROOMS, Reference, View, summed};
-use crate::support::{Random, eventually, named};
+use crate::support::{Random, eventually, user_handler};
 use hauyna::connection::ConnectionState::{self, Connected, Disconnected, Error, Idle, Reconnecting};
 use hauyna::events::{SystemEvent, SystemKind};
 use hauyna::groups::Roles;
@@ -32,7 +32,7 @@ const STATUSES: [&str; 3] = ["online", "away", "lunch"];
 const VANISH: u64 = 4;
 const RELOAD: u64 = 6;
 
-/// A client, and what it has made of the presence it was told.
+/// A client, and the presence that it derived from its messages.
 struct Peer {
     client: Client,
     connection: Connection,
@@ -40,11 +40,11 @@ struct Peer {
     ticket: Ticket,
 }
 
-/// What a lost connection's grace time is in a sequence.
+/// How the grace time of a lost connection is treated in a sequence.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Grace {
     None,
-    /// It is waited for.
+    /// The sequence waits for it.
     Short,
     Endless,
 }
@@ -55,9 +55,9 @@ struct Run {
     grace: Grace,
     model: Reference,
     clients: BTreeMap<u64, Peer>,
-    /// Clients that were lost, by their sessions.
+    /// Lost clients by session.
     away: BTreeMap<u64, Away>,
-    /// Tokens that have served, or came too late.
+    /// Tokens that were used or expired.
     stale: Vec<String>,
     epochs: BTreeMap<String, Value>,
     began: Instant,
@@ -91,7 +91,7 @@ async fn untrack(cx: Context, _: Value) -> hauyna::Result {
 }
 
 fn handler() -> Handler {
-    named().no_heartbeat().on("track", track).on("untrack", untrack)
+    user_handler().no_heartbeat().on("track", track).on("untrack", untrack)
 }
 
 impl Run {
@@ -150,10 +150,10 @@ impl Run {
     }
 
     async fn step(&mut self, number: u64) {
-        self.let_end().await;
+        self.end_due_sessions().await;
         let device = self.random.below(DEVICES);
         if !self.clients.contains_key(&device) {
-            return self.arrive(device).await;
+            return self.connect_absent(device).await;
         }
         match self.random.below(if self.world.has_sessions() { 34 } else { 24 }) {
             0 => self.close(device).await,
@@ -186,13 +186,13 @@ impl Run {
         }
     }
 
-    // What clients and the application do.
+    // Steps of clients and of the application.
 
     async fn connect(&mut self, device: u64) {
         let mut client = self.dial(device, None).await;
         self.model.connect(device, USERS[device as usize % USERS.len()]);
         let session = client.expect("session").await;
-        self.welcome(device, client, &session);
+        self.record_session(device, client, &session);
     }
 
     async fn dial(&mut self, device: u64, token: Option<&str>) -> Client {
@@ -214,8 +214,8 @@ impl Run {
         }
     }
 
-    /// The client has got its session message.
-    fn welcome(&mut self, device: u64, client: Client, session: &Value) {
+    /// Records that the client got its session message.
+    fn record_session(&mut self, device: u64, client: Client, session: &Value) {
         let all = self.hub().connections().of_user(USERS[device as usize % USERS.len()]);
         let connection =
             all.into_iter().find(|one| session["connection_id"] == one.id().to_string()).unwrap();
@@ -230,7 +230,7 @@ impl Run {
     }
 
     async fn end(&mut self, device: u64, way: u64) {
-        self.await_moment().await;
+        self.avoid_equal_expiry().await;
         self.note(device, format_args!("ends, way {way}"));
         let Peer { mut client, connection, ticket, .. } = self.clients.remove(&device).unwrap();
         match way {
@@ -261,15 +261,15 @@ impl Run {
         self.closed().await;
     }
 
-    /// As many connections are gone as should be, and whatever follows has.
+    /// Waits until the expected number of connections has closed with all consequences.
     async fn closed(&self) {
         let (closed, waiting) = (self.model.closed, self.model.waiting.len());
-        settled("it is closed", || {
+        wait_until("the connections have closed", || {
             let stats = self.hub().stats();
             (stats.closed, stats.sessions) == (closed, waiting)
         })
         .await;
-        settled("the grace time is over", || self.rosters_are_right()).await;
+        wait_until("the grace time is over", || self.rosters_are_right()).await;
     }
 
     async fn ask(&mut self, device: u64, request: Value) -> Result<Value, Value> {
@@ -291,7 +291,7 @@ impl Run {
         let is_new = self.model.subscribe(device, channel, &metadata);
         assert_eq!(answer.is_ok(), is_new, "{answer:?}");
         if is_new {
-            self.stand(device, channel, &answer.unwrap());
+            self.set_position(device, channel, &answer.unwrap());
             self.clients.get_mut(&device).unwrap().views.insert(channel.to_owned(), View::default());
         } else {
             assert_eq!(answer.unwrap_err()["error_type"], "already_subscribed");
@@ -303,7 +303,7 @@ impl Run {
         self.check(device).await;
         let answer = self.ask(device, json!({ "type": "unsubscribe_channel", "channel": channel })).await;
         assert_eq!(answer.is_ok(), self.model.unsubscribe(device, channel), "{answer:?}");
-        // What was gathered in the crowd may have been told just before the answer.
+        // The changes gathered for the crowd may have been sent just before the answer.
         self.clients.get_mut(&device).unwrap().views.retain(|name, _| name != channel || name == CROWD);
         self.check(device).await;
         let own = self.clients.get_mut(&device).unwrap();
@@ -339,7 +339,7 @@ impl Run {
 
     async fn client_event(&mut self, device: u64, number: u64) {
         let channel = self.one(&[PLAIN, ROOMS[0], CROWD]);
-        // Who catches up would get none.
+        // A client that recovers would get none.
         let subscribed = self.model.devices.iter().filter(|(_, one)| one.channels.contains_key(channel));
         for other in subscribed.map(|(other, _)| *other).collect::<Vec<_>>() {
             self.check(other).await;
@@ -373,7 +373,7 @@ impl Run {
             return assert_eq!(changed.unwrap(), self.model.add(user, group, role));
         }
         for device in self.model.of(user).collect::<Vec<_>>() {
-            self.check(device).await; // what waits goes with the membership
+            self.check(device).await; // what waits ends with the membership
         }
         self.steps.push(format!("{user} is removed from {group}"));
         let was_there = self.model.groups.entry(group).or_default().remove(user).is_some();
@@ -415,7 +415,7 @@ impl Run {
         assert_eq!(done, self.model.update(user, &json!({ "status": status })));
     }
 
-    /// What one connection says about itself.
+    /// Updates what one connection says about itself.
     async fn describe(&mut self, device: u64) {
         let channel = self.one(&[PLAIN, ROOMS[0], ROOMS[1], CROWD]);
         let metadata = json!({ "at": 1 + self.random.below(3) });
@@ -473,8 +473,8 @@ fn listen(hub: &Hub, online: &Arc<Mutex<Vec<(String, bool)>>>) {
     });
 }
 
-/// Looks again after the other tasks had their turns, and then as `eventually` does.
-async fn settled(what: &str, is_so: impl Fn() -> bool) {
+/// Checks again after other tasks ran, and then as `eventually` does.
+async fn wait_until(what: &str, is_so: impl Fn() -> bool) {
     for _ in 0..50 {
         if is_so() {
             return;
@@ -492,8 +492,7 @@ async fn sequence(seed: u64, world: World) {
     run.finish().await;
 }
 
-/// One part of the sequences, several at a time where that can be, because they wait for what is told now and
-/// then.
+/// Runs one part of the sequences, several at a time where possible, because they sometimes wait.
 async fn part((number, parts): (usize, usize), (world, sequences, at_once): (World, u64, usize)) {
     let variable = |name| std::env::var(name).ok().and_then(|value| value.parse().ok());
     let sequences = variable("HAUYNA_SEQUENCES").unwrap_or(sequences);
@@ -513,21 +512,21 @@ async fn part((number, parts): (usize, usize), (world, sequences, at_once): (Wor
 }
 
 #[tokio::test]
-async fn all_verbs_do_what_a_naive_hub_would_in_the_first_quarter_of_the_sequences() {
+async fn all_verbs_match_a_naive_hub_in_the_first_quarter() {
     LocalSet::new().run_until(part((0, 4), WITHOUT_SESSIONS)).await;
 }
 
 #[tokio::test]
-async fn all_verbs_do_what_a_naive_hub_would_in_the_second_quarter_of_the_sequences() {
+async fn all_verbs_match_a_naive_hub_in_the_second_quarter() {
     LocalSet::new().run_until(part((1, 4), WITHOUT_SESSIONS)).await;
 }
 
 #[tokio::test]
-async fn all_verbs_do_what_a_naive_hub_would_in_the_third_quarter_of_the_sequences() {
+async fn all_verbs_match_a_naive_hub_in_the_third_quarter() {
     LocalSet::new().run_until(part((2, 4), WITHOUT_SESSIONS)).await;
 }
 
 #[tokio::test]
-async fn all_verbs_do_what_a_naive_hub_would_in_the_last_quarter_of_the_sequences() {
+async fn all_verbs_match_a_naive_hub_in_the_last_quarter() {
     LocalSet::new().run_until(part((3, 4), WITHOUT_SESSIONS)).await;
 }

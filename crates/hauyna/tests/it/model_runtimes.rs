@@ -2,7 +2,7 @@
 //! in order, and nothing of channels to which they are not subscribed. `HAUYNA_SEED` repeats one sequence.
 
 use crate::hostile_runtimes::Beside;
-use crate::support::{Random, named};
+use crate::support::{Random, session_client, user_handler};
 use hauyna::{ChannelOptions, Hub, SessionOptions, json};
 use hauyna_test::{Client, TestServer};
 use serde_json::Value;
@@ -19,7 +19,7 @@ struct Reader {
     client: Client,
     subscribed: BTreeSet<&'static str>,
     expected: VecDeque<(&'static str, u64)>,
-    /// The last message before it connected.
+    /// The last message before the client connected.
     since: u64,
 }
 
@@ -48,7 +48,7 @@ impl Drop for Run {
 }
 
 impl Reader {
-    /// Everything that was expected has come, and nothing else.
+    /// Checks that every expected message arrived, and nothing else.
     async fn check(&mut self) {
         self.client.send(json!({ "type": "ping", "id": "check" })).await;
         let mut has_ponged = false;
@@ -56,7 +56,7 @@ impl Reader {
             let message = self.client.next().await;
             match message["type"].as_str().unwrap() {
                 "pong" => has_ponged = true,
-                // Its shard had yet to look for receivers when this client connected.
+                // The shard had not yet looked for receivers when this client connected.
                 "broadcast" if message["message"].as_u64().unwrap() <= self.since => {}
                 _ => self.accept(&message),
             }
@@ -116,20 +116,20 @@ impl Run {
         self.steps.push("a runtime begins".to_owned());
         let runtime = Beside::new();
         let hub = self.hub.clone();
-        let server = runtime.run(async move { Arc::new(TestServer::start(hub, named())) });
+        let server = runtime.run(async move { Arc::new(TestServer::start(hub, user_handler())) });
         self.places.push(Place { runtime, server, readers: Vec::new() });
     }
 
-    /// A runtime ends, with what its clients have yet to read.
+    /// Ends a runtime together with the unread messages of its clients.
     fn end(&mut self, place: usize) {
         self.steps.push(format!("runtime {place} ends"));
         let mut place = self.places.remove(place);
         place.runtime.end();
-        // A test server that is dropped closes the connections of the others, too.
+        // Dropping a test server would also close the connections of the other ones.
         std::mem::forget((place.server, place.readers));
     }
 
-    /// A task of the runtime publishes until its runtime ends.
+    /// Ends a runtime while one of its tasks publishes.
     fn end_while_it_publishes(&mut self, place: usize) {
         let channel = self.channel();
         let (hub, done) = (self.hub.clone(), Arc::new(AtomicU64::new(0)));
@@ -147,7 +147,7 @@ impl Run {
         self.end(place);
         let published = done.load(Ordering::SeqCst);
         self.steps.push(format!("it has published {published} in {channel}"));
-        // It ends where the task waits: what was published was counted.
+        // The runtime ends where the task waits; its publications were counted.
         for number in first..first + published {
             self.number = number;
             self.expect(channel, number);
@@ -158,16 +158,13 @@ impl Run {
         self.steps.push(format!("a client connects in runtime {place}"));
         let place = &mut self.places[place];
         let (server, user) = (place.server.clone(), self.random.below(5));
-        let client = place.runtime.run(async move {
-            let mut client = server.json(&format!("/?user={user}")).await;
-            client.expect("session").await;
-            client
-        });
+        let client =
+            place.runtime.run(async move { session_client(&server, &format!("/?user={user}")).await });
         let (subscribed, expected) = (BTreeSet::new(), VecDeque::new());
         place.readers.push(Reader { client, subscribed, expected, since: self.number });
     }
 
-    /// A client subscribes, or ends its subscription.
+    /// Subscribes a client, or ends its subscription.
     fn toggle(&mut self, place: usize) {
         let channel = self.channel();
         self.steps.push(format!("one in runtime {place} begins or ends {channel}"));
@@ -186,7 +183,7 @@ impl Run {
         place.readers.insert(0, reader);
     }
 
-    /// One task of a runtime publishes, for the clients of all.
+    /// Publishes from a task of one runtime, for the clients of all.
     fn publish(&mut self, place: usize) {
         let channels: Vec<_> =
             (0..20).map(|_| if self.random.below(8) == 0 { EVERYBODY } else { self.channel() }).collect();
@@ -243,14 +240,14 @@ fn sequence(seed: u64) {
 }
 
 #[test]
-fn clients_of_runtimes_that_go_on_get_everything_of_their_channels_alone() {
+fn clients_of_remaining_runtimes_get_everything_of_their_channels() {
     let only = std::env::var("HAUYNA_SEED").ok().and_then(|seed| seed.parse().ok());
     for seed in (0..SEQUENCES).filter(|_| only.is_none()).chain(only) {
         sequence(seed);
     }
 }
 
-/// What goes to all clients stands for a channel of this name.
+/// The name that stands for messages to all clients.
 const EVERYBODY: &str = "";
-/// Publications of a task that is to be cut.
+/// Number of publications of a task whose runtime ends.
 const BURST: u64 = 300;

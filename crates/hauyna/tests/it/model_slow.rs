@@ -25,14 +25,14 @@ const STEPS: u64 = 80;
 const SEQUENCES: u64 = 120;
 const DEVICES: u64 = 6;
 
-/// What the hub tells its listeners.
+/// What the hub reports to its listeners.
 #[derive(Debug, Default)]
-struct Told {
+struct ListenerCounts {
     slow: AtomicU64,
     gaps: AtomicU64,
 }
 
-/// What the counters of the hub have to be.
+/// The expected counters of the hub.
 #[derive(Debug, Default)]
 struct Counts {
     published: u64,
@@ -40,8 +40,8 @@ struct Counts {
     slow: u64,
     gaps: u64,
     missed: u64,
-    /// Publications of which nobody knows whether they were dropped: their client went before it was told.
-    untold: u64,
+    /// Publications that may have been dropped: the client disconnected before it learned of them.
+    unreported: u64,
 }
 
 struct Run {
@@ -49,17 +49,17 @@ struct Run {
     clients: BTreeMap<u64, Peer>,
     /// The last positions of each channel with subscribers, as the hub knows them.
     known: BTreeMap<&'static str, Position>,
-    /// What each stream keeps.
+    /// The publications that each stream keeps.
     history: BTreeMap<&'static str, Vec<Entry>>,
-    /// Positions that clients have been at: they may recover from them.
+    /// Positions that clients had, from which they may recover.
     places: BTreeMap<&'static str, Vec<Position>>,
-    /// Requests that a device may still make, and subscriptions.
+    /// Requests and subscriptions that a device may still make.
     left: BTreeMap<u64, u64>,
     subscriptions_left: BTreeMap<u64, u64>,
     calm_left: u64,
     number: u64,
     counts: Counts,
-    told: Arc<Told>,
+    reported: Arc<ListenerCounts>,
     random: Random,
     steps: Vec<String>,
     seed: u64,
@@ -76,7 +76,7 @@ impl Drop for Run {
 impl Run {
     fn new(seed: u64) -> Self {
         let world = World::new(seed);
-        let told = listen(world.hub());
+        let reported = listen(world.hub());
         Self {
             world,
             clients: BTreeMap::new(),
@@ -88,7 +88,7 @@ impl Run {
             calm_left: world::CALM_RATE,
             number: 0,
             counts: Counts::default(),
-            told,
+            reported,
             random: Random(seed),
             steps: Vec::new(),
             seed,
@@ -111,9 +111,9 @@ impl Run {
         self.steps.push(what.to_string());
     }
 
-    // What the model knows of publications.
+    // What the model knows about publications.
 
-    /// The hub has published in a channel.
+    /// Records a publication of the hub in a channel.
     fn published(&mut self, channel: &'static str, number: u64, sender: Sender, bytes: usize) {
         let position = world::is_numbered(channel).then(|| self.engine().top(channel));
         if let Some(position) = position {
@@ -125,7 +125,7 @@ impl Run {
         self.push(channel, entry, bytes);
     }
 
-    /// The hub notices a turn with the first publication that follows it.
+    /// Records that the hub notices a change of the epoch with the next publication.
     fn follow(&mut self, channel: &'static str, position: Position) {
         if let Some(known) = self.known_to_subscribers(channel)
             && known.epoch != position.epoch
@@ -137,7 +137,7 @@ impl Run {
         self.known.insert(channel, position);
     }
 
-    /// What the hub knows of the stream, which it forgets with the last subscriber.
+    /// Returns what the hub knows about the stream, which it forgets with the last subscriber.
     fn known_to_subscribers(&mut self, channel: &'static str) -> Option<Position> {
         if !self.clients.values().any(|peer| peer.logs.contains_key(channel)) {
             self.known.remove(channel);
@@ -163,9 +163,9 @@ impl Run {
     }
 }
 
-fn listen(hub: &Hub) -> Arc<Told> {
-    let told = Arc::<Told>::default();
-    let own = told.clone();
+fn listen(hub: &Hub) -> Arc<ListenerCounts> {
+    let reported = Arc::<ListenerCounts>::default();
+    let own = reported.clone();
     hub.events().on_system([SystemKind::SlowConsumer, SystemKind::MessagesDropped], move |_, event| {
         match event {
             SystemEvent::SlowConsumer { .. } => own.slow.fetch_add(1, Ordering::Relaxed),
@@ -174,7 +174,7 @@ fn listen(hub: &Hub) -> Arc<Told> {
         };
         async { Ok(()) }
     });
-    told
+    reported
 }
 
 async fn sequence(seed: u64) {
@@ -185,7 +185,7 @@ async fn sequence(seed: u64) {
     run.finish().await;
 }
 
-/// One part of the sequences.
+/// Runs one part of the sequences.
 async fn part(number: u64, parts: u64) {
     let variable = |name| std::env::var(name).ok().and_then(|value| value.parse().ok());
     let sequences = variable("HAUYNA_SEQUENCES").unwrap_or(SEQUENCES);
@@ -197,16 +197,16 @@ async fn part(number: u64, parts: u64) {
 }
 
 #[tokio::test]
-async fn slow_and_fast_clients_get_or_miss_what_they_are_told_in_the_first_half_of_the_sequences() {
+async fn every_loss_of_a_client_is_reported_in_the_first_half() {
     part(0, 2).await;
 }
 
 #[tokio::test]
-async fn slow_and_fast_clients_get_or_miss_what_they_are_told_in_the_second_half_of_the_sequences() {
+async fn every_loss_of_a_client_is_reported_in_the_second_half() {
     part(1, 2).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn slow_and_fast_clients_get_or_miss_what_they_are_told_on_two_threads() {
+async fn every_loss_of_a_client_is_reported_on_two_threads() {
     part(0, 4).await;
 }

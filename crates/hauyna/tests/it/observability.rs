@@ -1,7 +1,6 @@
-//! What operators see: counts, the memory estimate, snapshots of one user, channel or connection, metrics,
-//! log.
+//! What operators see: counts, the memory estimate, and snapshots of one user, channel or connection.
 
-use crate::support::{eventually, named, open_hub, subscribe, subscriber};
+use crate::support::{eventually, open_hub, subscriber, user_handler, wait_for_connections};
 use hauyna::{ChannelOptions, Context, Handler, Hub, SlowConsumer, json};
 use hauyna_test::TestServer;
 use std::time::Duration;
@@ -17,13 +16,13 @@ async fn stats_count_messages_and_bytes_of_both_directions() {
     let stats = server.hub().stats();
     assert_eq!(stats.requests, 3);
     assert_eq!(stats.bytes_received, 3 * (2 + 4 + 100), "header, mask, payload");
-    // Counted when the kernel has them, which may be after the client has.
+    // Bytes count once the kernel has them, which may be after the client has them.
     eventually("sent bytes are counted", || server.hub().stats().bytes_sent == 3 * (2 + 100)).await;
 }
 
 #[tokio::test]
-async fn bytes_that_came_with_the_handshake_are_counted_too() {
-    let server = TestServer::start(open_hub().build(), named());
+async fn bytes_received_with_the_handshake_are_counted() {
+    let server = TestServer::start(open_hub().build(), user_handler());
     let ping = json!({ "type": "ping", "id": 1 });
     let mut client = server.client("/").first(&ping).connect().await;
     let pong = client.expect("pong").await;
@@ -34,8 +33,8 @@ async fn bytes_that_came_with_the_handshake_are_counted_too() {
 }
 
 #[tokio::test]
-async fn a_delivery_counts_once_for_each_receiver() {
-    let server = TestServer::start(open_hub().build(), named());
+async fn delivery_counts_once_per_receiver() {
+    let server = TestServer::start(open_hub().build(), user_handler());
     let hub = server.hub();
     let mut clients = Vec::new();
     for user in ["a", "b", "b"] {
@@ -46,22 +45,22 @@ async fn a_delivery_counts_once_for_each_receiver() {
     hub.user("b").send(3).await.unwrap();
     hub.connections().broadcast(4).await.unwrap();
     for client in &mut clients {
-        // Channels have no order among each other.
+        // Different channels have no common order.
         let mut kinds = [client.next().await, client.next().await, client.next().await];
         kinds.sort_by_key(|message| message["type"].to_string());
         assert_eq!(kinds.map(|message| message["type"].clone()), ["broadcast", "message", "private"]);
     }
-    eventually("all of it is counted", || hub.stats().delivered == 3 + 1 + 2 + 3).await;
+    eventually("all deliveries are counted", || hub.stats().delivered == 3 + 1 + 2 + 3).await;
     assert_eq!(hub.stats().published, 4);
 }
 
 #[tokio::test]
 async fn histories_and_full_outboxes_are_in_the_memory_estimate() {
-    let server = TestServer::start(open_hub().outbox(4 << 20, 100_000).build(), named());
+    let server = TestServer::start(open_hub().outbox(4 << 20, 100_000).build(), user_handler());
     let hub = server.hub();
     let before = hub.stats().memory;
     let _lazy = server.client("/?user=lazy").receive_buffer(4096).json().connect().await;
-    eventually("it is there", || hub.stats().connections == 1).await;
+    wait_for_connections(hub, 1).await;
     let connection = hub.connections().of_user("lazy").remove(0);
     hub.channel("news").subscribe(&connection, ()).await.unwrap();
     let memory = hub.stats().memory;
@@ -74,17 +73,18 @@ async fn histories_and_full_outboxes_are_in_the_memory_estimate() {
     let published = hub.stats().published as usize;
     let memory = hub.stats().memory;
     assert!(memory.history > published * content.len(), "{memory:?} after {published}");
-    eventually("the shard has looked", || hub.stats().memory.outboxes >= 1 << 20).await;
+    eventually("the shard has processed the message", || hub.stats().memory.outboxes >= 1 << 20).await;
     assert!(hub.stats().memory.total() > (1 << 20) + published * content.len());
 }
 
 #[tokio::test]
-async fn a_snapshot_of_a_connection_says_who_it_is_and_how_it_fares() {
-    let server = TestServer::route(open_hub().build(), |router| router.websocket("/live/{room}", named()));
+async fn connection_snapshot_has_identity_and_counters() {
+    let server =
+        TestServer::route(open_hub().build(), |router| router.websocket("/live/{room}", user_handler()));
     let hub = server.hub();
     let mut client = server.client("/live/7?user=ann&token=secret").message_pack().connect().await;
     client.expect("session").await;
-    subscribe(&mut client, "news").await;
+    client.subscribe("news").await;
     let id = hub.connections().of_user("ann")[0].id();
     let seen = hub.inspect().connection(id).unwrap();
     assert_eq!((seen.id, &*seen.user, &*seen.route), (id, "ann", "/live/{room}"));
@@ -96,12 +96,12 @@ async fn a_snapshot_of_a_connection_says_who_it_is_and_how_it_fares() {
     let text = serde_json::to_string(&hub.inspect().connection(id)).unwrap();
     assert!(text.contains(&id.to_string()) && !text.contains("secret"), "{text}");
     client.close(1000, "").await;
-    eventually("it is gone", || hub.inspect().connection(id).is_none()).await;
+    eventually("the connection has closed", || hub.inspect().connection(id).is_none()).await;
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_snapshot_tells_how_long_a_connection_has_been_silent() {
-    let server = TestServer::start(Hub::new(), named().no_heartbeat());
+async fn connection_snapshot_has_the_time_of_silence() {
+    let server = TestServer::start(Hub::new(), user_handler().no_heartbeat());
     let mut client = server.client("/?user=ann").json().timeout(Duration::from_secs(3600)).connect().await;
     client.expect("session").await;
     let silent = || server.hub().inspect().user("ann").connections[0].silent_for;
@@ -113,14 +113,14 @@ async fn a_snapshot_tells_how_long_a_connection_has_been_silent() {
 }
 
 #[tokio::test]
-async fn a_snapshot_of_a_user_has_all_connections_in_pages() {
-    let server = TestServer::start(open_hub().build(), named().on_open(present));
+async fn user_snapshot_has_all_connections_in_pages() {
+    let server = TestServer::start(open_hub().build(), user_handler().on_open(present));
     let hub = server.hub();
     let mut clients = Vec::new();
     for _ in 0..5 {
         clients.push(server.connect("/?user=ann").await);
     }
-    eventually("all are there", || hub.connections().count() == 5).await;
+    wait_for_connections(hub, 5).await;
     hub.groups().add("ann", "admins").await.unwrap();
     let seen = hub.inspect().user("ann");
     assert_eq!((seen.connections.len(), seen.connection_count), (5, 5));
@@ -139,14 +139,14 @@ async fn present(cx: Context) -> hauyna::Result {
 }
 
 #[tokio::test]
-async fn a_snapshot_of_a_channel_has_its_options_its_end_and_its_subscribers_in_pages() {
+async fn channel_snapshot_has_options_top_and_subscribers_in_pages() {
     let room =
         ChannelOptions::new().history(3, Duration::from_secs(60)).slow_consumer(SlowConsumer::Conflate);
     let hub = Hub::builder()
         .channels("room:{id}", room)
         .channels("lobby", ChannelOptions::new().no_history())
         .build();
-    let server = TestServer::start(hub.clone(), named());
+    let server = TestServer::start(hub.clone(), user_handler());
     let mut clients = Vec::new();
     for number in 0..25 {
         clients.push(subscriber(&server, &format!("u{number}"), "room:7").await);

@@ -2,7 +2,7 @@
 //! callbacks are not skipped.
 
 use crate::sessions::hub;
-use crate::support::named;
+use crate::support::user_handler;
 use hauyna::{CloseCode, CloseReason, Connection, Context, Error, Handler, Reject, json};
 use hauyna_test::{Client, MemoryServer, settle};
 use parking_lot::Mutex;
@@ -13,8 +13,8 @@ use tokio::sync::Semaphore;
 
 type Log = Arc<Mutex<Vec<String>>>;
 
-/// Shows the token of a session, and says where it stands.
-async fn come_back(server: &MemoryServer, session: &Value) -> (Client, Value) {
+/// Reconnects with the token of a session, and sends positions.
+async fn reconnect(server: &MemoryServer, session: &Value) -> (Client, Value) {
     let token = session["resume"]["token"].as_str().unwrap();
     let mut client = server.json(&format!("/?user=ann&resume={token}")).await;
     client.send(json!({ "type": "resume" })).await;
@@ -22,19 +22,19 @@ async fn come_back(server: &MemoryServer, session: &Value) -> (Client, Value) {
     (client, session)
 }
 
-/// As long as it takes to ask a database.
-async fn look_up() {
+/// Simulates a database query.
+async fn query_database() {
     tokio::time::timeout(Duration::from_secs(1), std::future::pending::<()>()).await.unwrap_err();
 }
 
-/// A handler whose callbacks take their time, and write down what they have done.
+/// Returns a handler whose callbacks take time and log what they did.
 fn slow(log: &Log) -> Handler {
     let (opened, again, closed) = (log.clone(), log.clone(), log.clone());
-    named()
+    user_handler()
         .on_open(move |cx: Context| {
             let log = opened.clone();
             async move {
-                look_up().await;
+                query_database().await;
                 cx.subscribe("news", ()).await?;
                 log.lock().push("open".to_owned());
                 Ok(())
@@ -43,7 +43,7 @@ fn slow(log: &Log) -> Handler {
         .on_reconnect(move |_, _: Connection| {
             let log = again.clone();
             async move {
-                look_up().await;
+                query_database().await;
                 log.lock().push("reconnect".to_owned());
                 Ok(())
             }
@@ -55,18 +55,18 @@ fn slow(log: &Log) -> Handler {
 }
 
 #[tokio::test(start_paused = true)]
-async fn who_is_back_while_on_open_is_at_work_gets_what_it_has_done() {
+async fn client_resuming_during_on_open_gets_its_effects() {
     let (hub, log) = (hub().build(), Log::default());
     let server = MemoryServer::start(hub.clone(), slow(&log));
     let mut first = server.json("/?user=ann").await;
     let session = first.expect("session").await;
-    let (_second, session) = come_back(&server, &session).await;
+    let (_second, session) = reconnect(&server, &session).await;
     assert_eq!(
         (&session["resumed"], &session["subscriptions"][0]["channel"]),
         (&json!(true), &json!("news"))
     );
-    // And once more, in the middle of `on_reconnect`.
-    let (mut ann, session) = come_back(&server, &session).await;
+    // It reconnects again while `on_reconnect` runs.
+    let (mut ann, session) = reconnect(&server, &session).await;
     assert_eq!(session["resumed"], true);
     hub.channel("news").broadcast("hello").await.unwrap();
     assert_eq!(ann.expect_message("news").await["content"], "hello");
@@ -76,16 +76,16 @@ async fn who_is_back_while_on_open_is_at_work_gets_what_it_has_done() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn nobody_gets_past_on_open_by_coming_back_in_the_middle_of_it() {
+async fn resuming_during_on_open_does_not_skip_it() {
     let refuse = async |_: Context| {
-        look_up().await;
+        query_database().await;
         Err(Reject::denied("not you").into())
     };
-    let server = MemoryServer::start(hub().build(), named().on_open(refuse));
+    let server = MemoryServer::start(hub().build(), user_handler().on_open(refuse));
     let mut first = server.json("/?user=ann").await;
     let session = first.expect("session").await;
     for _ in 0..2 {
-        let (mut ann, session) = come_back(&server, &session).await;
+        let (mut ann, session) = reconnect(&server, &session).await;
         assert_eq!(session["resumed"], false);
         assert_eq!(ann.expect("error").await["error_type"], "permission_denied");
         assert_eq!(ann.expect_close().await.0, 3507);
@@ -94,19 +94,19 @@ async fn nobody_gets_past_on_open_by_coming_back_in_the_middle_of_it() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn nobody_gets_past_on_reconnect_by_coming_back_in_the_middle_of_it() {
+async fn resuming_during_on_reconnect_does_not_skip_it() {
     let refuse = async |_: Context, _: Connection| {
-        look_up().await;
+        query_database().await;
         Err(Reject::denied("not any more").into())
     };
     let hub = hub().build();
-    let server = MemoryServer::start(hub.clone(), named().on_reconnect(refuse));
+    let server = MemoryServer::start(hub.clone(), user_handler().on_reconnect(refuse));
     let mut first = server.json("/?user=ann").await;
     let session = first.expect("session").await;
     first.subscribe("news").await;
-    let (mut second, resumed) = come_back(&server, &session).await;
+    let (mut second, resumed) = reconnect(&server, &session).await;
     assert_eq!(resumed["resumed"], true);
-    let (_third, session) = come_back(&server, &resumed).await;
+    let (_third, session) = reconnect(&server, &resumed).await;
     assert_eq!(session["resumed"], false);
     assert_eq!(second.expect("error").await["message"], "not any more");
     assert_eq!(second.expect_close().await.0, 3507);
@@ -116,7 +116,7 @@ async fn nobody_gets_past_on_reconnect_by_coming_back_in_the_middle_of_it() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_connection_that_ends_in_the_middle_of_on_open_leaves_no_session() {
+async fn connection_that_ends_during_on_open_leaves_no_session() {
     let (hub, log) = (hub().build(), Log::default());
     let server = MemoryServer::start(hub.clone(), slow(&log));
     let mut first = server.json("/?user=ann").await;
@@ -125,7 +125,7 @@ async fn a_connection_that_ends_in_the_middle_of_on_open_leaves_no_session() {
     hub.connections().all()[0].close(CloseCode(4000), "come back");
     assert_eq!(first.expect_close().await.0, 4000);
     first.vanish();
-    let (mut ann, session) = come_back(&server, &session).await;
+    let (mut ann, session) = reconnect(&server, &session).await;
     assert_eq!(session["resumed"], false);
     ann.expect("subscribed").await;
     settle().await;
@@ -135,23 +135,23 @@ async fn a_connection_that_ends_in_the_middle_of_on_open_leaves_no_session() {
 }
 
 #[tokio::test]
-async fn all_who_come_back_in_the_middle_of_on_open_are_woken_when_it_is_done() {
+async fn all_clients_resuming_during_on_open_are_woken() {
     let gate = Arc::new(Semaphore::new(0));
     let waits = gate.clone();
-    let handler = named().on_open(move |_| {
+    let handler = user_handler().on_open(move |_| {
         let waits = waits.clone();
         async move { waits.acquire().await.map(drop).map_err(Error::other) }
     });
     let server = Arc::new(MemoryServer::start(hub().build(), handler));
     let (mut first, mut coming) = (Vec::new(), Vec::new());
-    for n in 0..200 {
-        let mut client = server.json(&format!("/?user=u-{n}")).await;
+    for number in 0..200 {
+        let mut client = server.json(&format!("/?user=u-{number}")).await;
         let session = client.expect("session").await;
         let token = session["resume"]["token"].as_str().unwrap().to_owned();
         first.push(client);
         let server = server.clone();
         coming.push(tokio::spawn(async move {
-            let mut client = server.json(&format!("/?user=u-{n}&resume={token}")).await;
+            let mut client = server.json(&format!("/?user=u-{number}&resume={token}")).await;
             client.send(json!({ "type": "resume" })).await;
             client.expect("session").await["resumed"].clone()
         }));

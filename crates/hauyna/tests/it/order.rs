@@ -1,6 +1,6 @@
 //! Messages from one task to one connection arrive in the order in which the calls returned, by any verb.
 
-use crate::support::{eventually, named, open_hub, subscribe};
+use crate::support::{eventually, open_hub, session_client, user_handler};
 use hauyna::{Context, Handler, Hub, Rate, json};
 use hauyna_test::{Client, Frame, MemoryServer, TestServer};
 use hauyna_websocket::OpCode;
@@ -11,7 +11,7 @@ fn number(message: &Value) -> Option<u64> {
     ["content", "message"].iter().find_map(|field| message[field]["n"].as_u64()).or(message["n"].as_u64())
 }
 
-/// The numbers of the messages that come until the last one.
+/// Returns the numbers of the received messages up to the last one.
 async fn numbers(client: &mut Client, last: u64) -> Vec<u64> {
     let mut seen = Vec::new();
     while seen.last() != Some(&last) {
@@ -22,24 +22,23 @@ async fn numbers(client: &mut Client, last: u64) -> Vec<u64> {
 
 async fn client_of_two_channels_and_a_group(server: &TestServer, hub: &Hub) -> Client {
     hub.groups().add("alice", "team").await.unwrap();
-    let mut client = server.json("/?user=alice").await;
-    client.expect("session").await;
-    subscribe(&mut client, "a").await;
-    subscribe(&mut client, "b").await;
+    let mut client = session_client(server, "/?user=alice").await;
+    client.subscribe("a").await;
+    client.subscribe("b").await;
     client
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn messages_by_all_verbs_keep_the_order_of_the_calls() {
+async fn messages_of_all_verbs_keep_the_order_of_the_calls() {
     let hub = open_hub().build();
-    let server = TestServer::start(hub.clone(), named().write_timeout(Duration::from_secs(60)));
+    let server = TestServer::start(hub.clone(), user_handler().write_timeout(Duration::from_secs(60)));
     let mut client = client_of_two_channels_and_a_group(&server, &hub).await;
     let connection = hub.user("alice").connections().remove(0);
     let count = 600;
     let reading = tokio::spawn(async move { numbers(&mut client, count - 1).await });
-    for n in 0..count {
-        let message = json!({ "n": n });
-        match n % 6 {
+    for number in 0..count {
+        let message = json!({ "n": number });
+        match number % 6 {
             0 => drop(hub.channel("a").broadcast(&message).await.unwrap()),
             1 => connection.send(&message).unwrap(),
             2 => drop(hub.groups().send("team", &message).await.unwrap()),
@@ -52,7 +51,7 @@ async fn messages_by_all_verbs_keep_the_order_of_the_calls() {
 }
 
 #[tokio::test]
-async fn the_answer_of_a_callback_comes_behind_what_it_has_sent() {
+async fn answer_of_a_callback_follows_what_it_sent() {
     async fn work(cx: Context) -> hauyna::Result<Value> {
         cx.channel("a").broadcast(json!({ "n": 1 })).await?;
         cx.connection().send(json!({ "n": 2 }))?;
@@ -60,7 +59,7 @@ async fn the_answer_of_a_callback_comes_behind_what_it_has_sent() {
         Ok(json!("done"))
     }
     let hub = open_hub().build();
-    let server = TestServer::start(hub.clone(), named().on("work", |cx: Context, _: Value| work(cx)));
+    let server = TestServer::start(hub.clone(), user_handler().on("work", |cx: Context, _: Value| work(cx)));
     let mut client = client_of_two_channels_and_a_group(&server, &hub).await;
     for id in 0..200 {
         client.send(json!({ "type": "work", "id": id })).await;
@@ -79,14 +78,14 @@ async fn the_answer_of_a_callback_comes_behind_what_it_has_sent() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn the_answer_of_a_callback_comes_behind_what_others_have_sent_for_it() {
+async fn answer_of_a_callback_follows_what_others_sent_for_it() {
     async fn work(cx: Context) -> hauyna::Result<Value> {
         let channel = cx.channel("a");
         tokio::spawn(async move { channel.broadcast(json!({ "n": 1 })).await }).await.unwrap()?;
         Ok(json!("done"))
     }
     let hub = open_hub().build();
-    let server = TestServer::start(hub.clone(), named().on("work", |cx: Context, _: Value| work(cx)));
+    let server = TestServer::start(hub.clone(), user_handler().on("work", |cx: Context, _: Value| work(cx)));
     let mut client = client_of_two_channels_and_a_group(&server, &hub).await;
     for id in 0..500 {
         client.send(json!({ "type": "work", "id": id })).await;
@@ -96,9 +95,9 @@ async fn the_answer_of_a_callback_comes_behind_what_others_have_sent_for_it() {
 }
 
 #[tokio::test]
-async fn a_close_of_the_application_comes_behind_what_was_sent() {
+async fn close_by_the_application_follows_what_was_sent() {
     let hub = open_hub().build();
-    let server = TestServer::start(hub.clone(), named());
+    let server = TestServer::start(hub.clone(), user_handler());
     let mut client = client_of_two_channels_and_a_group(&server, &hub).await;
     let connection = hub.user("alice").connections().remove(0);
     hub.channel("a").broadcast(json!({ "n": 0 })).await.unwrap();
@@ -110,36 +109,34 @@ async fn a_close_of_the_application_comes_behind_what_was_sent() {
 }
 
 #[tokio::test]
-async fn an_ordered_answer_may_be_an_error() {
+async fn ordered_answer_may_be_an_error() {
     let handler = Handler::new().on("fail", |cx: Context, _: Value| async move {
         cx.connection().send(json!({ "n": 1 }))?;
         Err::<(), _>(hauyna::Error::application("no"))
     });
     let server = TestServer::start(Hub::new(), handler);
-    let mut client = server.json("/").await;
-    client.expect("session").await;
+    let mut client = session_client(&server, "/").await;
     client.send(json!({ "type": "fail", "id": 7 })).await;
     let error = client.wait_for("error").await;
     assert_eq!((&error["id"], &error["error_type"]), (&json!(7), &json!("application_error")));
 }
 
-/// A masked frame (RFC 6455 §5.3, the mask is 0).
+/// Returns a masked frame (RFC 6455 §5.3, the mask is 0).
 fn frame(message: &Value) -> Vec<u8> {
     let mut bytes = Vec::new();
     hauyna_websocket::encode_into(&mut bytes, OpCode::Text, message.to_string().as_bytes(), Some([0; 4]));
     bytes
 }
 
-/// Sends a request whose callback sends something and these bytes in one packet; gives the types and ids of
-/// what comes until the connection is closed.
+/// Sends a request whose callback sends something and these bytes in one packet. Returns the types and ids of
+/// the messages until the connection closes.
 async fn answers_before_the_end(then: &[u8]) -> Vec<(String, Value)> {
     let handler = Handler::new().on("work", |cx: Context, _: Value| async move {
         cx.hub().connections().broadcast(json!({ "n": 1 })).await.map(drop)
     });
     let handler = handler.error_budget(Rate::new(1, Duration::from_secs(3600)));
     let server = TestServer::start(Hub::builder().shards(1).build(), handler);
-    let mut client = server.json("/").await;
-    client.expect("session").await;
+    let mut client = session_client(&server, "/").await;
     let mut packet = frame(&json!({ "type": "work", "id": 1 }));
     packet.extend_from_slice(then);
     client.send_raw(&packet).await;
@@ -154,7 +151,7 @@ async fn answers_before_the_end(then: &[u8]) -> Vec<(String, Value)> {
 }
 
 #[tokio::test]
-async fn an_answer_that_follows_what_its_callback_has_sent_comes_before_a_close() {
+async fn ordered_answer_arrives_before_a_close() {
     let of_work = ("ack".to_owned(), json!(1));
     let close = [0x88, 0x82, 0, 0, 0, 0, 0x03, 0xe8];
     assert_eq!(answers_before_the_end(&close).await, std::slice::from_ref(&of_work), "the client closes");
@@ -173,21 +170,21 @@ async fn an_answer_that_follows_what_its_callback_has_sent_comes_before_a_close(
 }
 
 #[tokio::test]
-async fn what_is_told_of_subscriptions_stays_behind_earlier_answers() {
-    let handler = named().on("work", |cx: Context, _: Value| async move {
+async fn subscription_notices_follow_earlier_answers() {
+    let handler = user_handler().on("work", |cx: Context, _: Value| async move {
         cx.hub().user("ann").send(json!({ "n": "x".repeat(200_000) })).await.map(drop)
     });
     let hub = open_hub().shards(1).build();
     let server = MemoryServer::start(hub.clone(), handler);
     let mut client = server.json("/?user=ann").await;
     client.expect("session").await;
-    subscribe(&mut client, "x").await;
+    client.subscribe("x").await;
     let connection = hub.user("ann").connections().remove(0);
     let unsubscribe = json!({ "type": "unsubscribe_channel", "id": 2, "channel": "x" });
     let packet = [frame(&json!({ "type": "work", "id": 1 })), frame(&unsubscribe)].concat();
     client.send_raw(&packet).await;
     // Both answers wait behind what the callback has sent.
-    eventually("it is unsubscribed", || !hub.channel("x").is_subscribed(&connection)).await;
+    eventually("the connection is unsubscribed", || !hub.channel("x").is_subscribed(&connection)).await;
     hub.channel("x").subscribe(&connection, ()).await.unwrap();
     client.wait_for("private").await;
     for (kind, id) in [("ack", json!(1)), ("ack", json!(2)), ("subscribed", Value::Null)] {

@@ -1,8 +1,8 @@
 //! The metadata of one connection in one channel, changed by its client (`update_presence`): notifications,
 //! refusals, and that it survives a lost socket.
 
-use crate::sessions::{back, lost};
-use crate::support::{named, subscribe};
+use crate::sessions::{lose, resume};
+use crate::support::{session_client, user_handler};
 use hauyna::channel::AccessRequest;
 use hauyna::handler::RateLimit;
 use hauyna::{ChannelOptions, Context, Hub, Presence, Rate, Reject, json};
@@ -36,8 +36,8 @@ async fn metadata_of(client: &mut Client, channel: &str, user: &str) -> Value {
 }
 
 #[tokio::test]
-async fn update_is_told_with_its_connection_and_concerns_one_channel() {
-    let server = TestServer::start(rooms(), named());
+async fn update_names_its_connection_and_affects_one_channel() {
+    let server = TestServer::start(rooms(), user_handler());
     let mut bob = server.message_pack("/?user=bob").await;
     bob.expect("session").await;
     let mut ann = server.json("/?user=ann").await;
@@ -58,27 +58,25 @@ async fn update_is_told_with_its_connection_and_concerns_one_channel() {
         );
         let connection = &change["connection"];
         assert_eq!(connection["connection_id"], session["connection_id"]);
-        assert_eq!(connection["metadata"], json!({ "tool": "pen" }), "it is replaced, not merged");
+        assert_eq!(connection["metadata"], json!({ "tool": "pen" }), "the metadata is replaced, not merged");
         assert!(connection["joined_at"].is_u64());
     }
     assert_eq!(metadata_of(&mut bob, "room:1", "ann").await, json!([{ "tool": "pen" }]));
     assert_eq!(metadata_of(&mut bob, "room:2", "ann").await, json!([{ "in": "room:2" }]));
-    // The same again is no change.
+    // Repeating the same metadata is no change.
     ann.request(update("room:1", &json!({ "tool": "pen" }))).await.unwrap();
     bob.expect_nothing().await;
-    // A change of the user is nobody's connection's.
+    // A change of the user names no connection.
     ann.request(json!({ "type": "update_status", "status": "away" })).await.unwrap();
     assert_eq!(bob.expect("presence_change").await.get("connection"), None);
 }
 
 #[tokio::test]
-async fn second_connection_of_a_user_is_named_when_it_comes_and_not_when_it_goes() {
-    let server = TestServer::start(rooms(), named());
-    let mut bob = server.json("/?user=bob").await;
-    bob.expect("session").await;
+async fn second_connection_is_named_on_join_and_not_on_leave() {
+    let server = TestServer::start(rooms(), user_handler());
+    let mut bob = session_client(&server, "/?user=bob").await;
     enter(&mut bob, "room:1", Value::Null).await;
-    let mut first = server.json("/?user=ann").await;
-    first.expect("session").await;
+    let mut first = session_client(&server, "/?user=ann").await;
     enter(&mut first, "room:1", Value::Null).await;
     bob.expect("presence_change").await;
     let mut second = server.json("/?user=ann").await;
@@ -95,13 +93,11 @@ async fn second_connection_of_a_user_is_named_when_it_comes_and_not_when_it_goes
 }
 
 #[tokio::test]
-async fn update_comes_in_the_diff_of_a_large_channel() {
-    let server = TestServer::start(rooms(), named());
-    let mut bob = server.json("/?user=bob").await;
-    bob.expect("session").await;
+async fn update_is_in_the_diff_of_a_large_channel() {
+    let server = TestServer::start(rooms(), user_handler());
+    let mut bob = session_client(&server, "/?user=bob").await;
     enter(&mut bob, "crowd", Value::Null).await;
-    let mut ann = server.json("/?user=ann").await;
-    ann.expect("session").await;
+    let mut ann = session_client(&server, "/?user=ann").await;
     enter(&mut ann, "crowd", Value::Null).await;
     while bob.expect("presence_diff").await["joins"].get("ann").is_none() {}
     ann.request(update("crowd", &json!({ "tool": "pen" }))).await.unwrap();
@@ -110,19 +106,18 @@ async fn update_comes_in_the_diff_of_a_large_channel() {
 }
 
 #[tokio::test]
-async fn update_outlives_the_socket() {
+async fn update_survives_the_loss_of_the_socket() {
     let hub = rooms();
-    let server = TestServer::start(hub.clone(), named());
-    let mut bob = server.json("/?user=bob").await;
-    bob.expect("session").await;
+    let server = TestServer::start(hub.clone(), user_handler());
+    let mut bob = session_client(&server, "/?user=bob").await;
     enter(&mut bob, "room:1", Value::Null).await;
     let mut ann = server.json("/?user=ann").await;
     let session = ann.expect("session").await;
     enter(&mut ann, "room:1", json!({ "tool": "none" })).await;
     ann.request(update("room:1", &json!({ "tool": "pen" }))).await.unwrap();
-    lost(&hub, ann).await;
+    lose(&hub, ann).await;
     assert_eq!(metadata_of(&mut bob, "room:1", "ann").await, json!([{ "tool": "pen" }]));
-    let (mut ann, resumed) = back(&server, "ann", &session, &json!({})).await;
+    let (mut ann, resumed) = resume(&server, "ann", &session, &json!({})).await;
     assert_eq!(resumed["resumed"], true);
     assert_eq!(metadata_of(&mut bob, "room:1", "ann").await, json!([{ "tool": "pen" }]));
     ann.request(update("room:1", &json!({ "tool": "brush" }))).await.unwrap();
@@ -132,14 +127,13 @@ async fn update_outlives_the_socket() {
 }
 
 #[tokio::test]
-async fn what_is_not_allowed_is_refused_and_changes_nothing() {
+async fn refused_update_changes_nothing() {
     let rate = Rate::new(1, Duration::from_secs(3600)).burst(2);
-    let handler = named().rate_limit(RateLimit::new().presence_updates(rate));
+    let handler = user_handler().rate_limit(RateLimit::new().presence_updates(rate));
     let server = TestServer::start(rooms(), handler);
-    let mut ann = server.json("/?user=ann").await;
-    ann.expect("session").await;
+    let mut ann = session_client(&server, "/?user=ann").await;
     enter(&mut ann, "room:1", json!({ "tool": "none" })).await;
-    subscribe(&mut ann, "news").await;
+    ann.subscribe("news").await;
     let long = json!({ "x": "m".repeat(4096) });
     for (channel, metadata, error_type) in [
         ("room:2", json!({}), "not_subscribed"),
@@ -165,7 +159,7 @@ struct Device {
     kind: String,
 }
 
-/// Phones alone, with a ticket.
+/// Allows only phones with a ticket.
 async fn phones(_: Context, request: AccessRequest) -> Result<(), Reject> {
     if !request.is_update() && request.token() != Some("ticket") {
         return Err(Reject::denied("a ticket is needed"));
@@ -175,12 +169,11 @@ async fn phones(_: Context, request: AccessRequest) -> Result<(), Reject> {
 }
 
 #[tokio::test]
-async fn who_decides_about_the_metadata_of_a_subscription_decides_about_its_updates() {
+async fn subscription_authoriser_also_decides_about_updates() {
     let channels = ChannelOptions::new().presence(Presence::each()).authorize_subscribe(phones);
     let hub = Hub::builder().channels("room:{id}", channels).build();
-    let server = TestServer::start(hub.clone(), named());
-    let mut ann = server.json("/?user=ann").await;
-    ann.expect("session").await;
+    let server = TestServer::start(hub.clone(), user_handler());
+    let mut ann = session_client(&server, "/?user=ann").await;
     let phone = json!({ "kind": "phone" });
     let request =
         json!({ "type": "subscribe_channel", "channel": "room:1", "metadata": phone, "token": "ticket" });
@@ -202,7 +195,7 @@ async fn who_decides_about_the_metadata_of_a_subscription_decides_about_its_upda
 }
 
 #[tokio::test]
-async fn update_that_waits_for_a_permission_is_nothing_for_who_was_taken_out_meanwhile() {
+async fn waiting_update_fails_after_the_subscription_ended() {
     let (gate, asked) = (Arc::new(Semaphore::new(0)), Arc::new(Semaphore::new(0)));
     let (open, count) = (gate.clone(), asked.clone());
     let rule = move |_: Context, request: AccessRequest| {
@@ -220,15 +213,13 @@ async fn update_that_waits_for_a_permission_is_nothing_for_who_was_taken_out_mea
         .channels("room:{id}", channels)
         .channels("{*any}", ChannelOptions::new().presence(Presence::each()))
         .build();
-    let server = TestServer::start(hub.clone(), named());
-    let mut ann = server.json("/?user=ann").await;
-    ann.expect("session").await;
+    let server = TestServer::start(hub.clone(), user_handler());
+    let mut ann = session_client(&server, "/?user=ann").await;
     // She stays present elsewhere.
     for channel in ["other", "room:1"] {
-        subscribe(&mut ann, channel).await;
+        ann.subscribe(channel).await;
     }
-    let mut bob = server.json("/?user=bob").await;
-    bob.expect("session").await;
+    let mut bob = session_client(&server, "/?user=bob").await;
     enter(&mut bob, "room:1", Value::Null).await;
     let connection = hub.connections().of_user("ann").remove(0);
     let request = json!({ "type": "update_presence", "id": 7, "channel": "room:1", "metadata": { "x": 1 } });

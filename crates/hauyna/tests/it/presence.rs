@@ -1,7 +1,7 @@
 //! Presence over real sockets: lists and changes in channels, several devices, grace time, metadata, queries
 //! and listeners.
 
-use crate::support::{Failing, eventually, named, now, subscribe};
+use crate::support::{eventually, failing_broker, now, user_handler, wait_for_connections};
 use hauyna::events::{Event, SystemEvent, SystemKind};
 use hauyna::presence::{Criteria, Status};
 use hauyna::{ChannelOptions, Hub, HubBuilder, Presence, UserId, json};
@@ -33,8 +33,8 @@ fn names(users: &Value) -> BTreeSet<String> {
 }
 
 #[tokio::test]
-async fn a_subscriber_gets_the_list_with_itself_and_the_others_get_the_join() {
-    let server = TestServer::start(rooms().build(), named());
+async fn subscriber_gets_the_list_and_others_get_its_join() {
+    let server = TestServer::start(rooms().build(), user_handler());
     let (mut ann, state) = enter(&server, "ann", json!({ "device": "phone" })).await;
     assert_eq!(
         (&state["channel"], &state["count"], &state["offset"]),
@@ -55,8 +55,8 @@ async fn a_subscriber_gets_the_list_with_itself_and_the_others_get_the_join() {
 }
 
 #[tokio::test]
-async fn a_user_leaves_with_the_last_of_several_devices() {
-    let server = TestServer::start(rooms().build(), named());
+async fn user_leaves_with_the_last_of_several_connections() {
+    let server = TestServer::start(rooms().build(), user_handler());
     let (mut ann, _) = enter(&server, "ann", Value::Null).await;
     let (phone, _) = enter(&server, "bob", Value::Null).await;
     ann.expect_presence("join", "bob").await;
@@ -75,13 +75,13 @@ async fn a_user_leaves_with_the_last_of_several_devices() {
 }
 
 #[tokio::test]
-async fn who_is_back_within_the_grace_time_was_never_gone() {
-    let server = TestServer::start(rooms().presence_grace(Duration::from_secs(600)).build(), named());
+async fn user_back_within_the_grace_time_never_left() {
+    let server = TestServer::start(rooms().presence_grace(Duration::from_secs(600)).build(), user_handler());
     let (mut ann, _) = enter(&server, "ann", Value::Null).await;
     let (bob, _) = enter(&server, "bob", Value::Null).await;
     ann.expect_presence("join", "bob").await;
     bob.vanish();
-    eventually("bob's socket is gone", || server.hub().stats().connections == 1).await;
+    wait_for_connections(server.hub(), 1).await;
     assert!(server.hub().presence().is_present("bob").await);
     let (mut bob, state) = enter(&server, "bob", Value::Null).await;
     assert_eq!(state["users"]["bob"]["connections"].as_array().unwrap().len(), 1);
@@ -90,8 +90,8 @@ async fn who_is_back_within_the_grace_time_was_never_gone() {
 }
 
 #[tokio::test]
-async fn who_does_not_come_back_leaves_when_the_grace_time_is_over() {
-    let server = TestServer::start(rooms().presence_grace(Duration::from_millis(60)).build(), named());
+async fn lost_user_leaves_after_the_grace_time() {
+    let server = TestServer::start(rooms().presence_grace(Duration::from_millis(60)).build(), user_handler());
     let (mut ann, _) = enter(&server, "ann", Value::Null).await;
     let (bob, _) = enter(&server, "bob", Value::Null).await;
     ann.expect_presence("join", "bob").await;
@@ -102,17 +102,17 @@ async fn who_does_not_come_back_leaves_when_the_grace_time_is_over() {
 }
 
 #[tokio::test]
-async fn a_channel_that_only_lost_members_are_in_goes_with_them() {
-    let server = TestServer::start(rooms().presence_grace(Duration::from_millis(60)).build(), named());
+async fn channel_with_only_lost_members_ends_with_them() {
+    let server = TestServer::start(rooms().presence_grace(Duration::from_millis(60)).build(), user_handler());
     let (bob, _) = enter(&server, "bob", Value::Null).await;
     bob.vanish();
-    eventually("the channel is gone", || server.hub().stats().channels == 0).await;
+    eventually("the channel has ended", || server.hub().stats().channels == 0).await;
     assert_eq!(server.hub().presence().count().await, 0);
 }
 
 #[tokio::test]
-async fn a_status_is_told_in_every_channel_that_shows_the_user() {
-    let server = TestServer::start(rooms().build(), named());
+async fn status_is_announced_in_every_channel_of_the_user() {
+    let server = TestServer::start(rooms().build(), user_handler());
     let (mut ann, _) = enter(&server, "ann", Value::Null).await;
     let (mut bob, _) = enter(&server, "bob", Value::Null).await;
     ann.expect("presence_change").await;
@@ -123,7 +123,7 @@ async fn a_status_is_told_in_every_channel_that_shows_the_user() {
     assert_eq!((&update["event"], &update["status"]), (&json!("update"), &json!("away")));
     assert_eq!(update["metadata"], json!({ "status": "away", "until": 5 }));
     assert_eq!(bob.expect("presence_change").await["status"], "away");
-    // The same once more changes nothing, so nothing is told.
+    // Repeating the same status changes nothing, so nothing is sent.
     bob.send(status).await;
     assert_eq!(bob.answer(&json!(7)).await.unwrap(), Value::Null);
     ann.expect_nothing().await;
@@ -132,12 +132,12 @@ async fn a_status_is_told_in_every_channel_that_shows_the_user() {
 }
 
 #[tokio::test]
-async fn who_is_not_present_has_no_status() {
-    let server = TestServer::start(rooms().build(), named());
+async fn absent_user_has_no_status() {
+    let server = TestServer::start(rooms().build(), user_handler());
     let mut ann = server.connect("/?user=ann").await;
     let refused = ann.request(json!({ "type": "update_status", "status": "away" })).await.unwrap_err();
     assert_eq!(refused["error_type"], "not_subscribed");
-    subscribe(&mut ann, "room:1").await;
+    ann.subscribe("room:1").await;
     ann.wait_for("presence_state").await;
     let long = json!({ "type": "update_status", "status": "away", "a": "x".repeat(3000) });
     assert_eq!(ann.request(long).await.unwrap(), Value::Null);
@@ -146,8 +146,8 @@ async fn who_is_not_present_has_no_status() {
 }
 
 #[tokio::test]
-async fn the_presence_request_gives_the_list_in_pages() {
-    let server = TestServer::start(rooms().build(), named());
+async fn presence_request_returns_the_list_in_pages() {
+    let server = TestServer::start(rooms().build(), user_handler());
     let mut clients = Vec::new();
     for user in ["ann", "bob", "cid"] {
         clients.push(enter(&server, user, Value::Null).await.0);
@@ -163,17 +163,17 @@ async fn the_presence_request_gives_the_list_in_pages() {
     assert_eq!((names(&rest["users"]), rest.get("next")), (BTreeSet::from(["cid".to_owned()]), None));
     let refused = cid.request(json!({ "type": "presence", "channel": "room:2" })).await.unwrap_err();
     assert_eq!(refused["error_type"], "not_subscribed");
-    subscribe(cid, "plain").await;
+    cid.subscribe("plain").await;
     let refused = cid.request(json!({ "type": "presence", "channel": "plain" })).await.unwrap_err();
     assert_eq!(refused["error_type"], "validation_error");
 }
 
 #[tokio::test]
-async fn messagepack_clients_see_the_same() {
-    let server = TestServer::start(rooms().build(), named());
+async fn messagepack_clients_see_the_same_presence() {
+    let server = TestServer::start(rooms().build(), user_handler());
     let mut ann = server.client("/?user=ann").encoding(Encoding::MessagePack).connect().await;
     ann.expect("session").await;
-    subscribe(&mut ann, "room:1").await;
+    ann.subscribe("room:1").await;
     assert_eq!(ann.expect("presence_state").await["users"]["ann"]["status"], "online");
     let (_bob, _) = enter(&server, "bob", json!({ "device": "desk" })).await;
     assert_eq!(ann.expect("presence_change").await["user"], "bob");
@@ -182,10 +182,10 @@ async fn messagepack_clients_see_the_same() {
 }
 
 #[tokio::test]
-async fn past_a_threshold_the_changes_of_a_tick_come_together() {
+async fn changes_over_a_threshold_are_sent_as_one_diff() {
     let options = Presence::each().each_up_to(2).tick(Duration::from_millis(100));
     let hub = Hub::builder().channels("room:{id}", ChannelOptions::new().presence(options)).build();
-    let server = TestServer::start(hub, named());
+    let server = TestServer::start(hub, user_handler());
     let (mut ann, _) = enter(&server, "ann", Value::Null).await;
     let (_bob, _) = enter(&server, "bob", Value::Null).await;
     assert_eq!(ann.expect("presence_change").await["user"], "bob");
@@ -207,17 +207,17 @@ async fn past_a_threshold_the_changes_of_a_tick_come_together() {
 }
 
 #[tokio::test]
-async fn past_another_threshold_users_are_counted_and_come_back_as_a_list() {
+async fn members_over_another_threshold_are_only_counted() {
     let options = Presence::each().each_up_to(1).list_up_to(4).tick(Duration::from_millis(20));
     let hub = Hub::builder().channels("room:{id}", ChannelOptions::new().presence(options)).build();
-    let server = TestServer::start(hub, named());
+    let server = TestServer::start(hub, user_handler());
     let (mut ann, _) = enter(&server, "ann", Value::Null).await;
     let mut others = Vec::new();
     for user in ["b", "c", "d"] {
         others.push(enter(&server, user, Value::Null).await.0);
     }
     let mut eva = server.connect("/?user=e").await;
-    subscribe(&mut eva, "room:1").await;
+    eva.subscribe("room:1").await;
     assert_eq!(eva.expect("occupancy").await["count"], 5);
     assert_eq!(ann.wait_for("occupancy").await["count"], 5);
     eva.close(1000, "").await;
@@ -229,8 +229,8 @@ async fn past_another_threshold_users_are_counted_and_come_back_as_a_list() {
 }
 
 #[tokio::test]
-async fn a_subscriber_that_updates_its_metadata_shows_it() {
-    let server = TestServer::start(rooms().build(), named());
+async fn updated_metadata_is_shown_in_presence() {
+    let server = TestServer::start(rooms().build(), user_handler());
     let (mut ann, _) = enter(&server, "ann", Value::Null).await;
     let (_bob, _) = enter(&server, "bob", json!({ "typing": false })).await;
     ann.expect("presence_change").await;
@@ -246,7 +246,7 @@ async fn a_subscriber_that_updates_its_metadata_shows_it() {
 
 #[tokio::test]
 async fn queries_find_users_by_status_metadata_and_channel() {
-    let handler = named().on_open(|cx| async move {
+    let handler = user_handler().on_open(|cx| async move {
         cx.presence().track(json!({ "role": cx.query("role") })).await?;
         cx.presence().update_connection(json!({ "device": "phone" })).await
     });
@@ -254,8 +254,8 @@ async fn queries_find_users_by_status_metadata_and_channel() {
     let presence = server.hub().presence();
     let mut ann = server.connect("/?user=ann&role=admin").await;
     let mut bob = server.connect("/?user=bob&role=guest").await;
-    subscribe(&mut ann, "room:1").await;
-    subscribe(&mut bob, "plain").await;
+    ann.subscribe("room:1").await;
+    bob.subscribe("plain").await;
     presence.of("bob").set_status(Status::Custom("lunch".into())).await.unwrap();
     assert_eq!((presence.count().await, presence.list().await.len()), (2, 2));
     let who = |criteria: Value| {
@@ -287,35 +287,35 @@ async fn queries_find_users_by_status_metadata_and_channel() {
 }
 
 #[tokio::test]
-async fn hooks_run_for_the_first_and_the_last_connection_of_a_user() {
-    let (heard, mut hears) = tokio::sync::mpsc::channel(8);
-    let offline = heard.clone();
+async fn callbacks_run_for_the_first_and_last_connection_of_a_user() {
+    let (sender, mut events) = tokio::sync::mpsc::channel(8);
+    let offline = sender.clone();
     let online = move |_: Event, user: UserId| {
-        let heard = heard.clone();
-        async move { heard.send(format!("{user} online")).await.map_err(hauyna::Error::other) }
+        let sender = sender.clone();
+        async move { sender.send(format!("{user} online")).await.map_err(hauyna::Error::other) }
     };
     let offline = move |_: Event, user: UserId| {
-        let heard = offline.clone();
-        async move { heard.send(format!("{user} offline")).await.map_err(hauyna::Error::other) }
+        let sender = offline.clone();
+        async move { sender.send(format!("{user} offline")).await.map_err(hauyna::Error::other) }
     };
     let hub =
         rooms().presence_grace(Duration::from_millis(40)).on_user_online(online).on_user_offline(offline);
-    let server = TestServer::start(hub.build(), named());
+    let server = TestServer::start(hub.build(), user_handler());
     let first = server.connect("/?user=u").await;
-    assert_eq!(hears.recv().await.unwrap(), "u online");
+    assert_eq!(events.recv().await.unwrap(), "u online");
     let second = server.connect("/?user=u").await;
     first.vanish();
     second.vanish();
-    assert_eq!(hears.recv().await.unwrap(), "u offline");
+    assert_eq!(events.recv().await.unwrap(), "u offline");
     let _third = server.connect("/?user=u").await;
-    assert_eq!(hears.recv().await.unwrap(), "u online");
+    assert_eq!(events.recv().await.unwrap(), "u online");
 }
 
 #[tokio::test]
-async fn listeners_hear_the_first_and_the_last_connection_of_a_user() {
+async fn listeners_learn_the_first_and_last_connection_of_a_user() {
     let hub = rooms().presence_grace(Duration::from_millis(40)).build();
-    let heard = Arc::new(Mutex::new(Vec::new()));
-    let list = heard.clone();
+    let events = Arc::new(Mutex::new(Vec::new()));
+    let list = events.clone();
     let kinds = [SystemKind::UserOnline, SystemKind::UserOffline, SystemKind::PresenceChanged];
     hub.events().on_system(kinds, move |_, event| {
         let list = list.clone();
@@ -331,21 +331,21 @@ async fn listeners_hear_the_first_and_the_last_connection_of_a_user() {
             Ok(())
         }
     });
-    let server = TestServer::start(hub, named());
+    let server = TestServer::start(hub, user_handler());
     let first = server.connect("/?user=u").await;
     let (second, _) = enter(&server, "u", Value::Null).await;
     first.close(1000, "").await;
     second.vanish();
     let expected = ["u online", "u Join room:1", "u Join hub", "u Leave room:1", "u Leave hub", "u offline"];
-    eventually("all was heard", || heard.lock().len() >= expected.len()).await;
-    assert_eq!(*heard.lock(), expected);
+    eventually("all events are delivered", || events.lock().len() >= expected.len()).await;
+    assert_eq!(*events.lock(), expected);
 }
 
 #[tokio::test]
-async fn who_goes_within_the_tick_is_taken_off_a_list_that_was_given_meanwhile() {
+async fn leave_within_the_tick_corrects_a_list_sent_meanwhile() {
     let options = Presence::each().each_up_to(1).tick(Duration::from_millis(200));
     let hub = Hub::builder().channels("room:{id}", ChannelOptions::new().presence(options)).build();
-    let server = TestServer::start(hub, named());
+    let server = TestServer::start(hub, user_handler());
     let (mut ann, _) = enter(&server, "ann", Value::Null).await;
     let (_bob, _) = enter(&server, "bob", Value::Null).await;
     assert_eq!(ann.expect("presence_diff").await["count"], 2);
@@ -366,16 +366,16 @@ async fn who_goes_within_the_tick_is_taken_off_a_list_that_was_given_meanwhile()
 }
 
 #[tokio::test]
-async fn a_channel_that_is_too_large_again_with_as_many_as_before_is_counted_again() {
+async fn channel_that_grows_too_large_again_is_counted_again() {
     let options = Presence::each().each_up_to(1).list_up_to(2).tick(Duration::from_secs(600));
     let hub = Hub::builder().channels("room:{id}", ChannelOptions::new().presence(options)).build();
-    let server = TestServer::start(hub, named());
+    let server = TestServer::start(hub, user_handler());
     let (mut ann, _) = enter(&server, "ann", Value::Null).await;
     for _ in 0..2 {
         let mut others = Vec::new();
         for user in ["bob", "cid"] {
             let mut other = server.connect(&format!("/?user={user}")).await;
-            subscribe(&mut other, "room:1").await;
+            other.subscribe("room:1").await;
             others.push(other);
         }
         assert_eq!(ann.expect("occupancy").await["count"], 3);
@@ -387,14 +387,14 @@ async fn a_channel_that_is_too_large_again_with_as_many_as_before_is_counted_aga
 }
 
 #[tokio::test]
-async fn what_is_left_to_tell_of_a_channel_that_is_gone_is_not_told_in_the_next_of_its_name() {
+async fn pending_changes_of_an_ended_channel_are_dropped() {
     let options = Presence::diff().tick(Duration::from_millis(200));
     let hub = Hub::builder().channels("room:{id}", ChannelOptions::new().presence(options)).build();
-    let server = TestServer::start(hub, named());
+    let server = TestServer::start(hub, user_handler());
     let (mut ann, _) = enter(&server, "ann", Value::Null).await;
     assert_eq!(names(&ann.expect("presence_diff").await["joins"]), BTreeSet::from(["ann".to_owned()]));
     ann.close(1000, "").await;
-    eventually("the channel is gone", || server.hub().stats().channels == 0).await;
+    eventually("the channel has ended", || server.hub().stats().channels == 0).await;
     let (mut bob, state) = enter(&server, "bob", Value::Null).await;
     assert_eq!(state["offset"], 1);
     let diff = bob.expect("presence_diff").await;
@@ -402,8 +402,8 @@ async fn what_is_left_to_tell_of_a_channel_that_is_gone_is_not_told_in_the_next_
 }
 
 #[tokio::test]
-async fn each_of_several_devices_takes_its_own_place_again() {
-    let server = TestServer::start(rooms().presence_grace(Duration::from_secs(600)).build(), named());
+async fn each_lost_connection_resumes_its_own_place() {
+    let server = TestServer::start(rooms().presence_grace(Duration::from_secs(600)).build(), user_handler());
     let (mut ann, _) = enter(&server, "ann", Value::Null).await;
     let mut devices = Vec::new();
     for device in ["phone", "desk"] {
@@ -411,15 +411,15 @@ async fn each_of_several_devices_takes_its_own_place_again() {
         ann.expect("presence_change").await;
     }
     devices.into_iter().for_each(Client::vanish);
-    eventually("bob's sockets are gone", || server.hub().stats().connections == 1).await;
+    wait_for_connections(server.hub(), 1).await;
     let (_desk, _) = enter(&server, "bob", json!({ "device": "desk" })).await;
     let (_phone, _) = enter(&server, "bob", json!({ "device": "phone" })).await;
     ann.expect_nothing().await;
 }
 
 #[tokio::test]
-async fn who_is_tracked_twice_takes_no_place_of_a_lost_device() {
-    let handler = named()
+async fn tracking_twice_replaces_no_lost_connection() {
+    let handler = user_handler()
         .on("track", async |cx: hauyna::Context, _: Value| cx.presence().track(()).await)
         .on("untrack", async |cx: hauyna::Context, _: Value| {
             cx.presence().untrack().await;
@@ -433,16 +433,16 @@ async fn who_is_tracked_twice_takes_no_place_of_a_lost_device() {
         client.request(json!({ "type": "track" })).await.unwrap();
     }
     phone.vanish();
-    eventually("the phone is gone", || hub.stats().connections == 1).await;
+    wait_for_connections(&hub, 1).await;
     desk.request(json!({ "type": "track" })).await.unwrap();
     desk.request(json!({ "type": "untrack" })).await.unwrap();
-    assert!(hub.presence().is_present("ann").await, "the phone may come back");
+    assert!(hub.presence().is_present("ann").await, "the phone may resume");
 }
 
 #[tokio::test]
-async fn presence_is_the_same_whether_anybody_listens_for_who_is_online() {
+async fn presence_does_not_depend_on_online_listeners() {
     for listens in [false, true] {
-        let handler = named()
+        let handler = user_handler()
             .on("track", async |cx: hauyna::Context, message: Value| {
                 cx.presence().track(json!({ "role": message["role"] })).await
             })
@@ -465,11 +465,11 @@ async fn presence_is_the_same_whether_anybody_listens_for_who_is_online() {
     }
 }
 
-/// A client with a session that was lost, and its token. Its user is away, tracked and in `room:1` by it.
+/// Loses a client with a session and returns its token. The user is away, tracked, and in `room:1`.
 async fn lost_phone(server: &TestServer) -> String {
     let mut phone = server.json("/?user=ann").await;
     let session = phone.expect("session").await;
-    subscribe(&mut phone, "room:1").await;
+    phone.subscribe("room:1").await;
     phone.request(json!({ "type": "track" })).await.unwrap();
     let connections = server.hub().stats().connections;
     phone.vanish();
@@ -477,11 +477,12 @@ async fn lost_phone(server: &TestServer) -> String {
     session["resume"]["token"].as_str().unwrap().to_owned()
 }
 
-/// A server without a grace time, where clients may `track`, and who came and went in it.
+/// Returns a server without grace time whose clients may `track`, and a log of joins and leaves.
 fn without_grace() -> (TestServer, Arc<Mutex<Vec<String>>>) {
     let log = Arc::new(Mutex::new(Vec::new()));
     let (came, went) = (log.clone(), log.clone());
-    let handler = named().on("track", async |cx: hauyna::Context, _: Value| cx.presence().track(()).await);
+    let handler =
+        user_handler().on("track", async |cx: hauyna::Context, _: Value| cx.presence().track(()).await);
     let hub = rooms()
         .presence_grace(Duration::ZERO)
         .on_user_online(move |_, user| {
@@ -496,12 +497,12 @@ fn without_grace() -> (TestServer, Arc<Mutex<Vec<String>>>) {
 }
 
 #[tokio::test]
-async fn what_a_session_keeps_no_other_connection_of_the_user_takes_and_leaves() {
+async fn other_connections_do_not_take_over_presence_of_a_session() {
     let (server, log) = without_grace();
     let (mut bob, _) = enter(&server, "bob", Value::Null).await;
     let token = lost_phone(&server).await;
     assert_eq!(bob.expect("presence_change").await["event"], "join");
-    // It comes and goes while the phone's session waits.
+    // It connects and disconnects while the phone's session waits.
     let (mut desk, _) = enter(&server, "ann", Value::Null).await;
     desk.request(json!({ "type": "track" })).await.unwrap();
     desk.close(1000, "").await;
@@ -516,46 +517,45 @@ async fn what_a_session_keeps_no_other_connection_of_the_user_takes_and_leaves()
     phone.request(json!({ "type": "unsubscribe_channel", "channel": "room:1" })).await.unwrap();
     assert!(server.hub().presence().is_present("ann").await, "the phone is tracked as it was");
     phone.close(1000, "").await;
-    eventually("ann has gone", || log.lock().len() == 3).await;
+    eventually("ann has left", || log.lock().len() == 3).await;
     assert_eq!(*log.lock(), ["bob came", "ann came", "ann went"]);
 }
 
 #[tokio::test]
-async fn who_is_lost_again_before_the_session_goes_on_has_not_gone_offline() {
+async fn user_lost_again_before_resuming_is_not_offline() {
     let (server, log) = without_grace();
     let token = lost_phone(&server).await;
     let silent = server.json(&format!("/?user=ann&resume={token}")).await;
-    eventually("it is there", || server.hub().stats().connections == 1).await;
+    wait_for_connections(server.hub(), 1).await;
     silent.vanish();
-    eventually("it waits again", || server.hub().stats().sessions == 1).await;
+    eventually("the session waits again", || server.hub().stats().sessions == 1).await;
     let mut phone = server.json(&format!("/?user=ann&resume={token}")).await;
     phone.send(json!({ "type": "resume" })).await;
     assert_eq!(phone.expect("session").await["resumed"], true);
     let _bob = server.connect("/?user=bob").await;
-    eventually("bob has come", || log.lock().iter().any(|line| line == "bob came")).await;
+    eventually("bob has joined", || log.lock().iter().any(|line| line == "bob came")).await;
     assert_eq!(*log.lock(), ["ann came", "bob came"]);
 }
 
 #[tokio::test]
 async fn presence_and_announcements_need_no_broker() {
-    let broker = Failing::default();
-    let down = broker.down.clone();
+    let (broker, is_down) = failing_broker();
     let options = ChannelOptions::new().presence(Presence::each()).announce_subscribers().no_history();
     let hub = Hub::builder().channels("room:{id}", options).broker(broker).build();
-    let server = TestServer::start(hub, named());
+    let server = TestServer::start(hub, user_handler());
     let (mut ann, _) = enter(&server, "ann", Value::Null).await;
     ann.wait_for("channel_event").await;
-    down.store(true, Ordering::Relaxed);
+    is_down.store(true, Ordering::Relaxed);
     let (bob, _) = enter(&server, "bob", Value::Null).await;
-    let mut told = Vec::new();
+    let mut announced = Vec::new();
     for _ in 0..2 {
         let message = ann.next().await;
-        told.push((message["type"].clone(), message["event"].clone(), message["user"].clone()));
+        announced.push((message["type"].clone(), message["event"].clone(), message["user"].clone()));
     }
     bob.close(1000, "").await;
     for _ in 0..2 {
         let message = ann.next().await;
-        told.push((message["type"].clone(), message["event"].clone(), message["user"].clone()));
+        announced.push((message["type"].clone(), message["event"].clone(), message["user"].clone()));
     }
     let of_bob = |kind: &str, event: &str| (json!(kind), json!(event), json!("bob"));
     let expected = [
@@ -564,13 +564,13 @@ async fn presence_and_announcements_need_no_broker() {
         of_bob("presence_change", "leave"),
         of_bob("channel_event", "subscription_removed"),
     ];
-    assert_eq!(told, expected);
+    assert_eq!(announced, expected);
 }
 
 #[tokio::test]
 async fn criteria_of_one_kind_must_all_hold() {
     let hub = Hub::builder().channels("room:{id}", ChannelOptions::new().presence(Presence::each())).build();
-    let server = TestServer::start(hub.clone(), named());
+    let server = TestServer::start(hub.clone(), user_handler());
     let mut clients = Vec::new();
     for (user, rooms) in [("ann", ["room:1", "room:2"]), ("ben", ["room:2", "room:3"])] {
         let mut client = server.json(&format!("/?user={user}")).await;

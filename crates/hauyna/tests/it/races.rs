@@ -1,7 +1,9 @@
 //! Races and crowds: subscriptions that race with the end of their connection, names by the hundred thousand,
 //! and many clients that leave at once.
 
-use crate::support::{Random, emptied, eventually, named, open_hub, subscribe, subscriber};
+use crate::support::{
+    Random, eventually, open_hub, session_client, subscriber, user_handler, wait_until_empty,
+};
 use hauyna::events::{SystemEvent, SystemKind};
 use hauyna::{ChannelOptions, Connection, Hub, Reject, json};
 use hauyna_test::{Client, TestServer};
@@ -11,9 +13,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn a_subscription_that_races_with_the_end_of_its_connection_leaves_nothing_behind() {
+async fn subscription_racing_with_the_connection_end_leaves_nothing_behind() {
     const ROUNDS: u64 = 5_000;
-    let handler = named().authorize_subscribe(|cx, request| async move {
+    let handler = user_handler().authorize_subscribe(|cx, request| async move {
         let name = request.name();
         let mut random = Random(cx.user().len() as u64 ^ name.len() as u64 ^ u64::from(std::process::id()));
         for _ in 0..random.below(6) {
@@ -52,7 +54,7 @@ async fn a_subscription_that_races_with_the_end_of_its_connection_leaves_nothing
         worker.await.unwrap();
     }
     eventually("the last is open", || hub.stats().opened == ROUNDS).await;
-    emptied(&hub).await;
+    wait_until_empty(&hub).await;
     assert_eq!((hub.stats().opened, hub.stats().panics), (ROUNDS, 0));
 }
 
@@ -60,7 +62,7 @@ async fn a_subscription_that_races_with_the_end_of_its_connection_leaves_nothing
 async fn channel_name_explosion_leaves_no_channel_behind() {
     const NAMES: u64 = 100_000;
     let hub = open_hub().build();
-    let server = TestServer::start(hub.clone(), named().no_error_budget());
+    let server = TestServer::start(hub.clone(), user_handler().no_error_budget());
     let mut client = server.connect("/").await;
     let mut random = Random(1);
     for batch in 0..NAMES / 1000 {
@@ -87,14 +89,14 @@ async fn channel_name_explosion_leaves_no_channel_behind() {
     while client.next().await["id"] != "end" {}
     assert_eq!(hub.stats().channels, hub.connections().all()[0].channels().len());
     client.vanish();
-    emptied(&hub).await;
+    wait_until_empty(&hub).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn a_crowd_that_leaves_at_once_does_not_stall_a_pair_that_chats() {
+async fn mass_leave_does_not_stall_other_channels() {
     const CROWD: usize = 2_000;
     let hub = open_hub().build();
-    let server = Arc::new(TestServer::start(hub.clone(), named()));
+    let server = Arc::new(TestServer::start(hub.clone(), user_handler()));
     let mut crowd = Vec::new();
     for chunk in 0..CROWD / 100 {
         let joining = (0..100).map(|number| {
@@ -102,7 +104,7 @@ async fn a_crowd_that_leaves_at_once_does_not_stall_a_pair_that_chats() {
             tokio::spawn(async move {
                 let mut client = server.connect(&format!("/?user=c{chunk}-{number}")).await;
                 for channel in ["crowd", "pair", &format!("own{}", number % 10)] {
-                    subscribe(&mut client, channel).await;
+                    client.subscribe(channel).await;
                 }
                 client
             })
@@ -128,13 +130,13 @@ async fn a_crowd_that_leaves_at_once_does_not_stall_a_pair_that_chats() {
         assert!(began.elapsed() < Duration::from_secs(20), "{} are left", hub.stats().connections);
     }
     assert!(longest < Duration::from_secs(2), "a message took {longest:?}");
-    eventually("their channels are gone", || hub.stats().channels == 1).await;
+    eventually("their channels have ended", || hub.stats().channels == 1).await;
 }
 
 #[tokio::test]
-async fn what_was_broadcast_before_a_connection_is_not_given_to_it() {
+async fn earlier_broadcast_is_not_delivered_to_a_new_connection() {
     let hub = open_hub().shards(4).build();
-    let server = TestServer::start(hub.clone(), named());
+    let server = TestServer::start(hub.clone(), user_handler());
     for number in 0..1000 {
         hub.connections().broadcast(number).await.unwrap();
     }
@@ -145,9 +147,10 @@ async fn what_was_broadcast_before_a_connection_is_not_given_to_it() {
 }
 
 #[tokio::test]
-async fn two_hubs_in_one_process_know_nothing_of_each_other() {
+async fn two_hubs_in_one_process_are_independent() {
     let (one, two) = (open_hub().build(), open_hub().build());
-    let (first, second) = (TestServer::start(one.clone(), named()), TestServer::start(two.clone(), named()));
+    let (first, second) =
+        (TestServer::start(one.clone(), user_handler()), TestServer::start(two.clone(), user_handler()));
     let mut a = subscriber(&first, "u", "x").await;
     let mut b = subscriber(&second, "u", "x").await;
     one.channel("x").broadcast("one").await.unwrap();
@@ -164,10 +167,10 @@ async fn two_hubs_in_one_process_know_nothing_of_each_other() {
 }
 
 #[tokio::test]
-async fn nothing_holds_a_connection_that_has_left_its_channels_and_gone() {
+async fn nothing_keeps_a_closed_connection_alive() {
     let mark = Arc::new(());
     let given = mark.clone();
-    let handler = named().on_open(move |cx| {
+    let handler = user_handler().on_open(move |cx| {
         let given = given.clone();
         async move {
             cx.connection().with_extensions(|values| values.insert(given));
@@ -191,11 +194,11 @@ async fn nothing_holds_a_connection_that_has_left_its_channels_and_gone() {
         keeper.expect("message").await;
     }
     drop(clients);
-    eventually("all are let go", || Arc::strong_count(&mark) == base).await;
+    eventually("all values are dropped", || Arc::strong_count(&mark) == base).await;
     assert_eq!(hub.stats().subscriptions, 1);
 }
 
-/// Subscribes and unsubscribes a connection from two tasks at once. Returns how many of both succeeded.
+/// Subscribes and unsubscribes a connection from two tasks at once. Returns how often each succeeded.
 async fn toggle(hub: &Hub, connection: &Connection, rounds: usize) -> usize {
     let channel = hub.channel("x");
     let (subscribing, unsubscribing) = ((channel.clone(), connection.clone()), (channel, connection.clone()));
@@ -220,17 +223,17 @@ async fn toggle(hub: &Hub, connection: &Connection, rounds: usize) -> usize {
     subscribing.await.unwrap() + unsubscribing.await.unwrap()
 }
 
-/// Those that repeat the one before.
-fn repeated(told: &[String]) -> usize {
-    told.windows(2).filter(|pair| pair[0] == pair[1]).count()
+/// Returns how many entries repeat the previous one.
+fn repeated(notices: &[String]) -> usize {
+    notices.windows(2).filter(|pair| pair[0] == pair[1]).count()
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn subscribers_listeners_and_the_client_are_told_in_the_order_of_what_happened() {
+async fn subscribers_listeners_and_client_see_changes_in_order() {
     let hub = Hub::builder().channels("x", ChannelOptions::new().announce_subscribers()).build();
-    let server = TestServer::start(hub.clone(), named());
-    let heard = Arc::new(Mutex::new(Vec::new()));
-    let hears = heard.clone();
+    let server = TestServer::start(hub.clone(), user_handler());
+    let events = Arc::new(Mutex::new(Vec::new()));
+    let listener_events = events.clone();
     hub.events().on_system([SystemKind::Subscribed, SystemKind::Unsubscribed], move |_, event| {
         let kind = match event {
             SystemEvent::Subscribed { connection, .. } => Some((connection, "subscribed")),
@@ -240,16 +243,15 @@ async fn subscribers_listeners_and_the_client_are_told_in_the_order_of_what_happ
         if let Some((connection, kind)) = kind
             && **connection.user() == *"ann"
         {
-            hears.lock().push(kind.to_owned());
+            listener_events.lock().push(kind.to_owned());
         }
         async { Ok(()) }
     });
     let mut observer = subscriber(&server, "observer", "x").await;
     observer.expect("channel_event").await;
-    let mut ann = server.json("/?user=ann").await;
-    ann.expect("session").await;
+    let mut ann = session_client(&server, "/?user=ann").await;
     let connection = hub.connections().of_user("ann").remove(0);
-    let (mut count, mut announced, mut told) = (0, Vec::new(), Vec::new());
+    let (mut count, mut announced, mut notices) = (0, Vec::new(), Vec::new());
     for _ in 0..60 {
         count += toggle(&hub, &connection, 50).await;
         hub.channel("x").broadcast(json!({ "type": "end" })).await.unwrap();
@@ -265,23 +267,22 @@ async fn subscribers_listeners_and_the_client_are_told_in_the_order_of_what_happ
             let message = ann.next().await;
             match message["type"].as_str().unwrap() {
                 "end_of_ann" => break,
-                kind @ ("subscribed" | "unsubscribed") => told.push(kind.to_owned()),
+                kind @ ("subscribed" | "unsubscribed") => notices.push(kind.to_owned()),
                 _ => {}
             }
         }
     }
-    eventually("the listener has heard all", || heard.lock().len() == count).await;
+    eventually("the listener has all events", || events.lock().len() == count).await;
     assert!(count > 100, "{count}");
-    assert_eq!((announced.len(), told.len()), (count, count));
-    assert_eq!([repeated(&announced), repeated(&told), repeated(&heard.lock())], [0, 0, 0]);
+    assert_eq!((announced.len(), notices.len()), (count, count));
+    assert_eq!([repeated(&announced), repeated(&notices), repeated(&events.lock())], [0, 0, 0]);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn an_answer_to_unsubscribing_comes_before_the_next_subscription_is_told() {
+async fn answer_to_unsubscribe_arrives_before_the_next_subscription_notice() {
     let hub = open_hub().build();
-    let server = TestServer::start(hub.clone(), named().no_error_budget());
-    let mut ann = server.json("/?user=ann").await;
-    ann.expect("session").await;
+    let server = TestServer::start(hub.clone(), user_handler().no_error_budget());
+    let mut ann = session_client(&server, "/?user=ann").await;
     let connection = hub.connections().of_user("ann").remove(0);
     let is_done = Arc::new(AtomicBool::new(false));
     let (subscribing, ends) = (hub.channel("x"), is_done.clone());
@@ -291,16 +292,16 @@ async fn an_answer_to_unsubscribing_comes_before_the_next_subscription_is_told()
             tokio::task::yield_now().await;
         }
     });
-    let mut told = Vec::new();
+    let mut notices = Vec::new();
     for id in 0..100_000 {
-        if told.len() >= 200 {
+        if notices.len() >= 200 {
             break;
         }
         ann.send(json!({ "type": "unsubscribe_channel", "id": id, "channel": "x" })).await;
         loop {
             let message = ann.next().await;
             if let kind @ ("subscribed" | "ack") = message["type"].as_str().unwrap() {
-                told.push(kind.to_owned());
+                notices.push(kind.to_owned());
             }
             if message["id"] == id {
                 break;
@@ -309,19 +310,23 @@ async fn an_answer_to_unsubscribing_comes_before_the_next_subscription_is_told()
     }
     is_done.store(true, Ordering::Relaxed);
     subscribing.await.unwrap();
-    assert!(told.len() >= 200, "{}", told.len());
-    assert_eq!(repeated(&told), 0);
+    assert!(notices.len() >= 200, "{}", notices.len());
+    assert_eq!(repeated(&notices), 0);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn opened_is_the_first_that_listeners_hear_of_a_connection() {
+async fn opened_is_the_first_event_of_a_connection() {
     let hub = open_hub().build();
-    let heard = Arc::new(Mutex::new(Vec::new()));
-    let hears = heard.clone();
+    let events = Arc::new(Mutex::new(Vec::new()));
+    let listener_events = events.clone();
     hub.events().on_system([SystemKind::Opened, SystemKind::Subscribed], move |_, event| {
         match event {
-            SystemEvent::Opened { connection, .. } => hears.lock().push((connection.id(), "opened")),
-            SystemEvent::Subscribed { connection, .. } => hears.lock().push((connection.id(), "subscribed")),
+            SystemEvent::Opened { connection, .. } => {
+                listener_events.lock().push((connection.id(), "opened"))
+            }
+            SystemEvent::Subscribed { connection, .. } => {
+                listener_events.lock().push((connection.id(), "subscribed"));
+            }
             _ => {}
         }
         async { Ok(()) }
@@ -336,17 +341,17 @@ async fn opened_is_the_first_that_listeners_hear_of_a_connection() {
             tokio::task::yield_now().await;
         }
     });
-    let server = TestServer::start(hub.clone(), named());
+    let server = TestServer::start(hub.clone(), user_handler());
     for _ in 0..300 {
         let client = server.connect("/").await;
         eventually("it is subscribed", || hub.channel("x").subscription_count() == 1).await;
         client.close(1000, "").await;
-        eventually("it is gone", || hub.channel("x").subscription_count() == 0).await;
+        eventually("the connection is unsubscribed", || hub.channel("x").subscription_count() == 0).await;
     }
     is_done.store(true, Ordering::Relaxed);
     subscribing.await.unwrap();
-    eventually("the listener has heard all", || heard.lock().len() == 600).await;
-    for pair in heard.lock().chunks(2) {
+    eventually("the listener has all events", || events.lock().len() == 600).await;
+    for pair in events.lock().chunks(2) {
         assert_eq!((pair[0].1, pair[1].1), ("opened", "subscribed"));
         assert_eq!(pair[0].0, pair[1].0);
     }

@@ -1,7 +1,10 @@
 //! Rate and error limits of clients: excess requests are refused, clients that continue are disconnected, and
 //! others are not affected.
 
-use crate::support::{eventually, named, open_hub, registered, subscribe, subscriber};
+use crate::support::{
+    eventually, open_hub, registered, session_client, session_clients, subscriber, user_handler,
+    wait_for_connections,
+};
 use hauyna::handler::RateLimit;
 use hauyna::{ChannelOptions, Context, Handler, Hub, Rate, Reject, json};
 use hauyna_test::{Client, TestServer};
@@ -10,16 +13,16 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
-/// So many, and then no more within a test.
+/// Returns a rate that allows `count` and then nothing more during a test.
 fn only(count: u32) -> Rate {
     Rate::new(1, Duration::from_secs(3600)).burst(count)
 }
 
 fn limited(limit: RateLimit) -> Handler {
-    named().rate_limit(limit)
+    user_handler().rate_limit(limit)
 }
 
-/// Asks `rate_limited`; gives how long to wait, in milliseconds.
+/// Sends a request that must be `rate_limited`. Returns how long to wait, in milliseconds.
 async fn refused(client: &mut Client, request: Value) -> u64 {
     let error = client.request(request.clone()).await.unwrap_err();
     assert_eq!(
@@ -31,7 +34,7 @@ async fn refused(client: &mut Client, request: Value) -> u64 {
 }
 
 #[tokio::test]
-async fn what_is_over_the_rate_of_messages_is_refused_with_its_id_and_not_done() {
+async fn requests_over_the_message_rate_are_refused_with_their_id() {
     let called = Arc::new(AtomicU32::new(0));
     let count = called.clone();
     let handler = limited(RateLimit::new().messages(only(4))).on("count", move |_: Context, _: Value| {
@@ -40,10 +43,9 @@ async fn what_is_over_the_rate_of_messages_is_refused_with_its_id_and_not_done()
     });
     let server = TestServer::start(open_hub().build(), handler);
     let mut bystander = subscriber(&server, "bystander", "x").await;
-    for mut client in [server.json("/").await, server.message_pack("/").await] {
-        client.expect("session").await;
+    for mut client in session_clients(&server, "/").await {
         called.store(0, Ordering::Relaxed);
-        subscribe(&mut client, "x").await;
+        client.subscribe("x").await;
         client.request(json!({ "type": "ping" })).await.unwrap();
         for _ in 0..2 {
             client.request(json!({ "type": "count" })).await.unwrap();
@@ -53,7 +55,7 @@ async fn what_is_over_the_rate_of_messages_is_refused_with_its_id_and_not_done()
         refused(&mut client, json!({ "type": "ping" })).await;
         refused(&mut client, json!({ "type": "channel_message", "channel": "x", "content": 1 })).await;
         refused(&mut client, json!({ "type": "nobody" })).await;
-        // Without an `id` too, and an answer of ours is not taken for a request's.
+        // Also without an `id`; a client answer does not count as a request.
         client.send(json!({ "type": "channel_message", "channel": "x", "content": 2 })).await;
         let error = client.expect("error").await;
         assert_eq!((&error["error_type"], error.get("id")), (&json!("rate_limited"), None));
@@ -67,7 +69,7 @@ async fn what_is_over_the_rate_of_messages_is_refused_with_its_id_and_not_done()
 }
 
 #[tokio::test]
-async fn whoever_waits_as_long_as_it_is_told_is_served_again() {
+async fn client_that_waits_for_retry_after_is_served_again() {
     let rate = Rate::new(1, Duration::from_millis(50)).burst(2);
     let server = TestServer::start(Hub::new(), limited(RateLimit::new().messages(rate)));
     let mut client = server.connect("/").await;
@@ -88,7 +90,7 @@ async fn whoever_waits_as_long_as_it_is_told_is_served_again() {
 }
 
 #[tokio::test]
-async fn bytes_are_limited_and_a_message_larger_than_the_burst_is_taken_once() {
+async fn bytes_are_limited_and_one_oversized_message_passes() {
     let rate = Rate::new(1, Duration::from_millis(100)).burst(1000);
     let server = TestServer::start(open_hub().build(), limited(RateLimit::new().bytes(rate)));
     let mut client = server.connect("/").await;
@@ -97,23 +99,23 @@ async fn bytes_are_limited_and_a_message_larger_than_the_burst_is_taken_once() {
     let wait = refused(&mut client, large).await;
     assert!((150_000..=210_000).contains(&wait), "{wait} ms for some 2,000 bytes at 10 a second");
     let mut other = server.connect("/").await;
-    for n in 0..100 {
+    for number in 0..100 {
         match other.request(json!({ "type": "private", "to": "nobody", "message": "x".repeat(50) })).await {
-            Ok(_) => assert!(n < 10, "{n} messages of some 100 bytes"),
+            Ok(_) => assert!(number < 10, "{number} messages of some 100 bytes"),
             Err(error) => {
                 assert_eq!(error["error_type"], "rate_limited");
-                assert!(n > 7, "{n}");
+                assert!(number > 7, "{number}");
             }
         }
     }
 }
 
 #[tokio::test]
-async fn subscriptions_have_a_limit_of_their_own() {
+async fn subscriptions_have_their_own_rate() {
     let server = TestServer::start(open_hub().build(), limited(RateLimit::new().subscriptions(only(3))));
     let mut client = server.connect("/").await;
     for channel in ["a", "b", "c"] {
-        subscribe(&mut client, channel).await;
+        client.subscribe(channel).await;
     }
     client.request(json!({ "type": "unsubscribe_channel", "channel": "a" })).await.unwrap();
     refused(&mut client, json!({ "type": "subscribe_channel", "channel": "a" })).await;
@@ -122,10 +124,10 @@ async fn subscriptions_have_a_limit_of_their_own() {
 }
 
 #[tokio::test]
-async fn a_channel_has_a_rate_over_all_of_its_publishers_and_the_application_is_not_asked() {
+async fn channel_rate_counts_all_publishers_before_authorisation() {
     for handler in [
-        named(),
-        named().authorize_publish(|cx, _| async move {
+        user_handler(),
+        user_handler().authorize_publish(|cx, _| async move {
             if cx.user().as_str() == "mute" { Err(Reject::denied("mute")) } else { Ok(()) }
         }),
     ] {
@@ -145,25 +147,25 @@ async fn a_channel_has_a_rate_over_all_of_its_publishers_and_the_application_is_
         refused(&mut alice, say()).await;
         let _ = mute.request(say()).await.unwrap_err();
         hub.channel("calm").broadcast("from the application").await.unwrap();
-        subscribe(&mut bob, "else").await;
+        bob.subscribe("else").await;
         bob.request(json!({ "type": "channel_message", "channel": "else", "content": 1 })).await.unwrap();
         drop((mute, alice, bob, server));
-        eventually("they are gone", || hub.stats().channels == 0).await;
+        eventually("the channels have ended", || hub.stats().channels == 0).await;
     }
 }
 
 #[tokio::test]
-async fn more_errors_than_the_budget_close_with_3509_behind_the_last_of_them() {
-    let server = TestServer::start(open_hub().build(), named().error_budget(only(5)));
+async fn errors_over_the_budget_close_with_3509_after_the_last() {
+    let server = TestServer::start(open_hub().build(), user_handler().error_budget(only(5)));
     let mut good = subscriber(&server, "good", "x").await;
     for mut bad in [server.json("/").await, server.message_pack("/").await] {
         bad.expect("session").await;
-        for n in 0..6 {
-            bad.send(json!({ "type": "nobody", "id": n })).await;
+        for number in 0..6 {
+            bad.send(json!({ "type": "nobody", "id": number })).await;
         }
         bad.send(json!({ "type": "private", "id": 6, "to": "good", "message": "not done" })).await;
-        for n in 0..6 {
-            assert_eq!(bad.expect("error").await["id"], n);
+        for number in 0..6 {
+            assert_eq!(bad.expect("error").await["id"], number);
         }
         assert_eq!(bad.expect_close().await, (3509, "too many errors".to_owned()));
     }
@@ -172,7 +174,7 @@ async fn more_errors_than_the_budget_close_with_3509_behind_the_last_of_them() {
 }
 
 #[tokio::test]
-async fn a_client_that_ignores_its_rate_is_closed_by_its_error_budget() {
+async fn client_that_ignores_its_rate_exceeds_its_error_budget() {
     let handler = limited(RateLimit::new().messages(only(10))).error_budget(only(20));
     let server = TestServer::start(open_hub().build(), handler);
     let mut flooder = server.connect("/").await;
@@ -182,7 +184,7 @@ async fn a_client_that_ignores_its_rate_is_closed_by_its_error_budget() {
             break;
         }
     }
-    // Ten of them count as one error.
+    // Ten of these errors count as one.
     for _ in 0..201 {
         assert_eq!(flooder.expect("error").await["error_type"], "rate_limited");
     }
@@ -191,15 +193,15 @@ async fn a_client_that_ignores_its_rate_is_closed_by_its_error_budget() {
 }
 
 #[tokio::test]
-async fn the_servers_own_failures_are_not_counted_and_a_budget_can_be_left_out() {
+async fn server_failures_do_not_count_and_the_budget_is_optional() {
     let fail = |handler: Handler| {
         handler.on("fail", |_: Context, _: Value| async {
             Err::<(), _>(hauyna::Error::other("the database is down"))
         })
     };
     let server = TestServer::route(Hub::new(), |router| {
-        let strict = fail(named()).error_budget(only(3));
-        router.websocket("/strict", strict).websocket("/patient", fail(named()).no_error_budget())
+        let strict = fail(user_handler()).error_budget(only(3));
+        router.websocket("/strict", strict).websocket("/patient", fail(user_handler()).no_error_budget())
     });
     let mut client = server.connect("/strict").await;
     for _ in 0..20 {
@@ -216,8 +218,8 @@ async fn the_servers_own_failures_are_not_counted_and_a_budget_can_be_left_out()
 }
 
 #[tokio::test]
-async fn by_default_a_thousand_errors_at_once_are_borne() {
-    let server = TestServer::start(Hub::new(), named());
+async fn default_budget_allows_a_thousand_errors_at_once() {
+    let server = TestServer::start(Hub::new(), user_handler());
     let mut client = server.connect("/").await;
     for _ in 0..1000 {
         client.request(json!({ "type": "nobody" })).await.unwrap_err();
@@ -229,11 +231,11 @@ async fn by_default_a_thousand_errors_at_once_are_borne() {
 }
 
 #[tokio::test]
-async fn a_node_has_so_many_channels_and_one_more_is_an_error_and_no_close() {
+async fn channel_limit_of_a_node_is_an_error_without_close() {
     let hub = open_hub().max_channels(2).build();
-    let server = TestServer::start(hub.clone(), named());
+    let server = TestServer::start(hub.clone(), user_handler());
     let mut first = subscriber(&server, "first", "a").await;
-    subscribe(&mut first, "b").await;
+    first.subscribe("b").await;
     let mut second = subscriber(&server, "second", "a").await;
     let third = json!({ "type": "subscribe_channel", "channel": "c" });
     for client in [&mut first, &mut second] {
@@ -243,22 +245,22 @@ async fn a_node_has_so_many_channels_and_one_more_is_an_error_and_no_close() {
     first.request(json!({ "type": "unsubscribe_channel", "channel": "b" })).await.unwrap();
     second.request(third).await.unwrap();
     assert_eq!(hub.stats().channels, 2);
-    // A subscription that fails for another reason gives its channel back.
+    // A subscription that fails for another reason releases its channel.
     second.request(json!({ "type": "unsubscribe_channel", "channel": "c" })).await.unwrap();
     for _ in 0..5 {
         second.request(json!({ "type": "subscribe_channel", "channel": "a" })).await.unwrap_err();
     }
-    subscribe(&mut second, "d").await;
+    second.subscribe("d").await;
 }
 
 #[tokio::test]
-async fn changes_of_presence_have_a_limit_of_their_own() {
+async fn presence_changes_have_their_own_rate() {
     let limit = RateLimit::new().presence_updates(only(2));
     let server = TestServer::start(open_hub().build(), limited(limit));
     let mut client = server.connect("/").await;
     let away = || json!({ "type": "update_status", "status": "away" });
     for _ in 0..2 {
-        // Present or not, it is not the limit that refuses it.
+        // Present or not, the limit does not refuse it.
         if let Err(error) = client.request(away()).await {
             assert_ne!(error["error_type"], "rate_limited");
         }
@@ -268,54 +270,53 @@ async fn changes_of_presence_have_a_limit_of_their_own() {
 }
 
 #[tokio::test]
-async fn a_channels_rate_outlives_its_subscribers() {
+async fn channel_rate_outlives_its_subscribers() {
     let hub = Hub::builder().channels("{*any}", ChannelOptions::new().rate_limit(only(2))).build();
-    let server = TestServer::start(hub.clone(), named());
+    let server = TestServer::start(hub.clone(), user_handler());
     let say = |channel: &str| json!({ "type": "channel_message", "channel": channel, "content": 1 });
     let mut ann = subscriber(&server, "ann", "x").await;
     ann.request(say("x")).await.unwrap();
     for round in 0..20 {
         ann.request(json!({ "type": "unsubscribe_channel", "channel": "x" })).await.unwrap();
-        eventually("the channel is gone", || hub.stats().channels == 0).await;
-        subscribe(&mut ann, "x").await;
+        eventually("the channel has ended", || hub.stats().channels == 0).await;
+        ann.subscribe("x").await;
         match round {
-            0 => assert!(ann.request(say("x")).await.is_ok(), "one was left"),
+            0 => assert!(ann.request(say("x")).await.is_ok(), "one request was left"),
             _ => assert!(refused(&mut ann, say("x")).await > 3_500_000),
         }
     }
     ann.close(1000, "").await;
-    eventually("the channel is gone", || hub.stats().channels == 0).await;
+    eventually("the channel has ended", || hub.stats().channels == 0).await;
     let mut bob = subscriber(&server, "bob", "x").await;
     refused(&mut bob, say("x")).await;
-    subscribe(&mut bob, "y").await;
+    bob.subscribe("y").await;
     bob.request(say("y")).await.unwrap();
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_channels_rate_is_refilled_while_nobody_subscribes() {
+async fn channel_rate_refills_without_subscribers() {
     let rate = Rate::new(1, Duration::from_secs(3600)).burst(2);
     let hub = Hub::builder().channels("{*any}", ChannelOptions::new().rate_limit(rate)).build();
-    let handler = named().no_heartbeat().share();
+    let handler = user_handler().no_heartbeat().share();
     let say = || json!({ "type": "channel_message", "channel": "x", "content": 1 });
     let (mut ann, _) = registered(&hub, "ann", &handler).await;
-    subscribe(&mut ann, "x").await;
+    ann.subscribe("x").await;
     for _ in 0..2 {
         ann.request(say()).await.unwrap();
     }
     ann.request(json!({ "type": "unsubscribe_channel", "channel": "x" })).await.unwrap();
     tokio::time::advance(Duration::from_secs(3600)).await;
-    subscribe(&mut ann, "x").await;
+    ann.subscribe("x").await;
     ann.request(say()).await.unwrap();
     refused(&mut ann, say()).await;
 }
 
 #[tokio::test]
-async fn a_user_who_comes_back_without_the_session_has_what_was_left() {
+async fn reconnecting_without_the_session_keeps_the_used_rate() {
     let limit = RateLimit::new().messages(only(3)).subscriptions(only(2));
     let server = TestServer::start(open_hub().build(), limited(limit));
     let ping = || json!({ "type": "ping" });
-    let mut ann = server.json("/?user=ann").await;
-    ann.expect("session").await;
+    let mut ann = session_client(&server, "/?user=ann").await;
     for _ in 0..2 {
         ann.request(ping()).await.unwrap();
     }
@@ -329,7 +330,7 @@ async fn a_user_who_comes_back_without_the_session_has_what_was_left() {
             false => ann.close(1000, "").await,
             true => ann.vanish(),
         }
-        eventually("one is left", || server.hub().stats().connections == 1).await;
+        wait_for_connections(server.hub(), 1).await;
         ann = server.json("/?user=ann").await;
         ann.expect("session").await;
         if !lost {
@@ -338,7 +339,7 @@ async fn a_user_who_comes_back_without_the_session_has_what_was_left() {
         refused(&mut ann, ping()).await;
     }
     drop(second);
-    eventually("one is left", || server.hub().stats().connections == 1).await;
+    wait_for_connections(server.hub(), 1).await;
     let mut third = server.connect("/?user=ann").await;
     refused(&mut third, ping()).await;
     let mut bob = server.connect("/?user=bob").await;
@@ -346,8 +347,8 @@ async fn a_user_who_comes_back_without_the_session_has_what_was_left() {
 }
 
 #[tokio::test]
-async fn coming_back_gives_nobody_a_new_error_budget() {
-    let server = TestServer::start(Hub::new(), named().error_budget(only(4)));
+async fn reconnecting_does_not_reset_the_error_budget() {
+    let server = TestServer::start(Hub::new(), user_handler().error_budget(only(4)));
     for round in 0..3 {
         let mut bad = server.connect("/?user=bad").await;
         for _ in 0..2 {
@@ -359,7 +360,7 @@ async fn coming_back_gives_nobody_a_new_error_budget() {
                     bad.expect("error").await;
                 }
                 bad.close(1000, "").await;
-                eventually("it is gone", || server.hub().stats().connections == 0).await;
+                wait_for_connections(server.hub(), 0).await;
             }
             _ => {
                 bad.expect("error").await;
@@ -373,7 +374,7 @@ async fn coming_back_gives_nobody_a_new_error_budget() {
 }
 
 #[tokio::test]
-async fn binary_messages_count_like_others() {
+async fn binary_messages_count_like_text_messages() {
     let (called, kinds) = (Arc::new(AtomicU32::new(0)), ["messages", "bytes"]);
     for kind in kinds {
         called.store(0, Ordering::Relaxed);
@@ -401,7 +402,7 @@ async fn binary_messages_count_like_others() {
 }
 
 #[tokio::test]
-async fn a_handler_of_two_hubs_limits_the_users_of_each() {
+async fn handler_shared_by_two_hubs_limits_each_separately() {
     let handler = limited(RateLimit::new().messages(only(2))).share();
     let (one, other) = (Hub::new(), Hub::new());
     for (hub, has_spent) in [(&one, false), (&other, false), (&one, true)] {
@@ -413,6 +414,6 @@ async fn a_handler_of_two_hubs_limits_the_users_of_each() {
         }
         refused(&mut client, json!({ "type": "ping" })).await;
         client.vanish();
-        eventually("she is gone", || hub.connections().count() == 0).await;
+        wait_for_connections(hub, 0).await;
     }
 }

@@ -1,9 +1,9 @@
 //! Order, history and recovery under load: no gap, no duplicate, nothing before the answer.
 
-use crate::support::{Random, eventually, open_hub, recover, serve, subscribe, subscriber};
-use hauyna::broker::{Answer, Broker, BrokerError, HistoryPage, LocalBroker, Publish, Published, Relay};
-use hauyna::{ChannelName, ChannelOptions, HistoryRange, Hub, json};
-use hauyna_test::{Client, TestServer};
+use crate::support::{Random, eventually, open_hub, serve, subscriber, wait_for_connections};
+use hauyna::broker::Answer;
+use hauyna::{ChannelOptions, Hub, json};
+use hauyna_test::{Client, TestServer, WrappedBroker};
 use serde_json::Value;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex};
@@ -15,11 +15,11 @@ fn offset(message: &Value) -> u64 {
 }
 
 #[tokio::test]
-async fn a_returning_client_gets_exactly_what_it_missed_in_order_and_then_what_is_new() {
+async fn recovery_delivers_exactly_the_missed_publications_then_new_ones() {
     let hub = open_hub().build();
     let server = serve(&hub);
     let mut first = subscriber(&server, "u", "x").await;
-    let mut position = subscribe(&mut server.connect("/").await, "x").await;
+    let mut position = server.connect("/").await.subscribe("x").await;
     for number in 1..=5 {
         hub.channel("x").broadcast(number).await.unwrap();
         position["offset"] = first.expect("message").await["offset"].clone();
@@ -32,7 +32,7 @@ async fn a_returning_client_gets_exactly_what_it_missed_in_order_and_then_what_i
         if again.protocol().is_some() {
             again.expect("session").await;
         }
-        let answer = recover(&mut again, "x", &position).await;
+        let answer = again.recover("x", &position).await;
         assert_eq!(
             (&answer["recovered"], offset(&answer), &answer["epoch"]),
             (&json!(true), 30, &position["epoch"])
@@ -46,14 +46,14 @@ async fn a_returning_client_gets_exactly_what_it_missed_in_order_and_then_what_i
 }
 
 #[tokio::test]
-async fn a_recovery_that_fails_says_why_and_the_subscription_is_live() {
+async fn failed_recovery_has_a_reason_and_the_subscription_is_live() {
     let channels = ChannelOptions::new().history(10, Duration::from_secs(600));
     let hub = Hub::builder().channels("{*any}", channels).recovery_limit(5).build();
     let server = serve(&hub);
     for number in 0..20 {
         hub.channel("x").broadcast(number).await.unwrap();
     }
-    let mut top = subscribe(&mut server.connect("/").await, "x").await;
+    let mut top = server.connect("/").await.subscribe("x").await;
     for (since, epoch, reason) in [
         (-15, None, "too_old"),
         (-8, None, "too_many"),
@@ -65,7 +65,7 @@ async fn a_recovery_that_fails_says_why_and_the_subscription_is_live() {
         let mut client = server.connect("/").await;
         let since = offset(&top).checked_add_signed(since).unwrap();
         let epoch = epoch.map_or(top["epoch"].clone(), |epoch| json!(epoch));
-        let answer = recover(&mut client, "x", &json!({ "epoch": epoch, "offset": since })).await;
+        let answer = client.recover("x", &json!({ "epoch": epoch, "offset": since })).await;
         assert_eq!((&answer["recovered"], &answer["reason"]), (&json!(false), &json!(reason)), "{since}");
         assert_eq!(answer["offset"], top["offset"]);
         client.expect_nothing().await;
@@ -77,174 +77,89 @@ async fn a_recovery_that_fails_says_why_and_the_subscription_is_live() {
     }
 }
 
-/// A broker somewhere else: its history is read at once, and answered when the gate opens.
-#[derive(Debug, Default)]
-struct Distant {
-    local: LocalBroker,
-    asked: Arc<Notify>,
-    gate: Arc<Notify>,
-}
-
-impl Broker for Distant {
-    fn start(&self, relay: Relay) {
-        self.local.start(relay);
-    }
-
-    fn publish(&self, publish: Publish) -> Answer<hauyna::Result<Published, BrokerError>> {
-        self.local.publish(publish)
-    }
-
-    fn subscribe(&self, channel: &ChannelName) -> Answer<hauyna::Result<(), BrokerError>> {
-        self.local.subscribe(channel)
-    }
-
-    fn unsubscribe(&self, channel: &ChannelName) {
-        self.local.unsubscribe(channel);
-    }
-
-    fn history(
-        &self,
-        channel: &ChannelName,
-        range: HistoryRange,
-    ) -> Answer<hauyna::Result<HistoryPage, BrokerError>> {
-        let (page, gate) = (self.local.history(channel, range), self.gate.clone());
-        self.asked.notify_one();
-        Answer::later(async move {
-            gate.notified().await;
-            page.await
-        })
-    }
-}
-
-/// A broker that relays from the moment on when its subscription was answered, which the gate decides.
-#[derive(Debug, Default)]
-struct Hesitant {
-    local: LocalBroker,
-    is_open: Arc<AtomicBool>,
-    gate: Arc<Notify>,
-}
-
-impl Broker for Hesitant {
-    fn start(&self, relay: Relay) {
-        let is_open = self.is_open.clone();
-        self.local.start(Relay::to(move |publication| {
-            if is_open.load(Ordering::SeqCst) {
-                relay.relay(publication);
-            }
-        }));
-    }
-
-    fn publish(&self, publish: Publish) -> Answer<hauyna::Result<Published, BrokerError>> {
-        self.local.publish(publish)
-    }
-
-    fn subscribe(&self, _: &ChannelName) -> Answer<hauyna::Result<(), BrokerError>> {
-        let (is_open, gate) = (self.is_open.clone(), self.gate.clone());
-        Answer::later(async move {
-            gate.notified().await;
-            is_open.store(true, Ordering::SeqCst);
-            Ok(())
-        })
-    }
-
-    fn unsubscribe(&self, _: &ChannelName) {}
-
-    fn history(
-        &self,
-        channel: &ChannelName,
-        range: HistoryRange,
-    ) -> Answer<hauyna::Result<HistoryPage, BrokerError>> {
-        self.local.history(channel, range)
-    }
-}
-
 #[tokio::test]
-async fn nobody_is_live_before_the_broker_has_subscribed_even_where_the_first_one_leaves() {
+async fn subscription_waits_for_the_broker_even_if_the_first_subscriber_leaves() {
     for first_leaves in [false, true] {
-        let broker = Hesitant::default();
-        let gate = broker.gate.clone();
+        let (is_subscribed, gate) = (Arc::<AtomicBool>::default(), Arc::<Notify>::default());
+        let (relays, subscribed, opened) = (is_subscribed.clone(), is_subscribed, gate.clone());
+        let broker = WrappedBroker::default()
+            .on_relay(move |relay, publication| {
+                if relays.load(Ordering::SeqCst) {
+                    relay.relay(publication);
+                }
+            })
+            .on_subscribe(move |_, _| {
+                let (subscribed, opened) = (subscribed.clone(), opened.clone());
+                Answer::later(async move {
+                    opened.notified().await;
+                    subscribed.store(true, Ordering::SeqCst);
+                    Ok(())
+                })
+            })
+            .on_unsubscribe(|_, _| {});
         let hub = open_hub().broker(broker).build();
         let server = serve(&hub);
         let request = json!({ "type": "subscribe_channel", "id": "s", "channel": "x" });
         let (mut first, mut second) = (server.connect("/?user=first").await, server.connect("/").await);
         first.send(request.clone()).await;
-        eventually("the broker was asked", || hub.stats().requests == 1).await;
+        eventually("the broker got the subscription", || hub.stats().requests == 1).await;
         second.send(request).await;
-        eventually("both wait", || hub.stats().requests == 2).await;
+        eventually("both subscriptions wait", || hub.stats().requests == 2).await;
         hub.channel("x").broadcast("not relayed").await.unwrap();
         if first_leaves {
             hub.connections().of_user("first")[0].close(hauyna::CloseCode(4000), "");
             first.expect_close().await;
             first.vanish();
-            eventually("the first one is gone", || hub.stats().connections == 1).await;
+            wait_for_connections(&hub, 1).await;
         }
         gate.notify_one();
         let answer = second.answer(&json!("s")).await.unwrap();
-        assert_eq!(offset(&answer), 1, "the answer covers what was not relayed");
+        assert_eq!(offset(&answer), 1, "the answer includes the publication that was not relayed");
         hub.channel("x").broadcast("relayed").await.unwrap();
         follow(&mut second, 1, 1).await;
     }
 }
 
-/// A broker that writes down in which order it is asked, and takes its time to leave.
-#[derive(Debug, Default)]
-struct Logging {
-    local: LocalBroker,
-    asked: Arc<Mutex<Vec<&'static str>>>,
-    joined: Condvar,
-}
-
-impl Broker for Logging {
-    fn start(&self, relay: Relay) {
-        self.local.start(relay);
-    }
-
-    fn publish(&self, publish: Publish) -> Answer<hauyna::Result<Published, BrokerError>> {
-        self.local.publish(publish)
-    }
-
-    fn subscribe(&self, _: &ChannelName) -> Answer<hauyna::Result<(), BrokerError>> {
-        self.asked.lock().unwrap().push("subscribe");
-        self.joined.notify_all();
-        Answer::now(Ok(()))
-    }
-
-    fn unsubscribe(&self, _: &ChannelName) {
-        // The next subscriber comes meanwhile, and must not be asked for before.
-        let (asked, patience) = (self.asked.lock().unwrap(), Duration::from_millis(300));
-        let (mut asked, _) =
-            self.joined.wait_timeout_while(asked, patience, |asked| asked.len() < 2).unwrap();
-        asked.push("unsubscribe");
-    }
-
-    fn history(
-        &self,
-        channel: &ChannelName,
-        range: HistoryRange,
-    ) -> Answer<hauyna::Result<HistoryPage, BrokerError>> {
-        self.local.history(channel, range)
-    }
-}
-
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn the_broker_is_left_before_it_is_joined_again() {
-    let broker = Logging::default();
-    let asked = broker.asked.clone();
+async fn broker_is_unsubscribed_before_it_is_subscribed_again() {
+    let calls = Arc::new((Mutex::new(Vec::new()), Condvar::new()));
+    let (subscribing, unsubscribing) = (calls.clone(), calls.clone());
+    let broker = WrappedBroker::default()
+        .on_subscribe(move |_, _| {
+            subscribing.0.lock().unwrap().push("subscribe");
+            subscribing.1.notify_all();
+            Answer::now(Ok(()))
+        })
+        .on_unsubscribe(move |_, _| {
+            // The next subscriber arrives meanwhile; the hub must not subscribe for it before this returns.
+            let (calls, timeout) = (unsubscribing.0.lock().unwrap(), Duration::from_millis(300));
+            let waited = unsubscribing.1.wait_timeout_while(calls, timeout, |calls| calls.len() < 2);
+            waited.unwrap().0.push("unsubscribe");
+        });
     let hub = open_hub().broker(broker).build();
     let server = serve(&hub);
     let (mut first, mut second) = (server.connect("/").await, server.connect("/").await);
-    subscribe(&mut first, "x").await;
+    first.subscribe("x").await;
     first.send(json!({ "type": "unsubscribe_channel", "id": "u", "channel": "x" })).await;
-    eventually("the channel is retired", || hub.stats().channels == 0).await;
-    subscribe(&mut second, "x").await;
+    eventually("the channel has ended", || hub.stats().channels == 0).await;
+    second.subscribe("x").await;
     first.answer(&json!("u")).await.unwrap();
-    assert_eq!(*asked.lock().unwrap(), ["subscribe", "unsubscribe", "subscribe"]);
+    assert_eq!(*calls.0.lock().unwrap(), ["subscribe", "unsubscribe", "subscribe"]);
 }
 
 #[tokio::test]
-async fn what_is_published_while_the_history_is_read_is_neither_lost_nor_given_twice() {
-    let broker = Distant::default();
-    let (asked, gate) = (broker.asked.clone(), broker.gate.clone());
+async fn publications_during_a_history_read_arrive_exactly_once() {
+    let (asked, gate) = (Arc::<Notify>::default(), Arc::<Notify>::default());
+    let (asks, opened) = (asked.clone(), gate.clone());
+    // The history is read at once, and answered when the gate opens.
+    let broker = WrappedBroker::default().on_history(move |local, channel, range| {
+        let (page, opened) = (local.history(channel, range), opened.clone());
+        asks.notify_one();
+        Answer::later(async move {
+            opened.notified().await;
+            page.await
+        })
+    });
     let hub = open_hub().broker(broker).build();
     let server = serve(&hub);
     let mut epoch = Value::Null;
@@ -266,7 +181,7 @@ async fn what_is_published_while_the_history_is_read_is_neither_lost_nor_given_t
         epoch = answer["epoch"].clone();
         if let Some(since) = recover {
             assert_eq!(answer["recovered"], true);
-            // What came after the page was read is read in its turn.
+            // Publications after the page was read are read with the next page.
             asked.notified().await;
             gate.notify_one();
             follow(&mut client, since, top - since).await;
@@ -276,13 +191,16 @@ async fn what_is_published_while_the_history_is_read_is_neither_lost_nor_given_t
     }
 }
 
-/// Publishes until told to stop, from several tasks.
-fn hammer(hub: &Hub, channel: &'static str) -> (Arc<AtomicBool>, Vec<tokio::task::JoinHandle<()>>) {
+/// Publishes from several tasks until the flag is set.
+fn publish_concurrently(
+    hub: &Hub,
+    channel: &'static str,
+) -> (Arc<AtomicBool>, Vec<tokio::task::JoinHandle<()>>) {
     let done = Arc::new(AtomicBool::new(false));
     let publishers = (0..4).map(|_| {
         let (hub, done) = (hub.clone(), done.clone());
         tokio::spawn(async move {
-            let mut pace = tokio::time::interval(Duration::from_micros(500)); // one that clients can follow
+            let mut pace = tokio::time::interval(Duration::from_micros(500)); // slow enough for the clients
             pace.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
             let mut number = 0_u64;
             while !done.load(Ordering::Relaxed) {
@@ -311,13 +229,13 @@ async fn follow(client: &mut Client, mut seen: u64, count: u64) -> u64 {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn rounds_of_subscribe_and_recover_see_every_publication_once_while_publishers_hammer() {
+async fn repeated_recoveries_see_every_publication_once_under_load() {
     let hub = open_hub().recovery_limit(1_000_000).outbox(64 << 20, 1 << 20).build();
     let server = Arc::new(serve(&hub));
-    let (done, publishers) = hammer(&hub, "x");
+    let (done, publishers) = publish_concurrently(&hub, "x");
     let clients = (0..6_u64).map(|seed| {
         let server = server.clone();
-        tokio::spawn(async move { one_client_comes_and_goes(&server, seed).await })
+        tokio::spawn(async move { resubscribe_at_random(&server, seed).await })
     });
     let clients: Vec<_> = clients.collect();
     for client in clients {
@@ -332,11 +250,11 @@ async fn rounds_of_subscribe_and_recover_see_every_publication_once_while_publis
 const ROUNDS: u64 = 100;
 const PUBLICATIONS: u64 = 10_000;
 
-/// Unsubscribes or reconnects at random and goes on from where it was.
-async fn one_client_comes_and_goes(server: &TestServer, seed: u64) {
+/// Unsubscribes or reconnects at random and continues from its last position.
+async fn resubscribe_at_random(server: &TestServer, seed: u64) {
     let mut random = Random(seed);
     let mut client = server.connect("/").await;
-    let mut position = subscribe(&mut client, "x").await;
+    let mut position = client.subscribe("x").await;
     let mut rounds = 0;
     while rounds < ROUNDS || server.hub().stats().published < PUBLICATIONS {
         rounds += 1;
@@ -347,7 +265,7 @@ async fn one_client_comes_and_goes(server: &TestServer, seed: u64) {
             client.vanish();
             client = server.connect("/").await;
         } else {
-            // What is on its way until the answer still counts.
+            // Messages that arrive before the answer still count.
             client.send(json!({ "type": "unsubscribe_channel", "id": "u", "channel": "x" })).await;
             let seen = until_answered(&mut client, offset(&position)).await;
             position["offset"] = json!(seen);
@@ -357,7 +275,7 @@ async fn one_client_comes_and_goes(server: &TestServer, seed: u64) {
             "recover": { "epoch": position["epoch"], "offset": position["offset"] } }))
             .await;
         let answer = client.next().await;
-        assert_eq!(answer["type"], "ack", "something came before the answer: {answer}");
+        assert_eq!(answer["type"], "ack", "a message arrived before the answer: {answer}");
         assert_eq!(answer["data"]["recovered"], true, "{answer}");
     }
     follow(&mut client, offset(&position), 10).await;
@@ -375,25 +293,25 @@ async fn until_answered(client: &mut Client, mut seen: u64) -> u64 {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn a_channel_that_is_left_and_joined_at_once_has_no_message_before_its_answer() {
+async fn resubscribing_at_once_gets_no_message_before_the_answer() {
     for others in [0, 1] {
-        leave_and_join(others).await;
+        resubscribe_at_once(others).await;
     }
 }
 
-/// Goes in and out of a channel that is busy, as a subscriber of so many others.
-async fn leave_and_join(others: u32) {
+/// Unsubscribes from and subscribes to a busy channel, with `others` further subscriptions.
+async fn resubscribe_at_once(others: u32) {
     let hub = open_hub().outbox(64 << 20, 1 << 20).build();
     let server = serve(&hub);
-    let (done, publishers) = hammer(&hub, "x");
+    let (done, publishers) = publish_concurrently(&hub, "x");
     let mut client = server.connect("/").await;
-    // With a second channel what is published is queued before it is written.
+    // With a second channel, publications are queued before they are written.
     for other in 0..others {
-        subscribe(&mut client, &format!("other{other}")).await;
+        client.subscribe(&format!("other{other}")).await;
     }
-    let mut top = offset(&subscribe(&mut client, "x").await);
+    let mut top = offset(&client.subscribe("x").await);
     for _ in 0..200 {
-        // Both in one write: the second subscription begins while the first one's messages are on their way.
+        // Both in one write: the second subscription begins while messages of the first one are being sent.
         client.send(json!({ "type": "unsubscribe_channel", "id": "u", "channel": "x" })).await;
         client.send(json!({ "type": "subscribe_channel", "id": "s", "channel": "x" })).await;
         let left = loop {
@@ -405,7 +323,7 @@ async fn leave_and_join(others: u32) {
         };
         assert_eq!(left["id"], "u");
         let joined = client.next().await;
-        assert_eq!(joined["id"], "s", "after unsubscribing came {joined}");
+        assert_eq!(joined["id"], "s", "after the answer to unsubscribe came {joined}");
         top = offset(&joined["data"]);
         let message = client.expect("message").await;
         assert_eq!(offset(&message), top + 1, "the first message after the answer");
@@ -417,7 +335,7 @@ async fn leave_and_join(others: u32) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn all_subscribers_see_one_order_whoever_publishes() {
+async fn all_subscribers_see_one_order_of_concurrent_publishers() {
     const EACH: u64 = 250;
     let hub = open_hub().outbox(64 << 20, 1 << 20).build();
     let server = serve(&hub);
@@ -455,7 +373,7 @@ async fn all_subscribers_see_one_order_whoever_publishes() {
             .iter()
             .filter(|content| content[0] == writer)
             .map(|content| content[1].as_u64().unwrap());
-        assert!(own.eq(0..EACH), "one writer's messages keep their order");
+        assert!(own.eq(0..EACH), "messages of one writer keep their order");
     }
     for writer in writers {
         writer.await.unwrap();

@@ -1,4 +1,4 @@
-//! A minimal hub for `model_all`: what every client must be sent, in which order, and the result of every
+//! A minimal hub for `model_all`: what every client must receive, in which order, and the result of every
 //! query. It has no sockets, locks or time. `View` is the part of one client.
 
 mod beside;
@@ -14,11 +14,11 @@ use hauyna::json;
 use serde_json::{Map, Value};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
-/// With a history, and without presence.
+/// A channel with history, and without presence.
 pub(crate) const PLAIN: &str = "plain";
-/// With presence that is told change by change.
+/// Channels whose presence is sent change by change.
 pub(crate) const ROOMS: [&str; 2] = ["room:a", "room:b"];
-/// With presence that is gathered past one user, and only counted past [`CROWD_LISTED`].
+/// A channel whose presence is sent as diffs above one user, and only counted above [`CROWD_LISTED`].
 pub(crate) const CROWD: &str = "crowd";
 pub(crate) const CROWD_LISTED: usize = 3;
 pub(crate) const BUSY: ConnectionState = ConnectionState::custom("busy");
@@ -27,9 +27,9 @@ pub(crate) const BUSY: ConnectionState = ConnectionState::custom("busy");
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum End {
     Gone,
-    /// It did not come back in the grace time, which was waited for.
+    /// It did not reconnect within the grace time, which the sequence waited for.
     Late,
-    /// It may come back, without a session: its presence stays.
+    /// It may reconnect without a session: its presence stays.
     Lost,
 }
 
@@ -37,25 +37,25 @@ pub(crate) enum End {
 #[derive(Debug)]
 pub(crate) struct Device {
     pub(crate) user: &'static str,
-    /// How many connections there were before it.
+    /// Number of connections opened before it.
     pub(crate) number: u64,
-    /// The number of the connection that its session began with.
+    /// Number of the connection with which its session began.
     pub(crate) line: u64,
     pub(crate) state: ConnectionState,
     pub(crate) tracked: bool,
-    /// With the metadata of the subscriptions.
+    /// Channels with the metadata of the subscriptions.
     pub(crate) channels: BTreeMap<&'static str, Value>,
-    /// What it must be sent: a message is behind those of the same lane.
+    /// Messages that it must receive; the order is that of each lane.
     pub(crate) expected: VecDeque<(String, Value)>,
 }
 
-/// Whose a place in a channel is.
+/// The owner of a place in a channel.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Holder {
     Device(u64),
-    /// A connection that is lost, and has a session.
+    /// A lost connection with a session.
     Session(u64),
-    /// One that is lost, and has none: whichever connection of the user comes next may have it.
+    /// A lost connection without a session: the next connection of the user may take the place.
     Nobody,
 }
 
@@ -73,11 +73,11 @@ pub(crate) struct Stream {
     pub(crate) kept: VecDeque<Kept>,
 }
 
-/// A publication of the past.
+/// A past publication.
 #[derive(Debug)]
 pub(crate) struct Kept {
     pub(crate) offset: u64,
-    /// Whose session is left out of it.
+    /// The session that is excluded from it.
     pub(crate) left_out: Option<u64>,
     pub(crate) message: Value,
 }
@@ -88,7 +88,7 @@ pub(crate) struct Room {
     pub(crate) number: u64,
 }
 
-/// What is left of a user's lost connections without a session, besides places in channels.
+/// State of a user's lost connections without a session, except places in channels.
 #[derive(Debug, Default)]
 pub(crate) struct Lost {
     pub(crate) tracked: usize,
@@ -102,19 +102,18 @@ pub(crate) struct Reference {
     pub(crate) profiles: BTreeMap<&'static str, Map<String, Value>>,
     pub(crate) lost: BTreeMap<&'static str, Lost>,
     pub(crate) groups: BTreeMap<&'static str, BTreeMap<&'static str, Option<&'static str>>>,
-    /// The first and the last connection of users, as they came and went.
+    /// The first and last connections of users, in order.
     pub(crate) online: Vec<(&'static str, bool)>,
     pub(crate) streams: BTreeMap<&'static str, Stream>,
-    /// Whether the plain channel and the rooms tell who comes and goes.
+    /// Whether the plain channel and the rooms announce joins and leaves.
     pub(crate) announces: bool,
     /// The sessions of lost connections.
     pub(crate) waiting: BTreeMap<u64, Waiting>,
-    /// How many sessions wait at most.
+    /// Maximum number of waiting sessions.
     pub(crate) most: usize,
     pub(crate) opened: u64,
     pub(crate) closed: u64,
-    /// Sessions that waited, that were gone on with, that ended, and those among the last that had to go for
-    /// others.
+    /// Sessions that waited, that were resumed, that ended, and that were evicted.
     pub(crate) losses: u64,
     pub(crate) resumed: u64,
     pub(crate) ended: u64,
@@ -142,7 +141,7 @@ impl Reference {
     }
 
     pub(crate) fn end(&mut self, device: u64, end: End) {
-        let gone = self.devices.remove(&device).expect("it is there");
+        let gone = self.devices.remove(&device).expect("invariant: the caller checked that it exists");
         self.closed += 1;
         for (channel, metadata) in gone.channels {
             let (is_present, holder) = (channel != PLAIN, Holder::Device(device));
@@ -152,7 +151,7 @@ impl Reference {
             self.announce("subscription_removed", channel, (gone.user, &metadata));
             match end {
                 End::Late if is_present => self.leave(holder, gone.user, channel),
-                End::Lost if is_present => self.pass_on(channel, gone.user, (holder, Holder::Nobody)),
+                End::Lost if is_present => self.change_owner(channel, gone.user, (holder, Holder::Nobody)),
                 _ => {}
             }
         }
@@ -166,7 +165,7 @@ impl Reference {
         self.settle(gone.user);
     }
 
-    /// Notes that one of the user's connections is gone permanently; it may have been the last.
+    /// Records that a connection of the user has ended permanently; it may have been the last.
     fn note_offline(&mut self, user: &'static str) {
         let lost = self.lost.get(user).map_or(0, |lost| lost.watched);
         if lost + self.of(user).count() + self.waiting_of(user).count() == 0 {
@@ -174,9 +173,9 @@ impl Reference {
         }
     }
 
-    /// The place in a channel is somebody else's now, and nobody is told.
-    fn pass_on(&mut self, channel: &str, user: &str, (from, to): (Holder, Holder)) {
-        let room = self.rooms.get_mut(channel).expect("it is there");
+    /// Gives a place in a channel to another owner, without a message.
+    fn change_owner(&mut self, channel: &str, user: &str, (from, to): (Holder, Holder)) {
+        let room = self.rooms.get_mut(channel).expect("invariant: the caller checked that it exists");
         let places = room.users.get_mut(user).into_iter().flatten();
         places.filter(|place| place.holder == from).for_each(|place| place.holder = to);
     }
@@ -185,14 +184,14 @@ impl Reference {
         self.devices.iter().filter(move |(_, device)| device.user == user).map(|(number, _)| *number)
     }
 
-    /// A sign of life of the client.
+    /// Records a sign of life of the client.
     pub(crate) fn hear(&mut self, device: u64) {
         if self.devices[&device].state == Idle {
             self.enter_state(device, Connected);
         }
     }
 
-    /// By the application: whether it may.
+    /// Sets a state as the application does. Returns whether that is allowed.
     pub(crate) fn set_state(&mut self, device: u64, to: ConnectionState) -> bool {
         let from = self.devices[&device].state;
         let allowed: &[ConnectionState] = match from {
@@ -210,10 +209,10 @@ impl Reference {
     }
 
     fn enter_state(&mut self, device: u64, state: ConnectionState) {
-        let own = self.devices.get_mut(&device).expect("it is there");
+        let own = self.devices.get_mut(&device).expect("invariant: the caller checked that it exists");
         own.state = state;
-        let told = json!({ "type": "connection_state", "user": own.user, "state": state.name() });
-        own.expected.push_back(("state".to_owned(), told));
+        let known_part = json!({ "type": "connection_state", "user": own.user, "state": state.name() });
+        own.expected.push_back(("state".to_owned(), known_part));
     }
 }
 
@@ -229,7 +228,7 @@ impl Reference {
         self.publish_without(None, channel, (user, content));
     }
 
-    /// With `echo: false`.
+    /// Publishes with `echo: false`.
     pub(crate) fn publish_silently(&mut self, device: u64, channel: &'static str, content: u64) {
         let own = &self.devices[&device];
         self.publish_without(Some(own.line), channel, (Some(own.user), content));
@@ -262,7 +261,7 @@ impl Reference {
         self.streams.get(channel).map_or(0, |stream| stream.top)
     }
 
-    /// The other subscribers of a channel that tells of them hear of one.
+    /// Announces a subscriber to the other subscribers of a channel that does so.
     fn announce(&mut self, event: &str, channel: &'static str, (user, metadata): (&str, &Value)) {
         if self.announces && channel != CROWD {
             let message = json!({ "type": "channel_event", "event": event, "channel": channel, "user": user,
@@ -279,7 +278,7 @@ impl Reference {
         self.send(|device| device.user == to, "private", &message);
     }
 
-    /// Whether the sender may.
+    /// Sends to a group. Returns whether the sender may.
     pub(crate) fn group(&mut self, from: Option<&str>, group: &'static str, content: u64) -> bool {
         let members = self.groups.entry(group).or_default().clone();
         let mut message = json!({ "type": "group", "room": group, "message": content });
@@ -293,7 +292,7 @@ impl Reference {
         true
     }
 
-    /// Whether that changed anything.
+    /// Adds a user to a group. Returns whether that changed anything.
     pub(crate) fn add(
         &mut self,
         user: &'static str,
@@ -322,8 +321,8 @@ impl Reference {
         self.profiles.get(user).cloned().unwrap_or_default()
     }
 
-    /// The profile as others see it.
-    pub(crate) fn shown(&self, user: &str) -> Map<String, Value> {
+    /// Returns the profile as others see it.
+    pub(crate) fn profile_of(&self, user: &str) -> Map<String, Value> {
         let mut profile = self.profile(user);
         profile.entry("status").or_insert("online".into());
         profile
@@ -333,7 +332,7 @@ impl Reference {
         self.profile(user).get("status").and_then(Value::as_str).unwrap_or("online").to_owned()
     }
 
-    /// Whoever is not present has told nothing, and a channel without anybody has no numbers.
+    /// Forgets what an absent user said, and the numbers of an empty channel.
     fn settle(&mut self, user: &'static str) {
         if !self.is_present(user) {
             self.profiles.remove(user);
@@ -348,7 +347,7 @@ impl Reference {
         channel: &'static str,
         (about, except): (Option<u64>, Option<u64>),
     ) {
-        let room = self.rooms.get_mut(channel).expect("it is there");
+        let room = self.rooms.get_mut(channel).expect("invariant: the caller checked that it exists");
         room.number += 1;
         if channel == CROWD {
             return;
@@ -356,9 +355,9 @@ impl Reference {
         let connections = room.users.get(user).map_or(0, Vec::len);
         let number = room.number;
         let mut message = json!({ "type": "presence_change", "event": event, "user": user, "channel": channel,
-            "metadata": self.shown(user), "status": self.status(user), "connections": connections,
+            "metadata": self.profile_of(user), "status": self.status(user), "connections": connections,
             "offset": number });
-        // Who comes is not told of itself, who says something else is.
+        // A new connection does not get its own join; one that changes something gets its own change.
         if let Some(own) = about.and_then(|device| self.devices.get(&device)?.channels.get(channel)) {
             message["connection"] = if own.is_null() { json!({}) } else { own.clone() };
         }
@@ -368,9 +367,9 @@ impl Reference {
         }
     }
 
-    /// Whether it was not subscribed before.
+    /// Subscribes. Returns whether it was not subscribed before.
     pub(crate) fn subscribe(&mut self, device: u64, channel: &'static str, metadata: &Value) -> bool {
-        let own = self.devices.get_mut(&device).expect("it is there");
+        let own = self.devices.get_mut(&device).expect("invariant: the caller checked that it exists");
         if own.channels.contains_key(channel) {
             return false;
         }
@@ -381,9 +380,9 @@ impl Reference {
         true
     }
 
-    /// Subscribes, in the place that its session has kept, where there is one.
+    /// Subscribes in the place that its session kept, if any.
     fn enter(&mut self, device: u64, channel: &'static str, (metadata, session): (&Value, Option<u64>)) {
-        let own = self.devices.get_mut(&device).expect("it is there");
+        let own = self.devices.get_mut(&device).expect("invariant: the caller checked that it exists");
         own.channels.insert(channel, metadata.clone());
         if channel == PLAIN {
             return;
@@ -406,19 +405,19 @@ impl Reference {
             self.tell(event, user, channel, (Some(device), Some(device)));
         }
         if channel != CROWD {
-            let state = self.list(channel).expect("somebody is there");
-            let own = self.devices.get_mut(&device).expect("it is there");
+            let state = self.list(channel).expect("invariant: the channel has a member");
+            let own = self.devices.get_mut(&device).expect("invariant: the caller checked that it exists");
             own.expected.push_back((channel.to_owned(), state));
         }
     }
 
-    /// Everybody who is present in a channel, as a `presence_state`.
+    /// Returns all present users of a channel, as a `presence_state`.
     pub(crate) fn list(&self, channel: &str) -> Option<Value> {
         let room = self.rooms.get(channel)?;
         let entry = |(user, places): (&&'static str, &Vec<Place>)| {
             let mut metadata: Vec<_> = places.iter().map(|place| place.metadata.to_string()).collect();
             metadata.sort();
-            let entry = json!({ "status": self.status(user), "metadata": self.shown(user),
+            let entry = json!({ "status": self.status(user), "metadata": self.profile_of(user),
                 "connections": metadata });
             ((*user).to_owned(), entry)
         };
@@ -428,9 +427,9 @@ impl Reference {
             "offset": room.number }))
     }
 
-    /// Whether it was subscribed.
+    /// Unsubscribes. Returns whether it was subscribed.
     pub(crate) fn unsubscribe(&mut self, device: u64, channel: &'static str) -> bool {
-        let own = self.devices.get_mut(&device).expect("it is there");
+        let own = self.devices.get_mut(&device).expect("invariant: the caller checked that it exists");
         let (left, user) = (own.channels.remove(channel), own.user);
         let Some(metadata) = left else { return false };
         if channel != PLAIN {
@@ -442,21 +441,22 @@ impl Reference {
     }
 
     fn leave(&mut self, holder: Holder, user: &'static str, channel: &'static str) {
-        let users = &mut self.rooms.get_mut(channel).expect("it is there").users;
-        let places = users.get_mut(user).expect("it is there");
+        let users =
+            &mut self.rooms.get_mut(channel).expect("invariant: the caller checked that it exists").users;
+        let places = users.get_mut(user).expect("invariant: the caller checked that it exists");
         places.retain(|place| place.holder != holder);
         let event = if places.is_empty() { "leave" } else { "update" };
         users.retain(|_, places| !places.is_empty());
         self.tell(event, user, channel, (None, None));
     }
 
-    /// Whether the user is present.
+    /// Updates a user. Returns whether the user is present.
     pub(crate) fn update(&mut self, user: &'static str, fields: &Value) -> bool {
         if !self.is_present(user) {
             return false;
         }
         let mut profile = self.profile(user);
-        profile.extend(fields.as_object().expect("an object").clone());
+        profile.extend(fields.as_object().expect("the fields are an object").clone());
         if profile != self.profile(user) {
             self.profiles.insert(user, profile);
             let channels: Vec<_> =
@@ -469,7 +469,7 @@ impl Reference {
     }
 
     pub(crate) fn track(&mut self, device: u64, fields: &Value) {
-        let own = self.devices.get_mut(&device).expect("it is there");
+        let own = self.devices.get_mut(&device).expect("invariant: the caller checked that it exists");
         let (was_tracked, user) = (std::mem::replace(&mut own.tracked, true), own.user);
         if !was_tracked {
             let lost = self.lost.entry(user).or_default();
@@ -479,13 +479,13 @@ impl Reference {
     }
 
     pub(crate) fn untrack(&mut self, device: u64) {
-        let own = self.devices.get_mut(&device).expect("it is there");
+        let own = self.devices.get_mut(&device).expect("invariant: the caller checked that it exists");
         own.tracked = false;
         let user = own.user;
         self.settle(user);
     }
 
-    /// The users of whom something lost is still kept without a session.
+    /// Returns the users who have lost connections without a session.
     pub(crate) fn missed(&self) -> Option<(&'static str, Vec<&'static str>)> {
         let is_missed = |room: &Room, user: &str| {
             room.users
@@ -510,7 +510,7 @@ impl Reference {
         (counts.iter().filter(|count| **count > 0).count(), counts.iter().sum())
     }
 
-    /// Channels and subscriptions, as the hub counts them.
+    /// Returns the numbers of channels and subscriptions, as the hub counts them.
     pub(crate) fn counts(&self) -> (usize, u64) {
         let mut channels: BTreeSet<_> =
             self.devices.values().flat_map(|device| device.channels.keys()).collect();
@@ -525,14 +525,14 @@ impl Reference {
         devices.map(|(number, _)| *number).collect()
     }
 
-    /// Everybody present whom a question asks for.
+    /// Returns all present users that a query matches.
     pub(crate) fn users(&self, wanted: impl Fn(&str) -> bool) -> Vec<String> {
         let present = super::model_all::USERS.iter().filter(|user| self.is_present(user) && wanted(user));
         present.map(|user| (*user).to_owned()).collect()
     }
 }
 
-/// How many publications of a channel with sessions are kept.
+/// Returns how many publications a channel with sessions keeps.
 pub(crate) fn kept_of(channel: &str) -> usize {
     match channel {
         PLAIN => 3,
@@ -541,11 +541,11 @@ pub(crate) fn kept_of(channel: &str) -> usize {
     }
 }
 
-/// How many are replayed at most.
+/// Maximum number of replayed publications.
 pub(crate) const REPLAYED: usize = 2;
 
-/// The message without what the reference does not know.
-pub(crate) fn told(mut message: Value) -> Value {
+/// Returns the message without what the reference does not know.
+pub(crate) fn known_part(mut message: Value) -> Value {
     let is_plain = message["channel"] == PLAIN;
     let fields = message.as_object_mut().unwrap();
     fields.remove("timestamp");
@@ -562,7 +562,7 @@ pub(crate) fn told(mut message: Value) -> Value {
     message
 }
 
-/// Entries with the metadata of their connections in order, and nothing else of these.
+/// Returns the entries with only the sorted metadata of their connections.
 pub(crate) fn summed(users: &Value) -> Value {
     let users = users.as_object().unwrap().iter().map(|(user, entry)| {
         let connections = entry["connections"].as_array().unwrap().iter();

@@ -1,13 +1,13 @@
 //! Refusals of requests, in both encodings, and the faults that end the connection.
 
-use crate::support::{named, open_hub, serve, subscribe, subscriber};
+use crate::support::{open_hub, serve, session_client, subscriber, user_handler};
 use hauyna::{Hub, json};
 use hauyna_protocol::Encoding;
 use hauyna_test::{Client, Frame, TestServer};
 use hauyna_websocket::{Fragment, FrameHead, OpCode};
 use serde_json::Value;
 
-/// A request, the `error_type` and the `details` it is answered with.
+/// Returns requests with the expected `error_type` and `details`.
 fn table() -> Vec<(Value, &'static str, Value)> {
     let long = |bytes: usize| "x".repeat(bytes);
     let string = |path: &str| json!({ "path": path, "expected": "string" });
@@ -48,7 +48,7 @@ fn table() -> Vec<(Value, &'static str, Value)> {
 }
 
 #[tokio::test]
-async fn every_fault_of_a_request_has_its_error_type_and_its_place() {
+async fn every_request_fault_has_its_error_type_and_path() {
     let hub = open_hub().build();
     let server = serve(&hub);
     for encoding in Encoding::ALL {
@@ -92,7 +92,7 @@ async fn every_fault_of_a_request_has_its_error_type_and_its_place() {
 }
 
 #[tokio::test]
-async fn ids_come_back_as_they_were_and_bad_ones_are_refused() {
+async fn request_ids_are_returned_unchanged_and_bad_ones_refused() {
     let hub = open_hub().build();
     let server = serve(&hub);
     for encoding in Encoding::ALL {
@@ -126,11 +126,10 @@ async fn ids_come_back_as_they_were_and_bad_ones_are_refused() {
 }
 
 #[tokio::test]
-async fn what_is_no_message_is_a_parse_error_and_the_connection_lives() {
+async fn invalid_message_is_a_parse_error_and_the_connection_stays_open() {
     let hub = open_hub().build();
     let server = serve(&hub);
-    let mut client = server.json("/").await;
-    client.expect("session").await;
+    let mut client = session_client(&server, "/").await;
     for text in ["", "{", "nonsense", "[]", "1", "{\"type\":\"ping\"} x", "{\"type\":\"ping\",}"] {
         client.send_text(text).await;
         assert_eq!(client.expect("error").await["error_type"], "parse_error", "{text:?}");
@@ -153,12 +152,12 @@ async fn what_is_no_message_is_a_parse_error_and_the_connection_lives() {
 }
 
 #[tokio::test]
-async fn the_channels_of_a_connection_are_limited() {
+async fn channels_per_connection_are_limited() {
     let hub = open_hub().max_channels_per_connection(2).build();
     let server = serve(&hub);
     let mut client = server.connect("/").await;
-    subscribe(&mut client, "a").await;
-    subscribe(&mut client, "b").await;
+    client.subscribe("a").await;
+    client.subscribe("b").await;
     let third = json!({ "type": "subscribe_channel", "channel": "c" });
     let error = client.request(third.clone()).await.unwrap_err();
     assert_eq!((&error["error_type"], &error["details"]["limit"]), (&json!("limit_exceeded"), &json!(2)));
@@ -168,20 +167,21 @@ async fn the_channels_of_a_connection_are_limited() {
 }
 
 #[tokio::test]
-async fn what_belongs_to_the_protocol_never_reaches_a_handler_of_all_messages() {
-    let server =
-        TestServer::start(open_hub().build(), named().on_message(|_, value: Value| async move { Ok(value) }));
-    let mut client = server.json("/").await;
-    client.expect("session").await;
+async fn protocol_messages_never_reach_on_message() {
+    let server = TestServer::start(
+        open_hub().build(),
+        user_handler().on_message(|_, value: Value| async move { Ok(value) }),
+    );
+    let mut client = session_client(&server, "/").await;
     assert!(client.request(json!({ "type": "anything" })).await.is_ok());
     let error = client.request(json!({ "type": "refresh", "token": "t" })).await.unwrap_err();
-    assert_eq!(error["error_type"], "unknown_event", "this server knows no tokens");
+    assert_eq!(error["error_type"], "unknown_event", "this server has no tokens");
     let ack = client.request(json!({ "type": "resume", "token": "t" })).await.unwrap();
-    assert_eq!(ack, serde_json::Value::Null, "there is nothing to resume, which is no error");
+    assert_eq!(ack, serde_json::Value::Null, "nothing to resume is no error");
 }
 
 #[tokio::test]
-async fn a_frame_of_the_other_kind_closes_the_connection_with_1003() {
+async fn frame_of_the_wrong_kind_closes_with_1003() {
     let hub = open_hub().build();
     let server = serve(&hub);
     let mut json = server.json("/").await;
@@ -202,7 +202,7 @@ async fn closed_after(server: &TestServer, head: FrameHead, payload: &[u8]) -> u
 }
 
 #[tokio::test]
-async fn a_broken_frame_closes_with_the_code_of_rfc_6455_and_nothing_after_it_is_handled() {
+async fn broken_frame_closes_with_its_rfc_6455_code() {
     let hub = open_hub().build();
     let server = serve(&hub);
     let text = FrameHead::of(OpCode::Text);
@@ -223,7 +223,7 @@ async fn a_broken_frame_closes_with_the_code_of_rfc_6455_and_nothing_after_it_is
 }
 
 #[tokio::test]
-async fn a_fault_costs_its_own_connection_alone() {
+async fn fault_affects_only_its_connection() {
     let hub = open_hub().build();
     let server = serve(&hub);
     let mut good = subscriber(&server, "good", "x").await;
@@ -235,7 +235,7 @@ async fn a_fault_costs_its_own_connection_alone() {
 }
 
 #[tokio::test]
-async fn a_fragmented_message_is_one_message() {
+async fn fragmented_message_is_one_message() {
     let server = serve(&Hub::new());
     let mut client: Client = server.connect("/").await;
     let head = |opcode, fragment| FrameHead { fragment, ..FrameHead::of(opcode) };

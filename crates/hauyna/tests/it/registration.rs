@@ -1,8 +1,8 @@
 //! A client that has received the answer to its handshake is registered, on every transport; one that has not
 //! leaves nothing behind.
 
-use crate::sessions::{begin, enter, hub, lost};
-use crate::support::{eventually, named, now};
+use crate::sessions::{connect_user, connect_with_token, hub, lose};
+use crate::support::{eventually, now, user_handler, wait_for_connections};
 use hauyna::events::{SystemEvent, SystemKind};
 use hauyna::server::{Body, RouterService};
 use hauyna::{CloseCode, Hub, Router, json};
@@ -21,7 +21,7 @@ use std::time::Duration;
 use tower_layer::layer_fn;
 use tower_service::Service;
 
-/// Loses the answers of its service while it is told to.
+/// A layer that loses the answers of its service while the flag is set.
 #[derive(Clone)]
 struct Losing {
     inner: RouterService,
@@ -50,7 +50,7 @@ impl Service<Request<Body>> for Losing {
     }
 }
 
-/// Does something between an answer of its service and its client's having it.
+/// A layer that does something between the answer of its service and its arrival at the client.
 #[derive(Clone)]
 struct Acting {
     inner: RouterService,
@@ -81,8 +81,7 @@ fn losing(router: Router, is_losing: &Arc<AtomicBool>) -> Router {
     router.layer(layer_fn(move |inner| Losing { inner, is_losing: is_losing.clone() }))
 }
 
-/// Shakes hands by hand, on a thread of its own, and says whether the hub knows the user in the moment of the
-/// answer.
+/// Performs a handshake on its own thread. Returns whether the hub knows the user when the answer arrives.
 fn is_found(hub: &Hub, address: SocketAddr, user: &str) -> bool {
     let mut stream = TcpStream::connect(address).unwrap();
     let request = format!(
@@ -101,31 +100,32 @@ async fn all_are_found(hub: &Hub, address: SocketAddr) {
     let hub = hub.clone();
     let clients = move || {
         let missed = (0..300).filter(|number| !is_found(&hub, address, &format!("user-{number}"))).count();
-        assert_eq!(missed, 0, "clients that were not there yet when they had the answer");
+        assert_eq!(missed, 0, "clients that were not registered when they got the answer");
     };
     tokio::task::spawn_blocking(clients).await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn whoever_has_the_answer_of_the_stand_alone_server_is_there() {
+async fn connection_is_registered_before_the_standalone_server_answers() {
     let hub = hub().build();
-    let server = TestServer::start(hub.clone(), named());
+    let server = TestServer::start(hub.clone(), user_handler());
     all_are_found(&hub, server.address()).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn whoever_has_the_answer_through_a_layer_is_there() {
+async fn connection_is_registered_before_the_answer_through_a_layer() {
     let hub = hub().build();
-    let server =
-        TestServer::route(hub.clone(), |router| losing(router.websocket("/", named()), &Arc::default()));
+    let server = TestServer::route(hub.clone(), |router| {
+        losing(router.websocket("/", user_handler()), &Arc::default())
+    });
     all_are_found(&hub, server.address()).await;
 }
 
 #[cfg(feature = "axum")]
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn whoever_has_the_answer_of_an_axum_application_is_there() {
+async fn connection_is_registered_before_an_axum_application_answers() {
     let hub = hub().build();
-    let app = Router::new(hub.clone()).websocket("/", named()).into_axum();
+    let app = Router::new(hub.clone()).websocket("/", user_handler()).into_axum();
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     tokio::spawn(async move { axum::serve(listener, app).await });
@@ -133,20 +133,20 @@ async fn whoever_has_the_answer_of_an_axum_application_is_there() {
 }
 
 #[tokio::test]
-async fn what_is_sent_before_the_answer_comes_behind_it() {
+async fn messages_sent_during_the_handshake_follow_its_answer() {
     let hub = hub().build();
-    let told = hub.clone();
+    let callback_hub = hub.clone();
     hub.events().on_system([SystemKind::Opened], move |_, event: SystemEvent| {
         if let SystemEvent::Opened { connection, .. } = event {
             connection.send(json!({ "type": "hello" })).unwrap();
         }
-        let told = told.clone();
+        let callback_hub = callback_hub.clone();
         async move {
-            told.connections().broadcast(json!("all")).await?;
+            callback_hub.connections().broadcast(json!("all")).await?;
             Ok(())
         }
     });
-    let server = TestServer::start(hub.clone(), named());
+    let server = TestServer::start(hub.clone(), user_handler());
     let mut plain = server.connect("/?user=ann").await;
     assert_eq!(plain.next().await["type"], "hello");
     assert_eq!(plain.next().await["message"], "all");
@@ -157,10 +157,10 @@ async fn what_is_sent_before_the_answer_comes_behind_it() {
 }
 
 #[tokio::test]
-async fn a_handshake_whose_answer_is_lost_is_taken_back() {
+async fn registration_is_undone_if_the_handshake_answer_is_lost() {
     let called = Arc::new(AtomicUsize::new(0));
     let (opened, closed) = (called.clone(), called.clone());
-    let handler = named()
+    let handler = user_handler()
         .on_open(move |_| {
             opened.fetch_add(1, Ordering::SeqCst);
             async { Ok(()) }
@@ -182,20 +182,20 @@ async fn a_handshake_whose_answer_is_lost_is_taken_back() {
     is_losing.store(true, Ordering::SeqCst);
     for _ in 0..3 {
         assert_eq!(refused("/?user=ann").await, StatusCode::BAD_GATEWAY);
-        eventually("it is taken back", nobody).await;
+        eventually("the registration is undone", nobody).await;
     }
     assert_eq!((called.load(Ordering::SeqCst), hub.stats().sessions), (0, 0));
     is_losing.store(false, Ordering::SeqCst);
-    let (ann, session) = enter(&server, "ann").await;
-    lost(&hub, ann).await;
+    let (ann, session) = connect_user(&server, "ann").await;
+    lose(&hub, ann).await;
 
     is_losing.store(true, Ordering::SeqCst);
     let token = session["resume"]["token"].as_str().unwrap();
     assert_eq!(refused(&format!("/?user=ann&resume={token}")).await, StatusCode::BAD_GATEWAY);
-    eventually("it is taken back", nobody).await;
-    assert_eq!(hub.stats().sessions, 1, "the session waits on");
+    eventually("the registration is undone", nobody).await;
+    assert_eq!(hub.stats().sessions, 1, "the session still waits");
     is_losing.store(false, Ordering::SeqCst);
-    let mut ann = begin(&server, "ann", &session, Encoding::Json).await;
+    let mut ann = connect_with_token(&server, "ann", &session, Encoding::Json).await;
     ann.send(json!({ "type": "resume" })).await;
     assert_eq!(ann.expect("session").await["resumed"], true);
     assert_eq!(called.load(Ordering::SeqCst), 1, "opened once, and not closed");
@@ -203,7 +203,7 @@ async fn a_handshake_whose_answer_is_lost_is_taken_back() {
 }
 
 #[tokio::test]
-async fn a_client_that_is_gone_before_its_answer_leaves_nothing() {
+async fn client_gone_before_the_handshake_answer_leaves_nothing() {
     let (entered, release) = (Arc::new(tokio::sync::Notify::new()), Arc::new(tokio::sync::Notify::new()));
     let (inside, released) = (entered.clone(), release.clone());
     let handler = hauyna::Handler::new().identify(move |_| {
@@ -221,11 +221,14 @@ async fn a_client_that_is_gone_before_its_answer_leaves_nothing() {
         Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n";
     assert_eq!(stream.try_write(request).unwrap(), request.len());
     entered.notified().await;
-    // A reset, so that the answer cannot be written.
+    // Resets the connection, so that the answer cannot be written.
     socket2::SockRef::from(&stream).set_linger(Some(Duration::ZERO)).unwrap();
     drop(stream);
     release.notify_one();
-    eventually("it is decided", || hub.stats().opened == hub.stats().closed && hub.stats().opened == 1).await;
+    eventually("the connection has opened and closed", || {
+        hub.stats().opened == hub.stats().closed && hub.stats().opened == 1
+    })
+    .await;
     assert_eq!(hub.connections().count(), 0);
     release.notify_one();
     let mut client = Client::to(&format!("ws://{}/", server.address())).json().connect().await;
@@ -233,10 +236,10 @@ async fn a_client_that_is_gone_before_its_answer_leaves_nothing() {
 }
 
 #[tokio::test]
-async fn who_is_closed_before_the_answer_is_neither_opened_nor_closed() {
+async fn connection_closed_before_the_answer_emits_no_events() {
     let called = Arc::new(AtomicUsize::new(0));
     let (opened, closed) = (called.clone(), called.clone());
-    let handler = named()
+    let handler = user_handler()
         .on_open(move |_| {
             opened.fetch_add(1, Ordering::SeqCst);
             async { Ok(()) }
@@ -259,8 +262,8 @@ async fn who_is_closed_before_the_answer_is_neither_opened_nor_closed() {
         let mut ann = server.client("/?user=ann").connect().await;
         assert_eq!(ann.expect_close().await.0, expected);
         ann.vanish();
-        eventually("she is gone", || hub.connections().count() == 0).await;
+        wait_for_connections(&hub, 0).await;
     }
     assert_eq!((hub.stats().opened, hub.stats().closed, hub.stats().sessions), (2, 2, 0));
-    assert_eq!(called.load(Ordering::SeqCst), 0, "no callback heard of it");
+    assert_eq!(called.load(Ordering::SeqCst), 0, "no callback ran");
 }

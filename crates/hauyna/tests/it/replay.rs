@@ -1,6 +1,6 @@
 //! Recoveries of large histories: read page by page as the socket accepts them, and never counted as lag.
 
-use crate::support::{eventually, named, open_hub, recover, subscribe};
+use crate::support::{eventually, open_hub, session_client, user_handler};
 use hauyna::broker::{LocalBroker, LocalBrokerOptions};
 use hauyna::events::{SystemEvent, SystemKind};
 use hauyna::{ChannelOptions, Hub, Presence, SlowConsumer, json};
@@ -13,7 +13,7 @@ use std::time::Duration;
 const POLICIES: [SlowConsumer; 4] =
     [SlowConsumer::Disconnect, SlowConsumer::DropOldest, SlowConsumer::DropNewest, SlowConsumer::Conflate];
 
-/// A hub whose histories are longer than what kernels buffer.
+/// Returns a hub whose histories are longer than what kernels buffer.
 fn hub(policy: SlowConsumer, messages: u32) -> Hub {
     let channels = ChannelOptions::new().history(messages, Duration::from_secs(600)).slow_consumer(policy);
     let options = LocalBrokerOptions::new().max_history_bytes(16 << 30);
@@ -23,16 +23,15 @@ fn hub(policy: SlowConsumer, messages: u32) -> Hub {
 
 async fn publish(hub: &Hub, channel: &str, numbers: std::ops::RangeInclusive<u64>, bytes: usize) {
     let padding = "x".repeat(bytes);
-    for n in numbers {
-        hub.channel(channel).broadcast(json!({ "n": n, "padding": padding })).await.unwrap();
+    for number in numbers {
+        hub.channel(channel).broadcast(json!({ "n": number, "padding": padding })).await.unwrap();
     }
 }
 
-/// The position before the first publication.
+/// Returns the position before the first publication.
 async fn start(server: &TestServer, channel: &str) -> Value {
-    let mut client = server.json("/?user=first").await;
-    client.expect("session").await;
-    subscribe(&mut client, channel).await
+    let mut client = session_client(server, "/?user=first").await;
+    client.subscribe(channel).await
 }
 
 async fn expect_offsets(client: &mut Client, channel: &str, offsets: std::ops::RangeInclusive<u64>) {
@@ -43,17 +42,17 @@ async fn expect_offsets(client: &mut Client, channel: &str, offsets: std::ops::R
 }
 
 #[tokio::test]
-async fn a_long_recovery_over_a_slow_link_ends_live_with_every_policy() {
+async fn long_recovery_over_a_slow_link_becomes_live_with_every_policy() {
     for policy in POLICIES {
         let hub = hub(policy, 10_000);
-        let server = TestServer::start(hub.clone(), named().write_timeout(Duration::from_secs(60)));
+        let server = TestServer::start(hub.clone(), user_handler().write_timeout(Duration::from_secs(60)));
         let position = start(&server, "x").await;
         publish(&hub, "x", 1..=1000, 6000).await;
         let mut slow = server.client("/?user=slow").receive_buffer(4096).json().connect().await;
         slow.expect("session").await;
-        let answer = recover(&mut slow, "x", &position).await;
+        let answer = slow.recover("x", &position).await;
         assert_eq!((&answer["recovered"], &answer["offset"]), (&json!(true), &json!(1000)));
-        // Live publications while nothing is read.
+        // Live publications while the client reads nothing.
         publish(&hub, "x", 1001..=1200, 6000).await;
         tokio::task::yield_now().await;
         let waiting = hub.connections().of_user("slow")[0].backlog();
@@ -66,14 +65,14 @@ async fn a_long_recovery_over_a_slow_link_ends_live_with_every_policy() {
 }
 
 #[tokio::test]
-async fn publications_that_expire_before_their_turn_are_told_as_a_gap() {
+async fn publications_that_expire_during_recovery_are_reported_as_gap() {
     let hub = hub(SlowConsumer::Disconnect, 1000);
-    let server = TestServer::start(hub.clone(), named().write_timeout(Duration::from_secs(60)));
+    let server = TestServer::start(hub.clone(), user_handler().write_timeout(Duration::from_secs(60)));
     let position = start(&server, "x").await;
     publish(&hub, "x", 1..=1000, 6000).await;
     let mut slow = server.client("/?user=slow").receive_buffer(4096).json().connect().await;
     slow.expect("session").await;
-    recover(&mut slow, "x", &position).await;
+    slow.recover("x", &position).await;
     publish(&hub, "x", 1001..=3000, 6000).await;
     let (mut at, mut missed) = (0, 0);
     while at < 3000 {
@@ -88,25 +87,25 @@ async fn publications_that_expire_before_their_turn_are_told_as_a_gap() {
             at = offset;
         }
     }
-    assert!(missed > 0, "nothing had expired");
+    assert!(missed > 0, "nothing expired");
 }
 
 #[tokio::test]
-async fn changes_of_presence_behind_a_recovery_close_nobody() {
+async fn presence_changes_during_a_recovery_close_nobody() {
     for policy in POLICIES {
         let channels = ChannelOptions::new().history(10_000, Duration::from_secs(600)).slow_consumer(policy);
         let channels = channels.presence(Presence::each());
         let hub = Hub::builder().channels("{*any}", channels).recovery_limit(10_000).build();
         let dropped = Arc::new(Mutex::new(Vec::new()));
-        let told = dropped.clone();
+        let channels_with_drops = dropped.clone();
         hub.events().on_system([SystemKind::MessagesDropped], move |_, event| {
             if let SystemEvent::MessagesDropped { channel, .. } = event {
-                told.lock().push(channel.as_str().to_owned());
+                channels_with_drops.lock().push(channel.as_str().to_owned());
             }
             std::future::ready(Ok(()))
         });
-        let server = TestServer::start(hub.clone(), named().write_timeout(Duration::from_secs(60)));
-        let place = start(&server, "x").await;
+        let server = TestServer::start(hub.clone(), user_handler().write_timeout(Duration::from_secs(60)));
+        let position = start(&server, "x").await;
         publish(&hub, "x", 1..=1000, 6000).await;
         let mut member = server.json("/?user=member").await;
         member.subscribe("x").await;
@@ -114,9 +113,9 @@ async fn changes_of_presence_behind_a_recovery_close_nobody() {
         let mut slow = server.client("/?user=slow").receive_buffer(4096).json().connect().await;
         slow.expect("session").await;
         slow.subscribe("y").await;
-        recover(&mut slow, "x", &place).await;
-        for n in 0..2000 {
-            hub.presence().of("member").update(json!({ "n": n })).await.unwrap();
+        slow.recover("x", &position).await;
+        for number in 0..2000 {
+            hub.presence().of("member").update(json!({ "n": number })).await.unwrap();
             tokio::task::yield_now().await;
         }
         expect_offsets(&mut slow, "x", 1..=1000).await;
@@ -129,7 +128,7 @@ async fn changes_of_presence_behind_a_recovery_close_nobody() {
         publish(&hub, "y", 1..=1, 10).await;
         slow.wait_for("message").await;
         assert_eq!(hub.stats().slow_consumers, 0, "{policy:?}");
-        eventually("the gap is told", || *dropped.lock() == ["x"]).await;
+        eventually("the gap is reported", || *dropped.lock() == ["x"]).await;
         hub.connections().broadcast(json!(1)).await.unwrap();
         reading.await.unwrap();
     }
@@ -138,7 +137,7 @@ async fn changes_of_presence_behind_a_recovery_close_nobody() {
 #[tokio::test]
 async fn many_recoveries_in_one_packet_hold_one_page() {
     let hub = hub(SlowConsumer::Disconnect, 10_000);
-    let server = TestServer::start(hub.clone(), named().write_timeout(Duration::from_secs(60)));
+    let server = TestServer::start(hub.clone(), user_handler().write_timeout(Duration::from_secs(60)));
     let mut positions = Vec::new();
     for channel in 0..40 {
         let name = format!("c-{channel}");
@@ -165,29 +164,29 @@ async fn many_recoveries_in_one_packet_hold_one_page() {
 }
 
 #[tokio::test]
-async fn recovery_over_a_stream_of_the_connections_task_is_complete() {
+async fn recovery_over_a_task_stream_is_complete() {
     let hub = open_hub().broker(LocalBroker::default()).build();
-    let server = MemoryServer::start(hub.clone(), named());
+    let server = MemoryServer::start(hub.clone(), user_handler());
     let mut first = server.json("/").await;
     first.expect("session").await;
-    let position = subscribe(&mut first, "x").await;
+    let position = first.subscribe("x").await;
     publish(&hub, "x", 1..=900, 1000).await;
     let mut second = server.json("/").await;
     second.expect("session").await;
-    recover(&mut second, "x", &position).await;
+    second.recover("x", &position).await;
     publish(&hub, "x", 901..=950, 1000).await;
     expect_offsets(&mut second, "x", 1..=950).await;
 }
 
 #[tokio::test]
-async fn an_ended_subscription_takes_its_replay_with_it() {
+async fn ended_subscription_stops_its_replay() {
     let hub = hub(SlowConsumer::Disconnect, 10_000);
-    let server = TestServer::start(hub.clone(), named().write_timeout(Duration::from_secs(60)));
+    let server = TestServer::start(hub.clone(), user_handler().write_timeout(Duration::from_secs(60)));
     let position = start(&server, "x").await;
     publish(&hub, "x", 1..=1000, 6000).await;
     let mut slow = server.client("/?user=slow").receive_buffer(4096).json().connect().await;
     slow.expect("session").await;
-    recover(&mut slow, "x", &position).await;
+    slow.recover("x", &position).await;
     slow.send(json!({ "type": "unsubscribe_channel", "channel": "x", "id": "u" })).await;
     let mut last = 0;
     loop {
@@ -198,10 +197,10 @@ async fn an_ended_subscription_takes_its_replay_with_it() {
             other => panic!("{other}"),
         }
     }
-    assert!(last < 1000, "all was replayed");
-    let again = recover(&mut slow, "x", &json!({ "epoch": position["epoch"], "offset": 990 })).await;
+    assert!(last < 1000, "everything was replayed");
+    let again = slow.recover("x", &json!({ "epoch": position["epoch"], "offset": 990 })).await;
     assert_eq!(again["recovered"], true);
-    // What was written before the end of the first subscription may still be on its way.
+    // Messages written before the end of the first subscription may still arrive.
     let mut offset = slow.wait_for("message").await["offset"].as_u64().unwrap();
     while offset != 991 {
         assert!(offset <= last, "a late publication of the first subscription");
@@ -218,27 +217,27 @@ async fn let_others_run() {
 }
 
 #[tokio::test]
-async fn what_has_waited_behind_a_replay_is_no_lag() {
+async fn messages_queued_behind_a_replay_are_not_lag() {
     let history = ChannelOptions::new().history(10_000, Duration::from_secs(600)).presence(Presence::each());
     let builder = Hub::builder().shards(1).channels("x", history).channels("{*any}", ChannelOptions::new());
     let hub = builder.recovery_limit(10_000).build();
-    let server = MemoryServer::start(hub.clone(), named());
+    let server = MemoryServer::start(hub.clone(), user_handler());
     let mut member = server.json("/?user=member").await;
-    let place = member.subscribe("x").await;
+    let position = member.subscribe("x").await;
     publish(&hub, "x", 1..=200, 6000).await;
     let reading = tokio::spawn(async move { while member.next().await["type"] != "broadcast" {} });
     let mut slow = server.json("/?user=slow").await;
     slow.expect("session").await;
     slow.subscribe("y").await;
-    recover(&mut slow, "x", &place).await;
+    slow.recover("x", &position).await;
     // More than may wait behind the replay.
-    for n in 0..2000 {
-        hub.presence().of("member").update(json!({ "n": n })).await.unwrap();
+    for number in 0..2000 {
+        hub.presence().of("member").update(json!({ "n": number })).await.unwrap();
         tokio::task::yield_now().await;
     }
     // It reads as fast as others publish.
-    for n in 1..=1600 {
-        publish(&hub, "y", n..=n, 0).await;
+    for number in 1..=1600 {
+        publish(&hub, "y", number..=number, 0).await;
         let_others_run().await;
         slow.next().await;
     }
@@ -248,22 +247,22 @@ async fn what_has_waited_behind_a_replay_is_no_lag() {
 }
 
 #[tokio::test]
-async fn a_client_that_catches_up_may_be_subscribed_by_the_application() {
+async fn recovering_client_may_be_subscribed_by_the_application() {
     let hub = hub(SlowConsumer::Disconnect, 10_000);
-    let server = MemoryServer::start(hub.clone(), named());
+    let server = MemoryServer::start(hub.clone(), user_handler());
     let mut first = server.json("/").await;
     first.expect("session").await;
-    let place = subscribe(&mut first, "x").await;
+    let position = first.subscribe("x").await;
     drop(first);
     publish(&hub, "x", 1..=4, 500_000).await;
     let mut slow = server.json("/?user=slow").await;
     slow.expect("session").await;
-    recover(&mut slow, "x", &place).await;
+    slow.recover("x", &position).await;
     let connection = hub.user("slow").connections().remove(0);
-    for n in 0..4 {
+    for number in 0..4 {
         let_others_run().await;
         assert!(connection.backlog() > 256 * 1024, "{} bytes wait", connection.backlog());
-        hub.channel(format!("y-{n}")).subscribe(&connection, ()).await.unwrap();
+        hub.channel(format!("y-{number}")).subscribe(&connection, ()).await.unwrap();
     }
     expect_offsets(&mut slow, "x", 1..=4).await;
     assert_eq!(hub.stats().slow_consumers, 0);

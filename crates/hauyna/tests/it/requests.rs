@@ -1,37 +1,30 @@
 //! Every request of the protocol and its answer, in both encodings.
 
-use crate::support::{Random, eventually, named, now, open_hub, serve, subscribe, subscriber};
+use crate::support::{Random, client, eventually, now, open_hub, serve, subscriber, user_handler};
 use hauyna::limits::UnknownUsers;
 use hauyna::{ChannelOptions, Hub, Publishers, json};
 use hauyna_protocol::Encoding;
-use hauyna_test::{Client, TestServer};
+use hauyna_test::TestServer;
 use serde_json::Value;
 use std::sync::Arc;
 use std::time::Duration;
 
-async fn client(server: &TestServer, encoding: Encoding, user: &str) -> Client {
-    let mut client = server.client(&format!("/?user={user}")).encoding(encoding).connect().await;
-    let session = client.expect("session").await;
-    assert_eq!(session["user"], user);
-    client
-}
-
 #[tokio::test]
-async fn subscribing_answers_with_the_position_and_messages_follow_in_both_encodings() {
+async fn subscribe_answers_with_the_position_in_both_encodings() {
     let hub = open_hub().build();
     let server = serve(&hub);
     for encoding in Encoding::ALL {
         let (mut alice, mut bob) =
             (client(&server, encoding, "alice").await, client(&server, encoding, "bob").await);
         let name = format!("room:{encoding:?}");
-        let data = subscribe(&mut alice, &name).await;
+        let data = alice.subscribe(&name).await;
         assert_eq!(
             (&data["channel"], &data["offset"], &data["recoverable"]),
             (&json!(name), &json!(0), &json!(true))
         );
         assert_eq!(data["epoch"].as_str().map(str::len), Some(11));
         assert!(data.get("recovered").is_none());
-        subscribe(&mut bob, &name).await;
+        bob.subscribe(&name).await;
         let content =
             json!({ "text": "héllo \u{1f600}", "numbers": [1, -2, 2.5, u64::MAX], "nothing": null });
         let sent = json!({ "type": "channel_message", "channel": name, "content": content });
@@ -47,13 +40,13 @@ async fn subscribing_answers_with_the_position_and_messages_follow_in_both_encod
 }
 
 #[tokio::test]
-async fn a_publication_crosses_encodings() {
+async fn publication_reaches_subscribers_of_the_other_encoding() {
     let hub = open_hub().build();
     let server = serve(&hub);
     let (mut json, mut packed) =
         (client(&server, Encoding::Json, "a").await, client(&server, Encoding::MessagePack, "b").await);
-    subscribe(&mut json, "x").await;
-    subscribe(&mut packed, "x").await;
+    json.subscribe("x").await;
+    packed.subscribe("x").await;
     let content = json!({ "deep": [{ "a": [true, null, 1.5, -7, "\u{e9}"] }] });
     packed.request(json!({ "type": "channel_message", "channel": "x", "content": content })).await.unwrap();
     json.request(json!({ "type": "channel_message", "channel": "x", "content": content })).await.unwrap();
@@ -64,7 +57,7 @@ async fn a_publication_crosses_encodings() {
 }
 
 #[tokio::test]
-async fn a_plain_client_gets_everything_but_the_session() {
+async fn plain_client_gets_everything_except_the_session() {
     let hub = open_hub().build();
     let server = serve(&hub);
     let mut plain = server.connect("/?user=p").await;
@@ -77,7 +70,7 @@ async fn a_plain_client_gets_everything_but_the_session() {
 }
 
 #[tokio::test]
-async fn metadata_is_kept_with_the_subscription_and_announced() {
+async fn metadata_is_stored_with_the_subscription_and_announced() {
     let hub = Hub::builder().channels("{*any}", ChannelOptions::new().announce_subscribers()).build();
     let server = serve(&hub);
     let mut alice = subscriber(&server, "alice", "x").await;
@@ -101,7 +94,7 @@ async fn metadata_is_kept_with_the_subscription_and_announced() {
             (&json!("subscription_removed"), &json!("desk"))
         );
         bob.close(1000, "").await;
-        eventually("bob has gone", || !now(hub.user("bob").is_connected())).await;
+        eventually("bob is disconnected", || !now(hub.user("bob").is_connected())).await;
     }
     let carol = subscriber(&server, "carol", "x").await;
     assert_eq!(alice.expect("channel_event").await["event"], "subscription_added");
@@ -111,12 +104,12 @@ async fn metadata_is_kept_with_the_subscription_and_announced() {
 }
 
 #[tokio::test]
-async fn after_unsubscribing_nothing_comes_and_the_connection_lives() {
+async fn unsubscribed_client_gets_nothing_and_stays_connected() {
     let hub = open_hub().build();
     let server = serve(&hub);
     for encoding in Encoding::ALL {
         let mut alice = client(&server, encoding, "alice").await;
-        subscribe(&mut alice, "x").await;
+        alice.subscribe("x").await;
         let unsubscribe = json!({ "type": "unsubscribe_channel", "channel": "x" });
         assert_eq!(alice.request(unsubscribe.clone()).await.unwrap(), json!(null));
         hub.channel("x").broadcast(1).await.unwrap();
@@ -130,7 +123,7 @@ async fn after_unsubscribing_nothing_comes_and_the_connection_lives() {
 }
 
 #[tokio::test]
-async fn a_second_subscription_is_refused_and_the_first_stays() {
+async fn second_subscription_is_refused_and_the_first_stays() {
     let hub = open_hub().build();
     let server = serve(&hub);
     let mut alice = subscriber(&server, "alice", "x").await;
@@ -141,13 +134,13 @@ async fn a_second_subscription_is_refused_and_the_first_stays() {
 }
 
 #[tokio::test]
-async fn a_repeated_key_is_answered_with_the_first_position_and_published_once() {
+async fn repeated_key_publishes_once_and_returns_the_first_position() {
     let hub = open_hub().build();
     let server = serve(&hub);
     for encoding in Encoding::ALL {
         let name = format!("{encoding:?}");
         let mut alice = client(&server, encoding, "alice").await;
-        subscribe(&mut alice, &name).await;
+        alice.subscribe(&name).await;
         let mut bob = subscriber(&server, "bob", &name).await;
         let message = json!({ "type": "channel_message", "channel": name, "content": 1, "key": "k" });
         let first = alice.request(message.clone()).await.unwrap();
@@ -163,7 +156,7 @@ async fn a_repeated_key_is_answered_with_the_first_position_and_published_once()
 }
 
 #[tokio::test]
-async fn a_private_message_reaches_every_connection_of_its_user_and_nobody_else() {
+async fn private_message_reaches_only_the_connections_of_its_user() {
     let hub = open_hub().build();
     let server = serve(&hub);
     let mut alice = client(&server, Encoding::Json, "alice").await;
@@ -171,7 +164,11 @@ async fn a_private_message_reaches_every_connection_of_its_user_and_nobody_else(
     let mut desk = client(&server, Encoding::MessagePack, "bob").await;
     let mut carol = client(&server, Encoding::Json, "carol").await;
     let message = json!({ "type": "private", "to": "bob", "message": { "text": "psst" }, "key": "p-1" });
-    assert_eq!(alice.request(message.clone()).await.unwrap(), json!(null), "no position: it is not numbered");
+    assert_eq!(
+        alice.request(message.clone()).await.unwrap(),
+        json!(null),
+        "no position: the publication has no offset"
+    );
     alice.request(message).await.unwrap();
     for device in [&mut phone, &mut desk] {
         let private = device.expect("private").await;
@@ -184,11 +181,11 @@ async fn a_private_message_reaches_every_connection_of_its_user_and_nobody_else(
     carol.expect_nothing().await;
     alice.expect_nothing().await;
     let nobody = json!({ "type": "private", "to": "nobody", "message": 1 });
-    assert!(alice.request(nobody).await.is_ok(), "names cannot be probed");
+    assert!(alice.request(nobody).await.is_ok(), "user names cannot be probed");
 }
 
 #[tokio::test]
-async fn unknown_users_are_told_where_the_deployment_reveals_them() {
+async fn unknown_users_are_reported_only_if_configured() {
     let hub = open_hub().unknown_users(UnknownUsers::Refused).build();
     let server = serve(&hub);
     let mut alice = client(&server, Encoding::Json, "alice").await;
@@ -199,9 +196,9 @@ async fn unknown_users_are_told_where_the_deployment_reveals_them() {
 }
 
 #[tokio::test]
-async fn whoever_may_not_write_to_a_user_is_not_told_whether_they_are_there() {
+async fn unauthorised_sender_does_not_learn_whether_a_user_is_online() {
     let hub = open_hub().unknown_users(UnknownUsers::Refused).build();
-    let handler = named().authorize_private(|_, request| async move {
+    let handler = user_handler().authorize_private(|_, request| async move {
         if request.name().starts_with("friend") {
             Ok(())
         } else {
@@ -220,13 +217,13 @@ async fn whoever_may_not_write_to_a_user_is_not_told_whether_they_are_there() {
 }
 
 #[tokio::test]
-async fn a_broadcast_is_denied_unless_the_application_allows_it() {
+async fn broadcast_is_denied_unless_the_application_allows_it() {
     let hub = open_hub().build();
     let server = TestServer::route(hub, |router| {
-        let allowed = named().authorize_broadcast(|cx, _| async move {
+        let allowed = user_handler().authorize_broadcast(|cx, _| async move {
             if cx.user() == "admin" { Ok(()) } else { Err(hauyna::Reject::denied("admins alone")) }
         });
-        router.websocket("/", named()).websocket("/open", allowed)
+        router.websocket("/", user_handler()).websocket("/open", allowed)
     });
     let broadcast = json!({ "type": "broadcast", "message": "all" });
     for encoding in Encoding::ALL {
@@ -250,7 +247,7 @@ async fn a_broadcast_is_denied_unless_the_application_allows_it() {
 }
 
 #[tokio::test]
-async fn history_answers_a_page_from_either_end_and_from_a_position() {
+async fn history_returns_pages_from_both_ends_and_from_a_position() {
     let hub =
         Hub::builder().channels("x", ChannelOptions::new().history(10, Duration::from_secs(60))).build();
     let server = serve(&hub);
@@ -259,7 +256,7 @@ async fn history_answers_a_page_from_either_end_and_from_a_position() {
     }
     for encoding in Encoding::ALL {
         let mut alice = client(&server, encoding, "alice").await;
-        let position = subscribe(&mut alice, "x").await;
+        let position = alice.subscribe("x").await;
         assert_eq!(position["offset"], 12);
         let mut ask = async |more: serde_json::Value| {
             let mut request = json!({ "type": "history", "channel": "x" });
@@ -296,7 +293,7 @@ async fn history_answers_a_page_from_either_end_and_from_a_position() {
 }
 
 #[tokio::test]
-async fn the_history_limit_of_the_hub_bounds_every_page() {
+async fn history_limit_of_the_hub_limits_every_page() {
     let hub = open_hub().recovery_limit(5).build();
     let server = serve(&hub);
     for number in 0..20 {
@@ -311,11 +308,11 @@ async fn the_history_limit_of_the_hub_bounds_every_page() {
 }
 
 #[tokio::test]
-async fn a_channel_without_history_numbers_nothing() {
+async fn channel_without_history_numbers_nothing() {
     let hub = Hub::builder().channels("x", ChannelOptions::new().no_history()).build();
     let server = serve(&hub);
     let mut alice = client(&server, Encoding::Json, "alice").await;
-    let data = subscribe(&mut alice, "x").await;
+    let data = alice.subscribe("x").await;
     assert_eq!(data, json!({ "channel": "x", "recoverable": false }));
     let sent = json!({ "type": "channel_message", "channel": "x", "content": 1 });
     assert_eq!(alice.request(sent).await.unwrap(), json!(null));
@@ -325,7 +322,7 @@ async fn a_channel_without_history_numbers_nothing() {
 }
 
 #[tokio::test]
-async fn a_ping_is_always_answered_and_an_ack_never() {
+async fn ping_is_always_answered_and_ack_never() {
     let hub = open_hub().build();
     let server = serve(&hub);
     for encoding in Encoding::ALL {
@@ -340,7 +337,7 @@ async fn a_ping_is_always_answered_and_an_ack_never() {
 }
 
 #[tokio::test]
-async fn a_request_without_id_is_answered_only_where_it_fails() {
+async fn request_without_id_is_answered_only_if_it_fails() {
     let hub = open_hub().build();
     let server = serve(&hub);
     let mut alice = client(&server, Encoding::Json, "alice").await;
@@ -353,7 +350,7 @@ async fn a_request_without_id_is_answered_only_where_it_fails() {
 }
 
 #[tokio::test]
-async fn who_may_use_a_channel_is_decided_by_its_pattern() {
+async fn channel_pattern_decides_who_may_use_it() {
     let hub = Hub::builder()
         .channels(
             "own:{user}",
@@ -364,8 +361,8 @@ async fn who_may_use_a_channel_is_decided_by_its_pattern() {
         .build();
     let server = serve(&hub);
     let mut alice = client(&server, Encoding::Json, "alice").await;
-    subscribe(&mut alice, "own:alice").await;
-    subscribe(&mut alice, "news").await;
+    alice.subscribe("own:alice").await;
+    alice.subscribe("news").await;
     for name in ["own:bob", "vip:alice", "undeclared", "@user:bob", "@all"] {
         let error = alice.request(json!({ "type": "subscribe_channel", "channel": name })).await.unwrap_err();
         assert_eq!(error["error_type"], "permission_denied", "{name}");
@@ -379,8 +376,8 @@ async fn who_may_use_a_channel_is_decided_by_its_pattern() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn answers_come_in_the_order_of_the_requests_whatever_each_takes() {
-    let handler = named().on("now", async |_: hauyna::Context, _: Value| Ok(1)).on(
+async fn answers_keep_the_order_of_requests() {
+    let handler = user_handler().on("now", async |_: hauyna::Context, _: Value| Ok(1)).on(
         "later",
         async |cx: hauyna::Context, _: Value| {
             tokio::task::yield_now().await;

@@ -1,110 +1,90 @@
-//! Sessions that cannot be resumed in part or for now: a subscription that fails affects only itself, and a
+//! Sessions that cannot be resumed in part or at present: a failing subscription affects only itself, and a
 //! failure before the connection has its session closes the connection.
 
-use crate::sessions::{back, begin, enter, expect_numbers, hub, lost, position, publish};
-use crate::support::{eventually, named, now, subscribe};
-use hauyna::broker::{Answer, Broker, BrokerError, HistoryPage, LocalBroker, Publish, Published, Relay};
+use crate::sessions::{
+    connect_user, connect_with_token, expect_numbers, hub, lose, position, publish, resume,
+};
+use crate::support::{eventually, now, user_handler, wait_for_connections};
+use hauyna::broker::{Answer, BrokerError};
 use hauyna::events::{SystemEvent, SystemKind};
-use hauyna::{ChannelName, Connection, Context, HistoryRange, Hub, json};
+use hauyna::{Connection, Context, Hub, json};
 use hauyna_protocol::Encoding;
-use hauyna_test::{MemoryServer, TestServer};
+use hauyna_test::{MemoryServer, TestServer, WrappedBroker};
 use parking_lot::Mutex;
 use serde_json::Value;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-/// What the broker does when it is asked for the history of the channel `bad`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-enum Mood {
-    #[default]
-    Well,
+/// How the broker answers a call of `history` for the channel `bad`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Fault {
+    None,
     Fails,
     Panics,
     Hangs,
-    /// It fails, and says itself that it cannot be reached.
+    /// It fails and is not ready.
     IsDown,
-    /// It fails, and panics where it is asked whether it can be reached.
-    Raves,
+    /// It fails and panics in `is_ready`.
+    PanicsInIsReady,
 }
 
-/// The local broker, which has moods.
-#[derive(Debug, Default)]
-struct Moody {
-    local: LocalBroker,
-    mood: Arc<Mutex<Mood>>,
+/// Returns a local broker with a fault that the test chooses.
+fn faulty_broker() -> (WrappedBroker, Arc<Mutex<Fault>>) {
+    let fault = Arc::new(Mutex::new(Fault::None));
+    let (reading, asking) = (fault.clone(), fault.clone());
+    let broker = WrappedBroker::default()
+        .on_history(move |local, channel, range| {
+            let fault = if channel.as_str() == "bad" { *reading.lock() } else { Fault::None };
+            match fault {
+                Fault::None => local.history(channel, range),
+                Fault::Fails | Fault::IsDown | Fault::PanicsInIsReady => {
+                    Answer::now(Err(BrokerError::new("not now")))
+                }
+                Fault::Hangs => Answer::later(std::future::pending()),
+                Fault::Panics => Answer::later(async { panic!("on purpose") }),
+            }
+        })
+        .on_is_ready(move |_| {
+            let fault = *asking.lock();
+            assert_ne!(fault, Fault::PanicsInIsReady, "on purpose");
+            fault != Fault::IsDown
+        });
+    (broker, fault)
 }
 
-impl Broker for Moody {
-    fn start(&self, relay: Relay) {
-        self.local.start(relay);
-    }
-
-    fn publish(&self, publish: Publish) -> Answer<Result<Published, BrokerError>> {
-        self.local.publish(publish)
-    }
-
-    fn subscribe(&self, channel: &ChannelName) -> Answer<Result<(), BrokerError>> {
-        self.local.subscribe(channel)
-    }
-
-    fn unsubscribe(&self, channel: &ChannelName) {
-        self.local.unsubscribe(channel);
-    }
-
-    fn is_ready(&self) -> bool {
-        let mood = *self.mood.lock();
-        assert_ne!(mood, Mood::Raves, "on purpose");
-        mood != Mood::IsDown
-    }
-
-    fn history(
-        &self,
-        channel: &ChannelName,
-        range: HistoryRange,
-    ) -> Answer<Result<HistoryPage, BrokerError>> {
-        let mood = if channel.as_str() == "bad" { *self.mood.lock() } else { Mood::Well };
-        match mood {
-            Mood::Well => self.local.history(channel, range),
-            Mood::Fails | Mood::IsDown | Mood::Raves => Answer::now(Err(BrokerError::new("not now"))),
-            Mood::Hangs => Answer::later(std::future::pending()),
-            Mood::Panics => Answer::later(async { panic!("on purpose") }),
-        }
-    }
-}
-
-fn names(told: &Value, field: &str) -> Vec<String> {
-    let entries = told[field].as_array().cloned().unwrap_or_default();
+fn names(resumed: &Value, field: &str) -> Vec<String> {
+    let entries = resumed[field].as_array().cloned().unwrap_or_default();
     entries.iter().map(|entry| entry["channel"].as_str().unwrap().to_owned()).collect()
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn an_application_that_subscribes_new_connections_does_not_stand_in_the_way_of_returns() {
+async fn subscriptions_by_the_application_do_not_disturb_a_resume() {
     let hub = hub().build();
     let (own, answers) = (hub.clone(), Arc::new(Mutex::new(Vec::new())));
-    let told = answers.clone();
+    let results = answers.clone();
     hub.events().on_system([SystemKind::Opened], move |_, event: SystemEvent| {
-        let (own, told) = (own.clone(), told.clone());
+        let (own, results) = (own.clone(), results.clone());
         async move {
             if let SystemEvent::Opened { connection, .. } = event {
                 for channel in ["news", "more"] {
                     let answer = own.channel(channel).subscribe(&connection, ()).await;
-                    told.lock().push(answer.is_ok());
+                    results.lock().push(answer.is_ok());
                 }
             }
             Ok(())
         }
     });
-    let server = TestServer::start(hub.clone(), named());
-    let (mut ann, mut session) = enter(&server, "ann").await;
+    let server = TestServer::start(hub.clone(), user_handler());
+    let (mut ann, mut session) = connect_user(&server, "ann").await;
     let news = ann.wait_for("subscribed").await;
     ann.wait_for("subscribed").await;
     let mut seen = news["offset"].as_u64().unwrap();
     for round in 0..100 {
-        lost(&hub, ann).await;
+        lose(&hub, ann).await;
         publish(&hub, "news", seen..seen + 2).await;
         let positions = json!({ "news": { "epoch": news["epoch"], "offset": seen } });
-        (ann, session) = back(&server, "ann", &session, &positions).await;
+        (ann, session) = resume(&server, "ann", &session, &positions).await;
         assert_eq!(session["resumed"], true, "in round {round}");
         assert_eq!(names(&session, "subscriptions"), ["news", "more"]);
         assert_eq!((&session["subscriptions"][0]["recovered"], session.get("failed")), (&json!(true), None));
@@ -116,100 +96,104 @@ async fn an_application_that_subscribes_new_connections_does_not_stand_in_the_wa
     }
     eventually("the listener has run", || answers.lock().len() == 202).await;
     assert!(answers.lock()[..2].iter().all(|is_ok| *is_ok));
-    assert!(answers.lock()[2..].iter().all(|is_ok| !*is_ok), "the session has them already");
+    assert!(answers.lock()[2..].iter().all(|is_ok| !*is_ok), "the session already has these subscriptions");
 }
 
 #[tokio::test]
-async fn a_session_keeps_its_places_under_the_limit_of_channels_of_a_connection() {
+async fn session_keeps_its_subscriptions_under_the_channel_limit() {
     let hub = hub().max_channels_per_connection(3).build();
-    let server = TestServer::start(hub.clone(), named());
-    let (mut ann, session) = enter(&server, "ann").await;
+    let server = TestServer::start(hub.clone(), user_handler());
+    let (mut ann, session) = connect_user(&server, "ann").await;
     for channel in ["a", "b"] {
-        subscribe(&mut ann, channel).await;
+        ann.subscribe(channel).await;
     }
-    lost(&hub, ann).await;
-    let mut ann = begin(&server, "ann", &session, Encoding::Json).await;
-    eventually("she is there", || hub.connections().count() == 1).await;
+    lose(&hub, ann).await;
+    let mut ann = connect_with_token(&server, "ann", &session, Encoding::Json).await;
+    wait_for_connections(&hub, 1).await;
     let connection = &hub.user("ann").connections()[0];
     hub.channel("c").subscribe(connection, ()).await.unwrap();
     let refused = hub.channel("d").subscribe(connection, ()).await.unwrap_err();
     assert_eq!(refused.error_type(), hauyna::ErrorType::LimitExceeded);
     ann.send(json!({ "type": "resume" })).await;
-    let told = ann.expect("session").await;
-    assert_eq!((names(&told, "subscriptions"), told.get("failed")), (vec!["a".into(), "b".into()], None));
+    let resumed = ann.expect("session").await;
+    assert_eq!(
+        (names(&resumed, "subscriptions"), resumed.get("failed")),
+        (vec!["a".into(), "b".into()], None)
+    );
     let mut channels = connection.channels();
     channels.sort();
     assert_eq!(channels, ["a", "b", "c"]);
 }
 
 #[tokio::test]
-async fn a_subscription_that_cannot_go_on_costs_itself_alone_and_the_client_is_told_which() {
+async fn failed_subscription_of_a_session_is_reported_and_affects_no_other() {
     for encoding in [Encoding::Json, Encoding::MessagePack] {
         let hub = hub().max_channels(2).build();
-        let server = TestServer::start(hub.clone(), named());
-        let (mut ann, session) = enter(&server, "ann").await;
-        let first = subscribe(&mut ann, "first").await;
-        subscribe(&mut ann, "second").await;
-        lost(&hub, ann).await;
+        let server = TestServer::start(hub.clone(), user_handler());
+        let (mut ann, session) = connect_user(&server, "ann").await;
+        let first = ann.subscribe("first").await;
+        ann.subscribe("second").await;
+        lose(&hub, ann).await;
         publish(&hub, "first", 0..1).await;
-        let (mut bob, _) = enter(&server, "bob").await;
-        subscribe(&mut bob, "another").await;
-        let mut ann = begin(&server, "ann", &session, encoding).await;
+        let (mut bob, _) = connect_user(&server, "bob").await;
+        bob.subscribe("another").await;
+        let mut ann = connect_with_token(&server, "ann", &session, encoding).await;
         ann.send(json!({ "type": "resume", "positions": { "first": position(&first) } })).await;
-        let told = ann.expect("session").await;
+        let resumed = ann.expect("session").await;
         assert_eq!(
-            (&told["resumed"], names(&told, "subscriptions")),
+            (&resumed["resumed"], names(&resumed, "subscriptions")),
             (&json!(true), vec!["first".to_owned()])
         );
-        let failed = &told["failed"][0];
-        assert_eq!((names(&told, "failed"), &failed["temporary"]), (vec!["second".into()], &json!(false)));
+        let failed = &resumed["failed"][0];
+        assert_eq!((names(&resumed, "failed"), &failed["temporary"]), (vec!["second".into()], &json!(false)));
         assert_eq!(failed["error_type"], "limit_exceeded");
         assert!(failed["message"].is_string());
         expect_numbers(&mut ann, "first", 0..1).await;
         bob.close(1000, "").await;
-        eventually("there is room", || hub.stats().channels == 1).await;
-        subscribe(&mut ann, "second").await;
+        eventually("the channel limit is free", || hub.stats().channels == 1).await;
+        ann.subscribe("second").await;
     }
 }
 
 #[tokio::test]
-async fn a_broker_that_fails_for_one_channel_costs_that_subscription() {
-    for bad in [Mood::Fails, Mood::Panics] {
+async fn broker_failure_for_one_channel_loses_only_that_subscription() {
+    for bad in [Fault::Fails, Fault::Panics] {
         fail_for_one_channel(bad).await;
     }
 }
 
-async fn fail_for_one_channel(bad: Mood) {
-    let broker = Moody::default();
-    let mood = broker.mood.clone();
+async fn fail_for_one_channel(bad: Fault) {
+    let (broker, fault) = faulty_broker();
     let hub = hub().broker(broker).build();
-    let server = TestServer::start(hub.clone(), named());
-    let (mut ann, session) = enter(&server, "ann").await;
+    let server = TestServer::start(hub.clone(), user_handler());
+    let (mut ann, session) = connect_user(&server, "ann").await;
     for channel in ["bad", "room:1", "good"] {
-        subscribe(&mut ann, channel).await;
+        ann.subscribe(channel).await;
     }
-    lost(&hub, ann).await;
-    *mood.lock() = bad;
-    let (mut ann, told) = back(&server, "ann", &session, &json!({})).await;
-    assert_eq!(told["resumed"], true);
-    assert_eq!(names(&told, "subscriptions"), ["room:1", "good"]);
-    let failed = &told["failed"][0];
-    assert_eq!((names(&told, "failed"), &failed["error_type"]), (vec!["bad".into()], &json!("unavailable")));
+    lose(&hub, ann).await;
+    *fault.lock() = bad;
+    let (mut ann, resumed) = resume(&server, "ann", &session, &json!({})).await;
+    assert_eq!(resumed["resumed"], true);
+    assert_eq!(names(&resumed, "subscriptions"), ["room:1", "good"]);
+    let failed = &resumed["failed"][0];
+    assert_eq!(
+        (names(&resumed, "failed"), &failed["error_type"]),
+        (vec!["bad".into()], &json!("unavailable"))
+    );
     assert_eq!((&failed["temporary"], failed.as_object().unwrap().len()), (&json!(true), 4));
     ann.wait_for("presence_state").await;
-    *mood.lock() = Mood::Well;
+    *fault.lock() = Fault::None;
     ann.wait_for("channel_event").await;
-    subscribe(&mut ann, "bad").await;
+    ann.subscribe("bad").await;
     assert_eq!(hub.user("ann").connections()[0].channels(), ["room:1", "good", "bad"]);
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_broker_that_is_too_slow_costs_the_connection_and_not_the_session() {
-    let broker = Moody::default();
-    let mood = broker.mood.clone();
+async fn slow_broker_closes_the_connection_and_keeps_the_session() {
+    let (broker, fault) = faulty_broker();
     let closed = Arc::new(AtomicUsize::new(0));
     let count = closed.clone();
-    let handler = named().callback_timeout(Duration::from_secs(2)).on_close(move |_, _| {
+    let handler = user_handler().callback_timeout(Duration::from_secs(2)).on_close(move |_, _| {
         count.fetch_add(1, Ordering::SeqCst);
         async { Ok(()) }
     });
@@ -217,29 +201,34 @@ async fn a_broker_that_is_too_slow_costs_the_connection_and_not_the_session() {
     let server = MemoryServer::start(hub.clone(), handler);
     let mut ann = server.json("/?user=ann").await;
     let session = ann.expect("session").await;
-    subscribe(&mut ann, "bad").await;
+    ann.subscribe("bad").await;
     ann.vanish();
     let token = session["resume"]["token"].as_str().unwrap();
     let target = format!("/?user=ann&resume={token}");
-    for (bad, code) in [(Mood::Hangs, 3010), (Mood::Raves, 1011), (Mood::IsDown, 3010)] {
-        *mood.lock() = bad;
+    for (bad, code) in [(Fault::Hangs, 3010), (Fault::PanicsInIsReady, 1011), (Fault::IsDown, 3010)] {
+        *fault.lock() = bad;
         let mut ann = server.client(&target).json().timeout(Duration::from_secs(20)).connect().await;
         ann.send(json!({ "type": "resume" })).await;
         assert_eq!(ann.expect_close().await.0, code, "{bad:?}");
         ann.vanish();
-        eventually("it waits on", || (hub.connections().count(), hub.stats().sessions) == (0, 1)).await;
+        eventually("the session still waits", || (hub.connections().count(), hub.stats().sessions) == (0, 1))
+            .await;
     }
-    *mood.lock() = Mood::Well;
+    *fault.lock() = Fault::None;
     let mut ann = server.json(&target).await;
     ann.send(json!({ "type": "resume" })).await;
-    let told = ann.expect("session").await;
-    assert_eq!((&told["resumed"], names(&told, "subscriptions")), (&json!(true), vec!["bad".to_owned()]));
+    let resumed = ann.expect("session").await;
+    assert_eq!(
+        (&resumed["resumed"], names(&resumed, "subscriptions")),
+        (&json!(true), vec!["bad".to_owned()])
+    );
     assert_eq!(closed.load(Ordering::SeqCst), 0);
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_client_may_be_slower_to_say_where_it_stands_than_a_callback_may_be() {
-    let server = MemoryServer::start(hub().build(), named().callback_timeout(Duration::from_millis(100)));
+async fn client_may_send_positions_later_than_the_callback_timeout() {
+    let server =
+        MemoryServer::start(hub().build(), user_handler().callback_timeout(Duration::from_millis(100)));
     let mut ann = server.json("/?user=ann").await;
     let session = ann.expect("session").await;
     ann.vanish();
@@ -252,12 +241,11 @@ async fn a_client_may_be_slower_to_say_where_it_stands_than_a_callback_may_be() 
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_client_that_is_back_while_the_broker_is_slow_gets_the_session_at_once() {
-    let broker = Moody::default();
-    let mood = broker.mood.clone();
+async fn client_reconnecting_during_a_slow_resume_gets_the_session() {
+    let (broker, fault) = faulty_broker();
     let reconnected = Arc::new(AtomicUsize::new(0));
     let count = reconnected.clone();
-    let handler = named().on_reconnect(move |_: Context, _: Connection| {
+    let handler = user_handler().on_reconnect(move |_: Context, _: Connection| {
         count.fetch_add(1, Ordering::SeqCst);
         async { Ok(()) }
     });
@@ -265,15 +253,15 @@ async fn a_client_that_is_back_while_the_broker_is_slow_gets_the_session_at_once
     let server = MemoryServer::start(hub.clone(), handler);
     let mut ann = server.json("/?user=ann").await;
     let session = ann.expect("session").await;
-    subscribe(&mut ann, "bad").await;
+    ann.subscribe("bad").await;
     ann.vanish();
     let token = session["resume"]["token"].as_str().unwrap();
     let target = format!("/?user=ann&resume={token}");
-    *mood.lock() = Mood::Hangs;
+    *fault.lock() = Fault::Hangs;
     let mut stuck = server.json(&target).await;
     stuck.send(json!({ "type": "resume" })).await;
     hauyna_test::advance(Duration::from_secs(1)).await;
-    *mood.lock() = Mood::Well;
+    *fault.lock() = Fault::None;
     let mut ann = server.json(&target).await;
     ann.send(json!({ "type": "resume" })).await;
     assert_eq!(ann.expect("session").await["resumed"], true);
@@ -283,34 +271,38 @@ async fn a_client_that_is_back_while_the_broker_is_slow_gets_the_session_at_once
 }
 
 #[tokio::test]
-async fn channels_that_only_the_lost_hold_give_way_to_those_who_are_here() {
+async fn channels_held_only_by_lost_sessions_are_evicted() {
     let hub = hub().max_channels(3).presence_grace(Duration::from_secs(3600)).build();
-    let server = TestServer::start(hub.clone(), named());
-    let (mut ann, session) = enter(&server, "ann").await;
+    let server = TestServer::start(hub.clone(), user_handler());
+    let (mut ann, session) = connect_user(&server, "ann").await;
     for channel in ["room:1", "room:2", "room:3"] {
-        subscribe(&mut ann, channel).await;
+        ann.subscribe(channel).await;
     }
-    lost(&hub, ann).await;
-    assert_eq!(hub.stats().channels, 3, "she may come back");
-    let (mut bob, _) = enter(&server, "bob").await;
-    subscribe(&mut bob, "room:4").await;
+    lose(&hub, ann).await;
+    assert_eq!(hub.stats().channels, 3, "ann may resume");
+    let (mut bob, _) = connect_user(&server, "bob").await;
+    bob.subscribe("room:4").await;
     let present =
         ["room:1", "room:2", "room:3", "room:4"].map(|room| now(hub.channel(room).presence()).len());
-    assert_eq!((present, hub.stats().channels), ([0, 1, 1, 1], 3), "the one that was lost first gave way");
-    // Who is lost without a session holds them no better.
+    assert_eq!((present, hub.stats().channels), ([0, 1, 1, 1], 3), "the first lost session was evicted");
+    // Channels of lost clients without a session are evicted, too.
     let mut plain = server.connect("/?user=cid").await;
-    subscribe(&mut plain, "room:5").await;
+    plain.subscribe("room:5").await;
     plain.vanish();
-    eventually("he is gone", || hub.connections().count() == 1).await;
+    wait_for_connections(&hub, 1).await;
     for room in ["room:6", "room:7"] {
-        subscribe(&mut bob, room).await;
+        bob.subscribe(room).await;
     }
     let refused = bob.request(json!({ "type": "subscribe_channel", "channel": "room:8" })).await;
-    assert_eq!(refused.unwrap_err()["error_type"], "limit_exceeded", "three are held by one who is here");
+    assert_eq!(
+        refused.unwrap_err()["error_type"],
+        "limit_exceeded",
+        "three channels belong to a connected client"
+    );
     for room in ["room:6", "room:7"] {
         bob.request(json!({ "type": "unsubscribe_channel", "channel": room })).await.unwrap();
     }
-    let (_ann, told) = back(&server, "ann", &session, &json!({})).await;
-    assert_eq!((&told["resumed"], names(&told, "failed")), (&json!(true), vec!["room:3".to_owned()]));
-    assert_eq!(hub.channel("room:1").presence().await.len(), 1, "her place is hers again");
+    let (_ann, resumed) = resume(&server, "ann", &session, &json!({})).await;
+    assert_eq!((&resumed["resumed"], names(&resumed, "failed")), (&json!(true), vec!["room:3".to_owned()]));
+    assert_eq!(hub.channel("room:1").presence().await.len(), 1, "ann has her place again");
 }

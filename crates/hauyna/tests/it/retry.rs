@@ -1,6 +1,6 @@
 //! The retry policy that clients receive: from the hub, their handler or their own connection.
 
-use crate::support::{named, retry_terms};
+use crate::support::{retry_terms, user_handler};
 use hauyna::connection::RetryPolicy;
 use hauyna::{Context, Handler, Hub, json};
 use hauyna_test::TestServer;
@@ -8,13 +8,15 @@ use serde_json::Value;
 use std::time::Duration;
 
 #[tokio::test]
-async fn the_session_tells_the_policy_of_the_hub_unless_the_handler_has_its_own() {
-    let server = TestServer::start(Hub::new(), named());
+async fn session_has_the_retry_policy_of_the_handler_or_hub() {
+    let server = TestServer::start(Hub::new(), user_handler());
     let session = server.json("/").await.expect("session").await;
     assert_eq!(session["retry"], retry_terms(RetryPolicy::default()));
     let hub = Hub::builder().retry_policy(RetryPolicy::conservative()).build();
     let server = TestServer::route(hub, |router| {
-        router.websocket("/hub", named()).websocket("/own", named().retry_policy(RetryPolicy::aggressive()))
+        router
+            .websocket("/hub", user_handler())
+            .websocket("/own", user_handler().retry_policy(RetryPolicy::aggressive()))
     });
     let session = server.json("/hub").await.expect("session").await;
     assert_eq!(session["retry"], retry_terms(RetryPolicy::conservative()));
@@ -23,8 +25,8 @@ async fn the_session_tells_the_policy_of_the_hub_unless_the_handler_has_its_own(
 }
 
 #[tokio::test]
-async fn a_policy_set_for_one_connection_is_told_to_it_and_nobody_else() {
-    let handler = named()
+async fn policy_of_one_connection_is_sent_only_to_it() {
+    let handler = user_handler()
         .on_open(|cx: Context| async move { cx.connection().set_retry_policy(RetryPolicy::aggressive()) })
         .on("calm", async |cx: Context, _: Value| {
             cx.connection().set_retry_policy(RetryPolicy::conservative())?;
@@ -47,8 +49,8 @@ async fn a_policy_set_for_one_connection_is_told_to_it_and_nobody_else() {
 }
 
 #[tokio::test]
-async fn a_policy_that_makes_no_sense_is_refused_and_nothing_is_retry_terms() {
-    let server = TestServer::start(Hub::new(), named());
+async fn invalid_retry_policy_is_refused() {
+    let server = TestServer::start(Hub::new(), user_handler());
     let mut client = server.connect("/").await;
     client.expect_nothing().await;
     let connection = server.hub().connections().all().remove(0);
@@ -60,13 +62,13 @@ async fn a_policy_that_makes_no_sense_is_refused_and_nothing_is_retry_terms() {
     let error = Hub::builder().retry_policy(bad).try_build().unwrap_err();
     assert_eq!(error.to_string(), "retry policy: jitter is not between 0 and 1");
     client.close(1000, "").await;
-    crate::support::emptied(server.hub()).await;
+    crate::support::wait_until_empty(server.hub()).await;
     let error = connection.set_retry_policy(RetryPolicy::aggressive()).unwrap_err();
     assert_eq!(error.kind(), hauyna::error::ErrorKind::Closed);
 }
 
 #[tokio::test]
-async fn a_handler_without_the_protocol_tells_no_policy() {
+async fn handler_without_the_protocol_sends_no_policy() {
     let server = TestServer::start(Hub::new(), Handler::echo());
     let mut client = server.connect("/").await;
     client.send_text("x").await;

@@ -1,7 +1,7 @@
-//! What the application reads of a request: parameters, cookies, headers, and the status of requests that are
-//! no handshake, on every transport.
+//! What the application reads from a request: parameters, cookies, headers, and the status of requests that
+//! are no handshake, on every transport.
 
-use crate::support::{named, open_hub};
+use crate::support::{open_hub, user_handler};
 use hauyna::{ConnectRequest, Context, ErrorType, Handler, Hub, Reject, Router, Value, json};
 use hauyna_test::TestServer;
 use http::StatusCode;
@@ -37,16 +37,16 @@ fn typed() -> Handler {
 }
 
 #[tokio::test]
-async fn path_and_query_are_read_into_types_before_the_upgrade_and_after() {
+async fn path_and_query_are_decoded_into_types() {
     let server = TestServer::route(Hub::new(), |router| router.websocket("/games/{game}/{*seat}", typed()));
     let mut client = server.json("/games/7/north%20east/2?tag=a+b&level=3&tag=c").await;
     assert_eq!(client.expect("session").await["user"], r#"north east/2@7 ["a b", "c"] Some(3)"#);
-    let place = client.request(json!({ "type": "where" })).await.unwrap();
-    assert_eq!(place, json!([7, "north east/2", ["a b", "c"], "north east/2", "a b"]));
+    let parameters = client.request(json!({ "type": "where" })).await.unwrap();
+    assert_eq!(parameters, json!([7, "north east/2", ["a b", "c"], "north east/2", "a b"]));
 }
 
 #[tokio::test]
-async fn what_does_not_fit_is_400_with_the_path_of_the_fault_and_no_name_of_a_type() {
+async fn invalid_parameter_is_400_with_its_path_and_no_type_name() {
     let server = TestServer::route(Hub::new(), |router| router.websocket("/games/{game}/{*seat}", typed()));
     for (target, path, message) in [
         ("/games/seven/a", "game", "`game` is not an integer in range"),
@@ -64,8 +64,8 @@ async fn what_does_not_fit_is_400_with_the_path_of_the_fault_and_no_name_of_a_ty
 }
 
 #[tokio::test]
-async fn a_fault_of_a_parameter_in_a_callback_is_a_validation_error() {
-    let handler = named().on("page", async |cx: Context, _: Value| {
+async fn invalid_parameter_in_a_callback_is_a_validation_error() {
+    let handler = user_handler().on("page", async |cx: Context, _: Value| {
         let (page,): (u32,) = cx.query_as()?;
         Ok(page)
     });
@@ -81,7 +81,7 @@ async fn a_fault_of_a_parameter_in_a_callback_is_a_validation_error() {
 }
 
 #[tokio::test]
-async fn headers_and_cookies_are_there_before_the_upgrade() {
+async fn headers_and_cookies_are_readable_before_the_upgrade() {
     let handler = Handler::new().identify(|request: ConnectRequest| {
         let text = |value: Option<&str>| value.unwrap_or("-").to_owned();
         Ok::<_, Reject>(format!("{} {} {}", text(request.header("x-device")), text(request.cookie("sid")), {
@@ -94,7 +94,7 @@ async fn headers_and_cookies_are_there_before_the_upgrade() {
 }
 
 #[tokio::test]
-async fn cookies_and_lists_are_read_beside_elements_that_are_not_text() {
+async fn cookies_and_lists_are_read_despite_non_text_elements() {
     let handler = Handler::new().identify(|request: ConnectRequest| {
         let addresses: Vec<&str> = request.header_list("x-forwarded-for").collect();
         let cookie = |name| request.cookie(name).unwrap_or("-").to_owned();
@@ -142,8 +142,8 @@ async fn routes_match_decoded_paths_and_parameters_are_decoded_once() {
         ("/files/a%2Fb/c%20d", "a/b/c d"),
     ] {
         let mut client = server.connect(target).await;
-        let place = client.request(json!({ "type": "where" })).await.unwrap();
-        assert_eq!(place, json!([name, { "name": name }]), "{target}");
+        let parameters = client.request(json!({ "type": "where" })).await.unwrap();
+        assert_eq!(parameters, json!([name, { "name": name }]), "{target}");
     }
     for target in ["/caf%C3%A9%2Fx", "/caf%C3%A9", "/caf%C3%A9/x/y", "/caf%25C3%25A9/x", "/files"] {
         let refused = server.client(target).try_connect().await.unwrap_err();
@@ -169,7 +169,7 @@ fn route_that_can_never_match_is_refused_when_mounted() {
 const UPGRADE: &str = "Host: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n";
 const KEY: &str = "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n";
 
-/// The table that every way in must keep to.
+/// Checks the status table, which must be the same on every transport.
 async fn statuses(address: SocketAddr) {
     let upgrade = |target: &str, more: &str| format!("GET {target} HTTP/1.1\r\n{UPGRADE}{KEY}{more}\r\n");
     for (status, request) in [
@@ -210,15 +210,15 @@ async fn statuses(address: SocketAddr) {
         stream.write_all(request.as_bytes()).await.unwrap();
         stream.shutdown().await.unwrap();
         let mut answer = Vec::new();
-        // A reset after the answer is as good as an end.
+        // A reset after the answer is accepted as an end.
         let _ = stream.read_to_end(&mut answer).await;
         let text = String::from_utf8_lossy(&answer).into_owned();
         let got = text.split(' ').nth(1).unwrap_or_else(|| panic!("no status: {text:?}"));
-        assert_eq!(got, status.to_string(), "{request} gave {text}");
+        assert_eq!(got, status.to_string(), "{request} was answered with {text}");
         let head = text.to_ascii_lowercase();
         assert!(status != 426 || head.contains("sec-websocket-version: 13"), "{text}");
         assert!(status != 503 || head.contains("retry-after: "), "{text}");
-        assert!(!text.contains("nowhere") && !text.contains("evil"), "nothing of the request comes back");
+        assert!(!text.contains("nowhere") && !text.contains("evil"), "nothing of the request is repeated");
     }
 }
 
@@ -243,7 +243,7 @@ fn routes(hub: &Hub) -> Router {
 }
 
 #[tokio::test]
-async fn every_refusal_has_its_status_from_the_stand_alone_server() {
+async fn every_refusal_has_its_status_from_the_standalone_server() {
     let hub = open_hub().max_connections_per_user(1).build();
     let server = TestServer::serve(hub.clone(), routes(&hub).into_server());
     let _busy = server.connect("/named?user=busy").await;
@@ -272,7 +272,7 @@ async fn every_refusal_has_its_status_in_an_axum_application() {
 }
 
 #[tokio::test]
-async fn a_refusal_has_the_status_of_an_error_whatever_the_application_says() {
+async fn refusal_always_has_an_error_status() {
     let handler = Handler::new().identify(|request| {
         let status = request.query_as::<u16>().unwrap();
         Err::<String, _>(Reject::new(ErrorType::Unavailable, StatusCode::from_u16(status).unwrap(), "no"))

@@ -1,13 +1,13 @@
 //! Sessions that the application ends, completely or in part, in every state: with a connection that is
 //! closing, waiting, claimed by a client that has not sent its positions, or being restored.
 
-use crate::sessions::{begin, enter, hub, lost};
-use crate::support::{eventually, named, now, subscribe};
+use crate::sessions::{connect_user, connect_with_token, hub, lose};
+use crate::support::{eventually, now, user_handler, wait_for_connections};
 use hauyna::auth::Revocation;
-use hauyna::broker::{Answer, Broker, BrokerError, HistoryPage, LocalBroker, Publish, Published, Relay};
-use hauyna::{ChannelName, CloseCode, Connection, HistoryRange, Hub, json};
+use hauyna::broker::Answer;
+use hauyna::{CloseCode, Connection, Hub, json};
 use hauyna_protocol::Encoding;
-use hauyna_test::{Client, TestServer};
+use hauyna_test::{Client, TestServer, WrappedBroker};
 use parking_lot::{Condvar, Mutex};
 use serde_json::Value;
 use std::sync::Arc;
@@ -15,13 +15,13 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 use tokio::sync::Notify;
 
-/// Something that waits while it is shut.
+/// A gate that blocks callers while it is shut.
 #[derive(Debug, Default)]
 struct Gate {
     is_shut: Mutex<bool>,
     opened: Condvar,
     notified: Notify,
-    /// How many have come to it.
+    /// Number of callers that have reached it.
     reached: AtomicUsize,
 }
 
@@ -45,114 +45,104 @@ impl Gate {
         self.reached.fetch_add(1, Ordering::SeqCst);
         let mut is_shut = self.is_shut.lock();
         while *is_shut {
-            // The runtime goes on with its other tasks.
+            // The runtime continues with its other tasks.
             tokio::task::block_in_place(|| self.opened.wait(&mut is_shut));
         }
     }
 }
 
-/// The local broker, which holds up who leaves a channel, and who wants a history.
+/// Gates of [`gated_broker`].
 #[derive(Debug, Default)]
-struct Gated {
-    local: LocalBroker,
-    leaving: Arc<Gate>,
+struct Gates {
+    unsubscribe: Arc<Gate>,
     history: Arc<Gate>,
 }
 
-impl Broker for Gated {
-    fn start(&self, relay: Relay) {
-        self.local.start(relay);
-    }
-
-    fn publish(&self, publish: Publish) -> Answer<Result<Published, BrokerError>> {
-        self.local.publish(publish)
-    }
-
-    fn subscribe(&self, channel: &ChannelName) -> Answer<Result<(), BrokerError>> {
-        self.local.subscribe(channel)
-    }
-
-    fn unsubscribe(&self, channel: &ChannelName) {
-        self.leaving.pass();
-        self.local.unsubscribe(channel);
-    }
-
-    fn history(
-        &self,
-        channel: &ChannelName,
-        range: HistoryRange,
-    ) -> Answer<Result<HistoryPage, BrokerError>> {
-        let (gate, page) = (self.history.clone(), self.local.history(channel, range));
-        Answer::later(async move {
-            gate.reached.fetch_add(1, Ordering::SeqCst);
-            loop {
-                let notified = gate.notified.notified();
-                if !*gate.is_shut.lock() {
-                    return page.await;
-                }
-                notified.await;
-            }
+/// Returns a local broker whose calls of `unsubscribe` and answers to `history` wait at gates.
+fn gated_broker() -> (WrappedBroker, Gates) {
+    let gates = Gates::default();
+    let (unsubscribe, history) = (gates.unsubscribe.clone(), gates.history.clone());
+    let broker = WrappedBroker::default()
+        .on_unsubscribe(move |local, channel| {
+            unsubscribe.pass();
+            local.unsubscribe(channel);
         })
-    }
+        .on_history(move |local, channel, range| {
+            let (gate, page) = (history.clone(), local.history(channel, range));
+            Answer::later(async move {
+                gate.reached.fetch_add(1, Ordering::SeqCst);
+                loop {
+                    let notified = gate.notified.notified();
+                    if !*gate.is_shut.lock() {
+                        return page.await;
+                    }
+                    notified.await;
+                }
+            })
+        });
+    (broker, gates)
 }
 
-/// Where a session is.
+/// The state of a session.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Place {
-    Leaving,
+enum SessionState {
+    /// Its connection is closing.
+    Closing,
+    /// It waits for its client.
     Waiting,
-    Awaiting,
+    /// A client has connected with its token and has not sent its positions.
+    Claimed,
+    /// Its subscriptions are being restored.
     Restoring,
 }
 
-const PLACES: [Place; 4] = [Place::Leaving, Place::Waiting, Place::Awaiting, Place::Restoring];
+const SESSION_STATES: [SessionState; 4] =
+    [SessionState::Closing, SessionState::Waiting, SessionState::Claimed, SessionState::Restoring];
 
-/// A session of ann's in a place: with the channels `first`, `news` and `room:1`.
+/// A session of ann in a state, with the channels `first`, `news` and `room:1`.
 struct Scene {
     hub: Hub,
     server: TestServer,
     /// The connection that was lost.
     old: Connection,
     session: Value,
-    /// Of the connection that takes it over, if any.
+    /// The client that takes the session over, if any.
     client: Option<Client>,
-    leaving: Arc<Gate>,
-    history: Arc<Gate>,
+    gates: Gates,
     closed: Arc<AtomicUsize>,
 }
 
 impl Scene {
-    async fn new(place: Place) -> Self {
-        let broker = Gated::default();
-        let (leaving, history) = (broker.leaving.clone(), broker.history.clone());
+    async fn new(state: SessionState) -> Self {
+        let (broker, gates) = gated_broker();
         let hub = hub().broker(broker).presence_grace(Duration::ZERO).build();
         let closed = Arc::new(AtomicUsize::new(0));
         let count = closed.clone();
-        let handler = named().on_close(move |_, _| {
+        let handler = user_handler().on_close(move |_, _| {
             count.fetch_add(1, Ordering::SeqCst);
             async { Ok(()) }
         });
         let server = TestServer::start(hub.clone(), handler);
-        let (mut ann, session) = enter(&server, "ann").await;
+        let (mut ann, session) = connect_user(&server, "ann").await;
         for channel in ["first", "news", "room:1"] {
-            subscribe(&mut ann, channel).await;
+            ann.subscribe(channel).await;
         }
         let old = hub.user("ann").connections().remove(0);
-        let mut scene = Self { hub, server, old, session, client: None, leaving, history, closed };
-        if place == Place::Leaving {
-            scene.leaving.shut();
+        let mut scene = Self { hub, server, old, session, client: None, gates, closed };
+        if state == SessionState::Closing {
+            scene.gates.unsubscribe.shut();
             ann.vanish();
-            scene.leaving.reached().await;
+            scene.gates.unsubscribe.reached().await;
             return scene;
         }
-        lost(&scene.hub, ann).await;
-        if place != Place::Waiting {
-            let mut client = begin(&scene.server, "ann", &scene.session, Encoding::Json).await;
-            eventually("she is there", || scene.hub.connections().count() == 1).await;
-            if place == Place::Restoring {
-                scene.history.shut();
+        lose(&scene.hub, ann).await;
+        if state != SessionState::Waiting {
+            let mut client = connect_with_token(&scene.server, "ann", &scene.session, Encoding::Json).await;
+            wait_for_connections(&scene.hub, 1).await;
+            if state == SessionState::Restoring {
+                scene.gates.history.shut();
                 client.send(json!({ "type": "resume" })).await;
-                scene.history.reached().await;
+                scene.gates.history.reached().await;
             }
             scene.client = Some(client);
         }
@@ -160,69 +150,69 @@ impl Scene {
     }
 
     fn open_gates(&self) {
-        self.leaving.open();
-        self.history.open();
+        self.gates.unsubscribe.open();
+        self.gates.history.open();
     }
 
-    /// Goes on with what is left of the session.
-    async fn back(&mut self) -> (Client, Value) {
+    /// Resumes what remains of the session.
+    async fn resume(&mut self) -> (Client, Value) {
         let mut client = match self.client.take() {
             Some(client) => client,
-            None => begin(&self.server, "ann", &self.session, Encoding::Json).await,
+            None => connect_with_token(&self.server, "ann", &self.session, Encoding::Json).await,
         };
         client.send(json!({ "type": "resume" })).await;
-        let told = client.expect("session").await;
-        (client, told)
+        let resumed = client.expect("session").await;
+        (client, resumed)
     }
 }
 
 type Act = fn(&Hub, &Connection);
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn whatever_ends_sessions_reaches_them_wherever_they_are() {
+async fn every_way_to_end_sessions_works_in_every_state() {
     let acts: [(&str, Act); 4] = [
         ("revoke", |hub, _| _ = now(hub.revoke(Revocation::user("ann")))),
         ("disconnect", |hub, _| _ = now(hub.user("ann").disconnect(CloseCode(3503), ""))),
         ("clear", |hub, _| _ = hub.connections().clear(CloseCode(3503), "")),
         ("close", |_, old| old.close(CloseCode(3503), "")),
     ];
-    for (place, (name, act)) in PLACES.iter().flat_map(|place| acts.map(|act| (*place, act))) {
-        let mut scene = Scene::new(place).await;
+    for (state, (name, act)) in SESSION_STATES.iter().flat_map(|state| acts.map(|act| (*state, act))) {
+        let mut scene = Scene::new(state).await;
         act(&scene.hub, &scene.old);
         scene.open_gates();
         let hub = scene.hub.clone();
-        eventually(&format!("{name} ends a session that is {place:?}"), || {
+        eventually(&format!("{name} ends a session that is {state:?}"), || {
             (hub.stats().sessions, hub.stats().sessions_ended) == (0, 1)
         })
         .await;
         eventually("on_close has run", || scene.closed.load(Ordering::SeqCst) == 1).await;
         drop(scene.client.take());
-        eventually("nobody is there", || hub.connections().count() == 0).await;
-        assert_eq!(hub.channel("room:1").presence().await.len(), 0, "{name}, {place:?}");
-        let (_ann, told) = scene.back().await;
-        assert_eq!(told["resumed"], false, "{name}, {place:?}");
+        wait_for_connections(&hub, 0).await;
+        assert_eq!(hub.channel("room:1").presence().await.len(), 0, "{name}, {state:?}");
+        let (_ann, resumed) = scene.resume().await;
+        assert_eq!(resumed["resumed"], false, "{name}, {state:?}");
         assert_eq!(hub.stats().panics, 0);
     }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn the_end_of_the_hub_waits_for_sessions_wherever_they_are() {
-    for place in PLACES {
-        let scene = Scene::new(place).await;
+async fn shutdown_waits_for_sessions_in_every_state() {
+    for state in SESSION_STATES {
+        let scene = Scene::new(state).await;
         let hub = scene.hub.clone();
         let ended = tokio::spawn(async move { hub.shutdown(Duration::from_secs(5)).await });
-        eventually("it has begun", || scene.hub.is_stopping()).await;
+        eventually("the shutdown has started", || scene.hub.is_stopping()).await;
         scene.open_gates();
         drop(scene.client);
         ended.await.unwrap().unwrap();
         let stats = scene.hub.stats();
-        assert_eq!((stats.sessions, stats.sessions_ended), (0, 1), "{place:?}");
-        assert_eq!(scene.closed.load(Ordering::SeqCst), 1, "{place:?}");
+        assert_eq!((stats.sessions, stats.sessions_ended), (0, 1), "{state:?}");
+        assert_eq!(scene.closed.load(Ordering::SeqCst), 1, "{state:?}");
     }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn a_subscription_that_is_ended_meanwhile_does_not_come_back_with_its_session() {
+async fn subscription_ended_meanwhile_is_not_resumed_with_its_session() {
     let acts: [(&str, Act); 2] = [
         ("unsubscribe", |hub, old| {
             hub.channel("news").unsubscribe(old).unwrap();
@@ -233,42 +223,42 @@ async fn a_subscription_that_is_ended_meanwhile_does_not_come_back_with_its_sess
             now(hub.channel("room:1").close());
         }),
     ];
-    for (place, (name, act)) in PLACES.iter().flat_map(|place| acts.map(|act| (*place, act))) {
-        let mut scene = Scene::new(place).await;
+    for (state, (name, act)) in SESSION_STATES.iter().flat_map(|state| acts.map(|act| (*state, act))) {
+        let mut scene = Scene::new(state).await;
         act(&scene.hub, &scene.old);
         scene.open_gates();
-        let (mut ann, told) = scene.back().await;
-        assert_eq!(told["resumed"], true, "{name}, {place:?}");
+        let (mut ann, resumed) = scene.resume().await;
+        assert_eq!(resumed["resumed"], true, "{name}, {state:?}");
         let channels: Vec<_> =
-            told["subscriptions"].as_array().unwrap().iter().map(|one| &one["channel"]).collect();
-        assert_eq!((channels, told.get("failed")), (vec![&json!("first")], None), "{name}, {place:?}");
+            resumed["subscriptions"].as_array().unwrap().iter().map(|one| &one["channel"]).collect();
+        assert_eq!((channels, resumed.get("failed")), (vec![&json!("first")], None), "{name}, {state:?}");
         let connection = &scene.hub.user("ann").connections()[0];
         assert_eq!(connection.channels(), ["first"]);
-        assert_eq!(scene.hub.channel("room:1").presence().await.len(), 0, "{name}, {place:?}");
+        assert_eq!(scene.hub.channel("room:1").presence().await.len(), 0, "{name}, {state:?}");
         assert!(scene.hub.channel("news").unsubscribe(&scene.old).is_err());
-        subscribe(&mut ann, "news").await;
+        ann.subscribe("news").await;
     }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn a_session_has_no_more_subscriptions_to_end_than_its_own() {
-    for place in PLACES {
-        let scene = Scene::new(place).await;
+async fn unsubscribe_of_a_session_ends_only_its_own_subscriptions() {
+    for state in SESSION_STATES {
+        let scene = Scene::new(state).await;
         let end = |channel: &str| scene.hub.channel(channel).unsubscribe(&scene.old).is_ok();
         let ended = ["other", "news", "news"].map(end);
-        assert_eq!(ended, [false, true, false], "{place:?}");
+        assert_eq!(ended, [false, true, false], "{state:?}");
         scene.open_gates();
     }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn those_who_are_sent_away_in_the_moment_of_their_loss_do_not_come_back() {
+async fn users_disconnected_while_being_lost_cannot_resume() {
     let hub = hub().build();
-    let server = TestServer::start(hub.clone(), named());
+    let server = TestServer::start(hub.clone(), user_handler());
     for round in 0..100 {
-        let (mut ann, session) = enter(&server, "ann").await;
+        let (mut ann, session) = connect_user(&server, "ann").await;
         for channel in 0..20 {
-            subscribe(&mut ann, &format!("live:{channel}")).await;
+            ann.subscribe(&format!("live:{channel}")).await;
         }
         ann.vanish();
         if round % 2 == 0 {
@@ -276,33 +266,36 @@ async fn those_who_are_sent_away_in_the_moment_of_their_loss_do_not_come_back() 
         } else {
             hub.revoke(Revocation::user("ann")).await;
         }
-        let mut again = begin(&server, "ann", &session, Encoding::Json).await;
+        let mut again = connect_with_token(&server, "ann", &session, Encoding::Json).await;
         again.send(json!({ "type": "resume" })).await;
         assert_eq!(again.expect("session").await["resumed"], false, "in round {round}");
         again.close(1000, "").await;
-        eventually("she is gone", || (hub.connections().count(), hub.stats().sessions) == (0, 0)).await;
+        eventually("connection and session have ended", || {
+            (hub.connections().count(), hub.stats().sessions) == (0, 0)
+        })
+        .await;
     }
 }
 
 #[tokio::test]
-async fn who_was_removed_from_a_group_while_lost_is_not_in_it_afterwards() {
-    for place in [Place::Waiting, Place::Awaiting] {
+async fn user_removed_from_a_group_while_lost_stays_removed() {
+    for state in [SessionState::Waiting, SessionState::Claimed] {
         let hub = hub().build();
-        let server = TestServer::start(hub.clone(), named());
-        let (ann, session) = enter(&server, "ann").await;
+        let server = TestServer::start(hub.clone(), user_handler());
+        let (ann, session) = connect_user(&server, "ann").await;
         hub.groups().add("ann", "editors").await.unwrap();
-        lost(&hub, ann).await;
+        lose(&hub, ann).await;
         let mut client = None;
-        if place == Place::Awaiting {
-            client = Some(begin(&server, "ann", &session, Encoding::Json).await);
-            eventually("she is there", || hub.connections().count() == 1).await;
+        if state == SessionState::Claimed {
+            client = Some(connect_with_token(&server, "ann", &session, Encoding::Json).await);
+            wait_for_connections(&hub, 1).await;
             hub.groups().send("editors", "before").await.unwrap();
         }
         hub.groups().remove("ann", "editors").await;
         hub.groups().send("editors", "after").await.unwrap();
         let mut ann = match client {
             Some(client) => client,
-            None => begin(&server, "ann", &session, Encoding::Json).await,
+            None => connect_with_token(&server, "ann", &session, Encoding::Json).await,
         };
         ann.send(json!({ "type": "resume" })).await;
         assert_eq!(ann.expect("session").await["resumed"], true);
@@ -311,39 +304,42 @@ async fn who_was_removed_from_a_group_while_lost_is_not_in_it_afterwards() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_channel_that_is_closed_is_in_no_session_of_those_who_are_lost_meanwhile() {
+async fn closed_channel_is_in_no_session_lost_meanwhile() {
     let hub = hub().build();
-    let server = TestServer::start(hub.clone(), named());
+    let server = TestServer::start(hub.clone(), user_handler());
     for round in 0..100 {
         let channel = hub.channel(format!("c-{round}"));
         let mut clients = Vec::new();
-        for n in 0..8 {
-            let (mut client, session) = enter(&server, &format!("u-{n}")).await;
-            subscribe(&mut client, channel.name()).await;
+        for number in 0..8 {
+            let (mut client, session) = connect_user(&server, &format!("u-{number}")).await;
+            client.subscribe(channel.name()).await;
             clients.push((client, session));
         }
         let closing = std::thread::spawn(move || now(channel.close()));
         let sessions: Vec<_> = clients.into_iter().map(|(_, session)| session).collect();
         tokio::task::block_in_place(|| closing.join().unwrap());
-        eventually("all are lost", || hub.connections().count() == 0).await;
-        for (n, session) in sessions.iter().enumerate() {
-            let mut client = begin(&server, &format!("u-{n}"), session, Encoding::Json).await;
+        wait_for_connections(&hub, 0).await;
+        for (number, session) in sessions.iter().enumerate() {
+            let mut client =
+                connect_with_token(&server, &format!("u-{number}"), session, Encoding::Json).await;
             client.send(json!({ "type": "resume" })).await;
             let session = client.expect("session").await;
             assert_eq!((&session["resumed"], &session["subscriptions"]), (&json!(true), &Value::Null));
             client.close(1000, "").await;
         }
-        eventually("all are gone", || (hub.connections().count(), hub.stats().sessions) == (0, 0)).await;
+        eventually("connections and sessions have ended", || {
+            (hub.connections().count(), hub.stats().sessions) == (0, 0)
+        })
+        .await;
     }
 }
 
 #[tokio::test]
-async fn a_subscription_that_waits_for_its_history_ends_with_its_channel() {
-    let broker = Gated::default();
-    let history = broker.history.clone();
+async fn subscription_waiting_for_history_ends_with_its_channel() {
+    let (broker, Gates { history, .. }) = gated_broker();
     let hub = hub().broker(broker).build();
-    let server = TestServer::start(hub.clone(), named());
-    let (mut ann, _) = enter(&server, "ann").await;
+    let server = TestServer::start(hub.clone(), user_handler());
+    let (mut ann, _) = connect_user(&server, "ann").await;
     let connection = hub.user("ann").connections().remove(0);
     for is_closed in [true, false] {
         history.shut();
@@ -358,5 +354,5 @@ async fn a_subscription_that_waits_for_its_history_ends_with_its_channel() {
         assert_eq!(ann.expect("error").await["error_type"], "permission_denied");
         assert!(!hub.channel("c").is_subscribed(&connection));
     }
-    subscribe(&mut ann, "c").await;
+    ann.subscribe("c").await;
 }

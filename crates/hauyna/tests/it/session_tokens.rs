@@ -1,8 +1,8 @@
-//! What the token of a session proves: that its client is the lost one, on the same route and path, and
-//! nothing about who the user is.
+//! What a session token proves: that its client is the lost one, on the same route and path, and nothing
+//! about the user.
 
-use crate::sessions::{begin, enter, hub, lost};
-use crate::support::{eventually, named, now, subscribe};
+use crate::sessions::{connect_user, connect_with_token, hub, lose};
+use crate::support::{eventually, now, user_handler, wait_for_connections};
 use hauyna::auth::Revocation;
 use hauyna::{CloseCode, ConnectRequest, Context, Handler, Hub, Identity, json};
 use hauyna_protocol::Encoding;
@@ -10,8 +10,8 @@ use hauyna_test::{Client, MemoryServer, TestServer, advance};
 use serde_json::Value;
 use std::time::{Duration, SystemTime};
 
-/// Who says who they are is that, anybody else gets a name.
-fn optional() -> Handler {
+/// Identifies users by the query, and gives others a generated name.
+fn optional_user() -> Handler {
     Handler::new().identify(|request| Ok(request.query("user")))
 }
 
@@ -19,19 +19,19 @@ fn token(session: &Value) -> &str {
     session["resume"]["token"].as_str().unwrap()
 }
 
-/// Comes to a target with a token in the query, and resumes.
-async fn come(server: &TestServer, target: &str, session: &Value) -> (Client, Value) {
+/// Connects to a target with a token in the query, and resumes.
+async fn resume_at(server: &TestServer, target: &str, session: &Value) -> (Client, Value) {
     let mut client = server.client(&format!("{target}resume={}", token(session))).json().connect().await;
     client.send(json!({ "type": "resume" })).await;
     let session = client.expect("session").await;
     (client, session)
 }
 
-async fn live_or_lost(hub: &Hub, client: Client, is_lost: bool) -> Option<Client> {
+async fn keep_or_lose(hub: &Hub, client: Client, is_lost: bool) -> Option<Client> {
     if !is_lost {
         return Some(client);
     }
-    lost(hub, client).await;
+    lose(hub, client).await;
     None
 }
 
@@ -40,67 +40,67 @@ fn is_nameless(session: &Value) -> bool {
 }
 
 #[tokio::test]
-async fn a_session_token_is_nobodys_identity_on_another_route() {
+async fn session_token_is_no_identity_on_another_route() {
     let hub = hub().build();
     let server = TestServer::route(hub.clone(), |router| {
-        router.websocket("/", optional()).websocket("/public", Handler::new())
+        router.websocket("/", optional_user()).websocket("/public", Handler::new())
     });
     for is_lost in [false, true] {
-        let (root, session) = enter(&server, "root").await;
-        let root = live_or_lost(&hub, root, is_lost).await;
-        let (_client, told) = come(&server, "/public?", &session).await;
-        assert_eq!(told["resumed"], false);
-        assert!(is_nameless(&told), "{told}");
+        let (root, session) = connect_user(&server, "root").await;
+        let root = keep_or_lose(&hub, root, is_lost).await;
+        let (_client, resumed) = resume_at(&server, "/public?", &session).await;
+        assert_eq!(resumed["resumed"], false);
+        assert!(is_nameless(&resumed), "{resumed}");
         drop(root);
-        eventually("root waits", || hub.stats().sessions > 0).await;
+        eventually("the session of root waits", || hub.stats().sessions > 0).await;
     }
 }
 
 #[tokio::test]
-async fn logging_out_is_not_undone_by_a_session_token() {
+async fn session_token_does_not_undo_a_logout() {
     let hub = hub().build();
-    let server = TestServer::start(hub.clone(), optional());
-    let (alice, session) = enter(&server, "alice").await;
-    lost(&hub, alice).await;
-    let (_client, told) = come(&server, "/?", &session).await;
-    assert_eq!(told["resumed"], false);
-    assert!(is_nameless(&told), "{told}");
-    assert_eq!(hub.stats().sessions, 1, "it still waits for alice");
-    let (_alice, told) = come(&server, "/?user=alice&", &session).await;
-    assert_eq!((&told["resumed"], &told["user"]), (&json!(true), &json!("alice")));
+    let server = TestServer::start(hub.clone(), optional_user());
+    let (alice, session) = connect_user(&server, "alice").await;
+    lose(&hub, alice).await;
+    let (_client, resumed) = resume_at(&server, "/?", &session).await;
+    assert_eq!(resumed["resumed"], false);
+    assert!(is_nameless(&resumed), "{resumed}");
+    assert_eq!(hub.stats().sessions, 1, "the session still waits for alice");
+    let (_alice, resumed) = resume_at(&server, "/?user=alice&", &session).await;
+    assert_eq!((&resumed["resumed"], &resumed["user"]), (&json!(true), &json!("alice")));
 }
 
 #[tokio::test]
-async fn a_name_that_the_hub_made_up_comes_back_on_its_own_route_and_path_alone() {
+async fn generated_name_is_resumed_only_on_its_route_and_path() {
     let hub = hub().build();
     let server = TestServer::route(hub.clone(), |router| {
         router.websocket("/a/{id}", Handler::new()).websocket("/b/{id}", Handler::new())
     });
     let mut client = server.json("/a/1").await;
     let session = client.expect("session").await;
-    lost(&hub, client).await;
+    lose(&hub, client).await;
     for target in ["/b/1?", "/a/2?"] {
-        let (_client, told) = come(&server, target, &session).await;
-        assert_eq!(told["resumed"], false, "{target}");
-        assert!(is_nameless(&told) && told["user"] != session["user"], "{target}");
+        let (_client, resumed) = resume_at(&server, target, &session).await;
+        assert_eq!(resumed["resumed"], false, "{target}");
+        assert!(is_nameless(&resumed) && resumed["user"] != session["user"], "{target}");
     }
-    let (_client, told) = come(&server, "/a/1?x=2&", &session).await;
-    assert_eq!((&told["resumed"], &told["user"]), (&json!(true), &session["user"]));
+    let (_client, resumed) = resume_at(&server, "/a/1?x=2&", &session).await;
+    assert_eq!((&resumed["resumed"], &resumed["user"]), (&json!(true), &session["user"]));
 }
 
 #[tokio::test]
-async fn a_name_that_the_application_gave_is_no_made_up_one_whatever_it_looks_like() {
+async fn name_from_the_application_is_never_treated_as_generated() {
     let hub = hub().build();
-    let server = TestServer::start(hub.clone(), optional());
-    let (client, session) = enter(&server, "anonymous_0123456789abcdef").await;
-    lost(&hub, client).await;
-    let (_client, told) = come(&server, "/?", &session).await;
-    assert_eq!(told["resumed"], false);
-    assert_ne!(told["user"], "anonymous_0123456789abcdef");
+    let server = TestServer::start(hub.clone(), optional_user());
+    let (client, session) = connect_user(&server, "anonymous_0123456789abcdef").await;
+    lose(&hub, client).await;
+    let (_client, resumed) = resume_at(&server, "/?", &session).await;
+    assert_eq!(resumed["resumed"], false);
+    assert_ne!(resumed["user"], "anonymous_0123456789abcdef");
 }
 
 #[tokio::test]
-async fn nobody_who_was_sent_away_is_vouched_for_while_the_connection_closes() {
+async fn disconnected_user_cannot_resume_while_the_connection_closes() {
     let send_away: [fn(&Hub, &str); 3] = [
         |hub, user| assert_eq!(now(hub.revoke(Revocation::user(user))), 1),
         |hub, user| assert_eq!(now(hub.user(user).disconnect(CloseCode::DISCONNECTED, "")), 1),
@@ -113,13 +113,14 @@ async fn nobody_who_was_sent_away_is_vouched_for_while_the_connection_closes() {
         let session = guest.expect("session").await;
         send_away(&hub, session["user"].as_str().unwrap());
         // The client does not answer the close frame.
-        let (_other, told) = come(&server, "/?", &session).await;
-        assert_eq!(told["resumed"], false);
-        assert_ne!(told["user"], session["user"]);
+        let (_other, resumed) = resume_at(&server, "/?", &session).await;
+        assert_eq!(resumed["resumed"], false);
+        assert_ne!(resumed["user"], session["user"]);
     }
 }
 
-/// Returns a handler of guests for a minute, by the parameter `guest`; others have no credentials.
+/// Returns a handler that identifies guests for a minute, by the parameter `guest`; others have no
+/// credentials.
 fn guests() -> Handler {
     Handler::new().identify(|request: ConnectRequest| {
         let guest = request.query("guest").map(|guest| {
@@ -131,7 +132,7 @@ fn guests() -> Handler {
 }
 
 #[tokio::test(start_paused = true)]
-async fn credentials_that_ended_hold_for_the_session_that_was_opened_with_them() {
+async fn expiry_of_credentials_applies_to_the_session() {
     let server = MemoryServer::start(hub().build(), guests().no_heartbeat());
     for (is_late, seconds) in [(false, 30), (true, 61)] {
         let mut client = server.json("/?guest=7").await;
@@ -140,11 +141,11 @@ async fn credentials_that_ended_hold_for_the_session_that_was_opened_with_them()
         advance(Duration::from_secs(seconds)).await;
         let mut client = server.json(&format!("/?resume={}", token(&session))).await;
         client.send(json!({ "type": "resume" })).await;
-        let told = client.expect("session").await;
-        assert_eq!(told["resumed"], !is_late);
-        assert_eq!(told["user"] == session["user"], !is_late);
+        let resumed = client.expect("session").await;
+        assert_eq!(resumed["resumed"], !is_late);
+        assert_eq!(resumed["user"] == session["user"], !is_late);
         if !is_late {
-            assert_eq!(told["expires_at"], session["expires_at"], "they end when those of the session do");
+            assert_eq!(resumed["expires_at"], session["expires_at"], "they expire with those of the session");
             advance(Duration::from_secs(61)).await;
             assert_eq!(client.expect_close().await.0, 3005);
         }
@@ -152,12 +153,12 @@ async fn credentials_that_ended_hold_for_the_session_that_was_opened_with_them()
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_end_that_the_application_set_holds_for_the_session() {
+async fn expiry_set_by_the_application_applies_to_the_session() {
     let minute = |cx: Context| async move {
         cx.connection().set_expiry(Some(SystemTime::now() + Duration::from_secs(60)));
         Ok(())
     };
-    let handler = named().no_heartbeat().on_open(minute);
+    let handler = user_handler().no_heartbeat().on_open(minute);
     let server = MemoryServer::start(hub().build(), handler);
     for (is_late, seconds) in [(false, 30), (true, 61)] {
         let mut client = server.json("/?user=ann").await;
@@ -167,9 +168,9 @@ async fn an_end_that_the_application_set_holds_for_the_session() {
         advance(Duration::from_secs(seconds)).await;
         let mut client = server.json(&format!("/?user=ann&resume={}", token(&session))).await;
         client.send(json!({ "type": "resume" })).await;
-        let told = client.expect("session").await;
-        assert_eq!(told["resumed"], !is_late, "a late client gets a new session");
-        assert_eq!(told["expires_at"].is_u64(), !is_late);
+        let resumed = client.expect("session").await;
+        assert_eq!(resumed["resumed"], !is_late, "a late client gets a new session");
+        assert_eq!(resumed["expires_at"].is_u64(), !is_late);
         advance(Duration::from_secs(if is_late { 50 } else { 61 })).await;
         if is_late {
             client.request(json!({ "type": "ping" })).await.unwrap();
@@ -180,7 +181,7 @@ async fn an_end_that_the_application_set_holds_for_the_session() {
 }
 
 #[tokio::test]
-async fn credentials_of_the_request_take_the_place_of_those_of_the_session() {
+async fn credentials_of_the_request_replace_those_of_the_session() {
     let hub = hub().build();
     let handler = Handler::new().identify(|request: ConnectRequest| {
         let Some(id) = request.query("id") else { return Ok(Identity::new("ann")) };
@@ -191,97 +192,101 @@ async fn credentials_of_the_request_take_the_place_of_those_of_the_session() {
     let server = TestServer::start(hub.clone(), handler);
     let mut ann = server.json("/?id=first&for=60").await;
     let session = ann.expect("session").await;
-    lost(&hub, ann).await;
-    let (ann, told) = come(&server, "/?id=second&for=600&", &session).await;
-    assert_eq!(told["resumed"], true);
-    let later = told["expires_at"].as_u64().unwrap();
+    lose(&hub, ann).await;
+    let (ann, resumed) = resume_at(&server, "/?id=second&for=600&", &session).await;
+    assert_eq!(resumed["resumed"], true);
+    let later = resumed["expires_at"].as_u64().unwrap();
     assert!(later > session["expires_at"].as_u64().unwrap());
-    assert_eq!(hub.revoke(Revocation::token("first")).await, 0, "they are of the past");
-    lost(&hub, ann).await;
-    let (mut ann, told) = come(&server, "/?", &told).await;
-    assert_eq!((&told["resumed"], &told["expires_at"]), (&json!(true), &json!(later)));
+    assert_eq!(hub.revoke(Revocation::token("first")).await, 0, "these credentials were replaced");
+    lose(&hub, ann).await;
+    let (mut ann, resumed) = resume_at(&server, "/?", &resumed).await;
+    assert_eq!((&resumed["resumed"], &resumed["expires_at"]), (&json!(true), &json!(later)));
     assert_eq!(hub.revoke(Revocation::token("second")).await, 1);
     assert_eq!(ann.expect_close().await.0, 3505);
 }
 
 #[tokio::test]
-async fn the_revocation_of_a_token_follows_the_session_that_was_opened_with_it() {
+async fn token_revocation_applies_to_the_session_opened_with_it() {
     let hub = hub().build();
     let server = TestServer::start(hub.clone(), guests());
     let mut client = server.json("/?guest=stolen").await;
     let session = client.expect("session").await;
-    lost(&hub, client).await;
-    let (mut client, told) = come(&server, "/?", &session).await;
-    assert_eq!((&told["resumed"], &told["user"]), (&json!(true), &session["user"]));
+    lose(&hub, client).await;
+    let (mut client, resumed) = resume_at(&server, "/?", &session).await;
+    assert_eq!((&resumed["resumed"], &resumed["user"]), (&json!(true), &session["user"]));
     assert_eq!(hub.revoke(Revocation::token("stolen")).await, 1);
     assert_eq!(client.expect_close().await.0, 3505);
     client.vanish();
-    eventually("it is gone", || hub.connections().count() == 0).await;
-    let (_client, late) = come(&server, "/?", &told).await;
+    wait_for_connections(&hub, 0).await;
+    let (_client, late) = resume_at(&server, "/?", &resumed).await;
     assert_eq!(late["resumed"], false);
     assert_ne!(late["user"], session["user"]);
 }
 
 fn rooms() -> Handler {
-    optional().on_open(async |cx: Context| {
+    optional_user().on_open(async |cx: Context| {
         let room = format!("room:{}", cx.param("id").unwrap_or_default());
         cx.subscribe(&room, ()).await
     })
 }
 
 #[tokio::test]
-async fn a_session_does_not_cross_path_parameters() {
+async fn session_does_not_cross_path_parameters() {
     let hub = hub().build();
     let server = TestServer::route(hub.clone(), |router| router.websocket("/rooms/{id}", rooms()));
     for is_lost in [true, false] {
         let mut ann = server.json("/rooms/secret?user=ann").await;
         let session = ann.expect("session").await;
-        eventually("she is in", || hub.channel("room:secret").subscription_count() == 1).await;
-        let ann = live_or_lost(&hub, ann, is_lost).await;
-        let (lobby, told) = come(&server, "/rooms/lobby?user=ann&", &session).await;
-        assert_eq!(told["resumed"], false);
-        eventually("she is in the lobby", || hub.channel("room:lobby").subscription_count() == 1).await;
+        eventually("ann is subscribed", || hub.channel("room:secret").subscription_count() == 1).await;
+        let ann = keep_or_lose(&hub, ann, is_lost).await;
+        let (lobby, resumed) = resume_at(&server, "/rooms/lobby?user=ann&", &session).await;
+        assert_eq!(resumed["resumed"], false);
+        eventually("ann is subscribed to the lobby", || hub.channel("room:lobby").subscription_count() == 1)
+            .await;
         let channels: Vec<_> = hub.user("ann").connections().iter().flat_map(|one| one.channels()).collect();
         assert_eq!(channels.contains(&"room:secret".to_owned()), !is_lost, "{channels:?}");
-        let (secret, told) = come(&server, "/rooms/secret?user=ann&", &session).await;
-        assert_eq!(told["resumed"], true);
-        assert_eq!(told["subscriptions"][0]["channel"], "room:secret");
+        let (secret, resumed) = resume_at(&server, "/rooms/secret?user=ann&", &session).await;
+        assert_eq!(resumed["resumed"], true);
+        assert_eq!(resumed["subscriptions"][0]["channel"], "room:secret");
         drop(ann);
         for client in [lobby, secret] {
             client.close(1000, "").await;
         }
-        eventually("all are gone", || hub.connections().count() == 0).await;
+        wait_for_connections(&hub, 0).await;
     }
 }
 
 #[tokio::test]
-async fn a_handler_may_bind_sessions_to_a_key_of_its_own() {
+async fn handler_may_bind_sessions_to_a_custom_key() {
     let hub = hub().build();
-    let handler = optional().session_key(|request| request.query("tenant").unwrap_or_default());
+    let handler = optional_user().session_key(|request| request.query("tenant").unwrap_or_default());
     let server = TestServer::route(hub.clone(), |router| router.websocket("/rooms/{id}", handler));
     let mut ann = server.json("/rooms/1?user=ann&tenant=blue").await;
     let session = ann.expect("session").await;
-    subscribe(&mut ann, "news").await;
-    lost(&hub, ann).await;
-    let (_other, told) = come(&server, "/rooms/1?user=ann&tenant=red&", &session).await;
-    assert_eq!(told["resumed"], false);
-    let (_ann, told) = come(&server, "/rooms/2?user=ann&tenant=blue&", &session).await;
-    assert_eq!((&told["resumed"], &told["subscriptions"][0]["channel"]), (&json!(true), &json!("news")));
+    ann.subscribe("news").await;
+    lose(&hub, ann).await;
+    let (_other, resumed) = resume_at(&server, "/rooms/1?user=ann&tenant=red&", &session).await;
+    assert_eq!(resumed["resumed"], false);
+    let (_ann, resumed) = resume_at(&server, "/rooms/2?user=ann&tenant=blue&", &session).await;
+    assert_eq!(
+        (&resumed["resumed"], &resumed["subscriptions"][0]["channel"]),
+        (&json!(true), &json!("news"))
+    );
 }
 
 #[tokio::test]
-async fn a_panic_of_a_session_key_refuses_its_own_request_alone() {
+async fn panicking_session_key_refuses_only_its_request() {
     let hub = hub().build();
-    let handler = optional().session_key(|request| {
+    let handler = optional_user().session_key(|request| {
         assert!(request.query("bad").is_none(), "on purpose");
         "all"
     });
     let server = TestServer::start(hub.clone(), handler);
     let refused = server.client("/?bad=1").json().try_connect().await.unwrap_err();
     assert_eq!(refused.status, 500);
-    let (ann, session) = enter(&server, "ann").await;
-    lost(&hub, ann).await;
-    let mut ann = begin(&server, "ann", &session, Encoding::Json).await;
+    let (ann, session) = connect_user(&server, "ann").await;
+    lose(&hub, ann).await;
+    let mut ann = connect_with_token(&server, "ann", &session, Encoding::Json).await;
     ann.send(json!({ "type": "resume" })).await;
     assert_eq!(ann.expect("session").await["resumed"], true);
 }

@@ -1,7 +1,7 @@
 //! Sessions over real sockets: what a lost client finds after a resume, what others see meanwhile, and what
 //! happens if it does not reconnect.
 
-use crate::support::{eventually, named, subscribe};
+use crate::support::{eventually, user_handler, wait_for_connections};
 use hauyna::auth::Revocation;
 use hauyna::connection::{ConnectionState, RetryPolicy};
 use hauyna::events::{SystemEvent, SystemKind};
@@ -24,16 +24,16 @@ pub(crate) fn hub() -> HubBuilder {
         .channels("{*any}", ChannelOptions::new().history(1000, Duration::from_secs(600)))
 }
 
-/// A window that a test can wait for: one attempt of 1 ms, and 10 s for it, cut to this.
+/// Returns a window that a test can wait for.
 fn short(window: Duration) -> SessionOptions {
     SessionOptions::new().window(window)
 }
 
-pub(crate) async fn enter(server: &TestServer, user: &str) -> (Client, Value) {
-    enter_in(server, user, Encoding::Json).await
+pub(crate) async fn connect_user(server: &TestServer, user: &str) -> (Client, Value) {
+    connect_user_in(server, user, Encoding::Json).await
 }
 
-async fn enter_in(server: &TestServer, user: &str, encoding: Encoding) -> (Client, Value) {
+async fn connect_user_in(server: &TestServer, user: &str, encoding: Encoding) -> (Client, Value) {
     let mut client = server.client(&format!("/?user={user}")).encoding(encoding).connect().await;
     let session = client.expect("session").await;
     assert_eq!(session["resumed"], false);
@@ -41,20 +41,25 @@ async fn enter_in(server: &TestServer, user: &str, encoding: Encoding) -> (Clien
     (client, session)
 }
 
-/// Comes back with a token, and says where it stands.
-pub(crate) async fn back(
+/// Reconnects with a token, and sends positions.
+pub(crate) async fn resume(
     server: &TestServer,
     user: &str,
     session: &Value,
     positions: &Value,
 ) -> (Client, Value) {
-    let mut client = begin(server, user, session, Encoding::Json).await;
+    let mut client = connect_with_token(server, user, session, Encoding::Json).await;
     client.send(json!({ "type": "resume", "positions": positions })).await;
     let session = client.expect("session").await;
     (client, session)
 }
 
-pub(crate) async fn begin(server: &TestServer, user: &str, session: &Value, encoding: Encoding) -> Client {
+pub(crate) async fn connect_with_token(
+    server: &TestServer,
+    user: &str,
+    session: &Value,
+    encoding: Encoding,
+) -> Client {
     let token = session["resume"]["token"].as_str().unwrap();
     server.client(&format!("/?user={user}&resume={token}")).encoding(encoding).connect().await
 }
@@ -63,7 +68,7 @@ pub(crate) fn position(place: &Value) -> Value {
     json!({ "epoch": place["epoch"], "offset": place["offset"] })
 }
 
-pub(crate) async fn lost(hub: &Hub, client: Client) {
+pub(crate) async fn lose(hub: &Hub, client: Client) {
     let waiting = hub.stats().sessions;
     client.vanish();
     eventually("the session waits", || hub.stats().sessions == waiting + 1).await;
@@ -83,24 +88,24 @@ pub(crate) async fn expect_numbers(client: &mut Client, channel: &str, numbers: 
 }
 
 #[tokio::test]
-async fn a_client_that_was_lost_finds_its_subscriptions_and_what_it_missed() {
+async fn resumed_client_has_its_subscriptions_and_missed_publications() {
     for encoding in [Encoding::Json, Encoding::MessagePack] {
         let hub = hub().build();
-        let server = TestServer::start(hub.clone(), named());
-        let (mut ann, session) = enter_in(&server, "ann", encoding).await;
-        let news = subscribe(&mut ann, "news").await;
-        subscribe(&mut ann, "other").await;
+        let server = TestServer::start(hub.clone(), user_handler());
+        let (mut ann, session) = connect_user_in(&server, "ann", encoding).await;
+        let news = ann.subscribe("news").await;
+        ann.subscribe("other").await;
         publish(&hub, "news", 0..3).await;
         expect_numbers(&mut ann, "news", 0..3).await;
-        lost(&hub, ann).await;
+        lose(&hub, ann).await;
         publish(&hub, "news", 3..6).await;
 
-        let mut ann = begin(&server, "ann", &session, encoding).await;
+        let mut ann = connect_with_token(&server, "ann", &session, encoding).await;
         let seen = json!({ "news": { "epoch": news["epoch"], "offset": 3 } });
         ann.send(json!({ "type": "resume", "id": 9, "positions": seen })).await;
         let resumed = ann.expect("session").await;
         assert_eq!((&resumed["resumed"], &resumed["user"]), (&json!(true), &json!("ann")));
-        assert_ne!(resumed["resume"]["token"], session["resume"]["token"], "a token serves once");
+        assert_ne!(resumed["resume"]["token"], session["resume"]["token"], "a token works once");
         assert_ne!(resumed["connection_id"], session["connection_id"]);
         let subscriptions = resumed["subscriptions"].as_array().unwrap();
         let of = |name: &str| subscriptions.iter().find(|one| one["channel"] == name).unwrap();
@@ -120,13 +125,13 @@ async fn a_client_that_was_lost_finds_its_subscriptions_and_what_it_missed() {
 }
 
 #[tokio::test]
-async fn a_half_open_socket_is_evicted_and_never_the_reason_to_refuse() {
+async fn half_open_socket_is_evicted_by_a_resume() {
     let hub = hub().max_connections_per_user(1).max_connections(1).build();
-    let server = TestServer::start(hub.clone(), named());
-    let (mut ann, session) = enter(&server, "ann").await;
-    let news = subscribe(&mut ann, "news").await;
+    let server = TestServer::start(hub.clone(), user_handler());
+    let (mut ann, session) = connect_user(&server, "ann").await;
+    let news = ann.subscribe("news").await;
     publish(&hub, "news", 0..2).await;
-    let (mut again, resumed) = back(&server, "ann", &session, &json!({ "news": position(&news) })).await;
+    let (mut again, resumed) = resume(&server, "ann", &session, &json!({ "news": position(&news) })).await;
     assert_eq!(resumed["resumed"], true);
     expect_numbers(&mut again, "news", 0..2).await;
     assert_eq!(ann.expect_close().await.0, 3013);
@@ -137,20 +142,20 @@ async fn a_half_open_socket_is_evicted_and_never_the_reason_to_refuse() {
 }
 
 #[tokio::test]
-async fn a_token_serves_once_and_only_its_own_user() {
+async fn resume_token_works_once_and_only_for_its_user() {
     let hub = hub().build();
-    let server = TestServer::start(hub.clone(), named());
-    let (ann, session) = enter(&server, "ann").await;
-    lost(&hub, ann).await;
-    let (_eve, stolen) = back(&server, "eve", &session, &json!({})).await;
+    let server = TestServer::start(hub.clone(), user_handler());
+    let (ann, session) = connect_user(&server, "ann").await;
+    lose(&hub, ann).await;
+    let (_eve, stolen) = resume(&server, "eve", &session, &json!({})).await;
     assert_eq!((&stolen["resumed"], &stolen["user"]), (&json!(false), &json!("eve")));
-    assert_eq!(hub.stats().sessions, 1, "it still waits for its own");
-    let (mut ann, resumed) = back(&server, "ann", &session, &json!({})).await;
+    assert_eq!(hub.stats().sessions, 1, "the session still waits for its user");
+    let (mut ann, resumed) = resume(&server, "ann", &session, &json!({})).await;
     assert_eq!(resumed["resumed"], true);
     ann.request(json!({ "type": "ping" })).await.unwrap();
-    let (mut third, late) = back(&server, "ann", &session, &json!({})).await;
+    let (mut third, late) = resume(&server, "ann", &session, &json!({})).await;
     assert_eq!(late["resumed"], false);
-    assert!(third.request(json!({ "type": "ping" })).await.is_ok(), "a fresh session is a good one");
+    assert!(third.request(json!({ "type": "ping" })).await.is_ok(), "a new session can be resumed");
     for token in ["", "x", "AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA"] {
         let mut client = server.client(&format!("/?user=ann&resume={token}")).json().connect().await;
         assert_eq!(client.expect("session").await["resumed"], false, "{token}");
@@ -158,11 +163,11 @@ async fn a_token_serves_once_and_only_its_own_user() {
 }
 
 #[tokio::test]
-async fn a_token_may_come_as_a_sub_protocol_item_and_never_stands_in_the_target() {
+async fn resume_token_may_be_a_sub_protocol_and_is_removed_from_the_target() {
     let hub = hub().build();
-    let server = TestServer::start(hub.clone(), named());
-    let (ann, session) = enter(&server, "ann").await;
-    lost(&hub, ann).await;
+    let server = TestServer::start(hub.clone(), user_handler());
+    let (ann, session) = connect_user(&server, "ann").await;
+    lose(&hub, ann).await;
     let item = format!("hauyna.resume.{}", session["resume"]["token"].as_str().unwrap());
     let mut ann = server.client("/?user=ann").protocol("hauyna.v1.json").protocol(&item).connect().await;
     ann.send(json!({ "type": "resume" })).await;
@@ -171,35 +176,35 @@ async fn a_token_may_come_as_a_sub_protocol_item_and_never_stands_in_the_target(
 
     let target = Arc::new(Mutex::new(String::new()));
     let seen = target.clone();
-    let handler = named().on_reconnect(move |cx: Context, _| {
+    let handler = user_handler().on_reconnect(move |cx: Context, _| {
         *seen.lock() = format!("{:?} {:?}", cx.query("resume"), cx.query("user"));
         async { Ok(()) }
     });
     let server = TestServer::start(hub.clone(), handler);
-    let (ann, session) = enter(&server, "ann").await;
-    lost(&hub, ann).await;
-    let (mut ann, _) = back(&server, "ann", &session, &json!({})).await;
+    let (ann, session) = connect_user(&server, "ann").await;
+    lose(&hub, ann).await;
+    let (mut ann, _) = resume(&server, "ann", &session, &json!({})).await;
     ann.request(json!({ "type": "ping" })).await.unwrap();
     assert_eq!(*target.lock(), r#"None Some("ann")"#);
 }
 
 #[tokio::test]
-async fn nobody_sees_a_leave_and_the_channel_hears_of_the_return() {
+async fn resume_causes_no_leave_and_is_announced_in_the_channel() {
     let hub = hub().presence_grace(Duration::ZERO).build();
-    let server = TestServer::start(hub.clone(), named());
-    let (mut bob, _) = enter(&server, "bob").await;
-    subscribe(&mut bob, "room:1").await;
-    let (mut ann, session) = enter(&server, "ann").await;
+    let server = TestServer::start(hub.clone(), user_handler());
+    let (mut bob, _) = connect_user(&server, "bob").await;
+    bob.subscribe("room:1").await;
+    let (mut ann, session) = connect_user(&server, "ann").await;
     let request =
         json!({ "type": "subscribe_channel", "channel": "room:1", "metadata": { "device": "phone" } });
     ann.request(request).await.unwrap();
     bob.wait_for("presence_change").await;
     bob.wait_for("channel_event").await;
-    lost(&hub, ann).await;
+    lose(&hub, ann).await;
     bob.expect_nothing().await;
     assert!(hub.channel("room:1").presence().await.iter().any(|entry| entry.user == "ann"));
 
-    let (mut ann, resumed) = back(&server, "ann", &session, &json!({})).await;
+    let (mut ann, resumed) = resume(&server, "ann", &session, &json!({})).await;
     assert_eq!(resumed["resumed"], true);
     let event = bob.next().await;
     assert_eq!(
@@ -217,11 +222,11 @@ async fn nobody_sees_a_leave_and_the_channel_hears_of_the_return() {
 }
 
 #[tokio::test]
-async fn extensions_state_retry_policy_and_groups_move_and_callbacks_bracket_the_session() {
+async fn resume_moves_extensions_state_policy_and_groups() {
     let log = Arc::new(Mutex::new(Vec::new()));
     let write = |log: &Arc<Mutex<Vec<String>>>, line: String| log.lock().push(line);
     let (opened, back_again, closed) = (log.clone(), log.clone(), log.clone());
-    let handler = named()
+    let handler = user_handler()
         .on_open(move |cx: Context| {
             write(&opened, format!("open {}", cx.user()));
             async move {
@@ -246,17 +251,17 @@ async fn extensions_state_retry_policy_and_groups_move_and_callbacks_bracket_the
     let busy = ConnectionState::custom("busy");
     let hub = hub().allow_transition(ConnectionState::Connected, busy).build();
     let server = TestServer::start(hub.clone(), handler);
-    let (mut ann, session) = enter(&server, "ann").await;
-    let told = ann.wait_for("subscribed").await;
-    assert_eq!((&told["channel"], &told["recoverable"]), (&json!("mine"), &json!(true)));
+    let (mut ann, session) = connect_user(&server, "ann").await;
+    let mine = ann.wait_for("subscribed").await;
+    assert_eq!((&mine["channel"], &mine["recoverable"]), (&json!("mine"), &json!(true)));
     hub.groups().add("ann", "editors").await.unwrap();
     hub.connections().all()[0].set_state(busy).unwrap();
-    lost(&hub, ann).await;
+    lose(&hub, ann).await;
     assert!(hub.presence().is_present("ann").await);
     assert_eq!(hub.stats().states.of(ConnectionState::Reconnecting), 1);
 
     publish(&hub, "mine", 0..2).await;
-    let (mut ann, resumed) = back(&server, "ann", &session, &json!({ "mine": position(&told) })).await;
+    let (mut ann, resumed) = resume(&server, "ann", &session, &json!({ "mine": position(&mine) })).await;
     assert_eq!(resumed["retry"]["max_attempts"], 3);
     assert_eq!(ann.wait_for("connection_state").await["state"], "busy");
     expect_numbers(&mut ann, "mine", 0..2).await;
@@ -275,10 +280,10 @@ async fn extensions_state_retry_policy_and_groups_move_and_callbacks_bracket_the
 }
 
 #[tokio::test]
-async fn a_session_whose_client_does_not_come_back_ends_and_everybody_hears_of_it() {
+async fn expired_session_ends_and_is_announced() {
     let log = Arc::new(Mutex::new(Vec::new()));
     let (closed, states) = (log.clone(), log.clone());
-    let handler = named().on_close(move |cx: Context, reason: CloseReason| {
+    let handler = user_handler().on_close(move |cx: Context, reason: CloseReason| {
         closed.lock().push(format!("close {} {}", cx.user(), reason.as_str()));
         async { Ok(()) }
     });
@@ -290,10 +295,10 @@ async fn a_session_whose_client_does_not_come_back_ends_and_everybody_hears_of_i
         })
         .build();
     let server = TestServer::start(hub.clone(), handler);
-    let (mut bob, _) = enter(&server, "bob").await;
-    subscribe(&mut bob, "room:1").await;
-    let (mut ann, session) = enter(&server, "ann").await;
-    subscribe(&mut ann, "room:1").await;
+    let (mut bob, _) = connect_user(&server, "bob").await;
+    bob.subscribe("room:1").await;
+    let (mut ann, session) = connect_user(&server, "ann").await;
+    ann.subscribe("room:1").await;
     while bob.wait_for("presence_change").await["user"] != "ann" {}
     while bob.wait_for("channel_event").await["user"] != "ann" {}
     ann.vanish();
@@ -306,39 +311,39 @@ async fn a_session_whose_client_does_not_come_back_ends_and_everybody_hears_of_i
         "ann reconnecting to error",
         "close ann lost",
     ];
-    eventually("all is told", || log.lock().len() == 4).await;
+    eventually("all events are delivered", || log.lock().len() == 4).await;
     log.lock().sort();
     let mut sorted = expected.map(str::to_owned);
     sorted.sort();
     assert_eq!(*log.lock(), sorted);
     assert_eq!((hub.stats().sessions, hub.stats().sessions_ended), (0, 1));
     assert_eq!(hub.stats().states.of(ConnectionState::Reconnecting), 0);
-    let (_ann, late) = back(&server, "ann", &session, &json!({})).await;
+    let (_ann, late) = resume(&server, "ann", &session, &json!({})).await;
     assert_eq!(late["resumed"], false);
 }
 
 #[tokio::test]
-async fn those_who_go_for_good_leave_no_session() {
+async fn clients_that_close_leave_no_session() {
     let hub = hub().build();
-    let server = TestServer::start(hub.clone(), named());
+    let server = TestServer::start(hub.clone(), user_handler());
     for code in [1000, 1001, 3503] {
-        let (client, session) = enter(&server, "ann").await;
+        let (client, session) = connect_user(&server, "ann").await;
         client.close(code, "").await;
-        eventually("it is gone", || hub.connections().count() == 0).await;
+        wait_for_connections(&hub, 0).await;
         assert_eq!(hub.stats().sessions, 0, "{code}");
-        assert_eq!(back(&server, "ann", &session, &json!({})).await.1["resumed"], false, "{code}");
+        assert_eq!(resume(&server, "ann", &session, &json!({})).await.1["resumed"], false, "{code}");
         hub.user("ann").disconnect(CloseCode(3503), "").await;
-        eventually("it is gone", || hub.connections().count() == 0).await;
+        wait_for_connections(&hub, 0).await;
     }
-    let (mut client, _) = enter(&server, "ann").await;
+    let (mut client, _) = connect_user(&server, "ann").await;
     hub.user("ann").disconnect(CloseCode(4000), "come back").await;
     assert_eq!(client.expect_close().await.0, 4000);
     drop(client);
     eventually("a session", || hub.stats().sessions == 1).await;
     let plain = server.connect("/?user=ann").await;
-    eventually("it is there", || hub.connections().count() == 1).await;
+    wait_for_connections(&hub, 1).await;
     plain.vanish();
-    eventually("it is gone", || hub.connections().count() == 0).await;
+    wait_for_connections(&hub, 0).await;
     assert_eq!(hub.stats().sessions, 1, "a plain client has none");
 }
 
@@ -347,10 +352,10 @@ async fn sessions_end_with_the_rights_of_their_user_and_with_the_hub() {
     let hub = hub().build();
     let closed = Arc::new(Mutex::new(Vec::new()));
     let seen = closed.clone();
-    let handler = named().on_close(move |cx: Context, _| {
+    let handler = user_handler().on_close(move |cx: Context, _| {
         let seen = seen.clone();
         async move {
-            // It takes a while, as one that writes to a database does.
+            // It takes some time, as a callback that writes to a database does.
             tokio::time::timeout(Duration::from_millis(50), std::future::pending::<()>()).await.unwrap_err();
             seen.lock().push(cx.user().to_string());
             Ok(())
@@ -358,8 +363,8 @@ async fn sessions_end_with_the_rights_of_their_user_and_with_the_hub() {
     });
     let server = TestServer::start(hub.clone(), handler);
     for user in ["ann", "bob", "eve"] {
-        let (client, _) = enter(&server, user).await;
-        lost(&hub, client).await;
+        let (client, _) = connect_user(&server, user).await;
+        lose(&hub, client).await;
     }
     hub.user("ann").disconnect(CloseCode(3503), "").await;
     assert_eq!(hub.stats().sessions, 2);
@@ -368,46 +373,46 @@ async fn sessions_end_with_the_rights_of_their_user_and_with_the_hub() {
     hub.shutdown(Duration::from_secs(1)).await.unwrap();
     assert_eq!((hub.stats().sessions, hub.stats().sessions_ended), (0, 3));
     closed.lock().sort();
-    assert_eq!(*closed.lock(), ["ann", "bob", "eve"], "the end of the hub waits for on_close");
+    assert_eq!(*closed.lock(), ["ann", "bob", "eve"], "the shutdown waits for on_close");
 }
 
-/// So many clients are lost, each of which was in the same room.
-async fn lose(count: usize, options: SessionOptions) -> (Hub, TestServer, Vec<(String, Value)>) {
+/// Loses `count` clients that were in the same room.
+async fn lose_clients(count: usize, options: SessionOptions) -> (Hub, TestServer, Vec<(String, Value)>) {
     let hub = hub().sessions(options).build();
-    let server = TestServer::start(hub.clone(), named());
+    let server = TestServer::start(hub.clone(), user_handler());
     let mut sessions = Vec::new();
     for number in 0..count {
         let user = format!("u{number}");
-        let (mut client, session) = enter(&server, &user).await;
-        subscribe(&mut client, "room:1").await;
+        let (mut client, session) = connect_user(&server, &user).await;
+        client.subscribe("room:1").await;
         client.vanish();
         sessions.push((user, session));
-        eventually("it is gone", || hub.connections().count() == 0).await;
+        wait_for_connections(&hub, 0).await;
     }
     (hub, server, sessions)
 }
 
 #[tokio::test]
-async fn sessions_are_bounded_in_number_and_bytes_and_the_oldest_end_first() {
+async fn sessions_are_limited_in_number_and_bytes_oldest_first() {
     let max_bytes = {
-        let (hub, _, _) = lose(2, SessionOptions::default()).await;
+        let (hub, _, _) = lose_clients(2, SessionOptions::default()).await;
         let two = hub.stats().memory.sessions;
-        let (hub, _, _) = lose(3, SessionOptions::default()).await;
+        let (hub, _, _) = lose_clients(3, SessionOptions::default()).await;
         let three = hub.stats().memory.sessions;
         three + (three - two) / 2
     };
     let by_number = SessionOptions::new().max_sessions(3);
     let by_bytes = SessionOptions::new().max_bytes(max_bytes);
     for (options, most_bytes) in [(by_number, usize::MAX), (by_bytes, max_bytes)] {
-        let (hub, server, sessions) = lose(8, options).await;
+        let (hub, server, sessions) = lose_clients(8, options).await;
         let count = hub.stats().sessions;
         assert!(count == 3 && hub.stats().memory.sessions <= most_bytes, "{count}");
         assert_eq!(hub.stats().sessions_evicted, 5);
         let present = hub.channel("room:1").presence().await.len();
-        assert_eq!(present, 3, "who has no session any more is not present");
+        assert_eq!(present, 3, "users without a session are not present");
         let mut there = Vec::new();
         for (number, (user, session)) in sessions.iter().enumerate() {
-            let (client, answer) = back(&server, user, session, &json!({})).await;
+            let (client, answer) = resume(&server, user, session, &json!({})).await;
             assert_eq!(answer["resumed"], number >= 5, "{user}");
             there.push(client);
         }
@@ -415,63 +420,63 @@ async fn sessions_are_bounded_in_number_and_bytes_and_the_oldest_end_first() {
 }
 
 #[tokio::test]
-async fn without_sessions_a_client_is_told_of_none_and_begins_anew() {
+async fn client_of_a_hub_without_sessions_starts_anew() {
     let hub = hub().sessions(SessionOptions::none()).build();
-    let server = TestServer::start(hub.clone(), named());
+    let server = TestServer::start(hub.clone(), user_handler());
     let mut ann = server.json("/?user=ann").await;
     let session = ann.expect("session").await;
     assert_eq!((&session["resumed"], session.get("resume")), (&json!(false), None));
     ann.vanish();
-    eventually("it is gone", || hub.connections().count() == 0).await;
+    wait_for_connections(&hub, 0).await;
     assert_eq!(hub.stats().sessions, 0);
 }
 
 #[tokio::test]
-async fn an_anonymous_client_is_the_same_after_it_was_lost() {
+async fn resumed_anonymous_client_keeps_its_name() {
     let hub = hub().build();
     let server = TestServer::start(hub.clone(), Handler::new());
     let mut client = server.json("/").await;
     let session = client.expect("session").await;
-    lost(&hub, client).await;
-    let (_client, resumed) = back(&server, "", &session, &json!({})).await;
+    lose(&hub, client).await;
+    let (_client, resumed) = resume(&server, "", &session, &json!({})).await;
     assert_eq!((&resumed["resumed"], &resumed["user"]), (&json!(true), &session["user"]));
 }
 
 #[tokio::test]
-async fn listeners_hear_of_the_return_with_both_connections() {
+async fn listeners_learn_both_connections_of_a_resume() {
     let hub = hub().build();
-    let told = Arc::new(Mutex::new(Vec::new()));
-    let told_of = told.clone();
+    let pairs = Arc::new(Mutex::new(Vec::new()));
+    let reports = pairs.clone();
     hub.events().on_system([SystemKind::Resumed], move |_, event: SystemEvent| {
         if let SystemEvent::Resumed { connection, old, .. } = event {
-            told_of.lock().push((connection.id().to_string(), old.id().to_string()));
+            reports.lock().push((connection.id().to_string(), old.id().to_string()));
         }
         async { Ok(()) }
     });
-    let server = TestServer::start(hub.clone(), named());
-    let (ann, session) = enter(&server, "ann").await;
-    lost(&hub, ann).await;
-    let (_ann, resumed) = back(&server, "ann", &session, &json!({})).await;
-    eventually("told", || told.lock().len() == 1).await;
+    let server = TestServer::start(hub.clone(), user_handler());
+    let (ann, session) = connect_user(&server, "ann").await;
+    lose(&hub, ann).await;
+    let (_ann, resumed) = resume(&server, "ann", &session, &json!({})).await;
+    eventually("told", || pairs.lock().len() == 1).await;
     let id = |session: &Value| session["connection_id"].as_str().unwrap().to_owned();
-    assert_eq!(told.lock()[0], (id(&resumed), id(&session)));
+    assert_eq!(pairs.lock()[0], (id(&resumed), id(&session)));
 }
 
 #[tokio::test]
-async fn a_connection_that_is_being_closed_for_good_cannot_be_resumed_and_is_told_its_reason() {
+async fn closing_connection_cannot_be_resumed_and_gets_its_reason() {
     let hub = hub().build();
     let reasons = Arc::new(Mutex::new(Vec::new()));
     let seen = reasons.clone();
-    let handler = named().on_close(move |_, reason: CloseReason| {
+    let handler = user_handler().on_close(move |_, reason: CloseReason| {
         seen.lock().push(reason);
         async { Ok(()) }
     });
     let server = TestServer::start(hub.clone(), handler);
-    let (mut ann, session) = enter(&server, "ann").await;
-    // Its client does not answer the close: the connection is there for a while.
+    let (mut ann, session) = connect_user(&server, "ann").await;
+    // The client does not answer the close frame: the connection exists for a while.
     hub.user("ann").disconnect(CloseCode(3503), "enough").await;
     assert_eq!(hub.connections().count(), 1);
-    let (_again, fresh) = back(&server, "ann", &session, &json!({})).await;
+    let (_again, fresh) = resume(&server, "ann", &session, &json!({})).await;
     assert_eq!(fresh["resumed"], false);
     assert_eq!(ann.expect_close().await.0, 3503);
     ann.vanish();
@@ -480,10 +485,10 @@ async fn a_connection_that_is_being_closed_for_good_cannot_be_resumed_and_is_tol
 }
 
 #[tokio::test]
-async fn row_50_a_panic_or_an_error_of_on_reconnect_costs_its_own_session_alone() {
+async fn row_50_failing_on_reconnect_affects_only_its_session() {
     let reasons = Arc::new(Mutex::new(Vec::new()));
     let seen = reasons.clone();
-    let handler = named()
+    let handler = user_handler()
         .on_reconnect(|cx: Context, _| async move {
             match cx.user().as_str() {
                 "ann" => panic!("on purpose"),
@@ -497,20 +502,20 @@ async fn row_50_a_panic_or_an_error_of_on_reconnect_costs_its_own_session_alone(
         });
     let hub = hub().build();
     let server = TestServer::start(hub.clone(), handler);
-    let (mut eve, session_of_eve) = enter(&server, "eve").await;
-    subscribe(&mut eve, "room:1").await;
+    let (mut eve, session_of_eve) = connect_user(&server, "eve").await;
+    eve.subscribe("room:1").await;
     for (user, code) in [("ann", 1011), ("bob", 1011)] {
-        let (mut client, session) = enter(&server, user).await;
-        subscribe(&mut client, "room:1").await;
-        lost(&hub, client).await;
-        let (mut client, resumed) = back(&server, user, &session, &json!({})).await;
+        let (mut client, session) = connect_user(&server, user).await;
+        client.subscribe("room:1").await;
+        lose(&hub, client).await;
+        let (mut client, resumed) = resume(&server, user, &session, &json!({})).await;
         assert_eq!(resumed["resumed"], true);
         assert_eq!(client.expect_close().await.0, code, "{user}");
         client.vanish();
-        eventually("it is gone", || hub.connections().count() == 1).await;
+        wait_for_connections(&hub, 1).await;
     }
-    lost(&hub, eve).await;
-    let (_eve, resumed) = back(&server, "eve", &session_of_eve, &json!({})).await;
+    lose(&hub, eve).await;
+    let (_eve, resumed) = resume(&server, "eve", &session_of_eve, &json!({})).await;
     assert_eq!(resumed["resumed"], true);
     let expected = [("ann", CloseReason::Failed), ("bob", CloseReason::Failed)];
     assert_eq!(*reasons.lock(), expected.map(|(user, reason)| (user.to_owned(), reason)));
@@ -521,19 +526,19 @@ async fn row_50_a_panic_or_an_error_of_on_reconnect_costs_its_own_session_alone(
 }
 
 #[tokio::test]
-async fn a_message_that_is_too_large_costs_the_connection_and_not_the_session() {
+async fn oversized_message_closes_the_connection_and_keeps_the_session() {
     let hub = hub().build();
-    let server = TestServer::start(hub.clone(), named());
-    let (mut ann, session) = enter(&server, "ann").await;
+    let server = TestServer::start(hub.clone(), user_handler());
+    let (mut ann, session) = connect_user(&server, "ann").await;
     assert_eq!(session["limits"], json!({ "max_message": 65_536 }));
-    let told = subscribe(&mut ann, "news").await;
+    let news = ann.subscribe("news").await;
     ann.send_frame(FrameHead::of(OpCode::Text), &vec![b' '; 64 * 1024 + 1]).await;
     assert_eq!(ann.wait_for("error").await["error_type"], "payload_too_large");
     assert_eq!(ann.expect_close().await.0, 1009);
     ann.vanish();
     eventually("the session waits", || hub.stats().sessions == 1).await;
     publish(&hub, "news", 0..2).await;
-    let (mut ann, resumed) = back(&server, "ann", &session, &json!({ "news": position(&told) })).await;
+    let (mut ann, resumed) = resume(&server, "ann", &session, &json!({ "news": position(&news) })).await;
     assert_eq!(resumed["resumed"], true);
     expect_numbers(&mut ann, "news", 0..2).await;
 }

@@ -1,7 +1,7 @@
 //! Clients that do not read: the effect of each policy, the messages about it, and that others are not
 //! affected.
 
-use crate::support::{eventually, named, subscribe, subscriber};
+use crate::support::{eventually, subscriber, user_handler, wait_for_connections};
 use hauyna::events::{SystemEvent, SystemKind};
 use hauyna::{ChannelOptions, Hub, SlowConsumer, json};
 use hauyna_test::{Client, TestServer};
@@ -17,14 +17,14 @@ fn hub(policy: SlowConsumer) -> Hub {
     Hub::builder().channels("{*any}", channels).outbox(256 * 1024, 64).build()
 }
 
-/// A subscriber whose kernel takes little.
+/// Returns a subscriber whose kernel buffers little.
 async fn stalled(server: &TestServer, channel: &str) -> Client {
     let mut client = server.client("/?user=stalled").receive_buffer(4096).connect().await;
-    subscribe(&mut client, channel).await;
+    client.subscribe(channel).await;
     client
 }
 
-/// Publishes, with a good reader that shows that each message went through.
+/// Publishes while a reading client confirms that each message was delivered.
 async fn publish(hub: &Hub, good: &mut Client, numbers: std::ops::RangeInclusive<u64>) {
     let padding = "x".repeat(PAYLOAD);
     for number in numbers {
@@ -35,35 +35,35 @@ async fn publish(hub: &Hub, good: &mut Client, numbers: std::ops::RangeInclusive
 }
 
 #[tokio::test]
-async fn a_slow_consumer_is_closed_with_3008_and_others_still_receive() {
+async fn slow_consumer_is_closed_with_3008_and_others_still_receive() {
     let hub = hub(SlowConsumer::Disconnect);
-    let server = TestServer::start(hub.clone(), named().write_timeout(Duration::from_secs(60)));
+    let server = TestServer::start(hub.clone(), user_handler().write_timeout(Duration::from_secs(60)));
     let mut slow = stalled(&server, "x").await;
     let mut good = subscriber(&server, "good", "x").await;
     let mut last = 0;
     while hub.stats().slow_consumers == 0 {
         publish(&hub, &mut good, last + 1..=last + 10).await;
         last += 10;
-        assert!(last < 10_000, "nobody was slow");
+        assert!(last < 10_000, "no slow consumer");
     }
     publish(&hub, &mut good, last + 1..=last + 10).await;
     assert_eq!(slow.expect_close().await, (3008, "slow consumer".to_owned()));
     slow.send_close(3008, "").await;
     slow.expect_end().await;
-    eventually("the slow one is gone", || hub.stats().connections == 1).await;
-    // It comes back and misses nothing.
+    wait_for_connections(&hub, 1).await;
+    // It reconnects and misses nothing.
     let mut back = server.connect("/").await;
     let answer = back.request(json!({ "type": "history", "channel": "x" })).await;
     assert_eq!(answer.unwrap_err()["error_type"], "not_subscribed");
 }
 
-/// What a client saw: the offsets of its messages in order, and its gaps.
+/// What a client received: the offsets of its messages in order, and its gaps.
 struct Seen {
     offsets: Vec<u64>,
     gaps: Vec<(u64, u64)>,
 }
 
-/// Reads until a message of this offset.
+/// Reads up to the message with this offset.
 async fn read_up_to(client: &mut Client, last: u64) -> Seen {
     let mut seen = Seen { offsets: Vec::new(), gaps: Vec::new() };
     while seen.offsets.last() != Some(&last) {
@@ -80,11 +80,12 @@ async fn read_up_to(client: &mut Client, last: u64) -> Seen {
     seen
 }
 
-/// Lets a stalled client's outbox overflow, then reads on; gives what it saw of how many.
+/// Lets a stalled client's outbox overflow, then reads on. Returns what it received, and the number
+/// published.
 async fn overflow(policy: SlowConsumer) -> (Seen, u64) {
     let hub = hub(policy);
-    let told = gaps_told(&hub);
-    let server = TestServer::start(hub.clone(), named().write_timeout(Duration::from_secs(60)));
+    let gaps = count_gaps(&hub);
+    let server = TestServer::start(hub.clone(), user_handler().write_timeout(Duration::from_secs(60)));
     let mut slow = stalled(&server, "x").await;
     let mut good = subscriber(&server, "good", "x").await;
     let mut last = 0;
@@ -93,7 +94,7 @@ async fn overflow(policy: SlowConsumer) -> (Seen, u64) {
         last += 10;
         assert!(last < 10_000, "nothing was dropped");
     }
-    // One more that cannot be dropped: it comes when there is room again.
+    // One more message that cannot be dropped: it arrives when there is room again.
     let reading = tokio::spawn(async move {
         let mut seen = read_up_to_quiet(&mut slow).await;
         let after =
@@ -108,28 +109,28 @@ async fn overflow(policy: SlowConsumer) -> (Seen, u64) {
     });
     let (seen, published, dropped) = reading.await.unwrap();
     let missed: u64 = seen.gaps.iter().map(|(_, missed)| missed).sum();
-    assert!(seen.offsets.is_sorted_by(|a, b| a < b), "in order and once");
-    assert_eq!(seen.offsets.len() as u64 + missed, published, "delivered and missed are what was published");
+    assert!(seen.offsets.is_sorted_by(|a, b| a < b), "in order, each once");
+    assert_eq!(seen.offsets.len() as u64 + missed, published, "delivered and missed publications add up");
     assert_eq!(missed, dropped);
-    eventually("listeners hear once of each gap", || told.load(Ordering::Relaxed) == seen.gaps.len()).await;
+    eventually("listeners learn of each gap once", || gaps.load(Ordering::Relaxed) == seen.gaps.len()).await;
     (seen, published)
 }
 
-/// Counts the gaps of the stalled client that listeners are told of.
-fn gaps_told(hub: &Hub) -> Arc<AtomicUsize> {
-    let told = Arc::new(AtomicUsize::new(0));
-    let count = told.clone();
-    hub.events().on_system([SystemKind::MessagesDropped], move |_, told| {
-        if let SystemEvent::MessagesDropped { connection, channel, .. } = told {
+/// Counts the gaps of the stalled client that listeners learn.
+fn count_gaps(hub: &Hub) -> Arc<AtomicUsize> {
+    let gaps = Arc::new(AtomicUsize::new(0));
+    let count = gaps.clone();
+    hub.events().on_system([SystemKind::MessagesDropped], move |_, event| {
+        if let SystemEvent::MessagesDropped { connection, channel, .. } = event {
             assert_eq!((connection.user().as_str(), channel.as_str()), ("stalled", "x"));
             count.fetch_add(1, Ordering::Relaxed);
         }
         std::future::ready(Ok(()))
     });
-    told
+    gaps
 }
 
-/// Reads what is there: until the answer to a ping, and what stood behind it, has come.
+/// Reads everything available: up to the answer to a ping and what was queued behind it.
 async fn read_up_to_quiet(client: &mut Client) -> Seen {
     let mut seen = Seen { offsets: Vec::new(), gaps: Vec::new() };
     client.send(json!({ "type": "ping", "id": "p" })).await;
@@ -145,7 +146,7 @@ async fn read_up_to_quiet(client: &mut Client) -> Seen {
     }
 }
 
-/// Each gap stands for the offsets that are not there, right after its own.
+/// Checks that each gap covers the missing offsets right after its own.
 fn gaps_are_where_offsets_are_missing(seen: &Seen, published: u64) {
     let mut missing: Vec<u64> = (1..=published).filter(|offset| !seen.offsets.contains(offset)).collect();
     for (after, missed) in &seen.gaps {
@@ -159,14 +160,14 @@ fn gaps_are_where_offsets_are_missing(seen: &Seen, published: u64) {
 }
 
 #[tokio::test]
-async fn drop_oldest_keeps_the_newest_and_tells_of_the_gap() {
+async fn drop_oldest_keeps_the_newest_and_reports_the_gap() {
     let (seen, published) = overflow(SlowConsumer::DropOldest).await;
     gaps_are_where_offsets_are_missing(&seen, published);
-    assert!(seen.offsets.contains(&(published - 1)), "the newest before the last is there");
+    assert!(seen.offsets.contains(&(published - 1)), "the newest but one was delivered");
 }
 
 #[tokio::test]
-async fn drop_newest_keeps_the_oldest_and_tells_of_the_gap() {
+async fn drop_newest_keeps_the_oldest_and_reports_the_gap() {
     let (seen, published) = overflow(SlowConsumer::DropNewest).await;
     gaps_are_where_offsets_are_missing(&seen, published);
     assert!(!seen.offsets.contains(&(published - 1)));
@@ -175,19 +176,19 @@ async fn drop_newest_keeps_the_oldest_and_tells_of_the_gap() {
 #[tokio::test]
 async fn conflation_keeps_the_latest_while_the_subscriber_lags() {
     let (seen, published) = overflow(SlowConsumer::Conflate).await;
-    assert!(seen.offsets.contains(&(published - 1)), "the latest is there");
+    assert!(seen.offsets.contains(&(published - 1)), "the latest was delivered");
     let missing = published - seen.offsets.len() as u64;
     assert_eq!(missing, seen.gaps.iter().map(|(_, missed)| missed).sum::<u64>());
 }
 
 #[tokio::test]
 async fn reading_pauses_while_the_client_does_not_read_its_answers() {
-    let server = TestServer::start(Hub::new(), named().write_timeout(Duration::from_secs(60)));
+    let server = TestServer::start(Hub::new(), user_handler().write_timeout(Duration::from_secs(60)));
     let client = server.client("/").receive_buffer(4096).timeout(Duration::from_secs(30)).connect().await;
     let (hub, mut client) = (server.hub().clone(), client);
     let id = "x".repeat(60);
     let mut sent = 0_u64;
-    // The server stops reading when its answers are not taken, and then the kernel stops taking ours.
+    // The server stops reading when its answers are not read, and then the kernel stops accepting ours.
     loop {
         let text = format!("{{\"type\":\"ping\",\"id\":\"{id}\"}}");
         let batch = async {
@@ -199,7 +200,7 @@ async fn reading_pauses_while_the_client_does_not_read_its_answers() {
             break;
         }
         sent += 1000;
-        assert!(sent < 1_000_000, "the server reads on and on");
+        assert!(sent < 1_000_000, "the server never stops reading");
     }
     let handled = hub.stats().requests;
     let backlog = hub.connections().all()[0].backlog();
@@ -208,9 +209,9 @@ async fn reading_pauses_while_the_client_does_not_read_its_answers() {
 }
 
 #[tokio::test]
-async fn a_client_that_takes_nothing_is_cut_after_the_write_timeout() {
+async fn client_that_reads_nothing_is_cut_after_the_write_timeout() {
     let hub = hub(SlowConsumer::DropOldest);
-    let server = TestServer::start(hub.clone(), named().write_timeout(Duration::from_millis(200)));
+    let server = TestServer::start(hub.clone(), user_handler().write_timeout(Duration::from_millis(200)));
     let slow = stalled(&server, "x").await;
     let mut good = subscriber(&server, "good", "x").await;
     let mut last = 0;
@@ -218,7 +219,7 @@ async fn a_client_that_takes_nothing_is_cut_after_the_write_timeout() {
         publish(&hub, &mut good, last + 1..=last + 10).await;
         last += 10;
     }
-    eventually("it is cut", || hub.stats().connections == 1).await;
+    wait_for_connections(&hub, 1).await;
     assert_eq!(hub.stats().slow_consumers, 1);
     drop(slow);
 }

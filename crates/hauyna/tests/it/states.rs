@@ -1,7 +1,7 @@
 //! States of connections: how silence, failure and the end change them, how an application changes them, and
 //! who is notified in which order.
 
-use crate::support::{emptied, eventually, named, registered};
+use crate::support::{eventually, registered, user_handler, wait_until_empty};
 use hauyna::connection::ConnectionState::{self, Connected, Disconnected, Error, Idle, Reconnecting};
 use hauyna::error::ErrorKind;
 use hauyna::{CloseCode, Connection, Context, Handler, Heartbeat, Hub, HubBuilder, json};
@@ -19,8 +19,8 @@ fn ms(milliseconds: u64) -> Duration {
     Duration::from_millis(milliseconds)
 }
 
-/// A hub that tells every change.
-fn told(builder: HubBuilder) -> (Hub, Changes) {
+/// Returns a hub that reports every state change.
+fn hub_with_changes(builder: HubBuilder) -> (Hub, Changes) {
     let (sender, changes) = mpsc::channel(64);
     let hub =
         builder.on_state_change(move |connection: Connection, old, new| {
@@ -32,7 +32,7 @@ fn told(builder: HubBuilder) -> (Hub, Changes) {
     (hub.build(), changes)
 }
 
-/// The next change, of whomever it is.
+/// Returns the next state change of any connection.
 async fn next(changes: &mut Changes) -> (ConnectionState, ConnectionState) {
     let change = tokio::time::timeout(Duration::from_secs(10), changes.recv()).await;
     let (_, old, new) = change.expect("a change").expect("a hub");
@@ -49,21 +49,21 @@ async fn connected(server: &TestServer, target: &str) -> (Client, Connection) {
     (client, only(server))
 }
 
-/// What a client that never pongs sees until it is closed.
-async fn seen(client: &mut Client) -> Vec<String> {
-    let mut seen = Vec::new();
+/// Returns what a client that never pongs receives until it is closed.
+async fn received_states(client: &mut Client) -> Vec<String> {
+    let mut received_states = Vec::new();
     loop {
         match client.next_frame().await {
-            Frame::Ping(_) => seen.push("ping".to_owned()),
+            Frame::Ping(_) => received_states.push("ping".to_owned()),
             Frame::Text(text) => {
                 let message: Value = serde_json::from_str(&text).unwrap();
                 assert_eq!((&message["type"], &message["user"]), (&json!("connection_state"), &json!("u")));
                 assert!(message["timestamp"].as_u64().unwrap() > 1_700_000_000_000);
-                seen.push(message["state"].as_str().unwrap().to_owned());
+                received_states.push(message["state"].as_str().unwrap().to_owned());
             }
             Frame::Close(Some((code, _))) => {
-                seen.push(code.to_string());
-                return seen;
+                received_states.push(code.to_string());
+                return received_states;
             }
             other => panic!("{other:?}"),
         }
@@ -71,10 +71,10 @@ async fn seen(client: &mut Client) -> Vec<String> {
 }
 
 #[tokio::test]
-async fn a_silent_peer_is_pinged_every_interval_idle_after_two_and_closed_at_the_timeout() {
-    let (hub, mut changes) = told(Hub::builder());
+async fn silent_peer_is_pinged_then_idle_then_closed() {
+    let (hub, mut changes) = hub_with_changes(Hub::builder());
     let heartbeat = Heartbeat::every(ms(300)).timeout(ms(600));
-    let server = TestServer::start(hub, named().heartbeat(heartbeat));
+    let server = TestServer::start(hub, user_handler().heartbeat(heartbeat));
     let began = Instant::now();
     let mut mute = server.client("/?user=u").without_pongs().connect().await;
     assert_eq!(mute.next_frame().await, Frame::Ping(Vec::new()));
@@ -82,50 +82,50 @@ async fn a_silent_peer_is_pinged_every_interval_idle_after_two_and_closed_at_the
     assert_eq!(only(&server).state(), Connected);
     assert_eq!(next(&mut changes).await, (Connected, Idle));
     assert!(began.elapsed() >= ms(550), "idle after {:?}", began.elapsed());
-    let mut seen = seen(&mut mute).await;
+    let mut received_states = received_states(&mut mute).await;
     assert!(began.elapsed() >= ms(850), "closed after {:?}", began.elapsed());
-    // Where the sweep comes between, a third ping goes out before the timeout of the first is over.
-    if seen.len() == 4 {
-        assert_eq!(seen.remove(2), "ping");
+    // If the sweep runs in between, a third ping is sent before the first one times out.
+    if received_states.len() == 4 {
+        assert_eq!(received_states.remove(2), "ping");
     }
-    assert_eq!(seen, ["idle", "ping", "3012"]);
+    assert_eq!(received_states, ["idle", "ping", "3012"]);
     assert_eq!(next(&mut changes).await, (Idle, Disconnected));
 }
 
 #[tokio::test(start_paused = true)]
-async fn with_30_and_60_seconds_it_is_pinged_at_30_and_60_idle_at_60_and_closed_at_90() {
+async fn silent_peer_is_idle_at_60_and_closed_at_90_seconds() {
     let heartbeat = Heartbeat::every(Duration::from_secs(30)).timeout(Duration::from_secs(60));
     let hub = Hub::new();
     let began = tokio::time::Instant::now();
     let (mut mute, connection) = registered(&hub, "u", &Handler::new().heartbeat(heartbeat).share()).await;
-    let mut seen = Vec::new();
+    let mut received_states = Vec::new();
     loop {
         let frame = mute.next_frame().await;
         let second = began.elapsed().as_secs();
         match frame {
-            Frame::Ping(_) => seen.push((second / 10 * 10, "ping".to_owned())),
+            Frame::Ping(_) => received_states.push((second / 10 * 10, "ping".to_owned())),
             Frame::Text(text) if text.contains("\"idle\"") => {
-                seen.push((second / 10 * 10, "idle".to_owned()));
+                received_states.push((second / 10 * 10, "idle".to_owned()));
             }
             Frame::Close(Some((3012, _))) => {
                 break assert!((90..=92).contains(&second), "closed at {second}");
             }
             other => panic!("{other:?} at {second}"),
         }
-        assert!((0..=2).contains(&(second % 30)), "{seen:?} at {second}");
+        assert!((0..=2).contains(&(second % 30)), "{received_states:?} at {second}");
     }
-    seen.retain(|(second, _)| *second < 90);
+    received_states.retain(|(second, _)| *second < 90);
     let expected = [(30, "ping"), (60, "idle"), (60, "ping")];
-    assert_eq!(seen, expected.map(|(second, what)| (second, what.to_owned())));
-    eventually("it is gone", || connection.state() == Disconnected).await;
+    assert_eq!(received_states, expected.map(|(second, what)| (second, what.to_owned())));
+    eventually("the connection has closed", || connection.state() == Disconnected).await;
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_timeout_counts_from_the_first_ping_that_is_unanswered() {
+async fn timeout_counts_from_the_first_unanswered_ping() {
     let heartbeat = Heartbeat::every(Duration::from_secs(10)).timeout(Duration::from_secs(35));
     let hub = Hub::new();
     let (mut late, _) = registered(&hub, "u", &Handler::new().heartbeat(heartbeat).share()).await;
-    // It answers only every third ping, and lives.
+    // It answers only every third ping, and stays connected.
     for number in 1..=30 {
         while !matches!(late.next_frame().await, Frame::Ping(_)) {}
         if number % 3 == 0 {
@@ -139,12 +139,12 @@ async fn the_timeout_counts_from_the_first_ping_that_is_unanswered() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_state_of_weeks_ago_is_still_known_for_24_days() {
+async fn state_duration_is_known_for_24_days() {
     let (hub, day) = (Hub::new(), Duration::from_secs(24 * 60 * 60));
     let handler = Handler::new().no_heartbeat().share();
     let (_client, connection) = registered(&hub, "u", &handler).await;
     for days in 1..=120 {
-        // The sweeps between are what keeps ticks from wrapping unseen.
+        // The sweeps in between keep ticks from wrapping unnoticed.
         for _ in 0..2 {
             tokio::time::advance(day / 2).await;
             tokio::task::yield_now().await;
@@ -157,9 +157,10 @@ async fn a_state_of_weeks_ago_is_still_known_for_24_days() {
 }
 
 #[tokio::test]
-async fn any_sign_of_life_ends_idleness_and_the_client_is_told_of_both() {
-    let (hub, mut changes) = told(Hub::builder());
-    let server = TestServer::start(hub, named().heartbeat(Heartbeat::every(ms(60)).timeout(ms(9_000))));
+async fn any_received_frame_ends_idleness_and_both_changes_are_sent() {
+    let (hub, mut changes) = hub_with_changes(Hub::builder());
+    let server =
+        TestServer::start(hub, user_handler().heartbeat(Heartbeat::every(ms(60)).timeout(ms(9_000))));
     let mut client = server.client("/?user=u").without_pongs().connect().await;
     for _ in 0..2 {
         assert_eq!(next(&mut changes).await, (Connected, Idle));
@@ -172,15 +173,15 @@ async fn any_sign_of_life_ends_idleness_and_the_client_is_told_of_both() {
         assert!(server.hub().connections().in_state(Idle).is_empty());
     }
     only(&server).close(CloseCode::NORMAL, "");
-    let mut seen = seen(&mut client).await;
-    seen.retain(|event| event != "ping");
-    assert_eq!(seen, ["idle", "connected", "idle", "connected", "1000"]);
+    let mut received_states = received_states(&mut client).await;
+    received_states.retain(|event| event != "ping");
+    assert_eq!(received_states, ["idle", "connected", "idle", "connected", "1000"]);
 }
 
 #[tokio::test]
-async fn with_idle_after_only_messages_count() {
-    let (hub, mut changes) = told(Hub::builder());
-    let handler = named().heartbeat(Heartbeat::every(ms(300)).timeout(ms(9_000))).idle_after(ms(450));
+async fn only_messages_end_idleness_with_idle_after() {
+    let (hub, mut changes) = hub_with_changes(Hub::builder());
+    let handler = user_handler().heartbeat(Heartbeat::every(ms(300)).timeout(ms(9_000))).idle_after(ms(450));
     let server = TestServer::start(hub, handler.on("note", async |_, _: Value| Ok(())));
     let mut client = server.client("/?user=u").without_pongs().connect().await;
     let began = Instant::now();
@@ -207,14 +208,14 @@ async fn with_idle_after_only_messages_count() {
 }
 
 #[tokio::test]
-async fn a_callback_sees_its_connection_awake() {
-    let handler = named()
+async fn callback_sees_its_connection_active() {
+    let handler = user_handler()
         .no_heartbeat()
         .idle_after(ms(40))
         .on("state", async |cx: hauyna::Context, _: Value| Ok(cx.connection().state()));
     let server = TestServer::start(Hub::new(), handler);
     let mut client = server.connect("/").await;
-    eventually("it is idle", || server.hub().stats().states.of(Idle) == 1).await;
+    eventually("the connection is idle", || server.hub().stats().states.of(Idle) == 1).await;
     let state = client.request(json!({ "type": "state" })).await.unwrap();
     assert_eq!(state, "connected");
     assert_eq!(client.expect("connection_state").await["state"], "idle");
@@ -222,10 +223,10 @@ async fn a_callback_sees_its_connection_awake() {
 }
 
 #[tokio::test]
-async fn the_application_moves_a_connection_only_as_the_table_allows() {
+async fn application_changes_states_only_as_the_table_allows() {
     let (hub, mut changes) =
-        told(Hub::builder().allow_transition(Connected, BUSY).allow_transition(BUSY, Connected));
-    let server = TestServer::start(hub, named());
+        hub_with_changes(Hub::builder().allow_transition(Connected, BUSY).allow_transition(BUSY, Connected));
+    let server = TestServer::start(hub, user_handler());
     let (mut client, connection) = connected(&server, "/?user=u").await;
     let refused = |to| match connection.set_state(to).map_err(|error| error.kind()) {
         Err(ErrorKind::Transition { from, to: refused }) => (from, refused) == (connection.state(), to),
@@ -248,22 +249,22 @@ async fn the_application_moves_a_connection_only_as_the_table_allows() {
     assert_eq!(server.hub().connections().in_state(BUSY), std::slice::from_ref(&connection));
     client.close(1000, "").await;
     assert_eq!(next(&mut changes).await, (BUSY, Disconnected));
-    emptied(server.hub()).await;
+    wait_until_empty(server.hub()).await;
     assert_eq!(connection.state(), Disconnected);
     assert_eq!(connection.set_state(Reconnecting).unwrap_err().kind(), ErrorKind::Closed);
     assert!(server.hub().stats().states.iter().all(|(_, count)| count == 0));
 }
 
 #[tokio::test]
-async fn states_whose_names_are_read_at_run_time_are_like_others() {
+async fn state_names_may_be_read_at_run_time() {
     let config: Value = serde_json::from_str(r#"[["connected", "on call"], ["on call", "idle"]]"#).unwrap();
     let state = |name: &Value| name.as_str().unwrap().parse::<ConnectionState>().unwrap();
     let mut builder = Hub::builder();
     for step in config.as_array().unwrap() {
         builder = builder.allow_transition(state(&step[0]), state(&step[1]));
     }
-    let (hub, mut changes) = told(builder);
-    let server = TestServer::start(hub, named());
+    let (hub, mut changes) = hub_with_changes(builder);
+    let server = TestServer::start(hub, user_handler());
     let (mut client, connection) = connected(&server, "/?user=u").await;
     let on_call = state(&config[0][1]);
     connection.set_state(on_call).unwrap();
@@ -275,31 +276,31 @@ async fn states_whose_names_are_read_at_run_time_are_like_others() {
 }
 
 #[tokio::test]
-async fn silence_leaves_a_state_alone_that_lets_nobody_idle() {
+async fn silence_does_not_change_a_state_without_idleness() {
     let hub = Hub::builder().allow_transition(Connected, BUSY).build();
-    let handler = named().idle_after(ms(60)).on_open(|cx| async move {
+    let handler = user_handler().idle_after(ms(60)).on_open(|cx| async move {
         if cx.user() == "busy" { cx.connection().set_state(BUSY) } else { Ok(()) }
     });
     let server = TestServer::start(hub, handler);
     let mut busy = server.connect("/?user=busy").await;
     assert_eq!(busy.expect("connection_state").await["state"], "busy");
     let _other = server.connect("/?user=other").await;
-    eventually("the other is idle", || server.hub().stats().states.of(Idle) == 1).await;
+    eventually("the other connection is idle", || server.hub().stats().states.of(Idle) == 1).await;
     assert_eq!(server.hub().connections().of_user("busy")[0].state(), BUSY);
     busy.expect_nothing().await;
 }
 
 #[tokio::test]
-async fn failures_pass_through_error_and_losses_do_not() {
-    let (hub, mut changes) = told(Hub::builder());
-    let handler = named().on_open(|cx| async move {
+async fn failures_pass_through_the_error_state_and_losses_do_not() {
+    let (hub, mut changes) = hub_with_changes(Hub::builder());
+    let handler = user_handler().on_open(|cx| async move {
         if cx.user() == "unwanted" { Err(hauyna::Error::application("no")) } else { Ok(()) }
     });
     let server = TestServer::start(hub, handler);
     let (mut broken, connection) = connected(&server, "/?user=broken").await;
     broken.send_raw(&[0xff, 0x80, 0, 0, 0, 0]).await;
     assert_eq!(broken.expect_close().await.0, 1002);
-    assert_eq!(connection.state(), Error, "until the socket is gone");
+    assert_eq!(connection.state(), Error, "until the socket has closed");
     assert_eq!(next(&mut changes).await, (Connected, Error));
     drop(broken);
     assert_eq!(next(&mut changes).await, (Error, Disconnected));
@@ -310,14 +311,14 @@ async fn failures_pass_through_error_and_losses_do_not() {
     assert_eq!(next(&mut changes).await, (Error, Disconnected));
     connected(&server, "/?user=lost").await.0.vanish();
     assert_eq!(next(&mut changes).await, (Connected, Disconnected));
-    emptied(server.hub()).await;
+    wait_until_empty(server.hub()).await;
     assert_eq!(connection.state(), Disconnected);
 }
 
 #[tokio::test]
-async fn a_socket_that_takes_nothing_for_too_long_is_an_error() {
-    let (hub, mut changes) = told(Hub::builder().outbox(64 * 1024 * 1024, 100_000));
-    let server = TestServer::start(hub, named().write_timeout(ms(100)));
+async fn write_timeout_passes_through_the_error_state() {
+    let (hub, mut changes) = hub_with_changes(Hub::builder().outbox(64 * 1024 * 1024, 100_000));
+    let server = TestServer::start(hub, user_handler().write_timeout(ms(100)));
     let mut client = server.client("/?user=u").receive_buffer(4096).connect().await;
     client.expect_nothing().await;
     let connection = only(&server);
@@ -330,7 +331,7 @@ async fn a_socket_that_takes_nothing_for_too_long_is_an_error() {
 }
 
 #[tokio::test]
-async fn hooks_run_in_order_and_one_that_panics_harms_nobody() {
+async fn state_callbacks_run_in_order_and_a_panic_affects_nobody() {
     const ROUNDS: usize = 200;
     let builder = Hub::builder()
         .on_state_change(|_, _, new| async move {
@@ -339,8 +340,8 @@ async fn hooks_run_in_order_and_one_that_panics_harms_nobody() {
         })
         .allow_transition(BUSY, Connected)
         .allow_transition(Connected, BUSY);
-    let (hub, mut changes) = told(builder);
-    let server = TestServer::start(hub, named());
+    let (hub, mut changes) = hub_with_changes(builder);
+    let server = TestServer::start(hub, user_handler());
     let (mut client, connection) = connected(&server, "/?user=u").await;
     let setting = [BUSY, Idle].map(|state| {
         let connection = connection.clone();
@@ -352,7 +353,7 @@ async fn hooks_run_in_order_and_one_that_panics_harms_nobody() {
         })
     });
     let mut state = Connected;
-    let mut seen = Vec::new();
+    let mut received_states = Vec::new();
     let follow = async {
         for one in setting {
             one.await.unwrap();
@@ -360,61 +361,61 @@ async fn hooks_run_in_order_and_one_that_panics_harms_nobody() {
         connection.close(CloseCode::NORMAL, "");
         loop {
             let (old, new) = next(&mut changes).await;
-            assert_eq!(old, state, "each change follows the one before");
+            assert_eq!(old, state, "each change starts from the previous state");
             state = new;
             if new == Disconnected {
                 return;
             }
-            seen.push(new.to_string());
+            received_states.push(new.to_string());
         }
     };
     let read = async {
-        let mut told = Vec::new();
+        let mut received = Vec::new();
         loop {
             match client.next_frame().await {
                 Frame::Text(text) => {
                     let message: Value = serde_json::from_str(&text).unwrap();
-                    told.push(message["state"].as_str().unwrap().to_owned());
+                    received.push(message["state"].as_str().unwrap().to_owned());
                 }
                 Frame::Close(_) => {
                     client.send_close(1000, "").await;
-                    return told;
+                    return received;
                 }
                 Frame::Ping(_) => {}
                 other => panic!("{other:?}"),
             }
         }
     };
-    let (told, ()) = tokio::join!(read, follow);
-    assert!(told.len() >= 2);
-    assert!(told == seen, "the client hears what the hooks hear");
+    let (received, ()) = tokio::join!(read, follow);
+    assert!(received.len() >= 2);
+    assert!(received == received_states, "the client gets the same changes as the callbacks");
 }
 
 #[tokio::test]
-async fn a_handler_without_the_protocol_has_states_and_tells_none() {
+async fn handler_without_the_protocol_has_states_but_sends_none() {
     let server = TestServer::start(Hub::new(), Handler::echo().no_heartbeat().idle_after(ms(40)));
     let mut client = server.connect("/").await;
-    eventually("it is idle", || server.hub().stats().states.of(Idle) == 1).await;
+    eventually("the connection is idle", || server.hub().stats().states.of(Idle) == 1).await;
     client.send_text("x").await;
     assert_eq!(client.next_text().await, "x");
     assert_eq!(only(&server).state(), Connected);
 }
 
 #[tokio::test]
-async fn a_connection_tells_where_it_comes_from_and_since_when() {
+async fn connection_reports_its_address_and_opening_time() {
     let before = SystemTime::now() - ms(2);
-    let server = TestServer::start(Hub::new(), named());
+    let server = TestServer::start(Hub::new(), user_handler());
     let (client, connection) = connected(&server, "/").await;
     assert_eq!(connection.peer(), client.local_address());
     assert_eq!(connection.address(), client.local_address().map(|peer| peer.ip()));
     assert!(connection.connected_at() >= before && connection.connected_at() <= SystemTime::now());
     client.vanish();
-    emptied(server.hub()).await;
-    assert!(connection.peer().is_some(), "also when it has gone");
+    wait_until_empty(server.hub()).await;
+    assert!(connection.peer().is_some(), "also after the connection has closed");
 }
 
 #[test]
-fn a_state_with_a_bad_name_is_a_mistake_of_the_program() {
+fn state_with_a_bad_name_is_refused() {
     for name in ["", "a\u{7}b", &"x".repeat(33)] {
         let error = name.parse::<ConnectionState>().unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Config, "{error}");
@@ -422,8 +423,8 @@ fn a_state_with_a_bad_name_is_a_mistake_of_the_program() {
 }
 
 #[tokio::test]
-async fn a_client_that_asked_for_a_transition_that_is_refused_is_told_which() {
-    let handler = named().on("come_back", |cx: Context, _: Value| async move {
+async fn refused_transition_is_named_in_the_error() {
+    let handler = user_handler().on("come_back", |cx: Context, _: Value| async move {
         cx.connection().set_state(Reconnecting).map(|_| ())
     });
     let server = TestServer::start(Hub::new(), handler);

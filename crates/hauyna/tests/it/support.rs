@@ -1,11 +1,12 @@
 //! Shared helpers of the test modules: hubs, subscribed clients, and waiting for a state of the hub.
 
-use hauyna::broker::{Answer, Broker, BrokerError, HistoryPage, LocalBroker, Publish, Published, Relay};
+use hauyna::broker::{Answer, BrokerError};
 use hauyna::connection::RetryPolicy;
 use hauyna::handler::SharedHandler;
-use hauyna::{ChannelName, ChannelOptions, Connection, Handler, HistoryRange, Hub, HubBuilder, json};
+use hauyna::{ChannelOptions, Connection, Handler, Hub, HubBuilder, json};
+use hauyna_protocol::Encoding;
 pub(crate) use hauyna_test::Random;
-use hauyna_test::{Client, TestServer};
+use hauyna_test::{Client, TestServer, WrappedBroker};
 use hauyna_websocket::OpCode;
 use hauyna_websocket::handshake::{HeadReader, check};
 use serde_json::Value;
@@ -22,32 +23,41 @@ pub(crate) fn open_hub() -> HubBuilder {
 }
 
 /// Returns a handler that identifies users by the query parameter `user`, or as `anybody` without it.
-pub(crate) fn named() -> Handler {
+pub(crate) fn user_handler() -> Handler {
     Handler::new().identify(|request| Ok(request.query("user").unwrap_or_else(|| "anybody".to_owned())))
 }
 
 pub(crate) fn serve(hub: &Hub) -> TestServer {
-    TestServer::start(hub.clone(), named())
+    TestServer::start(hub.clone(), user_handler())
 }
 
-/// Subscribes and returns the data of the answer.
-pub(crate) async fn subscribe(client: &mut Client, channel: &str) -> Value {
-    let request = json!({ "type": "subscribe_channel", "channel": channel });
-    client.request(request).await.unwrap_or_else(|error| panic!("{channel}: {error}"))
+/// Connects a client of `hauyna.v1.json` and reads its `session` message.
+pub(crate) async fn session_client(server: &TestServer, target: &str) -> Client {
+    let mut client = server.json(target).await;
+    client.expect("session").await;
+    client
 }
 
-/// Subscribes from a position.
-pub(crate) async fn recover(client: &mut Client, channel: &str, position: &Value) -> Value {
-    let recover = json!({ "epoch": position["epoch"], "offset": position["offset"] });
-    let request = json!({ "type": "subscribe_channel", "channel": channel, "recover": recover });
-    client.request(request).await.unwrap_or_else(|error| panic!("{channel}: {error}"))
+/// Connects a client of this encoding and user, and reads its `session` message.
+pub(crate) async fn client(server: &TestServer, encoding: Encoding, user: &str) -> Client {
+    let mut client = server.client(&format!("/?user={user}")).encoding(encoding).connect().await;
+    assert_eq!(client.expect("session").await["user"], user);
+    client
+}
+
+/// Connects a client of `hauyna.v1.json` and one of `hauyna.v1.msgpack`, and reads their `session` messages.
+pub(crate) async fn session_clients(server: &TestServer, target: &str) -> [Client; 2] {
+    let mut clients = [server.json(target).await, server.message_pack(target).await];
+    for client in &mut clients {
+        client.expect("session").await;
+    }
+    clients
 }
 
 /// Connects a client of `hauyna.v1.json` and subscribes it.
 pub(crate) async fn subscriber(server: &TestServer, user: &str, channel: &str) -> Client {
-    let mut client = server.json(&format!("/?user={user}")).await;
-    client.expect("session").await;
-    subscribe(&mut client, channel).await;
+    let mut client = session_client(server, &format!("/?user={user}")).await;
+    client.subscribe(channel).await;
     client
 }
 
@@ -84,6 +94,11 @@ pub(crate) async fn eventually(what: &str, is_so: impl Fn() -> bool) {
     }
 }
 
+/// Waits until the hub has this number of connections.
+pub(crate) async fn wait_for_connections(hub: &Hub, count: usize) {
+    eventually(&format!("the hub has {count} connections"), || hub.stats().connections == count).await;
+}
+
 /// Polls once, outside of any runtime.
 pub(crate) fn poll_once<T>(future: impl Future<Output = T>) -> Poll<T> {
     pin!(future).as_mut().poll(&mut Context::from_waker(Waker::noop()))
@@ -93,12 +108,12 @@ pub(crate) fn poll_once<T>(future: impl Future<Output = T>) -> Poll<T> {
 pub(crate) fn now<T>(future: impl Future<Output = T>) -> T {
     match poll_once(future) {
         Poll::Ready(value) => value,
-        Poll::Pending => panic!("it waits"),
+        Poll::Pending => panic!("the future is not ready"),
     }
 }
 
-/// Waits until nothing is left of any connection.
-pub(crate) async fn emptied(hub: &Hub) {
+/// Waits until the hub has no connections, channels and subscriptions.
+pub(crate) async fn wait_until_empty(hub: &Hub) {
     eventually("the hub is empty", || {
         let stats = hub.stats();
         stats.connections == 0
@@ -109,57 +124,45 @@ pub(crate) async fn emptied(hub: &Hub) {
     .await;
 }
 
-/// The local broker, which is unreachable while it is `down`.
-#[derive(Debug, Default)]
-pub(crate) struct Failing {
-    local: LocalBroker,
-    pub(crate) down: Arc<AtomicBool>,
+/// Hides panics whose text starts with `in `: printing a trace for each takes longer than the test.
+pub(crate) fn hide_expected_panics() {
+    let others = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |panic| {
+        let payload = panic.payload();
+        let owned = payload.downcast_ref::<String>().map(String::as_str);
+        let text = owned.or(payload.downcast_ref::<&str>().copied());
+        if !text.is_some_and(|text| text.starts_with("in ")) {
+            others(panic);
+        }
+    }));
 }
 
-impl Failing {
+/// Returns a local broker that is unreachable while the flag is set.
+pub(crate) fn failing_broker() -> (WrappedBroker, Arc<AtomicBool>) {
     fn unless_down<T>(
-        &self,
-        f: impl FnOnce() -> Answer<Result<T, BrokerError>>,
+        is_down: &AtomicBool,
+        ask: impl FnOnce() -> Answer<Result<T, BrokerError>>,
     ) -> Answer<Result<T, BrokerError>> {
-        match self.down.load(Ordering::Relaxed) {
+        match is_down.load(Ordering::Relaxed) {
             true => Answer::now(Err(BrokerError::from_source("redis://10.0.0.7: connection refused"))),
-            false => f(),
+            false => ask(),
         }
     }
+    let is_down = Arc::new(AtomicBool::new(false));
+    let [publishing, subscribing, reading] = [is_down.clone(), is_down.clone(), is_down.clone()];
+    let broker = WrappedBroker::default()
+        .on_publish(move |local, publish| unless_down(&publishing, || local.publish(publish)))
+        .on_subscribe(move |local, channel| unless_down(&subscribing, || local.subscribe(channel)))
+        .on_history(move |local, channel, range| unless_down(&reading, || local.history(channel, range)));
+    (broker, is_down)
 }
 
-impl Broker for Failing {
-    fn start(&self, relay: Relay) {
-        self.local.start(relay);
-    }
-
-    fn publish(&self, publish: Publish) -> Answer<Result<Published, BrokerError>> {
-        self.unless_down(|| self.local.publish(publish))
-    }
-
-    fn subscribe(&self, channel: &ChannelName) -> Answer<Result<(), BrokerError>> {
-        self.unless_down(|| self.local.subscribe(channel))
-    }
-
-    fn unsubscribe(&self, channel: &ChannelName) {
-        self.local.unsubscribe(channel);
-    }
-
-    fn history(
-        &self,
-        channel: &ChannelName,
-        range: HistoryRange,
-    ) -> Answer<Result<HistoryPage, BrokerError>> {
-        self.unless_down(|| self.local.history(channel, range))
-    }
-}
-
-/// Registers a client whose socket was made elsewhere: in memory, with its handshake already answered.
+/// Registers a client over a socket in memory whose handshake the test has answered.
 pub(crate) async fn registered(hub: &Hub, user: &str, handler: &SharedHandler) -> (Client, Connection) {
     registered_as(hub, user, handler, |socket| socket).await
 }
 
-/// Registers a client as [`registered`] does, with the application's end of the stream.
+/// Registers a client as [`registered`] does, and wraps the application's end of the stream.
 pub(crate) async fn registered_as<S>(
     hub: &Hub,
     user: &str,

@@ -1,8 +1,7 @@
-//! TLS in the stand-alone server: the whole protocol over it, its part of the handshake's deadline, its
-//! certificates.
+//! TLS in the standalone server: the whole protocol, the deadline of the handshake, and certificates.
 
 use crate::client_events::{expect_one_of_each_kind, many_kinds, one_of_each_kind, subscribe_to_many};
-use crate::support::{emptied, named, open_hub, recover, serve, subscribe, subscriber};
+use crate::support::{open_hub, serve, subscriber, user_handler, wait_until_empty};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use hauyna::channel::ClientEvents;
@@ -24,7 +23,7 @@ fn pem(label: &str, der: &[u8]) -> String {
     format!("-----BEGIN {label}-----\n{}\n-----END {label}-----\n", STANDARD.encode(der))
 }
 
-/// A certificate of its own for `localhost`, and who trusts it.
+/// A self-signed certificate for `localhost`, and a client configuration that trusts it.
 struct Certificate {
     chain: String,
     key: String,
@@ -59,7 +58,7 @@ impl Certificate {
         Self::open(self.dial(server).await.unwrap(), target).await
     }
 
-    /// With little room for what it does not read.
+    /// Connects a client with a small receive buffer.
     async fn connect_slowly(&self, server: &TestServer, target: &str) -> Client {
         let socket = TcpSocket::new_v4().unwrap();
         socket.set_recv_buffer_size(4096).unwrap();
@@ -74,7 +73,7 @@ impl Certificate {
 }
 
 fn server(hub: &Hub) -> Server {
-    Router::new(hub.clone()).websocket("/", named()).into_server()
+    Router::new(hub.clone()).websocket("/", user_handler()).into_server()
 }
 
 #[tokio::test]
@@ -86,7 +85,7 @@ async fn wss_serves_the_whole_protocol_beside_plain_tcp() {
     let mut tcp = subscriber(&plain, "tcp", "x").await;
     let mut tls = certificate.connect(&secure, "/?user=tls").await;
     assert_eq!(tls.expect("session").await["user"], "tls");
-    let mut position = subscribe(&mut tls, "x").await;
+    let mut position = tls.subscribe("x").await;
     for number in 0..50 {
         tls.request(json!({ "type": "channel_message", "channel": "x", "content": number })).await.unwrap();
         assert_eq!(tcp.expect("message").await["content"], number);
@@ -99,17 +98,17 @@ async fn wss_serves_the_whole_protocol_beside_plain_tcp() {
     for _ in 0..5 {
         hub.channel("x").broadcast(&big).await.unwrap();
     }
-    assert_eq!(recover(&mut tls, "x", &position).await["recovered"], true);
+    assert_eq!(tls.recover("x", &position).await["recovered"], true);
     assert_eq!(tls.expect_in_order("x", 5).await, vec![big; 5]);
     tls.ping(b"p").await;
     assert_eq!(tls.next_frame().await, Frame::Pong(b"p".to_vec()));
     tls.close(1000, "").await;
     tcp.close(1000, "").await;
-    emptied(&hub).await;
+    wait_until_empty(&hub).await;
 }
 
 #[tokio::test]
-async fn who_reads_over_tls_gets_all_client_events_however_many_come_at_once() {
+async fn reading_client_over_tls_gets_all_events_of_a_burst() {
     let (certificate, hub) = (certificate(), many_kinds());
     let plain = serve(&hub);
     let secure = TestServer::serve(hub.clone(), server(&hub).tls(certificate.config()));
@@ -124,27 +123,27 @@ async fn who_reads_over_tls_gets_all_client_events_however_many_come_at_once() {
 }
 
 #[tokio::test]
-async fn lagging_consumer_over_tls_gets_the_latest_client_event_of_each_sender_and_no_gap() {
+async fn lagging_tls_consumer_gets_the_latest_event_of_each_sender() {
     let certificate = certificate();
     for policy in [SlowConsumer::Disconnect, SlowConsumer::DropOldest] {
         let events = ClientEvents::new().event("cursor", 1000);
         let channels = ChannelOptions::new().slow_consumer(policy).client_events(events);
         let hub = Hub::builder().channels("room:{id}", channels).outbox(256 * 1024, 64).build();
-        let handler = named().write_timeout(Duration::from_secs(60));
+        let handler = user_handler().write_timeout(Duration::from_secs(60));
         let secure = Router::new(hub.clone()).websocket("/", handler).into_server().tls(certificate.config());
         let (plain, secure) = (serve(&hub), TestServer::serve(hub.clone(), secure));
         let mut slow = certificate.connect_slowly(&secure, "/?user=slow").await;
         slow.expect("session").await;
-        subscribe(&mut slow, "room:7").await;
+        slow.subscribe("room:7").await;
         let mut good = certificate.connect(&secure, "/?user=good").await;
         good.expect("session").await;
-        subscribe(&mut good, "room:7").await;
+        good.subscribe("room:7").await;
         let mut senders =
             [subscriber(&plain, "ann", "room:7").await, subscriber(&plain, "eve", "room:7").await];
         let (mut last, padding) = (0, "x".repeat(16 * 1024));
         while hub.stats().client_events_dropped < 50 {
             last += 1;
-            assert!(last < 1000, "nobody was slow");
+            assert!(last < 1000, "no slow consumer");
             for sender in &mut senders {
                 let data = json!({ "x": last, "padding": padding });
                 sender.send(json!({ "type": "client_event", "channel": "room:7", "event": "cursor", "data": data })).await;
@@ -153,10 +152,10 @@ async fn lagging_consumer_over_tls_gets_the_latest_client_event_of_each_sender_a
         }
         let waiting = hub.connections().of_user("slow")[0].backlog();
         assert!(waiting < 128 * 1024, "{policy:?}: {waiting} bytes wait");
-        // Publications have the whole room beside them.
-        for n in 1..=40 {
-            hub.channel("room:7").broadcast(json!({ "n": n })).await.unwrap();
-            assert_eq!(good.expect("message").await["content"]["n"], n);
+        // Publications have the whole outbox beside them.
+        for number in 1..=40 {
+            hub.channel("room:7").broadcast(json!({ "n": number })).await.unwrap();
+            assert_eq!(good.expect("message").await["content"]["n"], number);
         }
         let (mut seen, mut published) = ([0, 0], 0);
         while seen != [last, last] || published < 40 {
@@ -181,7 +180,7 @@ async fn lagging_consumer_over_tls_gets_the_latest_client_event_of_each_sender_a
 }
 
 #[tokio::test]
-async fn what_is_no_upgrade_is_answered_over_tls_and_plain_http_is_not() {
+async fn plain_requests_are_answered_only_over_tls() {
     let certificate = certificate();
     let hub = Hub::new();
     let server = TestServer::serve(hub.clone(), server(&hub).tls(certificate.config()));
@@ -201,7 +200,7 @@ async fn what_is_no_upgrade_is_answered_over_tls_and_plain_http_is_not() {
 }
 
 #[tokio::test]
-async fn the_handshake_of_tls_is_in_the_deadline_and_delays_nobody() {
+async fn tls_handshake_is_within_the_deadline_and_delays_nobody() {
     let certificate = certificate();
     let hub = Hub::new();
     let server = server(&hub).tls(certificate.config()).handshake_timeout(Duration::from_millis(600));
@@ -216,7 +215,8 @@ async fn the_handshake_of_tls_is_in_the_deadline_and_delays_nobody() {
     let _ = secure.read_to_end(&mut rest).await;
     let took = began.elapsed();
     assert!((Duration::from_millis(500)..Duration::from_secs(3)).contains(&took), "{took:?}");
-    crate::support::eventually("both are counted", || hub.stats().handshakes_refused == 2).await;
+    crate::support::eventually("both refused handshakes are counted", || hub.stats().handshakes_refused == 2)
+        .await;
 }
 
 #[tokio::test]
@@ -224,7 +224,7 @@ async fn heartbeats_and_layers_work_over_tls() {
     let certificate = certificate();
     let hub = Hub::new();
     let heartbeat = Heartbeat::every(Duration::from_millis(80)).timeout(Duration::from_millis(80));
-    let router = Router::new(hub.clone()).websocket("/", named().heartbeat(heartbeat));
+    let router = Router::new(hub.clone()).websocket("/", user_handler().heartbeat(heartbeat));
     let router = router.layer(tower_layer::Identity::new());
     let server = TestServer::serve(hub.clone(), router.into_server().tls(certificate.config()));
     let stream = certificate.dial(&server).await.unwrap();
@@ -235,7 +235,7 @@ async fn heartbeats_and_layers_work_over_tls() {
 }
 
 #[tokio::test]
-async fn renewed_certificates_count_from_the_next_handshake() {
+async fn renewed_certificates_apply_from_the_next_handshake() {
     let (old, new) = (certificate(), certificate());
     let hub = Hub::new();
     let config = old.config();
@@ -250,7 +250,7 @@ async fn renewed_certificates_count_from_the_next_handshake() {
 }
 
 #[test]
-fn certificates_and_keys_that_do_not_fit_are_found_when_they_are_read() {
+fn mismatched_certificates_and_keys_are_refused_when_read() {
     let (one, other) = (certificate(), certificate());
     for (chain, key) in [("", one.key.as_str()), (&one.chain, ""), (&one.chain, &other.key), ("x", "y")] {
         assert_eq!(TlsConfig::from_pem(chain, key).unwrap_err().kind(), hauyna::error::ErrorKind::Config);

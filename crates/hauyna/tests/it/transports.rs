@@ -1,7 +1,7 @@
 //! Other transports than the fast path: hyper's upgrade over any byte stream, a keep-alive connection,
 //! deflate.
 
-use crate::support::{named, now, open_hub, recover, serve, subscribe, subscriber};
+use crate::support::{now, open_hub, serve, subscriber, user_handler, wait_for_connections};
 use hauyna::{Handler, Heartbeat, Hub, Router, SlowConsumer, json};
 use hauyna_test::{Client, Frame, MemoryServer, TestServer};
 use hauyna_websocket::{Compression, DeflateConfig, FrameHead, OpCode};
@@ -15,7 +15,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, DuplexStream, ReadBuf};
 
-/// A stream that is no TCP, that takes and gives few bytes at a time, and that counts the writes: as TLS may.
+/// A stream other than TCP that reads and writes few bytes at a time, and counts the writes, as TLS may.
 struct Narrow {
     inner: DuplexStream,
     writes: Arc<AtomicU64>,
@@ -62,11 +62,11 @@ async fn in_memory(router: Router, client: hauyna_test::Connect) -> Client {
 }
 
 #[tokio::test]
-async fn a_stream_that_is_no_tcp_serves_the_whole_protocol() {
+async fn non_tcp_stream_serves_the_whole_protocol() {
     let hub = open_hub().build();
     let server = serve(&hub);
     let mut tcp = subscriber(&server, "tcp", "x").await;
-    let router = Router::new(hub.clone()).websocket("/", named());
+    let router = Router::new(hub.clone()).websocket("/", user_handler());
     let first = json!({ "type": "subscribe_channel", "id": "first", "channel": "x" });
     let connect = Client::to("ws://memory/?user=memory").message_pack().first(&first);
     let mut memory = in_memory(router, connect).await;
@@ -89,38 +89,38 @@ async fn a_stream_that_is_no_tcp_serves_the_whole_protocol() {
     for _ in 0..5 {
         hub.channel("x").broadcast(&big).await.unwrap();
     }
-    assert_eq!(recover(&mut memory, "x", &position).await["recovered"], true);
+    assert_eq!(memory.recover("x", &position).await["recovered"], true);
     assert_eq!(memory.expect_in_order("x", 5).await, vec![big; 5]);
     memory.ping(b"p").await;
     assert_eq!(memory.next_frame().await, Frame::Pong(b"p".to_vec()));
     memory.close(1000, "").await;
-    crate::support::eventually("it is gone", || hub.stats().connections == 1).await;
+    wait_for_connections(&hub, 1).await;
 }
 
 #[tokio::test]
-async fn deadlines_and_policies_hold_on_a_stream_that_is_no_tcp() {
+async fn deadlines_and_policies_apply_to_non_tcp_streams() {
     let channels = hauyna::ChannelOptions::new().slow_consumer(SlowConsumer::Disconnect);
     let hub = Hub::builder().channels("{*any}", channels).outbox(16 * 1024, 64).build();
     let heartbeat = Heartbeat::every(Duration::from_millis(80)).timeout(Duration::from_millis(80));
-    let router = || Router::new(hub.clone()).websocket("/", named().heartbeat(heartbeat));
+    let router = || Router::new(hub.clone()).websocket("/", user_handler().heartbeat(heartbeat));
     let mut mute = in_memory(router(), Client::to("ws://memory/").without_pongs()).await;
     assert!(matches!(mute.next_frame().await, Frame::Ping(_)));
     mute.expect_end().await;
     assert_eq!(hub.stats().heartbeat_timeouts, 1);
     let mut slow = in_memory(router(), Client::to("ws://memory/")).await;
-    subscribe(&mut slow, "x").await;
+    slow.subscribe("x").await;
     for _ in 0..20 {
         hub.channel("x").broadcast("x".repeat(4096)).await.unwrap();
     }
-    // It does not read before.
-    crate::support::eventually("it is slow", || hub.stats().slow_consumers == 1).await;
+    // It does not read before this.
+    crate::support::eventually("the client is a slow consumer", || hub.stats().slow_consumers == 1).await;
     assert_eq!(slow.expect_close().await.0, 3008);
     drop(slow);
-    crate::support::emptied(&hub).await;
+    crate::support::wait_until_empty(&hub).await;
 }
 
 #[tokio::test]
-async fn an_upgrade_on_a_connection_that_has_served_http_before_works() {
+async fn upgrade_after_plain_http_on_one_connection_works() {
     let hub = open_hub().build();
     let handler = hauyna::Handler::new().identify(|request: hauyna::ConnectRequest| async move {
         Ok::<_, hauyna::Reject>(request.peer().map(|peer| peer.ip().to_string()))
@@ -133,16 +133,16 @@ async fn an_upgrade_on_a_connection_that_has_served_http_before_works() {
     assert!(answer[..read].starts_with(b"HTTP/1.1 404"), "{}", String::from_utf8_lossy(&answer[..read]));
     let mut client = Client::to("ws://x/").json().over(stream).await.unwrap();
     assert_eq!(client.expect("session").await["user"], "127.0.0.1");
-    subscribe(&mut client, "x").await;
+    client.subscribe("x").await;
     hub.channel("x").broadcast(1).await.unwrap();
     client.expect("message").await;
     client.close(1000, "").await;
 }
 
 #[tokio::test]
-async fn the_service_answers_what_it_cannot_upgrade() {
+async fn service_answers_requests_that_it_cannot_upgrade() {
     use tower_service::Service;
-    let mut service = Router::new(Hub::new()).websocket("/chat", named()).into_service();
+    let mut service = Router::new(Hub::new()).websocket("/chat", user_handler()).into_service();
     let mut ask = async |path: &str| {
         let mut request = http::Request::builder().uri(path);
         for (name, value) in [
@@ -161,10 +161,10 @@ async fn the_service_answers_what_it_cannot_upgrade() {
 }
 
 #[tokio::test]
-async fn compressed_messages_go_both_ways() {
+async fn compressed_messages_work_in_both_directions() {
     let hub = open_hub().build();
     let handler =
-        || named().deflate().on_message(async |_, value: serde_json::Value| Ok(value["text"].clone()));
+        || user_handler().deflate().on_message(async |_, value: serde_json::Value| Ok(value["text"].clone()));
     let server = TestServer::start(hub.clone(), handler());
     let text = "news, news, ".repeat(500);
     for encoding in hauyna_protocol::Encoding::ALL {
@@ -175,7 +175,7 @@ async fn compressed_messages_go_both_ways() {
         client.expect("session").await;
         client.send_deflated(json!({ "type": "say", "id": 1, "text": text })).await;
         assert_eq!(client.answer(&json!(1)).await.unwrap(), text.as_str());
-        subscribe(&mut client, "x").await;
+        client.subscribe("x").await;
         hub.channel("x").broadcast(&text).await.unwrap();
         assert_eq!(client.expect("message").await["content"], text);
         client.close(1000, "").await;
@@ -186,8 +186,8 @@ async fn compressed_messages_go_both_ways() {
 }
 
 #[tokio::test]
-async fn a_deflate_bomb_is_refused_with_1009_and_garbage_with_1007() {
-    let server = TestServer::start(Hub::new(), named().deflate());
+async fn deflate_bomb_closes_with_1009_and_garbage_with_1007() {
+    let server = TestServer::start(Hub::new(), user_handler().deflate());
     let mut bomb = server.client("/").deflate().connect().await;
     bomb.send_deflated(json!({ "type": "ping", "x": "x".repeat(10 << 20) })).await;
     assert_eq!(bomb.expect_close().await.0, 1009);
@@ -201,9 +201,9 @@ async fn a_deflate_bomb_is_refused_with_1009_and_garbage_with_1007() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_server_with_a_runtime_per_core_is_one_hub() {
+async fn server_with_a_runtime_per_core_is_one_hub() {
     let hub = open_hub().shards(4).build();
-    let server = Router::new(hub.clone()).websocket("/", named()).into_server();
+    let server = Router::new(hub.clone()).websocket("/", user_handler()).into_server();
     let (sender, ready) = tokio::sync::oneshot::channel();
     let serving = tokio::task::spawn_blocking(move || {
         server.serve_per_core("127.0.0.1:0".parse().unwrap(), 4, |address| sender.send(address).unwrap())
@@ -212,7 +212,7 @@ async fn a_server_with_a_runtime_per_core_is_one_hub() {
     let mut clients = Vec::new();
     for _ in 0..32 {
         let mut client = Client::connect(&url).await;
-        subscribe(&mut client, "x").await;
+        client.subscribe("x").await;
         clients.push(client);
     }
     for number in 0..100 {
@@ -237,7 +237,7 @@ async fn a_server_with_a_runtime_per_core_is_one_hub() {
     assert_eq!(hub.stats().connections, 0);
 }
 
-/// The first bytes of what the server sends next, as they are on the wire.
+/// Returns the first bytes that the server sends next.
 async fn first_byte(stream: &mut DuplexStream) -> u8 {
     let mut header = [0; 4];
     stream.read_exact(&mut header).await.unwrap();
@@ -251,16 +251,16 @@ async fn first_byte(stream: &mut DuplexStream) -> u8 {
 }
 
 #[tokio::test]
-async fn who_has_a_smaller_window_or_none_gets_plain_frames_of_the_same_broadcast() {
+async fn clients_with_a_smaller_window_get_uncompressed_broadcasts() {
     let hub = open_hub().build();
-    let server = TestServer::start(hub.clone(), named().deflate());
+    let server = TestServer::start(hub.clone(), user_handler().deflate());
     let small = DeflateConfig { max_window_bits: 9, threshold: 0, ..DeflateConfig::default() };
     let mut narrow = server.client("/").deflate_with(small).connect().await;
     let mut wide = server.client("/").deflate().connect().await;
     let mut plain = server.connect("/").await;
     let text = "news, news, ".repeat(500);
     for client in [&mut narrow, &mut wide, &mut plain] {
-        subscribe(client, "x").await;
+        client.subscribe("x").await;
     }
     for _ in 0..3 {
         hub.channel("x").broadcast(&text).await.unwrap();
@@ -274,7 +274,7 @@ async fn who_has_a_smaller_window_or_none_gets_plain_frames_of_the_same_broadcas
     {
         let (mut near, far) = tokio::io::duplex(64 * 1024);
         let service = TowerToHyperService::new(
-            Router::new(hub.clone()).websocket("/", named().deflate()).into_service(),
+            Router::new(hub.clone()).websocket("/", user_handler().deflate()).into_service(),
         );
         let builder = hyper::server::conn::http1::Builder::new();
         tokio::spawn(builder.serve_connection(TokioIo::new(far), service).with_upgrades());
@@ -287,17 +287,18 @@ async fn who_has_a_smaller_window_or_none_gets_plain_frames_of_the_same_broadcas
         while !head.ends_with(b"\r\n\r\n") {
             head.push(near.read_u8().await.unwrap());
         }
-        crate::support::eventually("it is there", || now(hub.user("raw").is_connected())).await;
+        crate::support::eventually("the client is connected", || now(hub.user("raw").is_connected())).await;
         hub.user("raw").send(&text).await.unwrap();
         assert_eq!(first_byte(&mut near).await, first, "{extensions}");
         drop(near);
-        crate::support::eventually("it is gone", || !now(hub.user("raw").is_connected())).await;
+        crate::support::eventually("the connection has closed", || !now(hub.user("raw").is_connected()))
+            .await;
     }
 }
 
 #[tokio::test]
-async fn a_callback_may_ask_its_client_over_any_stream() {
-    let handler = named().on("ask", async |cx: hauyna::Context, _: serde_json::Value| {
+async fn client_requests_in_callbacks_work_over_any_stream() {
+    let handler = user_handler().on("ask", async |cx: hauyna::Context, _: serde_json::Value| {
         cx.request::<serde_json::Value>("choose", ()).await
     });
     let router = Router::new(Hub::new()).websocket("/", handler);
@@ -311,8 +312,8 @@ async fn a_callback_may_ask_its_client_over_any_stream() {
 }
 
 #[tokio::test]
-async fn the_old_socket_of_a_client_that_is_back_is_closed_with_3013_over_any_stream() {
-    let server = MemoryServer::start(Hub::new(), named());
+async fn resume_closes_the_old_socket_with_3013_over_any_stream() {
+    let server = MemoryServer::start(Hub::new(), user_handler());
     let mut old = server.json("/?user=ann").await;
     let session = old.expect("session").await;
     let token = session["resume"]["token"].as_str().unwrap();

@@ -1,7 +1,7 @@
-//! Clients that catch up on a stream whose epoch changes: nothing is missing where the numbering continued,
-//! and nobody is notified after the subscription has ended.
+//! Clients that recover a stream whose epoch changes: nothing is missing if the numbering continued, and no
+//! message follows the end of the subscription.
 
-use crate::support::{named, recover, subscribe};
+use crate::support::user_handler;
 use crate::turning::{Engine, Latency, Turning};
 use hauyna::{ChannelOptions, Hub, SessionOptions, json};
 use hauyna_test::{Client, TestServer};
@@ -12,7 +12,7 @@ struct Scene {
     engine: Engine,
     hub: Hub,
     server: TestServer,
-    /// A position that nothing was published before.
+    /// The position before the first publication.
     start: Value,
 }
 
@@ -26,8 +26,8 @@ impl Scene {
             .recovery_limit(10_000)
             .broker(engine.clone())
             .build();
-        let server = TestServer::start(hub.clone(), named().write_timeout(Duration::from_secs(600)));
-        let start = subscribe(&mut server.json("/").await, "x").await;
+        let server = TestServer::start(hub.clone(), user_handler().write_timeout(Duration::from_secs(600)));
+        let start = server.json("/").await.subscribe("x").await;
         Self { engine, hub, server, start }
     }
 
@@ -43,23 +43,23 @@ impl Scene {
         client
     }
 
-    /// A client with a replay that is longer than its socket takes.
+    /// Returns a client with a replay that is longer than its socket accepts.
     async fn replaying(&self) -> Client {
         self.publish(400, 16 * 1024).await;
         let mut client = self.client().await;
-        assert_eq!(recover(&mut client, "x", &self.start).await["recovered"], true);
+        assert_eq!(client.recover("x", &self.start).await["recovered"], true);
         client
     }
 }
 
 #[tokio::test]
-async fn a_position_of_an_earlier_epoch_is_recovered_where_the_numbering_has_gone_on() {
+async fn earlier_epoch_position_is_recovered_if_the_numbering_continued() {
     let scene = Scene::new().await;
     scene.publish(100, 1).await;
     let top = scene.engine.turn("x", Turning::Whole);
     scene.publish(1, 1).await;
     let mut client = scene.client().await;
-    let answer = recover(&mut client, "x", &scene.start).await;
+    let answer = client.recover("x", &scene.start).await;
     assert_eq!((&answer["recovered"], &answer["offset"]), (&json!(true), &json!(101)));
     assert_eq!(answer["epoch"], top.epoch.to_string());
     client.expect_in_order("x", 101).await;
@@ -68,7 +68,7 @@ async fn a_position_of_an_earlier_epoch_is_recovered_where_the_numbering_has_gon
 }
 
 #[tokio::test]
-async fn a_replay_goes_on_where_the_numbering_does() {
+async fn replay_continues_if_the_numbering_continues() {
     let scene = Scene::new().await;
     let mut client = scene.replaying().await;
     let top = scene.engine.turn("x", Turning::Whole);
@@ -90,25 +90,25 @@ async fn a_replay_goes_on_where_the_numbering_does() {
 }
 
 #[tokio::test]
-async fn a_replay_that_two_turns_overtake_ends() {
+async fn replay_overtaken_by_two_epoch_changes_ends() {
     let scene = Scene::new().await;
     let mut client = scene.replaying().await;
     scene.engine.turn("x", Turning::Lost(0));
     scene.publish(1, 1).await;
     let top = scene.engine.turn("x", Turning::Lost(0));
     scene.engine.announce("x", Turning::Lost(0));
-    let told = client.wait_for("subscribed").await;
-    assert_eq!((&told["epoch"], &told["offset"]), (&json!(top.epoch.to_string()), &json!(0)));
+    let subscribed = client.wait_for("subscribed").await;
+    assert_eq!((&subscribed["epoch"], &subscribed["offset"]), (&json!(top.epoch.to_string()), &json!(0)));
     client.expect_nothing().await;
     let histories = scene.engine.histories();
     client.expect_nothing().await;
-    assert_eq!(scene.engine.histories(), histories, "it reads on and on");
+    assert_eq!(scene.engine.histories(), histories, "the client never reaches the end");
     scene.publish(1, 1).await;
     assert_eq!(client.expect_message("x").await["offset"], 1);
 }
 
 #[tokio::test]
-async fn nobody_is_told_of_a_turn_after_the_end_of_the_subscription() {
+async fn no_epoch_change_is_sent_after_the_end_of_a_subscription() {
     let scene = Scene::new().await;
     let mut client = scene.replaying().await;
     scene.engine.turn("x", Turning::Lost(0));

@@ -1,5 +1,4 @@
-//! A broker whose epochs change when the test says so. It keeps all publications of an epoch, in this
-//! process.
+//! A broker whose epochs change when the test says so. It keeps all publications of an epoch in memory.
 
 use hauyna::broker::{
     Answer, Broker, BrokerError, Continuity, Epoch, HistoryPage, LocalBroker, Order, Publish, Published,
@@ -17,7 +16,7 @@ pub(crate) struct Engine(Arc<Inner>);
 
 #[derive(Debug)]
 struct Inner {
-    /// Relays what has no number.
+    /// Relays publications without an offset.
     local: LocalBroker,
     relay: OnceLock<Relay>,
     streams: Mutex<BTreeMap<String, Stream>>,
@@ -29,7 +28,7 @@ struct Inner {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Latency {
     AtOnce,
-    /// After other tasks had their turn.
+    /// After other tasks have run.
     Later,
 }
 
@@ -37,16 +36,16 @@ pub(crate) enum Latency {
 struct Stream {
     top: Position,
     kept: Vec<Arc<Publication>>,
-    /// Ends of earlier epochs, whose numbering this one continues.
+    /// Ends of earlier epochs whose numbering this one continues.
     earlier: Vec<Position>,
 }
 
-/// What an epoch that turns comes to.
+/// What a change of the epoch does to the stream.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Turning {
-    /// The numbering goes on.
+    /// The numbering continues.
     Whole,
-    /// The memory is lost; the numbering goes on behind this offset.
+    /// The memory is lost; the numbering continues after this offset.
     Lost(u64),
 }
 
@@ -57,7 +56,7 @@ impl Default for Stream {
 }
 
 impl Stream {
-    /// Whether nothing is missing of what followed a position.
+    /// Whether nothing after a position is missing.
     fn continues(&self, since: Position) -> bool {
         let ends = self.earlier.iter().chain([&self.top]);
         ends.into_iter().any(|end| end.epoch == since.epoch && since.offset <= end.offset)
@@ -99,7 +98,7 @@ impl Engine {
         self.0.streams.lock().entry(channel.to_owned()).or_default().top
     }
 
-    /// Whether a client at this position can get everything that followed it.
+    /// Whether a client at this position can recover everything after it.
     pub(crate) fn continues(&self, channel: &str, since: Position) -> bool {
         self.0.streams.lock().entry(channel.to_owned()).or_default().continues(since)
     }
@@ -109,7 +108,7 @@ impl Engine {
         self.0.histories.load(Ordering::Relaxed)
     }
 
-    /// The next publication is one of another epoch.
+    /// Changes the epoch of the next publication.
     pub(crate) fn turn(&self, channel: &str, turning: Turning) -> Position {
         let mut streams = self.0.streams.lock();
         let stream = streams.entry(channel.to_owned()).or_default();
@@ -126,7 +125,7 @@ impl Engine {
         stream.top
     }
 
-    /// Tells the hub that a stream has turned.
+    /// Reports to the hub that the epoch of a stream changed.
     pub(crate) fn announce(&self, channel: &str, turning: Turning) {
         let continuity = match turning {
             Turning::Whole => Continuity::Whole,

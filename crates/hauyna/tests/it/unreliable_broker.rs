@@ -1,15 +1,15 @@
-//! A broker whose answers arrive at random moments or get lost: the local broker behind a bad network. Its
-//! relays arrive in order and late. `interleavings` uses it, on a runtime with one thread.
+//! A local broker behind a bad network: its answers arrive at random moments or get lost, and what it relays
+//! arrives in order and late. `interleavings` uses it, on a runtime with one thread.
 
 use crate::support::Random;
-use hauyna::broker::{Answer, Broker, BrokerError, HistoryPage, LocalBroker, Publish, Published, Relay};
+use hauyna::broker::{Answer, Broker, BrokerError, Publish, Published, Relay};
 use hauyna::channel::Publication;
-use hauyna::{ChannelName, HistoryRange};
+use hauyna_test::WrappedBroker;
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, OnceLock};
+use std::sync::{Arc, Mutex};
 
-/// What it does to publications.
+/// How the network treats publications.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Network {
     Slow,
@@ -17,33 +17,47 @@ pub(crate) enum Network {
     Lossy,
 }
 
-#[derive(Debug, Clone)]
+/// The network between the hub and the broker.
+#[derive(Clone)]
 pub(crate) struct UnreliableBroker(Arc<Inner>);
 
-#[derive(Debug)]
 struct Inner {
-    local: LocalBroker,
     network: Network,
     is_calm: AtomicBool,
     random: Mutex<Random>,
-    relay: OnceLock<Relay>,
-    /// In the order of offsets.
-    waiting: Arc<Mutex<VecDeque<Arc<Publication>>>>,
+    /// Publications that wait to be relayed, in the order of offsets.
+    waiting: Mutex<VecDeque<(Relay, Arc<Publication>)>>,
 }
 
 impl UnreliableBroker {
     pub(crate) fn new(seed: u64, network: Network) -> Self {
         Self(Arc::new(Inner {
-            local: LocalBroker::default(),
             network,
             is_calm: AtomicBool::new(false),
             random: Mutex::new(Random(seed)),
-            relay: OnceLock::new(),
-            waiting: Arc::default(),
+            waiting: Mutex::default(),
         }))
     }
 
-    /// Nothing is lost any more.
+    /// Returns the local broker behind this network.
+    pub(crate) fn broker(&self) -> WrappedBroker {
+        let [publishing, subscribing, reading, relaying] = [(); 4].map(|()| self.clone());
+        WrappedBroker::default()
+            .on_publish(move |local, publish| publishing.publish(local.clone(), publish))
+            .on_subscribe(move |local, channel| {
+                let (local, channel) = (local.clone(), channel.clone());
+                subscribing.delayed(move || local.subscribe(&channel))
+            })
+            .on_history(move |local, channel, range| {
+                let (local, channel) = (local.clone(), channel.clone());
+                reading.delayed(move || local.history(&channel, range))
+            })
+            .on_relay(move |relay, publication| {
+                relaying.0.waiting.lock().unwrap().push_back((relay.clone(), publication.clone()));
+            })
+    }
+
+    /// Stops losing calls.
     pub(crate) fn calm(&self) {
         self.0.is_calm.store(true, Ordering::Relaxed);
     }
@@ -52,42 +66,30 @@ impl UnreliableBroker {
         self.0.random.lock().unwrap().below(below)
     }
 
-    /// Relays what waits longest, after a while.
+    /// Relays the oldest waiting publication after some turns.
     fn relay_later(&self) {
         let (own, count) = (self.clone(), self.draw(TURNS));
         tokio::spawn(async move {
             turns(count).await;
             let next = own.0.waiting.lock().unwrap().pop_front();
-            if let (Some(publication), Some(relay)) = (next, own.0.relay.get()) {
+            if let Some((relay, publication)) = next {
                 relay.relay(&publication);
             }
         });
     }
 
-    fn scattered<T: Send + 'static>(
-        &self,
-        ask: impl FnOnce(&LocalBroker) -> Answer<T> + Send + 'static,
-    ) -> Answer<T> {
-        let (own, before, after) = (self.clone(), self.draw(TURNS), self.draw(TURNS));
+    /// Answers after some turns, before and after the call.
+    fn delayed<T: Send + 'static>(&self, ask: impl FnOnce() -> Answer<T> + Send + 'static) -> Answer<T> {
+        let (before, after) = (self.draw(TURNS), self.draw(TURNS));
         Answer::later(async move {
             turns(before).await;
-            let answer = ask(&own.0.local).await;
+            let answer = ask().await;
             turns(after).await;
             answer
         })
     }
-}
 
-impl Broker for UnreliableBroker {
-    fn start(&self, relay: Relay) {
-        self.0.relay.set(relay).unwrap();
-        let waiting = self.0.waiting.clone();
-        self.0
-            .local
-            .start(Relay::to(move |publication| waiting.lock().unwrap().push_back(publication.clone())));
-    }
-
-    fn publish(&self, publish: Publish) -> Answer<Result<Published, BrokerError>> {
+    fn publish(&self, local: Arc<dyn Broker>, publish: Publish) -> Answer<Result<Published, BrokerError>> {
         let is_lossy = self.0.network == Network::Lossy && !self.0.is_calm.load(Ordering::Relaxed);
         let (own, fate, count) = (self.clone(), if is_lossy { self.draw(16) } else { 15 }, self.draw(TURNS));
         Answer::later(async move {
@@ -95,8 +97,8 @@ impl Broker for UnreliableBroker {
             if fate == 0 {
                 return Err(BrokerError::from_source("refused before it was stored"));
             }
-            let published = own.0.local.publish(publish).await;
-            // One for each publication, those whose key was known included: they find nothing to relay.
+            let published = local.publish(publish).await;
+            // One for each publication, also if its key was known: then there is nothing to relay.
             own.relay_later();
             turns(own.draw(TURNS)).await;
             match fate {
@@ -106,27 +108,9 @@ impl Broker for UnreliableBroker {
             }
         })
     }
-
-    fn subscribe(&self, channel: &ChannelName) -> Answer<Result<(), BrokerError>> {
-        let channel = channel.clone();
-        self.scattered(move |local| local.subscribe(&channel))
-    }
-
-    fn unsubscribe(&self, channel: &ChannelName) {
-        self.0.local.unsubscribe(channel);
-    }
-
-    fn history(
-        &self,
-        channel: &ChannelName,
-        range: HistoryRange,
-    ) -> Answer<Result<HistoryPage, BrokerError>> {
-        let channel = channel.clone();
-        self.scattered(move |local| local.history(&channel, range))
-    }
 }
 
-/// Lets others have so many turns.
+/// Lets other tasks run this many times.
 pub(crate) async fn turns(count: u64) {
     for _ in 0..count {
         tokio::task::yield_now().await;

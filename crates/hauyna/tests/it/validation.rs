@@ -1,10 +1,10 @@
 //! Validation over real sockets: invalid input is answered with all its paths and reaches no handler.
 
-use crate::support::{named, open_hub, serve, subscribe, subscriber};
+use crate::support::{client, open_hub, serve, subscriber, user_handler};
 use hauyna::validate::{Invalid, Validate};
-use hauyna::{ChannelOptions, Context, Handler, Hub, Result, json};
+use hauyna::{ChannelOptions, Context, Hub, Result, json};
 use hauyna_protocol::Encoding;
-use hauyna_test::{Client, TestServer};
+use hauyna_test::TestServer;
 use serde::Deserialize;
 use serde_json::Value;
 use std::sync::Arc;
@@ -38,12 +38,6 @@ async fn total(_: Context, order: Order) -> Result<u32> {
     Ok(order.items.iter().map(|item| item.price).sum())
 }
 
-async fn client(server: &TestServer, encoding: Encoding) -> Client {
-    let mut client = server.client("/?user=u").encoding(encoding).connect().await;
-    client.expect("session").await;
-    client
-}
-
 fn faults(error: &Value) -> Vec<(&str, &str)> {
     assert_eq!(error["error_type"], "validation_error", "{error}");
     let faults = error["details"]["faults"].as_array().unwrap();
@@ -51,10 +45,10 @@ fn faults(error: &Value) -> Vec<(&str, &str)> {
 }
 
 #[tokio::test]
-async fn typed_input_that_does_not_fit_has_its_path_and_no_name_of_a_rust_type() {
-    let server = TestServer::start(Hub::new(), named().on_valid("order", total));
+async fn unfitting_input_is_reported_by_path_without_rust_types() {
+    let server = TestServer::start(Hub::new(), user_handler().on_valid("order", total));
     for encoding in Encoding::ALL {
-        let mut client = client(&server, encoding).await;
+        let mut client = client(&server, encoding, "u").await;
         for (items, path, expected) in [
             (json!([{ "price": 1 }, { "price": -2 }]), "items[1].price", "integer from 0 to 4294967295"),
             (json!([{ "price": 1 }, {}]), "items[1].price", "value"),
@@ -72,9 +66,9 @@ async fn typed_input_that_does_not_fit_has_its_path_and_no_name_of_a_rust_type()
 }
 
 #[tokio::test]
-async fn typed_input_that_finds_itself_wrong_never_reaches_its_handler() {
-    let server = TestServer::start(Hub::new(), named().on_valid("order", total));
-    let mut client = client(&server, Encoding::Json).await;
+async fn input_that_fails_its_own_validation_never_reaches_the_handler() {
+    let server = TestServer::start(Hub::new(), user_handler().on_valid("order", total));
+    let mut client = client(&server, Encoding::Json, "u").await;
     let order = json!({ "type": "order", "items": [{ "price": 0 }, { "price": 1 }, { "price": 0 }] });
     let error = client.request(order).await.unwrap_err();
     assert_eq!(faults(&error), [("items[0].price", "is zero"), ("items[2].price", "is zero")]);
@@ -82,10 +76,10 @@ async fn typed_input_that_finds_itself_wrong_never_reaches_its_handler() {
 }
 
 #[tokio::test]
-async fn validators_of_one_event_and_of_all_are_all_asked_and_the_handler_is_not() {
+async fn all_validators_run_and_the_handler_does_not() {
     let called = Arc::new(AtomicUsize::new(0));
     let counter = called.clone();
-    let handler = named()
+    let handler = user_handler()
         .validate_all(|name: &str, value: &Value| match value["by"].is_string() {
             true => Ok(()),
             false => Err(Invalid::at("by", format!("is missing in {name}"))),
@@ -101,7 +95,7 @@ async fn validators_of_one_event_and_of_all_are_all_asked_and_the_handler_is_not
         .on_message(|_, _: Value| async { Ok("taken") });
     let server = TestServer::start(Hub::new(), handler);
     for encoding in Encoding::ALL {
-        let mut client = client(&server, encoding).await;
+        let mut client = client(&server, encoding, "u").await;
         let error = client.request(json!({ "type": "move", "x": 9 })).await.unwrap_err();
         assert_eq!(faults(&error), [("by", "is missing in move"), ("x", "is not on the board")]);
         let error = client.request(json!({ "type": "other" })).await.unwrap_err();
@@ -114,12 +108,12 @@ async fn validators_of_one_event_and_of_all_are_all_asked_and_the_handler_is_not
 }
 
 #[tokio::test]
-async fn a_validator_that_panics_costs_its_request_alone() {
-    let handler = named()
+async fn panicking_validator_fails_only_its_request() {
+    let handler = user_handler()
         .validate("trap", |_: &str, _: &Value| -> Result<(), Invalid> { panic!("out of order") })
         .on("trap", |_, _: Value| async { Ok(()) });
     let server = TestServer::start(Hub::new(), handler);
-    let mut client = client(&server, Encoding::Json).await;
+    let mut client = client(&server, Encoding::Json, "u").await;
     let error = client.request(json!({ "type": "trap" })).await.unwrap_err();
     assert_eq!(error["error_type"], "internal_error");
     assert!(!error.to_string().contains("out of order"));
@@ -128,7 +122,7 @@ async fn a_validator_that_panics_costs_its_request_alone() {
 }
 
 #[tokio::test]
-async fn what_a_channel_does_not_take_is_refused_with_its_path_and_published_to_nobody() {
+async fn invalid_channel_content_is_refused_with_its_path() {
     let numbers = ChannelOptions::new().validate(|channel: &str, content: &Value| match &content["number"] {
         Value::Number(_) => Ok(()),
         _ => Err(Invalid::at("number", format!("is none in {channel}"))),
@@ -138,13 +132,16 @@ async fn what_a_channel_does_not_take_is_refused_with_its_path_and_published_to_
     let server = serve(&hub);
     let mut listener = subscriber(&server, "listener", "numbers:1").await;
     for encoding in Encoding::ALL {
-        let mut client = client(&server, encoding).await;
+        let mut client = client(&server, encoding, "u").await;
         let refused =
             json!({ "type": "channel_message", "channel": "numbers:1", "content": { "number": "1" } });
         let error = client.request(refused.clone()).await.unwrap_err();
-        assert_eq!(error["error_type"], "not_subscribed", "who may not publish does not learn what fits");
-        subscribe(&mut client, "numbers:1").await;
-        subscribe(&mut client, "free").await;
+        assert_eq!(
+            error["error_type"], "not_subscribed",
+            "a client without permission does not see validation faults"
+        );
+        client.subscribe("numbers:1").await;
+        client.subscribe("free").await;
         let error = client.request(refused).await.unwrap_err();
         assert_eq!(faults(&error), [("content.number", "is none in numbers:1")]);
         let whole = json!({ "type": "channel_message", "channel": "numbers:1", "content": { "number": 1 } });
@@ -161,49 +158,49 @@ async fn what_a_channel_does_not_take_is_refused_with_its_path_and_published_to_
 }
 
 #[tokio::test]
-async fn a_handler_that_decides_about_publications_is_asked_before_the_validators() {
+async fn publish_authoriser_runs_before_the_validators() {
     let channels =
         ChannelOptions::new().validate(|_: &str, _: &Value| Err(Invalid::at("", "is never right")));
     let hub = Hub::builder().channels("{*any}", channels).build();
-    let handler = named().authorize_publish(|_, request| async move {
+    let handler = user_handler().authorize_publish(|_, request| async move {
         match request.name() {
             "open" => Ok(()),
             _ => Err(hauyna::Reject::denied("not here")),
         }
     });
     let server = TestServer::start(hub, handler);
-    let mut client = client(&server, Encoding::Json).await;
+    let mut client = client(&server, Encoding::Json, "u").await;
     for (channel, error_type) in [("open", "validation_error"), ("shut", "permission_denied")] {
-        subscribe(&mut client, channel).await;
+        client.subscribe(channel).await;
         let request = json!({ "type": "channel_message", "channel": channel, "content": 1 });
         assert_eq!(client.request(request).await.unwrap_err()["error_type"], error_type);
     }
 }
 
 #[tokio::test]
-async fn a_handler_may_answer_with_faults_of_its_own() {
-    let handler = named().on("late", |_, _: Value| async {
+async fn handler_may_return_its_own_faults() {
+    let handler = user_handler().on("late", |_, _: Value| async {
         Err::<(), _>(Invalid::at("seat", "has been taken meanwhile").into())
     });
     let server = TestServer::start(open_hub().build(), handler);
-    let mut client = client(&server, Encoding::Json).await;
+    let mut client = client(&server, Encoding::Json, "u").await;
     let error = client.request(json!({ "type": "late" })).await.unwrap_err();
     assert_eq!(faults(&error), [("seat", "has been taken meanwhile")]);
 }
 
 #[cfg(feature = "json-schema")]
 #[tokio::test]
-async fn a_schema_checks_an_event_and_the_content_of_a_channel() {
+async fn schema_checks_events_and_channel_content() {
     let text = json!({ "type": "object", "properties": { "text": { "type": "string", "maxLength": 5 } }, "required": ["text"] });
     let schema = || hauyna::validate::Schema::new(&text).unwrap();
     let hub = Hub::builder().channels("{*any}", ChannelOptions::new().validate(schema())).build();
-    let handler = named().validate("say", schema()).on("say", |_, _: Value| async { Ok(()) });
+    let handler = user_handler().validate("say", schema()).on("say", |_, _: Value| async { Ok(()) });
     let server = TestServer::start(hub, handler);
-    let mut client = client(&server, Encoding::Json).await;
+    let mut client = client(&server, Encoding::Json, "u").await;
     let error = client.request(json!({ "type": "say", "text": "too long" })).await.unwrap_err();
     assert_eq!(faults(&error).iter().map(|(path, _)| *path).collect::<Vec<_>>(), ["text"]);
     client.request(json!({ "type": "say", "text": "short" })).await.unwrap();
-    subscribe(&mut client, "x").await;
+    client.subscribe("x").await;
     let error = client
         .request(json!({ "type": "channel_message", "channel": "x", "content": {} }))
         .await
@@ -213,14 +210,14 @@ async fn a_schema_checks_an_event_and_the_content_of_a_channel() {
 
 #[cfg(feature = "json-schema")]
 #[tokio::test]
-async fn an_event_has_at_most_sixteen_faults_of_its_schema_and_a_large_one_is_refused_whole() {
+async fn schema_reports_at_most_sixteen_faults() {
     let counts =
         json!({ "properties": { "counts": { "additionalProperties": { "items": { "type": "integer" } } } } });
     let schema = hauyna::validate::Schema::new(&counts).unwrap();
-    let handler = named().validate("count", schema).on("count", |_, _: Value| async { Ok(()) });
+    let handler = user_handler().validate("count", schema).on("count", |_, _: Value| async { Ok(()) });
     let server = TestServer::start(Hub::new(), handler);
     for encoding in Encoding::ALL {
-        let mut client = client(&server, encoding).await;
+        let mut client = client(&server, encoding, "u").await;
         let wrong = json!({ "type": "count", "counts": { "a": vec![0.5; 100] } });
         let error = client.request(wrong).await.unwrap_err();
         let found = faults(&error);
@@ -234,7 +231,7 @@ async fn an_event_has_at_most_sixteen_faults_of_its_schema_and_a_large_one_is_re
 }
 
 #[tokio::test]
-async fn the_content_of_a_channel_is_held_to_its_type_whatever_the_encoding() {
+async fn channel_content_must_match_its_type_in_every_encoding() {
     #[derive(Deserialize)]
     struct Note {
         #[expect(dead_code, reason = "only read")]
@@ -244,8 +241,8 @@ async fn the_content_of_a_channel_is_held_to_its_type_whatever_the_encoding() {
     let server = serve(&hub);
     let mut listener = subscriber(&server, "listener", "notes").await;
     for encoding in Encoding::ALL {
-        let mut client = client(&server, encoding).await;
-        subscribe(&mut client, "notes").await;
+        let mut client = client(&server, encoding, "u").await;
+        client.subscribe("notes").await;
         let publish =
             |content: Value| json!({ "type": "channel_message", "channel": "notes", "content": content });
         let error = client.request(publish(json!({ "text": 7 }))).await.unwrap_err();
@@ -259,13 +256,13 @@ async fn the_content_of_a_channel_is_held_to_its_type_whatever_the_encoding() {
 }
 
 #[tokio::test]
-async fn a_type_that_denies_unknown_fields_sees_those_of_the_message() {
+async fn deny_unknown_fields_applies_to_fields_of_the_message() {
     #[derive(Deserialize)]
     #[serde(deny_unknown_fields)]
     struct Nothing {}
-    let handler = Handler::new().on("nothing", |_, _: Nothing| async { Ok(()) });
+    let handler = user_handler().on("nothing", |_, _: Nothing| async { Ok(()) });
     let server = TestServer::start(Hub::new(), handler);
-    let mut client = client(&server, Encoding::Json).await;
+    let mut client = client(&server, Encoding::Json, "u").await;
     let error = client.request(json!({ "type": "nothing" })).await.unwrap_err();
     assert_eq!(error["error_type"], "validation_error");
 }

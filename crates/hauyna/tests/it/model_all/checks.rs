@@ -1,7 +1,7 @@
 //! What clients must have received, and what the server must report, after the verbs of `model_all`.
 
-use super::{GROUPS, Grace, Run, USERS, settled};
-use crate::reference::{BUSY, CROWD, PLAIN, ROOMS, lane_of_events, told};
+use super::{GROUPS, Grace, Run, USERS, wait_until};
+use crate::reference::{BUSY, CROWD, PLAIN, ROOMS, known_part, lane_of_events};
 use crate::support::now;
 use hauyna::connection::ConnectionState::{Connected, Disconnected, Error, Idle, Reconnecting};
 use hauyna::presence::Criteria;
@@ -11,7 +11,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 impl Run {
-    /// Takes one message: the next that was expected in its lane, or presence of the crowd.
+    /// Takes one message: the next expected one in its lane, or presence of the crowd.
     fn accept(&mut self, device: u64, message: Value) {
         let own = self.clients.get_mut(&device).unwrap();
         let kind = message["type"].as_str().unwrap();
@@ -22,7 +22,8 @@ impl Run {
             own.ticket.positions.insert(lane.clone(), offset);
         }
         if kind.starts_with("presence_") || kind == "occupancy" {
-            let view = own.views.get_mut(&lane).unwrap_or_else(|| panic!("{device} is not there: {message}"));
+            let view =
+                own.views.get_mut(&lane).unwrap_or_else(|| panic!("{device} is not connected: {message}"));
             view.apply(&message);
             if lane == CROWD {
                 return;
@@ -30,12 +31,12 @@ impl Run {
         }
         let expected = &mut self.model.devices.get_mut(&device).unwrap().expected;
         let place = expected.iter().position(|(other, _)| *other == lane);
-        let place = place.unwrap_or_else(|| panic!("{device} expects nothing of it: {message}"));
+        let place = place.unwrap_or_else(|| panic!("unexpected message for {device}: {message}"));
         let (_, expected) = expected.remove(place).unwrap();
-        assert_eq!(told(message), expected, "{device}");
+        assert_eq!(known_part(message), expected, "{device}");
     }
 
-    /// Everything the reference has for this client is there, lane by lane in order, and nothing else.
+    /// Checks that the client got everything that the reference expects, in order per lane, and nothing else.
     pub(super) async fn check(&mut self, device: u64) {
         self.model.hear(device);
         let client = &mut self.clients.get_mut(&device).unwrap().client;
@@ -54,7 +55,7 @@ impl Run {
         }
     }
 
-    /// All clients, those in the crowd with what is told later.
+    /// Checks all clients, including what clients in the crowd learn later.
     pub(super) async fn check_all(&mut self) {
         for device in self.clients.keys().copied().collect::<Vec<_>>() {
             self.check(device).await;
@@ -62,7 +63,7 @@ impl Run {
                 let next = self.clients.get_mut(&device).unwrap().client.next();
                 let Ok(message) = tokio::time::timeout(Duration::from_secs(5), next).await else {
                     let (view, model) = (&self.clients[&device].views[CROWD], self.model.list(CROWD));
-                    panic!("{device} is not told of the crowd: {view:?} is not {model:?}");
+                    panic!("the crowd of {device} is {view:?}, expected {model:?}");
                 };
                 self.accept(device, message);
             }
@@ -85,10 +86,10 @@ impl Run {
             && ROOMS.iter().chain([&CROWD]).all(|channel| is_right(channel))
     }
 
-    /// What the server says of itself is what the reference says.
+    /// Checks that the server reports what the reference says.
     pub(super) async fn questions(&self) {
-        // A client that comes back is told of its session a moment before all of it is its own.
-        settled("the rosters and counts are the reference's", || self.rosters_are_right()).await;
+        // A resuming client gets its session message slightly before it owns all of the session.
+        wait_until("the members and counts match the reference", || self.rosters_are_right()).await;
         let (presence, model) = (self.hub().presence(), &self.model);
         let by = |criteria: Criteria| {
             let list = now(presence.list_by(&criteria));
@@ -155,7 +156,7 @@ impl Run {
         }
     }
 
-    /// Everybody goes, and those who were lost come back and go properly: nothing is left.
+    /// Ends all connections; lost clients resume and then close. Checks that nothing is left.
     pub(super) async fn finish(&mut self) {
         self.check_all().await;
         self.questions().await;
@@ -183,7 +184,7 @@ impl Run {
         if self.seed.is_multiple_of(2) {
             let online: Vec<_> =
                 self.model.online.iter().map(|(user, is)| ((*user).to_owned(), *is)).collect();
-            settled("listeners hear of all", || self.online.lock().len() >= online.len()).await;
+            wait_until("listeners hear of all", || self.online.lock().len() >= online.len()).await;
             assert_eq!(*self.online.lock(), online);
         }
     }

@@ -2,7 +2,7 @@
 //! wrong token, or while their old sockets still live. Runs in memory, where time can be advanced, and over
 //! sockets, where no time passes.
 
-use super::{Peer, Run, USERS, VANISH, handler, part, settled};
+use super::{Peer, Run, USERS, VANISH, handler, part, wait_until};
 use crate::reference::{Asked, CROWD, CROWD_LISTED, PLAIN, REPLAYED, ROOMS, View, Waiting, kept_of};
 use crate::support::now;
 use hauyna::auth::Revocation;
@@ -17,11 +17,11 @@ use tokio::task::{JoinSet, LocalSet};
 /// Where a sequence runs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum World {
-    /// Over sockets.
+    /// Over sockets, without sessions.
     WithoutSessions,
-    /// With sessions, over sockets, and too short for any to end by itself.
+    /// Over sockets, with sessions that outlast the sequence.
     Sockets,
-    /// With sessions, in memory, under a clock that is turned.
+    /// In memory with a test clock, with sessions.
     Memory,
 }
 
@@ -30,19 +30,19 @@ pub(super) enum Server {
     Memory(MemoryServer),
 }
 
-/// What a client needs to come back.
+/// What a client needs to resume.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Ticket {
     token: String,
-    /// The offset of the last publication that it has got, by channel.
+    /// The offset of the last received publication, by channel.
     pub(super) positions: BTreeMap<String, u64>,
 }
 
-/// A client that was lost.
+/// A lost client.
 pub(super) struct Away {
     device: u64,
     ticket: Ticket,
-    /// The connection that was lost.
+    /// The lost connection.
     old: Connection,
 }
 
@@ -66,7 +66,7 @@ impl World {
         }
     }
 
-    /// The channels of a hub.
+    /// Declares the channels of a hub.
     pub(super) fn declare(self, hub: HubBuilder, seed: u64) -> HubBuilder {
         let channels = || ChannelOptions::new().client_events(ClientEvents::new().event("cursor", 1000));
         let rooms = channels().presence(Presence::each());
@@ -120,43 +120,43 @@ impl Run {
         Ticket { token: terms["token"].as_str().unwrap_or_default().to_owned(), ..Ticket::default() }
     }
 
-    /// The client is told where a channel stands.
-    pub(super) fn stand(&mut self, device: u64, channel: &str, place: &Value) {
+    /// Records the position of a client in a channel.
+    pub(super) fn set_position(&mut self, device: u64, channel: &str, place: &Value) {
         let Some(offset) = place["offset"].as_u64() else { return };
         let epoch = self.epochs.entry(channel.to_owned()).or_insert_with(|| place["epoch"].clone());
-        assert_eq!(*epoch, place["epoch"], "{channel} has kept its memory");
+        assert_eq!(*epoch, place["epoch"], "{channel} has kept its history");
         self.clients.get_mut(&device).unwrap().ticket.positions.insert(channel.to_owned(), offset);
     }
 
-    // How clients are lost and come back.
+    // How clients are lost and resume.
 
-    /// The device is lost, and its session waits.
+    /// Records that the device is lost and its session waits.
     pub(super) fn wait(&mut self, device: u64, ticket: Ticket, old: Connection) {
         let session = self.model.lose(device, self.now() + WINDOW.as_millis() as u64);
         self.away.insert(session, Away { device, ticket, old });
     }
 
-    /// A device that is not connected comes.
-    pub(super) async fn arrive(&mut self, device: u64) {
+    /// Connects a device that is not connected.
+    pub(super) async fn connect_absent(&mut self, device: u64) {
         let sessions = self.away.iter().filter(|(_, away)| away.device == device);
         let sessions: Vec<u64> = sessions.map(|(session, _)| *session).collect();
         let way = if self.world.has_sessions() { self.random.below(8) } else { 0 };
         match (sessions.is_empty(), way) {
             (_, 0) | (true, 1..=5) => self.connect(device).await,
-            (_, 1) | (true, _) => self.come_with_a_wrong_token(device).await,
+            (_, 1) | (true, _) => self.connect_with_wrong_token(device).await,
             (false, _) => {
                 let session = self.one(&sessions);
                 let away = self.away.remove(&session).unwrap();
                 if self.model.waiting.contains_key(&session) {
                     return self.resume(session, away, None).await;
                 }
-                self.come_in_vain(device, away.ticket.token.clone()).await;
+                self.connect_with_useless_token(device, away.ticket.token.clone()).await;
                 self.stale.push(away.ticket.token);
             }
         }
     }
 
-    async fn come_with_a_wrong_token(&mut self, device: u64) {
+    async fn connect_with_wrong_token(&mut self, device: u64) {
         let is_other = |other: u64| (other % USERS.len() as u64) != device % USERS.len() as u64;
         let away = self.away.values().filter(|away| is_other(away.device)).map(|away| &away.ticket);
         let here = self.clients.iter().filter(|(other, _)| is_other(**other)).map(|(_, peer)| &peer.ticket);
@@ -170,31 +170,31 @@ impl Run {
             true => self.connect(device).await,
             false => {
                 let token = tokens[self.random.below(tokens.len() as u64) as usize].clone();
-                self.come_in_vain(device, token).await;
+                self.connect_with_useless_token(device, token).await;
             }
         }
     }
 
-    /// Comes with a token that is of no use.
-    async fn come_in_vain(&mut self, device: u64, token: String) {
+    /// Connects with a useless token.
+    async fn connect_with_useless_token(&mut self, device: u64, token: String) {
         let mut client = self.dial(device, Some(&token)).await;
         self.model.connect(device, USERS[device as usize % USERS.len()]);
-        let says_it = self.random.below(2) == 0;
-        if says_it {
+        let says_position = self.random.below(2) == 0;
+        if says_position {
             let positions = json!({ PLAIN: { "epoch": "ASNFZ4mrze8", "offset": 0 } });
             client.send(json!({ "type": "resume", "id": "back", "positions": positions })).await;
         }
         let session = client.expect("session").await;
         assert_eq!((&session["resumed"], session.get("subscriptions")), (&json!(false), None));
-        if says_it {
+        if says_position {
             client.answer(&json!("back")).await.unwrap();
         }
-        self.welcome(device, client, &session);
+        self.record_session(device, client, &session);
     }
 
-    /// The client comes while its old socket still lives.
+    /// Reconnects the client while its old socket still lives.
     pub(super) async fn take_over(&mut self, device: u64) {
-        self.await_moment().await;
+        self.avoid_equal_expiry().await;
         self.note(device, "takes over");
         let Peer { client, ticket, connection: old, .. } = self.clients.remove(&device).unwrap();
         let session = self.model.lose(device, self.now() + WINDOW.as_millis() as u64);
@@ -206,7 +206,7 @@ impl Run {
         let mut client = self.dial(device, Some(&ticket.token)).await;
         let waiting = self.model.claim(device, session);
         let there = self.model.devices.len();
-        settled("it is there", || self.hub().connections().count() == there).await;
+        wait_until("the connections are registered", || self.hub().connections().count() == there).await;
         let was_live = old.is_some();
         if let Some(mut old) = old {
             assert_eq!(old.expect_close().await.0, 3013, "the old socket of {device}");
@@ -216,36 +216,38 @@ impl Run {
             0 => {
                 self.note(device, "is lost before it says where it stands");
                 client.vanish();
-                self.model.give_back(device, (session, waiting));
+                self.model.release_claim(device, (session, waiting));
                 self.away.insert(session, Away { device, ticket, old: lost });
                 self.closed().await;
             }
             1 if !was_live => {
                 self.note(device, "has a socket that dies before it says where it stands");
-                self.model.give_back(device, (session, waiting));
+                self.model.release_claim(device, (session, waiting));
                 Box::pin(self.resume(session, Away { device, ticket, old: lost }, Some(client))).await;
             }
             2 => {
                 let away = Away { device, ticket, old: lost };
-                self.miss_the_answer(client, (session, waiting), away).await;
+                self.lose_new_token(client, (session, waiting), away).await;
             }
-            11 if self.is_alone(device) => self.be_sent_away(client, device, (session, waiting)).await,
+            11 if self.is_alone(device) => {
+                self.lose_rights_before_resume(client, device, (session, waiting)).await;
+            }
             3 if self.world == World::Memory && !was_live => {
                 self.note(device, "does not say where it stands");
-                self.told(client, (session, waiting), (device, ticket, BTreeMap::new())).await;
+                self.expect_resumed(client, (session, waiting), (device, ticket, BTreeMap::new())).await;
             }
             4 => {
                 self.note(device, "says something else first");
                 client.send(json!({ "type": "ping", "id": "first" })).await;
-                self.told(client, (session, waiting), (device, ticket, BTreeMap::new())).await;
+                self.expect_resumed(client, (session, waiting), (device, ticket, BTreeMap::new())).await;
                 self.clients.get_mut(&device).unwrap().client.answer(&json!("first")).await.unwrap();
             }
             way => {
                 if way < 7 {
-                    self.happen_meanwhile(device).await;
+                    self.send_before_session(device).await;
                 }
                 let asked = self.say(&mut client, &ticket, way.is_multiple_of(2)).await;
-                self.told(client, (session, waiting), (device, ticket, asked)).await;
+                self.expect_resumed(client, (session, waiting), (device, ticket, asked)).await;
                 if way.is_multiple_of(2) {
                     let client = &mut self.clients.get_mut(&device).unwrap().client;
                     assert_eq!(client.expect("ack").await["id"], "back");
@@ -254,7 +256,7 @@ impl Run {
         }
     }
 
-    /// Says where it stands: not everywhere, and not always right.
+    /// Sends positions, not for every channel and not always correct ones.
     async fn say(&mut self, client: &mut Client, ticket: &Ticket, wants_answer: bool) -> Asking {
         let (mut asked, mut positions) = (Asking::new(), json!({}));
         for (channel, offset) in &ticket.positions {
@@ -275,8 +277,8 @@ impl Run {
         asked
     }
 
-    /// What is sent to a client that has not been told its session must come behind that.
-    async fn happen_meanwhile(&mut self, device: u64) {
+    /// Sends to a client that has no session message yet; it must arrive after that.
+    async fn send_before_session(&mut self, device: u64) {
         let number = 1000 + self.steps.len() as u64;
         let user = self.model.devices[&device].user;
         self.note(device, "is written to meanwhile");
@@ -289,16 +291,17 @@ impl Run {
         }
     }
 
-    /// The server has done it, but the client does not get its new token: the old one serves once more.
-    async fn miss_the_answer(&mut self, mut client: Client, session: (u64, Waiting), away: Away) {
+    /// The server has resumed the session, but the client does not get its new token: the old one works once
+    /// more.
+    async fn lose_new_token(&mut self, mut client: Client, session: (u64, Waiting), away: Away) {
         let Away { device, ticket, .. } = away;
         self.note(device, "does not get the answer");
         let asked = self.say(&mut client, &ticket, false).await;
         self.model.go_on(device, session, &asked);
         let resumed = self.model.resumed;
-        settled("it is resumed", || self.hub().stats().resumed == resumed).await;
+        wait_until("the session is resumed", || self.hub().stats().resumed == resumed).await;
         let all = self.hub().connections().of_user(self.model.devices[&device].user);
-        // Identifiers grow; several may have come in one millisecond.
+        // Identifiers grow; several may have been created in one millisecond.
         let connection = all.into_iter().max_by_key(Connection::id).unwrap();
         self.clients.insert(device, Peer { client, connection, views: BTreeMap::new(), ticket });
         match self.random.below(2) {
@@ -307,23 +310,23 @@ impl Run {
         }
     }
 
-    /// The client is told of its session.
-    async fn told(
+    /// Checks the session message of the client.
+    async fn expect_resumed(
         &mut self,
         mut client: Client,
         session: (u64, Waiting),
         (device, ticket, asked): (u64, Ticket, Asking),
     ) {
         let expected = self.model.go_on(device, session, &asked);
-        let told = client.expect("session").await;
+        let expect_resumed = client.expect("session").await;
         let user = self.model.devices[&device].user;
-        assert_eq!((&told["resumed"], &told["user"]), (&json!(true), &json!(user)));
-        assert_ne!(told["resume"]["token"], ticket.token);
-        self.welcome(device, client, &told);
+        assert_eq!((&expect_resumed["resumed"], &expect_resumed["user"]), (&json!(true), &json!(user)));
+        assert_ne!(expect_resumed["resume"]["token"], ticket.token);
+        self.record_session(device, client, &expect_resumed);
         let mut entries = BTreeMap::new();
-        for mut entry in told["subscriptions"].as_array().cloned().unwrap_or_default() {
+        for mut entry in expect_resumed["subscriptions"].as_array().cloned().unwrap_or_default() {
             let channel = entry["channel"].as_str().unwrap().to_owned();
-            self.stand(device, &channel, &entry);
+            self.set_position(device, &channel, &entry);
             entry.as_object_mut().unwrap().remove("epoch");
             let own = self.clients.get_mut(&device).unwrap();
             if entry["recovered"] == true {
@@ -343,17 +346,17 @@ impl Run {
 
     // How sessions end.
 
-    /// The application sends a user away, with all that waits of them.
+    /// Disconnects a user together with all waiting sessions.
     pub(super) async fn send_away(&mut self) {
         let user = self.one(&USERS);
         if self.model.waiting_of(user).count() > 1 {
-            return; // nothing says which of them ends first
+            return; // the order in which they would end is not defined
         }
         let devices: Vec<_> = self.model.of(user).collect();
         for device in &devices {
             self.check(*device).await;
         }
-        let code = self.take_rights(user);
+        let code = self.revoke_or_disconnect(user);
         self.end_sessions_of(user);
         for device in devices {
             let Peer { mut client, .. } = self.clients.remove(&device).unwrap();
@@ -365,8 +368,8 @@ impl Run {
         }
     }
 
-    /// By one verb or the other. Returns what the user's connections are closed with.
-    fn take_rights(&mut self, user: &str) -> u16 {
+    /// Takes the rights of a user away by one of two methods. Returns the close code.
+    fn revoke_or_disconnect(&mut self, user: &str) -> u16 {
         if self.random.below(2) == 0 {
             self.steps.push(format!("{user} is sent away"));
             now(self.hub().user(user).disconnect(CloseCode(3503), ""));
@@ -377,23 +380,23 @@ impl Run {
         3505
     }
 
-    /// Whether the device is all there is of its user: nothing says in which order several would end.
+    /// Whether the device is the only one of its user: the order in which several would end is not defined.
     fn is_alone(&self, device: u64) -> bool {
         let user = self.model.devices[&device].user;
         self.model.of(user).count() == 1 && self.model.waiting_of(user).count() == 0
     }
 
-    /// The rights of a client that is about to take over its session are taken away.
-    async fn be_sent_away(&mut self, mut client: Client, device: u64, session: (u64, Waiting)) {
-        let code = self.take_rights(self.model.devices[&device].user);
+    /// Takes the rights of a client away that is about to resume its session.
+    async fn lose_rights_before_resume(&mut self, mut client: Client, device: u64, session: (u64, Waiting)) {
+        let code = self.revoke_or_disconnect(self.model.devices[&device].user);
         assert_eq!(client.expect_close().await.0, code);
         client.send_close(code, "").await;
         client.expect_end().await;
-        self.model.withdraw(device, session);
+        self.model.end_claimed(device, session);
         self.closed().await;
     }
 
-    /// The application ends a subscription of a client that is lost.
+    /// Ends a subscription of a lost client, as the application does.
     pub(super) async fn cut_subscription(&mut self) {
         let waiting: Vec<u64> = self.model.waiting.keys().copied().collect();
         if waiting.is_empty() {
@@ -409,7 +412,7 @@ impl Run {
         }
     }
 
-    /// The hub is drained while some clients are just being lost: nothing is left, and nobody is forgotten.
+    /// Drains the hub while some clients are being lost: nothing is left, and nobody is forgotten.
     pub(super) async fn drain(&mut self) {
         self.steps.push("the hub is drained".to_owned());
         let there = self.clients.len();
@@ -435,7 +438,7 @@ impl Run {
         let stats = self.hub().stats();
         assert_eq!((stats.connections, stats.sessions, stats.channels, stats.subscriptions), (0, 0, 0, 0));
         assert_eq!(stats.closed, self.model.closed + there as u64);
-        // Of those who were lost in that moment some had a session for a while.
+        // Some of the clients that were being lost had a session for a while.
         let ended = self.model.ended + sessions as u64;
         assert!((ended..=ended + there as u64).contains(&stats.sessions_ended), "{stats:?}");
         assert_eq!(self.hub().presence().count().await, 0);
@@ -448,7 +451,7 @@ impl Run {
         }
     }
 
-    /// Time passes.
+    /// Advances the time.
     pub(super) async fn pass(&mut self) {
         if self.world == World::Memory {
             let time = self.one(&[1, 20, 40, 61]);
@@ -456,8 +459,8 @@ impl Run {
         }
     }
 
-    /// What would end in the midst of a step ends before.
-    pub(super) async fn let_end(&mut self) {
+    /// Ends beforehand what would end during a step.
+    pub(super) async fn end_due_sessions(&mut self) {
         if self.world == World::Memory {
             let soon = |run: &Self| {
                 let first = run.model.waiting.values().map(|waiting| waiting.ends).min()?;
@@ -469,8 +472,8 @@ impl Run {
         }
     }
 
-    /// No two sessions end at the same moment: nothing says in which order they would.
-    pub(super) async fn await_moment(&self) {
+    /// Waits so that no two sessions end at the same moment: their order would not be defined.
+    pub(super) async fn avoid_equal_expiry(&self) {
         let ends = |run: &Self| run.now() + WINDOW.as_millis() as u64;
         while self.world == World::Memory && self.model.waiting.values().any(|one| one.ends == ends(self)) {
             hauyna_test::settle().await;
@@ -486,7 +489,7 @@ impl Run {
         self.model.pass(self.now());
     }
 
-    /// None is left.
+    /// Ends all sessions.
     pub(super) async fn end_sessions(&mut self) {
         if self.world == World::Memory {
             self.turn(2 * WINDOW).await;
@@ -503,20 +506,20 @@ impl Run {
 type Asking = BTreeMap<String, Asked>;
 
 const WINDOW: Duration = Duration::from_secs(60);
-/// What a step takes at most.
+/// Maximum time that a step takes.
 const STEP: Duration = Duration::from_secs(12);
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 
 const SOCKETS: (World, u64, usize) = (World::Sockets, 500, 8);
-/// One after the other: they turn the same clock.
+/// One after another: they share the same clock.
 const MEMORY: (World, u64, usize) = (World::Memory, 500, 1);
 
 #[tokio::test(start_paused = true)]
-async fn sessions_are_what_a_naive_hub_would_make_of_them_as_time_passes() {
+async fn sessions_match_a_naive_hub_with_paused_time() {
     LocalSet::new().run_until(part((0, 1), MEMORY)).await;
 }
 
 #[tokio::test]
-async fn sessions_are_what_a_naive_hub_would_make_of_them_over_sockets() {
+async fn sessions_match_a_naive_hub_over_sockets() {
     LocalSet::new().run_until(part((0, 1), SOCKETS)).await;
 }

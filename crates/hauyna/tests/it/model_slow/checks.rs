@@ -3,12 +3,12 @@
 use super::clients::Received;
 use super::world::{self, Line, RATED};
 use super::{Ordering, Peer, Run, json};
-use crate::support::{emptied, eventually};
+use crate::support::{eventually, wait_until_empty};
 use serde_json::Value;
 
 impl Run {
-    /// Asks something; `None` where it is refused because of the client's rate, or the connection is closed
-    /// as it may be.
+    /// Sends a request. Returns `None` if it is refused because of the client's rate, or if the connection is
+    /// closed for a valid reason.
     pub(super) async fn ask(&mut self, device: u64, mut request: Value) -> Option<Result<Value, Value>> {
         self.steps.push(format!("{device} asks {request}"));
         let peer = self.clients.get_mut(&device).unwrap();
@@ -28,7 +28,7 @@ impl Run {
         self.admitted(device, answer)
     }
 
-    /// Sees that an answer is the refusal of a request that was over the rate, where it was.
+    /// Checks whether an answer is the refusal of a request over the rate.
     fn admitted(&mut self, device: u64, mut answer: Value) -> Option<Result<Value, Value>> {
         let is_refused = answer["type"] == "error";
         self.counts.refused += u64::from(is_refused);
@@ -43,29 +43,29 @@ impl Run {
         Some(if is_refused { Err(answer) } else { Ok(answer["data"].take()) })
     }
 
-    /// The server has closed a connection: it had to be one that did not read.
+    /// Checks that a connection closed by the server was one that did not read.
     async fn closed(&mut self, device: u64, code: u16) {
         self.steps.push(format!("{device} is closed with {code}"));
         assert_eq!(code, 3008);
         let mut peer = self.forget(device);
-        assert!(peer.may_be_closed(), "it has read everything: {:?}", peer.volume);
+        assert!(peer.may_be_closed(), "closed although it has read everything: {:?}", peer.volume);
         self.counts.slow += 1;
         peer.client.send_close(code, "").await;
         peer.client.expect_end().await;
         self.is_gone(device).await;
     }
 
-    /// Takes a client out of the model, with what it was told.
+    /// Removes a client from the model, with its counts.
     pub(super) fn forget(&mut self, device: u64) -> Peer {
         let peer = self.clients.remove(&device).unwrap();
-        let untold: u64 = peer.logs.values().map(|log| log.untold()).sum();
-        self.counts.untold += peer.untold + untold;
+        let unreported: u64 = peer.logs.values().map(|log| log.unreported()).sum();
+        self.counts.unreported += peer.unreported + unreported;
         self.counts.gaps += peer.gaps;
         self.counts.missed += peer.missed;
         peer
     }
 
-    /// Clients that read have everything now and then, and before it is too much.
+    /// Checks from time to time that reading clients have everything, before too much accumulates.
     pub(super) async fn check_readers(&mut self) {
         for device in self.clients.keys().copied().collect::<Vec<_>>() {
             let peer = &self.clients[&device];
@@ -76,7 +76,7 @@ impl Run {
         }
     }
 
-    /// Everything that the model has for this client comes, or is told to be missing, and nothing else does.
+    /// Checks that the client gets everything that the model expects or a gap for it, and nothing else.
     /// Returns whether it is still connected.
     pub(super) async fn check(&mut self, device: u64) -> bool {
         while !self.clients[&device].is_complete() {
@@ -96,7 +96,7 @@ impl Run {
         true
     }
 
-    /// Everybody reads on; then the counters are right, and in the end nothing is left.
+    /// Lets all clients read, then checks the counters and that nothing is left.
     pub(super) async fn finish(&mut self) {
         for device in self.clients.keys().copied().collect::<Vec<_>>() {
             self.resume(device).await;
@@ -104,7 +104,7 @@ impl Run {
         let members = self.clients.keys().filter(|device| world::is_member(**device)).count();
         let subscriptions: usize = self.clients.values().map(|peer| peer.logs.len()).sum();
         let hub = self.hub().clone();
-        eventually("the subscriptions are the model's", || {
+        eventually("the subscriptions match the model", || {
             hub.stats().subscriptions == (subscriptions + members) as u64
         })
         .await;
@@ -112,26 +112,28 @@ impl Run {
             self.forget(device).client.close(1000, "").await;
         }
         self.counters().await;
-        emptied(&hub).await;
+        wait_until_empty(&hub).await;
     }
 
     async fn counters(&self) {
         let (stats, counts) = (self.hub().stats(), &self.counts);
         assert_eq!((stats.published, stats.refused), (counts.published, counts.refused));
         assert_eq!(stats.slow_consumers, counts.slow, "{counts:?}");
-        let dropped = counts.missed..=counts.missed + counts.untold;
-        assert!(dropped.contains(&stats.dropped), "{} are dropped: {counts:?}", stats.dropped);
+        let dropped = counts.missed..=counts.missed + counts.unreported;
+        assert!(dropped.contains(&stats.dropped), "{} were dropped: {counts:?}", stats.dropped);
         assert_eq!(stats.panics, 0);
-        let told = &self.told;
-        eventually("listeners hear of slow consumers", || told.slow.load(Ordering::Relaxed) == counts.slow)
-            .await;
-        eventually("listeners hear once of each gap", || {
-            let gaps = told.gaps.load(Ordering::Relaxed);
-            gaps == counts.gaps || gaps > counts.gaps && counts.untold > 0
+        let reported = &self.reported;
+        eventually("listeners learn of slow consumers", || {
+            reported.slow.load(Ordering::Relaxed) == counts.slow
+        })
+        .await;
+        eventually("listeners learn of each gap once", || {
+            let gaps = reported.gaps.load(Ordering::Relaxed);
+            gaps == counts.gaps || gaps > counts.gaps && counts.unreported > 0
         })
         .await;
     }
 }
 
-/// Bytes that a client that reads has not read, at most: the kernel takes them on the wide way.
+/// Maximum bytes that a reading client has not read: the kernel buffers them on a wide socket.
 const UNREAD: usize = 16 * 1024;

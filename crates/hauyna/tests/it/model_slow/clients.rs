@@ -13,17 +13,17 @@ pub(super) struct Peer {
     pub(super) client: Client,
     pub(super) connection: Connection,
     pub(super) line: Line,
-    /// It does not read for some steps.
+    /// Whether it does not read for some steps.
     pub(super) is_stalled: bool,
     pub(super) volume: Volume,
     pub(super) logs: BTreeMap<String, Log>,
-    /// Messages to this client, by whatever verb, that are never dropped.
+    /// Messages to this client that are never dropped, whatever the method.
     pub(super) direct: Log,
     pub(super) policies: VecDeque<Value>,
-    /// Gaps that it was told of, the publications that they count, and those of which it was told nothing.
+    /// Gaps that it received, the publications that they count, and the dropped ones without a gap.
     pub(super) gaps: u64,
     pub(super) missed: u64,
-    pub(super) untold: u64,
+    pub(super) unreported: u64,
     since: u64,
     /// The last message of the application's task.
     last: u64,
@@ -35,7 +35,7 @@ pub(super) struct Peer {
 pub(super) struct Volume {
     pub(super) frames: usize,
     pub(super) bytes: usize,
-    /// Something was among it that closes the connection where it does not fit.
+    /// Whether something was sent that closes the connection if it does not fit.
     pub(super) is_disconnecting: bool,
 }
 
@@ -46,7 +46,7 @@ impl Volume {
         self.is_disconnecting |= is_disconnecting;
     }
 
-    /// Whether the outbox had room for all of it, without the kernel's help.
+    /// Whether the outbox had room for all of it without the kernel's buffer.
     fn fits(&self) -> bool {
         self.frames <= ROOM_FRAMES && self.bytes <= ROOM_BYTES
     }
@@ -60,7 +60,7 @@ pub(super) enum Received {
 }
 
 impl Peer {
-    /// A client that has connected after the message of this number.
+    /// Creates a client that connected after the message with this number.
     pub(super) fn new(client: Client, connection: Connection, line: Line, since: u64) -> Self {
         Self {
             client,
@@ -73,19 +73,19 @@ impl Peer {
             policies: VecDeque::new(),
             gaps: 0,
             missed: 0,
-            untold: 0,
+            unreported: 0,
             since,
             last: 0,
             requests: 0,
         }
     }
 
-    /// Whether something that was sent to it may have found no room.
+    /// Whether something that was sent to it may not have fitted.
     pub(super) fn may_lose(&self) -> bool {
         self.line == Line::Narrow && !self.volume.fits()
     }
 
-    /// Whether its socket may have refused something, which is when messages supersede each other.
+    /// Whether its socket may have refused something, which is when messages are conflated.
     fn may_be_conflated(&self) -> bool {
         self.line == Line::Narrow && self.volume.bytes > NARROW_BYTES
     }
@@ -105,7 +105,7 @@ impl Peer {
             && self.logs.values().all(|log| log.is_complete() && !log.is_ended && log.announced.is_none())
     }
 
-    /// It has everything: from now on it is a client that reads.
+    /// Records that it has everything and reads again.
     pub(super) fn settle(&mut self) {
         self.logs.values_mut().chain([&mut self.direct]).for_each(Log::settle);
         self.volume = Volume::default();
@@ -130,7 +130,7 @@ impl Peer {
         if is_packed { Encoding::MessagePack } else { Encoding::Json }
     }
 
-    /// Takes a message that answers no request.
+    /// Processes a message that answers no request.
     pub(super) fn accept(&mut self, message: &Value) {
         match message["type"].as_str().unwrap() {
             "message" => self.publication(message),
@@ -139,7 +139,7 @@ impl Peer {
                     true => self.may_be_conflated(),
                     false => self.may_lose(),
                 };
-                assert!(may_lose, "it has read everything: {message} {:?}", self.volume);
+                assert!(may_lose, "gap although it has read everything: {message} {:?}", self.volume);
                 self.log(message).gap(message);
                 self.gaps += 1;
                 self.missed += message["missed"].as_u64().unwrap();
@@ -148,7 +148,7 @@ impl Peer {
             "unsubscribed" => {
                 assert!(self.log(message).is_ended, "{message}");
                 let log = self.logs.remove(message["channel"].as_str().unwrap());
-                self.untold += log.unwrap().untold();
+                self.unreported += log.unwrap().unreported();
             }
             "private" | "group" | "broadcast" if self.is_early(message) => {}
             "private" | "group" | "broadcast" => self.of_direct(&message["message"]),
@@ -166,14 +166,14 @@ impl Peer {
     fn publication(&mut self, message: &Value) {
         let number = message["content"]["n"].as_u64().unwrap();
         let log = self.log(message);
-        assert!(log.announced.is_none(), "before the subscription was told: {message}");
+        assert!(log.announced.is_none(), "before the subscription was reported: {message}");
         let sender = log.publication(number, message["offset"].as_u64());
         if !log.is_catching_up {
             self.keep_order(sender, number);
         }
     }
 
-    /// Whether it was sent before this client connected: its shard had yet to look for receivers.
+    /// Whether it was sent before this client connected, because the shard looked for receivers later.
     fn is_early(&mut self, message: &Value) -> bool {
         let number = message["message"]["n"].as_u64().unwrap();
         let is_early = number <= self.since;
@@ -190,15 +190,15 @@ impl Peer {
         self.keep_order(sender, number);
     }
 
-    /// What one task sent arrives in its order, whatever the verb.
+    /// Checks that messages of one task arrive in order, whatever the method.
     fn keep_order(&mut self, sender: Sender, number: u64) {
         if sender == Sender::Application {
-            assert!(self.last < number, "{number} came after {}", self.last);
+            assert!(self.last < number, "{number} arrived after {}", self.last);
             self.last = number;
         }
     }
 
-    /// The application has subscribed this client, or an epoch has turned.
+    /// Processes a subscription by the application, or a change of the epoch.
     fn subscribed(&mut self, message: &Value) {
         let log = self.log(message);
         match log.announced.take() {
@@ -210,7 +210,7 @@ impl Peer {
     }
 
     pub(super) fn subscribe(&mut self, channel: &str, replayed: Vec<Entry>) -> &mut Log {
-        // A page of it waits besides, and is part of what all may come to.
+        // One page of it waits in addition, and counts in the sum.
         self.volume.frames += replayed.len();
         self.volume.bytes += replayed.len() * REPLAYED;
         let log = self.logs.entry(channel.to_owned()).or_default();
@@ -221,9 +221,9 @@ impl Peer {
     }
 }
 
-/// Bytes that the kernel takes on the narrow way, at least.
+/// Minimum bytes that the kernel buffers on a narrow socket.
 const NARROW_BYTES: usize = 2048;
-/// Bytes of a message that is replayed, at most.
+/// Maximum bytes of a replayed message.
 const REPLAYED: usize = 4000 + OVERHEAD;
-/// Bytes of a message beside its padding, at most.
+/// Maximum bytes of a message without its padding.
 const OVERHEAD: usize = 256;

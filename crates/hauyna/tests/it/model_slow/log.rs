@@ -5,7 +5,7 @@ use hauyna::Position;
 use hauyna::broker::Epoch;
 use serde_json::Value;
 
-/// One message of a channel, as the model knows it.
+/// One message of a channel in the model.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Entry {
     Publication { number: u64, position: Option<Position>, sender: Sender },
@@ -14,7 +14,7 @@ pub(super) enum Entry {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Sender {
-    /// One task of it: what it sends keeps its order, whatever the verb.
+    /// One task of the application: its messages keep their order, whatever the method.
     Application,
     Client,
 }
@@ -24,19 +24,19 @@ pub(super) struct Log {
     entries: Vec<Entry>,
     /// Entries before this one are delivered or counted by a gap.
     next: usize,
-    /// Publications that a gap has counted and that are not yet seen to be missing.
+    /// Publications that a gap has counted and that are not yet known to be missing.
     counted: u64,
-    /// A gap names the next entry as the first that is missing.
+    /// Whether a gap names the next entry as the first missing one.
     is_next_missing: bool,
-    /// Messages are dropped out of the middle, so a gap may count some that lie behind the next one.
+    /// Whether messages are dropped from the middle, so that a gap may count some after the next one.
     pub(super) is_conflating: bool,
-    /// Has to catch up: other messages may come between, and a turn is told as a loss.
+    /// Whether it recovers: other messages may arrive in between, and a new epoch is reported as a loss.
     pub(super) is_catching_up: bool,
-    /// The stream has turned and only its history says so, which a replay reads.
+    /// Epochs that only the history reports, which a replay reads.
     pub(super) unannounced: Vec<Epoch>,
-    /// The application ended the subscription: what has not come yet may be dropped.
+    /// Whether the application ended the subscription: what has not arrived may be dropped.
     pub(super) is_ended: bool,
-    /// The application began it, and the client has to be told so first, at this position.
+    /// The position that the client must learn first, if the application began the subscription.
     pub(super) announced: Option<Option<Position>>,
 }
 
@@ -45,13 +45,13 @@ impl Log {
         self.entries.push(entry);
     }
 
-    /// Whether every entry is delivered, or counted by a gap.
+    /// Whether every entry is delivered or counted by a gap.
     pub(super) fn is_complete(&self) -> bool {
         self.open() == self.counted && !self.has_turn(self.next, self.entries.len())
     }
 
-    /// Publications that may have been dropped without a word up to now.
-    pub(super) fn untold(&self) -> u64 {
+    /// Returns how many publications may have been dropped without a gap so far.
+    pub(super) fn unreported(&self) -> u64 {
         self.open() - self.counted
     }
 
@@ -63,7 +63,7 @@ impl Log {
         self.entries[from..to].iter().any(|entry| matches!(entry, Entry::Turn { .. }))
     }
 
-    /// Restarts after what is complete.
+    /// Restarts after the complete entries.
     pub(super) fn settle(&mut self) {
         assert!(self.is_complete());
         self.entries.clear();
@@ -72,18 +72,18 @@ impl Log {
         self.unannounced.clear();
     }
 
-    /// The entries before this one are missing; a gap has counted them.
+    /// Skips the entries before this one, which a gap has counted as missing.
     fn skip_to(&mut self, index: usize) {
-        assert!(!self.has_turn(self.next, index), "a turn was not told: {self:?}");
+        assert!(!self.has_turn(self.next, index), "an epoch change was not reported: {self:?}");
         let missing = (index - self.next) as u64;
-        assert!(missing <= self.counted, "{missing} are missing and {} counted: {self:?}", self.counted);
-        assert!(!self.is_next_missing || missing > 0, "a gap names one that was delivered: {self:?}");
+        assert!(missing <= self.counted, "{missing} are missing and {} were counted: {self:?}", self.counted);
+        assert!(!self.is_next_missing || missing > 0, "a gap names a delivered publication: {self:?}");
         self.is_next_missing &= missing == 0;
         self.counted -= missing;
         self.next = index;
     }
 
-    /// Takes a publication; returns who sent it.
+    /// Processes a publication. Returns its sender.
     pub(super) fn publication(&mut self, number: u64, offset: Option<u64>) -> Sender {
         let index = self.entries[self.next..]
             .iter()
@@ -96,7 +96,7 @@ impl Log {
         sender
     }
 
-    /// Takes a gap: exactly what follows its position is missing, and what earlier gaps counted lies before
+    /// Processes a gap: exactly what follows its position is missing, and what earlier gaps counted is before
     /// it.
     pub(super) fn gap(&mut self, message: &Value) {
         let missed = message["missed"].as_u64().unwrap();
@@ -108,18 +108,21 @@ impl Log {
                 }
                 _ => false,
             });
-            self.skip_to(self.next + first.unwrap_or_else(|| panic!("nothing to miss: {message} {self:?}")));
+            self.skip_to(
+                self.next
+                    + first.unwrap_or_else(|| panic!("gap although nothing is missing: {message} {self:?}")),
+            );
             let is_counted_later = self.is_conflating || self.counted == 0;
-            assert!(is_counted_later, "a gap counted what was delivered: {self:?}");
+            assert!(is_counted_later, "a gap counted a delivered publication: {self:?}");
             self.is_next_missing = true;
         }
         self.counted += missed;
         assert!(self.counted <= self.open(), "{message} {self:?}");
     }
 
-    /// Takes the word that the stream goes on under another epoch.
+    /// Processes the message that the stream continues under another epoch.
     pub(super) fn turn(&mut self, message: &Value) {
-        let to = position(message).expect("a turn has a position");
+        let to = position(message).expect("an epoch change has a position");
         let is_whole = message["recovered"] == true;
         let next = self.entries[self.next..].iter().position(|entry| matches!(entry, Entry::Turn { .. }));
         let is_told = next.is_some_and(|next| {
@@ -133,13 +136,13 @@ impl Log {
             self.next += 1;
         } else {
             assert!(self.is_catching_up && self.counted == 0, "{message} {self:?}");
-            assert!(self.has_turned_to(to), "nothing turned: {message} {self:?}");
-            if is_whole { self.go_on(to) } else { self.jump(to) }
+            assert!(self.has_turned_to(to), "unexpected epoch change: {message} {self:?}");
+            if is_whole { self.continue_replay(to) } else { self.jump(to) }
         }
         assert_eq!(self.counted, 0);
     }
 
-    /// Whether a turn that has not been told leads to this epoch.
+    /// Whether an unreported change leads to this epoch.
     fn has_turned_to(&self, to: Position) -> bool {
         let turns = self.entries[self.next..].iter().filter_map(|entry| match entry {
             Entry::Turn { to, .. } => Some(to.epoch),
@@ -148,8 +151,8 @@ impl Log {
         turns.chain(self.unannounced.iter().copied()).any(|epoch| epoch == to.epoch)
     }
 
-    /// A replay was overtaken by a turn without a loss: it goes on from where it is.
-    fn go_on(&mut self, to: Position) {
+    /// Continues a replay that an epoch change without a loss overtook.
+    fn continue_replay(&mut self, to: Position) {
         let mut is_lost = false;
         let mut index = 0;
         let next = self.next;
@@ -160,7 +163,7 @@ impl Log {
             is_lost |= is_passed && !is_whole;
             !is_passed
         });
-        assert!(!is_lost, "told as whole: {to:?} {self:?}");
+        assert!(!is_lost, "reported as whole: {to:?} {self:?}");
         let at = self.entries[self.next..].first().map(|entry| match entry {
             Entry::Publication { position, .. } => position.unwrap().offset - 1,
             Entry::Turn { to, .. } => to.offset,
@@ -168,7 +171,7 @@ impl Log {
         assert!(at.is_none_or(|at| at == to.offset), "{to:?} {self:?}");
     }
 
-    /// A replay was overtaken by a loss: the client goes on behind this position.
+    /// Continues after this position when a loss overtook the replay.
     fn jump(&mut self, to: Position) {
         let is_behind = |entry: &Entry| match entry {
             Entry::Publication { position, .. } => position.is_some_and(|position| {
@@ -181,7 +184,7 @@ impl Log {
     }
 }
 
-/// The position in a message, unless it has none.
+/// Returns the position in a message, if it has one.
 pub(super) fn position(message: &Value) -> Option<Position> {
     let epoch = Epoch::parse(message["epoch"].as_str()?);
     Some(Position { epoch, offset: message["offset"].as_u64()? })

@@ -100,7 +100,7 @@ impl Run {
         }
     }
 
-    /// Subscribes, if it may; `None` where the connection is gone.
+    /// Subscribes if that is allowed. Returns `None` if the connection is gone.
     async fn subscribe(&mut self, device: u64, begin: Begin) -> Option<()> {
         let channel = self.one(&CHANNELS).0;
         let places = self.places.get(channel).filter(|_| begin == Begin::Recovered).cloned();
@@ -134,11 +134,11 @@ impl Run {
         Some(())
     }
 
-    /// Checks what a client is told of its recovery; returns what it gets before anything new.
+    /// Checks what a client learns about its recovery. Returns what it gets before anything new.
     fn replay(&mut self, channel: &str, since: Option<Position>, answer: &Value) -> Vec<Entry> {
-        let told = (answer.get("recovered"), answer.get("reason"));
+        let outcome = (answer.get("recovered"), answer.get("reason"));
         let Some(since) = since else {
-            assert_eq!(told, (None, None));
+            assert_eq!(outcome, (None, None));
             return Vec::new();
         };
         let missed = self.engine().top(channel).offset.saturating_sub(since.offset);
@@ -146,7 +146,7 @@ impl Run {
             false => Some(json!("epoch_changed")),
             true => (missed > world::RECOVERY_LIMIT).then(|| json!("too_many")),
         };
-        assert_eq!(told, (Some(&json!(reason.is_none())), reason.as_ref()));
+        assert_eq!(outcome, (Some(&json!(reason.is_none())), reason.as_ref()));
         let kept = self.history.get(channel).into_iter().flatten().filter(|entry| match entry {
             Entry::Publication { position: Some(position), .. } => position.offset > since.offset,
             _ => false,
@@ -154,7 +154,7 @@ impl Run {
         kept.filter(|_| reason.is_none()).copied().collect()
     }
 
-    /// The hub learns where the stream is, with a subscriber more.
+    /// Records the position of the stream with one more subscriber.
     fn join(&mut self, channel: &'static str) -> Option<Position> {
         let top = world::is_numbered(channel).then(|| self.engine().top(channel))?;
         if self.known_to_subscribers(channel).is_some_and(|known| known.epoch != top.epoch) {
@@ -172,10 +172,10 @@ impl Run {
         let Some(answer) = self.ask(device, request).await else { return };
         assert_eq!(answer.is_ok(), is_there, "{answer:?}");
         let peer = self.clients.get_mut(&device).unwrap();
-        peer.untold += peer.logs.remove(channel).map_or(0, |log| log.untold());
+        peer.unreported += peer.logs.remove(channel).map_or(0, |log| log.unreported());
     }
 
-    /// The application ends a subscription.
+    /// Ends a subscription, as the application does.
     fn cut_subscription(&mut self, device: u64) {
         let subscribed = &self.clients[&device].logs;
         let subscribed: Vec<_> =
@@ -197,7 +197,7 @@ impl Run {
         }
     }
 
-    /// The application subscribes a client.
+    /// Subscribes a client, as the application does.
     async fn begin_subscription(&mut self, device: u64) {
         let channel = self.one(&CHANNELS).0;
         let peer = &self.clients[&device];
@@ -216,7 +216,7 @@ impl Run {
         peer.volume.add(0, true);
     }
 
-    /// A stream goes on under another epoch, with or without a word of the broker's.
+    /// Continues a stream under another epoch, with or without a report of the broker.
     fn turn(&mut self) {
         let channel = self.one(&CHANNELS[..NUMBERED]).0;
         let is_announced = self.random.below(2) == 0;
@@ -268,7 +268,7 @@ impl Run {
     async fn publish(&mut self, device: u64) {
         let subscribed = &self.clients[&device].logs;
         let mut channels = CHANNELS.iter().map(|(name, _)| *name);
-        // The calm one most often: its rate is to be reached.
+        // Mostly in the calm channel, so that its rate is reached.
         let (calm, any) = (Some(CALM), channels.find(|name| subscribed.contains_key(*name)));
         let wanted = if self.random.below(2) == 0 { calm } else { any };
         let Some(channel) = wanted.filter(|name| self.clients[&device].logs.contains_key(*name)) else {
@@ -307,14 +307,14 @@ impl Run {
         self.push_direct(|other| other == to, number, Sender::Client, 10);
     }
 
-    /// The application sends one message.
+    /// Sends one message of the application.
     async fn say(&mut self) {
         let verb = self.verb();
         self.note(format_args!("the application says something by {verb:?}"));
         self.send(verb, 50).await;
     }
 
-    /// The application sends many messages, by a few verbs in turn.
+    /// Sends many messages of the application, by a few methods in turn.
     async fn burst(&mut self) {
         let verbs: Vec<_> = (0..=self.random.below(4)).map(|_| self.verb()).collect();
         let (count, padding) = match self.random.below(3) {
@@ -335,7 +335,7 @@ impl Run {
 
     fn verb(&mut self) -> Verb {
         let device = self.random.below(DEVICES);
-        // Where nothing closes them, clients that do not read live long enough to miss much.
+        // If nothing closes them, clients that do not read live long enough to miss much.
         if self.is_gentle() && self.random.below(20) > 0 {
             let (kept, brief) = (&CHANNELS[1..NUMBERED], &CHANNELS[NUMBERED + 1..]);
             return Verb::Channel(if self.random.below(3) > 0 {
@@ -388,7 +388,7 @@ impl Run {
         match peer.connection.send(own) {
             Ok(()) => self.push_direct(|other| other == device, number, Sender::Application, padding),
             Err(error) if error.kind() == ErrorKind::Closed => {
-                // This one may be what did not fit.
+                // This one may be the message that did not fit.
                 let peer = self.clients.get_mut(&device).unwrap();
                 peer.volume.add(padding, true);
                 assert!(peer.may_be_closed(), "{error}");
@@ -398,5 +398,5 @@ impl Run {
     }
 }
 
-/// Positions from which clients recover, the latest ones.
+/// Number of latest positions from which clients recover.
 const DISTANCE: usize = 250;

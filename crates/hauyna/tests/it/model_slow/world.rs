@@ -2,7 +2,7 @@
 //! wide socket the kernel accepts every burst; on a narrow one it accepts little, so that a client that does
 //! not read soon is a slow consumer.
 
-use crate::support::{named, now};
+use crate::support::{now, user_handler};
 use crate::turning::{Engine, Latency};
 use hauyna::connection::RetryPolicy;
 use hauyna::handler::RateLimit;
@@ -26,7 +26,7 @@ pub(super) const CHANNELS: [(&str, SlowConsumer); 9] = [
     ("brief-latest", SlowConsumer::Conflate),
 ];
 pub(super) const NUMBERED: usize = 5;
-/// Clients may publish little in it.
+/// A channel in which clients may publish little.
 pub(super) const CALM: &str = "calm";
 pub(super) const CALM_RATE: u64 = 5;
 pub(super) const GROUP: &str = "team";
@@ -37,7 +37,7 @@ pub(super) const REQUESTS: u64 = 60;
 pub(super) const SUBSCRIPTIONS: u64 = 12;
 pub(super) const RECOVERY_LIMIT: u64 = 300;
 
-/// The bounds of an outbox.
+/// Maximum bytes of an outbox.
 pub(super) const ROOM_BYTES: usize = 32 * 1024;
 pub(super) const ROOM_FRAMES: usize = 40;
 
@@ -61,7 +61,7 @@ pub(super) fn user(device: u64) -> String {
     format!("user-{device}")
 }
 
-/// The policy that a session tells.
+/// Returns the policy that a session message has.
 pub(super) fn policy_of(device: u64) -> RetryPolicy {
     if device == RATED { RetryPolicy::aggressive() } else { RetryPolicy::conservative() }
 }
@@ -134,7 +134,7 @@ impl World {
         &self.engine
     }
 
-    /// Whether a connection's task alone may write to its stream.
+    /// Whether only the task of a connection may write to its stream.
     pub(super) fn is_memory(&self) -> bool {
         matches!(self.transport, Transport::Memory(_))
     }
@@ -161,7 +161,7 @@ impl Transport {
 
     fn sockets(hub: &Hub) -> Self {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
-        // What it accepts has the same.
+        // Accepted sockets inherit this.
         SockRef::from(&listener).set_send_buffer_size(NARROW).unwrap();
         let narrow = listener.local_addr().unwrap();
         let server = routes(Router::new(hub.clone())).into_server();
@@ -178,13 +178,13 @@ fn routes(router: Router) -> Router {
 }
 
 fn handler() -> Handler {
-    named().no_heartbeat().no_error_budget().write_timeout(Duration::from_secs(600))
+    user_handler().no_heartbeat().no_error_budget().write_timeout(Duration::from_secs(600))
 }
 
-/// So many, and then no more within a test.
+/// Returns a rate that allows `count` and then nothing more during a test.
 fn only(count: u64) -> Rate {
     Rate::new(1, Duration::from_secs(3600)).burst(u32::try_from(count).unwrap())
 }
 
-/// Bytes that a buffer on the narrow way has, about.
+/// Approximate bytes of a buffer on a narrow socket.
 const NARROW: usize = 4096;

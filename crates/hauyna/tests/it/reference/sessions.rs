@@ -14,13 +14,13 @@ pub(crate) struct Waiting {
     state: ConnectionState,
     channels: BTreeMap<&'static str, Value>,
     line: u64,
-    /// When the session ends, in the time of the model that sets it.
+    /// When the session ends, in the time of the model.
     pub(crate) ends: u64,
-    /// Its place among those that go for others.
+    /// Its position in the order of eviction.
     order: u64,
 }
 
-/// What a client says of its position in a channel.
+/// What a client says about its position in a channel.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Asked {
     Nothing,
@@ -33,13 +33,13 @@ impl Reference {
         self.waiting.values().filter(move |waiting| waiting.user == user)
     }
 
-    /// The number of the session.
+    /// Records a lost connection. Returns the number of its session.
     pub(crate) fn lose(&mut self, device: u64, ends: u64) -> u64 {
         let Device { user, number, line, state, tracked, channels, .. } =
-            self.devices.remove(&device).expect("it is there");
+            self.devices.remove(&device).expect("invariant: the caller checked that it exists");
         self.closed += 1;
         for channel in channels.keys().filter(|channel| **channel != PLAIN) {
-            self.pass_on(channel, user, (Holder::Device(device), Holder::Session(number)));
+            self.change_owner(channel, user, (Holder::Device(device), Holder::Session(number)));
         }
         let state = if matches!(state, Custom(_)) { state } else { Connected };
         let waiting = Waiting { user, tracked, state, channels, line, ends, order: 0 };
@@ -52,13 +52,13 @@ impl Reference {
         self.waiting.insert(session, Waiting { order: self.losses, ..waiting });
         while self.waiting.len() > self.most {
             let oldest = self.waiting.iter().min_by_key(|(_, waiting)| waiting.order);
-            let oldest = *oldest.expect("there are some").0;
+            let oldest = *oldest.expect("invariant: a session waits").0;
             self.evicted += 1;
             self.end_session(oldest);
         }
     }
 
-    /// Those whose clients did not come back in time.
+    /// Ends the sessions whose clients did not reconnect in time.
     pub(crate) fn pass(&mut self, now: u64) {
         let mut due: Vec<_> = self.waiting.iter().filter(|(_, waiting)| waiting.ends <= now).collect();
         due.sort_by_key(|(_, waiting)| waiting.ends);
@@ -68,7 +68,8 @@ impl Reference {
     }
 
     pub(crate) fn end_session(&mut self, session: u64) {
-        let Waiting { user, channels, .. } = self.waiting.remove(&session).expect("it waits");
+        let Waiting { user, channels, .. } =
+            self.waiting.remove(&session).expect("invariant: the session waits");
         self.ended += 1;
         for channel in channels.keys().filter(|channel| **channel != PLAIN) {
             self.leave(Holder::Session(session), user, channel);
@@ -80,31 +81,31 @@ impl Reference {
         self.settle(user);
     }
 
-    /// A new connection has the session, and its client has not said where it stands.
+    /// Records that a new connection claims the session and has not sent positions.
     pub(crate) fn claim(&mut self, device: u64, session: u64) -> Waiting {
-        let waiting = self.waiting.remove(&session).expect("it waits");
+        let waiting = self.waiting.remove(&session).expect("invariant: the session waits");
         self.open(device, waiting.user);
         waiting
     }
 
-    /// It is lost before it has.
-    pub(crate) fn give_back(&mut self, device: u64, (session, waiting): (u64, Waiting)) {
-        self.devices.remove(&device).expect("it is there");
+    /// Records that the claiming connection is lost before it sent positions.
+    pub(crate) fn release_claim(&mut self, device: u64, (session, waiting): (u64, Waiting)) {
+        self.devices.remove(&device).expect("invariant: the caller checked that it exists");
         self.closed += 1;
         self.put(session, waiting);
     }
 
-    /// It is ended before its client has said where it stands, whose connection is closed.
-    pub(crate) fn withdraw(&mut self, device: u64, (session, waiting): (u64, Waiting)) {
-        self.devices.remove(&device).expect("it is there");
+    /// Records that the session ends before its client sent positions, whose connection is closed.
+    pub(crate) fn end_claimed(&mut self, device: u64, (session, waiting): (u64, Waiting)) {
+        self.devices.remove(&device).expect("invariant: the caller checked that it exists");
         self.closed += 1;
         self.waiting.insert(session, waiting);
         self.end_session(session);
     }
 
-    /// The application ends a subscription of a session that waits. Returns whether there was one.
+    /// Ends a subscription of a waiting session, as the application does. Returns whether there was one.
     pub(crate) fn cut(&mut self, session: u64, channel: &'static str) -> bool {
-        let waiting = self.waiting.get_mut(&session).expect("it waits");
+        let waiting = self.waiting.get_mut(&session).expect("invariant: the session waits");
         let user = waiting.user;
         let Some(metadata) = waiting.channels.remove(channel) else { return false };
         if channel != PLAIN {
@@ -115,7 +116,7 @@ impl Reference {
         true
     }
 
-    /// The session goes on: what its client must be told of each subscription.
+    /// Resumes the session. Returns what its client must learn of each subscription.
     pub(crate) fn go_on(
         &mut self,
         device: u64,
@@ -124,15 +125,15 @@ impl Reference {
     ) -> BTreeMap<&'static str, Value> {
         self.resumed += 1;
         let Waiting { user, tracked, state, channels, line, .. } = waiting;
-        let own = self.devices.get_mut(&device).expect("it is there");
+        let own = self.devices.get_mut(&device).expect("invariant: the caller checked that it exists");
         (own.tracked, own.line) = (tracked, line);
-        let mut told = BTreeMap::new();
+        let mut subscriptions = BTreeMap::new();
         for (channel, metadata) in channels {
             let asked = asked.get(channel).copied().unwrap_or(Asked::Nothing);
             let (entry, replay) = self.welcome(channel, asked, line);
-            told.insert(channel, entry);
+            subscriptions.insert(channel, entry);
             self.enter(device, channel, (&metadata, Some(session)));
-            let own = self.devices.get_mut(&device).expect("it is there");
+            let own = self.devices.get_mut(&device).expect("invariant: the caller checked that it exists");
             own.expected.extend(replay.into_iter().map(|message| (channel.to_owned(), message)));
             self.announce("subscription_reconnected", channel, (user, &metadata));
         }
@@ -140,10 +141,10 @@ impl Reference {
             self.enter_state(device, state);
         }
         self.settle(user);
-        told
+        subscriptions
     }
 
-    /// What is told of a subscription that goes on, and what follows.
+    /// Returns what a client learns of a resumed subscription, and what follows.
     fn welcome(&self, channel: &str, asked: Asked, line: u64) -> (Value, Vec<Value>) {
         let events = json!({ "cursor": 1000 });
         if kept_of(channel) == 0 {

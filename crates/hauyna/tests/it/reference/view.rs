@@ -4,12 +4,12 @@ use super::{CROWD, CROWD_LISTED, Reference};
 use serde_json::Value;
 use std::collections::BTreeMap;
 
-/// Who is present in one channel, as a client that keeps to the protocol knows it.
+/// The members of one channel, as a client that follows the protocol knows them.
 #[derive(Debug, Default)]
 pub(crate) struct View {
     offset: u64,
     count: u64,
-    /// Status, metadata and number of connections by user; none while they are only counted.
+    /// Status, metadata and number of connections by user; none while users are only counted.
     users: Option<BTreeMap<String, (Value, Value, u64)>>,
 }
 
@@ -29,7 +29,7 @@ impl View {
         if kind == "presence_state" {
             self.users = Some(entries(&message["users"]));
         } else {
-            let users = self.users.as_mut().unwrap_or_else(|| panic!("there is no list: {message}"));
+            let users = self.users.as_mut().unwrap_or_else(|| panic!("change without a list: {message}"));
             match (kind, message["event"].as_str()) {
                 ("presence_change", Some("leave")) => {
                     users.remove(message["user"].as_str().unwrap());
@@ -48,18 +48,18 @@ impl View {
                     for user in message["leaves"].as_array().unwrap() {
                         users.remove(user.as_str().unwrap());
                     }
-                    assert_eq!(message["count"], users.len(), "{message} gives {users:?}");
+                    assert_eq!(message["count"], users.len(), "{message} leads to {users:?}");
                 }
             }
         }
         self.count = self.users.as_ref().map_or(0, |users| users.len() as u64);
     }
 
-    /// Whether it knows what the reference does.
+    /// Whether it matches the reference.
     pub(crate) fn is_of(&self, model: &Reference, channel: &str) -> bool {
         let Some(room) = model.rooms.get(channel) else { return false };
         let users = room.users.iter().map(|(user, places)| {
-            let entry = (model.status(user).into(), model.shown(user).into(), places.len() as u64);
+            let entry = (model.status(user).into(), model.profile_of(user).into(), places.len() as u64);
             ((*user).to_owned(), entry)
         });
         match &self.users {
