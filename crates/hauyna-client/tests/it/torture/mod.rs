@@ -6,6 +6,7 @@ mod again;
 mod churn;
 mod model;
 mod moves;
+mod sizes;
 mod users;
 
 use crate::script::script;
