@@ -6,6 +6,7 @@ mod churn;
 mod model;
 mod nodes;
 mod resubscribe;
+mod sizes;
 mod users;
 
 use crate::script::script;
