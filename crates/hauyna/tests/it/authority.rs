@@ -249,6 +249,7 @@ async fn who_loses_all_rights_while_it_is_asked_sends_and_changes_nothing() {
             let refused = hub.stats().refused;
             eve.send(request.clone()).await;
             assert_eq!(eve.expect_close().await.0, 3505);
+            eve.vanish();
             eventually("it is refused", || hub.stats().refused > refused).await;
             let got = bob.next().await;
             assert_eq!((&got["event"], &got["user"]), (&json!("leave"), &json!("eve")), "{request}: {got}");
