@@ -24,6 +24,7 @@ impl<T: Default> Stripes<T> {
     }
 
     fn with_count(count: usize) -> Self {
+        assert!(count.is_power_of_two(), "invariant: `find` masks the bits of the hash");
         Self { hasher: RandomState::new(), stripes: (0..count).map(|_| Mutex::default()).collect() }
     }
 }
@@ -39,7 +40,8 @@ impl<T> Stripes<T> {
         let hash = self.hash(key);
         // Bits that a hash table inside the stripe does not use: it takes its index from the low bits, and
         // its tags from the high ones.
-        let index = (hash >> 48) as usize % self.stripes.len();
+        // A mask, because the remainder by a number that is read from memory is a division.
+        let index = (hash >> 48) as usize & (self.stripes.len() - 1);
         (&self.stripes[index], hash)
     }
 

@@ -1,6 +1,6 @@
 //! The builder of a handler, `Handler`: its callbacks.
 
-use super::callback::{EventTask, decode_event, trigger_event};
+use super::callback::{EventTask, call_in_future, decode_event, trigger_event};
 use super::{Context, Endpoint, Mode, Signature};
 use crate::close::CloseReason;
 use crate::connection::Connection;
@@ -156,8 +156,7 @@ impl Handler {
         Fut: Future<Output = Result<(), Error>> + Send + 'static,
     {
         self.assert_handles_messages("on_binary");
-        let f = Box::new(move |cx, bytes| Box::pin(f(cx, bytes)) as _);
-        call_once(&mut self.endpoint.on_binary, f, "on_binary");
+        call_once(&mut self.endpoint.on_binary, call_in_future(f), "on_binary");
         self
     }
 
@@ -207,8 +206,7 @@ impl Handler {
         F: Fn(Context, Vec<u8>) -> Fut + Send + Sync + 'static,
         Fut: Future<Output = Result<(), Error>> + Send + 'static,
     {
-        let f = Box::new(move |cx, payload| Box::pin(f(cx, payload)) as _);
-        call_once(&mut self.endpoint.on_ping, f, "on_ping");
+        call_once(&mut self.endpoint.on_ping, call_in_future(f), "on_ping");
         self
     }
 
@@ -218,8 +216,7 @@ impl Handler {
         F: Fn(Context, Vec<u8>) -> Fut + Send + Sync + 'static,
         Fut: Future<Output = Result<(), Error>> + Send + 'static,
     {
-        let f = Box::new(move |cx, payload| Box::pin(f(cx, payload)) as _);
-        call_once(&mut self.endpoint.on_pong, f, "on_pong");
+        call_once(&mut self.endpoint.on_pong, call_in_future(f), "on_pong");
         self
     }
 

@@ -18,6 +18,21 @@ use std::sync::Arc;
 /// A callback with an argument.
 pub(super) type Task<A, T> = Box<dyn Fn(Context, A) -> BoxFuture<T> + Send + Sync>;
 
+/// Makes a callback of a function. It is called inside the future: a panic is caught, and what it sends is
+/// noted, where those of later polls are.
+pub(super) fn call_in_future<A, T, F, Fut>(f: F) -> Task<A, T>
+where
+    A: Send + 'static,
+    F: Fn(Context, A) -> Fut + Send + Sync + 'static,
+    Fut: Future<Output = T> + Send + 'static,
+{
+    let f = Arc::new(f);
+    Box::new(move |cx, argument| {
+        let f = f.clone();
+        Box::pin(async move { f(cx, argument).await })
+    })
+}
+
 /// The handler of one event. If decoding fails, the function is not called.
 pub(super) type EventTask = Box<dyn Fn(Context, Raw<'_>) -> Result<EventFuture, Fault> + Send + Sync>;
 
@@ -76,7 +91,7 @@ where
     Box::new(move |cx, body| {
         let (f, input) = (f.clone(), decode_input(body)?);
         check(&input)?;
-        // Called inside the future, so that a panic is caught where those of later polls are.
+        // Called inside the future, as `call_in_future` does.
         Ok(Box::pin(async move {
             let value = serde_json::to_value(f(cx, input).await?)?;
             Ok((!value.is_null()).then_some(value))

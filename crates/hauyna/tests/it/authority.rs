@@ -245,6 +245,7 @@ async fn client_that_loses_its_rights_during_authorisation_changes_nothing() {
             let refused = hub.stats().refused;
             eve.send(request.clone()).await;
             assert_eq!(eve.expect_close().await.0, 3505);
+            eve.vanish();
             eventually("it is refused", || hub.stats().refused > refused).await;
             let got = bob.next().await;
             assert_eq!((&got["event"], &got["user"]), (&json!("leave"), &json!("eve")), "{request}: {got}");

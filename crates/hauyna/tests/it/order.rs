@@ -1,9 +1,9 @@
 //! Messages from one task to one connection arrive in the order in which the calls returned, by any verb.
 
 use crate::support::{eventually, open_hub, session_client, user_handler};
-use hauyna::{Context, Handler, Hub, Rate, json};
+use hauyna::{Context, Error, Handler, Hub, Identity, Rate, json};
 use hauyna_test::{Client, Frame, MemoryServer, TestServer};
-use hauyna_websocket::OpCode;
+use hauyna_websocket::{FrameHead, OpCode};
 use serde_json::Value;
 use std::time::Duration;
 
@@ -190,5 +190,35 @@ async fn subscription_notices_follow_earlier_answers() {
     for (kind, id) in [("ack", json!(1)), ("ack", json!(2)), ("subscribed", Value::Null)] {
         let next = client.next().await;
         assert_eq!((&next["type"], &next["id"]), (&json!(kind), &id), "{next}");
+    }
+}
+
+/// Sends a message before it returns its future, so that it is sent before the future is polled.
+fn sends_first<T>(cx: &Context, result: T) -> std::future::Ready<T> {
+    cx.connection().send(json!({ "type": "note" })).unwrap();
+    std::future::ready(result)
+}
+
+#[tokio::test]
+async fn what_a_callback_sends_before_it_returns_its_future_arrives_before_the_answer() {
+    let refused = || Err(Error::application("on purpose"));
+    let handler = user_handler()
+        .on_binary(move |cx, _| sends_first(&cx, refused()))
+        .on_pong(move |cx, _| sends_first(&cx, refused()))
+        .on_refresh(|cx, _| sends_first(&cx, Ok(Identity::anonymous())))
+        .on("event", move |cx, ()| sends_first(&cx, Ok(())));
+    let server = TestServer::start(open_hub().build(), handler);
+    let mut client = server.json("/?user=alice").await;
+    client.expect("session").await;
+    for opcode in [OpCode::Binary, OpCode::Pong] {
+        client.send_frame(FrameHead::of(opcode), b"x").await;
+        assert_eq!(client.next().await["type"], "note", "{opcode:?}");
+        assert_eq!(client.next().await["type"], "error", "{opcode:?}");
+    }
+    for request in [json!({ "type": "refresh", "token": "t", "id": 1 }), json!({ "type": "event", "id": 2 })]
+    {
+        client.send(request.clone()).await;
+        assert_eq!(client.next().await["type"], "note", "{request}");
+        assert_eq!(client.next().await["type"], "ack", "{request}");
     }
 }

@@ -2,7 +2,7 @@
 //! clients move. Nothing is refused that the proxy takes, no call waits for ever, and in the end the
 //! connection lasts.
 
-use super::model::{Dice, passed, trace};
+use super::model::{Random, advance, trace};
 use super::{each_seed, terms};
 use crate::script::{EPOCH, Peer, Script, script, session};
 use hauyna_client::protocol::ErrorType;
@@ -19,7 +19,7 @@ const REST: usize = 400;
 /// One connection.
 struct Node {
     peer: Peer,
-    /// The messages that the proxy has passed on.
+    /// The messages that the proxy has advance on.
     requests: VecDeque<Value>,
     /// Steps until the proxy ends the connection, because a message was too large.
     ends_in: Option<u64>,
@@ -28,7 +28,7 @@ struct Node {
 }
 
 struct Server {
-    dice: Dice,
+    dice: Random,
     script: Script,
     limit: usize,
     current: Option<Node>,
@@ -51,7 +51,7 @@ fn entry(channel: &Value, offset: u64) -> Value {
 
 impl Server {
     /// Reads what the proxy passes on. Behind a message that is too large, it passes on nothing.
-    fn read(dice: &mut Dice, limit: usize, node: &mut Node) {
+    fn read(dice: &mut Random, limit: usize, node: &mut Node) {
         while let Some(message) = node.peer.poll() {
             if node.ends_in.is_some() {
                 continue;
@@ -103,7 +103,7 @@ impl Server {
         if !self.is_calm && self.dice.chance(3) {
             self.disturb().await;
         }
-        passed(Duration::from_millis(1 + self.dice.below(20))).await;
+        advance(Duration::from_millis(1 + self.dice.below(20))).await;
     }
 
     /// Begins the session of the next connection, or resumes the last one.
@@ -228,7 +228,7 @@ impl Application {
     }
 
     /// Does one of the things that an application does, with a message of any size.
-    fn act(&mut self, dice: &mut Dice) {
+    fn act(&mut self, dice: &mut Random) {
         let limit = self.limit as u64;
         let bytes = match dice.chance(70) {
             true => dice.below(limit - REST as u64),
@@ -267,7 +267,7 @@ impl Application {
         });
     }
 
-    fn request(&mut self, text: &str, dice: &mut Dice) {
+    fn request(&mut self, text: &str, dice: &mut Random) {
         let (limit, faults, bytes) = (self.limit, self.faults.clone(), text.len());
         let call = self.client.request::<()>("look", &json!({ "text": text })).timeout(patience(dice));
         let call = if dice.chance(50) { call.repeatable() } else { call };
@@ -292,7 +292,7 @@ impl Application {
             let subscribing = other.subscribe().metadata(&metadata).into_future();
             let time = dropped_after.unwrap_or(Duration::MAX);
             match tokio::time::timeout(time, subscribing).await {
-                Ok(Ok(_)) if bytes > limit => faults.lock().unwrap().push("a large one passed".into()),
+                Ok(Ok(_)) if bytes > limit => faults.lock().unwrap().push("a large one advance".into()),
                 Ok(Ok(subscription)) => _ = subscription.unsubscribe().await,
                 Ok(Err(error)) => Self::note(&faults, limit, "a subscription", bytes, &error),
                 Err(_) => {}
@@ -301,7 +301,7 @@ impl Application {
     }
 }
 
-fn patience(dice: &mut Dice) -> Duration {
+fn patience(dice: &mut Random) -> Duration {
     Duration::from_millis([50, 1_000, 6_000][dice.below(3) as usize])
 }
 
@@ -310,7 +310,7 @@ async fn schedule(seed: u64) -> Vec<String> {
     let dump = |size: usize| async move { Ok::<_, String>("z".repeat(size)) };
     let ttl = Duration::from_secs(600);
     let client = builder.seed(seed).retry(terms()).ttl(ttl).on_request("dump", dump).connect().unwrap();
-    let mut dice = Dice(seed);
+    let mut dice = Random(seed);
     let limit = 1_000 + dice.below(4_000) as usize;
     let long = 100 + dice.below(150) as usize;
     let rooms: Vec<_> = (0..3 + dice.below(12))
@@ -318,7 +318,7 @@ async fn schedule(seed: u64) -> Vec<String> {
         .collect();
     let (done, faults) = (Arc::default(), Faults::default());
     let mut server = Server {
-        dice: Dice(seed + 1_000_000),
+        dice: Random(seed + 1_000_000),
         script,
         limit,
         current: None,
