@@ -111,7 +111,7 @@ impl Identity {
     }
 
     /// Attaches a value to the connection, one for each type; see
-    /// [`Context::extension`](super::Context::extension).
+    /// [`Context::extension`](crate::Context::extension).
     pub fn attach<T: Clone + Send + Sync + 'static>(mut self, value: T) -> Self {
         self.attached.insert(value);
         self

@@ -307,8 +307,8 @@ impl PublishBuilder {
     }
 
     /// Sets the conflation key: the publication replaces waiting ones with the same key, where the channel's
-    /// policy is [`SlowConsumer::Conflate`]. Without a key, all publications of the channel replace each
-    /// other.
+    /// policy is [`SlowConsumer::Conflate`](super::SlowConsumer::Conflate). Without a key, all publications of
+    /// the channel replace each other.
     pub fn conflate(mut self, key: &str) -> Self {
         let earlier = self.options.conflate.replace(key.into());
         self.given_once("conflate", earlier.is_some_and(|earlier| *earlier != *key))

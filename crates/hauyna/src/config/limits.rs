@@ -25,7 +25,7 @@ pub enum AtLimit {
     #[default]
     Reject,
     /// The client takes the place of the oldest connection, which is closed with 3504 (stay away) and
-    /// [`CloseReason::Replaced`].
+    /// [`CloseReason::Replaced`](crate::CloseReason::Replaced).
     CloseOldest,
 }
 
