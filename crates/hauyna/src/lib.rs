@@ -6,7 +6,7 @@
 //! that a client which lost its connection recovers what it missed: nothing is lost silently.
 //!
 //! ```text
-//! socket ─▶ frame ─▶ request ─▶ may it? ─▶ publish ─▶ broker: number, keep ─▶ deliver ─▶ shard ─▶ outbox ─▶ socket
+//! socket ─▶ frame ─▶ request ─▶ permission ─▶ publish ─▶ broker: number, keep ─▶ deliver ─▶ shard ─▶ outbox ─▶ socket
 //! ```
 //!
 //! # A chat, whole
