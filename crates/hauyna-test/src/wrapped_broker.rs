@@ -156,8 +156,9 @@ impl WrappedBroker {
     ///
     /// let waiting = Arc::new(Mutex::new(Vec::new()));
     /// let queue = waiting.clone();
-    /// let broker = WrappedBroker::default()
-    ///     .on_relay(move |relay, publication| queue.lock().unwrap().push((relay.clone(), publication.clone())));
+    /// let broker = WrappedBroker::default().on_relay(move |relay, publication| {
+    ///     queue.lock().unwrap().push((relay.clone(), publication.clone()));
+    /// });
     /// let hub = Hub::builder().channels("news", ChannelOptions::new()).broker(broker).build();
     /// let server = MemoryServer::start(hub.clone(), Handler::new());
     /// let mut reader = server.connect("/").await;
