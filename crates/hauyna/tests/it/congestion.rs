@@ -299,7 +299,8 @@ async fn status_change_waits_for_the_shards_of_other_connections() {
 #[tokio::test]
 async fn a_change_of_status_that_waits_is_not_made_after_the_rights_are_gone() {
     let channels = ChannelOptions::new().presence(Presence::each()).slow_consumer(SlowConsumer::DropOldest);
-    let (hub, handler) = (Hub::builder().shards(2).channels("{*any}", channels).build(), user_handler().share());
+    let (hub, handler) =
+        (Hub::builder().shards(2).channels("{*any}", channels).build(), user_handler().share());
     let (mut reader, _) = registered(&hub, "reader", &handler).await;
     let (_of_the_other_shard, _) = registered(&hub, "nobody", &handler).await;
     let (mut shown, _) = registered(&hub, "ann", &handler).await;

@@ -244,6 +244,26 @@ async fn on_ping_and_on_pong_get_the_payload() {
 }
 
 #[tokio::test]
+async fn callback_panicking_before_its_future_costs_only_its_call() {
+    type Never = std::future::Ready<hauyna::Result>;
+    let handler = user_handler()
+        .on_binary(|_, _| -> Never { panic!("on purpose") })
+        .on_ping(|_, _| -> Never { panic!("on purpose") })
+        .on_pong(|_, _| -> Never { panic!("on purpose") });
+    let server = TestServer::start(Hub::new(), handler);
+    let mut client = session_client(&server, "/").await;
+    client.send_binary(b"x").await;
+    assert_eq!(client.expect("error").await["error_type"], "internal_error");
+    client.send_frame(hauyna_websocket::FrameHead::of(hauyna_websocket::OpCode::Pong), b"x").await;
+    assert_eq!(client.expect("error").await["error_type"], "internal_error");
+    client.ping(b"x").await;
+    assert_eq!(client.next_frame().await, Frame::Pong(b"x".to_vec()));
+    assert_eq!(client.expect("error").await["error_type"], "internal_error");
+    client.expect_nothing().await;
+    assert_eq!(server.hub().stats().panics, 3);
+}
+
+#[tokio::test]
 async fn handler_authorisers_decide_instead_of_the_pattern() {
     let only = |word: &'static str| {
         move |_: Context, request: AccessRequest| async move {
