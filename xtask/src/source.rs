@@ -4,13 +4,18 @@
 use anyhow::Result;
 use std::path::{Path, PathBuf};
 
-/// Returns all files below `folder` with one of these extensions, without built, fetched or generated ones.
+/// Returns all files below `folder` with one of these extensions, without built, fetched or generated ones,
+/// and without symbolic links, which stand for files that are found where they are.
 pub(crate) fn files(folder: &Path, extensions: &[&str]) -> Result<Vec<PathBuf>> {
     let mut found = Vec::new();
     let mut folders = vec![folder.to_path_buf()];
     while let Some(folder) = folders.pop() {
         for entry in std::fs::read_dir(&folder)? {
-            let path = entry?.path();
+            let entry = entry?;
+            let path = entry.path();
+            if entry.file_type()?.is_symlink() {
+                continue;
+            }
             let name = path.file_name().unwrap_or_default().to_string_lossy();
             if path.is_dir() {
                 if !name.starts_with('.') && !FOREIGN.contains(&&*name) {

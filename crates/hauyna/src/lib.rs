@@ -47,6 +47,8 @@
 //!
 //! # Where things are
 //!
+//! The module [`guide`] has a tutorial and a page for each part.
+//!
 //! The root holds what most programs need. The rest lives in modules by concept: [`auth`], [`broker`],
 //! [`channel`], [`connection`], [`error`], [`events`], [`groups`], [`handler`], [`inspect`], [`limits`],
 //! [`middleware`], [`presence`], [`server`], [`validate`], and with their features `contract` and `metrics`.
@@ -83,6 +85,8 @@ pub mod error;
 mod event;
 mod group;
 mod guaranteed;
+#[cfg(any(doc, doctest))]
+pub mod guide;
 pub mod handler;
 mod hub;
 mod liveness;
@@ -179,42 +183,3 @@ struct Readme;
 #[cfg(doctest)]
 #[doc = include_str!("../README.md")]
 struct CrateReadme;
-
-/// So do the guides'.
-#[cfg(doctest)]
-mod guides {
-    #[cfg(feature = "axum")]
-    #[doc = include_str!("../../../docs/tutorial.md")]
-    struct Tutorial;
-    #[doc = include_str!("../../../docs/deployment.md")]
-    struct Deployment;
-    #[doc = include_str!("../../../docs/events.md")]
-    struct Events;
-    #[doc = include_str!("../../../docs/errors.md")]
-    struct Errors;
-    #[doc = include_str!("../../../docs/groups.md")]
-    struct Groups;
-    #[doc = include_str!("../../../docs/channels.md")]
-    struct Channels;
-    #[doc = include_str!("../../../docs/contract.md")]
-    struct Contract;
-    #[doc = include_str!("../../../docs/from-the-original.md")]
-    struct FromTheOriginal;
-    #[doc = include_str!("../../../docs/testing.md")]
-    struct Testing;
-    #[doc = include_str!("../../../docs/state.md")]
-    struct State;
-    #[doc = include_str!("../../../docs/states.md")]
-    struct States;
-    #[doc = include_str!("../../../docs/sessions.md")]
-    struct Sessions;
-
-    #[doc = include_str!("../../../docs/validation.md")]
-    struct Validation;
-    #[doc = include_str!("../../../docs/operations.md")]
-    struct Operations;
-    #[doc = include_str!("../../../docs/presence.md")]
-    struct Presence;
-    #[doc = include_str!("../../../docs/routing.md")]
-    struct Routing;
-}

@@ -132,6 +132,7 @@ impl StateName {
 
     /// Returns the name as text.
     #[must_use]
+    #[expect(clippy::missing_panics_doc, reason = "the bytes are those of a `str`")]
     pub const fn as_str(&self) -> &str {
         match str::from_utf8(self.bytes.split_at(self.len as usize).0) {
             Ok(name) => name,

@@ -82,7 +82,10 @@ fn every_link_of_the_documents_leads_somewhere() {
     for document in documents() {
         let text = read(&document);
         let folder = Path::new(ROOT).join(&document).parent().unwrap().to_owned();
-        for link in text.split("](").skip(1).filter_map(|rest| rest.split_once(')')).map(|(link, _)| link) {
+        let inline = text.split("](").skip(1).filter_map(|rest| rest.split_once(')')).map(|(link, _)| link);
+        let defined =
+            text.lines().filter(|line| line.starts_with('[')).filter_map(|line| line.split_once("]: "));
+        for link in inline.chain(defined.map(|(_, link)| link)) {
             let is_ours = !link.starts_with("http") && !link.contains(' ') && !link.contains("::");
             let (path, heading) = link.split_once('#').unwrap_or((link, ""));
             if !is_ours {
@@ -123,11 +126,32 @@ fn the_spanish_pages_show_the_same_code() {
     }
 }
 
+/// In the documentation of the crate, links to files lead where `links.txt` says.
+#[test]
+fn links_of_packed_guides_lead_somewhere_in_the_crates_documentation() {
+    let links = read("crates/hauyna/src/guide/links.txt");
+    let is_file = |link: &str| !link.starts_with("http") && !link.starts_with('#');
+    let packed = pages_in("crates/hauyna/docs");
+    assert!(packed.len() >= 16, "{packed:?}");
+    for guide in packed {
+        let text = read(&format!("docs/{guide}"));
+        let prose: String = text.split("```").step_by(2).collect();
+        for link in prose.split("](").skip(1).filter_map(|rest| rest.split_once(')')).map(|(link, _)| link) {
+            assert!(!is_file(link), "{guide}: write [text][{link}], and define it at the end of the page");
+        }
+        for link in
+            prose.lines().filter_map(|line| line.strip_prefix('[')?.split_once("]: ")).map(|(link, _)| link)
+        {
+            assert!(links.contains(&format!("[{link}]: ")), "{link} of {guide} is not in links.txt");
+        }
+    }
+}
+
 #[test]
 fn every_guide_is_in_the_index_and_its_examples_are_compiled() {
     let index = read("docs/README.md");
-    let compiled =
-        ["hauyna", "hauyna-client"].map(|name| read(&format!("crates/{name}/src/lib.rs"))).concat();
+    let sources = ["crates/hauyna/src/guide.rs", "crates/hauyna-client/src/lib.rs"];
+    let compiled = sources.map(read).concat();
     for guide in guides() {
         assert!(
             guide == "README.md" || index.contains(&format!("]({guide})")),

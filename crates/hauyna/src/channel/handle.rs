@@ -101,7 +101,7 @@ impl Channel {
         let core = self.connection_core(connection)?;
         core.sender().let_task_write().await;
         let metadata = metadata_text(&metadata)?;
-        let request = SubscribeRequest { metadata, recover: None };
+        let request = SubscribeRequest { metadata, recover: None, awaiting: None };
         let name = self.checked()?;
         // A client that speaks the protocol keeps the position, to recover from it later.
         let notify = |channel: &ChannelCore, reply: &SubscribeReply| {
@@ -116,7 +116,7 @@ impl Channel {
     }
 
     /// Removes a connection from the channel. The session of a lost connection is kept without the channel. A
-    /// subscription that still waits for the broker fails with `permission_denied`.
+    /// subscription that still waits for its authoriser or the broker fails with `permission_denied`.
     ///
     /// # Errors
     ///
@@ -148,6 +148,7 @@ impl Channel {
 
     /// Ends the subscriptions that are not live yet, of one connection or of all.
     fn end_waiting_subscriptions(&self, connection: Option<ConnectionId>) {
+        self.hub.0.awaiting_subscriptions.end(&self.name, connection);
         if let Some(core) = self.core() {
             core.state.lock().end_waiting(connection);
         }

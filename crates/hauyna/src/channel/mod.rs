@@ -5,6 +5,7 @@
 // one channel on this node, and `options` holds what applications set for a pattern of channels.
 
 mod announce;
+mod awaiting;
 mod catch_up;
 mod client_events;
 mod epoch_turn;
@@ -27,6 +28,7 @@ pub use options::{ChannelOptions, Publishers, SlowConsumer};
 pub use request::AccessRequest;
 
 pub(crate) use announce::{announce_except, announce_removed, leave_lost};
+pub(crate) use awaiting::{AwaitingSubscription, AwaitingSubscriptions};
 pub(crate) use epoch_turn::{EpochTurn, notice, turned};
 pub(crate) use history::{encoded, history};
 pub(crate) use options::{Access, Declarations};

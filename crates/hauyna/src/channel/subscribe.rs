@@ -7,6 +7,7 @@ use super::catch_up::{CatchUpStart, Replay};
 use super::epoch_turn::{EpochTurn, turn};
 use super::{ChannelCore, Subscription, SubscriptionPhase};
 use crate::broker::{Continuity, HistoryPage, HistoryRange, Order};
+use crate::channel::AwaitingSubscription;
 use crate::connection::{Connection, ConnectionCore, Owner};
 use crate::error::Error;
 use crate::event::{SystemEvent, SystemKind};
@@ -26,6 +27,8 @@ pub(crate) struct SubscribeRequest {
     pub(crate) metadata: Option<Arc<str>>,
     /// Position to recover from.
     pub(crate) recover: Option<Position>,
+    /// The subscription as one that has waited for its authoriser.
+    pub(crate) awaiting: Option<AwaitingSubscription>,
 }
 
 /// The reply to a subscriber, which precedes all messages of the channel.
@@ -148,6 +151,10 @@ pub(crate) async fn prepare<'a>(
     }
     connection.subscription_list().may_subscribe(name)?;
     let catching_up = start_catch_up(hub, name)?;
+    // From now on `catching_up` notes that the application ends the subscription.
+    if request.awaiting.is_some_and(|awaiting| awaiting.has_ended()) {
+        return Err(ended_by_application());
+    }
     hub.broker_subscribe(&catching_up.channel).await?;
     let page = match catching_up.channel.options.retention {
         None => None,
@@ -239,6 +246,10 @@ pub(crate) fn add_to_lists(
     activate(hub, &subscription(&catching_up.channel, connection, None), start, |_, _| {})
 }
 
+fn ended_by_application() -> Error {
+    Error::protocol(ErrorType::PermissionDenied, "the application has ended this subscription")
+}
+
 /// Finds or inserts the channel, and keeps it while the subscription waits for its history.
 fn start_catch_up<'a>(hub: &'a HubCore, name: &ChannelName) -> Result<CatchingUp<'a>, Error> {
     loop {
@@ -310,8 +321,7 @@ fn activate(
     let is_resumed = start.announced == Announced::Before;
     // For a resumed session, the takeover checks that instead.
     if !is_resumed && state.has_ended_early(connection.id(), start.number) {
-        let text = "the application has ended this subscription";
-        return Err(Error::protocol(ErrorType::PermissionDenied, text));
+        return Err(ended_by_application());
     }
     let mut subscriptions = connection.subscription_list().subscriptions_of(owner).lock();
     connection.subscription_list().check_subscribe(&subscriptions, channel, owner, is_resumed)?;

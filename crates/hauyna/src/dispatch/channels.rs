@@ -5,7 +5,9 @@ use super::authority::{self, RequestStart, Verdict};
 use super::{ClientPublication, Core, Next, Reply, admission, permission_denied};
 use crate::answer::Answer;
 use crate::broker::HistoryRange;
-use crate::channel::{self, ChannelCore, PublishOptions, SubscribeRequest, Subscription};
+use crate::channel::{
+    self, AwaitingSubscription, ChannelCore, PublishOptions, SubscribeRequest, Subscription,
+};
 use crate::connection::frame;
 use crate::error::Error;
 use crate::name::{ChannelName, is_reserved};
@@ -104,7 +106,10 @@ pub(super) fn subscribe(
         Err(error) => return Next::Now(Reply::refused(id, error)),
     };
     let verdict = authority::subscribe(core, &name, token, request.metadata.as_ref());
-    // Nothing is checked again: only an open connection can be subscribed.
+    // Until the authoriser has decided, the application may end the subscription.
+    let awaiting = matches!(verdict, Verdict::Pending(..)).then(|| AwaitingSubscription::new(core, &name));
+    let request = SubscribeRequest { awaiting, ..request };
+    // Nothing else is checked again: only an open connection can be subscribed.
     verdict
         .then(core, id, move |core, id, _| Next::Later(Box::pin(subscribed(core.clone(), id, name, request))))
 }

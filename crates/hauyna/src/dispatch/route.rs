@@ -96,7 +96,11 @@ fn route(core: &Core, id: Option<RequestId>, request: Request<'_>, replies: &mut
             // The answer is queued in the outbox before the messages of the channel, so the earlier answers
             // go first.
             queue_replies(core, replies);
-            let request = SubscribeRequest { metadata: metadata.map(|raw| raw.as_json().into()), recover };
+            let request = SubscribeRequest {
+                metadata: metadata.map(|raw| raw.as_json().into()),
+                recover,
+                awaiting: None,
+            };
             channels::subscribe(core, id, &channel, token.as_deref(), request)
         }
         Request::Unsubscribe { channel } => {

@@ -6,7 +6,7 @@ use super::{ChannelMap, Hub, HubCore, Lifecycle, Registry};
 use crate::auth::Revocations;
 use crate::background::Background;
 use crate::broker::{Broker, LocalBroker, Relay};
-use crate::channel::{self, ChannelOptions, Declarations};
+use crate::channel::{self, AwaitingSubscriptions, ChannelOptions, Declarations};
 use crate::clock::Clock;
 use crate::config::{AtLimit, HubConfig, Limit, OutboxLimits, SessionOptions, check_policies};
 use crate::contain::Foreign;
@@ -297,6 +297,7 @@ impl HubBuilder {
             states,
             limits: Limits::new(&self.config.limits, self.client_address),
             channels: ChannelMap::new(),
+            awaiting_subscriptions: AwaitingSubscriptions::new(),
             declarations,
             broker: self.broker.unwrap_or_else(|| Arc::new(LocalBroker::default())),
             broker_is_up: AtomicBool::new(true),

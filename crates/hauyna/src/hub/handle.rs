@@ -4,7 +4,7 @@ use super::{ChannelMap, HubBuilder, Inspect, Lifecycle, Limits, Registry, Stats}
 use crate::auth::{Credentials, Revocation, Revocations, Whose};
 use crate::background::Background;
 use crate::broker::Broker;
-use crate::channel::{Channel, Declarations};
+use crate::channel::{AwaitingSubscriptions, Channel, Declarations};
 use crate::clock::Clock;
 use crate::config::HubConfig;
 use crate::connection::{Connection, ConnectionCore, Connections};
@@ -55,6 +55,7 @@ pub(crate) struct HubCore {
     pub(crate) states: States,
     pub(crate) limits: Limits,
     pub(crate) channels: ChannelMap,
+    pub(crate) awaiting_subscriptions: AwaitingSubscriptions,
     pub(crate) declarations: Declarations,
     pub(crate) broker: Arc<dyn Broker>,
     /// Whether the broker could be reached at the last check.

@@ -119,7 +119,7 @@ async fn restore<'a>(
     let positions: HashMap<_, _> = positions.into_iter().collect();
     let to_request = |kept: &KeptSubscription| {
         let recover = positions.get(kept.channel.as_str()).copied();
-        (kept.channel.clone(), SubscribeRequest { metadata: kept.metadata.clone(), recover })
+        (kept.channel.clone(), SubscribeRequest { metadata: kept.metadata.clone(), recover, awaiting: None })
     };
     let requests: Option<Vec<(ChannelName, SubscribeRequest)>> =
         takeover.with_session(|session| session.content.subscriptions.iter().map(to_request).collect());

@@ -467,3 +467,39 @@ async fn messages_sent_by_an_authoriser_arrive_before_the_answer() {
         }
     }
 }
+
+#[tokio::test]
+async fn subscription_ended_during_its_authorisation_is_refused() {
+    for closes_channel in [false, true] {
+        let (entered, decides) = (Arc::new(Semaphore::new(0)), Arc::new(Semaphore::new(0)));
+        let (enters, may_decide) = (entered.clone(), decides.clone());
+        let authorise = move |_: Context, _: AccessRequest| {
+            let (enters, may_decide) = (enters.clone(), may_decide.clone());
+            async move {
+                enters.add_permits(1);
+                may_decide.acquire().await.unwrap().forget();
+                true
+            }
+        };
+        let channels = ChannelOptions::new().authorize_subscribe(authorise);
+        let hub = Hub::builder().channels("c", channels).build();
+        let server = TestServer::start(hub.clone(), user_handler());
+        let mut client = session_client(&server, "/?user=ann").await;
+        client.send(json!({ "type": "subscribe_channel", "channel": "c", "id": 1 })).await;
+        entered.acquire().await.unwrap().forget();
+        let connection = hub.user("ann").connections().pop().unwrap();
+        if closes_channel {
+            hub.channel("c").close().await;
+        } else {
+            assert!(hub.channel("c").unsubscribe(&connection).is_err(), "it is not subscribed yet");
+            assert!(hub.channel("other").unsubscribe(&connection).is_err());
+        }
+        decides.add_permits(1);
+        assert_eq!(client.expect("error").await["error_type"], "permission_denied");
+        assert_eq!(hub.channel("c").subscription_count(), 0);
+        // The next one is a new decision.
+        decides.add_permits(1);
+        client.subscribe("c").await;
+        assert_eq!(hub.channel("c").subscription_count(), 1);
+    }
+}

@@ -1,6 +1,7 @@
 //! The decisions of the application: every callback, its results, its failures, and which connections these
 //! affect.
 
+use crate::support::session_client;
 use crate::support::{
     eventually, now, open_hub, session_clients, subscriber, user_handler, wait_for_connections,
     wait_until_empty,
