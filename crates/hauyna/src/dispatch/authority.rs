@@ -7,7 +7,7 @@ use crate::answer::{Answer, BoxFuture};
 use crate::channel::{Access, AccessRequest, ChannelOptions, Publishers, Rule, Subscription};
 use crate::close::CloseReason;
 use crate::contain;
-use crate::driver::{Called, answer_behind_sent, call_for_request};
+use crate::driver::{answer_behind_sent, call_for_request};
 use crate::error::{Error, Reject};
 use crate::handler::{Action, Context};
 use crate::name::ChannelName;
@@ -177,8 +177,7 @@ fn verdict(
 
 fn decide(core: &Core, rule: &Rule, request: AccessRequest) -> Verdict {
     let (cx, start) = (Context::new(core.clone()), RequestStart::now(core));
-    let Called { output: answer, has_sent } =
-        call_for_request(|| contain::call(&core.metrics().panics, || rule(cx, request)));
+    let (answer, has_sent) = call_for_request(|| contain::call(&core.metrics().panics, || rule(cx, request)));
     match answer {
         Ok(answer) if has_sent => Verdict::Pending(start, Box::pin(answer_behind_sent(answer.into_future()))),
         Ok(Answer::Ready(Ok(()))) => Verdict::Permitted(start),

@@ -8,7 +8,7 @@ use super::{Core, Next, Reply};
 use crate::answer::Answer;
 use crate::broker::Published;
 use crate::channel::{self, PublishOptions, Subscription};
-use crate::driver::{Called, call_for_request};
+use crate::driver::call_for_request;
 use crate::error::{BrokerError, Error};
 use crate::name::ChannelName;
 use crate::publication::{Content, PublicationKind};
@@ -27,7 +27,7 @@ pub(super) fn client_event(
     let Some(subscription) = core.subscription_list().subscription(name) else {
         return Next::Now(Reply::refused(id, channel::not_subscribed()));
     };
-    let Called { output: admitted, has_sent } = call_for_request(|| admit(core, &subscription, event, data));
+    let (admitted, has_sent) = call_for_request(|| admit(core, &subscription, event, data));
     let next = match admitted {
         Ok(()) => send(core, id, &subscription, event, data),
         Err(error) => Next::Now(Reply::refused(id, error)),

@@ -79,19 +79,12 @@ pub(super) fn start_request(
     None
 }
 
-/// What a function of the application has returned.
-pub(crate) struct Called<T> {
-    pub(crate) output: T,
-    /// Whether it has sent something, perhaps to the client whose request is handled. Then the answer has to
-    /// stay behind that; see [`answer_behind_sent`].
-    pub(crate) has_sent: bool,
-}
-
-/// Calls a function of the application while a request is handled.
-pub(crate) fn call_for_request<T>(f: impl FnOnce() -> T) -> Called<T> {
+/// Calls a function of the application while a request is handled. Returns its output, and whether it has
+/// sent something, perhaps to the client: then the answer has to stay behind that, by [`answer_behind_sent`].
+pub(crate) fn call_for_request<T>(f: impl FnOnce() -> T) -> (T, bool) {
     let before = post_count_of_thread();
     let output = f();
-    Called { output, has_sent: post_count_of_thread() != before }
+    (output, post_count_of_thread() != before)
 }
 
 /// Completes a request whose function has sent something before it returned: the reply of a pending request

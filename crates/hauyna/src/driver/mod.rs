@@ -13,6 +13,6 @@ mod stream;
 mod task;
 
 pub(crate) use announce::{Resumed, announce_session};
-pub(crate) use callback::{Called, answer_behind_sent, call_for_request};
+pub(crate) use callback::{answer_behind_sent, call_for_request};
 pub(crate) use close::{CloseDetails, close_replaced, evict};
 pub(crate) use open::{Opening, SessionAnnouncement, UnopenedConnection, register};

@@ -307,7 +307,7 @@ async fn a_change_of_status_that_waits_is_not_made_after_the_rights_are_gone() {
     reader.subscribe("x").await;
     shown.subscribe("x").await;
     let status = |hub: &Hub| now(hub.presence().get("ann")).unwrap().metadata["status"].clone();
-    let (is_waiting, waiting) = std::sync::mpsc::channel();
+    let (is_waiting, waiting) = std::sync::mpsc::sync_channel(1);
     let other = hub.clone();
     let changing = std::thread::spawn(move || {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
