@@ -1,6 +1,6 @@
 //! Subscriptions whose authoriser has not decided yet. The application may end one meanwhile, by
-//! `Channel::unsubscribe` or `Channel::close`; then it fails, whatever the authoriser returns. `dispatch` adds
-//! them, `subscribe` looks at them when the subscription waits for its history from then on.
+//! `Channel::unsubscribe` or `Channel::close`; then it fails, whatever the authoriser returns. `dispatch`
+//! adds them, and `subscribe` checks them when the subscription begins to wait for its history.
 
 use crate::connection::ConnectionCore;
 use crate::hub::HubCore;

@@ -184,8 +184,8 @@ impl Contract {
     }
 
     /// Returns the contract as a JSON Schema (2020-12) of an object with `requests`, `clientRequests`,
-    /// `messages`, `channels` and `clientEvents`, whose types are in `$defs`. [`Contract::write`] writes it to
-    /// a file.
+    /// `messages`, `channels` and `clientEvents`, whose types are in `$defs`. [`Contract::write`] writes it
+    /// to a file.
     #[must_use]
     pub fn json_schema(&self) -> Value {
         self.document().json_schema()

@@ -322,7 +322,7 @@ async fn opened_is_the_first_event_of_a_connection() {
     hub.events().on_system([SystemKind::Opened, SystemKind::Subscribed], move |_, event| {
         match event {
             SystemEvent::Opened { connection, .. } => {
-                listener_events.lock().push((connection.id(), "opened"))
+                listener_events.lock().push((connection.id(), "opened"));
             }
             SystemEvent::Subscribed { connection, .. } => {
                 listener_events.lock().push((connection.id(), "subscribed"));

@@ -176,7 +176,7 @@ async fn schedule(seed: u64) -> Vec<String> {
             } else {
                 wanted.insert(name);
                 calls.spawn(async move {
-                    _ = room_clone.subscribe().await.map(hauyna_client::Subscription::keep)
+                    _ = room_clone.subscribe().await.map(hauyna_client::Subscription::keep);
                 });
             }
         }
