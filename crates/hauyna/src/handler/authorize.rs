@@ -6,7 +6,8 @@ use crate::channel::{AccessRequest, rule};
 use crate::once::call_once;
 
 impl Handler {
-    /// Decides about `subscribe_channel` and `update_presence`, instead of the channel pattern's own rules.
+    /// Decides about `subscribe_channel` and `update_presence`, instead of the channel pattern's own rules:
+    /// also about private channels, and about channels that no pattern declares.
     /// As all functions `authorize_…`, `f` returns `bool` or `Result<(), Reject>`, or a future of one of
     /// them.
     pub fn authorize_subscribe<F, D, M>(self, f: F) -> Self
