@@ -279,4 +279,4 @@ fn row_62_wall_time_is_asked_for_timestamps_and_tokens_and_for_no_deadline() {
 
 /// Files that read the wall clock: `clock` for timestamps of messages, `handle` for what is shown; the others
 /// compare it with the expiry of a token.
-const WALL_TIME: [&str; 4] = ["auth/jwt.rs", "clock.rs", "connection/handle.rs", "handler/identity.rs"];
+const WALL_TIME: [&str; 4] = ["auth/identity.rs", "auth/jwt.rs", "clock.rs", "connection/handle.rs"];
