@@ -186,6 +186,7 @@ impl ChannelOptions {
     /// Shows subscribers who is present: `Presence::each()`, `Presence::diff()` or `Presence::occupancy()`.
     /// See [`PresenceOptions`].
     #[must_use]
+    #[track_caller]
     pub fn presence(mut self, presence: PresenceOptions) -> Self {
         call_once(&mut self.presence, presence, "presence");
         self

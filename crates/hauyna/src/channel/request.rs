@@ -101,8 +101,12 @@ impl Index<&str> for AccessRequest {
     /// # Panics
     ///
     /// Where the pattern has no parameter of that name.
+    #[track_caller]
     fn index(&self, name: &str) -> &str {
-        self.param(name).unwrap_or_else(|| panic!("the channel pattern has no parameter `{name}`"))
+        let Some(value) = self.param(name) else {
+            panic!("the channel pattern has no parameter `{name}`");
+        };
+        value
     }
 }
 

@@ -58,6 +58,7 @@ impl ChannelOptions {
     /// # drop(hub);
     /// ```
     #[must_use]
+    #[track_caller]
     pub fn authorize_subscribe<F, D, M>(mut self, f: F) -> Self
     where
         F: Fn(Context, AccessRequest) -> D + Send + Sync + 'static,
@@ -69,6 +70,7 @@ impl ChannelOptions {
 
     /// Sets a function that decides which subscribers may publish, instead of [`ChannelOptions::publishers`].
     #[must_use]
+    #[track_caller]
     pub fn authorize_publish<F, D, M>(mut self, f: F) -> Self
     where
         F: Fn(Context, AccessRequest) -> D + Send + Sync + 'static,
@@ -82,6 +84,7 @@ impl ChannelOptions {
     /// which is part of the subscription: a client that may subscribe can recover from any position that the
     /// channel keeps.
     #[must_use]
+    #[track_caller]
     pub fn authorize_history<F, D, M>(mut self, f: F) -> Self
     where
         F: Fn(Context, AccessRequest) -> D + Send + Sync + 'static,
@@ -94,6 +97,7 @@ impl ChannelOptions {
     /// Sets a function that decides which subscribers may request who is present. It does not apply to the
     /// presence messages that every subscriber gets, which are part of the subscription.
     #[must_use]
+    #[track_caller]
     pub fn authorize_presence<F, D, M>(mut self, f: F) -> Self
     where
         F: Fn(Context, AccessRequest) -> D + Send + Sync + 'static,

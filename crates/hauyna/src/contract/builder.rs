@@ -94,6 +94,7 @@ impl Contract {
     /// Where it is declared twice, or its name is one of the protocol. The fields of `Data` are those of the
     /// message: it also panics where `Data` is not an object, has a field `type` or `id`, which the message
     /// itself has, or denies unknown fields, because it would refuse these two.
+    #[track_caller]
     pub fn event<Data, Reply>(mut self, name: &str) -> Self
     where
         Data: JsonSchema + DeserializeOwned,
@@ -112,6 +113,7 @@ impl Contract {
     /// # Panics
     ///
     /// Where it is declared twice, or its name is not valid.
+    #[track_caller]
     pub fn client_request<Data, Reply>(mut self, request: ClientRequestType<Data, Reply>) -> Self
     where
         Data: JsonSchema + Serialize,
@@ -134,6 +136,7 @@ impl Contract {
     ///
     /// Where it is declared twice, the name is another one of the protocol, or a message of the application
     /// is not an object.
+    #[track_caller]
     pub fn message<T: JsonSchema + Serialize>(mut self, name: &str) -> Self {
         let message = Declared::of::<T>(Side::Output);
         agreed(check::direct(name, &message));
@@ -148,6 +151,7 @@ impl Contract {
     /// # Panics
     ///
     /// As [`Contract::message`]; also where `T` is not such an enum.
+    #[track_caller]
     pub fn messages<T: JsonSchema + Serialize>(mut self) -> Self {
         for (name, message) in agreed(Declared::of::<T>(Side::Output).variants()) {
             agreed(check::direct(&name, &message));

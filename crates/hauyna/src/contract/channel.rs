@@ -61,6 +61,7 @@ impl ChannelContract {
     /// # Panics
     ///
     /// Where it is declared twice, or its name is not valid.
+    #[track_caller]
     pub fn client_event<T: JsonSchema + Serialize>(mut self, name: &str) -> Self {
         agreed(check::name(name));
         let old = self.terms.client_events.insert(name.to_owned(), Declared::of::<T>(Side::Output));
@@ -73,6 +74,7 @@ impl ChannelContract {
     /// # Panics
     ///
     /// Where `T` is not an object, or the method is called twice.
+    #[track_caller]
     pub fn subscription<T: JsonSchema + Serialize>(mut self) -> Self {
         call_once(&mut self.terms.subscription, metadata::<T>(), "subscription");
         self
@@ -83,6 +85,7 @@ impl ChannelContract {
     /// # Panics
     ///
     /// Where `T` is not an object, or the method is called twice.
+    #[track_caller]
     pub fn presence<T: JsonSchema + Serialize>(mut self) -> Self {
         call_once(&mut self.terms.presence, metadata::<T>(), "presence");
         self

@@ -19,6 +19,7 @@ impl Handler {
     /// # Panics
     ///
     /// If `identify` or [`Handler::authenticate`] was called before.
+    #[track_caller]
     pub fn identify<F, R, M>(mut self, f: F) -> Self
     where
         F: Fn(ConnectRequest) -> R + Send + Sync + 'static,
@@ -40,6 +41,7 @@ impl Handler {
     /// # Panics
     ///
     /// If `identify`, `on_refresh` or `authenticate` was called before.
+    #[track_caller]
     pub fn authenticate<V: Verifier>(mut self, verifier: V) -> Self {
         let verifier = Arc::new(verifier);
         let again = verifier.clone();
@@ -73,6 +75,7 @@ impl Handler {
     /// let handler = Handler::new().session_key(|request| request.param("tenant").unwrap_or_default());
     /// # drop(handler);
     /// ```
+    #[track_caller]
     pub fn session_key<F, K>(mut self, key: F) -> Self
     where
         F: Fn(&ConnectRequest) -> K + Send + Sync + 'static,
@@ -91,6 +94,7 @@ impl Handler {
     /// # Panics
     ///
     /// If it is called twice, or for `resume`, the parameter of sessions.
+    #[track_caller]
     pub fn token_in_query(mut self, parameter: impl Into<String>) -> Self {
         let parameter = parameter.into();
         assert!(parameter != RESUME_PARAMETER, "`{RESUME_PARAMETER}` is the query parameter of sessions");
@@ -121,6 +125,7 @@ impl Handler {
     /// });
     /// # drop(handler);
     /// ```
+    #[track_caller]
     pub fn on_refresh<F, Fut, U>(mut self, f: F) -> Self
     where
         F: Fn(Context, String) -> Fut + Send + Sync + 'static,

@@ -56,6 +56,7 @@ impl Handler {
     /// # Panics
     ///
     /// If a value is out of its range ([`RetryPolicy::validate`]).
+    #[track_caller]
     pub fn retry_policy(mut self, policy: RetryPolicy) -> Self {
         if let Err(error) = policy.validate() {
             panic!("{error}");
@@ -85,6 +86,7 @@ impl Handler {
     /// # Panics
     ///
     /// If it is called twice: one `Origins` holds all pages.
+    #[track_caller]
     pub fn origins(mut self, origins: Origins) -> Self {
         call_once(&mut self.origins, origins, "origins");
         self

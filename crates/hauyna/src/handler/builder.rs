@@ -83,6 +83,7 @@ impl Handler {
     /// refuses the client permanently, with 3005 for [`Reject::expired`](crate::Reject::expired), and with
     /// 1011 if the callback failed, panicked or took too long. `docs/errors.md` has the table. A client that
     /// wants to resume this session meanwhile waits until the callback has finished.
+    #[track_caller]
     pub fn on_open<F, Fut>(mut self, f: F) -> Self
     where
         F: Fn(Context) -> Fut + Send + Sync + 'static,
@@ -100,6 +101,7 @@ impl Handler {
     /// # Panics
     ///
     /// If `event` is one of the protocol's own request types, or is registered twice.
+    #[track_caller]
     pub fn on<T, F, Fut, R>(self, event: &str, f: F) -> Self
     where
         T: DeserializeOwned + Send + 'static,
@@ -119,6 +121,7 @@ impl Handler {
     ///
     /// If an event is one of the protocol's own request types, or is registered twice, here or by
     /// [`Handler::on`].
+    #[track_caller]
     pub fn client_events<E: AsRef<str>>(mut self, events: impl IntoIterator<Item = E>) -> Self {
         for event in events {
             let event = event.as_ref();
@@ -127,6 +130,7 @@ impl Handler {
         self
     }
 
+    #[track_caller]
     pub(super) fn insert(mut self, event: &str, signature: Option<Signature>, task: EventTask) -> Self {
         self.assert_handles_messages("on");
         check_event(event);
@@ -137,6 +141,7 @@ impl Handler {
     }
 
     /// Handles every message whose `type` has no [`Handler::on`].
+    #[track_caller]
     pub fn on_message<F, Fut, R>(mut self, f: F) -> Self
     where
         F: Fn(Context, Value) -> Fut + Send + Sync + 'static,
@@ -150,6 +155,7 @@ impl Handler {
 
     /// Handles frames of the other kind than the connection's encoding, such as binary frames of a JSON
     /// client.
+    #[track_caller]
     pub fn on_binary<F, Fut>(mut self, f: F) -> Self
     where
         F: Fn(Context, Vec<u8>) -> Fut + Send + Sync + 'static,
@@ -177,6 +183,7 @@ impl Handler {
     ///     });
     /// # drop(handler);
     /// ```
+    #[track_caller]
     pub fn on_reconnect<F, Fut>(mut self, f: F) -> Self
     where
         F: Fn(Context, Connection) -> Fut + Send + Sync + 'static,
@@ -190,6 +197,7 @@ impl Handler {
     /// Runs when a connection is gone, with the reason: it has left its channels and nothing can be sent
     /// to it any more. If its session is kept, it runs when the session has ended, and not at all if another
     /// connection resumes the session: see [`Handler::on_reconnect`].
+    #[track_caller]
     pub fn on_close<F, Fut>(mut self, f: F) -> Self
     where
         F: Fn(Context, CloseReason) -> Fut + Send + Sync + 'static,
@@ -201,6 +209,7 @@ impl Handler {
     }
 
     /// Runs when the client has sent a WebSocket ping; the pong is already queued.
+    #[track_caller]
     pub fn on_ping<F, Fut>(mut self, f: F) -> Self
     where
         F: Fn(Context, Vec<u8>) -> Fut + Send + Sync + 'static,
@@ -211,6 +220,7 @@ impl Handler {
     }
 
     /// Runs when the client has sent a WebSocket pong.
+    #[track_caller]
     pub fn on_pong<F, Fut>(mut self, f: F) -> Self
     where
         F: Fn(Context, Vec<u8>) -> Fut + Send + Sync + 'static,
@@ -225,6 +235,7 @@ impl Handler {
     /// # Panics
     ///
     /// If a value of this type was set before.
+    #[track_caller]
     pub fn state<S: Send + Sync + 'static>(mut self, state: S) -> Self {
         let old = self.endpoint.state.insert(TypeId::of::<S>(), Arc::new(state));
         assert!(old.is_none(), "`state` is called twice with a value of type {}", std::any::type_name::<S>());
@@ -273,6 +284,7 @@ impl Default for Handler {
     }
 }
 
+#[track_caller]
 pub(super) fn check_event(event: &str) {
     assert!(!is_request_of_protocol(event), "`{event}` is a request of the protocol");
 }

@@ -169,10 +169,14 @@ impl Context {
     /// # Panics
     ///
     /// If no value of this type was given.
+    #[track_caller]
     pub fn state<S: Send + Sync + 'static>(&self) -> Arc<S> {
         let state = self.core.endpoint().state.get(&TypeId::of::<S>());
         let state = state.and_then(|state| state.clone().downcast().ok());
-        state.unwrap_or_else(|| panic!("the handler has no state of type {}", std::any::type_name::<S>()))
+        let Some(state) = state else {
+            panic!("the handler has no state of type {}", std::any::type_name::<S>());
+        };
+        state
     }
 }
 

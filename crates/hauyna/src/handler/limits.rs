@@ -80,6 +80,7 @@ impl Handler {
     /// # Panics
     ///
     /// If it is called twice: one [`RateLimit`] holds the limits of every kind.
+    #[track_caller]
     pub fn rate_limit(mut self, limit: RateLimit) -> Self {
         call_once(&mut self.endpoint.rate_limit, Box::new(limit), "rate_limit");
         self

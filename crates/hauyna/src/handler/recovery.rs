@@ -119,6 +119,7 @@ impl Handler {
     ///     _ => Recovery::Reply,
     /// });
     /// ```
+    #[track_caller]
     pub fn on_error<F, R, M>(mut self, f: F) -> Self
     where
         F: Fn(Context, Failed) -> R + Send + Sync + 'static,

@@ -19,6 +19,7 @@ impl Handler {
     ///
     /// If `event` is one of the protocol's own request types; when the handler is mounted, if it does not
     /// handle this event.
+    #[track_caller]
     pub fn validate(mut self, event: &str, validator: impl Validator) -> Self {
         self.assert_handles_messages("validate");
         super::check_event(event);
@@ -63,6 +64,7 @@ impl Handler {
     ///
     /// let handler = Handler::new().on_valid("book", book);
     /// ```
+    #[track_caller]
     pub fn on_valid<T, F, Fut, R>(self, event: &str, f: F) -> Self
     where
         T: Validate + DeserializeOwned + Send + 'static,

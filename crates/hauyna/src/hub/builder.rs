@@ -267,6 +267,7 @@ impl HubBuilder {
     /// # Panics
     ///
     /// If an option is invalid; [`HubBuilder::try_build`] returns that as an error.
+    #[track_caller]
     pub fn build(self) -> Hub {
         match self.try_build() {
             Ok(hub) => hub,

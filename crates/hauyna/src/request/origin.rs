@@ -94,6 +94,7 @@ impl Origins {
     ///
     /// If an entry is no origin. Entries that are not known when the program is written are better parsed
     /// into [`AllowedOrigin`]s, which returns an error, and collected into [`Origins::Listed`].
+    #[track_caller]
     pub fn listed<'a>(origins: impl IntoIterator<Item = &'a str>) -> Self {
         let entry = |text: &str| text.parse().unwrap_or_else(|error| panic!("{error}"));
         Self::Listed(origins.into_iter().map(entry).collect())

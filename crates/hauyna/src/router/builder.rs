@@ -67,6 +67,7 @@ impl Router {
     /// # Panics
     ///
     /// If the path can never match (`chat`, `/:id`, `/room-{id}`, `/a/../b`) or is already mounted.
+    #[track_caller]
     pub fn websocket(mut self, path: &str, handler: Handler) -> Self {
         let mut endpoint = handler.into_endpoint();
         path.clone_into(&mut endpoint.route);
@@ -87,6 +88,7 @@ impl Router {
     /// # Panics
     ///
     /// If it is called twice.
+    #[track_caller]
     pub fn fallback<S, B>(mut self, service: S) -> Self
     where
         S: tower_service::Service<http::Request<Body>, Response = http::Response<B>>

@@ -93,6 +93,7 @@ impl Server {
     /// # Panics
     ///
     /// If it is called twice: certificates for several names are in one [`TlsConfig::from_rustls`].
+    #[track_caller]
     pub fn tls(mut self, config: TlsConfig) -> Self {
         call_once(&mut self.tls, config, "tls");
         self

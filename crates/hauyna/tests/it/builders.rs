@@ -296,3 +296,36 @@ fn cluster_wide_calls_answer_at_once_in_one_process() {
     now(hub.channel("room").close());
     now(presence.of("ann").untrack());
 }
+
+/// Calls `f`, which panics, and returns the file that the panic points to.
+fn file_of_panic(f: impl FnOnce()) -> String {
+    let file = std::sync::Arc::new(parking_lot::Mutex::new(String::new()));
+    let (seen, thread) = (file.clone(), std::thread::current().id());
+    let previous = std::sync::Arc::new(std::panic::take_hook());
+    let earlier = previous.clone();
+    std::panic::set_hook(Box::new(move |panic| match panic.location() {
+        Some(location) if std::thread::current().id() == thread => seen.lock().push_str(location.file()),
+        _ => earlier(panic),
+    }));
+    assert!(catch_unwind(AssertUnwindSafe(f)).is_err());
+    std::panic::set_hook(Box::new(move |panic| previous(panic)));
+    let file = file.lock();
+    file.clone()
+}
+
+#[test]
+fn builder_panics_point_to_the_line_of_the_application() {
+    let handler = || Handler::new().on_open(async |_: Context| Ok(()));
+    let channels = || ChannelOptions::new().authorize_publish(|_, _| true);
+    let text = async |_: Context, _: String| Ok(());
+    let files = [
+        file_of_panic(|| drop(handler().on_open(async |_: Context| Ok(())))),
+        file_of_panic(|| drop(channels().authorize_publish(|_, _| true))),
+        file_of_panic(|| drop(Handler::new().on("ping", text))),
+        file_of_panic(|| drop(Router::new(Hub::new()).websocket("no slash", Handler::new()))),
+        file_of_panic(|| drop(Hub::builder().channels("{a}{b}", ChannelOptions::new()).build())),
+    ];
+    for file in files {
+        assert!(file.ends_with("tests/it/builders.rs"), "{file}");
+    }
+}
