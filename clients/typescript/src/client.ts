@@ -20,60 +20,20 @@ import type {
   RequestReply,
 } from "./contract.js";
 import { type Environment, amount, defaultEnvironment, unique } from "./environment.js";
-import type { RetryTerms, SessionInfo } from "./conversions.js";
+import type { SessionInfo } from "./conversions.js";
 import { HauynaError, ServerError, deferred, quiet } from "./error.js";
 import { Listeners, type Unsubscribe, on } from "./listeners.js";
 import { type Logger, consoleLogger } from "./logger.js";
-import { Outbox, type OutboxLimits, type RequestOptions } from "./outbox.js";
+import { Outbox, type RequestOptions } from "./outbox.js";
 import { type ErrorMessage, type ServerMessage, type SessionMessage, typeOf } from "./protocol.js";
 import { Session } from "./session.js";
 import { type ShownCredentials, noteCredentials } from "./credentials.js";
 import type { WebSocketConstructor } from "./socket.js";
 import { positionOf } from "./catch-up.js";
-import { type AbortSignalLike, type UrlLike, absolute, onAbort } from "./runtime-types.js";
+import type { ClientOptions, ClientRequestHandler, ConnectOptions } from "./client-options.js";
+import { type UrlLike, absolute, onAbort } from "./runtime-types.js";
 
-/** The options of a client. Durations are in milliseconds. */
-export interface ClientOptions {
-  /**
-   * Returns the credentials. Called before every attempt, and before the credentials expire. They are sent as
-   * a sub-protocol.
-   */
-  readonly getToken?: ((context: TokenContext) => string | undefined | Promise<string | undefined>) | undefined;
-  /** The encoding of messages: `json`, the default, or `msgpack`. */
-  readonly codec?: Codec | undefined;
-  /** How long a request may wait for its answer after it was sent. Default: 10 s. */
-  readonly timeout?: number | undefined;
-  /**
-   * How long a request may wait to be sent. Default: as long as the server keeps the session of a lost
-   * connection.
-   */
-  readonly ttl?: number | undefined;
-  /** How long an attempt to connect may take. Default: 10 s. */
-  readonly connectTimeout?: number | undefined;
-  /** How many requests may wait for an answer. */
-  readonly outbox?: OutboxLimits | undefined;
-  /** The reconnect policy, which overrides the server's. */
-  readonly retry?: RetryTerms | undefined;
-  /** The WebSocket class. Default: the one of the runtime. */
-  readonly WebSocket?: WebSocketConstructor | undefined;
-  /** The environment of the client, which tests replace. */
-  readonly environment?: Environment | undefined;
-  /**
-   * The logger. Default: the console, with one warning for each series of failed attempts, a line when the
-   * client is connected again, and other errors.
-   */
-  readonly logger?: Logger | undefined;
-}
-
-/** The options of {@link Client.connect}. */
-export interface ConnectOptions {
-  /** Milliseconds to wait for the first connection. Default: no limit. */
-  readonly timeout?: number | undefined;
-  readonly signal?: AbortSignalLike | undefined;
-}
-
-/** Answers the client requests of one name. */
-export type ClientRequestHandler<Data, Reply> = (data: Data) => Reply | Promise<Reply>;
+export type { ClientOptions, ClientRequestHandler, ConnectOptions } from "./client-options.js";
 
 /**
  * A lasting connection to a server: it reconnects by itself, restores its channels, and reports what may be

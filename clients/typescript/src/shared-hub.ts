@@ -4,29 +4,9 @@ import { Client, type ClientOptions, type Codec, type Contract, ServerError, typ
 import { size } from "./codec.js";
 import type { SharedHost } from "./shared-host.js";
 import type { FromPage, Settings } from "./shared-messages.js";
+import type { Offer, Pending, Verdict } from "./shared-pages.js";
 import { Requests } from "./shared-requests.js";
 import { LOST, type Tab, type Wire } from "./shared-tab.js";
-
-/**
- * The result of comparing a page's credentials with the connection's user. `unknown`: the page gave none, or
- * the server could not check them.
- */
-type Verdict = "same" | "other" | "unknown";
-
-/** The credentials of an attempt, and the page that gave them. */
-interface Offer {
-  token?: string;
-  tab?: Tab | undefined;
-}
-
-/** A request of a page without an answer. */
-interface Pending {
-  readonly tab: Tab;
-  /** The page's socket that sent it. */
-  readonly socket: number;
-  readonly id: unknown;
-  readonly bytes: number;
-}
 
 /** The connection, and the pages that share it. */
 export class Hub {
