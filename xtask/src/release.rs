@@ -9,8 +9,15 @@ use std::path::Path;
 use std::time::Duration;
 
 /// The crates in the order in which they are published: each after those that it depends on.
-const CRATES: [&str; 6] =
-    ["hauyna-websocket", "hauyna-protocol", "hauyna", "hauyna-client", "hauyna-test", "hauyna-server"];
+const CRATES: [&str; 7] = [
+    "hauyna-websocket",
+    "hauyna-protocol",
+    "hauyna-broker",
+    "hauyna",
+    "hauyna-client",
+    "hauyna-test",
+    "hauyna-server",
+];
 
 /// Makes and checks the packages, and says what a maintainer runs to publish them.
 pub(crate) fn run(workspace: &Workspace) -> Result<bool> {

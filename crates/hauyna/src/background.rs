@@ -4,13 +4,13 @@
 //! runtime that connections came with takes the job over, or the next one that calls into the hub. A panic
 //! costs only the item it happens in.
 
-use crate::answer::BoxFuture;
 use crate::contain::{self, Contained};
 use crate::guaranteed::Guaranteed;
 use crate::hub::HubCore;
 use crate::liveness::Liveness;
 use crate::presence;
 use crate::session;
+use hauyna_broker::BoxFuture;
 use parking_lot::Mutex;
 use std::collections::VecDeque;
 use std::future::poll_fn;

@@ -2,6 +2,8 @@
 //! that an application sets becomes an instant here, so that none can overflow; the timers are here, too, and
 //! fail with an error if there is no runtime.
 
+pub(crate) use hauyna_broker::unix_ms;
+
 use crate::contain;
 use crate::error::Error;
 use std::future::{Future, poll_fn};
@@ -89,11 +91,6 @@ pub(crate) async fn timeout<T>(time: Duration, future: impl Future<Output = T>) 
         })
     })
     .await
-}
-
-/// Returns the milliseconds since the Unix epoch.
-pub(crate) fn unix_ms() -> u64 {
-    to_unix_ms(SystemTime::now())
 }
 
 pub(crate) fn to_unix_ms(moment: SystemTime) -> u64 {

@@ -2,8 +2,8 @@
 //! the application's values, which run wherever their last handle is dropped. Every module calls the
 //! application through here, unless it is inside such a call already.
 
-use crate::answer::BoxFuture;
 use crate::counters::Counter;
+use hauyna_broker::BoxFuture;
 use std::any::Any;
 use std::future::Future;
 use std::ops::Deref;

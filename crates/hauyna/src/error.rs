@@ -6,6 +6,7 @@
 
 use crate::counters::Counter;
 use crate::state::ConnectionState;
+use hauyna_broker::{BrokerError, InvalidValue};
 use hauyna_protocol::ErrorType;
 use hauyna_protocol::close::CloseCode;
 use http::StatusCode;
@@ -222,10 +223,17 @@ impl From<serde_json::Error> for Error {
     }
 }
 
+impl From<InvalidValue> for Error {
+    /// Returns `validation_error` with the text.
+    fn from(invalid: InvalidValue) -> Self {
+        Self::protocol(ErrorType::ValidationError, invalid.to_string())
+    }
+}
+
 impl From<BrokerError> for Error {
     /// Returns `timeout` if the call may have had an effect, else `unavailable`.
     fn from(source: BrokerError) -> Self {
-        let mut error = if source.is_unknown {
+        let mut error = if source.is_unknown() {
             Self::protocol(ErrorType::Timeout, "the broker did not answer")
         } else {
             Self::protocol(ErrorType::Unavailable, "the broker is not reachable")
@@ -304,35 +312,3 @@ impl fmt::Display for Reject {
 }
 
 impl std::error::Error for Reject {}
-
-/// A failure of the broker: the publication or subscription did not happen, or it is unknown whether it did.
-#[derive(Debug, thiserror::Error)]
-#[error("{message}")]
-pub struct BrokerError {
-    message: Cow<'static, str>,
-    is_unknown: bool,
-    #[source]
-    source: Option<Box<dyn std::error::Error + Send + Sync>>,
-}
-
-impl BrokerError {
-    /// Creates a failure with a text: nothing happened.
-    pub fn new(message: impl Into<Cow<'static, str>>) -> Self {
-        Self { message: message.into(), is_unknown: false, source: None }
-    }
-
-    /// Creates a failure with a text, after which the operation may have happened: an answer was lost.
-    pub fn unknown(message: impl Into<Cow<'static, str>>) -> Self {
-        Self { is_unknown: true, ..Self::new(message) }
-    }
-
-    /// Creates a failure caused by another error: nothing happened.
-    pub fn from_source(source: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Self {
-        Self { source: Some(source.into()), ..Self::new("the broker failed") }
-    }
-
-    /// Whether the operation may have happened.
-    pub fn is_unknown(&self) -> bool {
-        self.is_unknown
-    }
-}

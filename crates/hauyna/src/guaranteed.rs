@@ -1,9 +1,9 @@
 //! A future that has to run: callbacks at the end of a connection. If its runtime ends before it has started,
 //! the hub's background runs it.
 
-use crate::answer::BoxFuture;
 use crate::contain::{Contained, Panicked};
 use crate::hub::HubCore;
+use hauyna_broker::BoxFuture;
 use std::fmt;
 use std::future::Future;
 use std::pin::Pin;

@@ -66,7 +66,6 @@
 //! | `metrics` | `metrics`: counters for Prometheus |
 //! | `tls` | `Server::tls`: TLS by rustls |
 
-mod answer;
 pub mod auth;
 mod background;
 pub mod broker;
@@ -93,11 +92,9 @@ mod liveness;
 mod log;
 #[cfg(feature = "metrics")]
 pub mod metrics;
-mod name;
 mod once;
 mod outbox;
 pub mod presence;
-mod publication;
 mod random;
 mod rate;
 mod request;

@@ -86,7 +86,7 @@ mod tests {
     #[test]
     fn texts_and_names_of_the_same_letters_are_the_same_key() {
         let stripes = Stripes::<HashSet<String>>::new();
-        let name = crate::name::UserId::new("ada").unwrap();
+        let name = hauyna_broker::UserId::new("ada").unwrap();
         assert_eq!(stripes.hash("ada"), stripes.hash(name.as_str()));
         assert!(std::ptr::eq(stripes.find("ada").0, stripes.find(name.as_str()).0));
     }

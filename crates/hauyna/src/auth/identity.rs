@@ -1,8 +1,8 @@
 //! The identity of a client, as `identify` returns it: a name, perhaps with an expiry and values for
 //! callbacks. `router::admit` reads it at the handshake and `dispatch` at a `refresh`.
 
-use crate::answer::BoxFuture;
 use crate::error::Reject;
+use hauyna_broker::BoxFuture;
 use std::future::Future;
 use std::time::{Duration, SystemTime};
 

@@ -2,7 +2,7 @@
 
 use super::{Identity, Verifier};
 use crate::error::Reject;
-use crate::name::UserId;
+use hauyna_broker::UserId;
 use std::fmt;
 use subtle::{Choice, ConstantTimeEq};
 

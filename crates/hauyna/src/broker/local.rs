@@ -6,10 +6,7 @@
 use super::stream::micros;
 use super::streams::{Amounts, Stamp, Streams};
 use super::{Broker, HistoryPage, HistoryRange, Publish, Published, Relay, Repeat};
-use crate::answer::Answer;
-use crate::error::BrokerError;
-use crate::name::ChannelName;
-use crate::publication::Publication;
+use hauyna_broker::{Answer, BrokerError, ChannelName, Publication};
 use parking_lot::{Mutex, MutexGuard};
 use std::array;
 use std::collections::hash_map::RandomState;

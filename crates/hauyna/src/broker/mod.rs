@@ -4,18 +4,13 @@
 // This file is the contract; `local` keeps everything in this process. `channel` calls it, through
 // `hub::broker_calls`; it calls back only through `Relay`.
 
-mod contract;
 mod keys;
 mod local;
-mod relay;
 mod stream;
 mod streams;
 
-pub use crate::answer::{Answer, AnswerFuture, BoxFuture};
-pub use crate::error::BrokerError;
-pub use contract::{
-    Broker, Continuity, HistoryPage, HistoryRange, Order, Publish, Published, Repeat, Retention,
+pub use hauyna_broker::{
+    Answer, AnswerFuture, BoxFuture, Broker, BrokerError, Continuity, Epoch, HistoryPage, HistoryRange,
+    Order, Publish, Published, Relay, Repeat, Retention,
 };
-pub use hauyna_protocol::Epoch;
 pub use local::{LocalBroker, LocalBrokerOptions};
-pub use relay::Relay;

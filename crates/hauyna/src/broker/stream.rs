@@ -3,8 +3,8 @@
 
 use super::streams::Stamp;
 use super::{Continuity, HistoryPage, HistoryRange, Order, Retention};
-use crate::publication::Publication;
 use crate::stripes::is_sparse;
+use hauyna_broker::Publication;
 use hauyna_protocol::{Epoch, Position};
 use std::collections::VecDeque;
 use std::sync::Arc;

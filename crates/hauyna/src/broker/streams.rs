@@ -5,10 +5,9 @@
 use super::keys::Keys;
 use super::stream::Stream;
 use super::{HistoryPage, HistoryRange, Retention};
-use crate::name::ChannelName;
-use crate::publication::{Draft, Publication};
 use crate::stripes::is_sparse;
 use hashbrown::HashTable;
+use hauyna_broker::{ChannelName, Draft, Publication};
 use hauyna_protocol::{Epoch, Position};
 use slab::Slab;
 use std::cmp::Reverse;

@@ -8,9 +8,8 @@ use super::subscribers::ChannelState;
 use super::{ChannelCore, Subscription};
 use crate::connection::ConnectionCore;
 use crate::hub::HubCore;
-use crate::name::{ChannelName, ConnectionId};
 use crate::presence;
-use crate::publication::{Content, Draft, PublicationKind};
+use hauyna_broker::{ChannelName, ConnectionId, Content, Draft, PublicationKind};
 use hauyna_protocol::{ChannelEvent, ChannelEventMessage, Encoding, Message, Raw};
 use std::sync::Arc;
 
@@ -94,14 +93,8 @@ fn post_message(hub: &HubCore, channel: &Arc<ChannelCore>, state: &ChannelState,
 fn event_draft(channel: &ChannelCore, message: &Message<'_>, except: Option<ConnectionId>) -> Draft {
     let mut json = Vec::with_capacity(128);
     message.encode(Encoding::Json, &mut json);
-    Draft {
-        channel: channel.name.clone(),
-        kind: PublicationKind::Event,
-        user: None,
-        content: Content::of_protocol(json),
-        timestamp: crate::clock::unix_ms(),
-        except,
-        conflate: None,
-        variants: 1,
-    }
+    let content = Content::of_protocol(json);
+    let mut draft = Draft::with_content(channel.name.clone(), PublicationKind::Event, content);
+    draft.except = except;
+    draft
 }

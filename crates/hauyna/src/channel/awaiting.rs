@@ -4,8 +4,8 @@
 
 use crate::connection::ConnectionCore;
 use crate::hub::HubCore;
-use crate::name::{ChannelName, ConnectionId};
 use crate::stripes::Stripes;
+use hauyna_broker::{ChannelName, ConnectionId};
 use std::collections::HashMap;
 use std::fmt;
 use std::sync::Arc;

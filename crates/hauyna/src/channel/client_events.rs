@@ -8,9 +8,10 @@ use crate::connection::ConnectionCore;
 use crate::contain::{self, Foreign};
 use crate::error::{Error, Reject};
 use crate::handler::Context;
-use crate::name::{ChannelName, check};
 use crate::once::call_once;
 use crate::rate::Rate;
+use hauyna_broker::ChannelName;
+use hauyna_broker::name::check;
 use hauyna_protocol::{Encoding, Raw};
 use serde::de::DeserializeOwned;
 use std::fmt;
@@ -144,7 +145,7 @@ impl ClientEvents {
 
     fn insert(mut self, name: &str, per_second: u32, check_data: Option<Check>) -> Self {
         if let Err(fault) = check(name, "event") {
-            panic!("{}", fault.public_message());
+            panic!("{}", fault);
         }
         assert!(
             (1..=MAX_RATE).contains(&per_second),

@@ -7,9 +7,8 @@ use super::subscribe::verdict;
 use super::subscribers::ChannelState;
 use crate::broker::Continuity;
 use crate::hub::HubCore;
-use crate::name::ChannelName;
-use crate::publication::{Content, Draft, Publication, PublicationKind};
 use crate::shard::Item;
+use hauyna_broker::{ChannelName, Content, Draft, Publication, PublicationKind};
 use hauyna_protocol::{Encoding, Message, Position, Recovery, RecoveryFailure, Subscribed};
 use std::sync::Arc;
 
@@ -109,15 +108,6 @@ pub(crate) fn notice(channel: &ChannelCore, turned: EpochTurn) -> Publication {
     });
     let mut json = Vec::with_capacity(128);
     message.encode(Encoding::Json, &mut json);
-    let draft = Draft {
-        channel: channel.name.clone(),
-        kind: PublicationKind::EpochTurned,
-        user: None,
-        content: Content::of_protocol(json),
-        timestamp: crate::clock::unix_ms(),
-        except: None,
-        conflate: None,
-        variants: 1,
-    };
-    draft.publication(None)
+    let content = Content::of_protocol(json);
+    Draft::with_content(channel.name.clone(), PublicationKind::EpochTurned, content).publication(None)
 }

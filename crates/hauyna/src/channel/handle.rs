@@ -4,15 +4,13 @@ use super::{
     ChannelCore, PublishOptions, SubscribeReply, SubscribeRequest, Subscription, history, not_subscribed,
     publish_paced, subscribe, subscribed_message, unsubscribe,
 };
-use crate::answer::BoxFuture;
 use crate::broker::{HistoryPage, HistoryRange, Published};
 use crate::connection::{Connection, ConnectionCore, frame};
 use crate::error::Error;
 use crate::hub::Hub;
-use crate::name::{ChannelName, ConnectionId, UserId};
 use crate::presence::{self, PresenceEntry};
-use crate::publication::{Content, PublicationKind};
 use crate::session;
+use hauyna_broker::{BoxFuture, ChannelName, ConnectionId, Content, InvalidValue, PublicationKind, UserId};
 use hauyna_protocol::{ErrorType, Message};
 use serde::Serialize;
 use serde_json::Value;
@@ -54,7 +52,7 @@ impl Channel {
     }
 
     fn checked(&self) -> Result<ChannelName, Error> {
-        ChannelName::new(&self.name)
+        Ok(ChannelName::new(&self.name)?)
     }
 
     /// Returns the name of the channel.
@@ -77,7 +75,8 @@ impl Channel {
 
     /// Returns a publication to set options on; await it to publish.
     pub fn publish(&self, value: impl Serialize) -> PublishBuilder {
-        let prepared = self.checked().and_then(|name| Ok((name, Content::of_application(&value)?)));
+        let prepared =
+            ChannelName::new(&self.name).and_then(|name| Ok((name, Content::of_application(&value)?)));
         PublishBuilder::new(self.hub.clone(), PublicationKind::Application, prepared)
     }
 
@@ -264,8 +263,9 @@ impl PublishBuilder {
     pub(crate) fn new(
         hub: Hub,
         kind: PublicationKind,
-        prepared: Result<(ChannelName, Content), Error>,
+        prepared: Result<(ChannelName, Content), InvalidValue>,
     ) -> Self {
+        let prepared = prepared.map_err(Error::from);
         Self { hub, kind, prepared, options: PublishOptions::default(), running: None }
     }
 

@@ -1,12 +1,9 @@
 //! The history of a channel as one answer to a client: read from the broker, and encoded up to a limit.
 //! Called by `dispatch` and by `Channel::history`.
 
-use crate::answer::Answer;
 use crate::broker::{HistoryPage, HistoryRange};
-use crate::error::BrokerError;
 use crate::hub::HubCore;
-use crate::name::ChannelName;
-use crate::publication::Publication;
+use hauyna_broker::{Answer, BrokerError, ChannelName, Publication};
 use hauyna_protocol::Encoding;
 use std::sync::Arc;
 
@@ -20,7 +17,7 @@ pub(crate) fn history(
     name: &ChannelName,
     range: HistoryRange,
 ) -> Answer<Result<HistoryPage, BrokerError>> {
-    let range = HistoryRange { limit: range.limit.min(hub.config.recovery_limit), ..range };
+    let range = range.limit(range.limit.min(hub.config.recovery_limit));
     hub.with_broker(|broker| broker.history(name, range))
 }
 

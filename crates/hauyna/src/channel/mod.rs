@@ -20,10 +20,10 @@ mod subscribe;
 mod subscribers;
 mod unsubscribe;
 
-pub use crate::name::{ChannelName, UserId};
-pub use crate::publication::{Content, Draft, Publication, PublicationKind};
 pub use client_events::{ClientEvent, ClientEvents};
 pub use handle::{Channel, PublishBuilder};
+pub use hauyna_broker::{ChannelName, UserId};
+pub use hauyna_broker::{Content, Draft, Publication, PublicationKind};
 pub use options::{ChannelOptions, Publishers, SlowConsumer};
 pub use request::AccessRequest;
 

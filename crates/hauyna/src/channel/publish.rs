@@ -6,13 +6,13 @@
 use super::epoch_turn::follow;
 use super::subscribers::ChannelState;
 use super::{ChannelCore, ChannelOptions};
-use crate::answer::Answer;
 use crate::broker::{Publish, Published, Retention};
-use crate::error::BrokerError;
 use crate::hub::HubCore;
-use crate::name::{ChannelName, ConnectionId, Target, UserId};
-use crate::publication::{Content, Draft, Publication, PublicationKind};
 use crate::shard::Item;
+use hauyna_broker::{
+    Answer, BrokerError, ChannelName, ConnectionId, Content, Draft, Publication, PublicationKind, Target,
+    UserId,
+};
 use std::sync::Arc;
 
 /// The options of a publication, as [`Channel::publish`](super::Channel::publish) collects them.
@@ -60,12 +60,7 @@ pub(crate) fn publish(
             Some(channel_options) => channel_options.retention,
             None => retention_of(hub, &channel),
         },
-        PublicationKind::Private
-        | PublicationKind::Group
-        | PublicationKind::Broadcast
-        | PublicationKind::ClientEvent
-        | PublicationKind::Event
-        | PublicationKind::EpochTurned => None,
+        _ => None,
     };
     let key = options.key.map(|key| match &options.user {
         Some(user) => format!("{user}\0{key}").into_boxed_str(),
@@ -73,20 +68,10 @@ pub(crate) fn publish(
     });
     hub.metrics.published.increment();
     hub.background.adopt();
-    let publish = Publish {
-        draft: Draft {
-            channel,
-            kind,
-            user: options.user,
-            content,
-            timestamp: crate::clock::unix_ms(),
-            except: options.except,
-            conflate: options.conflate,
-            variants: hub.registry.wire_variants(),
-        },
-        retention,
-        key,
-    };
+    let mut draft = Draft::with_content(channel, kind, content);
+    (draft.user, draft.except, draft.conflate) = (options.user, options.except, options.conflate);
+    draft.variants = hub.registry.wire_variants();
+    let publish = Publish { draft, retention, key };
     hub.with_broker_uncertain(|broker| broker.publish(publish))
 }
 

@@ -2,8 +2,7 @@
 
 use crate::error::{Error, Reject};
 use crate::hub::HubCore;
-use crate::name::{ChannelName, Target};
-use crate::publication::Content;
+use hauyna_broker::{ChannelName, Content, Target};
 use hauyna_protocol::{Encoding, Raw};
 use http::StatusCode;
 use serde::de::DeserializeOwned;

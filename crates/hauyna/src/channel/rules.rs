@@ -2,11 +2,11 @@
 //! presence. Called by `dispatch`, unless the handler has an authoriser of its own.
 
 use super::{AccessRequest, ChannelOptions};
-use crate::answer::Answer;
 use crate::contain::Foreign;
 use crate::error::Reject;
 use crate::handler::{Context, IntoDecision};
 use crate::once::call_once;
+use hauyna_broker::Answer;
 use std::sync::Arc;
 
 /// An authoriser of a pattern or of a handler.

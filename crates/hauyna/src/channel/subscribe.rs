@@ -12,9 +12,9 @@ use crate::connection::{Connection, ConnectionCore, Owner};
 use crate::error::Error;
 use crate::event::{SystemEvent, SystemKind};
 use crate::hub::HubCore;
-use crate::name::{ChannelName, ConnectionId, Target};
 use crate::presence;
 use crate::shard::Item;
+use hauyna_broker::{ChannelName, ConnectionId, Target};
 use hauyna_protocol::{ChannelEvent, ErrorType, Position, Recovery, RecoveryFailure, Subscribed};
 use parking_lot::Mutex;
 use std::sync::Arc;
@@ -282,7 +282,7 @@ fn start_catch_up<'a>(hub: &'a HubCore, name: &ChannelName) -> Result<CatchingUp
 fn range(recover: Option<Position>, limit: u32) -> HistoryRange {
     match recover {
         None => HistoryRange::top(),
-        Some(_) => HistoryRange { since: recover, limit: limit.min(FIRST_PAGE), order: Order::Forward },
+        Some(_) => HistoryRange::new(recover, limit.min(FIRST_PAGE), Order::Forward),
     }
 }
 

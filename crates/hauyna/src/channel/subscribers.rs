@@ -4,10 +4,10 @@
 
 use super::ChannelOptions;
 use crate::connection::ConnectionCore;
-use crate::name::{ChannelName, ConnectionId};
 use crate::presence::ChannelPresence;
 use crate::rate::Bucket;
 use hashbrown::HashMap;
+use hauyna_broker::{ChannelName, ConnectionId};
 use hauyna_protocol::Position;
 use parking_lot::Mutex;
 use std::sync::Arc;

@@ -9,9 +9,9 @@ use crate::connection::{Connection, ConnectionCore, Owner};
 use crate::error::Error;
 use crate::event::{SystemEvent, SystemKind};
 use crate::hub::HubCore;
-use crate::name::ChannelName;
 use crate::presence;
 use crate::shard::Item;
+use hauyna_broker::ChannelName;
 use hauyna_protocol::{ChannelEvent, ErrorType};
 use std::sync::Arc;
 

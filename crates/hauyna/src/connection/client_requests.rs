@@ -2,11 +2,10 @@
 //! `error` with the same `id`. The open ones are in `cold`; `dispatch` and `read_ahead` deliver the answers.
 
 use super::ConnectionCore;
-use crate::answer::BoxFuture;
 use crate::close::CloseReason;
 use crate::connection::message_frame;
 use crate::error::Error;
-use crate::publication::Content;
+use hauyna_broker::{BoxFuture, Content};
 use hauyna_protocol::{Encoding, ErrorType, Message, Raw, RequestId};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -54,7 +53,7 @@ type Answer = Result<Box<str>, Error>;
 
 impl<T> ClientRequest<T> {
     pub(super) fn new(core: Arc<ConnectionCore>, event: &str, data: &impl Serialize) -> Self {
-        let prepared = Content::inner(data);
+        let prepared = Content::inner(data).map_err(Error::from);
         Self { core, event: event.into(), prepared, timeout: DEFAULT_TIMEOUT, answer: PhantomData }
     }
 

@@ -1,8 +1,8 @@
 //! Encodes messages as frames for one connection, by its encoding and compression.
 
 use super::ConnectionCore;
-use crate::publication::Content;
 use bytes::Bytes;
+use hauyna_broker::Content;
 use hauyna_protocol::Message;
 use hauyna_protocol::close::CloseCode;
 use hauyna_websocket::{FrameBuilder, close_frame, encode_into};

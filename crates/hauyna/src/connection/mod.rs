@@ -22,13 +22,13 @@ mod takeover;
 mod transition;
 
 pub use crate::close::CloseReason;
-pub use crate::name::ConnectionId;
 pub use crate::retry::RetryPolicy;
 pub use crate::state::{ConnectionState, StateCounts, StateName};
 pub use client_requests::ClientRequest;
 pub use connections::Connections;
 pub use extensions::Extensions;
 pub use handle::Connection;
+pub use hauyna_broker::ConnectionId;
 pub use hauyna_protocol::Encoding;
 pub use send_to_many::SendToManyBuilder;
 

@@ -1,12 +1,10 @@
 //! The message to several users that `Connections::send_to_many` returns. The application sets its options
 //! and awaits it.
 
-use crate::answer::BoxFuture;
 use crate::channel::{self, PublishOptions};
 use crate::error::Error;
 use crate::hub::Hub;
-use crate::name::{ChannelName, ConnectionId, UserId};
-use crate::publication::{Content, PublicationKind};
+use hauyna_broker::{BoxFuture, ChannelName, ConnectionId, Content, InvalidValue, PublicationKind, UserId};
 use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
@@ -17,7 +15,7 @@ use std::task::{Context, Poll};
 #[must_use = "nothing is sent before it is awaited"]
 pub struct SendToManyBuilder {
     hub: Hub,
-    users: Vec<Result<UserId, Error>>,
+    users: Vec<Result<UserId, InvalidValue>>,
     content: Result<Content, Error>,
     except: Option<ConnectionId>,
     /// The messages on their way, from the first poll on.
@@ -25,7 +23,12 @@ pub struct SendToManyBuilder {
 }
 
 impl SendToManyBuilder {
-    pub(super) fn new(hub: Hub, users: Vec<Result<UserId, Error>>, content: Result<Content, Error>) -> Self {
+    pub(super) fn new(
+        hub: Hub,
+        users: Vec<Result<UserId, InvalidValue>>,
+        content: Result<Content, InvalidValue>,
+    ) -> Self {
+        let content = content.map_err(Error::from);
         Self { hub, users, content, except: None, running: None }
     }
 
@@ -60,7 +63,7 @@ impl Future for SendToManyBuilder {
 
 async fn send(
     hub: Hub,
-    users: Vec<Result<UserId, Error>>,
+    users: Vec<Result<UserId, InvalidValue>>,
     content: Result<Content, Error>,
     except: Option<ConnectionId>,
 ) -> Result<(), Error> {

@@ -3,7 +3,7 @@
 use super::{ConnectionCore, Owner};
 use crate::channel::{ChannelCore, Subscription};
 use crate::error::Error;
-use crate::name::ChannelName;
+use hauyna_broker::ChannelName;
 use hauyna_protocol::ErrorType;
 use parking_lot::Mutex;
 use std::sync::Arc;

@@ -4,10 +4,9 @@
 use super::ConnectionCore;
 use crate::dispatch::take_remainder;
 use crate::handler::Endpoint;
-use crate::name::ChannelName;
 use crate::outbox::SessionNotice;
-use crate::publication::Publication;
 use crate::session::Takeover;
+use hauyna_broker::{ChannelName, Publication};
 use std::ptr;
 use std::sync::Arc;
 

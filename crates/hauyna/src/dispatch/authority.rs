@@ -3,15 +3,13 @@
 //! anything is done.
 
 use super::{ClientPublication, Core, Next, Reply, permission_denied};
-use crate::answer::{Answer, BoxFuture};
 use crate::channel::{Access, AccessRequest, ChannelOptions, Publishers, Rule, Subscription};
 use crate::close::CloseReason;
 use crate::contain;
 use crate::driver::{answer_behind_sent, call_for_request};
 use crate::error::{Error, Reject};
 use crate::handler::{Action, Context};
-use crate::name::ChannelName;
-use crate::publication::Content;
+use hauyna_broker::{Answer, BoxFuture, ChannelName, Content};
 use hauyna_protocol::RequestId;
 use hauyna_protocol::close::{Reconnect, should_reconnect};
 use std::sync::Arc;

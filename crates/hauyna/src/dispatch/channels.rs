@@ -3,17 +3,16 @@
 
 use super::authority::{self, RequestStart, Verdict};
 use super::{ClientPublication, Core, Next, Reply, admission, permission_denied};
-use crate::answer::Answer;
 use crate::broker::HistoryRange;
 use crate::channel::{
     self, AwaitingSubscription, ChannelCore, PublishOptions, SubscribeRequest, Subscription,
 };
 use crate::connection::frame;
 use crate::error::Error;
-use crate::name::{ChannelName, is_reserved};
 use crate::presence::{describe, with_page};
-use crate::publication::{Content, PublicationKind};
 use crate::validate::check_content;
+use hauyna_broker::name::is_reserved;
+use hauyna_broker::{Answer, ChannelName, Content, PublicationKind};
 use hauyna_protocol::{AckData, ErrorType, Message, Raw, RequestId};
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -103,7 +102,7 @@ pub(super) fn subscribe(
     }
     let name = match ChannelName::new(name) {
         Ok(name) => name,
-        Err(error) => return Next::Now(Reply::refused(id, error)),
+        Err(invalid) => return Next::Now(Reply::refused(id, invalid.into())),
     };
     let verdict = authority::subscribe(core, &name, token, request.metadata.as_ref());
     // Until the authoriser has decided, the application may end the subscription.

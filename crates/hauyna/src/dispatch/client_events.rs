@@ -5,15 +5,13 @@
 use super::admission::{rate_limited, uncount_message};
 use super::authority::RequestStart;
 use super::{Core, Next, Reply};
-use crate::answer::Answer;
 use crate::broker::Published;
 use crate::channel::{self, PublishOptions, Subscription};
 use crate::driver::call_for_request;
-use crate::error::{BrokerError, Error};
-use crate::name::ChannelName;
-use crate::publication::{Content, PublicationKind};
+use crate::error::Error;
 use crate::rate::{Bucket, Rate};
 use hashbrown::HashMap;
+use hauyna_broker::{Answer, BrokerError, ChannelName, Content, PublicationKind};
 use hauyna_protocol::{ErrorType, Raw, RequestId};
 use std::time::Duration;
 

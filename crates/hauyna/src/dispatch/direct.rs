@@ -8,8 +8,7 @@ use crate::error::Error;
 use crate::group;
 use crate::handler::Action;
 use crate::limits::UnknownUsers;
-use crate::name::{ChannelName, Target};
-use crate::publication::{Content, PublicationKind};
+use hauyna_broker::{ChannelName, Content, PublicationKind, Target};
 use hauyna_protocol::{ErrorType, Raw, RequestId};
 use std::borrow::Cow;
 

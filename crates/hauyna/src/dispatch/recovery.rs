@@ -4,10 +4,10 @@
 
 use super::authority::RequestStart;
 use super::{Core, Next, Pending, Reply, retry};
-use crate::answer::BoxFuture;
 use crate::contain::{self, Contained, Panicked};
 use crate::error::Error;
 use crate::handler::{Context, Failed, Operation, Recovery};
+use hauyna_broker::BoxFuture;
 use hauyna_protocol::{ErrorType, Limits, RequestId};
 use std::future::{Future, poll_fn};
 use std::pin::Pin;

@@ -3,19 +3,18 @@
 //! writes them.
 
 use super::{Core, admission};
-use crate::answer::BoxFuture;
 use crate::broker::{Continuity, HistoryPage, Published};
 use crate::channel;
 use crate::close::CloseReason;
 use crate::connection::{Connection, ConnectionCore, append_frame, append_payload, frame};
 use crate::contain;
 use crate::driver::CloseDetails;
-use crate::error::{BrokerError, Error};
+use crate::error::Error;
 use crate::event::{SystemEvent, SystemKind};
 use crate::handler::EventAnswer;
-use crate::name::ChannelName;
 use crate::outbox::Backlog;
 use bytes::Bytes;
+use hauyna_broker::{BoxFuture, BrokerError, ChannelName};
 use hauyna_protocol::close::CloseCode;
 use hauyna_protocol::{
     AckData, Encoding, ErrorMessage, ErrorType, Message, Position, RecoveryFailure, RequestId,

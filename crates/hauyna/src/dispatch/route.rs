@@ -5,20 +5,18 @@ use super::{
     Attempt, Pending, Reply, admission, channels, client_events, direct, recovery, refresh, reply,
     with_recovery,
 };
-use crate::answer::{Answer, BoxFuture};
 use crate::broker::{HistoryRange, Order, Published};
 use crate::channel::{self, PublishOptions, SubscribeRequest};
 use crate::close::CloseReason;
 use crate::connection::{ConnectionCore, deliver_answer};
 use crate::driver::{CloseDetails, answer_behind_sent};
-use crate::error::{BrokerError, Error};
+use crate::error::Error;
 use crate::handler::Context;
-use crate::name::ChannelName;
 use crate::outbox::Backlog;
 use crate::presence;
-use crate::publication::{Content, PublicationKind};
 use crate::session;
 use bytes::Bytes;
+use hauyna_broker::{Answer, BoxFuture, BrokerError, ChannelName, Content, PublicationKind};
 use hauyna_protocol::close::CloseCode;
 use hauyna_protocol::{Direction, ErrorType, Incoming, Limits, Raw, Request, RequestId};
 use hauyna_websocket::OpCode;
@@ -116,12 +114,7 @@ fn route(core: &Core, id: Option<RequestId>, request: Request<'_>, replies: &mut
                 Direction::Forward => Order::Forward,
                 Direction::Backward => Order::Reverse,
             };
-            channels::history(
-                core,
-                id,
-                &channel,
-                HistoryRange { since, limit: limit.unwrap_or(u32::MAX), order },
-            )
+            channels::history(core, id, &channel, HistoryRange::new(since, limit.unwrap_or(u32::MAX), order))
         }
         Request::Refresh { token } => refresh::refresh(core, id, &token),
         Request::Presence { channel, after, limit } => {

@@ -1,13 +1,13 @@
 //! The callback that a connection waits for, and the polling of it; a panic in the application's code is
 //! contained here. Part of the task in `driver`.
 
-use crate::answer::BoxFuture;
 use crate::connection::ConnectionCore;
 use crate::contain::{Contained, Panicked};
 use crate::dispatch::{Pending, Reply};
 use crate::error::Error;
 use crate::guaranteed::Guaranteed;
 use crate::shard::{post_count_of_thread, repeat_post_count};
+use hauyna_broker::BoxFuture;
 use hauyna_protocol::RequestId;
 use std::future::Future;
 use std::pin::Pin;

@@ -5,11 +5,11 @@
 use super::queue::{ListenerTurn, Queue};
 use super::system::{SystemEvent, SystemKind};
 use super::{Event, Flow};
-use crate::answer::BoxFuture;
 use crate::background::{Due, Job};
 use crate::contain::{self, Contained, Foreign};
 use crate::error::Error;
 use crate::hub::{Hub, HubCore};
+use hauyna_broker::BoxFuture;
 use hauyna_protocol::{ErrorType, Raw};
 use parking_lot::Mutex;
 use std::collections::HashMap;

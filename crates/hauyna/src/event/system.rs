@@ -3,8 +3,8 @@
 
 use crate::close::CloseReason;
 use crate::connection::Connection;
-use crate::name::{ChannelName, UserId};
 use crate::state::ConnectionState;
+use hauyna_broker::{ChannelName, UserId};
 use hauyna_protocol::ErrorType;
 
 /// Something that happened in the hub, reported to the listeners of

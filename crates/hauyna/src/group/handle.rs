@@ -6,8 +6,8 @@ use super::{GroupMap, Roles};
 use crate::channel::PublishBuilder;
 use crate::error::Error;
 use crate::hub::Hub;
-use crate::name::{ChannelName, UserId, check};
-use crate::publication::{Content, PublicationKind};
+use hauyna_broker::name::check;
+use hauyna_broker::{ChannelName, Content, PublicationKind, UserId};
 use serde::Serialize;
 
 /// The permission that the request `group` needs.

@@ -3,7 +3,7 @@
 
 use crate::channel::Pattern;
 use crate::error::Error;
-use crate::name::check;
+use hauyna_broker::name::check;
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 

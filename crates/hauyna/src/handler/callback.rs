@@ -3,9 +3,9 @@
 
 use super::Context;
 use super::input::decode_input;
-use crate::answer::BoxFuture;
 use crate::error::Error;
 use crate::validate::Validate;
+use hauyna_broker::BoxFuture;
 use hauyna_protocol::{ErrorType, Fault, Raw};
 use serde::Serialize;
 use serde::de::DeserializeOwned;

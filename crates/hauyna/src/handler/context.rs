@@ -6,12 +6,12 @@ use crate::connection::{ClientRequest, Connection, ConnectionCore};
 use crate::error::{Error, Reject};
 use crate::group::Groups;
 use crate::hub::Hub;
-use crate::name::UserId;
 use crate::presence::Presence;
 use crate::request;
 #[cfg(doc)]
 use crate::request::ConnectRequest;
 use crate::user::User;
+use hauyna_broker::UserId;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use std::any::TypeId;

@@ -1,9 +1,9 @@
 //! What an authoriser returns: a decision, or a future of one. The authorisers of a handler and of a channel
 //! pattern share it; `channel::rules` calls it.
 
-use crate::answer::Answer;
 use crate::auth::{IsFuture, IsValue};
 use crate::error::Reject;
+use hauyna_broker::Answer;
 use std::future::Future;
 
 /// A value with which a function decides about a client's request: `true` or `Ok(())` permits it, `false` or

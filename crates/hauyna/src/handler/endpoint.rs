@@ -4,7 +4,6 @@
 use super::callback::{EventTask, Signature, Task};
 use super::recovery::OnError;
 use super::{Context, ERROR_UNITS, RateLimit};
-use crate::answer::BoxFuture;
 use crate::auth::Identity;
 use crate::channel::Rule;
 use crate::close::CloseReason;
@@ -21,6 +20,7 @@ use crate::retry::RetryPolicy;
 use crate::router::Middleware;
 use crate::used_limits::UsedLimits;
 use crate::validate::Validators;
+use hauyna_broker::BoxFuture;
 use hauyna_websocket::{Deflate, Limits};
 use std::any::{Any, TypeId};
 use std::collections::HashMap;

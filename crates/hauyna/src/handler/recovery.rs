@@ -2,9 +2,9 @@
 //! `Recovery`. `dispatch::recovery` carries it out.
 
 use super::{Context, Handler};
-use crate::answer::BoxFuture;
 use crate::error::Error;
 use crate::once::call_once;
+use hauyna_broker::BoxFuture;
 use hauyna_protocol::close::CloseCode;
 use std::borrow::Cow;
 use std::future::Future;

@@ -3,11 +3,10 @@
 //! presence and publishing call this.
 
 use super::HubCore;
-use crate::answer::Answer;
 use crate::broker::Broker;
 use crate::channel::ChannelCore;
 use crate::contain::{self, Contained, Panicked};
-use crate::error::BrokerError;
+use hauyna_broker::{Answer, BrokerError};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::runtime::Handle;

@@ -3,10 +3,10 @@
 //! this.
 
 use crate::channel::{ChannelCore, ChannelState};
-use crate::name::ChannelName;
 use crate::stripes::{Stripes, is_sparse};
 use hashbrown::HashTable;
 use hashbrown::hash_table::Entry;
+use hauyna_broker::ChannelName;
 use parking_lot::{Mutex, MutexGuard};
 use std::collections::BTreeMap;
 use std::sync::Arc;

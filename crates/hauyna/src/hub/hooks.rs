@@ -5,8 +5,8 @@ use super::HubBuilder;
 use crate::connection::Connection;
 use crate::error::Error;
 use crate::event::{Event, SystemEvent, SystemKind};
-use crate::name::UserId;
 use crate::state::ConnectionState;
+use hauyna_broker::UserId;
 use std::sync::Arc;
 
 impl HubBuilder {

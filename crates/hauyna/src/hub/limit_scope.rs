@@ -2,8 +2,8 @@
 //! handshakes of different clients rarely wait for each other. `limits` takes and releases the places.
 
 use crate::config::{AtLimit, Limit, LimitOptions};
-use crate::name::{ConnectionId, UserId};
 use crate::stripes::{Stripes, is_sparse};
+use hauyna_broker::{ConnectionId, UserId};
 use parking_lot::Mutex;
 use std::collections::hash_map::Entry;
 use std::collections::{BTreeSet, HashMap};

@@ -4,11 +4,10 @@
 use super::HubCore;
 use crate::connection::{Connection, ConnectionCore};
 use crate::event::{SystemEvent, SystemKind};
-use crate::name::ConnectionId;
-use crate::publication::Wire;
 use crate::stripes::{Stripes, is_sparse};
 use hashbrown::hash_table::Entry;
 use hashbrown::{HashMap, HashTable};
+use hauyna_broker::{ConnectionId, Wire};
 use parking_lot::Mutex;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};

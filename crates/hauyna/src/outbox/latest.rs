@@ -5,8 +5,8 @@
 use super::Outgoing;
 use super::queued::{QueueBounds, Widening};
 use crate::channel::Subscription;
-use crate::publication::Publication;
 use bytes::Bytes;
+use hauyna_broker::Publication;
 use std::collections::VecDeque;
 use std::sync::Arc;
 

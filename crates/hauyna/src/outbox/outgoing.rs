@@ -2,7 +2,7 @@
 
 use super::queued::{QueueBounds, Widening};
 use crate::counters::Traffic;
-use crate::publication::Wire;
+use hauyna_broker::Wire;
 use hauyna_websocket::Deflate;
 
 /// How the messages of one connection are encoded and bounded; lent to its outbox for one call.

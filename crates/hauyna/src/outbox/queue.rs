@@ -10,9 +10,9 @@ use super::write::{SocketAnswer, TaskAttempt};
 use crate::channel::{Subscription, SubscriptionPhase};
 use crate::clock::Tick;
 use crate::close::CloseReason;
-use crate::publication::Publication;
 use crate::transport::Socket;
 use bytes::Bytes;
+use hauyna_broker::Publication;
 use std::sync::Arc;
 use std::task::Waker;
 

@@ -3,8 +3,8 @@
 
 use super::Outgoing;
 use crate::channel::Subscription;
-use crate::publication::{Publication, PublicationKind};
 use bytes::Bytes;
+use hauyna_broker::{Publication, PublicationKind};
 use hauyna_protocol::{Epoch, Message, Position};
 use hauyna_websocket::FrameBuilder;
 use std::sync::Arc;

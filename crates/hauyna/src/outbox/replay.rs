@@ -5,13 +5,11 @@
 
 use super::queued::QueueBounds;
 use super::{Phase, Sender};
-use crate::answer::Answer;
 use crate::broker::{Continuity, HistoryPage, HistoryRange, Order};
 use crate::channel::{EpochTurn, Subscription, SubscriptionPhase};
 use crate::close::CloseReason;
-use crate::error::BrokerError;
-use crate::publication::Publication;
 use crate::shard::Item;
+use hauyna_broker::{Answer, BrokerError, Publication};
 use hauyna_protocol::Position;
 use hauyna_protocol::close::CloseCode;
 use std::sync::Arc;
@@ -131,7 +129,7 @@ impl Replays {
         replay.stage = Stage::Fetching;
         replay.has_turned = false;
         let since = (!replay.is_behind).then_some(replay.at);
-        let range = HistoryRange { since, limit: MAX_PAGE_PUBLICATIONS, order: Order::Forward };
+        let range = HistoryRange::new(since, MAX_PAGE_PUBLICATIONS, Order::Forward);
         Some(Page { subscription: replay.subscription.clone(), range })
     }
 }

@@ -7,7 +7,7 @@ use super::lanes::Lanes;
 use super::queue::OutboxFull;
 use super::queued::{Gap, Queued};
 use crate::channel::{EpochTurn, SlowConsumer, Subscription, notice};
-use crate::publication::{Publication, PublicationKind};
+use hauyna_broker::{Publication, PublicationKind};
 use std::sync::Arc;
 
 impl Lanes {

@@ -8,9 +8,9 @@ use super::queued::{QueueBounds, Widening};
 use crate::channel::{Subscription, SubscriptionPhase};
 use crate::clock::Tick;
 use crate::counters::Traffic;
-use crate::publication::Publication;
 use crate::transport::Socket;
 use bytes::Bytes;
+use hauyna_broker::Publication;
 use std::io::{self, IoSlice};
 use std::sync::Arc;
 

@@ -11,8 +11,8 @@ use super::people::{Device, People, Person, Stripe};
 use crate::channel::ChannelCore;
 use crate::event::PresenceChange;
 use crate::hub::HubCore;
-use crate::name::{ConnectionId, UserId};
 use crate::stripes::is_sparse;
+use hauyna_broker::{ConnectionId, UserId};
 use parking_lot::MutexGuard;
 use std::sync::Arc;
 

@@ -16,7 +16,7 @@ use crate::connection::ConnectionCore;
 use crate::error::Error;
 use crate::event::SystemKind;
 use crate::hub::HubCore;
-use crate::name::{ConnectionId, UserId};
+use hauyna_broker::{ConnectionId, UserId};
 use parking_lot::{Mutex, MutexGuard};
 use serde_json::{Map, Value};
 use std::sync::Arc;

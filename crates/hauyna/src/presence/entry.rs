@@ -2,7 +2,7 @@
 //! a `Profile`; queries return a `PresenceEntry`.
 
 use crate::error::Error;
-use crate::name::{ChannelName, ConnectionId, UserId};
+use hauyna_broker::{ChannelName, ConnectionId, UserId};
 use hauyna_protocol::ErrorType;
 use serde::{Serialize, Serializer};
 use serde_json::{Map, Value};

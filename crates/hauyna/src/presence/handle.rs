@@ -5,7 +5,7 @@ use crate::channel::{ChannelCore, Subscription};
 use crate::connection::ConnectionCore;
 use crate::error::Error;
 use crate::hub::{Hub, HubCore};
-use crate::name::{ConnectionId, UserId};
+use hauyna_broker::{ConnectionId, UserId};
 use hauyna_protocol::{ErrorType, PresencePage};
 use serde::Serialize;
 use serde_json::{Map, Value};

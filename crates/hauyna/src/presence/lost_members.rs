@@ -8,7 +8,7 @@ use super::people::{Device, Person};
 use crate::channel::ChannelCore;
 use crate::connection::ConnectionCore;
 use crate::hub::HubCore;
-use crate::name::{ConnectionId, UserId};
+use hauyna_broker::{ConnectionId, UserId};
 use std::sync::Arc;
 
 /// Removes a lost connection from one channel. The caller removes the channel where nobody uses it any more.

@@ -4,8 +4,8 @@
 use super::entry::{PresenceEntry, PresentConnection, Profile, parsed};
 use super::options::PresenceOptions;
 use crate::event::PresenceChange;
-use crate::name::{ConnectionId, UserId};
 use bytes::Bytes;
+use hauyna_broker::{ConnectionId, UserId};
 use std::collections::BTreeMap;
 use std::ops::Bound;
 use std::sync::Arc;

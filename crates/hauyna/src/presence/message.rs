@@ -6,8 +6,8 @@ use super::notify::Notice;
 use crate::channel::ChannelCore;
 use crate::connection::{ConnectionCore, frame};
 use crate::event::PresenceChange;
-use crate::name::UserId;
 use bytes::Bytes;
+use hauyna_broker::UserId;
 use hauyna_protocol::{
     Encoding, Message, PresenceConnection, PresenceDiff, PresenceEntry, PresenceEvent, PresencePage,
     PresenceState, Raw,

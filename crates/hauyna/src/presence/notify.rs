@@ -8,7 +8,7 @@ use super::timers::Task;
 use crate::channel::{ChannelCore, announce_except};
 use crate::event::{PresenceChange, SystemEvent, SystemKind};
 use crate::hub::HubCore;
-use crate::name::{ChannelName, ConnectionId, UserId};
+use hauyna_broker::{ChannelName, ConnectionId, UserId};
 use std::sync::Arc;
 
 /// One change of one user in a channel, to notify of.

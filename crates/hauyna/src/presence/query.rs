@@ -7,7 +7,7 @@ use super::people::Person;
 use super::{Presence, Status};
 use crate::channel::ChannelCore;
 use crate::hub::HubCore;
-use crate::name::UserId;
+use hauyna_broker::UserId;
 use serde::Serialize;
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet, HashSet};

@@ -6,7 +6,7 @@ use crate::background::{Due, Job};
 use crate::channel::ChannelCore;
 use crate::contain;
 use crate::hub::HubCore;
-use crate::name::{ConnectionId, UserId};
+use hauyna_broker::{ConnectionId, UserId};
 use parking_lot::Mutex;
 use std::cmp::{Ordering as Compared, Reverse};
 use std::collections::BinaryHeap;

@@ -3,10 +3,10 @@
 
 use super::middleware::erase_middleware;
 use super::{Admitted, Body, Next, Router, RouterService};
-use crate::answer::BoxFuture;
 use crate::error::Reject;
 use crate::request::ConnectRequest;
 use bytes::Bytes;
+use hauyna_broker::BoxFuture;
 use http::{Request, Response};
 use http_body_util::BodyExt;
 use std::future::Future;

@@ -2,13 +2,12 @@
 //! then `identify`. `admit` runs it within the handshake's deadline; nothing here outlives the handshake.
 
 use super::{Routes, admit};
-use crate::answer::BoxFuture;
 use crate::auth::Credentials;
 use crate::contain::Foreign;
 use crate::error::Reject;
 use crate::handler::Endpoint;
-use crate::name::UserId;
 use crate::request::ConnectRequest;
+use hauyna_broker::{BoxFuture, UserId};
 use std::fmt;
 use std::future::Future;
 use std::sync::Arc;

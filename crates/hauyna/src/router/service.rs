@@ -4,11 +4,11 @@
 use super::admit::admit;
 use super::layer::{BoxError, ErasedService, boxed};
 use super::{HANDSHAKE_TIMEOUT, Routes};
-use crate::answer::BoxFuture;
 use crate::clock::TimeoutError;
 use crate::request::ConnectRequest;
 use crate::transport::{on_upgrade, upgraded};
 use bytes::Bytes;
+use hauyna_broker::BoxFuture;
 use hauyna_websocket::handshake::wants_websocket;
 use http::{Request, Response, StatusCode};
 use http_body_util::combinators::UnsyncBoxBody;

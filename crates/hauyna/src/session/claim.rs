@@ -10,7 +10,7 @@ use crate::connection::ConnectionCore;
 use crate::driver::{close_replaced, evict};
 use crate::handler::Endpoint;
 use crate::hub::HubCore;
-use crate::name::{ConnectionId, UserId};
+use hauyna_broker::{ConnectionId, UserId};
 use std::sync::Arc;
 
 /// The token of the session that a request wants to resume, and what the session is bound to.

@@ -12,9 +12,9 @@ use crate::error::Error;
 use crate::event::{SystemEvent, SystemKind};
 use crate::handler::Context;
 use crate::hub::{Hub, HubCore};
-use crate::name::ChannelName;
 use crate::outbox::SessionNotice;
 use crate::presence;
+use hauyna_broker::ChannelName;
 use hauyna_protocol::close::CloseCode;
 use hauyna_protocol::{
     FailedSubscription, Fault, Incoming, Message, Position, Request, RequestId, Subscribed,

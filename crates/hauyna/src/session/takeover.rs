@@ -6,7 +6,7 @@ use super::store::{LostSession, Unsubscribed};
 use crate::close::CloseReason;
 use crate::connection::ConnectionCore;
 use crate::hub::HubCore;
-use crate::name::{ChannelName, ConnectionId};
+use hauyna_broker::{ChannelName, ConnectionId};
 use hauyna_protocol::{Position, RequestId};
 use parking_lot::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};

@@ -1,9 +1,9 @@
 //! The tokens that resume sessions: the identifier of a connection, authenticated with a key of the hub. So
 //! no token is stored for live connections, and a token that was used names a connection that is gone.
 
-use crate::name::ConnectionId;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use hauyna_broker::ConnectionId;
 use siphasher::sip128::{Hasher128, SipHasher24};
 use std::fmt;
 use std::hash::Hasher;

@@ -5,7 +5,7 @@ use super::Shard;
 use crate::clock::TimeoutError;
 use crate::connection::ConnectionCore;
 use crate::hub::HubCore;
-use crate::name::{ChannelName, Target};
+use hauyna_broker::{ChannelName, Target};
 use std::future::{Future, poll_fn};
 use std::ops::Deref;
 use std::pin::{Pin, pin};

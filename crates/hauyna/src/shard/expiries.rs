@@ -2,7 +2,7 @@
 //! the entries, the shard's sweep takes them out.
 
 use crate::hub::HubCore;
-use crate::name::ConnectionId;
+use hauyna_broker::ConnectionId;
 use parking_lot::Mutex;
 use std::collections::BTreeSet;
 

@@ -2,8 +2,8 @@
 
 use crate::channel::{ChannelCore, NO_SLOT, Subscription};
 use crate::connection::ConnectionCore;
-use crate::publication::Publication;
 use crate::stripes::is_sparse;
+use hauyna_broker::Publication;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 

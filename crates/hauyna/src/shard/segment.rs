@@ -5,11 +5,10 @@
 use super::members::SubscriberLists;
 use crate::channel::Subscription;
 use crate::connection::ConnectionCore;
-use crate::name::ConnectionId;
-use crate::publication::{Publication, Wire};
 use crate::shard::OrderedFrame;
 use bytes::{Bytes, BytesMut};
 use hashbrown::HashSet;
+use hauyna_broker::{ConnectionId, Publication, Wire};
 use hauyna_websocket::Deflate;
 use std::ops::Range;
 use std::sync::Arc;

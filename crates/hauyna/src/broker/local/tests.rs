@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::broker::{Continuity, Retention};
-use crate::publication::Draft;
+use hauyna_broker::Draft;
 use hauyna_protocol::Position;
 
 fn broker(options: LocalBrokerOptions) -> LocalBroker {
@@ -224,7 +224,7 @@ async fn what_is_larger_than_the_budget_is_numbered_and_not_kept() {
     let broker = broker(LocalBrokerOptions::new().max_history_bytes(1000));
     let first = publish(&broker, &name("x"), 10_000).await;
     assert!(kept(&broker, &name("x")).await.is_empty());
-    let range = HistoryRange { since: Some(Position { offset: 0, ..first }), ..HistoryRange::all() };
+    let range = HistoryRange::after(Position { offset: 0, ..first });
     assert_eq!(broker.history(&name("x"), range).await.unwrap().continuity, Continuity::TooOld);
     audit(&broker);
 }
@@ -286,7 +286,7 @@ async fn a_stream_that_was_forgotten_begins_anew_under_another_epoch() {
     tokio::time::advance(Duration::from_secs(99)).await;
     broker.sweep();
     assert_eq!(publish(&broker, busy, 1).await, Position { offset: 2, ..other });
-    let range = HistoryRange { since: Some(before), ..HistoryRange::all() };
+    let range = HistoryRange::after(before);
     assert_eq!(
         broker.history(quiet, range).await.unwrap().continuity,
         Continuity::Whole,

@@ -1,28 +1,36 @@
 //! One message in a channel: numbered once, encoded once per wire variant, shared by every receiver. Brokers
 //! create it from a [`Draft`]; shards read it.
 
-use crate::error::Error;
+use crate::error::InvalidValue;
 use crate::name::{ChannelName, ConnectionId, Target, UserId};
 use bytes::Bytes;
-use hauyna_protocol::{Application, ClientEvent, Direct, Encoding, ErrorType, Message, Position, Raw, Shape};
+use hauyna_protocol::{Application, ClientEvent, Direct, Encoding, Message, Position, Raw, Shape};
 use hauyna_websocket::{Deflate, FrameBuilder, OpCode};
 use serde::Serialize;
 use std::fmt;
 use std::sync::OnceLock;
+use std::time::{SystemTime, UNIX_EPOCH};
 
 /// A message that is not numbered yet.
 #[derive(Debug, Clone)]
+#[non_exhaustive]
 pub struct Draft {
-    pub(crate) channel: ChannelName,
-    pub(crate) kind: PublicationKind,
-    pub(crate) user: Option<UserId>,
-    pub(crate) content: Content,
-    pub(crate) timestamp: u64,
-    pub(crate) except: Option<ConnectionId>,
+    /// The channel that it is for.
+    pub channel: ChannelName,
+    /// The form on the wire.
+    pub kind: PublicationKind,
+    /// The user that publishes it, if any.
+    pub user: Option<UserId>,
+    /// The content.
+    pub content: Content,
+    /// The time of publication, in milliseconds since the Unix epoch.
+    pub timestamp: u64,
+    /// The connection that does not get it, if any.
+    pub except: Option<ConnectionId>,
     /// The conflation key; for a [`PublicationKind::ClientEvent`], the type of the event.
-    pub(crate) conflate: Option<Box<str>>,
+    pub conflate: Option<Box<str>>,
     /// Expected number of wire variants in which it is encoded.
-    pub(crate) variants: u8,
+    pub variants: u8,
 }
 
 /// The form of a publication on the wire.
@@ -56,8 +64,8 @@ pub enum PublicationKind {
 /// encoding.
 #[derive(Clone)]
 pub struct Content {
-    pub(crate) encoding: Encoding,
-    pub(crate) bytes: Bytes,
+    encoding: Encoding,
+    bytes: Bytes,
     /// Whether the value is a whole message or the content of one. It is decided once, when the value
     /// arrives.
     shape: Shape,
@@ -72,13 +80,13 @@ impl fmt::Debug for Content {
 impl Content {
     /// Copies what a client sends. It is always wrapped in a message that names the sender, so that no client
     /// can forge a message of the server.
-    pub(crate) fn copy(raw: Raw<'_>) -> Self {
+    pub fn copy(raw: Raw<'_>) -> Self {
         let bytes = Bytes::copy_from_slice(raw.bytes());
         Self { encoding: raw.encoding(), bytes, shape: Shape::Content }
     }
 
     /// Returns the content of a client event without data.
-    pub(crate) fn nothing() -> Self {
+    pub fn nothing() -> Self {
         Self::of_protocol(Vec::new())
     }
 
@@ -86,8 +94,8 @@ impl Content {
     ///
     /// # Errors
     ///
-    /// `validation_error` where the value cannot be represented as JSON.
-    pub(crate) fn of_application<T: Serialize + ?Sized>(value: &T) -> Result<Self, Error> {
+    /// [`InvalidValue`] where the value cannot be represented as JSON.
+    pub fn of_application<T: Serialize + ?Sized>(value: &T) -> Result<Self, InvalidValue> {
         let content = Self::inner(value)?;
         let shape = Shape::of(content.raw());
         Ok(Self { shape, ..content })
@@ -97,14 +105,10 @@ impl Content {
     ///
     /// # Errors
     ///
-    /// `validation_error` where the value cannot be represented as JSON.
-    pub(crate) fn inner<T: Serialize + ?Sized>(value: &T) -> Result<Self, Error> {
-        let bytes = serde_json::to_vec(value).map_err(|fault| {
-            Error::protocol(
-                ErrorType::ValidationError,
-                format!("the value cannot be represented as JSON: {fault}"),
-            )
-        })?;
+    /// [`InvalidValue`] where the value cannot be represented as JSON.
+    pub fn inner<T: Serialize + ?Sized>(value: &T) -> Result<Self, InvalidValue> {
+        let bytes = serde_json::to_vec(value)
+            .map_err(|fault| InvalidValue(format!("the value cannot be represented as JSON: {fault}")))?;
         Ok(Self::of_protocol(bytes))
     }
 
@@ -116,21 +120,22 @@ impl Content {
 
     /// Appends it as a message to one connection. It is sent as it is, unless clients would mistake it for a
     /// message of the protocol or for a publication; then it is wrapped as `private`.
-    pub(crate) fn encode_alone(&self, encoding: Encoding, out: &mut Vec<u8>) {
+    pub fn encode_alone(&self, encoding: Encoding, out: &mut Vec<u8>) {
         let raw = self.raw();
         if self.is_whole() || !raw.has_type() {
             return raw.transcode_into(encoding, out);
         }
-        let direct = Direct { from: None, message: raw, timestamp: crate::clock::unix_ms(), offset: None };
+        let direct = Direct { from: None, message: raw, timestamp: unix_ms(), offset: None };
         Message::Private(direct).encode(encoding, out);
     }
 
     /// Takes a message of the protocol as JSON, for [`PublicationKind::Event`].
-    pub(crate) fn of_protocol(json: Vec<u8>) -> Self {
+    pub fn of_protocol(json: Vec<u8>) -> Self {
         Self { encoding: Encoding::Json, bytes: json.into(), shape: Shape::Content }
     }
 
-    pub(crate) fn raw(&self) -> Raw<'_> {
+    /// Returns the encoded value, to read it.
+    pub fn raw(&self) -> Raw<'_> {
         Raw::assume_valid(self.encoding, &self.bytes)
     }
 
@@ -150,20 +155,15 @@ impl Draft {
     ///
     /// # Errors
     ///
-    /// `validation_error` where the value cannot be represented as JSON.
-    pub fn new(channel: ChannelName, value: &impl Serialize) -> Result<Self, Error> {
-        let content = Content::of_application(value)?;
-        let timestamp = crate::clock::unix_ms();
-        Ok(Self {
-            channel,
-            kind: PublicationKind::Application,
-            user: None,
-            content,
-            timestamp,
-            except: None,
-            conflate: None,
-            variants: 1,
-        })
+    /// [`InvalidValue`] where the value cannot be represented as JSON.
+    pub fn new(channel: ChannelName, value: &impl Serialize) -> Result<Self, InvalidValue> {
+        Ok(Self::with_content(channel, PublicationKind::Application, Content::of_application(value)?))
+    }
+
+    /// Creates a draft from a content, with the present time and without a sender.
+    pub fn with_content(channel: ChannelName, kind: PublicationKind, content: Content) -> Self {
+        let timestamp = unix_ms();
+        Self { channel, kind, user: None, content, timestamp, except: None, conflate: None, variants: 1 }
     }
 
     /// Returns the channel that it is for.
@@ -228,29 +228,32 @@ impl Publication {
 
     /// Whether it tells subscribers that the stream continues at another position. It must not be dropped,
     /// and publications before and after it are never part of the same gap.
-    pub(crate) fn is_epoch_turn(&self) -> bool {
+    pub fn is_epoch_turn(&self) -> bool {
         self.draft.kind == PublicationKind::EpochTurned
     }
 
     /// Whether it is an event that one subscriber sends to the others; it may be dropped silently.
-    pub(crate) fn is_client_event(&self) -> bool {
+    pub fn is_client_event(&self) -> bool {
         self.draft.kind == PublicationKind::ClientEvent
     }
 
     /// Whether a later client event has the same sender and type, and so replaces it.
-    pub(crate) fn is_superseded_by(&self, later: &Self) -> bool {
+    pub fn is_superseded_by(&self, later: &Self) -> bool {
         self.draft.except == later.draft.except && self.draft.conflate == later.draft.conflate
     }
 
-    pub(crate) fn offset(&self) -> u64 {
+    /// Returns its offset, or 0 if it has no position.
+    pub fn offset(&self) -> u64 {
         self.position.map_or(0, |position| position.offset)
     }
 
-    pub(crate) fn except(&self) -> Option<ConnectionId> {
+    /// Returns the connection that does not get it, if any.
+    pub fn except(&self) -> Option<ConnectionId> {
         self.draft.except
     }
 
-    pub(crate) fn conflate(&self) -> Option<&str> {
+    /// Returns the conflation key; for a client event, the type of the event.
+    pub fn conflate(&self) -> Option<&str> {
         self.draft.conflate.as_deref()
     }
 
@@ -262,7 +265,7 @@ impl Publication {
     }
 
     /// Returns about how many bytes it holds with one encoded frame.
-    pub(crate) fn weight_of_one(&self) -> usize {
+    pub fn weight_of_one(&self) -> usize {
         self.weight_with(1)
     }
 
@@ -271,7 +274,7 @@ impl Publication {
     }
 
     /// Returns the WebSocket frame for a wire variant. The first caller encodes it.
-    pub(crate) fn frame(&self, wire: Wire, deflate: Option<&Deflate>) -> &Bytes {
+    pub fn frame(&self, wire: Wire, deflate: Option<&Deflate>) -> &Bytes {
         self.frames[wire.index()].get_or_init(|| match deflate.filter(|_| wire.is_deflated()) {
             None => {
                 let mut frame = FrameBuilder::with_capacity(self.draft.content.bytes.len() + ENVELOPE);
@@ -287,7 +290,7 @@ impl Publication {
     }
 
     /// Appends the message in `encoding`, without a frame.
-    pub(crate) fn encode(&self, encoding: Encoding, out: &mut Vec<u8>) {
+    pub fn encode(&self, encoding: Encoding, out: &mut Vec<u8>) {
         let Draft { channel, kind, user, content, timestamp, .. } = &self.draft;
         let (raw, timestamp) = (content.raw(), *timestamp);
         let user = user.as_ref().map(UserId::as_str);
@@ -342,30 +345,42 @@ impl Publication {
 
 /// A wire variant: the encoding, and whether frames are deflated.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Wire(u8);
+pub struct Wire(u8);
 
 impl Wire {
-    pub(crate) const COUNT: usize = 4;
+    /// Number of variants.
+    pub const COUNT: usize = 4;
 
-    pub(crate) fn new(encoding: Encoding, deflate: bool) -> Self {
+    /// Creates a variant.
+    pub fn new(encoding: Encoding, deflate: bool) -> Self {
         Self(u8::from(encoding == Encoding::MessagePack) | u8::from(deflate) << 1)
     }
 
-    pub(crate) fn index(self) -> usize {
+    /// Returns its number, below [`Wire::COUNT`].
+    pub fn index(self) -> usize {
         self.0 as usize
     }
 
-    pub(crate) fn encoding(self) -> Encoding {
+    /// Returns the encoding.
+    pub fn encoding(self) -> Encoding {
         if self.0 & 1 == 0 { Encoding::Json } else { Encoding::MessagePack }
     }
 
-    pub(crate) fn opcode(self) -> OpCode {
+    /// Returns the opcode of its frames.
+    pub fn opcode(self) -> OpCode {
         if self.0 & 1 == 0 { OpCode::Text } else { OpCode::Binary }
     }
 
-    pub(crate) fn is_deflated(self) -> bool {
+    /// Whether frames are deflated (RFC 7692).
+    pub fn is_deflated(self) -> bool {
         self.0 & 2 != 0
     }
+}
+
+/// Returns the milliseconds since the Unix epoch.
+pub fn unix_ms() -> u64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH);
+    since.map_or(0, |since| u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
 }
 
 /// Bytes reserved for the fields around the content of a message.

@@ -1,10 +1,9 @@
 //! The contract of a broker: the trait, and the types of its calls and answers.
 
-use super::{BrokerError, Relay};
 use crate::answer::Answer;
 use crate::name::ChannelName;
 use crate::publication::{Draft, Publication};
-
+use crate::{BrokerError, Relay};
 use hauyna_protocol::Position;
 use std::fmt;
 use std::sync::Arc;
@@ -29,7 +28,7 @@ use std::time::Duration;
 /// - **Failure.** An error means that nothing is known to have been published; publishing again with the
 ///   same key is safe. [`BrokerError::unknown`] means that it may have been published.
 /// - **Waiting.** The hub waits for an answer for at most
-///   [`HubBuilder::broker_timeout`](crate::HubBuilder::broker_timeout), and may drop it at any moment.
+///   `HubBuilder::broker_timeout`, and may drop it at any moment.
 ///   `subscribe` and `unsubscribe` of one channel are called in the order in which they apply, also if a
 ///   `subscribe` has not answered yet, has failed or was dropped: the last one counts.
 ///
@@ -56,7 +55,7 @@ pub trait Broker: fmt::Debug + Send + Sync + 'static {
     fn sweep(&self) {}
 
     /// Returns an estimate of the bytes of this process that it holds for histories, positions and keys, for
-    /// [`Hub::stats`](crate::Hub::stats).
+    /// `Hub::stats`.
     fn memory(&self) -> usize {
         0
     }
@@ -139,6 +138,12 @@ pub enum Order {
 }
 
 impl HistoryRange {
+    /// Returns the range of at most `limit` publications after or before a position, see
+    /// [`HistoryRange::since`].
+    pub fn new(since: Option<Position>, limit: u32, order: Order) -> Self {
+        Self { since, limit, order }
+    }
+
     /// Returns the range of all publications that are kept, oldest first, up to the hub's recovery limit.
     pub fn all() -> Self {
         Self { since: None, limit: u32::MAX, order: Order::Forward }
@@ -200,8 +205,9 @@ impl fmt::Debug for HistoryPage {
 }
 
 /// Whether a page of history connects to the position it was asked from.
+///
+/// Exhaustive: a new answer is a new part of the contract, which every reader has to understand.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[non_exhaustive]
 pub enum Continuity {
     /// Everything after `since` is in the page, in reverse everything before it that is kept; or there is no
     /// `since`.

@@ -1,6 +1,6 @@
 //! The way from a broker back into this node: two functions, passed to the broker at its start.
 
-use super::Continuity;
+use crate::Continuity;
 use crate::name::ChannelName;
 use crate::publication::Publication;
 use hauyna_protocol::Position;
@@ -18,7 +18,7 @@ type Receive = dyn Fn(&Arc<Publication>) + Send + Sync;
 type Turned = dyn Fn(&ChannelName, Position, Continuity) + Send + Sync;
 
 impl Relay {
-    /// Creates a relay into a function. The hub passes one of its own to [`Broker::start`](super::Broker);
+    /// Creates a relay into a function. The hub passes one of its own to [`Broker::start`](crate::Broker);
     /// tests of brokers create others.
     pub fn to(receive: impl Fn(&Arc<Publication>) + Send + Sync + 'static) -> Self {
         Self { receive: Arc::new(receive), turned: Arc::new(|_, _, _| {}) }
@@ -34,7 +34,7 @@ impl Relay {
     }
 
     /// Delivers the publication to this node's subscribers. A broker calls it in the order of offsets for one
-    /// channel; see [`Broker`](super::Broker). Returns at once.
+    /// channel; see [`Broker`](crate::Broker). Returns at once.
     pub fn relay(&self, publication: &Arc<Publication>) {
         (self.receive)(publication);
     }

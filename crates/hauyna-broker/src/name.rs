@@ -1,14 +1,13 @@
 //! Names of channels and users. They are checked once, where they are created, and shared by reference count.
 //! Used everywhere in the crate.
 
-use hauyna_protocol::ErrorType;
 use serde::{Serialize, Serializer};
 use std::borrow::Borrow;
 use std::fmt;
 use std::ops::Deref;
 use std::sync::Arc;
 
-use crate::error::Error;
+use crate::error::InvalidValue;
 
 /// The name of a channel: 1 to 255 bytes of UTF-8 without control characters. Names that begin with `@` are
 /// reserved for the hub (`@user:alice`, `@group:admins`, `@all`).
@@ -24,24 +23,28 @@ impl ChannelName {
     ///
     /// # Errors
     ///
-    /// `validation_error` where the name is empty, too long, or has a control character.
-    pub fn new(name: &str) -> Result<Self, Error> {
+    /// [`InvalidValue`] where the name is empty, too long, or has a control character.
+    pub fn new(name: &str) -> Result<Self, InvalidValue> {
         check(name, "channel").map(|()| Self(Arc::from(name)))
     }
 
-    pub(crate) fn of_user(user: &str) -> Self {
+    /// Returns the channel that carries a user's direct messages, `@user:NAME`.
+    pub fn of_user(user: &str) -> Self {
         Self(Arc::from(format!("{USER_PREFIX}{user}")))
     }
 
-    pub(crate) fn of_group(group: &str) -> Self {
+    /// Returns the channel that carries a group's messages, `@group:NAME`.
+    pub fn of_group(group: &str) -> Self {
         Self(Arc::from(format!("{GROUP_PREFIX}{group}")))
     }
 
-    pub(crate) fn everybody() -> Self {
+    /// Returns the channel that reaches every connection, `@all`.
+    pub fn everybody() -> Self {
         Self(Arc::from(EVERYBODY))
     }
 
-    pub(crate) fn target(&self) -> Target<'_> {
+    /// Returns the receivers that the name stands for.
+    pub fn target(&self) -> Target<'_> {
         match &*self.0 {
             EVERYBODY => Target::Everybody,
             name if name.starts_with('@') => {
@@ -54,7 +57,7 @@ impl ChannelName {
     }
 
     /// Whether it is the channel that carries a group's messages.
-    pub(crate) fn is_of_group(&self) -> bool {
+    pub fn is_of_group(&self) -> bool {
         matches!(self.target(), Target::Group(_))
     }
 
@@ -69,11 +72,13 @@ impl ChannelName {
 pub struct ConnectionId(u64);
 
 impl ConnectionId {
-    pub(crate) fn new(value: u64) -> Self {
+    /// Creates the identifier from its number.
+    pub fn new(value: u64) -> Self {
         Self(value)
     }
 
-    pub(crate) fn number(self) -> u64 {
+    /// Returns its number.
+    pub fn number(self) -> u64 {
         self.0
     }
 }
@@ -97,16 +102,22 @@ impl fmt::Debug for ConnectionId {
 }
 
 /// The receivers that the name of a channel stands for.
+///
+/// Exhaustive: whoever delivers has to know every kind of receiver.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) enum Target<'a> {
+pub enum Target<'a> {
+    /// The subscribers of the channel.
     Channel,
+    /// The connections of a user.
     User(&'a str),
+    /// The members of a group.
     Group(&'a str),
+    /// Every connection.
     Everybody,
 }
 
 /// Whether the name is reserved for the hub, so that clients must not use it in their requests.
-pub(crate) fn is_reserved(name: &str) -> bool {
+pub fn is_reserved(name: &str) -> bool {
     name.starts_with('@')
 }
 
@@ -115,8 +126,8 @@ impl UserId {
     ///
     /// # Errors
     ///
-    /// `validation_error` where it is empty, too long, or has a control character.
-    pub fn new(user: &str) -> Result<Self, Error> {
+    /// [`InvalidValue`] where it is empty, too long, or has a control character.
+    pub fn new(user: &str) -> Result<Self, InvalidValue> {
         check(user, "user").map(|()| Self(Arc::from(user)))
     }
 
@@ -130,8 +141,8 @@ impl UserId {
 ///
 /// # Errors
 ///
-/// `validation_error` where it does not.
-pub(crate) fn check(name: &str, what: &'static str) -> Result<(), Error> {
+/// [`InvalidValue`] where it does not.
+pub fn check(name: &str, what: &'static str) -> Result<(), InvalidValue> {
     let fault = if name.is_empty() {
         "is empty"
     } else if name.len() > MAX_NAME {
@@ -141,7 +152,7 @@ pub(crate) fn check(name: &str, what: &'static str) -> Result<(), Error> {
     } else {
         return Ok(());
     };
-    Err(Error::protocol(ErrorType::ValidationError, format!("the {what} name {fault}")))
+    Err(InvalidValue(format!("the {what} name {fault}")))
 }
 
 macro_rules! text {
