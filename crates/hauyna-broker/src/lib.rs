@@ -8,6 +8,7 @@
 mod answer;
 mod contract;
 mod error;
+mod follow;
 pub mod name;
 mod publication;
 mod relay;
@@ -17,6 +18,7 @@ pub use contract::{
     Broker, Continuity, HistoryPage, HistoryRange, Order, Publish, Published, Repeat, Retention,
 };
 pub use error::{BrokerError, InvalidValue};
+pub use follow::{Follower, MAX_HELD, MAX_HELD_BYTES};
 pub use hauyna_protocol::{Epoch, Position};
 pub use name::{ChannelName, ConnectionId, Target, UserId};
 pub use publication::{Content, Draft, Publication, PublicationKind, Wire, unix_ms};
