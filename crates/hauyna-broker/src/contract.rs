@@ -3,7 +3,7 @@
 use crate::answer::Answer;
 use crate::name::ChannelName;
 use crate::publication::{Draft, Publication};
-use crate::{BrokerError, Relay};
+use crate::{BrokerError, Directory, Relay};
 use hauyna_protocol::Position;
 use std::fmt;
 use std::sync::Arc;
@@ -24,13 +24,19 @@ use std::time::Duration;
 ///   earlier epoch that is not behind its end is then continued without a loss.
 /// - **Keys.** Two publications with the same [`Publish::key`] on one channel within the window are one: the
 ///   second answers with the first one's position and `Repeat::Yes`, and is not relayed.
-/// - **Names of the hub**, which begin with `@`, are relayed on every node without a subscription.
+/// - **Names of the hub**, which begin with `@`, are relayed on every node without a subscription by a broker
+///   that has no [`Broker::directory`]. One that has a directory relays only `@all` without a subscription.
 /// - **Failure.** An error means that nothing is known to have been published; publishing again with the
 ///   same key is safe. [`BrokerError::unknown`] means that it may have been published.
+/// - **Congestion.** While [`Relay::is_congested`] is true, a broker that gets publications from elsewhere
+///   holds numbered ones back, which its history has, and drops the others.
 /// - **Waiting.** The hub waits for an answer for at most
 ///   `HubBuilder::broker_timeout`, and may drop it at any moment.
 ///   `subscribe` and `unsubscribe` of one channel are called in the order in which they apply, also if a
 ///   `subscribe` has not answered yet, has failed or was dropped: the last one counts.
+///
+/// A broker whose system may lose, repeat or reorder what it relays uses [`Followers`](crate::Followers), which
+/// make it exact.
 ///
 /// `hauyna-test` has the suite that every broker must pass.
 pub trait Broker: fmt::Debug + Send + Sync + 'static {
@@ -50,6 +56,11 @@ pub trait Broker: fmt::Debug + Send + Sync + 'static {
     /// Returns a page of the history and the position of its top, as one consistent view.
     fn history(&self, channel: &ChannelName, range: HistoryRange)
     -> Answer<Result<HistoryPage, BrokerError>>;
+
+    /// Returns the shared maps of the cluster, if the broker connects several nodes.
+    fn directory(&self) -> Option<Arc<dyn Directory>> {
+        None
+    }
 
     /// Drops what is too old. Called about once a second; in-memory brokers need it, others do not.
     fn sweep(&self) {}

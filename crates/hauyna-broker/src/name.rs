@@ -38,6 +38,17 @@ impl ChannelName {
         Self(Arc::from(format!("{GROUP_PREFIX}{group}")))
     }
 
+    /// Returns the channel that carries the changes of a map, `@map:KIND:NAME`.
+    pub fn of_map(map: &MapName) -> Self {
+        Self(Arc::from(format!("{MAP_PREFIX}{}:{}", map.kind, map.name)))
+    }
+
+    /// Returns the map whose changes the channel carries, if it is one of those.
+    pub fn map(&self) -> Option<MapName> {
+        let (kind, name) = self.0.strip_prefix(MAP_PREFIX)?.split_once(':')?;
+        Some(MapName { kind: kind.into(), name: name.into() })
+    }
+
     /// Returns the channel that reaches every connection, `@all`.
     pub fn everybody() -> Self {
         Self(Arc::from(EVERYBODY))
@@ -64,6 +75,43 @@ impl ChannelName {
     /// Returns the name as text.
     pub fn as_str(&self) -> &str {
         &self.0
+    }
+}
+
+/// The name of a map in a [`Directory`](crate::Directory): a kind, which says what the fields are, and a name
+/// of that kind.
+#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct MapName {
+    kind: Arc<str>,
+    name: Arc<str>,
+}
+
+impl MapName {
+    /// Creates the name of a map.
+    ///
+    /// # Panics
+    ///
+    /// Panics if `kind` has a colon.
+    pub fn new(kind: impl Into<Arc<str>>, name: impl Into<Arc<str>>) -> Self {
+        let kind = kind.into();
+        assert!(!kind.contains(':'), "the kind of a map has no colon");
+        Self { kind, name: name.into() }
+    }
+
+    /// Returns the kind of the map.
+    pub fn kind(&self) -> &str {
+        &self.kind
+    }
+
+    /// Returns the name of the map among those of its kind.
+    pub fn as_str(&self) -> &str {
+        &self.name
+    }
+}
+
+impl fmt::Debug for MapName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{:?}", self.kind, self.name)
     }
 }
 
@@ -214,6 +262,7 @@ impl PartialEq<&str> for UserId {
 
 const EVERYBODY: &str = "@all";
 const USER_PREFIX: &str = "@user:";
+const MAP_PREFIX: &str = "@map:";
 const GROUP_PREFIX: &str = "@group:";
 /// Maximum length of a name in bytes. The channel of a user or of a group is longer by its prefix.
 const MAX_NAME: usize = 255;

@@ -1,7 +1,8 @@
-//! The way from a broker back into this node: two functions, passed to the broker at its start.
+//! The way from a broker back into this node: functions that the broker gets at its start.
 
 use crate::Continuity;
-use crate::name::ChannelName;
+use crate::directory::MapChange;
+use crate::name::{ChannelName, MapName};
 use crate::publication::Publication;
 use hauyna_protocol::Position;
 use std::fmt;
@@ -12,16 +13,28 @@ use std::sync::Arc;
 pub struct Relay {
     receive: Arc<Receive>,
     turned: Arc<Turned>,
+    map_changed: Arc<MapChanged>,
+    map_outdated: Arc<MapOutdated>,
+    is_congested: Arc<IsCongested>,
 }
 
 type Receive = dyn Fn(&Arc<Publication>) + Send + Sync;
 type Turned = dyn Fn(&ChannelName, Position, Continuity) + Send + Sync;
+type MapChanged = dyn Fn(&MapName, &MapChange) + Send + Sync;
+type MapOutdated = dyn Fn(&MapName) + Send + Sync;
+type IsCongested = dyn Fn() -> bool + Send + Sync;
 
 impl Relay {
     /// Creates a relay into a function. The hub passes one of its own to [`Broker::start`](crate::Broker);
     /// tests of brokers create others.
     pub fn to(receive: impl Fn(&Arc<Publication>) + Send + Sync + 'static) -> Self {
-        Self { receive: Arc::new(receive), turned: Arc::new(|_, _, _| {}) }
+        Self {
+            receive: Arc::new(receive),
+            turned: Arc::new(|_, _, _| {}),
+            map_changed: Arc::new(|_, _| {}),
+            map_outdated: Arc::new(|_| {}),
+            is_congested: Arc::new(|| false),
+        }
     }
 
     /// Replaces the function that gets [`Relay::turned`].
@@ -31,6 +44,24 @@ impl Relay {
         turned: impl Fn(&ChannelName, Position, Continuity) + Send + Sync + 'static,
     ) -> Self {
         Self { turned: Arc::new(turned), ..self }
+    }
+
+    /// Replaces the function that gets [`Relay::map_changed`].
+    #[must_use]
+    pub fn on_map_change(self, map_changed: impl Fn(&MapName, &MapChange) + Send + Sync + 'static) -> Self {
+        Self { map_changed: Arc::new(map_changed), ..self }
+    }
+
+    /// Replaces the function that gets [`Relay::map_outdated`].
+    #[must_use]
+    pub fn on_map_outdated(self, map_outdated: impl Fn(&MapName) + Send + Sync + 'static) -> Self {
+        Self { map_outdated: Arc::new(map_outdated), ..self }
+    }
+
+    /// Replaces the function that answers [`Relay::is_congested`].
+    #[must_use]
+    pub fn congested_when(self, is_congested: impl Fn() -> bool + Send + Sync + 'static) -> Self {
+        Self { is_congested: Arc::new(is_congested), ..self }
     }
 
     /// Delivers the publication to this node's subscribers. A broker calls it in the order of offsets for one
@@ -52,6 +83,24 @@ impl Relay {
     /// lost.
     pub fn turned(&self, channel: &ChannelName, to: Position, continuity: Continuity) {
         (self.turned)(channel, to, continuity);
+    }
+
+    /// Passes on a change of a map that this node has subscribed to; see
+    /// [`Directory`](crate::Directory). Returns at once.
+    pub fn map_changed(&self, map: &MapName, change: &MapChange) {
+        (self.map_changed)(map, change);
+    }
+
+    /// Says that changes of a map may have been lost without a trace: whoever has a copy reads the map again.
+    /// Returns at once.
+    pub fn map_outdated(&self, map: &MapName) {
+        (self.map_outdated)(map);
+    }
+
+    /// Whether this node has more publications to deliver than it should: a broker then holds numbered
+    /// publications back, which the history has, and drops the others.
+    pub fn is_congested(&self) -> bool {
+        (self.is_congested)()
     }
 }
 

@@ -10,7 +10,9 @@ mod stream;
 mod streams;
 
 pub use hauyna_broker::{
-    Answer, AnswerFuture, BoxFuture, Broker, BrokerError, Continuity, Epoch, HistoryPage, HistoryRange,
-    Order, Publish, Published, Relay, Repeat, Retention,
+    Answer, AnswerFuture, Beat, BoxFuture, Broker, BrokerError, Change, Continuity, Directory, Epoch, Field,
+    Follower, Followers, HistoryPage, HistoryRange, HistoryRead, Lease, MapChange, MapName, MapPage,
+    MapRange, MapVersion, NodeId, Nodes, Only, Order, Publish, Published, Put, Relay, Repeat, Retention,
+    Swept,
 };
 pub use local::{LocalBroker, LocalBrokerOptions};
