@@ -1,10 +1,11 @@
 //! The contract of [`Broker`] as tests that the author of a broker runs: one function per promise. [`run`]
-//! runs them all, each on a new broker.
+//! runs them all, each on a new broker; [`run_shared`] those of a broker that connects nodes.
 
 #![expect(clippy::missing_panics_doc, reason = "a broken promise is a panic: said once, at `run`")]
 
 mod fixture;
 mod history;
+mod shared;
 
 pub use fixture::BrokerFixture;
 pub use history::{
@@ -12,6 +13,13 @@ pub use history::{
     history_is_kept_up_to_its_age, history_is_kept_up_to_its_count, history_is_read_from_either_end,
     no_range_is_too_large_and_none_too_small, scrolling_back_ends_at_the_oldest_that_is_kept,
     without_retention_there_is_no_position_and_no_history,
+};
+
+pub use shared::{
+    a_key_is_known_on_every_node, a_name_is_heard_only_where_it_is_subscribed,
+    a_subscription_begins_at_the_top, history_is_the_same_on_every_node,
+    publications_reach_every_node_that_has_subscribed, publishers_on_two_nodes_share_one_order, run_shared,
+    what_is_for_everybody_reaches_every_node,
 };
 
 use fixture::{channel, number, numbers, offset, position, publish};

@@ -1,7 +1,9 @@
 //! A broker around another one, whose methods a test replaces or delays one by one. Tests of an application
 //! use it to see what their code does when the broker fails, hangs or is far away.
 
-use hauyna::broker::{Answer, Broker, BrokerError, HistoryPage, LocalBroker, Publish, Published, Relay};
+use hauyna::broker::{
+    Answer, Broker, BrokerError, Directory, HistoryPage, LocalBroker, Publish, Published, Relay,
+};
 use hauyna::channel::Publication;
 use hauyna::{ChannelName, HistoryRange};
 use std::fmt;
@@ -217,6 +219,10 @@ impl Broker for WrappedBroker {
         range: HistoryRange,
     ) -> Answer<Result<HistoryPage, BrokerError>> {
         (self.history)(&self.inner, channel, range)
+    }
+
+    fn directory(&self) -> Option<Arc<dyn Directory>> {
+        self.inner.directory()
     }
 
     fn sweep(&self) {

@@ -3,5 +3,6 @@
 #![allow(clippy::unwrap_used, reason = "helpers of tests may panic as tests do")]
 
 mod memory;
+mod memory_engine;
 mod proxy;
 mod wrapped_broker;
