@@ -1,5 +1,6 @@
-//! The rules of CONTRIBUTING.md that no lint checks: sizes, headers, depth, allowed names, leftovers. Reads
-//! the source as text; each violation is one line `file:line: what`. `check` lists it.
+//! The rules of CONTRIBUTING.md that no lint checks: sizes, headers, depth, allowed names, leftovers; the
+//! sizes also in the TypeScript client. Reads the source as text; each violation is one line
+//! `file:line: what`. `check` lists it.
 
 use crate::source::{self, Line};
 use crate::steps::Outcome;
@@ -26,11 +27,12 @@ pub(crate) fn run(workspace: &Workspace) -> Result<Outcome> {
             deliver.join(" ")
         ));
     }
+    let scripts = typescript_sizes(workspace, &mut faults)?;
     manifests(workspace, &mut faults)?;
     readme(workspace, &files, &mut faults)?;
     leftovers_elsewhere(workspace, &mut faults)?;
     if faults.is_empty() {
-        return Ok(Outcome::Passed(format!("{} Rust files", files.len())));
+        return Ok(Outcome::Passed(format!("{} Rust files, {scripts} TypeScript files", files.len())));
     }
     bail!("{}", faults.join("\n"))
 }
@@ -90,7 +92,7 @@ impl<'a> File<'a> {
     }
 
     fn check_size(&self, faults: &mut Vec<String>) {
-        let limit = if self.is_test { TEST_LINES } else { FILE_LINES };
+        let limit = size_limit(self.is_test);
         if self.above_tests > limit {
             faults.push(format!(
                 "{}: {} lines above its tests, {limit} are allowed",
@@ -196,6 +198,30 @@ impl<'a> File<'a> {
     }
 }
 
+/// Checks the sizes of the files of the TypeScript client, and returns their number.
+fn typescript_sizes(workspace: &Workspace, faults: &mut Vec<String>) -> Result<usize> {
+    let mut files = Vec::new();
+    for folder in TYPESCRIPT {
+        files.extend(source::files(&workspace.root.join(folder), &["ts", "tsx", "mjs", "svelte"])?);
+    }
+    for path in &files {
+        let text = std::fs::read_to_string(path)?;
+        faults.extend(typescript_size_fault(path.strip_prefix(&workspace.root)?, &text));
+    }
+    Ok(files.len())
+}
+
+/// Returns the violation if a TypeScript file has too many lines. Its tests are in files of their own.
+fn typescript_size_fault(path: &Path, text: &str) -> Option<String> {
+    let path = path.to_string_lossy().replace('\\', "/");
+    let (lines, limit) = (text.lines().count(), size_limit(path.contains("/tests/")));
+    (lines > limit).then(|| format!("{path}: {lines} lines, {limit} are allowed"))
+}
+
+fn size_limit(is_test: bool) -> usize {
+    if is_test { TEST_LINES } else { FILE_LINES }
+}
+
 /// Checks that each member of the workspace uses the workspace's lints.
 fn manifests(workspace: &Workspace, faults: &mut Vec<String>) -> Result<()> {
     for path in source::files(&workspace.root, &["toml"])? {
@@ -262,6 +288,7 @@ const CONTENTS_LINES: usize = 60;
 const LIBRARY: &str = "crates/hauyna/src/";
 /// A program, whose items nobody else names.
 const PROGRAM: &str = "crates/hauyna-server/";
+const TYPESCRIPT: [&str; 2] = ["clients/typescript/src", "clients/typescript/tests"];
 const TRANSPORT: &str = "crates/hauyna/src/transport/";
 const AXUM: [&str; 3] = [
     "crates/hauyna/src/router/axum.rs",
@@ -306,6 +333,15 @@ mod tests {
         for (path, text) in faulty {
             assert_eq!(faults_in(path, &text).len(), 1, "{text}");
         }
+    }
+
+    #[test]
+    fn typescript_files_have_the_limits_of_rust_files() {
+        let fault = |path: &str, lines: usize| typescript_size_fault(Path::new(path), &"\n".repeat(lines));
+        let (file, test) = ("clients/typescript/src/client.ts", "clients/typescript/tests/client.test.ts");
+        assert_eq!([fault(file, 400), fault(test, 600)], [None, None]);
+        assert_eq!(fault(file, 401), Some(format!("{file}: 401 lines, 400 are allowed")));
+        assert_eq!(fault(test, 601), Some(format!("{test}: 601 lines, 600 are allowed")));
     }
 
     #[test]
