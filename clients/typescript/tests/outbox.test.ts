@@ -190,7 +190,7 @@ test.each([
 test.each([
   ["the channel had answered", true],
   ["the channel had not answered", false],
-])("a restarted session that is resumed before its position is known, when %s, repeats no publication", async (_, hasAnswered) => {
+])("a restarted session that is resumed before the server's memory is known, when %s, repeats no publication", async (_, hasAnswered) => {
   const world = new World();
   const client = await subscribed(world, resumable);
   const room = client.channel("room:1");
@@ -363,7 +363,7 @@ test("a subscription that the server does not accept is refused, and does not en
   expect(world.socket.heard).toEqual([]);
 });
 
-test("a repetition that is too large does not decide about the first time the request was sent", async () => {
+test("a repetition that is too large leaves the outcome of the first attempt unknown", async () => {
   for (const max_message of [undefined, 1000]) {
     const world = new World();
     const client = await subscribed(world, resumable);

@@ -33,7 +33,7 @@ describe.each([
   });
 });
 
-test.skipIf(!isBuilt)("works the same as CommonJS", async () => {
+test.skipIf(!isBuilt)("the package can be loaded as CommonJS", async () => {
   const script = `const { Client, json } = require("hauyna"); console.log(typeof Client, json.protocol)`;
   const { stdout } = await promisify(execFile)(process.execPath, ["-e", script], { cwd: folder });
   expect(stdout.trim()).toBe("function hauyna.v1.json");
