@@ -91,7 +91,7 @@ test("channels unsubscribed or subscribed while disconnected are updated on the 
   ]);
 });
 
-test("a resumed subscription without a position among the resumed ones reports its gap", async () => {
+test("the gap of a resumed subscription whose position was not sent has the reason of the server", async () => {
   const world = new World();
   const client = await subscribed(world);
   const gaps: Gap[] = [];
@@ -409,7 +409,7 @@ test("a channel and a user may have any name", async () => {
   expect(JSON.stringify(world.socket.last("resume")["positions"])).toBe(`{"__proto__":${JSON.stringify(start)}}`);
 });
 
-test("messages that the old socket received during a move are not loaded again", async () => {
+test("messages that the old socket received during a move are replayed without a history request", async () => {
   const world = new World();
   const client = await world.connected({}, { resume: { token: "t" } });
   const room = client.channel("room");

@@ -142,7 +142,7 @@ function served(): { world: World; tabs: TabServer } {
   return { world, tabs: new TabServer({ environment: world, locks: undefined, WebSocket: Fake, onShown() {} }) };
 }
 
-test("pages of the same user renew the credentials, and others are checked by the user that the server names", async () => {
+test("sharing pages renew the credentials, and the server decides which other pages may share", async () => {
   const { world, tabs } = served();
   const ana = new Raw(tabs);
   await ana.give("ana-1");
