@@ -100,9 +100,9 @@ test("bytes that are not a message end the connection or have no effect", async 
 });
 
 test.each([
-  ["presence of nobody", { type: "presence_state", channel: "room", count: 1, offset: 1 }],
-  ["a session of other subscriptions", { type: "session", subscriptions: 5 }],
-])("%s is unreadable: the connection ends with a close code of the client, which reconnects", async (_, message) => {
+  ["a presence list without users", { type: "presence_state", channel: "room", count: 1, offset: 1 }],
+  ["a session with malformed subscriptions", { type: "session", subscriptions: 5 }],
+])("%s ends the connection with a close code of the client, which reconnects", async (_, message) => {
   const world = new World();
   const client = message.type === "session" ? world.client() : await world.connected();
   if (message.type === "session") void client.connect();

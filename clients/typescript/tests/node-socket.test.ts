@@ -52,12 +52,12 @@ describe("frames", () => {
     ["a masked frame", Buffer.from([0x81, 0x80, 1, 2, 3, 4]), 1002],
     ["an unknown opcode", Buffer.from([0x83, 0]), 1002],
     ["an unknown control opcode", Buffer.from([0x8b, 0]), 1002],
-    ["a control frame in fragments", Buffer.from([0x09, 0]), 1002],
+    ["a fragmented control frame", Buffer.from([0x09, 0]), 1002],
     ["a long control frame", frame(0x89, Buffer.alloc(126)), 1002],
-    ["a continuation of nothing", frame(0x80, Buffer.from("x")), 1002],
-    ["a message within a message", Buffer.concat([frame(0x01, Buffer.from("a")), text("b")]), 1002],
-    ["a message too long, before it is here", Buffer.from([0x82, 127, 0, 0, 0, 0, 0x7f, 0, 0, 0]), 1009],
-    ["fragments too long together", Buffer.concat([frame(0x02, Buffer.alloc(1 << 20)), frame(0x80, Buffer.alloc(1))]), 1009],
+    ["a continuation frame without a message", frame(0x80, Buffer.from("x")), 1002],
+    ["a new message inside of a fragmented one", Buffer.concat([frame(0x01, Buffer.from("a")), text("b")]), 1002],
+    ["a frame header that announces a too long message", Buffer.from([0x82, 127, 0, 0, 0, 0, 0x7f, 0, 0, 0]), 1009],
+    ["a fragmented message that is too long", Buffer.concat([frame(0x02, Buffer.alloc(1 << 20)), frame(0x80, Buffer.alloc(1))]), 1009],
   ])("%s is an error", (_, bytes, code) => {
     const failure = (() => {
       try {
@@ -214,9 +214,9 @@ describe("over TCP", () => {
   });
 
   test.each([
-    ["a frame against the RFC", Buffer.from([0xc1, 0]), 1002, "reserved bits"],
+    ["a frame that violates the RFC", Buffer.from([0xc1, 0]), 1002, "reserved bits"],
     ["a text that is not UTF-8", frame(0x81, Buffer.from([0xff, 0xfe])), 1007, "not UTF-8"],
-    ["a text cut within a character, in a fragment", Buffer.concat([frame(0x01, Buffer.from([0xc3])), frame(0x80, Buffer.from("x"))]), 1007, "not UTF-8"],
+    ["a fragmented text that is not UTF-8", Buffer.concat([frame(0x01, Buffer.from([0xc3])), frame(0x80, Buffer.from("x"))]), 1007, "not UTF-8"],
   ])("%s sends the server its close code, and closes the socket with 1006, as in a browser", async (_, bytes, code, reason) => {
     let said = Buffer.alloc(0);
     let gone = () => {};

@@ -188,8 +188,8 @@ test.each([
 });
 
 test.each([
-  ["the channel had answered", true],
-  ["the channel had not answered", false],
+  ["the channel was confirmed", true],
+  ["the channel was not confirmed", false],
 ])("a restarted session that is resumed before the server's memory is known, when %s, repeats no publication", async (_, hasAnswered) => {
   const world = new World();
   const client = await subscribed(world, resumable);

@@ -212,7 +212,7 @@ test("missing publications between delivered ones are loaded, too", async () => 
 
 test.each([
   ["an unknown epoch", { epoch: "AAAAAAAAAAA", offset: 0, missed: 310 }],
-  ["a position further on", { epoch: "E", offset: 99, missed: 1 }],
+  ["a later position", { epoch: "E", offset: 99, missed: 1 }],
 ])("a gap that names %s is filled from the client's position", async (_, named) => {
   const { room, world, heard, gaps } = await subscriber();
   await world.socket.say(message(11), { type: "gap", channel: "room", ...named }, message(15));

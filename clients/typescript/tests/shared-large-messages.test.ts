@@ -68,7 +68,7 @@ test("a client event that is too large for the connection fails no request of an
   expect([ended.count, small.now]).toEqual([1, "outcome_unknown"]);
 });
 
-test.each(["is closed", "asks no more", "is signed out"])("a large request of a page that %s fails no smaller request of another page", async (how) => {
+test.each(["is closed", "aborts it", "is signed out"])("a large request of a page that %s fails no smaller request of another page", async (how) => {
   const server = new FakeServer();
   server.answer("look", () => new Promise(() => {}));
   const { browser, ended } = behindProxy(server, 2000);
@@ -81,11 +81,11 @@ test.each(["is closed", "asks no more", "is signed out"])("a large request of a 
   const small = fate(two.client.request("look", { text: "small" }, { repeatable: true, timeout: 600_000 }));
   await browser.settle();
   if (how === "is closed") await one.end();
-  else if (how === "asks no more") abort.abort("enough");
+  else if (how === "aborts it") abort.abort("enough");
   else one.client.close();
   await browser.pass(10_000);
   expect([ended.count, small.now]).toEqual([1, "pending"]);
-  if (how === "asks no more") expect([large.now, beside.now]).toEqual(["enough", "pending"]);
+  if (how === "aborts it") expect([large.now, beside.now]).toEqual(["enough", "pending"]);
 });
 
 test("a presence update that is too large and has timed out fails no smaller request of another page", async () => {

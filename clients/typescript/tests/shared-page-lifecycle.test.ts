@@ -83,7 +83,7 @@ test("the last page ends the connection, and the next page opens a new one", asy
 describe.each([
   ["with locks", { hasLocks: true }],
   ["without locks", { hasLocks: false }],
-  ["whose ports tell of their end", { hasLocks: false, tellsClose: true }],
+  ["whose ports report their close", { hasLocks: false, tellsClose: true }],
 ])("in a browser %s", (_, options) => {
   test("a page that ends loses its subscriptions", async () => {
     const server = new FakeServer();
