@@ -110,7 +110,7 @@ test("subscribing again in the listener of the server's unsubscribe creates a ne
   expect(again.now).toMatchObject({ recoverable: true });
 });
 
-test("a subscription that ends in a listener reports no gap", async () => {
+test("unsubscribing in the listener of a restored subscription reports no gap", async () => {
   const world = new World();
   const client = await world.connected();
   const room = client.channel("room");

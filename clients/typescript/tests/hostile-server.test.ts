@@ -184,7 +184,7 @@ test("an application message is never a command, whatever its type, and its offs
   expect(asked.now).not.toBe("pending");
 });
 
-test("a move without a window is ignored, and repeated moves are delayed", async () => {
+test("a reconnect message without a window is ignored, and repeated moves are delayed", async () => {
   const world = new World();
   const client = await world.connected();
   for (const after of [undefined, null, "now", [], ["x", {}], [-5, -5], 7]) await world.socket.say({ type: "reconnect", after });
@@ -283,7 +283,7 @@ describe("timers", () => {
   beforeEach(() => void vi.useFakeTimers());
   afterEach(() => void vi.useRealTimers());
 
-  test("a delay beyond the maximum of a timer is kept, and an infinite one never ends", () => {
+  test("a delay longer than the maximum of a timer is kept, and an infinite one never ends", () => {
     const [long, endless] = [vi.fn(), vi.fn()];
     defaultEnvironment.after(2 ** 32, long);
     const cancel = defaultEnvironment.after(Infinity, endless);

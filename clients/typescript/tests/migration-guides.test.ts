@@ -17,7 +17,7 @@ test("subscribe may be called before `connect`, but not on a closed client", asy
   await expect(client.channel("room:2").subscribe()).rejects.toMatchObject({ kind: "closed" });
 });
 
-test(`join` is also emitted for all members of the first list, and `change` follows last, async () => {
+test("`join` is also emitted for all members of the first list, and `change` follows last", async () => {
   const server = new FakeServer();
   const other = await server.connected({ user: "bob" });
   await other.channel("room:1").subscribe();
@@ -91,7 +91,7 @@ test("an event without a handler is refused", async () => {
   await expect(client.request("typo", {})).rejects.toMatchObject({ kind: "refused", type: "unknown_event" });
 });
 
-test(`connect` fails on a permanent refusal, and the client is closed with the reason, async () => {
+test("`connect` fails on a permanent refusal, and the client is closed with the reason", async () => {
   const server = new FakeServer({
     authenticate: () => {
       throw new Refusal("unauthorized", "who are you?");

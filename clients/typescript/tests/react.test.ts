@@ -203,7 +203,7 @@ test("a server renders the state before the connection, and the page continues f
   expect(complaints).not.toHaveBeenCalled();
 });
 
-test("a hook without a provider throws an error that names the provider", () => {
+test("a hook without a provider throws an error about the missing provider", () => {
   const Alone = () => h("p", null, useClient().state.name);
   expect(() => renderToString(h(Alone))).toThrow("there is no HauynaProvider around this component");
 });

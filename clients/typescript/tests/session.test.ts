@@ -91,7 +91,7 @@ test("channels unsubscribed or subscribed while disconnected are updated on the 
   ]);
 });
 
-test("the gap of a resumed subscription whose position was not sent has the reason of the server", async () => {
+test("a resumed subscription whose position is unknown reports a gap with the server's reason", async () => {
   const world = new World();
   const client = await subscribed(world);
   const gaps: Gap[] = [];

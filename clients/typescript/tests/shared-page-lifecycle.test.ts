@@ -171,7 +171,7 @@ describe.each([
   });
 });
 
-test("a page to which the browser refuses a lock is monitored by its signs of life", async () => {
+test("a page that gets no lock from the browser is monitored by its signs of life", async () => {
   const server = new FakeServer();
   const browser = new Browser(server);
   const request = vi.spyOn(browser.locks, "request").mockRejectedValue(new Error("SecurityError"));

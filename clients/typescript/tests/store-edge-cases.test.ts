@@ -218,7 +218,7 @@ interface Chatter {
   clientEvents: { "room:{id}": { cursor: { x: number }; typing: boolean }; "desk:{id}": { writes: boolean; cursor: { x: number } } };
 }
 
-test("the stores are typed by their channel, and those of createStores by the contract", () => {
+test("the stores are typed by their channel, and those of a client by its contract", () => {
   const use = (client: Client<Chatter>, desk: Channel<{ message: string }, Chatter["clientEvents"]["desk:{id}"]>) => {
     const room = createChannel(client, "room:1");
     expectTypeOf(room.get()).toEqualTypeOf<Channel<{ message: { text: string } }, { cursor: { x: number }; typing: boolean }> | null>();

@@ -218,7 +218,7 @@ test("a huge retry_after delays the subscriptions for a minute at most", async (
 });
 
 for (const [when, before] of [["at once", undefined], ["later", 100]] as const) {
-  test(`a token that a request causes to be requested ${when} does not wait for the restore`, async () => {
+  test(`a request with which getToken fetches the token ${when} does not wait for the restore`, async () => {
     const world = new World();
     const client = await world.connected();
     const room = client.channel("room");
@@ -244,7 +244,7 @@ for (const [when, before] of [["at once", undefined], ["later", 100]] as const) 
   });
 }
 
-test("a sent publication is checked again with each session, even if its subscription is late", async () => {
+test("whether a publication may be sent again is decided for each session, even if its subscription is late", async () => {
   const world = new World();
   const client = await world.connected({}, { resume: { token: "a" } });
   const room = client.channel("room");
@@ -329,7 +329,7 @@ test("a volatile request is sent if it does not have to wait", async () => {
   expect([world.socket.all("now").length, asked.now]).toEqual([1, "pending"]);
 });
 
-test("a token that does not fit into the outbox is requested again", async () => {
+test("a request with which getToken fetches the token is repeated if it does not fit into the outbox", async () => {
   const world = new World();
   const client = await world.connected({ outbox: { count: 1 } });
   const room = client.channel("room");
@@ -361,7 +361,7 @@ test("the last state that a listener receives is the current one", async () => {
   expect([client.state.name, states.at(-1)]).toEqual(["closed", "closed"]);
 });
 
-test("a token request that was sent on the previous connection is sent again at once", async () => {
+test("a request with which getToken fetches the token is sent again at once on the next connection", async () => {
   const world = new World();
   const client = await world.connected({}, { resume: { token: "t" } });
   const room = client.channel("room");
@@ -448,7 +448,7 @@ test("presence lists are requested a few at a time, and again after the delay th
   expect(names.filter((name) => client.channel(name).presence.count !== 2)).toEqual([]);
 });
 
-test("a token that never arrives lets requests overtake the subscriptions only while a caller waits for it", async () => {
+test("a getToken that never resolves lets requests overtake the subscriptions only while its channel is wanted", async () => {
   const world = new World();
   const client = await world.connected();
   const room = client.channel("room").subscribe();

@@ -136,7 +136,7 @@ test("a burst causes one change of the page", async () => {
   observer.disconnect();
 });
 
-test("a function without a client throws an error that names the client", () => {
+test("a function without a client throws an error about the missing client", () => {
   const alone = () => mount(Room, { target: document.body, props: { name: null, heard: [], expose: () => {} } });
   expect(alone).toThrow("no client is provided");
 });

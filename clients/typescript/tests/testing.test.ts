@@ -370,7 +370,7 @@ test("fake timers of the test runner advance a client that has only the fake soc
   client.close();
 });
 
-test("no timer or task is needed between server and client", async () => {
+test("messages pass between server and client without timers or tasks", async () => {
   vi.useFakeTimers({ toFake: ["setTimeout", "setImmediate", "queueMicrotask", "Date"] });
   const server = new FakeServer<Chat>();
   const { heard } = await inRoom(server);

@@ -119,7 +119,7 @@ test("the first render shows no closed connection, whichever component provides 
   expect(new Set(shown)).toEqual(new Set(["connecting", "connected"]));
 });
 
-test("the component that provides the client gets an error that it is not inside itself", () => {
+test("the error explains that a component cannot use the client that it provides itself", () => {
   const chat = new Chat();
   const warn = vi.spyOn(console, "warn").mockImplementation(() => {});
   const alone = createApp(defineComponent(() => (provideClient(chat.client), useConnection(), () => null)));

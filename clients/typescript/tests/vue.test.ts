@@ -163,7 +163,7 @@ test("a server renders the state before the connection, and opens no connection"
   expect(sockets).not.toHaveBeenCalled();
 });
 
-test("a composable without a client throws an error that names the client", async () => {
+test("a composable without a client throws an error about the missing client", async () => {
   const Alone = defineComponent(() => () => h("p", useClient().state.name));
   await expect(renderToString(createSSRApp(Alone))).rejects.toThrow("no client is provided");
 });
