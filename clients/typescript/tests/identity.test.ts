@@ -33,7 +33,7 @@ test("queued requests are sent as the same user, and as a guest whom the server 
   expect(await signedIn(undefined, undefined, "guest-2")).toEqual(all);
 });
 
-test("requests queued before the first connection are sent, whoever the user is", async () => {
+test("requests queued before the first connection are sent for any user", async () => {
   const world = new World();
   const client = world.client({ getToken: () => "ana" });
   const waiting = fate(client.sendToUser("eve", "early"));
