@@ -417,7 +417,7 @@ test("an epoch change with loss is reported even if the position had been lost b
   expect(gaps.map(({ to }) => to)).toEqual([undefined, { epoch: "G", offset: 3 }]);
 });
 
-test("reconnecting in the listener of an epoch change recovers from the last delivered message", async () => {
+test("reconnecting while held messages are delivered keeps the position of the last delivered one", async () => {
   const { client, room, world, heard } = await subscriber();
   room.on("message", ({ offset }) => offset === 12 && client.reconnect());
   await world.socket.say({ type: "gap", channel: "room", ...start, missed: 1 }, message(12), message(13));

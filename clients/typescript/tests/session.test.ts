@@ -306,7 +306,7 @@ test("a second reconnect window replaces the first, and queued requests are sent
   expect(world.sockets).toHaveLength(3);
 });
 
-test("nothing is sent during a move, even while subscriptions are restored", async () => {
+test("queued requests wait for the end of a move, even while subscriptions are restored", async () => {
   const world = new World();
   const client = world.client();
   const room = client.channel("room");
@@ -326,7 +326,7 @@ test("nothing is sent during a move, even while subscriptions are restored", asy
   expect(world.socket.all("waits")).toHaveLength(1);
 });
 
-test("a token that no socket accepts ends the attempts, and does not appear in the error", async () => {
+test("a token that no socket accepts ends the attempts, and appears neither in the log nor in the state", async () => {
   const lines: string[] = [];
   const write = (message: string, fields?: object) => lines.push(message + JSON.stringify(fields));
   class Fussy {

@@ -376,7 +376,7 @@ test("a request with which getToken fetches the token is sent again at once on t
   expect(world.socket.last("subscribe_channel")["token"]).toBe("t1");
 });
 
-test("presence changes lost with an unreadable message are not reported for another subscription", async () => {
+test("presence changes in an unreadable message are not reported for another subscription", async () => {
   const { room, world } = await subscriber();
   const seen: unknown[] = [];
   room.presence.on("join", ({ user }) => seen.push(user));

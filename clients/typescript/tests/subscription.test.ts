@@ -334,7 +334,7 @@ test("a subscription that was too large for the connection is refused, and does 
   expect(world.socket.all("subscribe_channel").map(({ channel }) => channel)).toEqual(["kept"]);
 });
 
-test("a channel that is unsubscribed twice ends even if the first refusal arrives while the second waits", async () => {
+test("a channel that is unsubscribed twice ends even if the first is temporarily refused while the second waits", async () => {
   const { client, room, world } = await subscriber();
   void room.unsubscribe().catch(() => {});
   for (let n = 1; n < 16; n++) void client.channel(`other ${n}`).subscribe().catch(() => {});
