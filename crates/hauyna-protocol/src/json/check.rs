@@ -1,5 +1,5 @@
-//! Checks the depth of a text before `serde_json` sees it. `serde_json` checks the grammar; nesting in skipped
-//! values, which it does not limit, is checked here. `raw` and `fields` use it.
+//! Checks the depth of a text before `serde_json` sees it. `serde_json` checks the grammar; nesting in
+//! skipped values, which it does not limit, is checked here. `raw` and `fields` use it.
 
 use super::token;
 use crate::Fault;

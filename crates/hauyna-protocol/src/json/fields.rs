@@ -1,5 +1,5 @@
-//! Reads the fields of a message in order, without a tree. `request` collects those of the protocol, and `raw`
-//! visits those of any object.
+//! Reads the fields of a message in order, without a tree. `request` collects those of the protocol, and
+//! `raw` visits those of any object.
 
 use super::check::{check_depth, describe};
 use crate::{Fault, fields::Fields};

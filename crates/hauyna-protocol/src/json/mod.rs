@@ -1,5 +1,5 @@
-//! JSON: reads the fields of a message without a tree, checks depth and grammar, writes messages, and converts
-//! values to MessagePack.
+//! JSON: reads the fields of a message without a tree, checks depth and grammar, writes messages, and
+//! converts values to MessagePack.
 
 mod check;
 mod fields;

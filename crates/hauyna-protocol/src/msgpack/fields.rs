@@ -1,5 +1,5 @@
-//! Reads the fields of a message in order, without a tree. `request` collects those of the protocol, and `raw`
-//! visits those of any map.
+//! Reads the fields of a message in order, without a tree. `request` collects those of the protocol, and
+//! `raw` visits those of any map.
 
 use super::check::describe;
 use super::token::{Malformed, Token, Tokens};

@@ -1,4 +1,5 @@
-//! The session of a connection, as a client reads it: its start, the terms of a resume, the notice of a drain.
+//! The session of a connection, as a client reads it: its start, the terms of a resume, the notice of a
+//! drain.
 
 use super::Subscribed;
 use super::field::or_default;

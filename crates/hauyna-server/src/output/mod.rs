@@ -1,5 +1,6 @@
-//! Everything that the program writes to stdout and stderr. `queued` holds what is best effort: announcements,
-//! log lines and error messages. `print` writes the result of a command (`types`, `bench`, `--help`).
+//! Everything that the program writes to stdout and stderr. `queued` holds what is best effort:
+//! announcements, log lines and error messages. `print` writes the result of a command (`types`, `bench`,
+//! `--help`).
 
 mod print;
 mod queued;

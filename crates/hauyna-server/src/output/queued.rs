@@ -1,6 +1,6 @@
-//! What is written best effort: announcements, error messages, log lines and panics. Each of stdout and stderr
-//! has a bounded queue and a writer thread, which drops and counts lines that are not read in time. So no
-//! other thread waits for a reader or fails with it.
+//! What is written best effort: announcements, error messages, log lines and panics. Each of stdout and
+//! stderr has a bounded queue and a writer thread, which drops and counts lines that are not read in time. So
+//! no other thread waits for a reader or fails with it.
 
 use super::print::descriptor;
 use super::stream::Stream;

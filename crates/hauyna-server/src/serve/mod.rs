@@ -1,5 +1,5 @@
-//! `hauyna serve`: the chat endpoint, its pages and the metrics. `command` assembles them and serves them until
-//! a signal.
+//! `hauyna serve`: the chat endpoint, its pages and the metrics. `command` assembles them and serves them
+//! until a signal.
 
 mod chat;
 mod command;

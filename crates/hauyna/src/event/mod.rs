@@ -1,6 +1,7 @@
 //! Events inside the process: those that the application triggers by name, and system events that the hub
 //! emits. `Events` is the public handle. `listeners` stores and runs the listeners, `system` defines the
-//! system events, `emit` is how they are emitted, and `queue` brings them to their listeners off the hot path.
+//! system events, `emit` is how they are emitted, and `queue` brings them to their listeners off the hot
+//! path.
 
 mod emit;
 mod handle;
