@@ -98,7 +98,7 @@ async fn with_time_limit(
         Err(signal) => return Ok(Ended::BySignal(exit_code(signal))),
     };
     tokio::select! {
-        printed = output::print_to_stderr(report.text(common.json)?) => printed?,
+        printed = output::print_on_thread(report.text(common.json)?) => printed?,
         signal = signals.next() => return Ok(Ended::BySignal(exit_code(signal))),
     }
     report.verdict()?;

@@ -6,5 +6,5 @@ mod print;
 mod queued;
 mod stream;
 
-pub(crate) use print::{print, print_to_stderr};
+pub(crate) use print::{print, print_on_thread};
 pub(crate) use queued::{Log, announce, finish, print_error, redirect_panics};

@@ -19,7 +19,7 @@ pub(crate) fn print(text: &str) -> anyhow::Result<()> {
 }
 
 /// Calls [`print()`] on a thread of its own, so that the runtime handles signals meanwhile.
-pub(crate) async fn print_to_stderr(text: String) -> anyhow::Result<()> {
+pub(crate) async fn print_on_thread(text: String) -> anyhow::Result<()> {
     let (done, printed) = tokio::sync::oneshot::channel();
     // After a signal the receiver is gone.
     let thread = thread::Builder::new().name("hauyna-print".to_owned());
