@@ -99,7 +99,7 @@ impl Received {
         Self::read(&text)
     }
 
-    /// Reads one JSON message, such as those of a [`History`].
+    /// Reads one JSON message, such as those of a [`History`](super::History).
     ///
     /// # Errors
     ///

@@ -71,7 +71,7 @@ impl Deflate {
 
     /// Encodes a complete unmasked frame, compressed if that makes it smaller.
     ///
-    /// [`PeerWindow`] says whether a peer can inflate compressed frames of this length.
+    /// [`PeerWindow`](super::PeerWindow) says whether a peer can inflate compressed frames of this length.
     #[must_use]
     pub fn frame(&self, opcode: OpCode, payload: &[u8]) -> Bytes {
         if opcode.is_control() || payload.len() < self.shared.config.threshold {
