@@ -3,7 +3,7 @@
 
 use super::HubCore;
 use crate::connection::{Connection, ConnectionCore};
-use crate::event::{SystemEvent, SystemKind};
+use crate::event::emit;
 use crate::name::ConnectionId;
 use crate::publication::Wire;
 use crate::stripes::{Stripes, is_sparse};
@@ -41,8 +41,7 @@ impl HubCore {
         let memberships = self.groups.memberships_of(connection.user());
         memberships.subscribe(self, connection);
         let counts = self.registry.insert(connection, || {
-            let opened = || SystemEvent::Opened { connection: Connection::new(connection.clone()) };
-            self.events.emit(SystemKind::Opened, opened);
+            emit!(self.events, Opened { connection: Connection::new(connection.clone()) });
         });
         memberships.subscribe_to_first_groups(self, connection);
         counts
