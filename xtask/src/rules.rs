@@ -1,5 +1,6 @@
-//! The rules of CONTRIBUTING.md that no lint checks: sizes, headers, depth, allowed names, leftovers. Reads
-//! the source as text; each violation is one line `file:line: what`. `check` lists it.
+//! The rules of CONTRIBUTING.md that no lint checks: sizes, headers, depth, allowed names, leftovers; the
+//! sizes also in the TypeScript client. Reads the source as text; each violation is one line
+//! `file:line: what`. `check` lists it.
 
 use crate::source::{self, Line};
 use crate::steps::Outcome;
@@ -26,11 +27,12 @@ pub(crate) fn run(workspace: &Workspace) -> Result<Outcome> {
             deliver.join(" ")
         ));
     }
+    let scripts = typescript_sizes(workspace, &mut faults)?;
     manifests(workspace, &mut faults)?;
     readme(workspace, &files, &mut faults)?;
     leftovers_elsewhere(workspace, &mut faults)?;
     if faults.is_empty() {
-        return Ok(Outcome::Passed(format!("{} Rust files", files.len())));
+        return Ok(Outcome::Passed(format!("{} Rust files, {scripts} TypeScript files", files.len())));
     }
     bail!("{}", faults.join("\n"))
 }
@@ -90,7 +92,7 @@ impl<'a> File<'a> {
     }
 
     fn check_size(&self, faults: &mut Vec<String>) {
-        let limit = if self.is_test { TEST_LINES } else { FILE_LINES };
+        let limit = size_limit(self.is_test);
         if self.above_tests > limit {
             faults.push(format!(
                 "{}: {} lines above its tests, {limit} are allowed",
@@ -119,15 +121,14 @@ impl<'a> File<'a> {
 
     /// Checks that `mod.rs` is a table of contents: short, and without logic.
     fn check_contents(&self, faults: &mut Vec<String>) {
-        if !self.path.ends_with("/mod.rs") || !self.path.starts_with(LIBRARY) {
+        if !self.path.ends_with("/mod.rs") {
             return;
         }
         let lines = self.lines.len();
         if lines > CONTENTS_LINES {
             faults.push(format!("{}: {lines} lines, a table of contents has {CONTENTS_LINES}", self.path));
         }
-        let is_logic =
-            |line: &Line| ["fn", "impl", "struct", "enum"].iter().any(|word| has_word(&line.code, word));
+        let is_logic = |line: &Line| LOGIC.iter().any(|word| has_word(&line.code, word));
         if let Some(at) = self.lines.iter().position(is_logic) {
             faults.push(format!("{}:{}: logic in a table of contents", self.path, at + 1));
         }
@@ -196,6 +197,30 @@ impl<'a> File<'a> {
     }
 }
 
+/// Checks the sizes of the files of the TypeScript client, and returns their number.
+fn typescript_sizes(workspace: &Workspace, faults: &mut Vec<String>) -> Result<usize> {
+    let mut files = Vec::new();
+    for folder in TYPESCRIPT {
+        files.extend(source::files(&workspace.root.join(folder), &["ts", "tsx", "mjs", "svelte"])?);
+    }
+    for path in &files {
+        let text = std::fs::read_to_string(path)?;
+        faults.extend(typescript_size_fault(path.strip_prefix(&workspace.root)?, &text));
+    }
+    Ok(files.len())
+}
+
+/// Returns the violation if a TypeScript file has too many lines. Its tests are in files of their own.
+fn typescript_size_fault(path: &Path, text: &str) -> Option<String> {
+    let path = path.to_string_lossy().replace('\\', "/");
+    let (lines, limit) = (text.lines().count(), size_limit(path.contains("/tests/")));
+    (lines > limit).then(|| format!("{path}: {lines} lines, {limit} are allowed"))
+}
+
+fn size_limit(is_test: bool) -> usize {
+    if is_test { TEST_LINES } else { FILE_LINES }
+}
+
 /// Checks that each member of the workspace uses the workspace's lints.
 fn manifests(workspace: &Workspace, faults: &mut Vec<String>) -> Result<()> {
     for path in source::files(&workspace.root, &["toml"])? {
@@ -259,9 +284,12 @@ const TEST_LINES: usize = 600;
 const HEADER_LINES: usize = 8;
 const MODULE_DEPTH: usize = 2;
 const CONTENTS_LINES: usize = 60;
+/// The words that begin what a table of contents does not hold.
+const LOGIC: [&str; 8] = ["fn", "impl", "struct", "enum", "trait", "const", "static", "type"];
 const LIBRARY: &str = "crates/hauyna/src/";
 /// A program, whose items nobody else names.
 const PROGRAM: &str = "crates/hauyna-server/";
+const TYPESCRIPT: [&str; 2] = ["clients/typescript/src", "clients/typescript/tests"];
 const TRANSPORT: &str = "crates/hauyna/src/transport/";
 const AXUM: [&str; 3] = [
     "crates/hauyna/src/router/axum.rs",
@@ -294,6 +322,8 @@ mod tests {
             ("crates/hauyna/src/a/b/c.rs", "//! a".to_owned()),
             ("crates/hauyna/src/a/mod.rs", format!("//! a\n{}", "mod b;\n".repeat(60))),
             ("crates/hauyna/src/a/mod.rs", "//! a\nfn f() {}".to_owned()),
+            ("crates/hauyna-server/src/a/mod.rs", "//! a\nconst LEN: usize = 1;".to_owned()),
+            ("crates/hauyna-client/tests/it/a/mod.rs", "//! a\nstruct Server;".to_owned()),
             (library, "//! a\nunsafe {}".to_owned()),
             (library, "//! a\n\n/// One of two.\n#[derive(Debug)]\npub enum Side {".to_owned()),
             (library, "//! a\nuse axum::Router;".to_owned()),
@@ -306,6 +336,15 @@ mod tests {
         for (path, text) in faulty {
             assert_eq!(faults_in(path, &text).len(), 1, "{text}");
         }
+    }
+
+    #[test]
+    fn typescript_files_have_the_limits_of_rust_files() {
+        let fault = |path: &str, lines: usize| typescript_size_fault(Path::new(path), &"\n".repeat(lines));
+        let (file, test) = ("clients/typescript/src/client.ts", "clients/typescript/tests/client.test.ts");
+        assert_eq!([fault(file, 400), fault(test, 600)], [None, None]);
+        assert_eq!(fault(file, 401), Some(format!("{file}: 401 lines, 400 are allowed")));
+        assert_eq!(fault(test, 601), Some(format!("{test}: 601 lines, 600 are allowed")));
     }
 
     #[test]

@@ -3,7 +3,7 @@
 import { bindMembers } from "./bind-members.js";
 import type { ChannelState, Gap, HistoryPage, HistoryRange } from "./channel.js";
 import type { Environment } from "./environment.js";
-import { pageOf } from "./catch-up.js";
+import { pageOf } from "./position.js";
 import type { ChannelHost } from "./channel-host.js";
 import { messages, older } from "./iterators.js";
 import { Listeners, type Unsubscribe, on } from "./listeners.js";

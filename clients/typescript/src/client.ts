@@ -29,7 +29,7 @@ import { type ErrorMessage, type ServerMessage, type SessionMessage, typeOf } fr
 import { Session } from "./session.js";
 import { type ShownCredentials, noteCredentials } from "./credentials.js";
 import type { WebSocketConstructor } from "./socket.js";
-import { positionOf } from "./catch-up.js";
+import { positionOf } from "./position.js";
 import type { ClientOptions, ClientRequestHandler, ConnectOptions } from "./client-options.js";
 import { type UrlLike, absolute, onAbort } from "./runtime-types.js";
 

@@ -1,36 +1,26 @@
 // The subscription behind a channel, with its position. It decides for each message whether it is new, and
 // after each reconnect and each gap whether messages are missing, which it always reports.
 
-import { SubscriptionRequests } from "./subscription-requests.js";
 import { delayAfter } from "./backoff.js";
-import type { ChannelState, Gap, Published, PublishOptions, SubscribeOptions, Subscribed } from "./channel.js";
+import type { ChannelState, Published, PublishOptions, SubscribeOptions, Subscribed } from "./channel.js";
 import { EventSender } from "./client-events.js";
 import { HauynaError, ServerError, quiet } from "./error.js";
-import {
-  type DroppedMessages,
-  type HeldMessages,
-  type HistoryAnswer,
-  MAX_HELD,
-  TOKEN_TIMEOUT,
-  UNKNOWN_EPOCH,
-  defined,
-  distance,
-  isOffset,
-  positionOf,
-} from "./catch-up.js";
 import type { ChannelHost } from "./channel-host.js";
-import { on } from "./listeners.js";
+import { distance, positionOf } from "./position.js";
 import { Roster } from "./presence.js";
-import { type Position, type RecoveryReason, type ServerMessage, type SubscriptionEntry, typeOf } from "./protocol.js";
+import { type Position, type ServerMessage, type SubscriptionEntry, typeOf } from "./protocol.js";
 import { Shares } from "./subscription-shares.js";
+import { CatchUp } from "./catch-up.js";
+
+/** Milliseconds to wait for the token of a channel. */
+const TOKEN_TIMEOUT = 60_000;
 
 /** The state of one channel in a client. */
-export class Subscription extends SubscriptionRequests {
+export class Subscription extends CatchUp {
   /** Prevents Vue from making a reactive proxy of this object. */
   readonly __v_skip = true;
   readonly presence: Roster;
   state: ChannelState = { name: "unsubscribed" };
-  position: Position | undefined;
   /** Whether the application wants the subscription, with or without a connection. */
   isWanted = false;
   /** Whether the application has ended the subscription, and the server may not know it yet. */
@@ -43,11 +33,6 @@ export class Subscription extends SubscriptionRequests {
    */
   endings = 0;
   /**
-   * Whether a new session has begun, and it is unknown if the server remembers earlier publications. It
-   * survives a lost connection.
-   */
-  isUnjudged = false;
-  /**
    * The options of the subscription, a new object for each. A presence update replaces `metadata`; `given` is
    * the metadata of `subscribe`.
    */
@@ -56,15 +41,6 @@ export class Subscription extends SubscriptionRequests {
   #wasLive = false;
   readonly #shares = new Shares(() => this.unsubscribe());
   readonly #eventSender: EventSender;
-  /** The messages that arrive while dropped ones are loaded from the history. */
-  #heldMessages: HeldMessages | undefined;
-  /** The offset of the last message that arrived. Within one epoch, the next one is higher. */
-  #arrived = 0;
-  /**
-   * Increases with each connection and each change of the subscription. Answers of an earlier generation are
-   * ignored.
-   */
-  #generation = 0;
   #cancelPending = () => {};
 
   constructor(name: string, host: ChannelHost) {
@@ -126,8 +102,8 @@ export class Subscription extends SubscriptionRequests {
       const published = positionOf(data);
       // A publication without an echo counts as received. If it is the next one, no message lies between it
       // and the position.
-      const isNext = echo === false && !this.#heldMessages && distance(this.position, published) === 1;
-      if (published && isNext) this.#arrived = (this.position = published).offset;
+      const isNext = echo === false && !this.held && distance(this.position, published) === 1;
+      if (published && isNext) this.arrived = (this.position = published).offset;
       return published;
     };
     return this.ask({ ...options, message, retry: "keyed", channel: this.name, take }) as Promise<Published>;
@@ -141,7 +117,7 @@ export class Subscription extends SubscriptionRequests {
   async restore(): Promise<void> {
     const generation = this.#startGeneration();
     this.#setState({ name: "subscribing" });
-    if (generation !== this.#generation || !this.host.outbox.isConnected) return; // the next connection subscribes
+    if (generation !== this.generation || !this.host.outbox.isConnected) return; // the next connection subscribes
     const { metadata, getToken } = this.options;
     if (getToken) {
       // A token source that does not answer is called again.
@@ -152,28 +128,28 @@ export class Subscription extends SubscriptionRequests {
     try {
       // This waits a moment even without a token: a listener of the new state may end the subscription first.
       const token = await getToken?.();
-      if (generation !== this.#generation) return;
+      if (generation !== this.generation) return;
       this.#cancelPending();
       const recover = this.position;
       const message = { type: "subscribe_channel", channel: this.name, metadata, recover, token };
       // Messages may follow directly after the answer.
       const take = (entry: unknown) => {
         this.exists = true;
-        if (generation === this.#generation) return this.start(entry as SubscriptionEntry, recover);
+        if (generation === this.generation) return this.start(entry as SubscriptionEntry, recover);
         // The server's application has ended another subscription meanwhile, and this client does not know of
         // this one.
         if (this.state.name !== "unsubscribed" || this.isGivenUp) return;
         this.isGivenUp = true;
         void this.giveUp();
       };
-      await this.requestStart(() => generation === this.#generation, { message, timeout: Infinity, take });
+      await this.requestStart(() => generation === this.generation, { message, timeout: Infinity, take });
     } catch (error) {
       const wasTooLarge =
-        generation + 1 === this.#generation &&
+        generation + 1 === this.generation &&
         this.state.name === "subscribing" &&
         (error as Partial<ServerError>).type === "payload_too_large";
       // A message that is too large is not sent again, because it would end the next connection as well.
-      if (generation === this.#generation || wasTooLarge) this.#subscribeFailed(error);
+      if (generation === this.generation || wasTooLarge) this.#subscribeFailed(error);
     }
   }
 
@@ -190,13 +166,13 @@ export class Subscription extends SubscriptionRequests {
     const isAsked = recovered != null;
     const wasKnown = this.#wasLive || before !== undefined || (isLive && isAsked);
     // The client has these messages already, or is loading them.
-    if (isLive && isSameStream && (before.offset >= current.offset || (recovered && this.#heldMessages))) return;
-    this.#judgeKeys(isSameStream, before !== undefined || (current !== undefined && (isLive || this.#wasLive)));
+    if (isLive && isSameStream && (before.offset >= current.offset || (recovered && this.held))) return;
+    this.forgetKeys(isSameStream, before !== undefined || (current !== undefined && (isLive || this.#wasLive)));
     // Messages that were missed before cannot be loaded any more.
-    const generationBefore = this.#generation;
-    while (isLive && recovered && this.#heldMessages) {
-      this.#finishCatchUp("epoch_changed");
-      if (generationBefore !== this.#generation) return; // a listener may have ended this connection
+    const generationBefore = this.generation;
+    while (isLive && recovered && this.held) {
+      this.finishCatchUp("epoch_changed");
+      if (generationBefore !== this.generation) return; // a listener may have ended this connection
     }
     const generation = this.#forgetConnection();
     this.#wasLive = false;
@@ -208,17 +184,17 @@ export class Subscription extends SubscriptionRequests {
     if (isReplayed) this.position = { ...(isThirdEpoch ? named : before), epoch: current.epoch };
     else if (isAsked || !isSameStream) this.position = current;
     const isMissing = isReplayed && !isThirdEpoch && before.offset < (named ?? current).offset;
-    this.#arrived = (recovered && !isLive ? named : current)?.offset ?? 0;
+    this.arrived = (recovered && !isLive ? named : current)?.offset ?? 0;
     this.#eventSender.rates = entry.client_events ?? {};
     this.#setState({ name: "subscribed", ...(isReplayed && !isThirdEpoch && { recovered: { from: before, to: current } }) });
-    if (generation !== this.#generation) return; // the share may belong to another subscription now
+    if (generation !== this.generation) return; // the share may belong to another subscription now
     this.#shares.settle(this.position);
     // The server does not recover the subscriptions that its application creates, nor the messages before a
     // replay that an earlier request caused.
-    if (isMissing || (wasKnown && !isAsked && isSameStream)) return void this.#catchUp();
+    if (isMissing || (wasKnown && !isAsked && isSameStream)) return void this.catchUp();
     if (!wasKnown || (recovered && !isThirdEpoch)) return;
     const reason = entry.reason ?? (current ? (before ? "epoch_changed" : "unknown_position") : "not_recoverable");
-    this.#reportGap(reason, before, isThirdEpoch ? this.position : current);
+    this.reportGap(reason, before, isThirdEpoch ? this.position : current);
   }
 
   /** Handles the loss of the connection. */
@@ -235,7 +211,7 @@ export class Subscription extends SubscriptionRequests {
     this.presence.clear();
     this.isWanted = false;
     this.options = {};
-    this.#judgeKeys(false);
+    this.forgetKeys(false);
     // The shares end first, because a listener of the new state may subscribe again.
     this.#shares.clear(error ?? new HauynaError("unsubscribed", "unsubscribed"));
     this.#setState({ name: "unsubscribed", ...(error && { error }) });
@@ -271,44 +247,14 @@ export class Subscription extends SubscriptionRequests {
     this.#updateKept();
   }
 
-  receive(message: ServerMessage): void {
+  override receive(message: ServerMessage): void {
     // Before the answer to a subscribe request, all messages belong to an earlier subscription.
     if (this.isGivenUp || this.state.name === "subscribing") return;
     const type = typeOf(message);
     if (type === "client_event") return this.listeners.emit(`event ${message["event"]}`, { ...message, type: message["event"] });
     if (type && type !== "gap") return this.presence.receive(message);
     if (type) void this.presence.refresh();
-    else if (this.position && isOffset(message["offset"])) {
-      const { offset } = message;
-      // The stream may have changed its epoch without notice, which the history reveals.
-      if (offset <= this.#arrived) {
-        if (!this.#heldMessages) void this.#catchUp();
-        (this.#heldMessages as unknown as HeldMessages).wentBack ??= message;
-      }
-      this.#arrived = offset;
-    }
-    this.#handleMessage(message);
-  }
-
-  #handleMessage(message: ServerMessage): void {
-    if (this.#heldMessages) this.#holdMessage(message, this.#heldMessages);
-    else if (typeOf(message)) this.#handleGap(message as unknown as DroppedMessages);
-    else this.#deliverMessage(message);
-  }
-
-  #deliverMessage(message: ServerMessage): void {
-    const { offset } = message;
-    if (isOffset(offset) && this.position) {
-      if (offset <= this.position.offset) return;
-      this.position = { epoch: this.position.epoch, offset };
-    }
-    this.listeners.emit(on(message.type), message);
-  }
-
-  #holdMessage(message: ServerMessage, { kept }: HeldMessages): void {
-    if (kept.push(message) < MAX_HELD) return;
-    this.#startGeneration(); // the answer comes too late
-    this.#finishCatchUp("too_many");
+    super.receive(message);
   }
 
   /** Updates whether the session keeps this channel in memory. */
@@ -317,25 +263,16 @@ export class Subscription extends SubscriptionRequests {
     this.host.keep(this, !isIdle || !this.listeners.isEmpty);
   }
 
-  /**
-   * Forgets the keys of earlier publications if the server may have forgotten them, so that they are not sent
-   * again.
-   */
-  #judgeKeys(isSameStream: boolean, mayHaveChanged = false): void {
-    if (!isSameStream && (mayHaveChanged || this.isUnjudged)) this.host.outbox.forget((other) => other !== this.name);
-    this.isUnjudged = false;
-  }
-
   /** Cancels what is under way, and starts a new generation. */
   #startGeneration(): number {
     this.#cancelPending();
-    return ++this.#generation;
+    this.held = undefined;
+    return ++this.generation;
   }
 
   #forgetConnection(): number {
     this.#eventSender.clear();
     this.#wasEndRefused = false;
-    this.#heldMessages = undefined;
     return this.#startGeneration();
   }
 
@@ -364,83 +301,9 @@ export class Subscription extends SubscriptionRequests {
     this.#cancelPending();
     this.#cancelPending = this.environment.after(delay, () => void run());
   }
+}
 
-  #handleGap({ epoch, offset, missed }: DroppedMessages): void {
-    if (epoch == null) return;
-    if (!this.position && epoch === UNKNOWN_EPOCH) return this.#reportGap("not_recoverable", undefined, undefined, missed);
-    // Loading starts at the client's position, never further on. The history reports if the epoch has
-    // changed.
-    this.position ??= { epoch, offset };
-    void this.#catchUp();
-  }
-
-  /** Loads everything after the position from the history, before anything else is delivered. */
-  async #catchUp(): Promise<void> {
-    const generation = this.#generation;
-    const held: HeldMessages = (this.#heldMessages = { kept: [] });
-    try {
-      for (let since = this.position; since; since = this.position) {
-        const message = { type: "history", channel: this.name, since };
-        const page = await this.host.reads.retry(async () => generation === this.#generation && this.host.outbox.sendNow({ message }));
-        if (generation !== this.#generation) return;
-        const { epoch, offset: end, messages } = page as HistoryAnswer;
-        if (!(end >= since.offset)) return this.#finishCatchUp("epoch_changed");
-        // The stream has the same numbering, under any epoch.
-        held.wentBack = undefined;
-        this.position = { ...since, epoch };
-        this.#judgeKeys(epoch === since.epoch, true);
-        for (const message of messages) {
-          this.#deliverMessage(message);
-          if (generation !== this.#generation) return;
-        }
-        const { offset } = this.position as Position;
-        if (offset >= end) break;
-        if (offset > since.offset) continue;
-        this.position = since;
-        return this.#finishCatchUp(epoch === since.epoch ? "too_old" : "epoch_changed");
-      }
-      this.#finishCatchUp();
-    } catch (error) {
-      if (generation !== this.#generation) return;
-      this.host.logger.warn("a gap was not closed", { channel: this.name, error });
-      this.#finishCatchUp(((error as Partial<ServerError>).details?.["reason"] as RecoveryReason | undefined) ?? "not_recoverable");
-    }
-  }
-
-  /**
-   * Delivers the messages that were held. With a `reason`, the history could not close the gap. If the epoch
-   * has changed, offsets have no meaning: all messages are delivered until the server names a position.
-   */
-  #finishCatchUp(reason?: Gap["reason"]): void {
-    if (!this.#heldMessages) return;
-    const { kept, wentBack } = this.#heldMessages;
-    this.#heldMessages = undefined;
-    const generation = this.#generation;
-    const isLost = reason === "epoch_changed" || (reason && wentBack);
-    if (isLost) this.#judgeKeys(false, true);
-    if (reason) {
-      const before = this.position;
-      // The history may have contained some of them.
-      const next = before && kept.find(({ offset }) => isOffset(offset) && offset > before.offset);
-      const to = next && !isLost ? { ...before, offset: (next["offset"] as number) - 1 } : undefined;
-      this.position = to ?? before;
-      this.#reportGap(reason, before, to);
-    }
-    // If another gap is among them, the rest is held again.
-    for (const message of kept) {
-      if (generation !== this.#generation) return;
-      if (message === wentBack) {
-        if (this.#heldMessages) (this.#heldMessages as HeldMessages).wentBack = message;
-        else this.position = undefined;
-      }
-      this.#handleMessage(message);
-    }
-    if (isLost && generation === this.#generation && !this.#heldMessages) this.position = undefined;
-  }
-
-  #reportGap(reason: Gap["reason"], from: Position | undefined, to: Position | undefined, missed?: number): void {
-    const gap: Gap = { channel: this.name, reason, from, to, missed: missed ?? distance(from, to) };
-    this.listeners.emit("gap", gap);
-    this.host.gap(gap);
-  }
+/** Returns the options that are not undefined. */
+function defined<T extends object>(options: T): Partial<T> {
+  return Object.fromEntries(Object.entries(options).filter(([, value]) => value !== undefined)) as Partial<T>;
 }

@@ -9,7 +9,7 @@ import { World, fate, settle } from "./world.js";
 const terms = { base_delay: 1000, max_delay: 8000, backoff_multiplier: 2 };
 const own = { baseDelay: 1000, maxDelay: 8000, backoffMultiplier: 2 };
 
-test("delays are spread over the whole of what the policy allows, from the first attempt on", () => {
+test("delays are spread over the whole range of the policy, from the first attempt on", () => {
   const longest = [1, 2, 3, 4, 5, 9].map((attempt) => delayBefore(own, attempt, 1));
   expect(longest).toEqual([1000, 2000, 4000, 8000, 8000, 8000]);
   expect(delayBefore(own, 1, 0)).toBe(0);
@@ -38,7 +38,7 @@ test("connect offers the encoding and waits for the session", async () => {
   expect(states).toEqual(["connecting", "connected"]);
 });
 
-test("a lost connection is tried again after a delay by the server's policy", async () => {
+test("reconnects after a delay that follows the server's policy", async () => {
   const world = new World();
   const client = await world.connected({}, { retry: { ...terms, max_attempts: 9 } });
   world.chance = 0.25;
@@ -61,7 +61,7 @@ test("a lost connection is tried again after a delay by the server's policy", as
   expect(client.state).toMatchObject({ attempt: 3, retryAt: world.time + 2000 });
 });
 
-test("attempts are forgotten only after thirty stable seconds", async () => {
+test("the count of attempts is reset after thirty stable seconds", async () => {
   const world = new World();
   const client = await world.connected();
   for (const [stable, attempt] of [[29_000, 1], [29_000, 2], [31_000, 1], [1000, 2]] as const) {
@@ -75,7 +75,7 @@ test("attempts are forgotten only after thirty stable seconds", async () => {
   }
 });
 
-test("who has used up the attempts gives up, and the network's return or a look at the page is a new beginning", async () => {
+test("the client gives up after the last attempt, and starts again when the network or the page returns", async () => {
   const world = new World();
   const client = await world.connected({}, { retry: { ...terms, max_attempts: 2 } });
   for (const signal of ["online", "visible"] as const) {
@@ -96,7 +96,7 @@ test("who has used up the attempts gives up, and the network's return or a look 
 });
 
 test.each(fixture<{ code: number; reconnect: boolean }>("close_codes"))(
-  "close code $code: comes back is $reconnect",
+  "close code $code: the client reconnects: $reconnect",
   async ({ code, reconnect }) => {
     const world = new World();
     const client = await world.connected();
@@ -113,7 +113,7 @@ test.each(fixture<{ code: number; reconnect: boolean }>("close_codes"))(
   },
 );
 
-test("an attempt that is refused permanently fails connect", async () => {
+test("connect fails when the server refuses the attempt permanently", async () => {
   const world = new World();
   const client = world.client();
   const connected = fate(client.connect());
@@ -123,7 +123,7 @@ test("an attempt that is refused permanently fails connect", async () => {
   expect(client.state).toMatchObject({ name: "closed", code: 3500, reason: "invalid token" });
 });
 
-test("an attempt without an answer ends after the patience for it", async () => {
+test("an attempt without an answer ends after its timeout", async () => {
   const world = new World();
   const client = world.client({ connectTimeout: 3000 });
   void client.connect();
@@ -138,7 +138,7 @@ test("an attempt without an answer ends after the patience for it", async () => 
   expect(client.state.name).toBe("connecting");
 });
 
-test("a relay that cuts every connection after three seconds ends no client, whose delays still grow", async () => {
+test("a relay that cuts every connection after three seconds does not end the client, and its delays grow", async () => {
   const world = new World();
   const client = await world.connected({ retry: { ...own, maxAttempts: 3 } });
   for (let n = 1; n <= 20; n++) {
@@ -154,7 +154,7 @@ test("a relay that cuts every connection after three seconds ends no client, who
   expect(client.state).toMatchObject({ name: "closed", reason: "gave up after 3 attempts" });
 });
 
-test("the application's own policy wins over what the server says", async () => {
+test("the application's reconnect policy overrides the server's", async () => {
   const world = new World();
   const retry = { baseDelay: 10, maxDelay: 10, backoffMultiplier: 1, maxAttempts: 1 };
   const client = await world.connected({ retry }, { retry: { ...terms, max_attempts: 9 } });
@@ -165,7 +165,7 @@ test("the application's own policy wins over what the server says", async () => 
   expect(client.state).toMatchObject({ name: "closed", reason: "gave up after 1 attempts" });
 });
 
-test("a sign of the network or the page begins a fresh series", async () => {
+test("a signal of the network or the page restarts the series of attempts", async () => {
   const world = new World();
   const client = await world.connected();
   for (let n = 0; n < 6; n++) {
@@ -180,7 +180,7 @@ test("a sign of the network or the page begins a fresh series", async () => {
   expect(client.state).toMatchObject({ attempt: 1 });
 });
 
-test("an error that no close follows ends an attempt at once, and says why", async () => {
+test("an error without a close event ends the attempt at once and is reported", async () => {
   const world = new World();
   const client = world.client();
   void client.connect().catch(() => {});
@@ -195,7 +195,7 @@ test("an error that no close follows ends an attempt at once, and says why", asy
   expect(client.state).toMatchObject({ name: "closed", code: 3500, reason: "invalid token" });
 });
 
-test("an error of an open connection does not end it", async () => {
+test("an error event does not end an open connection", async () => {
   const world = new World();
   const client = await world.connected();
   await world.socket.fail("something");
@@ -203,7 +203,7 @@ test("an error of an open connection does not end it", async () => {
   expect(client.state.name).toBe("connected");
 });
 
-test("credentials are renewed by the time that the server counts, whatever the own clock says", async () => {
+test("credentials are renewed by the server's clock, not by the client's", async () => {
   const world = new World();
   const getToken = async () => "fresh";
   await world.connected({ getToken }, { expires_at: 1, expires_in: 600_000 });
@@ -220,7 +220,7 @@ test("credentials are renewed by the time that the server counts, whatever the o
   }
 });
 
-test("credentials that seem to have ended are not renewed in a loop", async () => {
+test("credentials that seem to have expired are not renewed in a loop", async () => {
   const world = new World();
   await world.connected({ getToken: async () => "fresh" }, { expires_at: 1 });
   for (let n = 0; n < 50; n++) {
@@ -230,14 +230,14 @@ test("credentials that seem to have ended are not renewed in a loop", async () =
   expect(world.socket.all("refresh").length).toBeLessThanOrEqual(1);
 });
 
-test("a series of failures is told once, and that it is over", async () => {
+test("a series of failures is logged once, and its end is logged", async () => {
   const told: unknown[] = [];
   const write = (level: string) => (message: string, fields?: object) => level !== "debug" && told.push([level, message, fields]);
   const logger = { debug: write("debug"), info: write("info"), warn: write("warn"), error: write("error") };
   const world = new World();
   const client = await world.connected({ logger });
   await world.lose();
-  expect(told, "coming back at once is not worth a line").toEqual([]);
+  expect(told, "an immediate reconnect is not logged").toEqual([]);
   await world.socket.drop();
   for (let n = 0; n < 4; n++) await (await world.attempt()).drop(1006, "refused");
   await (await world.attempt()).accept();
@@ -250,7 +250,7 @@ test("a series of failures is told once, and that it is over", async () => {
   expect(client.state.name).toBe("closed");
 });
 
-test("two clients have keys of their own, even where Math.random repeats itself", async () => {
+test("two clients have different keys, even if Math.random repeats its values", async () => {
   const world = new World();
   const keys = new Set<unknown>();
   for (let n = 0; n < 2; n++) {
@@ -262,7 +262,7 @@ test("two clients have keys of their own, even where Math.random repeats itself"
   expect(keys.size).toBe(2);
 });
 
-test("without a network nothing is tried and nothing counts", async () => {
+test("without a network no attempt is made or counted", async () => {
   const world = new World();
   const client = await world.connected({}, { retry: { ...terms, max_attempts: 2 } });
   await world.socket.drop();
@@ -283,7 +283,7 @@ test("without a network nothing is tried and nothing counts", async () => {
   expect(client.state.name).toBe("connected");
 });
 
-test("what waits is tried at once when the network or the page is back", async () => {
+test("a waiting attempt starts at once when the network or the page returns", async () => {
   for (const signal of ["online", "visible"] as const) {
     const world = new World();
     await world.connected();
@@ -292,11 +292,11 @@ test("what waits is tried at once when the network or the page is back", async (
     expect(world.sockets).toHaveLength(2);
     await world.tell(signal);
     await world.pass(5000);
-    expect(world.sockets, "one attempt at a time").toHaveLength(2);
+    expect(world.sockets, "only one attempt is under way").toHaveLength(2);
   }
 });
 
-test("credentials are awaited before every attempt, and sent beside the sub-protocol", async () => {
+test("the client waits for credentials before every attempt, and sends them beside the sub-protocol", async () => {
   const world = new World();
   let number = 0;
   const getToken = vi.fn(async () => (++number === 2 ? Promise.reject(new Error("no network")) : `t${number}`));
@@ -314,7 +314,7 @@ test("credentials are awaited before every attempt, and sent beside the sub-prot
   expect(world.socket.protocols).toEqual(["hauyna.v1.json", "hauyna.bearer.t3"]);
 });
 
-test("credentials are renewed when a tenth of their time is left, on the same connection", async () => {
+test("credentials are renewed on the same connection when a tenth of their time is left", async () => {
   const world = new World();
   const getToken = vi.fn(() => "fresh");
   await world.connected({ getToken }, { expires_at: world.time + 100_000, heartbeat: { interval: 1e9, timeout: 1e9 } });
@@ -332,7 +332,7 @@ test("credentials are renewed when a tenth of their time is left, on the same co
   expect(world.sockets).toHaveLength(1);
 });
 
-test("close ends the session with a code that says so, and leaves no timer", async () => {
+test("close ends the session with a close code for that, and leaves no timer", async () => {
   const world = new World();
   const client = await world.connected();
   const answer = fate(client.request("late"));
@@ -351,12 +351,12 @@ test("close ends the session with a code that says so, and leaves no timer", asy
   expect(world.sockets).toHaveLength(2);
 });
 
-test("reconnect tries at once, waiting or connected", async () => {
+test("reconnect starts an attempt at once, both while waiting and while connected", async () => {
   const world = new World();
   const client = await world.connected();
   client.reconnect();
   await settle();
-  expect(world.sockets[0]?.closed?.code, "a code that keeps the session").toBe(4000);
+  expect(world.sockets[0]?.closed?.code, "the close code keeps the session").toBe(4000);
   expect(world.sockets).toHaveLength(2);
   await world.socket.drop();
   client.reconnect();
@@ -368,14 +368,14 @@ test("reconnect tries at once, waiting or connected", async () => {
   expect(client.state.name).toBe("connected");
 });
 
-test("a frame that cannot be read ends the connection, which comes back", async () => {
+test("a frame that cannot be decoded ends the connection, and the client reconnects", async () => {
   const world = new World();
   const client = await world.connected();
   world.socket.onmessage?.({ data: "{not json" } as never);
   expect(client.state).toMatchObject({ name: "reconnecting", reason: "unreadable" });
 });
 
-test("connect fails after its time-out, and the client goes on trying", async () => {
+test("connect fails after its timeout, and the client keeps trying", async () => {
   const world = new World();
   const client = world.client();
   const connected = fate(client.connect({ timeout: 3000 }));
@@ -387,7 +387,7 @@ test("connect fails after its time-out, and the client goes on trying", async ()
   expect(client.state.name).toBe("connected");
 });
 
-test("an aborted connect closes a client that has not connected, and no other", async () => {
+test("aborting connect closes a client that has not connected, but not one that has", async () => {
   const world = new World();
   const early = world.client();
   const controller = new AbortController();
@@ -409,7 +409,7 @@ test("an aborted connect closes a client that has not connected, and no other", 
   expect(late.state.name).toBe("connected");
 });
 
-test("a used up number of attempts is told apart from a close", async () => {
+test("the end of the attempts is distinguishable from a close", async () => {
   const world = new World();
   const client = world.client({ retry: { ...own, maxAttempts: 1 } });
   const connected = fate(client.connect());
@@ -420,14 +420,14 @@ test("a used up number of attempts is told apart from a close", async () => {
   await expect(client.request("anything", {})).rejects.toMatchObject({ kind: "gave_up" });
 });
 
-test("a source of tokens that is no function ends the client, and says so", async () => {
+test("a token source that is not a function ends the client with an error", async () => {
   const world = new World();
   const client = world.client({ getToken: "a token" as never });
   await expect(client.connect()).rejects.toMatchObject({ kind: "closed", message: "getToken is not a function" });
   expect(world.sockets).toHaveLength(0);
 });
 
-test.each([60_000, 600_000])("a server that is away for %i ms loses no client and no publication of the session's time", async (away) => {
+test.each([60_000, 600_000])("a server that is away for %i ms loses no client and no publication within the session window", async (away) => {
   const world = new World();
   const client = await world.connected({}, { resume: { token: "t", window: 120_000 } });
   const room = client.channel("room");

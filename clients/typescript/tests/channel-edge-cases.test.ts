@@ -10,7 +10,7 @@ afterEach(() => vi.unstubAllGlobals());
 setFlagsFromString("--expose-gc");
 const gc = runInNewContext("gc") as () => void;
 
-test("aborting in a state listener closes a client that connects", async () => {
+test("aborting in a state listener closes a client that is connecting", async () => {
   const world = new World();
   const client = world.client();
   const c = new AbortController();
@@ -20,7 +20,7 @@ test("aborting in a state listener closes a client that connects", async () => {
   expect([f.now, client.state.name]).toEqual(["enough", "closed"]);
 });
 
-test("a runtime may have WeakRef without FinalizationRegistry", async () => {
+test("the client works in a runtime that has WeakRef but no FinalizationRegistry", async () => {
   vi.stubGlobal("FinalizationRegistry", undefined);
   const world = new World();
   const client = await world.connected();
@@ -38,7 +38,7 @@ test("a runtime may have WeakRef without FinalizationRegistry", async () => {
   expect(heard).toEqual([1]);
 });
 
-test("a name has one object in a runtime without FinalizationRegistry", async () => {
+test("a channel name has one object in a runtime without FinalizationRegistry", async () => {
   vi.stubGlobal("FinalizationRegistry", undefined);
   const world = new World();
   const client = await world.connected();
@@ -55,7 +55,7 @@ test("a client event may have the name of an object's member", async () => {
   expect(world.socket.all("client_event").length).toBeLessThan(3);
 });
 
-test("giving up that is refused for now does not end the subscription that a listener has asked for since", async () => {
+test("a refused unsubscribe does not end the subscription that a listener has requested since", async () => {
   const { room, world } = await subscriber();
   const end = room.onState(({ name }) => {
     if (name !== "unsubscribed") return;
@@ -71,7 +71,7 @@ test("giving up that is refused for now does not end the subscription that a lis
   expect([room.state.name, world.socket.all("unsubscribe_channel").length]).toEqual(["subscribed", 1]);
 });
 
-test("a closed client keeps no timer of client events", async () => {
+test("a closed client keeps no timer for client events", async () => {
   const { room, client, world } = await subscriber({ ...start, recoverable: true, client_events: { cursor: 1 } });
   room.send("cursor");
   client.close();
@@ -79,7 +79,7 @@ test("a closed client keeps no timer of client events", async () => {
   expect(world.timers).toBe(0);
 });
 
-test("a waiting client event is not sent on a later subscription", async () => {
+test("a queued client event is not sent on a later subscription", async () => {
   const { room, world } = await subscriber({ ...start, recoverable: true, client_events: { cursor: 0.1 } });
   room.send("cursor", 1); room.send("cursor", 2);
   void room.unsubscribe();
@@ -97,7 +97,7 @@ class Signal {
   addEventListener(_: "abort", l: () => void) { this.listeners.add(l); }
   removeEventListener(_: "abort", l: () => void) { this.listeners.delete(l); }
 }
-test("signals are let go of", async () => {
+test("listeners of signals are removed", async () => {
   const { room, world, client } = await subscriber();
   const s = new Signal();
   const share = await room.subscribe({ signal: s });
@@ -127,7 +127,7 @@ test("a share may end in the state listener", async () => {
   expect([f.now, room.state.name, world.socket.all("unsubscribe_channel").length]).toEqual(["x", "unsubscribed", 1]);
 });
 
-test("a listener of the end may subscribe again", async () => {
+test("a listener may subscribe again when the subscription ends", async () => {
   const { room, world } = await subscriber();
   let n = 0;
   room.onState(({ name }) => { if (name === "unsubscribed" && n++ < 1) void room.subscribe(); });
@@ -140,7 +140,7 @@ test("a listener of the end may subscribe again", async () => {
   expect([room.state.name, room.position?.offset, done.now, u, world.socket.heard.map((m) => m.type)]).toEqual(["subscribed", 11, "done", 1, ["subscribe_channel", "unsubscribe_channel", "subscribe_channel"]]);
 });
 
-test("a move restores the subscriptions that wait", async () => {
+test("a move restores the queued subscriptions", async () => {
   const world = new World();
   const client = await world.connected();
   const all = [];
@@ -155,7 +155,7 @@ test("a move restores the subscriptions that wait", async () => {
   expect([world.sockets.length, all.filter(({ now }) => now === "pending").length, world.socket.all("subscribe_channel").length]).toEqual([2, 0, 40]);
 });
 
-test("echo:false published before the subscription's answer on a new connection", async () => {
+test("a publication without an echo that is replayed before its answer is delivered once", async () => {
   const { room, world, heard } = await subscriber();
   void room.publish("mine", { echo: false }).catch(() => {});
   await settle();
@@ -180,7 +180,7 @@ test("the getters of a client work through a proxy", async () => {
   expect(room.presence.users.size).toBe(0);
 });
 
-test("a presence update whose answer is lost is sent again", async () => {
+test("a presence update is sent again if its answer was lost", async () => {
   const { room, world } = await subscriber();
   const f = fate(room.presence.update({ mood: 1 }));
   await settle();

@@ -11,7 +11,7 @@ afterEach(() => vi.unstubAllGlobals());
 const unhandled: unknown[] = [];
 process.on("unhandledRejection", (error) => unhandled.push(error));
 
-test("a state listener may connect while the client closes", async () => {
+test("a state listener may call connect while the client closes", async () => {
   const world = new World();
   const client = await world.connected();
   let again: Promise<void> | undefined;
@@ -64,7 +64,7 @@ test("pending presence requests cause no unhandled rejection on close", async ()
   expect(length).toBe(0);
 });
 
-test("a name has one object, also right after a collection", async () => {
+test("a channel name has one object, even right after a garbage collection", async () => {
   const world = new World();
   const client = await world.connected();
   (() => { client.channel("x"); })();
@@ -83,7 +83,7 @@ test("a name has one object, also right after a collection", async () => {
   expect([a === b, heard]).toEqual([true, [1]]);
 });
 
-test("registrations do not grow", async () => {
+test("the number of registrations does not grow", async () => {
   let count = 0;
   vi.stubGlobal("FinalizationRegistry", class { register() { count++; } });
   const world = new World();
@@ -93,7 +93,7 @@ test("registrations do not grow", async () => {
   expect(count).toBeLessThan(5);
 });
 
-test("a refused presence.update does not cost the next subscription", async () => {
+test("a refused presence.update does not affect the next subscription", async () => {
   const { room, world } = await subscriber();
   const f = fate(room.presence.update({ big: "x".repeat(5000) }));
   await settle();
@@ -103,7 +103,7 @@ test("a refused presence.update does not cost the next subscription", async () =
   expect(world.socket.last("subscribe_channel")["metadata"]).toEqual({ device: "phone" });
 });
 
-test("an iterator that returns before its first message has no listeners", async () => {
+test("an iterator that returns before its first message leaves no listeners", async () => {
   let on = 0;
   const off = () => { on--; };
   const channel = { on: () => (on++, off), onState: () => (on++, off), history: () => Promise.reject() };
@@ -122,7 +122,7 @@ test("no message is delivered after abort", async () => {
   await expect(loop.next()).rejects.toBe("enough");
 });
 
-test("the same listener twice", async () => {
+test("the same listener can be added twice", async () => {
   const { room, world } = await subscriber();
   const heard: unknown[] = [];
   const listener = (m: { content: unknown }) => heard.push(m.content);
@@ -142,7 +142,7 @@ test("a channel that the server has ended has no members", async () => {
   expect(room.presence.users.size).toBe(0);
 });
 
-test("since of a refused subscription does not stay", async () => {
+test("the since position of a refused subscription is forgotten", async () => {
   const world = new World();
   const client = await world.connected();
   const room = client.channel("room");
@@ -166,7 +166,7 @@ test("a closed client keeps no timers and listeners", async () => {
   expect([world.timers, world.watchers]).toEqual([0, 0]);
 });
 
-test("a clock that was set back between two moves delays the second only as long as one follows another", async () => {
+test("a clock that was set back between two moves delays the second move only by the minimum interval", async () => {
   const world = new World();
   await world.connected();
   const window = { type: "reconnect", after: [0, 100], reason: "drain" };

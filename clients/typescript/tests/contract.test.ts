@@ -19,7 +19,7 @@ interface Chat {
 const client = new World().client() as Client as Client<Chat>;
 const open: Client = new World().client();
 
-test("channels are typed by their names, or by saying so", () => {
+test("channels are typed by their names, or by an explicit type", () => {
   expectTypeOf(client.channel("room:1")).toEqualTypeOf<Channel<Room>>();
   expectTypeOf(client.channel("a:1:b:2:3")).toEqualTypeOf<Channel<{ message: number }>>();
   expectTypeOf(client.channel<Room>("elsewhere")).toEqualTypeOf<Channel<Room>>();
@@ -36,7 +36,7 @@ test("channels are typed by their names, or by saying so", () => {
   open.channel("anything").on("whatever", (m) => expectTypeOf(m.timestamp).toEqualTypeOf<number>());
 });
 
-test("what the history gives is typed by its types", async () => {
+test("the history is typed by the types of its messages", async () => {
   const told = async (room: Channel<Room>, lobby: Channel<{ message: string }>, any: Channel) => {
     for (const message of (await room.history()).messages) {
       if (message.type === "message") expectTypeOf(message.content.text).toEqualTypeOf<string>();
@@ -50,7 +50,7 @@ test("what the history gives is typed by its types", async () => {
   expect(told).toBeTypeOf("function");
 });
 
-test("requests, questions and messages are typed by their names", () => {
+test("requests, client requests and messages are typed by their names", () => {
   expectTypeOf(client.request<"rename">).returns.toEqualTypeOf<Promise<{ name: string }>>();
   client.request("now").catch(() => {});
   // @ts-expect-error: it needs a name
@@ -93,7 +93,7 @@ test("a channel that the contract lacks does not compile, and client events are 
   open.channel("anything").send("whatever");
 });
 
-test("what works for every client and channel takes those of any contract", () => {
+test("functions that take any client and channel accept those of any contract", () => {
   const helper = (any: AnyClient, channel: AnyChannel) => [any.state, channel.name];
   helper(client, client.channel("room:1"));
   helper(open, open.channel("anything"));

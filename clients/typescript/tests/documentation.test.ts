@@ -33,7 +33,7 @@ const PAGES = [
 ];
 const GUIDES = ["README.md", ...PAGES.map((name) => `../../docs/${name}.md`)];
 
-test("the compiler takes every example of the README and the guides", { timeout: 120_000 }, () => {
+test("every example of the README and the guides compiles", { timeout: 120_000 }, () => {
   const names = new Map<string, string>();
   for (const guide of GUIDES) {
     const blocks = blocksOf(guide);
@@ -83,7 +83,7 @@ function templateErrors(text: string): unknown[] {
   return [...errors, ...compileTemplate({ source, filename: "Example.vue", id: "example" }).errors];
 }
 
-test("the links of the README work where npm shows it", () => {
+test("the links of the README work on npm", () => {
   const links = [...readFileSync(`${root}README.md`, "utf8").matchAll(/\]\(([^)]+)\)/g)].map(([, link]) => link as string);
   const home = "https://github.com/hauyna/hauyna/blob/main/";
   const inside = links.filter((link) => link.startsWith(home)).map((link) => link.slice(home.length).replace(/#.*/, ""));

@@ -8,7 +8,7 @@ afterEach(() => {
   vi.resetModules();
 });
 
-test("a client can be made where there is no page, and says why it cannot connect", async () => {
+test("a client can be created without a page, and explains why it cannot connect", async () => {
   vi.stubGlobal("WebSocket", undefined);
   const { Client } = await import("../src/index.js");
   const client = new Client("/chat");
@@ -20,7 +20,7 @@ test("a client can be made where there is no page, and says why it cannot connec
   expect(client.state).toMatchObject({ name: "closed", reason: "the address is not a URL" });
 });
 
-test("an address relative to the page is looked up when the client connects", async () => {
+test("an address relative to the page is resolved when the client connects", async () => {
   const opened: string[] = [];
   vi.stubGlobal("WebSocket", class {
     constructor(url: string) {
@@ -42,7 +42,7 @@ test("an address relative to the page is looked up when the client connects", as
   client.close();
 });
 
-test("nothing that some environments lack is needed at import, nor for JSON", async () => {
+test("importing the client and using JSON needs nothing that some environments lack", async () => {
   for (const name of ["TextEncoder", "TextDecoder", "crypto", "WebSocket", "document", "navigator"]) vi.stubGlobal(name, undefined);
   // Jest with jsdom loads the package for Node.
   await import("../src/node.js");
@@ -51,7 +51,7 @@ test("nothing that some environments lack is needed at import, nor for JSON", as
   expect(json.decode(json.encode({ type: "ping" }) as string)).toEqual({ type: "ping" });
 });
 
-test("an absolute address is used as it was given, whatever the runtime's URL makes of it", async () => {
+test("an absolute address is used unchanged, whatever the runtime's URL class does with it", async () => {
   const opened: string[] = [];
   // React Native's URL appends a slash, accepts invalid addresses, and is immutable.
   vi.stubGlobal("URL", class {

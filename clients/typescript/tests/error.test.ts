@@ -15,13 +15,13 @@ test("errors are instances of the classes of another copy of the package", async
   expect([refused instanceof HauynaError, refused instanceof ServerError]).toEqual([true, true]);
 });
 
-test("nothing else is an instance", () => {
+test("other values are not instances of the error classes", () => {
   for (const value of [undefined, null, "closed", {}, new Error("closed"), { kind: "closed" }]) {
     expect([value instanceof HauynaError, value instanceof ServerError]).toEqual([false, false]);
   }
 });
 
-test("a class of the application has instances of its own only", () => {
+test("an application's subclass matches only its own instances", () => {
   class Mine extends HauynaError {}
   expect(new Mine("closed", "mine")).toBeInstanceOf(Mine);
   expect(new Mine("closed", "mine")).toBeInstanceOf(HauynaError);

@@ -16,7 +16,7 @@ function once(client: Client, name: State["name"], act: () => void): void {
   });
 }
 
-test.each(["connecting", "connected", "reconnecting"] as const)("closing when told that it is %s ends everything", async (name) => {
+test.each(["connecting", "connected", "reconnecting"] as const)("closing in the listener of the state %s ends the client", async (name) => {
   const world = new World();
   const getToken = vi.fn(() => "token");
   const client = world.client({ getToken });
@@ -37,7 +37,7 @@ test.each(["connecting", "connected", "reconnecting"] as const)("closing when to
   expect(world.socket.protocols, "the session has ended, too").toEqual(["hauyna.v1.json", "hauyna.bearer.token"]);
 });
 
-test.each(["close", "reconnect"] as const)("a channel's handler may %s when the connection is lost", async (what) => {
+test.each(["close", "reconnect"] as const)("a channel's listener may %s when the connection is lost", async (what) => {
   const world = new World();
   const client = await world.connected();
   const room = client.channel("room");
@@ -48,11 +48,11 @@ test.each(["close", "reconnect"] as const)("a channel's handler may %s when the 
   await world.socket.drop();
   expect(client.state).toMatchObject(what === "close" ? { name: "closed" } : { name: "reconnecting", attempt: 0 });
   await world.pass(5000);
-  expect(world.sockets, "one attempt, or none").toHaveLength(what === "close" ? 1 : 2);
+  expect(world.sockets, "there is at most one attempt").toHaveLength(what === "close" ? 1 : 2);
   if (what === "close") expect(world.timers).toBe(0);
 });
 
-test("who closes while it reconnects stays closed", async () => {
+test("a client that is closed while it reconnects stays closed", async () => {
   const world = new World();
   const client = await world.connected();
   once(client, "reconnecting", () => client.close());
@@ -63,7 +63,7 @@ test("who closes while it reconnects stays closed", async () => {
   expect(world.timers).toBe(0);
 });
 
-test("reconnecting when told of a delay leaves one attempt, with its own patience", async () => {
+test("reconnecting in the listener of a delay leaves one attempt, with its own timeout", async () => {
   const world = new World();
   const client = await world.connected();
   once(client, "reconnecting", () => client.reconnect());
@@ -74,10 +74,10 @@ test("reconnecting when told of a delay leaves one attempt, with its own patienc
   await world.pass(9_900);
   expect(world.sockets).toHaveLength(3);
   await world.pass(5_000);
-  expect(world.socket.closed, "no earlier attempt's patience ends a later one").toBeUndefined();
+  expect(world.socket.closed, "the timeout of an earlier attempt does not end a later one").toBeUndefined();
 });
 
-test("giving up a channel while its messages are replayed ends them", async () => {
+test("unsubscribing while messages are replayed stops the delivery", async () => {
   const world = new World();
   const client = await world.connected();
   const room = client.channel("room");
@@ -95,7 +95,7 @@ test("giving up a channel while its messages are replayed ends them", async () =
   expect(heard).toEqual([11]);
 });
 
-test("subscribing again when told that the server ended it is a subscription of its own", async () => {
+test("subscribing again in the listener of the server's unsubscribe creates a new subscription", async () => {
   const world = new World();
   const client = await world.connected();
   const room = client.channel("room");
@@ -110,7 +110,7 @@ test("subscribing again when told that the server ended it is a subscription of 
   expect(again.now).toMatchObject({ recoverable: true });
 });
 
-test("a subscription that is given up when told of it has no gap", async () => {
+test("unsubscribing in the listener of a restored subscription reports no gap", async () => {
   const world = new World();
   const client = await world.connected();
   const room = client.channel("room");
@@ -126,7 +126,7 @@ test("a subscription that is given up when told of it has no gap", async () => {
   expect(room.state.name).toBe("unsubscribed");
 });
 
-test("who subscribes again when told that it was given up asks after that", async () => {
+test("subscribing again in the listener of an unsubscribe sends the subscribe request afterwards", async () => {
   const world = new World();
   const client = await world.connected();
   const room = client.channel("room");
@@ -143,7 +143,7 @@ test("who subscribes again when told that it was given up asks after that", asyn
   expect(again.now).toMatchObject({ recoverable: true });
 });
 
-test("who gives up and subscribes again when told of a subscription waits for the next one", async () => {
+test("unsubscribing and subscribing again in the listener of a subscription waits for the next confirmation", async () => {
   const world = new World();
   const client = await world.connected();
   const room = client.channel("room");
@@ -157,7 +157,7 @@ test("who gives up and subscribes again when told of a subscription waits for th
   expect(again.now).toMatchObject({ position: { offset: 12 } });
 });
 
-test("a listener that was ended by one before it hears nothing", async () => {
+test("a listener that an earlier listener has removed is not called", async () => {
   const world = new World();
   const client = await world.connected();
   const heard: string[] = [];
@@ -167,7 +167,7 @@ test("a listener that was ended by one before it hears nothing", async () => {
   expect(heard).toEqual(["first"]);
 });
 
-test("a listener that fails is logged, now or later, and costs the others nothing", async () => {
+test("a listener that fails, now or later, is logged and does not affect the others", async () => {
   const world = new World();
   const failures: unknown[] = [];
   const logger = { debug() {}, info() {}, warn() {}, error: (_: string, fields?: object) => failures.push(fields) };
@@ -185,7 +185,7 @@ test("a listener that fails is logged, now or later, and costs the others nothin
   expect(failures).toEqual([{ error: now }, { error: later }]);
 });
 
-test("close closes, whatever code and reason it is given", async () => {
+test("close closes the client whatever code and reason it is given", async () => {
   const world = new World();
   const client = await world.connected();
   world.socket.close = (code, reason) => {
@@ -201,7 +201,7 @@ test("close closes, whatever code and reason it is given", async () => {
   expect(world.timers).toBe(0);
 });
 
-test("closing twice is told once, and nothing listens to the page after a server has closed permanently", async () => {
+test("a second close is not reported, and no page listener remains after a permanent close by the server", async () => {
   const world = new World();
   const client = await world.connected();
   const told: State[] = [];
@@ -213,7 +213,7 @@ test("closing twice is told once, and nothing listens to the page after a server
   expect(told).toMatchObject([{ name: "closed", code: 3505, reason: "revoked" }]);
 });
 
-test("who the client is, is known to the listeners that hear that it is connected", async () => {
+test("the user is known when the listeners of the connected state are called", async () => {
   const world = new World();
   const client = world.client();
   const users: unknown[] = [];
@@ -224,7 +224,7 @@ test("who the client is, is known to the listeners that hear that it is connecte
   expect(users).toEqual(["ana"]);
 });
 
-test("closing while credentials are looked for is the end of it", async () => {
+test("close while the credentials are requested ends the attempt", async () => {
   const world = new World();
   const client: Client = world.client({
     getToken: () => {
@@ -239,7 +239,7 @@ test("closing while credentials are looked for is the end of it", async () => {
   expect(world.sockets).toEqual([]);
 });
 
-test("who is told that the attempts are used up may connect at once, with the same channels", async () => {
+test("a listener may connect at once when the attempts are used up, and keeps its channels", async () => {
   const world = new World();
   const client = await world.connected({}, { retry: { base_delay: 1, max_delay: 1, backoff_multiplier: 1, max_attempts: 0 } });
   void client.channel("room").subscribe().catch(() => {});
@@ -271,7 +271,7 @@ async function resuming(...names: string[]) {
   return { world, client, resume: () => world.socket.accept({ resumed: true, resume: { token: "u" }, subscriptions }) };
 }
 
-test("who subscribes when a resumed channel is back asks once, and has the position of the answer", async () => {
+test("subscribing in the listener of a resumed channel sends one request, and resolves with its position", async () => {
   const { world, client, resume } = await resuming("room");
   const other = client.channel("other");
   client.channel("room").onState(({ name }) => name === "subscribed" && void other.subscribe());
@@ -283,7 +283,7 @@ test("who subscribes when a resumed channel is back asks once, and has the posit
   expect(other.position).toEqual({ epoch: "E", offset: 10 });
 });
 
-test.each(["close", "reconnect"] as const)("who decides to %s when a resumed channel is back has no other channels there", async (what) => {
+test.each(["close", "reconnect"] as const)("calling %s in the listener of a resumed channel restores no other channels on that connection", async (what) => {
   const { world, client, resume } = await resuming("room", "other");
   const off = client.channel("room").onState(({ name }) => name === "subscribed" && (off(), client[what]()));
   await resume();
@@ -298,10 +298,10 @@ test.each(["close", "reconnect"] as const)("who decides to %s when a resumed cha
     await world.socket.say({ type: "ack", id: asked?.["id"], data: { ...start, channel: name } });
   }
   await world.socket.ack("open", { done: true });
-  expect(later.now, "it was sent on the connection that there is").toEqual({ done: true });
+  expect(later.now, "it was sent on the current connection").toEqual({ done: true });
 });
 
-test("an aborted request fails with the reason, and what was not sent is not sent", async () => {
+test("an aborted request fails with the reason, and is not sent if it was still queued", async () => {
   const world = new World();
   const client = await world.connected();
   const controller = new AbortController();
@@ -319,7 +319,7 @@ test("an aborted request fails with the reason, and what was not sent is not sen
   expect(world.socket.heard).toEqual([]);
 });
 
-test("nothing that the application took back is an unhandled rejection", async () => {
+test("requests that the application cancels cause no unhandled rejection", async () => {
   const unhandled: unknown[] = [];
   const note = (reason: unknown) => unhandled.push(reason);
   process.on("unhandledRejection", note);

@@ -44,7 +44,7 @@ const messages = fixture<{ json: object }>("messages").map((row) => row.json);
 test.each([
   ["JSON", json],
   ["MessagePack", msgpack],
-] as [string, Codec][])("whatever a server says in %s, the client lives on", async (_, codec) => {
+] as [string, Codec][])("the client survives any message of the server in %s", async (_, codec) => {
   for (let seed = 1; seed <= 150; seed++) {
     const roll = dice(seed);
     const world = new World();
@@ -84,7 +84,7 @@ function frame(codec: Codec, value: unknown): string | ArrayBuffer {
   return typeof written === "string" ? written : (written.buffer as ArrayBuffer);
 }
 
-test("bytes that are no message end the connection, or nothing", async () => {
+test("bytes that are not a message end the connection or have no effect", async () => {
   const roll = dice(7);
   for (let n = 0; n < 500; n++) {
     const world = new World();
@@ -100,9 +100,9 @@ test("bytes that are no message end the connection, or nothing", async () => {
 });
 
 test.each([
-  ["presence of nobody", { type: "presence_state", channel: "room", count: 1, offset: 1 }],
-  ["a session of other subscriptions", { type: "session", subscriptions: 5 }],
-])("%s is unreadable: the connection ends with a code of the client's, and the next one is tried", async (_, message) => {
+  ["a presence list without users", { type: "presence_state", channel: "room", count: 1, offset: 1 }],
+  ["a session with malformed subscriptions", { type: "session", subscriptions: 5 }],
+])("%s ends the connection with a close code of the client, which reconnects", async (_, message) => {
   const world = new World();
   const client = message.type === "session" ? world.client() : await world.connected();
   if (message.type === "session") void client.connect();
@@ -115,7 +115,7 @@ test.each([
   expect(client.state).toMatchObject({ attempt: 1, reason: "unreadable" });
 });
 
-test("a list of presence that is none leaves the one that is known", async () => {
+test("a malformed presence list does not replace the known list", async () => {
   const world = new World();
   const client = await world.connected();
   const room = client.channel("room");
@@ -131,7 +131,7 @@ test("a list of presence that is none leaves the one that is known", async () =>
   expect([...room.presence.users.keys()]).toEqual(["ana"]);
 });
 
-test("terms that are no numbers do not make the client hurry", async () => {
+test("session values that are not numbers do not cause fast retries", async () => {
   const nothing = {} as never;
   expect(delayBefore(nothing, 1, 0.5)).toBe(15_000);
   const world = new World();
@@ -145,7 +145,7 @@ test("terms that are no numbers do not make the client hurry", async () => {
   expect(runs).toBeLessThan(10);
 });
 
-test("a message of the application is no order, whatever its type, and counts", async () => {
+test("an application message is never a command, whatever its type, and its offset counts", async () => {
   const world = new World();
   const client = await world.connected({}, { heartbeat: { interval: 1e9, timeout: 1e9 } });
   const room = client.channel("room");
@@ -184,7 +184,7 @@ test("a message of the application is no order, whatever its type, and counts", 
   expect(asked.now).not.toBe("pending");
 });
 
-test("a move without a window is none, and one in a loop takes its time", async () => {
+test("a reconnect message without a window is ignored, and repeated moves are delayed", async () => {
   const world = new World();
   const client = await world.connected();
   for (const after of [undefined, null, "now", [], ["x", {}], [-5, -5], 7]) await world.socket.say({ type: "reconnect", after });
@@ -206,7 +206,7 @@ test("a move without a window is none, and one in a loop takes its time", async 
   expect(world.sockets.length).toBeLessThanOrEqual(9);
 });
 
-test.each([NaN, -1, Infinity, 2 ** 31, 1e308])("a duration of %s is kept to, as far as it makes sense", async (given) => {
+test.each([NaN, -1, Infinity, 2 ** 31, 1e308])("a duration of %s is respected as far as it makes sense", async (given) => {
   const world = new World();
   const retry = { baseDelay: given, maxDelay: given, backoffMultiplier: given };
   const client = await world.connected({ timeout: given, ttl: given, connectTimeout: given, retry, outbox: { count: NaN, bytes: NaN } });
@@ -222,7 +222,7 @@ test.each([NaN, -1, Infinity, 2 ** 31, 1e308])("a duration of %s is kept to, as 
     await world.socket.drop();
     world.chance = (n + 1) / 4;
     await world.pass(0);
-    expect(world.sockets.length, "no hurry").toBe(before);
+    expect(world.sockets.length, "the next attempt does not follow at once").toBe(before);
     client.reconnect();
     await settle();
     await world.socket.accept();
@@ -230,7 +230,7 @@ test.each([NaN, -1, Infinity, 2 ** 31, 1e308])("a duration of %s is kept to, as 
   expect(client.state.name).toBe("connected");
 });
 
-test("a policy without any delay does not make the client hurry", async () => {
+test("a policy without any delay does not cause fast retries", async () => {
   const world = new World();
   await world.connected({}, { retry: { base_delay: 0, max_delay: 0, backoff_multiplier: 1 } });
   for (let n = 1; n <= 5; n++) {
@@ -242,7 +242,7 @@ test("a policy without any delay does not make the client hurry", async () => {
   }
 });
 
-test("a subscription that cannot be written fails, with a connection and before there is one", async () => {
+test("a subscription that cannot be encoded fails, with and without a connection", async () => {
   const metadata = { number: 1n };
   const world = new World();
   const client = await world.connected();
@@ -259,7 +259,7 @@ test("a subscription that cannot be written fails, with a connection and before 
   expect(asked.now).toBe("invalid");
 });
 
-test("a refusal for now that names no sensible delay does not make the client hurry", async () => {
+test("a temporary refusal without a valid delay does not cause fast retries", async () => {
   for (const retry_after of [-1, 0, NaN, 1e308]) {
     const world = new World();
     const client = await world.connected();
@@ -271,7 +271,7 @@ test("a refusal for now that names no sensible delay does not make the client hu
   }
 });
 
-test("credentials that end at no moment are not renewed in a circle", async () => {
+test("credentials with an invalid expiry are not renewed in a loop", async () => {
   const getToken = vi.fn(() => "token");
   const world = new World();
   await world.connected({ getToken }, { expires_at: "soon", heartbeat: { interval: 1e9, timeout: 1e9 } });
@@ -283,7 +283,7 @@ describe("timers", () => {
   beforeEach(() => void vi.useFakeTimers());
   afterEach(() => void vi.useRealTimers());
 
-  test("a time longer than a timer holds passes before it ends, and one without end never does", () => {
+  test("a delay longer than the maximum of a timer is kept, and an infinite one never ends", () => {
     const [long, endless] = [vi.fn(), vi.fn()];
     defaultEnvironment.after(2 ** 32, long);
     const cancel = defaultEnvironment.after(Infinity, endless);
@@ -298,14 +298,14 @@ describe("timers", () => {
   });
 });
 
-test("optional fields of the session that are null count as left out", async () => {
+test("optional fields of the session that are null count as missing", async () => {
   const world = new World();
   const getToken = vi.fn(() => "token");
   const fields = ["resume", "heartbeat", "retry", "subscriptions", "expires_at"];
   const client = await world.connected({ getToken }, Object.fromEntries(fields.map((name) => [name, null])));
   expect(client.state.name).toBe("connected");
   await world.pass(20_000);
-  expect(world.socket.heard, "nothing is renewed").toEqual([]);
+  expect(world.socket.heard, "no credentials are renewed").toEqual([]);
   await world.pass(5_000);
   expect(world.socket.heard).toMatchObject([{ type: "ping" }]);
 });

@@ -19,21 +19,21 @@ async function signedIn(before: string | undefined, after: string | undefined, u
   return { waiting: waiting.now, own: own.now, sent };
 }
 
-test("what waited is not sent as somebody else who has signed in", async () => {
+test("queued requests are not sent as another user who has signed in", async () => {
   expect(await signedIn("ana", "bob", "bob")).toEqual({ waiting: "expired", own: "pending", sent: ["after"] });
 });
 
-test("what waited is not sent as a guest, where somebody has signed out", async () => {
+test("queued requests are not sent as a guest after the user has signed out", async () => {
   expect(await signedIn("ana", undefined, "guest-1")).toEqual({ waiting: "expired", own: "pending", sent: ["after"] });
 });
 
-test("what waited is sent as the same user, and as a guest whom the server gives another name", async () => {
+test("queued requests are sent as the same user, and as a guest whom the server gives another name", async () => {
   const all = { waiting: "pending", own: "pending", sent: ["before", "after"] };
   expect(await signedIn("ana", "ana again", "ana")).toEqual(all);
   expect(await signedIn(undefined, undefined, "guest-2")).toEqual(all);
 });
 
-test("what waited before the first connection is sent, no matter whose it is", async () => {
+test("requests queued before the first connection are sent for any user", async () => {
   const world = new World();
   const client = world.client({ getToken: () => "ana" });
   const waiting = fate(client.sendToUser("eve", "early"));
@@ -44,7 +44,7 @@ test("what waited before the first connection is sent, no matter whose it is", a
   expect(waiting.now).toBe("pending");
 });
 
-test("credentials that come late, for an attempt that was given up, say nothing of the one that has taken its place", async () => {
+test("late credentials of an abandoned attempt do not count for the attempt that replaced it", async () => {
   const world = new World();
   let token: string | Promise<string> = "ana";
   const client = await world.connected({ getToken: () => token }, { resume: { token: "t" } });
@@ -64,7 +64,7 @@ test("credentials that come late, for an attempt that was given up, say nothing 
 
 // This is not solved: without a session only the tokens can be compared, and those of one user differ as
 // well.
-test.fails("what somebody has asked who never had a session is not sent as the user before, who has signed in again", async () => {
+test.fails("requests of a user who never had a session are not sent as the previous user, who has signed in again", async () => {
   const world = new World();
   let token = "bob-1";
   const client = await world.connected({ getToken: () => token }, { user: "bob", resume: { token: "t" } });
@@ -81,7 +81,7 @@ test.fails("what somebody has asked who never had a session is not sent as the u
   expect(world.socket.all("private")).toEqual([]);
 });
 
-test("what was asked while the source of tokens waited for the next user is not sent as theirs", async () => {
+test("requests made while the token source waits for the next user are not sent as that user", async () => {
   const world = new World();
   let token: string | Promise<string> = "ana";
   const client = await world.connected({ getToken: () => token }, { resume: { token: "t" } });
@@ -100,7 +100,7 @@ test("what was asked while the source of tokens waited for the next user is not 
   expect([waiting.now, own.now, sent]).toEqual(["expired", "pending", ["after"]]);
 });
 
-test("metadata that one user has updated is not shown as the next one's", async () => {
+test("metadata that one user has updated is not sent as the next user's", async () => {
   const shown: unknown[] = [];
   for (const user of ["ana", "bob"]) {
     const world = new World();
@@ -119,7 +119,7 @@ test("metadata that one user has updated is not shown as the next one's", async 
   expect(shown).toEqual([{ isMuted: true }, { device: "phone" }]);
 });
 
-test.each(["closed by the application", "closed by the server"])("what the next user asks of a client that was %s is sent as theirs, though their token takes a while", async (how) => {
+test.each(["closed by the application", "closed by the server"])("requests of the next user after the client was %s are sent as that user, even if the token is late", async (how) => {
   const world = new World();
   let token: string | Promise<string> = "ana";
   const client = await world.connected({ getToken: () => token }, { resume: { token: "t" } });
@@ -147,7 +147,7 @@ test.each(["closed by the application", "closed by the server"])("what the next 
   expect([before.now, own.now, sent, world.socket.last("subscribe_channel")["metadata"]]).toEqual(["outcome_unknown", "pending", ["after"], { device: "phone" }]);
 });
 
-test("a token that was asked for before the client was closed is not taken for the next user's", async () => {
+test("a token requested before the client was closed is not used for the next user", async () => {
   const world = new World();
   let token: string | Promise<string> = "ana";
   const client = await world.connected({ getToken: () => token }, { resume: { token: "t" } });
@@ -169,7 +169,7 @@ test("a token that was asked for before the client was closed is not taken for t
   expect([own.now, world.socket.all("private").length]).toEqual(["pending", 1]);
 });
 
-test("what a guest has asked since the client was closed is not sent as the user who signs in", async () => {
+test("requests of a guest since the client was closed are not sent as the user who signs in", async () => {
   const world = new World();
   let token: string | undefined = "ana";
   const client = await world.connected({ getToken: () => token }, { resume: { token: "t" } });

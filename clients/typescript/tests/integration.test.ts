@@ -35,7 +35,7 @@ describe.each([
   ["JSON", json],
   ["MessagePack", msgpack],
 ])("in %s", (name, codec) => {
-  test("what one publishes the other gets, with its number and its name", async () => {
+  test("a publication reaches the other client with its offset and its channel", async () => {
     const [ana, bob] = [await join("ana", { codec }), await join("bob", { codec })];
     const [of, to] = [ana, bob].map((client) => client.channel<{ message: { text: string } }>(`room:${name}`));
     const heard = next(2, (listener) => to!.on("message", listener));
@@ -62,7 +62,7 @@ test("a refusal is an error with its type", async () => {
   await expect(client.channel("@all").subscribe()).rejects.toBeInstanceOf(HauynaError);
 });
 
-test("cutting the wire again and again loses nothing, doubles nothing, and keeps the order", async () => {
+test("repeated connection losses lose, duplicate and reorder no messages", async () => {
   const wire = await Wire.to(server.port);
   const ana = await join("cut-ana", {}, wire.port);
   const bob = await join("cut-bob");
@@ -98,7 +98,7 @@ async function cutOnce(client: Client, wire: Wire): Promise<void> {
   await next(1, (listener) => client.onState((state) => state.name === "connected" && listener(state)));
 }
 
-test("a channel shows who is present, and a cut wire shows nobody leaving, on either side of it", async () => {
+test("a channel shows its members, and a lost connection shows no leave on either side", async () => {
   const wire = await Wire.to(server.port);
   const [ana, bob] = [await join("here-ana"), await join("here-bob", {}, wire.port)];
   const heard: string[] = [];
@@ -121,7 +121,7 @@ test("a channel shows who is present, and a cut wire shows nobody leaving, on ei
   await wire.close();
 });
 
-test("the past is read page by page, forwards and backwards", async () => {
+test("the history is read page by page, forwards and backwards", async () => {
   const client = await join("reader");
   const room = client.channel<{ message: number }>("room:past");
   await room.subscribe();
@@ -138,7 +138,7 @@ test("the past is read page by page, forwards and backwards", async () => {
   expect(await contents({ before: page.last! })).toEqual([1]);
 });
 
-test("publications on their way when the wire is cut are published once, in their order", async () => {
+test("publications in flight when the connection is lost are published once and in order", async () => {
   const wire = await Wire.to(server.port);
   const [ana, bob] = [await join("way-ana", {}, wire.port), await join("way-bob")];
   const [of, to] = [ana.channel<{ message: number }>("room:way"), bob.channel<{ message: number }>("room:way")];
@@ -158,7 +158,7 @@ test("publications on their way when the wire is cut are published once, in thei
   await wire.close();
 });
 
-test("a wire on which nothing passes is noticed soon after the machine wakes up", async () => {
+test("a dead connection is detected soon after the machine wakes up", async () => {
   const wire = await Wire.to(server.port);
   let wake = (_: Signal) => {};
   const environment: Environment = { ...defaultEnvironment, watch: (listener) => ((wake = listener), () => {}) };
@@ -172,7 +172,7 @@ test("a wire on which nothing passes is noticed soon after the machine wakes up"
   await wire.close();
 });
 
-test("a server that was started again is told, and everything goes on", async () => {
+test("a restart of the server is reported, and the client continues", async () => {
   const first = await startServer();
   const client = await join("again", {}, first.port);
   const room = client.channel<{ message: string }>("room:again");
@@ -194,7 +194,7 @@ test("a server that was started again is told, and everything goes on", async ()
   expect(gaps).toMatchObject([{ channel: "room:again", reason: "epoch_changed", from: before }]);
 }, 60_000);
 
-test("a hundred channels come back under a rate limit, on one connection", async () => {
+test("a hundred channels are restored under a rate limit, on one connection", async () => {
   const first = await startServer(0, ["--rate-limit", "20"]);
   const client = await join("many", {}, first.port);
   const states: string[] = [];
@@ -210,7 +210,7 @@ test("a hundred channels come back under a rate limit, on one connection", async
   expect(states).not.toContain("closed");
 }, 40_000);
 
-test("a handshake that would be refused again ends the attempts, and says why", async () => {
+test("a permanently refused handshake ends the attempts and gives the reason", async () => {
   const client = new Client(`ws://127.0.0.1:${server.port}/nowhere`);
   clients.push(client);
   await expect(client.connect()).rejects.toMatchObject({ kind: "closed", message: "the server answered 404" });

@@ -5,7 +5,7 @@ import { World } from "./world.js";
 
 const session = { heartbeat: { interval: 20_000, timeout: 50_000 } };
 
-test("after a silence it asks, and after a longer one the connection is lost", async () => {
+test("a short silence sends a ping, and a longer one ends the connection", async () => {
   const world = new World();
   const client = await world.connected({}, session);
   await world.pass(19_999);
@@ -14,13 +14,13 @@ test("after a silence it asks, and after a longer one the connection is lost", a
   expect(world.socket.heard).toEqual([{ type: "ping" }]);
   await world.pass(29_999);
   expect(client.state.name).toBe("connected");
-  expect(world.socket.all("ping"), "asked once").toHaveLength(1);
+  expect(world.socket.all("ping"), "one ping was sent").toHaveLength(1);
   await world.pass(1);
   expect(client.state).toMatchObject({ name: "reconnecting", reason: "silence" });
   expect(world.sockets[0]?.closed?.code).toBe(4000);
 });
 
-test("whatever is heard counts, and a server that is heard is not asked", async () => {
+test("any message counts as a sign of life, and no ping is sent while messages arrive", async () => {
   const world = new World();
   await world.connected({}, session);
   for (let n = 0; n < 10; n++) {
@@ -36,7 +36,7 @@ test("whatever is heard counts, and a server that is heard is not asked", async 
   expect(world.socket.all("ping")).toHaveLength(2);
 });
 
-test("after a sleep it asks at once, with little patience", async () => {
+test("after a sleep it sends a ping at once, with a short timeout", async () => {
   const world = new World();
   const client = await world.connected({}, session);
   await world.sleep(40_000);
@@ -47,7 +47,7 @@ test("after a sleep it asks at once, with little patience", async () => {
   expect(client.state).toMatchObject({ name: "reconnecting", reason: "no answer after a wake-up" });
 });
 
-test("a clock that is set ahead by more than the patience for a silence does not end a live connection", async () => {
+test("a clock that is set ahead beyond the timeout does not end a live connection", async () => {
   const world = new World();
   const client = await world.connected({}, session);
   await world.sleep(3_600_000);
@@ -59,7 +59,7 @@ test("a clock that is set ahead by more than the patience for a silence does not
   expect(client.state.name).toBe("connected");
 });
 
-test("after a sleep that the connection survived it stays", async () => {
+test("a connection that survived a sleep stays", async () => {
   const world = new World();
   const client = await world.connected({}, session);
   await world.sleep(3_600_000);
@@ -68,7 +68,7 @@ test("after a sleep that the connection survived it stays", async () => {
   expect(client.state.name).toBe("connected");
 });
 
-test.each(["online", "visible", "offline"] as const)("%s: it asks at once, and once", async (signal) => {
+test.each(["online", "visible", "offline"] as const)("the signal %s sends one ping at once", async (signal) => {
   const world = new World();
   const client = await world.connected({}, session);
   await world.tell(signal);
@@ -78,7 +78,7 @@ test.each(["online", "visible", "offline"] as const)("%s: it asks at once, and o
   expect(client.state.name).toBe("reconnecting");
 });
 
-test("an answer in the same moment of a coarse clock is an answer", async () => {
+test("an answer at the same time of a coarse clock counts as an answer", async () => {
   const world = new World();
   const client = await world.connected({}, session);
   await world.pass(100);
@@ -89,7 +89,7 @@ test("an answer in the same moment of a coarse clock is an answer", async () => 
   expect(client.state.name).toBe("connected");
 });
 
-test("a clock that is set back is no reason to wait for a server that is gone", async () => {
+test("a clock that is set back does not delay the detection of a dead server", async () => {
   const world = new World();
   const client = await world.connected({}, session);
   world.setBack(3_600_000);

@@ -25,7 +25,7 @@ async function listed(count: number, options: MessagesOptions = {}, chat = new C
   return { chat, room, show, ...one };
 }
 
-test.each([true, false])("what one list has published stands in the others of the page, too (history: %s)", async (isRecoverable) => {
+test.each([true, false])("a publication of one list appears in the other lists of the page (history: %s)", async (isRecoverable) => {
   const chat = new Chat();
   chat.isRecoverable = isRecoverable;
   const { show, ...one } = await listed(0, {}, chat);
@@ -39,7 +39,7 @@ test.each([true, false])("what one list has published stands in the others of th
   expect(other.shown()).toEqual(["mine", "theirs"]);
 });
 
-test("what is changed after it was published is shown as it was sent", async () => {
+test("content that is changed after publishing is shown as it was sent", async () => {
   const { chat, list } = await listed(0);
   const form = { text: "hello", tags: ["a"] };
   void list.publish(form);
@@ -51,7 +51,7 @@ test("what is changed after it was published is shown as it was sent", async () 
   expect(chat.socket.last("channel_message")).toMatchObject({ content: { text: "hello", tags: ["a"] } });
 });
 
-test("what certainly was not sent is not taken for the same of another window", async () => {
+test("a message that was certainly not sent is not matched with the same message of another window", async () => {
   const { chat, list, shown } = await listed(0, {}, new Chat({ outbox: { maxRequests: 0 } as never, ttl: 0 }));
   chat.answers = () => false;
   await chat.socket.drop();
@@ -66,7 +66,7 @@ test("what certainly was not sent is not taken for the same of another window", 
   expect(shown()).toEqual(["ok", "ok failed"]);
 });
 
-test("what expires while another window's same message has taken its place is there again", async () => {
+test("an expired message reappears if another window's equal message had replaced it", async () => {
   const { chat, list, shown } = await listed(0, {}, new Chat({ ttl: 3000 }));
   void chat.client.channel("slow").subscribe().catch(() => {});
   await chat.turn();
@@ -87,7 +87,7 @@ test("what expires while another window's same message has taken its place is th
   expect(shown()).toEqual(["ok"]);
 });
 
-test("what was not sent before the client was closed is there, though another window's same message had taken its place", async () => {
+test("a message that was not sent before close reappears if another window's equal message had replaced it", async () => {
   const { chat, list, shown } = await listed(0, {});
   void chat.client.channel("slow").subscribe().catch(() => {});
   await chat.turn();
@@ -105,7 +105,7 @@ test("what was not sent before the client was closed is there, though another wi
   expect(shown()).toEqual(["ok", "ok failed"]);
 });
 
-test("what is written before the first connection has its author in the end", async () => {
+test("a message written before the first connection finally shows its author", async () => {
   const chat = new Chat();
   const room = chat.client.channel("room");
   const list = createMessageList(chat.client, room);
@@ -119,7 +119,7 @@ test("what is written before the first connection has its author in the end", as
   expect(list.get().messages).toMatchObject([{ status: "sent", user: "ana" }]);
 });
 
-test("a subscription that the application has ended is not loading for ever", async () => {
+test("a subscription that the application has ended does not load forever", async () => {
   const { chat, room, list } = await listed(1);
   void room.unsubscribe();
   await chat.turn();
@@ -132,14 +132,14 @@ test("a subscription that the application has ended is not loading for ever", as
   expect(list.get().isLoading).toBe(true);
 });
 
-test("a refused subscription keeps its reason, also when older messages are asked for", async () => {
+test("a refused subscription keeps its reason, even when older messages are requested", async () => {
   const { chat, list } = await listed(1);
   await chat.socket.say({ type: "unsubscribed", channel: "room" });
   await list.loadOlder();
   expect(list.get().error).toMatchObject({ message: "the server ended the subscription" });
 });
 
-test("a client that is closed permanently is no loading without end, and one that connects again loads", async () => {
+test("a permanently closed client does not load forever, and loads when it connects again", async () => {
   const chat = new Chat();
   chat.keep("one");
   const room = chat.client.channel("room");
@@ -162,7 +162,7 @@ test("a client that is closed permanently is no loading without end, and one tha
   for (const one of [list, late]) expect(one.get()).toMatchObject({ isLoading: false, messages: [{ content: "one" }] });
 });
 
-test("older messages come under the epoch under which the numbering goes on", async () => {
+test("older messages have the epoch under which the numbering continues", async () => {
   const { chat, list, shown } = await listed(6, { pageSize: 2 });
   chat.epoch = "F";
   await chat.socket.say({ type: "subscribed", channel: "room", ...chat.end, recoverable: true, recovered: true });
@@ -174,7 +174,7 @@ test("older messages come under the epoch under which the numbering goes on", as
   expect(shown()).toEqual(["#3", "#4", "#5", "#6", "live"]);
 });
 
-test("a reconnect with a gap while older messages are on their way loses neither end", async () => {
+test("a reconnect with a gap while older messages are loading loses messages at neither end", async () => {
   const { chat, list, shown } = await listed(6, { pageSize: 2 });
   chat.answers = ({ type }) => type !== "history" && type !== "subscribe_channel";
   void list.loadOlder();
@@ -192,7 +192,7 @@ test("a reconnect with a gap while older messages are on their way loses neither
   expect(shown()).toEqual(["#3", "#4", "#5", "#6", "gap: too_many", "missed"]);
 });
 
-test("older messages of a stream that was lost are those of the new one", async () => {
+test("older messages of a stream that was lost come from the new stream", async () => {
   const { chat, list, shown } = await listed(6, { pageSize: 2 });
   await chat.lose(() => {
     chat.epoch = "F";
@@ -206,7 +206,7 @@ test("older messages of a stream that was lost are those of the new one", async 
   expect(list.get().hasOlder).toBe(false);
 });
 
-test("while older messages are loaded the newest stay, and later ones push out the oldest", async () => {
+test("the newest messages stay while older ones are loading, and later ones push out the oldest", async () => {
   const { chat, list, shown } = await listed(6, { pageSize: 2, max: 2 });
   void list.loadOlder();
   await chat.turn();
@@ -219,7 +219,7 @@ test("while older messages are loaded the newest stay, and later ones push out t
   expect(shown()).toEqual(["#4", "#5", "#6", "#7", "#8", "#9"]);
 });
 
-test("gaps count among what is kept, and the edge is never one", async () => {
+test("gaps count towards the limit of the list, and its oldest entry is never a gap", async () => {
   const { chat, list, shown } = await listed(3, { pageSize: 2, max: 3 });
   for (let n = 0; n < 4; n++) {
     chat.answers = ({ type }) => type !== "subscribe_channel";
@@ -238,7 +238,7 @@ test("gaps count among what is kept, and the edge is never one", async () => {
   expect((oldest() as { offset: number }).offset).toBeLessThan((before as unknown as { offset: number }).offset);
 });
 
-test("ten thousand messages, live and older, are in order and each once", async () => {
+test("ten thousand live and older messages are in order and listed once", async () => {
   const { chat, list } = await listed(10_000, { pageSize: 500, max: 20_000 });
   for (let n = 1; n <= 10_000; n++) chat.socket.onmessage?.({ data: JSON.stringify(chat.keep(`live ${n}`)) } as never);
   await chat.turn();

@@ -20,7 +20,7 @@ async function listed(count: number, options = {}, prepare = (_: Chat) => {}) {
   return { chat, room, list, off, shown };
 }
 
-test("another epoch that nobody has told of: no message twice or out of order", async () => {
+test("an unannounced change of the epoch duplicates and reorders no messages", async () => {
   const { chat, shown } = await listed(3);
   chat.answers = () => false;
   chat.epoch = "F";
@@ -34,7 +34,7 @@ test("another epoch that nobody has told of: no message twice or out of order", 
   expect(shown()).toEqual(["#1", "#2", "#3", "gap: epoch_changed", "new 1", "new 2", "new 3", "new 4"]);
 });
 
-test("the numbering goes on under another epoch: older messages stay older", async () => {
+test("older messages stay older when the numbering continues under another epoch", async () => {
   const { chat, list, shown } = await listed(4, { pageSize: 2 });
   chat.epoch = "F";
   await chat.socket.say({ type: "subscribed", channel: "room", ...chat.end, recoverable: true, recovered: true });
@@ -46,7 +46,7 @@ test("the numbering goes on under another epoch: older messages stay older", asy
   expect(shown()).toEqual(["#1", "#2", "#3", "#4", "live"]);
 });
 
-test("the numbering goes on under another epoch, then a gap: nothing twice", async () => {
+test("a gap after the numbering continued under another epoch duplicates nothing", async () => {
   const { chat, shown } = await listed(2);
   chat.epoch = "F";
   await chat.socket.say({ type: "subscribed", channel: "room", ...chat.end, recoverable: true, recovered: true });
@@ -68,7 +68,7 @@ test("an own message that cannot be encoded hides no other", async () => {
   expect(shown()).toEqual(["#1", "other", "circle failed"]);
 });
 
-test("a refused message stays, though another window has published the same", async () => {
+test("a refused message stays even if another window has published the same one", async () => {
   const { chat, list, shown } = await listed(0);
   chat.answers = ({ type }) => type !== "channel_message";
   const taken = list.publish("ok");
@@ -80,7 +80,7 @@ test("a refused message stays, though another window has published the same", as
   expect(shown()).toEqual(["ok", "ok failed"]);
 });
 
-test("a refused message is not taken for another window's", async () => {
+test("a refused message is not matched with another window's", async () => {
   const { chat, list, shown } = await listed(0);
   chat.answers = ({ type }) => type !== "channel_message";
   void list.publish("ok");
@@ -119,7 +119,7 @@ test("own messages are listed while the first page is loading", async () => {
   expect(shown()).toEqual(["#1", "#2", "mine"]);
 });
 
-test("a list recovers from a connection that is lost during its first page", async () => {
+test("a list recovers from a connection loss during its first page", async () => {
   const { chat, shown } = await listed(2, {}, (chat) => (chat.answers = ({ type }) => type !== "history"));
   chat.answers = () => true;
   await chat.lose(() => chat.keep("missed"));
@@ -146,7 +146,7 @@ test("a channel store and a list continue after close and connect", async () => 
   c();
 });
 
-test("presence of a channel that was ended by the server is nobody's", async () => {
+test("a channel that the server has ended has no presence", async () => {
   const chat = await Chat.connected();
   const room = chat.client.channel("room");
   createChannel(chat.client, "room").subscribe(() => {});

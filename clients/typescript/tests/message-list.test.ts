@@ -24,7 +24,7 @@ async function listed(count: number, options = {}, prepare = (_: Chat) => {}) {
   return { chat, room, list, off, shown, message, changes: () => changes };
 }
 
-test("shows the newest page of the history, then what comes live", async () => {
+test("shows the newest page of the history, then live messages", async () => {
   const { chat, list, shown } = await listed(5, { pageSize: 3 });
   expect(shown()).toEqual(["#3", "#4", "#5"]);
   expect(list.get()).toMatchObject({ hasOlder: true, isLoading: false, error: undefined });
@@ -33,7 +33,7 @@ test("shows the newest page of the history, then what comes live", async () => {
   expect(shown()).toEqual(["#3", "#4", "#5", "live"]);
 });
 
-test("older pages come before it, to the beginning", async () => {
+test("lists older pages before it, up to the beginning", async () => {
   const { chat, list, shown } = await listed(5, { pageSize: 2 });
   void list.loadOlder();
   expect(list.get().isLoading).toBe(true);
@@ -48,7 +48,7 @@ test("older pages come before it, to the beginning", async () => {
   expect(chat.socket.all("history")).toHaveLength(3);
 });
 
-test("pages that have nothing but the application's own messages are passed over", async () => {
+test("skips pages that contain only messages of the application", async () => {
   const { chat, list, shown } = await listed(20, { pageSize: 2 }, (chat) => {
     chat.kept = chat.kept.map((one) => (one.offset > 3 && one.offset !== 12 ? { ...one, type: "order_changed" } : one));
   });
@@ -66,7 +66,7 @@ test("pages that have nothing but the application's own messages are passed over
   expect(list.get()).toMatchObject({ hasOlder: false, isLoading: false });
 });
 
-test("a message that is in the history and comes live is there once", async () => {
+test("a message of the history that also arrives live is listed once", async () => {
   const { chat, shown } = await listed(2, {}, (chat) => (chat.answers = ({ type }) => type !== "history"));
   await chat.say("both");
   chat.answers = () => true;
@@ -74,7 +74,7 @@ test("a message that is in the history and comes live is there once", async () =
   expect(shown()).toEqual(["#1", "#2", "both"]);
 });
 
-test("an own message is there at once, and once", async () => {
+test("an own message is listed at once, and only once", async () => {
   const { chat, list, shown, message } = await listed(1);
   chat.answers = () => false;
   const taken = list.publish("mine");
@@ -91,7 +91,7 @@ test("an own message is there at once, and once", async () => {
   expect(message(2)).toMatchObject({ key, status: "sent", offset: 3, user: "ana" });
 });
 
-test("an answer that overtakes an earlier message puts the own one behind it", async () => {
+test("an answer that overtakes an earlier message places the own message after it", async () => {
   const { chat, list, shown } = await listed(1);
   const earlier = chat.keep("earlier");
   void list.publish("mine");
@@ -102,7 +102,7 @@ test("an answer that overtakes an earlier message puts the own one behind it", a
   expect(shown()).toEqual(["#1", "earlier", "mine"]);
 });
 
-test("an own message whose echo comes all the same is there once", async () => {
+test("an own message whose echo arrives anyway is listed once", async () => {
   const { chat, list, shown } = await listed(1);
   void list.publish("mine");
   await chat.turn();
@@ -111,7 +111,7 @@ test("an own message whose echo comes all the same is there once", async () => {
   expect(shown()).toEqual(["#1", "mine"]);
 });
 
-test("an own message that is recovered before its answer is there once", async () => {
+test("an own message that is recovered before its answer is listed once", async () => {
   const { chat, list, shown, message } = await listed(1);
   chat.answers = ({ type }) => type !== "channel_message";
   void list.publish("mine");
@@ -138,7 +138,7 @@ test("the same content from another window of the same user is another message",
   expect(new Set(list.get().messages.map(({ key }) => key)).size).toBe(2);
 });
 
-test("a refused message has failed, and can be sent again or discarded", async () => {
+test("a refused message is marked as failed, and can be sent again or discarded", async () => {
   const { chat, list, shown, message } = await listed(1);
   chat.answers = () => false;
   const first = list.publish("no");
@@ -161,7 +161,7 @@ test("a refused message has failed, and can be sent again or discarded", async (
   expect(await list.retry("unknown")).toBe(false);
 });
 
-test("what was missed during a loss is recovered into the list without a gap", async () => {
+test("messages missed during a connection loss are recovered into the list without a gap", async () => {
   const { chat, shown } = await listed(1);
   await chat.lose(() => {
     chat.keep("missed 1");
@@ -171,7 +171,7 @@ test("what was missed during a loss is recovered into the list without a gap", a
   expect(chat.socket.all("history")).toEqual([]);
 });
 
-test("where the stream began again stands a gap, and what is new comes behind it", async () => {
+test("a restarted stream shows a gap, and new messages follow it", async () => {
   const { chat, list, shown } = await listed(3);
   await chat.lose(() => {
     chat.epoch = "F";
@@ -186,7 +186,7 @@ test("where the stream began again stands a gap, and what is new comes behind it
   expect(list.get().hasOlder).toBe(false);
 });
 
-test("live messages push the oldest out, which can be loaded again", async () => {
+test("live messages push out the oldest, which can be loaded again", async () => {
   const { chat, list, shown } = await listed(2, { max: 3, pageSize: 2 });
   for (const text of ["a", "b", "c"]) await chat.say(text);
   await chat.turn();
@@ -200,7 +200,7 @@ test("live messages push the oldest out, which can be loaded again", async () =>
   expect(shown()).toEqual(["a", "b", "c", "d", "e"]);
 });
 
-test("what is pushed out while an older page is on its way leaves no hole", async () => {
+test("messages pushed out while an older page is loading leave no hole", async () => {
   const { chat, list, shown } = await listed(5, { max: 3, pageSize: 2 });
   expect(shown()).toEqual(["#4", "#5"]);
   chat.answers = ({ type }) => type !== "history";
@@ -213,7 +213,7 @@ test("what is pushed out while an older page is on its way leaves no hole", asyn
   expect(list.get().hasOlder).toBe(true);
 });
 
-test("a channel without history has what comes live, and own messages once", async () => {
+test("a channel without history lists live messages, and own messages once", async () => {
   const { chat, list, shown } = await listed(0, {}, (chat) => (chat.isRecoverable = false));
   expect(list.get()).toMatchObject({ hasOlder: false, isLoading: false });
   await chat.say("one");
@@ -225,7 +225,7 @@ test("a channel without history has what comes live, and own messages once", asy
   expect(chat.socket.all("history")).toEqual([]);
 });
 
-test("a refused subscription is told, and nothing is loading", async () => {
+test("a refused subscription is reported, and loading ends", async () => {
   const { chat, list, room } = await listed(0, {}, (chat) => (chat.answers = () => false));
   expect(list.get().isLoading).toBe(true);
   await chat.socket.refuse("subscribe_channel", "permission_denied");
@@ -234,7 +234,7 @@ test("a refused subscription is told, and nothing is loading", async () => {
   expect(room.state.name).toBe("unsubscribed");
 });
 
-test("a history that cannot be read is told, and can be asked for again", async () => {
+test("a history that cannot be read is reported, and can be requested again", async () => {
   const { chat, list, shown } = await listed(2, {}, (chat) => (chat.answers = ({ type }) => type !== "history"));
   const asked = chat.socket.last("history");
   await chat.socket.refuse("history", "unavailable", { temporary: true });
@@ -247,7 +247,7 @@ test("a history that cannot be read is told, and can be asked for again", async 
   expect(list.get().error).toBeUndefined();
 });
 
-test("a burst is one change, and a snapshot stays the same until something changes", async () => {
+test("a burst causes one change, and a snapshot stays the same until something changes", async () => {
   const { chat, list, changes } = await listed(0);
   const before = changes();
   const snapshot = list.get();
@@ -260,7 +260,7 @@ test("a burst is one change, and a snapshot stays the same until something chang
   expect(list.get().messages).toHaveLength(100);
 });
 
-test("keys are unlike each other, and those of own messages unlike those of any other client", async () => {
+test("keys are unique, and keys of own messages differ from those of other clients", async () => {
   const { chat, list, off } = await listed(3);
   vi.spyOn(Math, "random").mockReturnValue(0.5);
   for (const text of ["a", "b"]) void list.publish(text);
@@ -272,7 +272,7 @@ test("keys are unlike each other, and those of own messages unlike those of any 
   off();
 });
 
-test("without a channel there is nothing, and nothing is published", async () => {
+test("without a channel the list is empty, and nothing is published", async () => {
   const chat = await Chat.connected();
   const list = createMessageList(chat.client, null);
   const off = list.subscribe(() => {});

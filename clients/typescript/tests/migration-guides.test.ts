@@ -6,7 +6,7 @@ import { FakeServer, Refusal } from "../src/testing.js";
 
 afterEach(() => vi.useRealTimers());
 
-test("a subscription may be asked for before `connect`, but not of a client that was closed", async () => {
+test("subscribe may be called before `connect`, but not on a closed client", async () => {
   const server = new FakeServer();
   const client = server.client();
   const room = client.channel("room:1");
@@ -17,7 +17,7 @@ test("a subscription may be asked for before `connect`, but not of a client that
   await expect(client.channel("room:2").subscribe()).rejects.toMatchObject({ kind: "closed" });
 });
 
-test("`join` tells of everybody in the first list, too; `change` comes last", async () => {
+test("`join` is also emitted for all members of the first list, and `change` follows last", async () => {
   const server = new FakeServer();
   const other = await server.connected({ user: "bob" });
   await other.channel("room:1").subscribe();
@@ -36,7 +36,7 @@ test("`join` tells of everybody in the first list, too; `change` comes last", as
   expect(room.presence.count).toBe(3);
 });
 
-test("what a subscription says about itself is that of the connection, not of the user", async () => {
+test("the metadata of a subscription belongs to the connection, not to the user", async () => {
   const server = new FakeServer();
   const client = await server.connected({ user: "ana" });
   const room = client.channel("room:1");
@@ -50,7 +50,7 @@ test("what a subscription says about itself is that of the connection, not of th
   expect(states).toEqual([{ name: "Ana B." }]);
 });
 
-test("listeners stay over unsubscribing and closing, and subscriptions over closing", async () => {
+test("listeners survive unsubscribing and closing, and subscriptions survive closing", async () => {
   const server = new FakeServer();
   const client = await server.connected({ user: "ana" });
   const room = client.channel("room:1");
@@ -70,7 +70,7 @@ test("listeners stay over unsubscribing and closing, and subscriptions over clos
   expect(heard).toEqual(["after closing", "again"]);
 });
 
-test("a listener for one message takes itself away", async () => {
+test("a listener for one message removes itself", async () => {
   const server = new FakeServer();
   const client = await server.connected();
   const room = client.channel("room:1");
@@ -85,13 +85,13 @@ test("a listener for one message takes itself away", async () => {
   expect(heard).toEqual([1]);
 });
 
-test("an event that nobody answers is refused", async () => {
+test("an event without a handler is refused", async () => {
   const server = new FakeServer();
   const client = await server.connected();
   await expect(client.request("typo", {})).rejects.toMatchObject({ kind: "refused", type: "unknown_event" });
 });
 
-test("`connect` fails where the server will have none, and the client is closed with the reason", async () => {
+test("`connect` fails on a permanent refusal, and the client is closed with the reason", async () => {
   const server = new FakeServer({
     authenticate: () => {
       throw new Refusal("unauthorized", "who are you?");
@@ -102,7 +102,7 @@ test("`connect` fails where the server will have none, and the client is closed 
   expect(client.state).toMatchObject({ name: "closed", code: 3500 });
 });
 
-test("publishing without a subscription is refused, and right behind `subscribe` is not", async () => {
+test("publishing without a subscription is refused, and right after `subscribe` is not", async () => {
   const server = new FakeServer();
   const client = await server.connected();
   const room = client.channel("room:1");

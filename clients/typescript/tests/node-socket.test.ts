@@ -29,14 +29,14 @@ function read(bytes: Buffer, cuts: number[] = []): Frame[] {
 const text = (words: string) => frame(0x81, Buffer.from(words));
 
 describe("frames", () => {
-  test("messages of every width of length are read", () => {
+  test("reads messages with every width of the length field", () => {
     for (const size of [0, 1, 125, 126, 127, 65_535, 65_536, 200_000]) {
       const payload = Buffer.alloc(size, "x");
       expect(read(frame(0x82, payload))).toEqual([{ opcode: OPCODE.binary, payload }]);
     }
   });
 
-  test("wherever the bytes are cut, the same messages come out", () => {
+  test("reads the same messages wherever the bytes are split", () => {
     const fragments = [frame(0x01, Buffer.from("ab")), frame(0x89, Buffer.from("p")), frame(0x00, Buffer.alloc(0)), frame(0x80, Buffer.from("cd"))];
     const whole = Buffer.concat([text("hello"), ...fragments, frame(0x82, Buffer.alloc(130, 7)), text("")]);
     const expected = ["hello", "p", "abcd", "\x07".repeat(130), ""];
@@ -52,12 +52,12 @@ describe("frames", () => {
     ["a masked frame", Buffer.from([0x81, 0x80, 1, 2, 3, 4]), 1002],
     ["an unknown opcode", Buffer.from([0x83, 0]), 1002],
     ["an unknown control opcode", Buffer.from([0x8b, 0]), 1002],
-    ["a control frame in fragments", Buffer.from([0x09, 0]), 1002],
+    ["a fragmented control frame", Buffer.from([0x09, 0]), 1002],
     ["a long control frame", frame(0x89, Buffer.alloc(126)), 1002],
-    ["a continuation of nothing", frame(0x80, Buffer.from("x")), 1002],
-    ["a message within a message", Buffer.concat([frame(0x01, Buffer.from("a")), text("b")]), 1002],
-    ["a message too long, before it is here", Buffer.from([0x82, 127, 0, 0, 0, 0, 0x7f, 0, 0, 0]), 1009],
-    ["fragments too long together", Buffer.concat([frame(0x02, Buffer.alloc(1 << 20)), frame(0x80, Buffer.alloc(1))]), 1009],
+    ["a continuation frame without a message", frame(0x80, Buffer.from("x")), 1002],
+    ["a new message inside of a fragmented one", Buffer.concat([frame(0x01, Buffer.from("a")), text("b")]), 1002],
+    ["a frame header that announces a too long message", Buffer.from([0x82, 127, 0, 0, 0, 0, 0x7f, 0, 0, 0]), 1009],
+    ["a fragmented message that is too long", Buffer.concat([frame(0x02, Buffer.alloc(1 << 20)), frame(0x80, Buffer.alloc(1))]), 1009],
   ])("%s is an error", (_, bytes, code) => {
     const failure = (() => {
       try {
@@ -71,7 +71,7 @@ describe("frames", () => {
     expect(failure).toMatchObject({ code });
   });
 
-  test("what is written is masked, and reads back", () => {
+  test("written frames are masked and can be read back", () => {
     for (const size of [0, 5, 125, 126, 65_535, 65_536]) {
       const payload = Buffer.alloc(size, "é");
       const written = writeFrame(OPCODE.text, payload);
@@ -113,7 +113,7 @@ describe("over TCP", () => {
   const closed = (socket: NodeWebSocket) =>
     new Promise<{ code: number; reason: string }>((resolve) => (socket.onclose = resolve as never));
 
-  test("the handshake says what it must, and messages pass both ways, the first with the answer", async () => {
+  test("the handshake is complete, and messages pass both ways, including one in the packet of the answer", async () => {
     let request = "";
     const url = await serve((socket, head) => {
       request = head;
@@ -140,17 +140,17 @@ describe("over TCP", () => {
     expect(await closed(new NodeWebSocket(url, ["hauyna.v1.json"]))).toEqual({ code: 3001, reason: "drain" });
   });
 
-  test("a sub-protocol that is no HTTP token is refused, as in a browser", () => {
+  test("a sub-protocol that is not an HTTP token is refused, as in a browser", () => {
     const wrong = () => new NodeWebSocket("ws://127.0.0.1:1/", ["hauyna.v1.json", "hauyna.bearer.a, hauyna.resume.b"]);
     expect(wrong).toThrow(SyntaxError);
   });
 
-  test("a connection that ends without a close is 1006", async () => {
+  test("a connection that ends without a close frame has the code 1006", async () => {
     const url = await serve((socket) => socket.destroy());
     expect((await closed(new NodeWebSocket(url, ["hauyna.v1.json"]))).code).toBe(1006);
   });
 
-  test("a close of our own carries its code, and ends even where the server does not answer", async () => {
+  test("a close by the client sends its code, and ends even if the server does not answer", async () => {
     let said = Buffer.alloc(0);
     const url = await serve((socket) => socket.on("data", (bytes) => (said = Buffer.concat([said, bytes]))));
     const socket = new NodeWebSocket(url, ["hauyna.v1.json"]);
@@ -162,7 +162,7 @@ describe("over TCP", () => {
     expect(Buffer.from(plain)).toEqual(Buffer.concat([Buffer.from([0x0f, 0xa0]), Buffer.from("bye")]));
   });
 
-  test.each([0, 999, 1001, 1005, 2999, 5000, 70_000, 3000.5, -1, NaN, Infinity])("a close of our own with %s is refused, as in a browser, and another may follow", async (code) => {
+  test.each([0, 999, 1001, 1005, 2999, 5000, 70_000, 3000.5, -1, NaN, Infinity])("a close by the client with %s is refused, as in a browser, and another may follow", async (code) => {
     const url = await serve((socket) => socket.once("data", () => socket.end()));
     const socket = new NodeWebSocket(url, ["hauyna.v1.json"]);
     await new Promise<void>((open) => (socket.onopen = () => open()));
@@ -179,7 +179,7 @@ describe("over TCP", () => {
     [1015, 1002],
     [999, 1002],
     [0, 1002],
-  ])("a server's close with %s is answered with %s, and nothing behind it is a message", async (code, answer) => {
+  ])("a close by the server with %s is answered with %s, and later frames are ignored", async (code, answer) => {
     let said = Buffer.alloc(0);
     const url = await serve((socket) => {
       socket.on("data", (more) => (said = Buffer.concat([said, more]))).once("data", () => socket.end());
@@ -199,12 +199,12 @@ describe("over TCP", () => {
     ["a refusal", () => "HTTP/1.1 403 Forbidden\r\nContent-Length: 2\r\n\r\n{}", "the server answered 403", { status: 403 }],
     ["another key", (head: string) => accept(head).replace(/Accept: .*\r/, "Accept: bm8=\r"), "the handshake is not one of a WebSocket"],
     ["another protocol", (head: string) => accept(head).replace("hauyna.v1.json", "chat"), "the handshake is not one of a WebSocket"],
-  ])("%s is a loss with a reason", async (_, answer, reason, more?: { status: number }) => {
+  ])("%s closes the socket with a reason", async (_, answer, reason, more?: { status: number }) => {
     const socket = new NodeWebSocket(await serve(() => {}, answer), ["hauyna.v1.json"]);
     expect(await closed(socket)).toEqual({ code: 1006, reason, ...more });
   });
 
-  test("nobody there is a loss with a reason, and closing before it is open ends it", async () => {
+  test("an unreachable server closes the socket with a reason, and a close before the open event ends it", async () => {
     const refused = await closed(new NodeWebSocket("ws://127.0.0.1:1/", []));
     expect(refused).toMatchObject({ code: 1006, reason: expect.stringContaining("ECONNREFUSED") });
     const early = new NodeWebSocket(await serve(() => {}), ["hauyna.v1.json"]);
@@ -214,10 +214,10 @@ describe("over TCP", () => {
   });
 
   test.each([
-    ["a frame against the RFC", Buffer.from([0xc1, 0]), 1002, "reserved bits"],
+    ["a frame that violates the RFC", Buffer.from([0xc1, 0]), 1002, "reserved bits"],
     ["a text that is not UTF-8", frame(0x81, Buffer.from([0xff, 0xfe])), 1007, "not UTF-8"],
-    ["a text cut within a character, in a fragment", Buffer.concat([frame(0x01, Buffer.from([0xc3])), frame(0x80, Buffer.from("x"))]), 1007, "not UTF-8"],
-  ])("%s is told the server with the code for it, and is a loss here, as in a browser", async (_, bytes, code, reason) => {
+    ["a fragmented text that is not UTF-8", Buffer.concat([frame(0x01, Buffer.from([0xc3])), frame(0x80, Buffer.from("x"))]), 1007, "not UTF-8"],
+  ])("%s sends the server its close code, and closes the socket with 1006, as in a browser", async (_, bytes, code, reason) => {
     let said = Buffer.alloc(0);
     let gone = () => {};
     const ended = new Promise<void>((resolve) => (gone = resolve));

@@ -16,7 +16,7 @@ async function subscribed(world: World, session: object = {}): Promise<Client> {
   return client;
 }
 
-test("what is asked without a connection is sent with it, in its order, under ids of its own", async () => {
+test("requests made without a connection are sent on the next one, in order and with ids of their own", async () => {
   const world = new World();
   const client = world.client();
   const answers = ["a", "b", "c"].map((name) => fate(client.request(name, { n: name })));
@@ -35,14 +35,14 @@ test("what is asked without a connection is sent with it, in its order, under id
   await world.socket.say({ type: "ack", id: 2, data: "again" }, { type: "ack", id: 99 });
 });
 
-test("fields called type and id are the client's", async () => {
+test("the fields type and id of a request are set by the client", async () => {
   const world = new World();
   const client = await world.connected();
   void client.request("event", { type: "other", id: 77, x: 1 }).catch(() => {});
   expect(world.socket.heard).toEqual([{ type: "event", id: 1, x: 1 }]);
 });
 
-test("what waits too long expires unsent, and what is volatile does not wait", async () => {
+test("a queued request expires unsent after its timeout, and a volatile one is not queued", async () => {
   const world = new World();
   const client = world.client({ ttl: 5000 });
   const [patient, brief, volatile] = [
@@ -64,7 +64,7 @@ test("what waits too long expires unsent, and what is volatile does not wait", a
   expect(world.socket.heard).toHaveLength(1);
 });
 
-test("an answer that does not come in time is a timeout, and costs the others nothing", async () => {
+test("a late answer is a timeout, and does not affect other requests", async () => {
   const world = new World();
   const client = await world.connected({ timeout: 2000 });
   const [slow, patient] = [fate(client.request("a")), fate(client.request("b", {}, { timeout: 9000 }))];
@@ -74,7 +74,7 @@ test("an answer that does not come in time is a timeout, and costs the others no
   expect(patient.now).toBe("done");
 });
 
-test("the outbox is bounded in number and in bytes, and free again after an answer", async () => {
+test("the outbox is bounded in requests and bytes, and an answer frees its place", async () => {
   const world = new World();
   const client = await world.connected({ outbox: { count: 3, bytes: 400 } });
   const three = ["a", "b", "c"].map((name) => fate(client.request(name)));
@@ -87,14 +87,14 @@ test("the outbox is bounded in number and in bytes, and free again after an answ
   expect(world.socket.last("f")).toBeDefined();
 });
 
-test("a request that is larger than the whole outbox is invalid: waiting does not help", async () => {
+test("a request larger than the whole outbox is invalid, because waiting does not help", async () => {
   const world = new World();
   const client = await world.connected({ outbox: { bytes: 400 } });
   await expect(client.request("a", { big: "x".repeat(400) })).rejects.toMatchObject({ kind: "invalid" });
   expect(fate(client.request("b", { big: "x".repeat(300) })).now).toBe("pending");
 });
 
-test("an outbox may be as large as it likes when the connection is lost", async () => {
+test("an outbox may have any size when the connection is lost", async () => {
   const world = new World();
   const count = 200_000;
   // This environment has no timers, because those of so many requests would take longer than the test.
@@ -104,10 +104,10 @@ test("an outbox may be as large as it likes when the connection is lost", async 
   client.reconnect();
   expect(client.state).toMatchObject({ name: "reconnecting", attempt: 0 });
   await settle();
-  expect(world.sockets, "the next attempt").toHaveLength(2);
+  expect(world.sockets, "the next attempt is made").toHaveLength(2);
 }, 60_000);
 
-test("an outbox may be as large as it likes when the client closes", async () => {
+test("an outbox may have any size when the client closes", async () => {
   const world = new World();
   const count = 100_000;
   const environment = { now: () => 1, random: () => 0.5, after: () => () => {}, isOnline: () => true, watch: () => () => {} };
@@ -121,7 +121,7 @@ test("an outbox may be as large as it likes when the client closes", async () =>
   expect(Date.now() - began).toBeLessThan(10_000);
 }, 60_000);
 
-test("what cannot be encoded fails by itself", async () => {
+test("only the request that cannot be encoded fails", async () => {
   const world = new World();
   const client = await world.connected();
   const circle: { self?: object } = {};
@@ -129,7 +129,7 @@ test("what cannot be encoded fails by itself", async () => {
   await expect(client.request("a", circle)).rejects.toMatchObject({ kind: "invalid" });
 });
 
-test("a publication carries a key that no other has; one may be chosen", async () => {
+test("a publication has a unique key, which the application may choose", async () => {
   const world = new World();
   const client = await world.connected();
   void client.sendToUser("bob", 1).catch(() => {});
@@ -147,7 +147,7 @@ test("a publication carries a key that no other has; one may be chosen", async (
   ]);
 });
 
-test("publications whose answer was lost are sent again when the session is resumed, before anything newer", async () => {
+test("publications without an answer are sent again when the session is resumed, before newer requests", async () => {
   const world = new World();
   const client = await subscribed(world, resumable);
   const room = client.channel("room:1");
@@ -157,7 +157,7 @@ test("publications whose answer was lost are sent again when the session is resu
   const newer = fate(room.publish("three"));
   await world.attempt();
   await world.socket.accept({ ...resumable, resumed: true, subscriptions: [{ channel: "room:1", ...position, recoverable: true, recovered: true }] });
-  expect(world.socket.heard.slice(1, 3), "the same ids, the same keys").toEqual(first);
+  expect(world.socket.heard.slice(1, 3), "the ids and the keys are the same").toEqual(first);
   expect(world.socket.heard[3]).toMatchObject({ content: "three" });
   for (const { id } of world.socket.heard.slice(1)) await world.socket.say({ type: "ack", id, data: position });
   expect([...sent, newer].map(({ now }) => now)).toEqual([position, position, position]);
@@ -177,20 +177,20 @@ test.each([
   const key = world.socket.last("channel_message")["key"];
   await world.lose();
   const newer = fate(room.publish("newer"));
-  expect(world.socket.all("channel_message"), "not before the channel is there").toEqual([]);
+  expect(world.socket.all("channel_message"), "they are not sent before the channel is subscribed").toEqual([]);
   await world.socket.ack("subscribe_channel", { channel: "room:1", ...position, recoverable: true, ...answer });
   const texts = world.socket.all("channel_message").map((message) => message["content"]);
   expect(texts).toEqual(again ? ["lost", "newer"] : ["newer"]);
   expect(lost.now).toBe(again ? "pending" : "outcome_unknown");
-  expect(direct.now, "nobody says whether its key is remembered").toBe("outcome_unknown");
+  expect(direct.now, "it is unknown whether the server remembers their keys").toBe("outcome_unknown");
   if (again) expect(world.socket.all("channel_message")[0]).toMatchObject({ key });
   expect(newer.now).toBe("pending");
 });
 
 test.each([
-  ["the channel had answered", true],
-  ["the channel had not answered", false],
-])("a session that began again and was resumed before the verdict, when %s, repeats nothing", async (_, hasAnswered) => {
+  ["the channel was confirmed", true],
+  ["the channel was not confirmed", false],
+])("a restarted session that is resumed before the server's memory is known, when %s, repeats no publication", async (_, hasAnswered) => {
   const world = new World();
   const client = await subscribed(world, resumable);
   const room = client.channel("room:1");
@@ -214,7 +214,7 @@ test.each([
   expect(world.socket.all("channel_message")).toEqual([]);
 });
 
-test("a publication that was never sent is sent whatever the server has forgotten", async () => {
+test("a publication that was never sent is sent, even if the server has lost its memory", async () => {
   const world = new World();
   const client = await subscribed(world);
   await world.socket.drop();
@@ -228,7 +228,7 @@ test("a publication that was never sent is sent whatever the server has forgotte
   expect(waiting.now).toEqual({ epoch: "F", offset: 1 });
 });
 
-test("an application's event whose answer was lost fails, unless it may be repeated", async () => {
+test("an application event without an answer fails, unless it may be repeated", async () => {
   const world = new World();
   const client = await world.connected({}, resumable);
   const once = fate(client.request("pay", { amount: 1 }));
@@ -240,7 +240,7 @@ test("an application's event whose answer was lost fails, unless it may be repea
   expect(often.now).toEqual({ here: true });
 });
 
-test("what was sent and cannot be sent again in time is of unknown outcome", async () => {
+test("a request that was sent and cannot be repeated in time has an unknown outcome", async () => {
   const world = new World();
   const client = await subscribed(world, resumable);
   const lost = fate(client.channel("room:1").publish("lost", { ttl: 3000 }));
@@ -249,7 +249,7 @@ test("what was sent and cannot be sent again in time is of unknown outcome", asy
   expect(lost.now).toBe("outcome_unknown");
 });
 
-test("a publication is not sent again when its key may be forgotten", async () => {
+test("a publication is not sent again when the server may have forgotten its key", async () => {
   const world = new World();
   const client = await subscribed(world, resumable);
   const lost = fate(client.channel("room:1").publish("lost", { ttl: 3_600_000 }));
@@ -262,7 +262,7 @@ test("a publication is not sent again when its key may be forgotten", async () =
   expect(world.socket.all("channel_message")).toEqual([]);
 });
 
-test("giving up ends what waits: unsent is closed, sent is unknown", async () => {
+test("closing ends the queued requests: unsent ones are closed, sent ones have an unknown outcome", async () => {
   const world = new World();
   const client = await world.connected({}, { retry: { max_attempts: 1, base_delay: 10, max_delay: 10, backoff_multiplier: 1 } });
   const sent = fate(client.sendToUser("bob", 1));
@@ -273,7 +273,7 @@ test("giving up ends what waits: unsent is closed, sent is unknown", async () =>
   expect([sent.now, unsent.now]).toEqual(["outcome_unknown", "gave_up"]);
 });
 
-test("what is volatile is sent as soon as connect resolves, and never a second time", async () => {
+test("a volatile request is sent as soon as connect resolves, and never twice", async () => {
   const world = new World();
   const client = world.client();
   const room = client.channel("room");
@@ -288,7 +288,7 @@ test("what is volatile is sent as soon as connect resolves, and never a second t
   expect(world.socket.all("channel_message")).toEqual([]);
 });
 
-test("what is volatile and waits for its channel is not sent on a later connection", async () => {
+test("a volatile request that waits for its channel is not sent on a later connection", async () => {
   const world = new World();
   const client = await world.connected();
   const room = client.channel("room");
@@ -302,7 +302,7 @@ test("what is volatile and waits for its channel is not sent on a later connecti
   expect(world.socket.all("channel_message")).toEqual([]);
 });
 
-test("what is larger than the server takes is refused here, and costs nothing else", async () => {
+test("a request larger than the server accepts is refused locally, and affects no other", async () => {
   const world = new World();
   const client = await world.connected({}, { limits: { max_message: 200 } });
   const large = client.request("large", { text: "ä".repeat(100) });
@@ -315,7 +315,7 @@ test("what is larger than the server takes is refused here, and costs nothing el
   expect(small.now).toBe("done");
 });
 
-test("a message that is too large on the way costs its own request, and the others go on", async () => {
+test("a request that is too large for the connection fails, and the others continue", async () => {
   const world = new World();
   const client = await world.connected({}, { resume: { token: "t", window: 60_000 } });
   const room = client.channel("room:1");
@@ -330,7 +330,7 @@ test("a message that is too large on the way costs its own request, and the othe
   expect([before.now, after.now]).toEqual(["done", "done"]);
 });
 
-test("a request waits for as long as the server keeps the session", async () => {
+test("a request waits as long as the server keeps the session", async () => {
   const world = new World();
   const client = await world.connected({}, { resume: { token: "t", window: 90_000 } });
   await world.socket.drop();
@@ -344,7 +344,7 @@ test("a request waits for as long as the server keeps the session", async () => 
 
 const limited = { ...resumable, limits: { max_message: 1000 } };
 
-test("an answer that the server would not take becomes a refusal, and costs no other request", async () => {
+test("an answer that the server does not accept becomes a refusal, and affects no other request", async () => {
   const world = new World();
   const client = await world.connected({}, limited);
   client.onRequest("dump", () => "x".repeat(1000));
@@ -355,7 +355,7 @@ test("an answer that the server would not take becomes a refusal, and costs no o
   }
 });
 
-test("a subscription that the server would not take is refused, and ends no connection", async () => {
+test("a subscription that the server does not accept is refused, and does not end the connection", async () => {
   const world = new World();
   const client = await world.connected({}, limited);
   const refused = client.channel("a").subscribe({ metadata: { text: "x".repeat(1000) } });
@@ -363,7 +363,7 @@ test("a subscription that the server would not take is refused, and ends no conn
   expect(world.socket.heard).toEqual([]);
 });
 
-test("a repetition that is too large on its way, or for the next node, says nothing of the first time", async () => {
+test("a repetition that is too large leaves the outcome of the first attempt unknown", async () => {
   for (const max_message of [undefined, 1000]) {
     const world = new World();
     const client = await subscribed(world, resumable);

@@ -124,7 +124,7 @@ describe.each([
     expect(await outcome(type, fields)).toMatchObject(expected);
   });
 
-  test.skipIf(!isThere)("the history refuses what it does not reach back to, and what never was", async () => {
+  test.skipIf(!isThere)("the history refuses positions that it no longer has and positions that never existed", async () => {
     const { position } = await client.channel("room:1").history();
     const ahead = { epoch: position.epoch, offset: position.offset + 5 };
     expect(await outcome("history", { channel: "room:1", since: ahead })).toMatchObject({ details: { reason: "epoch_changed" } });
@@ -143,7 +143,7 @@ describe.each([
     expect(gaps).toEqual(["too_old"]);
   });
 
-  test.skipIf(!isThere)("a repeat with the same key is done once", async () => {
+  test.skipIf(!isThere)("a request repeated with the same key is executed once", async () => {
     const bob = await join("bob");
     const heard: unknown[] = [];
     bob.on("private", ({ message }) => heard.push(message));
@@ -157,7 +157,7 @@ describe.each([
     await expect.poll(() => heard).toEqual(["direct 0", 1, "last"]);
   });
 
-  test.skipIf(!isThere)("what was published without an echo does not come in the recovery of its session, and comes in that of another", async () => {
+  test.skipIf(!isThere)("a publication without an echo is recovered by other sessions, but not by its own", async () => {
     const [ana, bob] = [await join("ana-echo"), await join("bob-echo")];
     const heard: Record<string, unknown[]> = { ana: [], bob: [], late: [] };
     for (const [name, one] of Object.entries({ ana, bob })) {
@@ -184,7 +184,7 @@ describe.each([
     await expect.poll(() => heard).toEqual({ ana: ["first", "last"], bob: ["first", "quiet", "last"], late: ["quiet", "last"] });
   });
 
-  test.skipIf(!isThere)("who is present is told a page at a time, in the order of the names", async () => {
+  test.skipIf(!isThere)("presence is listed in pages, in the order of the names", async () => {
     for (const user of ["zoe", "eve", "ali"]) await (await join(user)).channel("presence:pages").subscribe();
     await client.channel("presence:pages").subscribe();
     const first = (await client.request("presence", { channel: "presence:pages", limit: 3 })) as { users: object; next: string };
@@ -193,7 +193,7 @@ describe.each([
     expect([Object.keys(second.users), second.next]).toEqual([["zoe"], undefined]);
   });
 
-  test.skipIf(!isThere)("others hear of who comes, changes and goes, and of nothing when somebody is back in time", async () => {
+  test.skipIf(!isThere)("others receive joins, updates and leaves, and nothing for a user who is back in time", async () => {
     const [bob, one, two] = [await join("bob-there"), await join("ana-there"), await join("ana-there")];
     const seen: string[] = [];
     const list = bob.channel("room:there").presence;

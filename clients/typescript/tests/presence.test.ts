@@ -43,7 +43,7 @@ async function watcher(users: object = { ana: entry(), bob: entry() }, offset = 
   return { world, room, heard, names };
 }
 
-test("a list is who joins at first; its changes are joins, leaves and updates", async () => {
+test("the first list reports joins, and its changes are joins, leaves and updates", async () => {
   const { world, room, heard, names } = await watcher();
   expect(names()).toBe("ana bob");
   expect(room.presence.users.get("bob")).toMatchObject({ user: "bob", status: "online", connections: 1, devices: [{ connectionId: "c-0" }] });
@@ -58,7 +58,7 @@ test("a list is who joins at first; its changes are joins, leaves and updates", 
   expect(room.presence.users.get("bob")).toEqual({ user: "bob", status: "away", metadata: { status: "online" }, connections: 2 });
 });
 
-test("which devices somebody has is known until their number changes, and again after asking", async () => {
+test("the devices of a user are known until their number changes, and again after a refresh", async () => {
   const { world, room } = await watcher();
   const bob = () => room.presence.users.get("bob");
   await world.socket.say(change("update", "bob", 6, { status: "away" }));
@@ -70,13 +70,13 @@ test("which devices somebody has is known until their number changes, and again 
   expect(bob()?.devices).toHaveLength(2);
 });
 
-test("what was applied already is dropped, whatever order it comes in", async () => {
+test("changes that were applied already are dropped, whatever their order", async () => {
   const { world, heard } = await watcher();
   await world.socket.say(change("join", "cleo", 5), change("leave", "bob", 4), change("join", "dan", 6), change("join", "dan", 6));
   expect(heard).toEqual(["join dan"]);
 });
 
-test("the changes of a moment come in one message", async () => {
+test("changes of the same moment arrive in one message", async () => {
   const { world, room, heard, names } = await watcher();
   const diff = { type: "presence_diff", channel: "room", count: 3, joins: { cleo: entry(), dan: entry() }, leaves: ["ana"], updates: { bob: entry("away", 2) }, offset: 9 };
   await world.socket.say(diff, { ...diff, joins: { eve: entry() } });
@@ -85,7 +85,7 @@ test("the changes of a moment come in one message", async () => {
   expect(room.presence.count).toBe(3);
 });
 
-test("a skipped number asks for the list, page by page, and what comes meanwhile is applied after it", async () => {
+test("a skipped number loads the list in pages, and changes that arrive meanwhile are applied afterwards", async () => {
   const { world, heard, names } = await watcher();
   await world.socket.say(change("join", "fay", 8));
   expect(heard).toEqual([]);
@@ -100,14 +100,14 @@ test("a skipped number asks for the list, page by page, and what comes meanwhile
   expect(world.socket.all("presence")).toHaveLength(2);
 });
 
-test("a count that does not fit the list asks for the list", async () => {
+test("a count that does not match the list loads the list", async () => {
   const { world, names } = await watcher();
   await world.socket.say({ type: "presence_diff", channel: "room", count: 9, joins: {}, leaves: [], updates: {}, offset: 30 });
   await world.socket.ack("presence", { channel: "room", count: 1, users: { zoe: entry() }, offset: 30 });
   expect(names()).toBe("zoe");
 });
 
-test("messages that were dropped may have been of presence: the list is asked for", async () => {
+test("dropped messages load the list, because they may have been presence changes", async () => {
   const { world, names, heard } = await watcher();
   await world.socket.say({ type: "gap", channel: "room", epoch: "E", offset: 0, missed: 0 });
   await world.socket.ack("presence", { channel: "room", count: 1, users: { ana: entry() }, offset: 6 });
@@ -115,11 +115,11 @@ test("messages that were dropped may have been of presence: the list is asked fo
   expect(heard).toEqual(["leave bob"]);
 });
 
-test("a new list after a reconnect reports only who really came, went or changed", async () => {
+test("a new list after a reconnect reports only real joins, leaves and updates", async () => {
   const { world, heard, names } = await watcher({ ana: entry(), bob: entry(), cleo: entry() });
   await world.socket.drop();
   await settle();
-  expect(heard, "nobody leaves because this client is away").toEqual([]);
+  expect(heard, "a connection loss of this client reports no leaves").toEqual([]);
   expect(names()).toBe("ana bob cleo");
   await world.attempt();
   await world.socket.accept({ resumed: false });
@@ -136,19 +136,19 @@ test("a channel too large for names has a count, and a list again when it is sma
   await world.socket.say({ type: "occupancy", channel: "room", count: 5012 }, change("join", "eve", 7));
   expect(room.presence).toMatchObject({ count: 5012, isListed: false });
   expect(room.presence.users.size).toBe(0);
-  expect(heard, "nobody has left").toEqual([]);
+  expect(heard, "no leave is reported").toEqual([]);
   await world.socket.say(state(900, { ana: entry(), zoe: entry() }));
   expect(room.presence).toMatchObject({ count: 2, isListed: true });
 });
 
-test("the presence of a channel that was given up is forgotten", async () => {
+test("the presence of an unsubscribed channel is cleared", async () => {
   const { room, heard } = await watcher();
   void room.unsubscribe();
   expect(room.presence).toMatchObject({ count: 0, isListed: false });
   expect(heard).toEqual([]);
 });
 
-test("every change is one call of change, with the roster", async () => {
+test("each change calls the change listener once, with all members", async () => {
   const { world, room } = await watcher();
   const sizes: number[] = [];
   const off = room.presence.on("change", ({ users }) => sizes.push(users.size));
@@ -158,7 +158,7 @@ test("every change is one call of change, with the roster", async () => {
   expect(sizes).toEqual([3, 1, 0]);
 });
 
-test("a list whose pages have no end is asked for to its end in users", async () => {
+test("a list with endless pages is loaded only up to the maximum of users", async () => {
   const { world, room } = await watcher();
   void room.presence.refresh();
   await settle();
@@ -169,7 +169,7 @@ test("a list whose pages have no end is asked for to its end in users", async ()
   expect([...room.presence.users.keys()]).toEqual(["ana"]);
 });
 
-test("the pages of a list are not asked for any more when the channel was given up", async () => {
+test("no more pages of a list are requested after unsubscribing", async () => {
   const { world, room } = await watcher();
   void room.presence.refresh();
   await settle();

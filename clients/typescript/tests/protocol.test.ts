@@ -12,26 +12,26 @@ interface Row {
 }
 
 describe.each(["messages", "requests", "application"])("%s.json", (file) => {
-  test.each(fixture<Row>(file))("$name: both encodings read the same", ({ json: value, msgpack: hex }) => {
+  test.each(fixture<Row>(file))("$name: both encodings decode to the same message", ({ json: value, msgpack: hex }) => {
     expect(msgpack.decode(fromHex(hex))).toEqual(value);
     expect(json.decode(JSON.stringify(value))).toEqual(value);
   });
 
-  test.each(fixture<Row>(file))("$name: what is written is read again as it was", ({ json: value }) => {
+  test.each(fixture<Row>(file))("$name: an encoded message decodes to itself", ({ json: value }) => {
     const bytes = msgpack.encode(value) as Uint8Array<ArrayBuffer>;
     expect(msgpack.decode(bytes.buffer)).toEqual(value);
     expect(json.decode(json.encode(value) as string)).toEqual(value);
   });
 });
 
-test("requests are written in MessagePack byte for byte as the server writes them", () => {
+test("requests are encoded in MessagePack byte for byte as the server encodes them", () => {
   for (const { name, json: value, msgpack: hex } of fixture<Row>("requests")) {
     const written = Buffer.from(msgpack.encode(value) as Uint8Array).toString("hex");
     expect(written, name).toBe(hex);
   }
 });
 
-test("every error type of the protocol is one of the client's, and no other", () => {
+test("the client has exactly the error types of the protocol", () => {
   const known: Record<ErrorType, boolean> = {
     parse_error: false,
     validation_error: false,
@@ -54,7 +54,7 @@ test("every error type of the protocol is one of the client's, and no other", ()
   expect(Object.fromEntries(rows.map((row) => [row.error_type, row.temporary]))).toEqual(known);
 });
 
-test("an error message becomes an error with its type, its words and its delay", () => {
+test("an error message becomes an error with its type, text and delay", () => {
   const message = fixture<{ json: ErrorMessage }>("messages").map((row) => row.json);
   for (const error of message.filter((one) => one.type === "error")) {
     const thrown = new ServerError(error);
@@ -64,7 +64,7 @@ test("an error message becomes an error with its type, its words and its delay",
   }
 });
 
-test("whether a client comes back is what the fixtures say, by range", () => {
+test("the client reconnects for the close codes that the fixtures name, also by range", () => {
   const rows = fixture<{ code: number; name?: string; reconnect: boolean }>("close_codes");
   for (const { code, reconnect } of rows) expect(shouldReconnect(code), String(code)).toBe(reconnect);
   for (const [name, code] of Object.entries(closeCodes)) {
@@ -102,12 +102,12 @@ describe("MessagePack", () => {
     ["", "a0"],
     [null, "c0"],
     [true, "c3"],
-  ])("%s is written in its shortest form, and read again", (value, hex) => {
+  ])("%s is encoded in its shortest form, and decodes to the same value", (value, hex) => {
     expect(written(value)).toBe(hex);
     expect(read(hex)).toBe(value);
   });
 
-  test("texts, arrays and maps of every width are read as they were written", () => {
+  test("texts, arrays and maps of every width decode to what was encoded", () => {
     for (const size of [0, 15, 16, 31, 32, 255, 256, 65_535, 65_536]) {
       const text = "x".repeat(size);
       const array = Array.from({ length: size }, (_, n) => n);
@@ -123,13 +123,13 @@ describe("MessagePack", () => {
     expect(read("81a56279746573c4040001feff")).toEqual({ bytes });
   });
 
-  test("what is no field and what is no number is written as JSON would", () => {
+  test("values that are not fields or numbers are encoded like in JSON", () => {
     expect(written({ a: undefined, b: NaN })).toBe("81a162c0");
     expect(written({ at: new Date(0) })).toBe(written({ at: "1970-01-01T00:00:00.000Z" }));
     expect(() => msgpack.encode({ a: () => 1 })).toThrow(TypeError);
   });
 
-  test("an application's toJSON may encode, too", () => {
+  test("an application's toJSON may itself call the encoder", () => {
     const inner = { toJSON: () => (msgpack.encode({ text: "x".repeat(1000) }) as Uint8Array).length };
     expect(written([1, inner, 2])).toBe(written([1, 1009, 2]));
     const failing = { toJSON: () => msgpack.encode({ a: () => 1 }) };
@@ -137,26 +137,26 @@ describe("MessagePack", () => {
     expect(written([1])).toBe("9101");
   });
 
-  test("a short text is never mistaken for another one", () => {
+  test("a short text is never decoded as another one", () => {
     for (let n = 0; n < 5000; n++) {
       const text = `${n % 7}-${n * 7919}`;
       expect(msgpack.decode((msgpack.encode([text, `${text}é`]) as Uint8Array<ArrayBuffer>).buffer)).toEqual([text, `${text}é`]);
     }
   });
 
-  test("integers of 64 bits are written exactly", () => {
+  test("integers of 64 bits are encoded exactly", () => {
     expect(written(2n ** 64n - 1n)).toBe("cfffffffffffffffff");
     expect(written(-(2n ** 63n))).toBe("d38000000000000000");
     expect(() => msgpack.encode({ a: 2n ** 64n })).toThrow(TypeError);
   });
 
-  test("a field called __proto__ is a field", () => {
+  test("a field called __proto__ is a normal field", () => {
     const read = msgpack.decode(fromHex("81a95f5f70726f746f5f5f81a16101")) as object;
     expect(Object.keys(read)).toEqual(["__proto__"]);
     expect(Object.getPrototypeOf(read)).toBe(Object.prototype);
   });
 
-  test("every message that is cut off is an error, wherever it is cut", () => {
+  test("every truncated message is an error, wherever it is cut", () => {
     for (const { msgpack: hex } of fixture<Row>("messages")) {
       const whole = new Uint8Array(fromHex(hex));
       for (let end = 0; end < whole.length; end++) {
@@ -166,11 +166,11 @@ describe("MessagePack", () => {
     }
   });
 
-  test("what a server sends is read however deep a history wraps it", () => {
+  test("a server message can be decoded however deep the history nests it", () => {
     expect(read(`${"91".repeat(900)}c0`)).toBeInstanceOf(Array);
   });
 
-  test("what has no end, a claimed length and what is nested too deeply cost nothing", () => {
+  test("an endless, falsely sized or too deeply nested message is refused early", () => {
     expect(() => read("dfffffffff")).toThrow(RangeError);
     expect(() => read("ddffffffff")).toThrow(RangeError);
     expect(() => read("91".repeat(100_000))).toThrow(TypeError);

@@ -58,7 +58,7 @@ test("a channel and its presence work through a proxy", async () => {
   expect(await published).toEqual({ epoch: "e", offset: 6 });
 });
 
-test("methods can be passed on without their object", async () => {
+test("methods can be passed as callbacks without their object", async () => {
   const client = await new World().connected();
   const { close, channel } = client;
   expect(channel("room:1")).toBe(client.channel("room:1"));
@@ -66,7 +66,7 @@ test("methods can be passed on without their object", async () => {
   expect(client.state.name).toBe("closed");
 });
 
-test("an application's own class overrides methods, also through a proxy", () => {
+test("a subclass of the application overrides methods, also through a proxy", () => {
   class Counting extends Client {
     calls = 0;
     override close(): void {

@@ -45,7 +45,7 @@ function Room({ name = "room" as string | null, options = {} }) {
   return h("p", null, [useChannelState(room).name, ...messages.map((one) => (one.kind === "gap" ? "gap" : String(one.content)))].join(" "));
 }
 
-test("the first thing that is shown is no closed connection", async () => {
+test("the first render shows no closed connection", async () => {
   const chat = new Chat();
   const shown: string[] = [];
   const State = () => {
@@ -57,7 +57,7 @@ test("the first thing that is shown is no closed connection", async () => {
   expect(new Set(shown)).toEqual(new Set(["connecting", "connected"]));
 });
 
-test("options that are made again with each render ask for nothing again, and a signal ends the share", async () => {
+test("options recreated with each render cause no new requests, and a signal ends the share", async () => {
   const chat = new Chat();
   const abort = new AbortController();
   const options = () => ({ signal: abort.signal, getToken: () => "t" });
@@ -68,7 +68,7 @@ test("options that are made again with each render ask for nothing again, and a 
   expect(text()).toBe("unsubscribed");
 });
 
-test("a name that goes from a to b and back while it is asked for", async () => {
+test("the name may change from a to b and back while the channel subscribes", async () => {
   const chat = new Chat();
   chat.answers = ({ type }) => type !== "subscribe_channel";
   for (const name of ["a", "b", "a"]) await render(chat, chat.client, h(Room, { name }));
@@ -79,7 +79,7 @@ test("a name that goes from a to b and back while it is asked for", async () => 
   expect(text()).toBe("subscribed");
 });
 
-test("a component that fails takes its subscription along, and no other", async () => {
+test("a component that throws ends its own subscription and no other", async () => {
   const chat = new Chat();
   vi.spyOn(console, "error").mockImplementation(() => {});
   class Boundary extends Component<{ children?: ReactNode }> {
@@ -101,7 +101,7 @@ test("a component that fails takes its subscription along, and no other", async 
   vi.restoreAllMocks();
 });
 
-test("what suspends after its hooks subscribes once it is there, and what is never there does not", async () => {
+test("a component that suspends after its hooks subscribes when it mounts, and not if it never mounts", async () => {
   const chat = new Chat();
   let resolve = (_: string) => {};
   const data = new Promise<string>((found) => (resolve = found));
@@ -119,7 +119,7 @@ test("what suspends after its hooks subscribes once it is there, and what is nev
   expect(chat.socket.all("subscribe_channel")).toHaveLength(1);
 });
 
-test("what is hidden leaves its channel, and catches up when it is shown again", async () => {
+test("a hidden component unsubscribes, and catches up when it is shown again", async () => {
   const chat = new Chat();
   const page = (mode: "visible" | "hidden") => h(Activity, { mode, children: h(Room) });
   await render(chat, chat.client, page("visible"));
@@ -131,7 +131,7 @@ test("what is hidden leaves its channel, and catches up when it is shown again",
   expect(text()).toBe("subscribed one two");
 });
 
-test("another client in the provider takes over, and two providers are two connections", async () => {
+test("another client in the provider replaces the first, and two providers have two connections", async () => {
   const one = new Chat();
   const other = new Chat();
   one.keep("of one");
@@ -148,7 +148,7 @@ test("another client in the provider takes over, and two providers are two conne
   expect(text()).toBe("subscribed of the othersubscribed of one");
 });
 
-test("a client that is closed and connected again while components are mounted", async () => {
+test("mounted components work when the client is closed and connected again", async () => {
   const chat = new Chat();
   await render(chat, chat.client, h(Room));
   await act(async () => chat.client.close());
@@ -159,7 +159,7 @@ test("a client that is closed and connected again while components are mounted",
   expect(text()).toBe("subscribed missed");
 });
 
-test("updates from outside are seen by all parts of a page at once, in a transition, too", async () => {
+test("all parts of a page show an external update at the same time, even in a transition", async () => {
   const chat = new Chat();
   let go: (n: number) => void = () => {};
   const torn: unknown[] = [];
@@ -184,7 +184,7 @@ test("updates from outside are seen by all parts of a page at once, in a transit
   expect(text()).toBe("1010101010");
 });
 
-test("a thousand mounts leave nothing behind", async () => {
+test("a thousand mounts leave no subscription, timer or listener", async () => {
   const chat = new Chat();
   const All = () => {
     const room = useChannel("room");
@@ -206,7 +206,7 @@ test("a thousand mounts leave nothing behind", async () => {
   expect(vi.getTimerCount()).toBe(0);
 });
 
-test("a fake server turns the time of components, too", async () => {
+test("a fake server controls the time of components, too", async () => {
   const server = new FakeServer();
   const client = server.client({ user: "ana" });
   const Lines = () => {

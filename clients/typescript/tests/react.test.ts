@@ -52,7 +52,7 @@ function Room({ name = "room" as string | null }) {
   return h("p", null, [connection.name, standing, isLoading ? "loading" : "loaded", ...texts].join(" "));
 }
 
-test("in StrictMode there is one socket, one subscription and one question for the history", async () => {
+test("StrictMode causes one socket, one subscription and one history request", async () => {
   const chat = new Chat();
   for (const content of ["one", "two"]) chat.keep(content);
   await render(chat, h(Room));
@@ -64,7 +64,7 @@ test("in StrictMode there is one socket, one subscription and one question for t
   expect(text()).toBe("connected subscribed loaded one two three");
 });
 
-test("a component that is mounted again, or another one of the same channel, asks for no second subscription", async () => {
+test("remounting a component, or mounting another of the same channel, sends no second subscribe request", async () => {
   const chat = new Chat();
   await render(chat, h(Room, { key: 1 }));
   await render(chat, h(Room, { key: 2 }));
@@ -74,7 +74,7 @@ test("a component that is mounted again, or another one of the same channel, ask
   expect(chat.world.sockets).toHaveLength(1);
 });
 
-test("fast routes leave the channel of the last one subscribed, and no rejection", async () => {
+test("fast route changes leave only the last channel subscribed, and cause no rejection", async () => {
   const chat = new Chat();
   chat.answers = () => false;
   for (const name of ["a", "b", "c", null, "a", "d"]) await render(chat, h(Room, { name }));
@@ -86,7 +86,7 @@ test("fast routes leave the channel of the last one subscribed, and no rejection
   expect(chat.world.sockets).toHaveLength(1);
 });
 
-test("the client is closed when the provider is gone, and connects again with the next", async () => {
+test("the client closes when the provider unmounts, and connects again with the next one", async () => {
   const chat = new Chat();
   await render(chat, h(Room));
   await act(async () => root?.unmount());
@@ -99,7 +99,7 @@ test("the client is closed when the provider is gone, and connects again with th
   expect(chat.world.sockets).toHaveLength(2);
 });
 
-test("handlers are the newest, without listening again", async () => {
+test("the newest handlers are called without adding listeners again", async () => {
   const chat = new Chat();
   const heard: string[] = [];
   let rename: (name: string) => void = () => {};
@@ -122,7 +122,7 @@ test("handlers are the newest, without listening again", async () => {
   expect(on).not.toHaveBeenCalled();
 });
 
-test("a burst of messages or of presence is one render", async () => {
+test("a burst of messages or presence changes causes one render", async () => {
   const chat = new Chat();
   let renders = 0;
   function People() {
@@ -146,7 +146,7 @@ test("a burst of messages or of presence is one render", async () => {
   expect(renders - before).toBeLessThanOrEqual(4);
 });
 
-test("a request says what became of it", async () => {
+test("a request reports its result", async () => {
   const chat = new Chat();
   let ask: () => Promise<unknown> = async () => {};
   function Rename() {
@@ -164,7 +164,7 @@ test("a request says what became of it", async () => {
   expect(text()).toBe("Ana!");
 });
 
-test("typing is told and shown", async () => {
+test("typing is sent and shown", async () => {
   const chat = new Chat();
   let start = () => {};
   function Typing() {
@@ -177,7 +177,7 @@ test("typing is told and shown", async () => {
   expect(text()).toBe("");
 });
 
-test("a server renders what is known before a connection, and the page goes on from there", async () => {
+test("a server renders the state before the connection, and the page continues from it", async () => {
   const sockets = vi.fn();
   vi.stubGlobal("WebSocket", sockets);
   const rendered = (client: Client<any>) => h(HauynaProvider, { client }, h(Room));
@@ -203,12 +203,12 @@ test("a server renders what is known before a connection, and the page goes on f
   expect(complaints).not.toHaveBeenCalled();
 });
 
-test("without a provider a hook says what is missing", () => {
+test("a hook without a provider throws an error about the missing provider", () => {
   const Alone = () => h("p", null, useClient().state.name);
   expect(() => renderToString(h(Alone))).toThrow("there is no HauynaProvider around this component");
 });
 
-test("the hooks are typed by the contract, once", () => {
+test("the contract types the hooks in one place", () => {
   const hooks = createHooks<Chatter>();
   const Typed = () => {
     expectTypeOf(hooks.useClient()).toEqualTypeOf<Client<Chatter>>();

@@ -26,14 +26,14 @@ describe.each([
 ])("%s", (name, words) => {
   const program = name === "node" ? process.execPath : find(name);
 
-  test.skipIf(!program || !isBuilt)("connects, publishes and hears, and then ends by itself", async () => {
+  test.skipIf(!program || !isBuilt)("connects, publishes and receives, and then exits by itself", async () => {
     const address = `ws://127.0.0.1:${server.port}/chat?user_id=${name}`;
     const { stdout } = await promisify(execFile)(program as string, [...words, "tests/smoke.mjs", address], { cwd: folder, timeout: 15_000 });
     expect(stdout.trim().split("\n")).toEqual([`${name}: ¡hola!`, `${name}: ¡hola!`]);
   });
 });
 
-test.skipIf(!isBuilt)("CommonJS gets the same", async () => {
+test.skipIf(!isBuilt)("the package can be loaded as CommonJS", async () => {
   const script = `const { Client, json } = require("hauyna"); console.log(typeof Client, json.protocol)`;
   const { stdout } = await promisify(execFile)(process.execPath, ["-e", script], { cwd: folder });
   expect(stdout.trim()).toBe("function hauyna.v1.json");

@@ -18,7 +18,7 @@ async function subscribed(world: World, session: object = first): Promise<Client
   return client;
 }
 
-test("the next socket offers the token, and says its positions at once", async () => {
+test("the next socket sends the session token and the positions at once", async () => {
   const world = new World();
   const client = await subscribed(world);
   await world.socket.say({ type: "message", channel: "room", content: 1, timestamp: 1, offset: 11 });
@@ -32,7 +32,7 @@ test("the next socket offers the token, and says its positions at once", async (
   client.onGap((gap) => gaps.push(gap));
   const session = { resumed: true, resume: { token: "tok-2" }, subscriptions: [entry, { channel: "ticker", recoverable: false }] };
   await world.socket.say({ type: "session", connection_id: "c-2", user: "ana", ...session });
-  expect(world.socket.heard, "nothing is asked again").toHaveLength(1);
+  expect(world.socket.heard, "no subscribe request is sent").toHaveLength(1);
   expect(client.channel("room")).toMatchObject({ state: { name: "subscribed" }, position: { epoch: "E", offset: 11 } });
   expect(gaps).toMatchObject([{ channel: "ticker", reason: "not_recoverable" }]);
   await world.socket.drop();
@@ -47,7 +47,7 @@ test("an attempt that fails before its session keeps the token", async () => {
   expect((await world.attempt()).protocols).toContain("hauyna.resume.tok-1");
 });
 
-test("a session that is too late is a fresh one: everything is subscribed to again from its position", async () => {
+test("a session that resumes too late starts fresh, and every channel is recovered from its position", async () => {
   const world = new World();
   const client = await subscribed(world);
   await world.lose({ resumed: false, resume: { token: "tok-9" } });
@@ -58,7 +58,7 @@ test("a session that is too late is a fresh one: everything is subscribed to aga
   expect(client.state.name).toBe("reconnecting");
 });
 
-test("a server without sessions is served as one whose sessions are always too late", async () => {
+test("a server without sessions is handled like one whose sessions have always expired", async () => {
   const world = new World();
   await subscribed(world, {});
   const socket = await world.lose();
@@ -66,7 +66,7 @@ test("a server without sessions is served as one whose sessions are always too l
   expect(socket.heard[0]).toMatchObject({ type: "subscribe_channel", channel: "room", recover: start });
 });
 
-test("closing ends the session: what connects next is a new one", async () => {
+test("closing ends the session, and the next connection starts a new one", async () => {
   const world = new World();
   const client = await subscribed(world);
   client.close();
@@ -77,7 +77,7 @@ test("closing ends the session: what connects next is a new one", async () => {
   expect(world.socket.last("subscribe_channel"), "the channels are still wanted").toBeDefined();
 });
 
-test("what was given up meanwhile is given up on the resumed session, and what was asked for is asked for", async () => {
+test("channels unsubscribed or subscribed while disconnected are updated on the resumed session", async () => {
   const world = new World();
   const client = await subscribed(world);
   await world.socket.drop();
@@ -91,7 +91,7 @@ test("what was given up meanwhile is given up on the resumed session, and what w
   ]);
 });
 
-test("a resumed subscription without a position in the resumption is told as what it is", async () => {
+test("a resumed subscription whose position is unknown reports a gap with the server's reason", async () => {
   const world = new World();
   const client = await subscribed(world);
   const gaps: Gap[] = [];
@@ -101,7 +101,7 @@ test("a resumed subscription without a position in the resumption is told as wha
   expect(gaps).toEqual([{ channel: "ticker", reason: "unknown_position", from: undefined, to: { epoch: "T", offset: 5 }, missed: undefined }]);
 });
 
-test("asked to move, it opens the next socket at a random moment while the old one works, and moves", async () => {
+test("a reconnect message opens the next socket at a random moment while the old one works, and then moves", async () => {
   const world = new World();
   world.chance = 0.25;
   const client = await subscribed(world);
@@ -113,7 +113,7 @@ test("asked to move, it opens the next socket at a random moment while the old o
   expect(world.sockets).toHaveLength(1);
   const open = fate(client.request("open"));
   await world.pass(1);
-  expect(world.sockets, "first the answers that are on their way").toHaveLength(1);
+  expect(world.sockets, "pending answers arrive first").toHaveLength(1);
   const waits = fate(client.channel("room").publish("waits"));
   expect(old?.all("channel_message")).toEqual([]);
   await old?.ack("open");
@@ -133,7 +133,7 @@ test("asked to move, it opens the next socket at a random moment while the old o
   expect(waits.now).toBe("done");
 });
 
-test("an answer that takes long does not hold up a move", async () => {
+test("a slow answer does not delay a move", async () => {
   const world = new World();
   const client = await subscribed(world);
   const slow = fate(client.request("slow", {}, { timeout: 600_000 }));
@@ -149,7 +149,7 @@ test("an answer that takes long does not hold up a move", async () => {
   expect(world.sockets).toHaveLength(2);
 });
 
-test("a move that fails leaves the old connection as it was, and what waited is sent on it", async () => {
+test("a failed move keeps the old connection, and queued requests are sent on it", async () => {
   const world = new World();
   const client = await subscribed(world);
   const [old] = world.sockets;
@@ -164,7 +164,7 @@ test("a move that fails leaves the old connection as it was, and what waited is 
   expect(client.state).toMatchObject({ name: "reconnecting", attempt: 1, code: 3001 });
 });
 
-test("moving to a node that does not know the session ends it on the old one, and subscribes again", async () => {
+test("a move to a node without the session ends it on the old one, and subscribes again", async () => {
   const world = new World();
   await subscribed(world);
   await world.socket.say({ type: "reconnect", after: [0, 0], reason: "drain" });
@@ -174,7 +174,7 @@ test("moving to a node that does not know the session ends it on the old one, an
   expect(world.socket.last("subscribe_channel")).toBeDefined();
 });
 
-test("the server's questions are answered by name, and what a handler throws is the refusal", async () => {
+test("client requests are answered by name, and an error of a handler becomes the refusal", async () => {
   const world = new World();
   const client = await world.connected();
   client.onRequest("confirm", async (data) => ({ said: data }));
@@ -197,7 +197,7 @@ test("the server's questions are answered by name, and what a handler throws is 
   ]);
 });
 
-test("a question is answered on the connection that asked, or not at all", async () => {
+test("a client request is answered on the connection that sent it, or not at all", async () => {
   const world = new World();
   const client = await world.connected();
   let answer: (value: unknown) => void = () => {};
@@ -209,7 +209,7 @@ test("a question is answered on the connection that asked, or not at all", async
   expect(world.sockets.flatMap((socket) => socket.all("ack"))).toEqual([]);
 });
 
-test("messages outside of channels go to who listens to their type, errors to who listens to errors", async () => {
+test("messages outside of channels reach the listeners of their type, and errors the error listeners", async () => {
   const world = new World();
   const client = await world.connected();
   const heard: unknown[] = [];
@@ -235,7 +235,7 @@ test("tokens are never logged", async () => {
   expect(lines.join()).not.toContain("secret");
 });
 
-test("each message is logged by its head where the logger wants that", async () => {
+test("each message is logged by its first fields if the logger asks for it", async () => {
   const lines: unknown[] = [];
   const debug = (message: string, fields?: object) => lines.push([message, fields]);
   const logger: Logger = { debug, info() {}, warn() {}, error() {} };
@@ -260,7 +260,7 @@ test("each message is logged by its head where the logger wants that", async () 
   }
 });
 
-test("no message of an application's is taken for the client's own events", async () => {
+test("an application message is never treated as an event of the client", async () => {
   const world = new World();
   const client = await world.connected();
   const told: unknown[] = [];
@@ -271,7 +271,7 @@ test("no message of an application's is taken for the client's own events", asyn
   expect(told).toEqual([]);
 });
 
-test("a move whose credentials come too late is over, and nothing of it is left", async () => {
+test("a move whose credentials are late is cancelled and leaves nothing", async () => {
   const world = new World();
   const tokens: ((token: string) => void)[] = [];
   const client = world.client({ getToken: () => new Promise((resolve) => tokens.push(resolve)) });
@@ -289,7 +289,7 @@ test("a move whose credentials come too late is over, and nothing of it is left"
   expect(client.state.name).toBe("connected");
 });
 
-test("a second window takes the place of the first, and what waited for that is sent meanwhile", async () => {
+test("a second reconnect window replaces the first, and queued requests are sent meanwhile", async () => {
   const world = new World();
   const client = await subscribed(world);
   await world.socket.say({ type: "reconnect", after: [0, 0], reason: "drain" });
@@ -306,7 +306,7 @@ test("a second window takes the place of the first, and what waited for that is 
   expect(world.sockets).toHaveLength(3);
 });
 
-test("while a move is under way nothing is sent, though the subscriptions are restored just then", async () => {
+test("queued requests wait for the end of a move, even while subscriptions are restored", async () => {
   const world = new World();
   const client = world.client();
   const room = client.channel("room");
@@ -326,7 +326,7 @@ test("while a move is under way nothing is sent, though the subscriptions are re
   expect(world.socket.all("waits")).toHaveLength(1);
 });
 
-test("a token that no socket takes ends the attempts, and is not in what the runtime says", async () => {
+test("a token that no socket accepts ends the attempts, and appears neither in the log nor in the state", async () => {
   const lines: string[] = [];
   const write = (message: string, fields?: object) => lines.push(message + JSON.stringify(fields));
   class Fussy {
@@ -357,13 +357,13 @@ test.each([3013, 3001, 1006])("the old connection of a move may end (%s) before 
   await old?.drop(code);
   const session = { resumed: true, resume: { token: "tok-2" }, subscriptions: [entry, { channel: "ticker", recoverable: false }] };
   await world.socket.say({ type: "session", connection_id: "c-2", user: "ana", ...session });
-  expect(world.sockets, "the one that has the session is not given up").toHaveLength(2);
+  expect(world.sockets, "the socket that has the session is not closed").toHaveLength(2);
   expect(client.state).toMatchObject({ name: "connected", session: { connectionId: "c-2" } });
   expect(world.socket.all("waits")).toHaveLength(1);
-  expect(states, "who was replaced by itself was never away").toEqual(code === 3013 ? ["connected"] : ["reconnecting", "connected"]);
+  expect(states, "no connection loss is reported").toEqual(code === 3013 ? ["connected"] : ["reconnecting", "connected"]);
 });
 
-test("a move whose old connection ends, and then the new one, is an attempt that failed", async () => {
+test("a move whose old and new connection end counts as a failed attempt", async () => {
   const world = new World();
   const client = await subscribed(world);
   const [old] = world.sockets;
@@ -376,7 +376,7 @@ test("a move whose old connection ends, and then the new one, is an attempt that
   expect(client.state.name).toBe("connected");
 });
 
-test("the end of an earlier subscription is not the end of the one that is asked for", async () => {
+test("the end of an earlier subscription does not end the requested one", async () => {
   const world = new World();
   const client = await subscribed(world);
   const room = client.channel("room");
@@ -389,7 +389,7 @@ test("the end of an earlier subscription is not the end of the one that is asked
   expect(room.state.name).toBe("subscribed");
 });
 
-test("a channel may have any name, and so may a user", async () => {
+test("a channel and a user may have any name", async () => {
   const world = new World();
   const client = await world.connected({}, { resume: { token: "tok-1" } });
   const odd = client.channel("__proto__");
@@ -409,7 +409,7 @@ test("a channel may have any name, and so may a user", async () => {
   expect(JSON.stringify(world.socket.last("resume")["positions"])).toBe(`{"__proto__":${JSON.stringify(start)}}`);
 });
 
-test("what the old socket brought during a move is replayed without a question", async () => {
+test("messages that the old socket received during a move are replayed without a history request", async () => {
   const world = new World();
   const client = await world.connected({}, { resume: { token: "t" } });
   const room = client.channel("room");
@@ -431,7 +431,7 @@ test("what the old socket brought during a move is replayed without a question",
   expect(world.socket.all("history")).toEqual([]);
 });
 
-test("where the server takes no `resume` of this size, the next connection begins again", async () => {
+test("a session is not resumed if the server does not accept a `resume` of this size", async () => {
   const world = new World();
   const client = await world.connected({}, { resume: { token: "tok-1" } });
   void client.channel("room:1").subscribe();
@@ -448,7 +448,7 @@ test("where the server takes no `resume` of this size, the next connection begin
   expect(world.socket.last("subscribe_channel")["recover"]).toEqual({ epoch: "E", offset: 7 });
 });
 
-test("where a server answers before it has read a `resume` that is too large on the way, no subscription is ended", async () => {
+test("a `resume` that is too large for the connection ends no subscription if the server answers before reading it", async () => {
   const world = new World();
   const client = await world.connected({}, { resume: { token: "tok-1" } });
   const names = ["a", "b", "c"].map((letter) => letter.repeat(200));
@@ -474,7 +474,7 @@ test("where a server answers before it has read a `resume` that is too large on 
   expect(world.socket.protocols).toContain("hauyna.resume.tok-3");
 });
 
-test("a `resume` that is too large, and late, fails no request of the session that the server has resumed without it", async () => {
+test("a `resume` that is too large and late fails no request of the session that the server has resumed without it", async () => {
   const world = new World();
   const client = await world.connected({}, { resume: { token: "tok-1" } });
   const name = "a".repeat(200);
@@ -492,7 +492,7 @@ test("a `resume` that is too large, and late, fails no request of the session th
   expect(world.socket.protocols).toEqual(["hauyna.v1.json"]);
 });
 
-test("a connection that ended with 1009 and nothing in flight is resumed", async () => {
+test("a connection that ended with 1009 and without pending requests is resumed", async () => {
   const world = new World();
   await world.connected({}, { resume: { token: "tok-1" } });
   await world.socket.drop(1009);
@@ -500,7 +500,7 @@ test("a connection that ended with 1009 and nothing in flight is resumed", async
   expect(world.socket.protocols).toContain("hauyna.resume.tok-1");
 });
 
-test("a client that closes during a move says so on both sockets", async () => {
+test("a client that closes during a move sends the close code on both sockets", async () => {
   const world = new World();
   const client = await world.connected({}, { resume: { token: "tok-1" } });
   await world.socket.say({ type: "reconnect", after: [0, 0], reason: "drain" });
@@ -510,7 +510,7 @@ test("a client that closes during a move says so on both sockets", async () => {
   expect(world.sockets.map(({ closed }) => closed?.code)).toEqual([1000, 1000]);
 });
 
-test("an end that the server refuses for now is told it again, and only until it knows", async () => {
+test("an unsubscribe request that the server refuses temporarily is repeated until it succeeds", async () => {
   const world = new World();
   const client = await world.connected();
   const room = client.channel("room:1");

@@ -4,7 +4,7 @@ import { expect, test } from "vitest";
 import { start, subscriber } from "./subscriber.js";
 import { World, settle } from "./world.js";
 
-test("another component's options leave the token and the metadata", async () => {
+test("options of another component do not replace the token and the metadata", async () => {
   const world = new World();
   const client = await world.connected();
   const room = client.channel("room");
@@ -15,7 +15,7 @@ test("another component's options leave the token and the metadata", async () =>
   await world.lose();
   expect(world.socket.last("subscribe_channel")).toMatchObject({ token: "t", metadata: { device: "phone" } });
 });
-test("undefined options of a later share leave the earlier ones", async () => {
+test("undefined options of a later share keep the earlier ones", async () => {
   const world = new World();
   const client = await world.connected();
   const room = client.channel("room");
@@ -36,7 +36,7 @@ test("a refused presence update does not end the subscription after a reconnect"
   if (JSON.stringify(metadata).length > 4096) await world.socket.refuse("subscribe_channel", "limit_exceeded");
   expect(room.state.name).not.toBe("unsubscribed");
 });
-test("a share that ends twice ends no later subscription", async () => {
+test("a share that ends twice does not end a later subscription", async () => {
   const { room, world } = await subscriber();
   void room.unsubscribe();
   const a = room.subscribe(); 
@@ -50,21 +50,21 @@ test("a share that ends twice ends no later subscription", async () => {
   await settle();
   expect(room.state.name).toBe("subscribing");
 });
-test("subscriptions by the server's application are idle after they end, without history", async () => {
+test("subscriptions created by the server are idle after they end, without history", async () => {
   const world = new World();
   const client = await world.connected();
   await world.socket.say({ type: "subscribed", channel: "x", recoverable: false }, { type: "unsubscribed", channel: "x" });
   const c = client.channel("x");
   expect(c.state.name).toBe("unsubscribed");
 });
-test("unsubscribing from a closed client sends nothing after the next connect", async () => {
+test("unsubscribing on a closed client sends nothing after the next connect", async () => {
   const { room, client, world } = await subscriber();
   client.close();
   await room.unsubscribe();
   void client.connect(); await settle(); await world.socket.accept();
   expect(world.socket.heard.filter((m) => m.type !== "ping")).toEqual([]);
 });
-test("all subscriptions are restored after many losses and rate limits", async () => {
+test("all subscriptions are restored after many connection losses and rate limits", async () => {
   const world = new World();
   const client = await world.connected();
   for (let at = 0; at < 40; at++) void client.channel(`room-${at}`).subscribe().catch(() => {});

@@ -26,7 +26,7 @@ async function lost(browser: Browser): Promise<void> {
   await browser.pass(5_000);
 }
 
-test("a subscription that the server ends is ended in every page, and can be asked for again", async () => {
+test("a subscription that the server ends ends in every page, and can be requested again", async () => {
   const server = new FakeServer();
   const { browser, pages, heard } = await inRoom(server);
   await server.channel("room").unsubscribe();
@@ -39,7 +39,7 @@ test("a subscription that the server ends is ended in every page, and can be ask
   expect(heard).toEqual([[], ["x"]]);
 });
 
-test("a reconnect keeps the subscriptions: nobody is seen to leave, nothing is missed", async () => {
+test("a reconnect keeps the subscriptions, reports no leave and misses no message", async () => {
   const server = new FakeServer();
   const { browser, pages, heard } = await inRoom(server);
   const bob = await server.connected({ user: "bob" });
@@ -61,7 +61,7 @@ test("a reconnect keeps the subscriptions: nobody is seen to leave, nothing is m
   expect(server.requests("unsubscribe_channel")).toEqual([]);
 });
 
-test("subscriptions that are given up before the answer take no place and leave none behind", async () => {
+test("subscriptions cancelled before the answer free their place and leave none behind", async () => {
   const server = new FakeServer();
   const browser = new Browser(server);
   const { client } = await browser.connected();
@@ -80,7 +80,7 @@ test("subscriptions that are given up before the answer take no place and leave 
   expect(left.flat()).toEqual([]);
 });
 
-test("a page may change its mind as often as it likes", async () => {
+test("a page may subscribe and unsubscribe as often as it likes", async () => {
   const server = new FakeServer();
   const browser = new Browser(server);
   const { client } = await browser.connected();
@@ -102,7 +102,7 @@ test("a page may change its mind as often as it likes", async () => {
   expect(server.channel("room").subscribers).toEqual([]);
 });
 
-test("a subscription that fails for the history is given up", async () => {
+test("a subscription that fails because of the history is cancelled", async () => {
   const server = new FakeServer();
   const browser = new Browser(server);
   const { client } = await browser.connected();
@@ -113,7 +113,7 @@ test("a subscription that fails for the history is given up", async () => {
   expect(server.channel("room").subscribers).toEqual([]);
 });
 
-test("a page's fresh token counts, though the worker still has an old one", async () => {
+test("a page's fresh token is used even if the worker has an old one", async () => {
   const server = new FakeServer();
   const browser = new Browser(server);
   const { client } = await browser.connected();
@@ -126,7 +126,7 @@ test("a page's fresh token counts, though the worker still has an old one", asyn
   expect(client.channel("room").state.name).toBe("subscribed");
 });
 
-test("each page's token is shown before it is refused, and a refusal reaches the page whose token it was", async () => {
+test("each page's token is checked, and a refusal reaches the page that sent the token", async () => {
   const server = new FakeServer();
   const browser = new Browser(server);
   const [one, two] = [await browser.connected(), await browser.connected()];
@@ -136,7 +136,7 @@ test("each page's token is shown before it is refused, and a refusal reaches the
   expect(server.requests("subscribe_channel").map(({ token }) => token)).toEqual(expect.arrayContaining(["bad-0", "bad-1"]));
 });
 
-test("what a page says otherwise about a channel is kept, and what it leaves out is the other's", async () => {
+test("options that a page changes are kept, and options that it omits stay those of the others", async () => {
   const server = new FakeServer();
   const browser = new Browser(server);
   const [one, two] = [await browser.connected(), await browser.connected()];
@@ -147,7 +147,7 @@ test("what a page says otherwise about a channel is kept, and what it leaves out
   expect(server.requests("subscribe_channel").at(-1)).toMatchObject({ metadata: { mood: "busy" }, token: "t" });
 });
 
-test.each([[{}], [{ history: 0 }]])("what is published without an echo comes to the other pages alone, in a channel with %j", async (channels) => {
+test.each([[{}], [{ history: 0 }]])("a publication without an echo reaches only the other pages, in a channel with %j", async (channels) => {
   const server = new FakeServer({ channels });
   const { browser, pages, heard } = await inRoom(server);
   const [one, two] = pages.map(({ client }) => client.channel("room"));
@@ -164,7 +164,7 @@ test.each([[{}], [{ history: 0 }]])("what is published without an echo comes to 
   expect(heard.map((all) => all.slice(-2))).toEqual([["c", "once"], ["once", "once"]]);
 });
 
-test("a list shows an own message once, in a channel without numbers", async () => {
+test("a list shows an own message once in a channel without offsets", async () => {
   const server = new FakeServer({ channels: { history: 0 } });
   const { browser, pages } = await inRoom(server);
   const { client } = pages[0];
@@ -175,7 +175,7 @@ test("a list shows an own message once, in a channel without numbers", async () 
   expect(list.get().messages).toMatchObject([{ kind: "message", content: "mine" }]);
 });
 
-test("a refused publication without an echo leaves nothing out", async () => {
+test("a refused publication without an echo hides no other message", async () => {
   const server = new FakeServer({ channels: { history: 0 } });
   const { browser, pages, heard } = await inRoom(server);
   server.refuse("channel_message");
@@ -185,7 +185,7 @@ test("a refused publication without an echo leaves nothing out", async () => {
   expect(heard).toEqual([["x"], ["x"]]);
 });
 
-test("a channel that the application's server has subscribed is every page's, also of one that comes later", async () => {
+test("a channel that the server has subscribed is subscribed in every page, even in later ones", async () => {
   const server = new FakeServer();
   const browser = new Browser(server);
   const one = await browser.connected();
@@ -204,7 +204,7 @@ test("a channel that the application's server has subscribed is every page's, al
   expect(heard.slice(2)).toEqual([[0, 2]]);
 });
 
-test("a subscription that the server ends and begins again at once is not given up", async () => {
+test("a subscription that the server ends and starts again at once is kept", async () => {
   const server = new FakeServer();
   const { browser, pages } = await inRoom(server);
   await server.send("ana", { type: "unsubscribed", channel: "room" });
@@ -214,7 +214,7 @@ test("a subscription that the server ends and begins again at once is not given 
   expect(server.requests("unsubscribe_channel")).toEqual([]);
 });
 
-test("a message to the user reaches every page, also where it names a channel", async () => {
+test("a message to the user reaches every page, even if it names a channel", async () => {
   const server = new FakeServer();
   const browser = new Browser(server);
   const pages = [await browser.connected(), await browser.connected()];
@@ -225,7 +225,7 @@ test("a message to the user reaches every page, also where it names a channel", 
   expect(heard).toEqual(["room:7", "room:7"]);
 });
 
-test("what a move to another node cannot recover is a gap in each page", async () => {
+test("messages that a move cannot recover are a gap in each page", async () => {
   const server = new FakeServer({ channels: { history: 0 } });
   const { browser, pages } = await inRoom(server);
   const gaps: string[] = [];
@@ -252,7 +252,7 @@ test("bytes stay bytes between pages of either encoding", async () => {
   expect(server.users).toEqual(["ana", "ana"]);
 });
 
-test("a page is told who is present, though the server has asked the worker to wait", async () => {
+test("a page receives the presence list even if the server has asked the worker to wait", async () => {
   const server = new FakeServer();
   const browser = new Browser(server);
   const [one, two] = [await browser.connected(), await browser.connected()];
@@ -264,7 +264,7 @@ test("a page is told who is present, though the server has asked the worker to w
   expect([...two.client.channel("room").presence.users.keys()]).toEqual(["ana", "bob"]);
 });
 
-test("a worker that lives for weeks remembers nothing of channels that were given up", async () => {
+test("a long-lived worker keeps no memory of unsubscribed channels", async () => {
   const server = new FakeServer();
   const browser = new Browser(server);
   const { client } = await browser.connected();
@@ -281,7 +281,7 @@ test("a worker that lives for weeks remembers nothing of channels that were give
   expect(heard).toEqual(["room:7"]);
 });
 
-test("who is present is asked at most once a second, however soon the server lets a page ask again, and by one subscription", async () => {
+test("presence is requested at most once a second and by one subscription, whenever the server allows a retry", async () => {
   const server = new FakeServer();
   const browser = new Browser(server);
   const [one, two] = [await browser.connected(), await browser.connected()];

@@ -23,7 +23,7 @@ function slow() {
   return { asked, getToken: () => new Promise<string>((resolve) => asked.push(resolve)) };
 }
 
-test("credentials that come after another page has given some are not taken for those of the connection", async () => {
+test("late credentials of a page do not replace those with which another page has connected", async () => {
   const server = withTokens();
   const browser = new Browser(server);
   const ana = slow();
@@ -45,7 +45,7 @@ test("credentials that come after another page has given some are not taken for 
   expect(pages.map(({ client }) => client.user)).toEqual(["ana", "bob"]);
 });
 
-test("a page whose client was closed shows its credentials again when it connects", async () => {
+test("a page whose client was closed sends its credentials again when it connects", async () => {
   const browser = new Browser(withTokens());
   const one = await browser.connected({ getToken: () => "ana-1" });
   let user = "ana";
@@ -58,7 +58,7 @@ test("a page whose client was closed shows its credentials again when it connect
   expect([one, two].map(({ client }) => client.user)).toEqual(["ana", "bob"]);
 });
 
-test("a page that reconnects by itself shows its credentials again", async () => {
+test("a page that reconnects by itself sends its credentials again", async () => {
   const browser = new Browser(withTokens());
   const one = await browser.connected({ getToken: () => "ana-1" });
   let user = "ana";
@@ -69,7 +69,7 @@ test("a page that reconnects by itself shows its credentials again", async () =>
   expect([one, two].map(({ client }) => client.user)).toEqual(["ana", "bob"]);
 });
 
-test("the page that gave the connection its credentials, too", async () => {
+test("the page that gave the connection its credentials sends them again, too", async () => {
   const browser = new Browser(withTokens());
   let user = "ana";
   const one = await browser.connected({ getToken: () => `${user}-1` });
@@ -142,7 +142,7 @@ function served(): { world: World; tabs: TabServer } {
   return { world, tabs: new TabServer({ environment: world, locks: undefined, WebSocket: Fake, onShown() {} }) };
 }
 
-test("credentials are renewed by those who share the connection, and others are judged by what the server says", async () => {
+test("sharing pages renew the credentials, and the server decides which other pages may share", async () => {
   const { world, tabs } = served();
   const ana = new Raw(tabs);
   await ana.give("ana-1");
@@ -160,7 +160,7 @@ test("credentials are renewed by those who share the connection, and others are 
   expect(bob.says).toContain("alone");
 });
 
-test("a page that is not known to be the connection's user does not renew its credentials", async () => {
+test("a page that is not known to be of the connection's user does not renew its credentials", async () => {
   const { world, tabs } = served();
   const ana = new Raw(tabs);
   await ana.give("ana-1");
@@ -174,7 +174,7 @@ test("a page that is not known to be the connection's user does not renew its cr
   expect(world.socket.all("refresh").map(({ token }) => token)).toEqual(["bob-1", "ana-2"]);
 });
 
-test("a page whose worker cannot be made connects with its credentials from the first", async () => {
+test("a page whose worker cannot be created connects with its own credentials from the start", async () => {
   const server = withTokens();
   const { environment } = server.clientOptions as { environment: Environment };
   const host = { environment, locks: undefined, WebSocket: server.WebSocket as WebSocketConstructor, onShown() {} };

@@ -26,7 +26,7 @@ function withFilter(server: FakeServer): { change: (frame: Frame) => Frame | und
   return filter;
 }
 
-test("a page that subscribes behind a gap of the worker's connection gets what was dropped", async () => {
+test("a page that subscribes after a gap of the worker's connection receives the dropped messages", async () => {
   const server = new FakeServer();
   const filter = withFilter(server);
   const browser = new Browser(server);
@@ -52,7 +52,7 @@ test("a page that subscribes behind a gap of the worker's connection gets what w
   expect(heard).toEqual([["1", "2", "3", "4"], ["1", "2", "3", "4"]]);
 });
 
-test("what the history does not have any more is a gap for the page that asks for it", async () => {
+test("messages that the history no longer has are a gap for the page that subscribes", async () => {
   const server = new FakeServer();
   const filter = withFilter(server);
   const browser = new Browser(server);
@@ -72,7 +72,7 @@ test("what the history does not have any more is a gap for the page that asks fo
   expect(gaps).toEqual(["too_old"]);
 });
 
-test("who comes or goes while a long list of who is present is asked for is in it", async () => {
+test("joins and leaves during the loading of a long presence list are included", async () => {
   const server = new FakeServer();
   const filter = withFilter(server);
   const browser = new Browser(server);
@@ -95,7 +95,7 @@ test("who comes or goes while a long list of who is present is asked for is in i
   expect([isFirst, users.size, users.has("aaron"), users.has("user-1000"), users.has("user-2009")]).toEqual([false, 1011, true, false, true]);
 });
 
-test("a page is told who is present, though the server is late once", async () => {
+test("a page receives the presence list even if the server is late once", async () => {
   const server = new FakeServer();
   const filter = withFilter(server);
   const browser = new Browser(server);
@@ -110,7 +110,7 @@ test("a page is told who is present, though the server is late once", async () =
   expect([...two.client.channel("room").presence.users.keys()]).toEqual(["ana", "bob"]);
 });
 
-test.each(["loss", "move"])("a subscription that the server has ended during a %s is no page's any more, and hides no gap", async (how) => {
+test.each(["loss", "move"])("a subscription that the server ended during a %s ends in every page and hides no gap", async (how) => {
   const server = new FakeServer({ channels: { history: 2 } });
   const filter = withFilter(server);
   const browser = new Browser(server);

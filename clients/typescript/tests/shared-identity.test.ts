@@ -21,7 +21,7 @@ function withTokens(): { server: FakeServer; shown: string[]; ended: Set<string>
   return { server: new FakeServer({ authenticate }), shown, ended };
 }
 
-test("pages of two addresses have a connection each, also by one worker", async () => {
+test("pages of two addresses have separate connections, even in one worker", async () => {
   const server = new FakeServer();
   const browser = new Browser(server);
   const ana = await browser.connected({ url: "wss://fake.example/?user=ana" });
@@ -34,7 +34,7 @@ test("pages of two addresses have a connection each, also by one worker", async 
   expect(heard).toEqual([]);
 });
 
-test("a page with another user's credentials has a connection of its own, though the worker is the same", async () => {
+test("a page with another user's credentials has its own connection, even in the same worker", async () => {
   const { server } = withTokens();
   const browser = new Browser(server);
   const ana = await browser.connected({ getToken: () => "ana-1" });
@@ -45,7 +45,7 @@ test("a page with another user's credentials has a connection of its own, though
   expect(server.users).toEqual(["ana", "bob"]);
 });
 
-test("a page without credentials does not share the connection of one that has some", async () => {
+test("a page without credentials does not share a connection that has some", async () => {
   const { server } = withTokens();
   const browser = new Browser(server);
   const ana = await browser.connected({ getToken: () => "ana-1" });
@@ -54,7 +54,7 @@ test("a page without credentials does not share the connection of one that has s
   expect([ana, ...pages].map(({ client }) => client.user)).toEqual(["ana", "guest", "guest"]);
 });
 
-test("where another user signs in, no page goes on with their connection unseen", async () => {
+test("when another user signs in, no page continues unnoticed on that user's connection", async () => {
   const { server } = withTokens();
   const browser = new Browser(server);
   let user = "ana";
@@ -68,7 +68,7 @@ test("where another user signs in, no page goes on with their connection unseen"
   expect([...server.users].sort()).toEqual(["ana", "bob"]);
 });
 
-test("a page whose credentials cannot be had does not get those of another", async () => {
+test("a page that fails to get credentials does not use those of another page", async () => {
   const { server, shown } = withTokens();
   const browser = new Browser(server);
   const one = await browser.connected({ getToken: () => "ana-1" });
@@ -81,7 +81,7 @@ test("a page whose credentials cannot be had does not get those of another", asy
   expect([two.client.user, server.users, shown]).toEqual(["ana", ["ana"], ["ana-1", "ana-2"]]);
 });
 
-test("without any page's credentials the worker does not connect as nobody", async () => {
+test("the worker does not connect without credentials if no page has any", async () => {
   const { server, shown } = withTokens();
   const browser = new Browser(server);
   let isSignedIn = true;
@@ -96,7 +96,7 @@ test("without any page's credentials the worker does not connect as nobody", asy
   expect(pages.map(({ client }) => client.user)).toEqual(["ana", "ana"]);
 });
 
-test("pages that are frozen do not hold up the credentials", async () => {
+test("frozen pages do not delay the credentials", async () => {
   const { server } = withTokens();
   const browser = new Browser(server);
   const pages = [];
@@ -126,7 +126,7 @@ test("a page whose client is closed is not asked for credentials", async () => {
   expect(asked).not.toHaveBeenCalled();
 });
 
-test("a server that renews no credentials leaves it to the worker's name who shares", async () => {
+test("if the server renews no credentials, the worker's name decides who shares", async () => {
   const server = new FakeServer();
   const browser = new Browser(server);
   const pages = [await browser.connected({ getToken: () => "a" }), await browser.connected({ getToken: () => "b" })];
@@ -134,7 +134,7 @@ test("a server that renews no credentials leaves it to the worker's name who sha
   expect(server.users).toEqual(["ana"]);
 });
 
-test("a server that refuses the credentials for now is asked again", async () => {
+test("a temporary refusal of the credentials is retried", async () => {
   const { server } = withTokens();
   const browser = new Browser(server);
   await browser.connected({ getToken: () => "ana-1" });
@@ -144,7 +144,7 @@ test("a server that refuses the credentials for now is asked again", async () =>
   expect([two.client.user, server.users]).toEqual(["ana", ["ana"]]);
 });
 
-test("a page that learns between its credentials and its socket that it is alone does not connect as nobody", async () => {
+test("a page that stops sharing between its credentials and its socket does not connect without credentials", async () => {
   const { server, shown } = withTokens();
   const browser = new Browser(server);
   await browser.connected({ getToken: () => "ana-1" });

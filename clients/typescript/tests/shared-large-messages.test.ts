@@ -33,7 +33,7 @@ function behindProxy(server: FakeServer, delay = 0): { browser: Browser; ended: 
   return { browser: new Browser(server), ended };
 }
 
-test("what is too large for the connection fails in its page, and does not end the next one of all pages", async () => {
+test("a request that is too large for the connection fails in its page, and does not end the next connection", async () => {
   const server = new FakeServer();
   const { browser, ended } = behindProxy(server);
   const one = await browser.connected();
@@ -68,7 +68,7 @@ test("a client event that is too large for the connection fails no request of an
   expect([ended.count, small.now]).toEqual([1, "outcome_unknown"]);
 });
 
-test.each(["is closed", "asks no more", "is signed out"])("what a page asked that %s fails no smaller request of another page", async (how) => {
+test.each(["is closed", "aborts it", "is signed out"])("a large request of a page that %s fails no smaller request of another page", async (how) => {
   const server = new FakeServer();
   server.answer("look", () => new Promise(() => {}));
   const { browser, ended } = behindProxy(server, 2000);
@@ -81,14 +81,14 @@ test.each(["is closed", "asks no more", "is signed out"])("what a page asked tha
   const small = fate(two.client.request("look", { text: "small" }, { repeatable: true, timeout: 600_000 }));
   await browser.settle();
   if (how === "is closed") await one.end();
-  else if (how === "asks no more") abort.abort("enough");
+  else if (how === "aborts it") abort.abort("enough");
   else one.client.close();
   await browser.pass(10_000);
   expect([ended.count, small.now]).toEqual([1, "pending"]);
-  if (how === "asks no more") expect([large.now, beside.now]).toEqual(["enough", "pending"]);
+  if (how === "aborts it") expect([large.now, beside.now]).toEqual(["enough", "pending"]);
 });
 
-test("an update of presence whose time was up and that was too large fails no smaller request of another page", async () => {
+test("a presence update that is too large and has timed out fails no smaller request of another page", async () => {
   const server = new FakeServer({ channels: { presence: true } as never });
   server.answer("look", () => new Promise(() => {}));
   const { browser, ended } = behindProxy(server, 15_000);
@@ -101,7 +101,7 @@ test("an update of presence whose time was up and that was too large fails no sm
   expect([ended.count, large.now, small.now]).toEqual([1, "timeout", "pending"]);
 });
 
-test("an update of presence that is repeated and too large fails no smaller request of its page, and ends no connection for ever", async () => {
+test("a repeated presence update that is too large fails no smaller request, and does not end every connection", async () => {
   const server = new FakeServer({ channels: { presence: true } as never });
   server.answer("look", () => new Promise(() => {}));
   const { browser, ended } = behindProxy(server);
@@ -117,7 +117,7 @@ test("an update of presence that is repeated and too large fails no smaller requ
   expect([ended.count, large.now, small.now, room.state.name]).toEqual([4, "refused", "pending", "subscribed"]);
 });
 
-test("a `resume` of the worker's that is too large for the connection ends no subscription of a page", async () => {
+test("a `resume` of the worker that is too large for the connection ends no subscription of a page", async () => {
   const server = new FakeServer();
   const { browser, ended } = behindProxy(server);
   const one = await browser.connected();

@@ -10,7 +10,7 @@ beforeEach(() => ["warn" as const, "info" as const].forEach((level) => vi.spyOn(
 
 const policy = { baseDelay: 1000, maxDelay: 1000, backoffMultiplier: 1 };
 
-test("a page that is opened while the server is away connects when it is back, however long that takes", async () => {
+test("a page opened while the server is away connects when it is back, however long that takes", async () => {
   const server = new FakeServer();
   server.rejectConnections(503);
   const browser = new Browser(server);
@@ -21,7 +21,7 @@ test("a page that is opened while the server is away connects when it is back, h
   expect([one, two].map(({ client }) => client.state.name)).toEqual(["connected", "connected"]);
 });
 
-test("a page that gives up before the worker is connected leaves no worker that goes on", async () => {
+test("a page that closes before the worker is connected leaves no running worker", async () => {
   const server = new FakeServer();
   server.rejectConnections(503);
   const browser = new Browser(server);
@@ -46,7 +46,7 @@ test("a page that closes while the worker is offline leaves its channels", async
   expect([server.users, server.channel("room").subscribers]).toEqual([[], []]);
 });
 
-test("a page that ends while the worker is offline does not cut off the others, and its shares end", async () => {
+test("a page that ends while the worker is offline ends its shares, and does not disconnect the others", async () => {
   const server = new FakeServer();
   const browser = new Browser(server);
   const [one, two] = [await browser.connected(), await browser.connected()];
@@ -60,7 +60,7 @@ test("a page that ends while the worker is offline does not cut off the others, 
   expect([server.users, server.channel("both").subscribers, server.channel("two").subscribers]).toEqual([["ana"], ["ana"], []]);
 });
 
-test("the last page takes the connection with it, and the next one has a whole one", async () => {
+test("the last page ends the connection, and the next page opens a new one", async () => {
   const server = new FakeServer();
   const browser = new Browser(server);
   const pages = [await browser.connected(), await browser.connected()];
@@ -83,9 +83,9 @@ test("the last page takes the connection with it, and the next one has a whole o
 describe.each([
   ["with locks", { hasLocks: true }],
   ["without locks", { hasLocks: false }],
-  ["whose ports tell of their end", { hasLocks: false, tellsClose: true }],
+  ["whose ports report their close", { hasLocks: false, tellsClose: true }],
 ])("in a browser %s", (_, options) => {
-  test("a page that ends gives up its subscriptions", async () => {
+  test("a page that ends loses its subscriptions", async () => {
     const server = new FakeServer();
     const browser = new Browser(server, options);
     const [one, two] = [await browser.connected(), await browser.connected()];
@@ -95,7 +95,7 @@ describe.each([
     expect([one.client.state.name, server.channel("room").subscribers]).toEqual(["connected", []]);
   });
 
-  test("a page that the user leaves gives them up at once, and one that comes back from the cache goes on", async () => {
+  test("a page that is left ends its subscriptions at once, and one restored from the cache continues", async () => {
     const server = new FakeServer();
     const browser = new Browser(server, options);
     const [one, two] = [await browser.connected(), await browser.connected()];
@@ -113,7 +113,7 @@ describe.each([
     expect([two.client.state.name, heard]).toEqual(["connected", ["missed"]]);
   });
 
-  test("a page that was taken for gone hears of it, and goes on", async () => {
+  test("a page that was wrongly considered gone is informed, and continues", async () => {
     const server = new FakeServer();
     const browser = new Browser(server, options);
     const page = await browser.connected();
@@ -129,7 +129,7 @@ describe.each([
     expect([page.client.state.name, heard]).toEqual(["connected", ["missed"]]);
   });
 
-  test("where the worker ends, the pages have a new one", async () => {
+  test("pages start a new worker when theirs ends", async () => {
     const server = new FakeServer();
     const browser = new Browser(server, options);
     const pages = [await browser.connected(), await browser.connected()];
@@ -146,7 +146,7 @@ describe.each([
     expect([browser.started, server.users, heard]).toEqual([2, ["ana"], ["missed", "missed"]]);
   });
 
-  test("where it ends while it is offline, too", async () => {
+  test("pages start a new worker when theirs ends while offline", async () => {
     const server = new FakeServer();
     const browser = new Browser(server, options);
     const page = await browser.connected();
@@ -160,7 +160,7 @@ describe.each([
     expect([page.client.state.name, browser.started]).toEqual(["connected", 2]);
   });
 
-  test("an idle page without anything to say is not taken for gone", async () => {
+  test("an idle page that sends nothing is not considered gone", async () => {
     const server = new FakeServer();
     const browser = new Browser(server, options);
     const page = await browser.connected();
@@ -171,7 +171,7 @@ describe.each([
   });
 });
 
-test("a page without locks that the browser refuses is watched by its signs of life", async () => {
+test("a page that gets no lock from the browser is monitored by its signs of life", async () => {
   const server = new FakeServer();
   const browser = new Browser(server);
   const request = vi.spyOn(browser.locks, "request").mockRejectedValue(new Error("SecurityError"));
@@ -183,7 +183,7 @@ test("a page without locks that the browser refuses is watched by its signs of l
   expect(server.users).toEqual([]);
 });
 
-test("a worker whose script has failed is left, with everything that it holds for the page", async () => {
+test("a page abandons a worker whose script has failed, and everything that the worker keeps for it", async () => {
   const server = new FakeServer();
   const browser = new Browser(server);
   const page = await browser.connected();
@@ -211,7 +211,7 @@ test("a worker of another version is not shared", async () => {
   expect(server.users).toEqual(["ana", "ana"]);
 });
 
-test("what a worker does not understand changes nothing", async () => {
+test("a message that a worker does not understand has no effect", async () => {
   const server = new FakeServer();
   const browser = new Browser(server);
   const page = await browser.connected();
@@ -221,7 +221,7 @@ test("what a worker does not understand changes nothing", async () => {
   expect(page.client.state.name).toBe("connected");
 });
 
-test("a frame that cannot be read costs its page the socket, and nobody else anything", async () => {
+test("a frame that cannot be decoded closes the socket of its page, and affects no other page", async () => {
   const server = new FakeServer();
   const browser = new Browser(server);
   const [one, two] = [await browser.connected(), await browser.connected()];
@@ -233,7 +233,7 @@ test("a frame that cannot be read costs its page the socket, and nobody else any
   expect(states).toEqual(["0 reconnecting", "0 reconnecting", "0 connected"]);
 });
 
-test("options that are proxies, and tokens that are no texts, reach the worker", async () => {
+test("options that are proxies and tokens that are not strings reach the worker", async () => {
   const asked: unknown[] = [];
   const server = new FakeServer({ authenticate: ({ token }) => (asked.push(token), "ana") });
   const browser = new Browser(server);
@@ -242,7 +242,7 @@ test("options that are proxies, and tokens that are no texts, reach the worker",
   expect([page.client.state.name, asked]).toEqual(["connected", ["token"]]);
 });
 
-test("where the worker has used up its attempts, the pages are closed with its reason, and connect again when they are told", async () => {
+test("when the worker's attempts are used up, the pages close with its reason, and connect again on request", async () => {
   const server = new FakeServer();
   const browser = new Browser(server);
   const pages = [await browser.connected({ retry: { ...policy, maxAttempts: 3 } }), await browser.connected()];
@@ -258,7 +258,7 @@ test("where the worker has used up its attempts, the pages are closed with its r
   expect(server.users).toEqual(["ana"]);
 });
 
-test("pages that wait for the network hear that the server will have none of them", async () => {
+test("pages that wait for the network are informed that the server has refused them permanently", async () => {
   let isRevoked = false;
   const authenticate = () => {
     if (isRevoked) throw new Error("revoked");
@@ -275,7 +275,7 @@ test("pages that wait for the network hear that the server will have none of the
   expect(pages.map(({ client }) => client.state)).toMatchObject(pages.map(() => ({ name: "closed", code: 3500, reason: "revoked" })));
 });
 
-test("a request may take as long as its page says", async () => {
+test("a request uses the timeout of its page", async () => {
   const server = new FakeServer();
   let answer = (_: unknown) => {};
   server.answer("slow", () => new Promise((resolve) => (answer = resolve)));
@@ -293,7 +293,7 @@ test("a request may take as long as its page says", async () => {
   await expect(patient).rejects.toMatchObject({ kind: "outcome_unknown" });
 });
 
-test("what the pages have asked together is not more than the worker takes", async () => {
+test("the requests of all pages together do not exceed the worker's limit", async () => {
   const server = new FakeServer();
   const browser = new Browser(server);
   const pages = [await browser.connected(), await browser.connected()];
@@ -303,7 +303,7 @@ test("what the pages have asked together is not more than the worker takes", asy
   expect(server.channel("room").position?.offset).toBe(1600);
 });
 
-test("what cannot be answered is refused: a page waits for nothing that does not come", async () => {
+test("a request that cannot be answered is refused, so no page waits forever", async () => {
   const server = new FakeServer();
   const browser = new Browser(server);
   const { client } = await browser.connected();
@@ -313,7 +313,7 @@ test("what cannot be answered is refused: a page waits for nothing that does not
   await expect(server.ask("ana", "confirm")).rejects.toThrow("nobody answers this");
 });
 
-test("a listener that throws costs nobody else anything", async () => {
+test("a listener that throws affects no other listener", async () => {
   const server = new FakeServer();
   const browser = new Browser(server);
   const pages = [await browser.connected(), await browser.connected()];
@@ -330,7 +330,7 @@ test("a listener that throws costs nobody else anything", async () => {
   expect(pages.map(({ client }) => client.channel("room").position?.offset)).toEqual([2, 2]);
 });
 
-test("a page that is looked at makes the worker try at once", async () => {
+test("the worker tries to connect at once when a page becomes visible", async () => {
   const server = new FakeServer();
   const browser = new Browser(server);
   const page = await browser.connected({ retry: { baseDelay: 60_000, maxDelay: 60_000, backoffMultiplier: 1 } });

@@ -34,23 +34,23 @@ async function signedIn(before: Token, after: Token, isConnectedAnew = true) {
   return { waiting: waiting.now, own: own && own.now, told };
 }
 
-test("what waited is not sent as somebody else who has signed in", async () => {
+test("queued requests are not sent as another user who has signed in", async () => {
   expect(await signedIn("ana-1", "bob-1")).toEqual({ waiting: "expired", own: "done", told: [["bob", "after"]] });
   expect(await signedIn("ana-1", "bob-1", false)).toEqual({ waiting: "expired", own: false, told: [] });
 });
 
-test("what waited is not sent as a guest where somebody has signed out, nor a guest's as somebody who has signed in", async () => {
+test("queued requests of a user are not sent as a guest, nor a guest's as a user", async () => {
   expect(await signedIn("ana-1", undefined)).toEqual({ waiting: "expired", own: "done", told: [["guest", "after"]] });
   expect(await signedIn(undefined, "ana-1")).toEqual({ waiting: "expired", own: "done", told: [["ana", "after"]] });
 });
 
-test("what waited is sent as the same user, and as a guest whom the server gives another name", async () => {
+test("queued requests are sent as the same user, and as a guest whom the server gives another name", async () => {
   expect(await signedIn("ana-1", "ana-2", false)).toMatchObject({ waiting: "done", told: [["ana", "before"]] });
   expect(await signedIn("ana-1", "ana-2")).toMatchObject({ waiting: "done", told: [["ana", "before"], ["ana", "after"]] });
   for (const isAnew of [true, false]) expect(await signedIn(undefined, undefined, isAnew)).toMatchObject({ waiting: "done", told: [["guest", "before"], ...(isAnew ? [["guest", "after"]] : [])] });
 });
 
-test("a page that has no newer credentials when the worker renews them is no guest's", async () => {
+test("a page without newer credentials when the worker renews them does not become a guest's page", async () => {
   let guests = 0;
   const server = new FakeServer({ authenticate: ({ token }) => token?.replace(/-.*/, "") ?? `guest-${++guests}` });
   const told: unknown[] = [];
@@ -97,7 +97,7 @@ test("a page that has no newer credentials when the worker renews them is no gue
   expect([waiting.now, client.user, told]).toEqual(["expired", expect.stringMatching("guest"), []]);
 });
 
-test("what was asked while the source of tokens waited for the next user is not sent as theirs", async () => {
+test("requests made while the token source waits for the next user are not sent as that user", async () => {
   const server = new FakeServer({ authenticate: ({ token }) => token?.replace(/-.*/, "") ?? "guest" });
   const told: unknown[] = [];
   server.answer("tell", ({ text }: any, user) => void told.push([user, text]));

@@ -14,7 +14,7 @@ const turns = async (count: number) => {
 };
 const MOMENTS = Array.from({ length: 60 }, (_, n) => n);
 
-test("a subscription that the server ends while the page is catching up is ended for the page, or asked for again", async () => {
+test("a subscription that the server ends while the page catches up ends in the page, or is requested again", async () => {
   for (const moment of MOMENTS) {
     const server = new FakeServer();
     const browser = new Browser(server);
@@ -34,7 +34,7 @@ test("a subscription that the server ends while the page is catching up is ended
   }
 });
 
-test("a connection that is lost at any moment of a subscription brings everything once", async () => {
+test("a connection lost at any moment of a subscription delivers every message once", async () => {
   for (const moment of MOMENTS) {
     const server = new FakeServer();
     const browser = new Browser(server);
@@ -56,7 +56,7 @@ test("a connection that is lost at any moment of a subscription brings everythin
   }
 });
 
-test("a page that goes at any moment leaves nothing behind", async () => {
+test("a page that closes at any moment leaves nothing behind", async () => {
   for (const moment of MOMENTS) {
     const server = new FakeServer();
     const browser = new Browser(server);
@@ -76,7 +76,7 @@ test("a page that goes at any moment leaves nothing behind", async () => {
   }
 });
 
-test("a worker that ends before it has said its lock is replaced, also while there is no network", async () => {
+test("a worker that ends before it has named its lock is replaced, even without a network", async () => {
   const server = new FakeServer();
   const browser = new Browser(server);
   const request = browser.locks.request.bind(browser.locks);
@@ -90,7 +90,7 @@ test("a worker that ends before it has said its lock is replaced, also while the
   expect([page.client.state.name, browser.started]).toEqual(["connected", 2]);
 });
 
-test("a page that connects again by itself is not seen to leave", async () => {
+test("a page that reconnects by itself causes no leave", async () => {
   const server = new FakeServer();
   const browser = new Browser(server);
   const page = await browser.connected();
@@ -105,7 +105,7 @@ test("a page that connects again by itself is not seen to leave", async () => {
   expect([server.requests("subscribe_channel").length, server.requests("unsubscribe_channel").length]).toEqual([1, 0]);
 });
 
-test("a page that is told of the end while it is closed can connect again", async () => {
+test("a page that is informed of the permanent close while it is closed can connect again", async () => {
   let isRevoked = false;
   const authenticate = () => {
     if (isRevoked) throw new Error("revoked");
@@ -145,7 +145,7 @@ function deaf(server: FakeServer): { isDeaf: boolean } {
   return state;
 }
 
-test("a publication without an echo whose answer is lost does not hold up the channel", async () => {
+test("a publication without an echo whose answer is lost does not block the channel", async () => {
   const server = new FakeServer();
   const state = deaf(server);
   const browser = new Browser(server);
@@ -163,7 +163,7 @@ test("a publication without an echo whose answer is lost does not hold up the ch
   expect(heard).toEqual(["live"]);
 });
 
-test("requests that are never answered do not fill the worker for ever", async () => {
+test("requests that are never answered do not fill the worker forever", async () => {
   const server = new FakeServer();
   const state = deaf(server);
   server.answer("slow", () => 1);
@@ -180,7 +180,7 @@ test("requests that are never answered do not fill the worker for ever", async (
   expect(await client.request("slow")).toBe(1);
 });
 
-test("a client event that the channel does not take reaches no other page", async () => {
+test("a client event that the channel does not accept reaches no other page", async () => {
   const server = new FakeServer({ channels: { clientEvents: { cursor: 20 } } });
   const browser = new Browser(server);
   const [one, two] = [await browser.connected(), await browser.connected()];

@@ -109,6 +109,6 @@ async function storm(seed: number): Promise<void> {
 const SEEDS = Number(process.env["HAUYNA_STORMS"] ?? 20);
 const FIRST = Number(process.env["HAUYNA_SEED"] ?? 1);
 
-test(`${SEEDS} storms`, { timeout: 600_000 }, async () => {
+test(`survives ${SEEDS} random schedules`, { timeout: 600_000 }, async () => {
   for (let seed = FIRST; seed < FIRST + SEEDS; seed++) await storm(seed);
 });

@@ -115,7 +115,7 @@ class Storm {
 const STORMS = Number(process.env["HAUYNA_STORMS"] ?? 20);
 const FIRST = Number(process.env["HAUYNA_SEED"] ?? 1);
 
-test(`${STORMS} storms of several users`, { timeout: 600_000 }, async () => {
+test(`survives ${STORMS} random schedules with several users`, { timeout: 600_000 }, async () => {
   for (let seed = FIRST; seed < FIRST + STORMS; seed++) {
     try {
       await new Storm(seed).run();

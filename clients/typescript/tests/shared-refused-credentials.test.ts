@@ -27,7 +27,7 @@ test("a page whose credentials are refused does not close the others", async () 
   expect(pages.map(({ client }) => client.state)).toMatchObject([{ name: "connected" }, closed, closed]);
 });
 
-test("a page that comes with credentials that are refused does not close those that wait for the network", async () => {
+test("a new page whose credentials are refused does not close those that wait for the network", async () => {
   const authenticate = ({ token = "" }) => {
     if (token === "bad") throw new Error("bad");
     return token.replace(/-.*/, "");
@@ -43,7 +43,7 @@ test("a page that comes with credentials that are refused does not close those t
   expect([one, two].map(({ client }) => client.state.name)).toEqual(["connected", "closed"]);
 });
 
-test("where the credentials of all pages are refused, each is closed, and the server is not asked without end", async () => {
+test("pages whose credentials are all refused are closed, and the attempts end", async () => {
   let attempts = 0;
   let isEnded = false;
   const authenticate = ({ token = "" }) => {
@@ -83,7 +83,7 @@ function withoutReasons(server: FakeServer): void {
   Object.assign(server, { WebSocket: Blind });
 }
 
-test("a page whose credentials lead to no connection does not keep the others from giving theirs", async () => {
+test("a page whose credentials lead to no connection does not keep the others from sending theirs", async () => {
   const ended = new Set<string>();
   const authenticate = ({ token = "" }) => {
     if (ended.has(token)) throw new Error("ended");
@@ -100,7 +100,7 @@ test("a page whose credentials lead to no connection does not keep the others fr
   expect([one.client.state.name, server.users]).toEqual(["connected", ["ana"]]);
 });
 
-test("however many pages are frozen, one that is not gives the credentials", async () => {
+test("a page that is not frozen gives the credentials, however many others are frozen", async () => {
   const server = new FakeServer({ authenticate: ({ token = "" }) => token.replace(/-.*/, "") });
   const browser = new Browser(server);
   const one = await browser.connected({ getToken: () => "ana-1" });
@@ -110,7 +110,7 @@ test("however many pages are frozen, one that is not gives the credentials", asy
   expect([one.client.state.name, server.users]).toEqual(["connected", ["ana"]]);
 });
 
-test("however many pages are frozen, one that is slow gives the credentials", async () => {
+test("a slow page gives the credentials, however many others are frozen", async () => {
   for (const [frozen, delay, connectTimeout] of [[11, 300, 10_000], [15, 2000, 10_000], [12, 2000, 3000], [15, 300, 3000]] as const) {
     const server = new FakeServer({ authenticate: ({ token = "" }) => token.replace(/-.*/, "") });
     const browser = new Browser(server);

@@ -15,7 +15,7 @@ function withTokens(): { server: FakeServer; browser: Browser } {
   return { server, browser: new Browser(server) };
 }
 
-test("credentials that a page was asked for before somebody else signed in there count for nothing", async () => {
+test("credentials requested from a page before another user signed in there are ignored", async () => {
   const { browser } = withTokens();
   let user = "ana";
   const asked: (() => void)[] = [];
@@ -36,7 +36,7 @@ test("credentials that a page was asked for before somebody else signed in there
   expect([page.client.state.name, page.client.user]).toEqual(["connected", "bob"]);
 });
 
-test("what a page has asked, and the worker has not sent, is not sent for another user", async () => {
+test("requests of a page that the worker has not sent are not sent for another user", async () => {
   const { server, browser } = withTokens();
   const ana = await browser.connected({ getToken: () => "ana-1" });
   await ana.client.channel("room").subscribe();
@@ -62,7 +62,7 @@ test("what a page has asked, and the worker has not sent, is not sent for anothe
   expect([outcome, server.channel("room").messages]).toEqual(["timeout", []]);
 });
 
-test("a connection of another user does not go on with the subscriptions of a page that is frozen", async () => {
+test("a connection of another user does not continue the subscriptions of a frozen page", async () => {
   const { server, browser } = withTokens();
   const ana = await browser.connected({ getToken: () => "ana-1" });
   await ana.client.channel("room").subscribe();
@@ -74,7 +74,7 @@ test("a connection of another user does not go on with the subscriptions of a pa
   expect(server.channel("room").subscribers.filter((user) => user !== "ana")).toEqual([]);
 });
 
-test("credentials that an earlier worker has asked for are not given to the next one", async () => {
+test("credentials that an earlier worker has requested are not given to the next one", async () => {
   const { server, browser } = withTokens();
   let user = "ana";
   const asked: (() => void)[] = [];
@@ -95,7 +95,7 @@ test("credentials that an earlier worker has asked for are not given to the next
   expect([page.client.state.name, page.client.user]).toEqual(["connected", "bob"]);
 });
 
-test("a page that reconnects before it has heard of the worker's next connection shows its credentials again", async () => {
+test("a page that reconnects before it knows of the worker's next connection sends its credentials again", async () => {
   const { server, browser } = withTokens();
   let user = "ana";
   const one = await browser.connected({ getToken: () => `${user}-1` });
@@ -115,7 +115,7 @@ test("a page that reconnects before it has heard of the worker's next connection
   expect([one, two].map(({ client }) => [client.state.name, client.user])).toEqual([["connected", "bob"], ["connected", "ana"]]);
 });
 
-test("a page whose credentials were seen to be another user's is asked again where the connection does not stay that user's", async () => {
+test("a page with another user's credentials is asked again if the connection does not stay that user's", async () => {
   const shown: string[] = [];
   const authenticate = ({ token = "" }) => {
     shown.push(token);
@@ -136,7 +136,7 @@ test("a page whose credentials were seen to be another user's is asked again whe
   expect([one, two].map(({ client }) => [client.state.name, client.user])).toEqual([["connected", "bob"], ["connected", "ana"]]);
 });
 
-test("what the next user asks of a page that was closed is sent as theirs, though their credentials take a while", async () => {
+test("requests of the next user in a closed page are sent as that user, even if the credentials are late", async () => {
   const { server, browser } = withTokens();
   let token: string | Promise<string> = "ana-1";
   const page = await browser.connected({ getToken: () => token });
@@ -154,7 +154,7 @@ test("what the next user asks of a page that was closed is sent as theirs, thoug
   expect([page.client.user, before.now, own.now, sent.at(-1)]).toEqual(["bob", "outcome_unknown", "done", ["bob", "after"]]);
 });
 
-test("what the next user asks of a page that was closed is sent as theirs, though another page is still the former user's", async () => {
+test("requests of the next user in a closed page are sent as that user, even if another page still has the former user", async () => {
   const { server, browser } = withTokens();
   const other = await browser.connected({ getToken: () => "ana-1" });
   let token = "ana-2";

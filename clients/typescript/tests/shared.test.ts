@@ -44,7 +44,7 @@ async function page(server: FakeServer, options: ClientOptions = {}): Promise<Cl
   return client;
 }
 
-test("two pages are one connection, and the wire has one subscription until the last has gone", async () => {
+test("two pages share one connection, and one subscription that lasts until both have unsubscribed", async () => {
   const server = new FakeServer({ time: "global" });
   const [one, two] = [await page(server), await page(server)];
   const shares = [await one.channel("room").subscribe(), await two.channel("room").subscribe()];
@@ -58,7 +58,7 @@ test("two pages are one connection, and the wire has one subscription until the 
   await expect.poll(() => server.users).toEqual([]);
 });
 
-test("client events reach the other page, and others' reach both, at the rate that the channel takes", async () => {
+test("client events reach the other page, and those of others reach both, at the channel's rate", async () => {
   const server = new FakeServer({ time: "global", channels: { clientEvents: { cursor: 1000 } } });
   const [one, two] = [await page(server), await page(server, { codec: msgpack })];
   const heard: unknown[] = [];
@@ -73,7 +73,7 @@ test("client events reach the other page, and others' reach both, at the rate th
   expect(server.channel("board").events).toHaveLength(1);
 });
 
-test("requests, refusals and questions pass through; the page that knows the answer gives it", async () => {
+test("requests, refusals and client requests pass through, and a page that has the handler answers", async () => {
   const server = new FakeServer({ time: "global" });
   server.answer("rename", ({ name }: { name?: string }) => {
     if (!name) throw new Refusal("validation_error", "a name, please");
@@ -89,7 +89,7 @@ test("requests, refusals and questions pass through; the page that knows the ans
   expect(await server.ask("ana", "confirm")).toBe("yes");
 });
 
-test("a page gives the credentials, and one whose source fails is passed over", async () => {
+test("a page gives the credentials, and a page whose source fails is skipped", async () => {
   const asked: string[] = [];
   const server = new FakeServer({
     time: "global",
@@ -113,7 +113,7 @@ test("a page gives the credentials, and one whose source fails is passed over", 
   expect(asked).toEqual(["ana", "ana"]);
 });
 
-test("what was missed is recovered from the history, and what cannot be is a gap in each page", async () => {
+test("missed messages are recovered from the history, and unrecoverable ones are a gap in each page", async () => {
   const server = new FakeServer({ time: "global", channels: { history: 3 } });
   const clients = [await page(server), await page(server)];
   const heard: string[][] = [[], []];
@@ -136,7 +136,7 @@ test("what was missed is recovered from the history, and what cannot be is a gap
   await expect.poll(() => heard).toEqual([["1", "2", "3"], ["1", "2", "3"]]);
 });
 
-test("a server that sends the client away closes every page", async () => {
+test("a permanent close by the server closes every page", async () => {
   const server = new FakeServer({ time: "global" });
   const pages = [await page(server), await page(server)];
   await server.drop(3503, "enough");

@@ -21,7 +21,7 @@ test("a subscription ends with its last share", async () => {
   expect(room.state.name).toBe("subscribed");
 });
 
-test("the last share that goes tells the server, whether by its handle or by its signal", async () => {
+test("the end of the last share, by handle or signal, sends the unsubscribe request", async () => {
   for (const way of ["handle", "signal"] as const) {
     const world = new World();
     const client = await world.connected();
@@ -39,7 +39,7 @@ test("the last share that goes tells the server, whether by its handle or by its
   }
 });
 
-test("a share that is given up before the answer fails, and the others get theirs", async () => {
+test("a share that ends before the answer fails, and the others succeed", async () => {
   const world = new World();
   const client = await world.connected();
   const room = client.channel("room");
@@ -55,7 +55,7 @@ test("a share that is given up before the answer fails, and the others get their
   expect(world.socket.all("unsubscribe_channel")).toHaveLength(0);
 });
 
-test("who unsubscribes before the answer is told so, by a kind of its own", async () => {
+test("unsubscribing before the answer rejects with an error kind of its own", async () => {
   const world = new World();
   const client = await world.connected();
   const room = client.channel("room");
@@ -65,7 +65,7 @@ test("who unsubscribes before the answer is told so, by a kind of its own", asyn
   await expect(room.subscribe({ signal: AbortSignal.abort("never") })).rejects.toBe("never");
 });
 
-test("a hundred channels are asked for a few at a time, and a refusal for the rate holds all of them back", async () => {
+test("a hundred channels subscribe a few at a time, and a rate limit delays all of them", async () => {
   const world = new World();
   const client = await world.connected();
   const names = Array.from({ length: 100 }, (_, at) => `room-${at}`);
@@ -90,7 +90,7 @@ test("a hundred channels are asked for a few at a time, and a refusal for the ra
   expect(all.every(({ now }) => (now as { recoverable?: boolean }).recoverable === false)).toBe(true);
 });
 
-test("subscriptions that wait for their turn when the connection is lost are asked for on the next one, once", async () => {
+test("subscriptions queued at a connection loss are requested once on the next connection", async () => {
   const world = new World();
   const client = await world.connected();
   for (let at = 0; at < 40; at++) void client.channel(`room-${at}`).subscribe();
@@ -106,7 +106,7 @@ test("subscriptions that wait for their turn when the connection is lost are ask
   expect(world.socket.all("subscribe_channel")).toHaveLength(40);
 });
 
-test("client events are sent at the channel's rate, and the latest of each type wins", async () => {
+test("client events are sent at the channel's rate, and the latest of each type is kept", async () => {
   const world = new World();
   const client = await world.connected();
   const room = client.channel("room");
@@ -132,7 +132,7 @@ test("client events are sent at the channel's rate, and the latest of each type 
   expect(sent()).toHaveLength(4);
 });
 
-test("client events of others are heard, while the history is asked too, and count for nothing", async () => {
+test("client events of others are delivered, even during a history request, and have no offset", async () => {
   const { room, world, heard, gaps } = await subscriber();
   const events: unknown[] = [];
   const off = room.onEvent("cursor", (event) => events.push(event));
@@ -147,7 +147,7 @@ test("client events of others are heard, while the history is asked too, and cou
   expect(room.position).toEqual(start);
 });
 
-test("a publication without an echo is seen when it is acknowledged, where nothing lies before it", async () => {
+test("a publication without an echo advances the position when acknowledged, if no message lies before it", async () => {
   const { room, world } = await subscriber();
   const { epoch, offset } = start;
   for (const [acked, after] of [[offset + 1, offset + 1], [offset + 3, offset + 1]] as const) {
@@ -163,7 +163,7 @@ test("a publication without an echo is seen when it is acknowledged, where nothi
   expect(world.socket.last("channel_message")).not.toHaveProperty("echo");
 });
 
-test("what somebody says about themselves is updated, and said again with the next subscription", async () => {
+test("updated presence metadata is sent again with the next subscription", async () => {
   const { room, world } = await subscriber();
   const updated = fate(room.presence.update({ mood: "busy" }));
   await settle();
@@ -174,7 +174,7 @@ test("what somebody says about themselves is updated, and said again with the ne
   expect(world.socket.last("subscribe_channel")["metadata"]).toEqual({ mood: "busy" });
 });
 
-test("messages are given out one after the other, until the subscription ends", async () => {
+test("the iterator returns messages one after the other, until the subscription ends", async () => {
   const { room, world } = await subscriber();
   const contents: unknown[] = [];
   const loop = (async () => {
@@ -202,7 +202,7 @@ test("a loop over messages ends with its signal, its break and its overflow", as
   expect(read).toBe(10_001);
 });
 
-test("the past is given out from the newest to the beginning, page by page", async () => {
+test("the iterator over the history returns messages from the newest to the oldest, page by page", async () => {
   const { room, world } = await subscriber();
   const offsets: unknown[] = [];
   const loop = (async () => {
@@ -217,7 +217,7 @@ test("the past is given out from the newest to the beginning, page by page", asy
   expect(offsets).toEqual([10, 9, 8]);
 });
 
-test("channels without subscription and listeners are held by nobody", async () => {
+test("channels without subscription and listeners are not kept in memory", async () => {
   const world = new World();
   const client = await world.connected();
   const made: WeakRef<object>[] = [];
@@ -239,7 +239,7 @@ test("channels without subscription and listeners are held by nobody", async () 
   expect(listened).toHaveBeenCalledTimes(1);
 });
 
-test.each(["without", "with"])("what is asked right behind subscribe, %s a token, waits until that is answered", async (which) => {
+test.each(["without", "with"])("a request right after subscribe, %s a token, waits until the subscription is answered", async (which) => {
   const world = new World();
   const client = await world.connected();
   const room = client.channel("room");

@@ -24,7 +24,7 @@ afterEach(() => vi.useRealTimers());
 
 const listen = () => {};
 
-test("the signal of the options ends the share, also with listeners left", async () => {
+test("the signal of the options ends the share, even if listeners remain", async () => {
   const chat = await Chat.connected();
   const abort = new AbortController();
   const store = createChannel(chat.client, "room", () => ({ signal: abort.signal }));
@@ -41,7 +41,7 @@ test("the signal of the options ends the share, also with listeners left", async
   expect(chat.socket.all("subscribe_channel")).toHaveLength(1);
 });
 
-test("a signal that is aborted while the client is closed asks for nothing", async () => {
+test("a signal that is aborted while the client is closed requests nothing", async () => {
   const chat = new Chat();
   const abort = new AbortController();
   createChannel(chat.client, "room", () => ({ signal: abort.signal })).subscribe(listen);
@@ -51,7 +51,7 @@ test("a signal that is aborted while the client is closed asks for nothing", asy
   expect(chat.socket.all("subscribe_channel")).toEqual([]);
 });
 
-test("a signal is not listened to any more when the share has ended", async () => {
+test("the listener of a signal is removed when the share has ended", async () => {
   const chat = await Chat.connected();
   const listeners = new Set<() => void>();
   const signal = {
@@ -79,7 +79,7 @@ test("the token of a later subscription comes from the newest options", async ()
   expect(chat.socket.all("subscribe_channel").map((message) => message["token"])).toEqual(["token of bob"]);
 });
 
-test("a listener added while the work begins finds it begun", async () => {
+test("a listener that is added while the store starts sees it started", async () => {
   const log: string[] = [];
   let isFirst = true;
   const store: Store<number> = createStore(
@@ -98,7 +98,7 @@ test("a listener added while the work begins finds it begun", async () => {
   expect(log).toEqual(["start", "stop"]);
 });
 
-test("a listener that fails costs the others nothing", async () => {
+test("a listener that fails does not affect the others", async () => {
   let change = () => {};
   const failed: unknown[] = [];
   const before = process.rawListeners("uncaughtException");
@@ -119,7 +119,7 @@ test("a listener that fails costs the others nothing", async () => {
   expect(failed).toEqual(["broken"]);
 });
 
-test("the time of a fake server is that of the stores of its clients", async () => {
+test("a fake server controls the time of its clients' stores", async () => {
   const server = new FakeServer();
   const client = await server.connected({ user: "ana" });
   const channel = createChannel(client, "room");
@@ -159,7 +159,7 @@ test("the time of a fake server is that of the stores of its clients", async () 
   expect(new Date(timestamp).getUTCFullYear()).toBe(2026);
 });
 
-test("a clock that is set back neither prolongs nor ends who types, nor keeps this user silent", async () => {
+test("a clock that is set back neither prolongs nor ends typing, nor suppresses this user's typing", async () => {
   const chat = await Chat.connected();
   const room = chat.client.channel("room");
   createChannel(chat.client, "room").subscribe(listen);
@@ -176,7 +176,7 @@ test("a clock that is set back neither prolongs nor ends who types, nor keeps th
   expect(chat.socket.all("client_event")).toHaveLength(2);
 });
 
-test("a connection that is about to be made is not shown as closed", async () => {
+test("a connection that is about to be opened is not shown as closed", async () => {
   const chat = new Chat();
   const state = createConnectionState(chat.client, true);
   expect(state.get()).toEqual({ name: "connecting", attempt: 0 });
@@ -218,7 +218,7 @@ interface Chatter {
   clientEvents: { "room:{id}": { cursor: { x: number }; typing: boolean }; "desk:{id}": { writes: boolean; cursor: { x: number } } };
 }
 
-test("the stores are typed by their channel, and those by the contract", () => {
+test("the stores are typed by their channel, and those of a client by its contract", () => {
   const use = (client: Client<Chatter>, desk: Channel<{ message: string }, Chatter["clientEvents"]["desk:{id}"]>) => {
     const room = createChannel(client, "room:1");
     expectTypeOf(room.get()).toEqualTypeOf<Channel<{ message: { text: string } }, { cursor: { x: number }; typing: boolean }> | null>();
@@ -246,7 +246,7 @@ test("the stores are typed by their channel, and those by the contract", () => {
   expect(use).toBeTypeOf("function");
 });
 
-test("who listens again while the work of a store ends, starts it again", async () => {
+test("a listener that is added while a store stops starts it again", async () => {
   const chat = new Chat();
   let running = 0;
   let ended = () => {};
@@ -268,7 +268,7 @@ test("who listens again while the work of a store ends, starts it again", async 
   expect(running).toBe(1);
 });
 
-test("who holds the connection when told that it is closed, has it again", async () => {
+test("a holder that is added in the listener of the closed state opens the connection again", async () => {
   const chat = new Chat();
   const off = holdConnection(chat.client);
   await chat.turn();

@@ -19,7 +19,7 @@ afterEach(() => vi.useRealTimers());
 
 const listen = () => {};
 
-test("the work of a store runs while somebody listens, and over a listener that comes back at once", async () => {
+test("a store runs while it has listeners, and keeps running if a listener returns at once", async () => {
   const log: string[] = [];
   const start = () => {
     log.push("start");
@@ -41,7 +41,7 @@ test("the work of a store runs while somebody listens, and over a listener that 
   expect(log).toEqual(["start", "stop", "start"]);
 });
 
-test("listeners are told once for all changes of a frame", async () => {
+test("listeners are called once for all changes of a frame", async () => {
   let change = () => {};
   let told = 0;
   const store = createStore(() => 1, (changed) => ((change = changed), () => {}));
@@ -55,7 +55,7 @@ test("listeners are told once for all changes of a frame", async () => {
   expect(told).toBe(2);
 });
 
-test("a client is connected by its first holder, and closed after its last", async () => {
+test("a client connects with its first holder, and closes after its last", async () => {
   const chat = new Chat();
   const state = createConnectionState(chat.client);
   expect(state.get().name).toBe("closed");
@@ -76,14 +76,14 @@ test("a client is connected by its first holder, and closed after its last", asy
   expect(chat.world.sockets).toHaveLength(1);
 });
 
-test("a client that was connected before is left to the code that has connected it", async () => {
+test("a client that was connected before is not closed by its holders", async () => {
   const chat = await Chat.connected();
   holdConnection(chat.client)();
   await chat.turn();
   expect(chat.client.state.name).toBe("connected");
 });
 
-test("a subscription begins with the connection, also where the client was closed before", async () => {
+test("a subscription starts with the connection, even if the client was closed before", async () => {
   const chat = new Chat();
   chat.client.close();
   const off = createChannel(chat.client, "room", () => ({ metadata: { device: "phone" } })).subscribe(listen);
@@ -100,7 +100,7 @@ test("a subscription begins with the connection, also where the client was close
   off();
 });
 
-test("a channel that is refused is not asked for again", async () => {
+test("a refused channel is not requested again", async () => {
   const chat = await Chat.connected();
   chat.answers = () => false;
   createChannel(chat.client, "room").subscribe(listen);
@@ -110,7 +110,7 @@ test("a channel that is refused is not asked for again", async () => {
   expect(chat.socket.all("subscribe_channel")).toHaveLength(1);
 });
 
-test("no name is no channel", async () => {
+test("without a name there is no channel", async () => {
   const chat = await Chat.connected();
   const store = createChannel(chat.client, null);
   store.subscribe(listen)();
@@ -120,7 +120,7 @@ test("no name is no channel", async () => {
   expect(chat.socket.heard).toEqual([]);
 });
 
-test("presence is an immutable snapshot, and a burst of it one change", async () => {
+test("presence is an immutable snapshot, and a burst of changes causes one", async () => {
   const chat = await Chat.connected();
   const room = chat.client.channel("room");
   createChannel(chat.client, "room").subscribe(listen);
@@ -146,7 +146,7 @@ test("presence is an immutable snapshot, and a burst of it one change", async ()
   expect(store.get()).toBe(store.get());
 });
 
-test("of requests that overlap the last one counts, and none rejects", async () => {
+test("only the last of overlapping requests counts, and none rejects", async () => {
   const chat = await Chat.connected();
   chat.answers = () => false;
   const store = createRequest<{ n: number }, string>(chat.client, "double");
@@ -186,7 +186,7 @@ function held() {
   return { channel: channel as unknown as AnyChannel, sent, listeners, tell };
 }
 
-test("who types is shown until they stop, send, leave or fall silent", async () => {
+test("a typing user is shown until the user stops, sends, leaves or is silent", async () => {
   const { channel, tell, listeners } = held();
   const typing = createTyping(new Client("/"), channel, { timeout: 1000 });
   const off = typing.subscribe(listen);
@@ -214,7 +214,7 @@ test("who types is shown until they stop, send, leave or fall silent", async () 
   expect(vi.getTimerCount()).toBe(0);
 });
 
-test("typing is told at its begin, then seldom, and its end once", async () => {
+test("typing is sent at its start, then rarely, and its end once", async () => {
   const { channel, sent } = held();
   const typing = createTyping(new Client("/"), channel, { timeout: 1000, event: "writes" });
   typing.stopTyping();

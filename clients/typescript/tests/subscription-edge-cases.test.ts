@@ -19,7 +19,7 @@ async function ackAll(peer: Peer, type: string, answered: Set<unknown>): Promise
   return open.length;
 }
 
-test("a subscribe that close() rejects has no share", async () => {
+test("a subscribe call that close() rejects has no share", async () => {
   const world = new World();
   const client = await world.connected();
   const room = client.channel("room");
@@ -33,7 +33,7 @@ test("a subscribe that close() rejects has no share", async () => {
   expect(world.socket.all("subscribe_channel")).toEqual([]);
 });
 
-test("a subscribe that close() rejects leaves the shares of others", async () => {
+test("a subscribe call that close() rejects keeps the shares of others", async () => {
   const { client, room, world } = await subscriber();
   const { unsubscribe } = await room.subscribe();
   await world.socket.drop();
@@ -48,7 +48,7 @@ test("a subscribe that close() rejects leaves the shares of others", async () =>
   expect(room.state.name).toBe("subscribed");
 });
 
-test("a subscribe that is rejected since the attempts are used up has no share", async () => {
+test("a subscribe call that is rejected because the attempts are used up has no share", async () => {
   const world = new World();
   const client = world.client({ retry: { maxAttempts: 1, baseDelay: 100, maxDelay: 100, backoffMultiplier: 1 } });
   client.connect().catch(() => {});
@@ -78,7 +78,7 @@ test("for await fails when the server closes the client permanently, or the atte
   expect(loop.now).toBe("closed");
 });
 
-test("for await that begins before the client connects goes on", async () => {
+test("for await that starts before the client connects continues", async () => {
   const world = new World();
   const client = world.client();
   const room = client.channel("room");
@@ -94,7 +94,7 @@ test("for await that begins before the client connects goes on", async () => {
   expect([heard, loop.now]).toEqual([[1], "pending"]);
 });
 
-test("giving up a hundred channels asks for a few at a time, and in order", async () => {
+test("unsubscribing from a hundred channels sends a few requests at a time, in order", async () => {
   const world = new World();
   const client = await world.connected();
   const rooms = Array.from({ length: 100 }, (_, at) => client.channel(`room-${at}`));
@@ -119,7 +119,7 @@ test("giving up a hundred channels asks for a few at a time, and in order", asyn
   }
 });
 
-test("what waits to be given up is not given up on the next socket of a move", async () => {
+test("a queued unsubscribe request is not sent on the next socket of a move", async () => {
   const world = new World();
   const client = await world.connected({}, { resume: { token: "t" } });
   const rooms = Array.from({ length: 40 }, (_, at) => client.channel(`room-${at}`));
@@ -139,7 +139,7 @@ test("what waits to be given up is not given up on the next socket of a move", a
   expect(rooms.every(({ state }) => state.name === "subscribed")).toBe(true);
 });
 
-test("a channel that the server ended leaves the memory, though it has a position", async () => {
+test("a channel that the server ended is removed from memory, even if it has a position", async () => {
   const world = new World();
   const client = await world.connected();
   let mark: WeakRef<object>;
@@ -158,7 +158,7 @@ test("a channel that the server ended leaves the memory, though it has a positio
   expect(mark!.deref()).toBeUndefined();
 });
 
-test("a channel that somebody holds goes on from its position when the server has ended it", async () => {
+test("a channel with listeners continues from its position after the server has ended it", async () => {
   const { room, world } = await subscriber();
   await world.socket.say({ type: "unsubscribed", channel: "room" });
   void room.subscribe();
@@ -169,7 +169,7 @@ test("a channel that somebody holds goes on from its position when the server ha
 const entry = (connections = 1) => ({ status: "online", metadata: {}, connections: Array.from({ length: connections }, (_, at) => ({ connection_id: `c${at}`, metadata: {}, joined_at: 1 })) });
 const state = (users: string[], offset = 1) => ({ type: "presence_state", channel: "room", count: users.length, users: Object.fromEntries(users.map((user) => [user, entry()])), offset });
 
-test("a listener of presence sees what has happened as a whole", async () => {
+test("a presence listener sees all changes of a message at once", async () => {
   const { room, world } = await subscriber();
   const seen: unknown[] = [];
   for (const event of ["join", "leave"] as const) {
@@ -192,7 +192,7 @@ test("a listener of presence sees what has happened as a whole", async () => {
   ]);
 });
 
-test("who unsubscribes in a listener of presence hears no more of it, and nobody stays in the list", async () => {
+test("unsubscribing in a presence listener stops its events and clears the list", async () => {
   const { room, world } = await subscriber();
   const seen: unknown[] = [];
   room.presence.on("join", ({ user }) => (seen.push(user), void room.unsubscribe()));
@@ -201,7 +201,7 @@ test("who unsubscribes in a listener of presence hears no more of it, and nobody
   expect([seen, room.presence.users.size, room.presence.count, room.presence.isListed]).toEqual([["ana"], 0, 0, false]);
 });
 
-test("a huge retry_after holds the subscriptions for a minute, and not longer", async () => {
+test("a huge retry_after delays the subscriptions for a minute at most", async () => {
   const world = new World();
   const client = await world.connected({}, { heartbeat: { interval: 1e9, timeout: 1e9 } });
   const one = fate(client.channel("one").subscribe());
@@ -218,7 +218,7 @@ test("a huge retry_after holds the subscriptions for a minute, and not longer", 
 });
 
 for (const [when, before] of [["at once", undefined], ["later", 100]] as const) {
-  test(`a token that is asked for ${when} by a request does not wait for the restore`, async () => {
+  test(`a request with which getToken fetches the token ${when} does not wait for the restore`, async () => {
     const world = new World();
     const client = await world.connected();
     const room = client.channel("room");
@@ -244,7 +244,7 @@ for (const [when, before] of [["at once", undefined], ["later", 100]] as const) 
   });
 }
 
-test("what was sent in a channel is judged again with each session, also where its subscription comes late", async () => {
+test("whether a publication may be sent again is decided for each session, even if its subscription is late", async () => {
   const world = new World();
   const client = await world.connected({}, { resume: { token: "a" } });
   const room = client.channel("room");
@@ -267,7 +267,7 @@ test("what was sent in a channel is judged again with each session, also where i
   expect([world.socket.all("channel_message").map((one: ServerMessage) => one["content"]), published.now]).toEqual([[], "outcome_unknown"]);
 });
 
-test("a channel without history whose connection flaps has one gap in a list between two messages", async () => {
+test("a channel without history on an unstable connection has one gap in a list between two messages", async () => {
   const { client, room, world } = await subscriber({ recoverable: false });
   const list = createMessageList<any>(client, room, { max: 3 });
   list.subscribe(() => {});
@@ -284,7 +284,7 @@ test("a channel without history whose connection flaps has one gap in a list bet
   expect(shown()).toEqual(["b", "not_recoverable", "c"]);
 });
 
-test("a publication that is refused when it is sent again may have been published the first time", async () => {
+test("a publication that is refused when sent again may have been published the first time", async () => {
   const { room, world } = await subscriber({ recoverable: false }, { resume: { token: "t" } });
   const published = fate(room.publish("once"));
   const asked = fate(room.history());
@@ -296,7 +296,7 @@ test("a publication that is refused when it is sent again may have been publishe
   expect([published.now, asked.now]).toEqual(["outcome_unknown", "refused"]);
 });
 
-test("nothing of a page comes after abort from older()", async () => {
+test("no message of a page is delivered after abort from older()", async () => {
   const { room, world } = await subscriber();
   const controller = new AbortController();
   const loop = room.older({ signal: controller.signal });
@@ -308,7 +308,7 @@ test("nothing of a page comes after abort from older()", async () => {
   await expect(loop.next()).rejects.toBe("enough");
 });
 
-test("an answer to presence.update of an earlier subscription leaves the metadata of the next one", async () => {
+test("an answer to presence.update of an earlier subscription does not change the metadata of the next one", async () => {
   const { room, world } = await subscriber();
   const updated = fate(room.presence.update({ old: 1 }));
   void room.unsubscribe();
@@ -321,7 +321,7 @@ test("an answer to presence.update of an earlier subscription leaves the metadat
   expect([updated.now, world.socket.last("subscribe_channel")["metadata"]]).toEqual(["done", { device: "tablet" }]);
 });
 
-test("a request that may not wait is sent where it need not", async () => {
+test("a volatile request is sent if it does not have to wait", async () => {
   const world = new World();
   const client = await world.connected();
   const asked = fate(client.request("now", {}, { ttl: 0 }));
@@ -329,7 +329,7 @@ test("a request that may not wait is sent where it need not", async () => {
   expect([world.socket.all("now").length, asked.now]).toEqual([1, "pending"]);
 });
 
-test("a token that the outbox has no room for is asked for again", async () => {
+test("a request with which getToken fetches the token is repeated if it does not fit into the outbox", async () => {
   const world = new World();
   const client = await world.connected({ outbox: { count: 1 } });
   const room = client.channel("room");
@@ -342,7 +342,7 @@ test("a token that the outbox has no room for is asked for again", async () => {
   expect([blocked.now, world.socket.all("token").length]).toEqual(["done", 1]);
 });
 
-test("the last state that a listener hears of is the one that holds", async () => {
+test("the last state that a listener receives is the current one", async () => {
   const { client, room, world } = await subscriber();
   await world.socket.drop();
   const heard: string[] = [];
@@ -361,7 +361,7 @@ test("the last state that a listener hears of is the one that holds", async () =
   expect([client.state.name, states.at(-1)]).toEqual(["closed", "closed"]);
 });
 
-test("a request for a token that was sent on the connection before is sent again at once", async () => {
+test("a request with which getToken fetches the token is sent again at once on the next connection", async () => {
   const world = new World();
   const client = await world.connected({}, { resume: { token: "t" } });
   const room = client.channel("room");
@@ -376,7 +376,7 @@ test("a request for a token that was sent on the connection before is sent again
   expect(world.socket.last("subscribe_channel")["token"]).toBe("t1");
 });
 
-test("changes of presence that were not told when a message could not be read are not told of another subscription", async () => {
+test("presence changes in an unreadable message are not reported for another subscription", async () => {
   const { room, world } = await subscriber();
   const seen: unknown[] = [];
   room.presence.on("join", ({ user }) => seen.push(user));
@@ -392,7 +392,7 @@ test("changes of presence that were not told when a message could not be read ar
   expect(seen).toEqual(["ana", "di"]);
 });
 
-test("gaps in a hundred channels at once are filled a few at a time, and none is lost to a rate limit", async () => {
+test("gaps in a hundred channels are filled a few at a time, and none is lost to a rate limit", async () => {
   const world = new World();
   const client = await world.connected();
   const names = Array.from({ length: 100 }, (_, at) => `room-${at}`);
@@ -426,7 +426,7 @@ test("gaps in a hundred channels at once are filled a few at a time, and none is
   expect([gaps, names.filter((name) => `${heard.get(name)}` !== "11,12")]).toEqual([[], []]);
 });
 
-test("lists of presence are asked for a few at a time, and again where the server has asked to wait", async () => {
+test("presence lists are requested a few at a time, and again after the delay that the server has named", async () => {
   const world = new World();
   const client = await world.connected();
   const names = Array.from({ length: 40 }, (_, at) => `room-${at}`);
@@ -448,7 +448,7 @@ test("lists of presence are asked for a few at a time, and again where the serve
   expect(names.filter((name) => client.channel(name).presence.count !== 2)).toEqual([]);
 });
 
-test("a token that never comes lets requests overtake the subscriptions only as long as somebody waits for it", async () => {
+test("a getToken that never resolves lets requests overtake the subscriptions only while its channel is wanted", async () => {
   const world = new World();
   const client = await world.connected();
   const room = client.channel("room").subscribe();
@@ -466,7 +466,7 @@ test("a token that never comes lets requests overtake the subscriptions only as 
   expect(world.socket.heard.map(({ type }) => type)).toEqual(["subscribe_channel"]);
 });
 
-test("a gap is filled though a server takes its time for the subscriptions of sixteen other channels", async () => {
+test("a gap is filled even if the server is slow with the subscriptions of sixteen other channels", async () => {
   const { client, world, heard } = await subscriber();
   for (let n = 0; n < 20; n++) void client.channel(`slow-${n}`).subscribe().catch(() => {});
   await settle();
@@ -475,7 +475,7 @@ test("a gap is filled though a server takes its time for the subscriptions of si
   expect(heard).toEqual([11, 12]);
 });
 
-test("what is said about the own presence is said again by the subscription on which it was sent", async () => {
+test("presence metadata is sent again by the subscription on which it was sent", async () => {
   const { client, room, world } = await subscriber();
   await world.socket.drop();
   void room.presence.update({ n: 1 });
@@ -489,7 +489,7 @@ test("what is said about the own presence is said again by the subscription on w
   expect([client.state.name, world.socket.last("subscribe_channel")["metadata"]]).toEqual(["connected", { n: 1 }]);
 });
 
-test("where the server ended its own subscription, that which the client has asked for meanwhile is not left behind", async () => {
+test("if the server ended its own subscription, the one requested meanwhile is not left behind", async () => {
   const world = new World();
   const client = await world.connected();
   const room = client.channel("room");
@@ -501,7 +501,7 @@ test("where the server ended its own subscription, that which the client has ask
   expect([room.state.name, world.socket.all("unsubscribe_channel").length]).toEqual(["unsubscribed", 1]);
 });
 
-test.each([true, false])("a subscription whose end was refused for now begins again where it is wanted again", async (isAtOnce) => {
+test.each([true, false])("a subscription whose unsubscribe was temporarily refused restarts if it is wanted again", async (isAtOnce) => {
   const { client, room, world } = await subscriber();
   void room.unsubscribe();
   if (isAtOnce) void room.subscribe();
@@ -519,7 +519,7 @@ test.each([true, false])("a subscription whose end was refused for now begins ag
   expect([client.state.name, room.state.name, room.position]).toEqual(["connected", "subscribed", start]);
 });
 
-test("a subscription of the server's own that was quicker stays, where no end was refused", async () => {
+test("a subscription that the server created first stays if no unsubscribe was refused", async () => {
   const { room, world } = await subscriber();
   void room.unsubscribe();
   await world.socket.ack("unsubscribe_channel");
@@ -530,7 +530,7 @@ test("a subscription of the server's own that was quicker stays, where no end wa
   expect([room.state.name, world.socket.all("unsubscribe_channel").length]).toEqual(["subscribed", 1]);
 });
 
-test("a subscription whose end was refused for now is ended, though the application gives it up twice", async () => {
+test("a subscription whose unsubscribe was temporarily refused ends even if the application unsubscribes twice", async () => {
   const { room, world } = await subscriber();
   void room.unsubscribe();
   await settle();

@@ -5,7 +5,7 @@ import type { Gap } from "../src/index.js";
 import { start, subscriber, message } from "./subscriber.js";
 import { World, fate, settle } from "./world.js";
 
-test("a subscription that is refused fails, and is not asked for again", async () => {
+test("a refused subscription fails, and is not requested again", async () => {
   const world = new World();
   const client = await world.connected();
   const room = client.channel("room");
@@ -18,14 +18,14 @@ test("a subscription that is refused fails, and is not asked for again", async (
   expect(world.socket.heard).toEqual([]);
 });
 
-test("a subscription that is refused after a reconnect ends, and says so", async () => {
+test("a subscription that is refused after a reconnect ends, and reports the error", async () => {
   const { room, world } = await subscriber();
   await world.lose();
   await world.socket.refuse("subscribe_channel", "permission_denied");
   expect(room.state).toMatchObject({ name: "unsubscribed", error: { type: "permission_denied" } });
 });
 
-test("a subscription that may succeed later is asked for again after the delay", async () => {
+test("a temporarily refused subscription is requested again after the delay", async () => {
   const { room, world, gaps } = await subscriber();
   await world.lose();
   await world.socket.refuse("subscribe_channel", "rate_limited", { temporary: true, details: { retry_after: 700 } });
@@ -38,7 +38,7 @@ test("a subscription that may succeed later is asked for again after the delay",
   expect(gaps).toEqual([]);
 });
 
-test("a channel's token is asked for before each subscription", async () => {
+test("a channel's token is requested before each subscription", async () => {
   const world = new World();
   const client = await world.connected();
   let number = 0;
@@ -50,7 +50,7 @@ test("a channel's token is asked for before each subscription", async () => {
   expect(world.socket.last("subscribe_channel")["token"]).toBe("t2");
 });
 
-test("who unsubscribes hears nothing more, and is not subscribed again", async () => {
+test("unsubscribing stops the messages, and the channel is not subscribed again", async () => {
   const { room, world, heard } = await subscriber();
   const done = fate(room.unsubscribe());
   await world.socket.say(message(11));
@@ -62,7 +62,7 @@ test("who unsubscribes hears nothing more, and is not subscribed again", async (
   expect(world.socket.heard).toEqual([]);
 });
 
-test("what the server subscribes this client to needs no request", async () => {
+test("a subscription that the server creates needs no request", async () => {
   const world = new World();
   const client = await world.connected({}, { subscriptions: [{ channel: "room", ...start, recoverable: true }] });
   const heard: unknown[] = [];
@@ -78,7 +78,7 @@ test("what the server subscribes this client to needs no request", async () => {
   expect(client.channel("other").state).toMatchObject({ name: "unsubscribed", error: { kind: "refused" } });
 });
 
-test("a listener that fails costs the others nothing", async () => {
+test("a listener that fails does not affect the others", async () => {
   const { room, world, heard } = await subscriber();
   room.on("message", () => {
     throw new Error("of the application");
@@ -92,7 +92,7 @@ test("a listener that fails costs the others nothing", async () => {
   expect(late).toEqual([11]);
 });
 
-test("what comes right behind the answer to a subscription comes after it", async () => {
+test("messages right after the answer to a subscribe request are delivered after it", async () => {
   const world = new World();
   const client = await world.connected();
   const room = client.channel("room");
@@ -112,7 +112,7 @@ test("what comes right behind the answer to a subscription comes after it", asyn
   expect(heard.slice(1)).toEqual([[12, "subscribed", 12], [13, "subscribed", 13]]);
 });
 
-test("what is left of a subscription that was given up does not move the position of the next one", async () => {
+test("late messages of an ended subscription do not move the position of the next one", async () => {
   const { room, world, heard } = await subscriber();
   void room.unsubscribe();
   void room.subscribe({ since: start });
@@ -124,7 +124,7 @@ test("what is left of a subscription that was given up does not move the positio
   expect(heard).toEqual([11, 12, 13, 14, 15]);
 });
 
-test("a subscription takes as long as the server needs, and is not asked for twice", async () => {
+test("a subscribe request has no timeout, and is not sent twice", async () => {
   const world = new World();
   const client = await world.connected({}, { heartbeat: { interval: 1e9, timeout: 1e9 } });
   const subscription = fate(client.channel("room").subscribe());
@@ -134,7 +134,7 @@ test("a subscription takes as long as the server needs, and is not asked for twi
   expect(world.socket.all("subscribe_channel")).toHaveLength(1);
 });
 
-test("what goes with a subscription goes with the next one, too, also where the server was quicker", async () => {
+test("metadata of a subscription is sent with the next one, too, even if the server was faster", async () => {
   const world = new World();
   const client = await world.connected();
   await world.socket.say({ type: "subscribed", channel: "room", ...start, recoverable: true });
@@ -144,7 +144,7 @@ test("what goes with a subscription goes with the next one, too, also where the 
   expect(world.socket.last("subscribe_channel")).toMatchObject({ metadata: { device: "phone" } });
 });
 
-test("what went with a subscription that was given up does not go with the next one", async () => {
+test("metadata of an ended subscription is not sent with the next one", async () => {
   const { room, world } = await subscriber();
   await room.subscribe({ metadata: { device: "phone" }, since: { epoch: "E", offset: 3 } });
   void room.unsubscribe();
@@ -153,7 +153,7 @@ test("what went with a subscription that was given up does not go with the next 
   expect(world.socket.last("subscribe_channel")).toEqual({ type: "subscribe_channel", id: 3, channel: "room" });
 });
 
-test("a token for a channel is asked for only where there is a connection to use it on", async () => {
+test("a channel's token is requested only if there is a connection for it", async () => {
   const world = new World();
   const client = world.client();
   const getToken = vi.fn(() => Promise.reject(new Error("no network")));
@@ -176,7 +176,7 @@ test("a token for a channel is asked for only where there is a connection to use
   await expect(room.subscribe()).rejects.toMatchObject({ kind: "closed" });
 });
 
-test("an application's own message is told from the protocol's by its whole type", async () => {
+test("an application message is distinguished from the protocol's by its whole type", async () => {
   const { room, world, gaps, states } = await subscriber();
   const heard: unknown[] = [];
   room.on("presence_hint", ({ offset }) => heard.push(offset));
@@ -190,20 +190,20 @@ test("an application's own message is told from the protocol's by its whole type
   expect(room.position?.offset).toBe(16);
 });
 
-test("what was given up, and the server knows, it may subscribe this client to again", async () => {
+test("the server may subscribe this client again after it has confirmed the unsubscribe", async () => {
   const { room, world, heard } = await subscriber();
   void room.unsubscribe();
   await settle();
   const subscribed = { type: "subscribed", channel: "room", epoch: "E", offset: 20, recoverable: true };
   await world.socket.say(subscribed);
-  expect(world.socket.all("unsubscribe_channel"), "it did not know yet").toHaveLength(2);
+  expect(world.socket.all("unsubscribe_channel"), "the server has not confirmed the unsubscribe yet").toHaveLength(2);
   for (const { id } of world.socket.all("unsubscribe_channel")) await world.socket.say({ type: "ack", id });
   await world.socket.say(subscribed, message(21));
   expect(world.socket.all("unsubscribe_channel")).toHaveLength(2);
   expect(heard).toEqual([21]);
 });
 
-test("a token of a channel that never comes is asked for again", async () => {
+test("a channel's token that never arrives is requested again", async () => {
   const world = new World();
   const client = await world.connected({}, { heartbeat: { interval: 1e9, timeout: 1e9 } });
   let calls = 0;
@@ -216,7 +216,7 @@ test("a token of a channel that never comes is asked for again", async () => {
   expect(world.timers).toBe(0);
 });
 
-test("fields of a subscription that are null count as left out", async () => {
+test("fields of a subscription that are null count as missing", async () => {
   const { room, world, gaps } = await subscriber({ recoverable: false });
   const entry = { channel: "room", epoch: null, offset: null, recoverable: false, recovered: null, reason: null };
   await world.lose();
@@ -227,7 +227,7 @@ test("fields of a subscription that are null count as left out", async () => {
   expect(gaps).toMatchObject([{ reason: "not_recoverable" }]);
 });
 
-test("a position from elsewhere is where a subscription begins, and a failure to is told", async () => {
+test("a subscription starts at the given position, and a failed recovery from it is reported", async () => {
   for (const [answer, count] of [[{ recovered: true }, 0], [{ recovered: false, reason: "too_old" }, 1]] as const) {
     const world = new World();
     const client = await world.connected();
@@ -242,7 +242,7 @@ test("a position from elsewhere is where a subscription begins, and a failure to
   }
 });
 
-test("where an earlier subscription goes on is not taken for the answer to the one that is wanted now", async () => {
+test("the confirmation of an earlier subscription does not count as the answer to the current one", async () => {
   const { room, world, heard, gaps } = await subscriber();
   void room.unsubscribe();
   const subscribed = room.subscribe();
@@ -258,7 +258,7 @@ test("where an earlier subscription goes on is not taken for the answer to the o
   expect(gaps).toEqual([]);
 });
 
-test("a subscription of the application's that is about to be ended is not taken for the one that is wanted now", async () => {
+test("a subscription by the server that is about to end does not count as the wanted one", async () => {
   const world = new World();
   const room = (await world.connected()).channel("room");
   let give = (_: string) => {};
@@ -279,7 +279,7 @@ test("a subscription of the application's that is about to be ended is not taken
   expect((await subscribed).position).toEqual({ epoch: "E", offset: 6 });
 });
 
-test("channels that are given up before it was their turn to be asked for cost the server nothing", async () => {
+test("channels unsubscribed before their turn send no requests", async () => {
   const world = new World();
   const client = await world.connected();
   const rooms = Array.from({ length: 100 }, (_, n) => client.channel(`room:${n}`));
@@ -294,7 +294,7 @@ test("channels that are given up before it was their turn to be asked for cost t
   expect(world.socket.all("unsubscribe_channel").map(({ channel }) => channel)).toEqual(rooms.slice(0, 16).map(({ name }) => name));
 });
 
-test("a channel that is given up twice is not taken for subscribed until its end is answered", async () => {
+test("a channel that is unsubscribed twice does not count as subscribed until the answer", async () => {
   const { room, world } = await subscriber();
   void room.unsubscribe();
   const again = fate(room.subscribe({ getToken: () => new Promise<string>(() => {}) }));
@@ -308,7 +308,7 @@ test("a channel that is given up twice is not taken for subscribed until its end
   expect(room.state.name).toBe("unsubscribed");
 });
 
-test("a channel that is given up twice is ended though its first end was refused for now", async () => {
+test("a channel that is unsubscribed twice ends even if its first unsubscribe was temporarily refused", async () => {
   const { room, world } = await subscriber();
   void room.unsubscribe().catch(() => {});
   void room.subscribe({ getToken: () => new Promise<string>(() => {}) }).catch(() => {});
@@ -320,7 +320,7 @@ test("a channel that is given up twice is ended though its first end was refused
   expect(world.socket.all("unsubscribe_channel")).toHaveLength(2);
 });
 
-test("a subscription that was too large for the connection is refused, and does not end the next one", async () => {
+test("a subscription that was too large for the connection is refused, and does not end the next connection", async () => {
   const world = new World();
   const client = await world.connected({}, { resume: { token: "t" } });
   const kept = client.channel("kept");
@@ -334,7 +334,7 @@ test("a subscription that was too large for the connection is refused, and does 
   expect(world.socket.all("subscribe_channel").map(({ channel }) => channel)).toEqual(["kept"]);
 });
 
-test("a channel that is given up twice is ended though its first end was refused while the second waited", async () => {
+test("a channel that is unsubscribed twice ends even if the first is temporarily refused while the second waits", async () => {
   const { client, room, world } = await subscriber();
   void room.unsubscribe().catch(() => {});
   for (let n = 1; n < 16; n++) void client.channel(`other ${n}`).subscribe().catch(() => {});
@@ -348,7 +348,7 @@ test("a channel that is given up twice is ended though its first end was refused
   expect(world.socket.all("unsubscribe_channel")).toHaveLength(2);
 });
 
-test("a refusal for rate of a channel that was given up pauses the subscriptions of the others", async () => {
+test("a rate limit for an unsubscribed channel delays the subscriptions of the others", async () => {
   const { client, world } = await subscriber();
   const refused = client.channel("refused");
   void refused.subscribe().catch(() => {});
@@ -376,7 +376,7 @@ async function givenUp(count: number) {
 }
 
 // A strict server counts each needless unsubscribe request as an error, and soon closes the client.
-test.each(["rate_limited", "permission_denied"])("subscriptions that are refused with %s after they were given up are not ended in vain", async (error_type) => {
+test.each(["rate_limited", "permission_denied"])("subscriptions that are refused with %s after unsubscribing send no unsubscribe request", async (error_type) => {
   const { world, asked, ends, said } = await givenUp(16);
   for (const { id } of world.socket.all("subscribe_channel")) {
     await world.socket.say({ type: "error", id, error_type, message: "no", timestamp: 1, temporary: error_type === "rate_limited" });
@@ -386,7 +386,7 @@ test.each(["rate_limited", "permission_denied"])("subscriptions that are refused
   expect([...asked, ...ends].map(({ now }) => now)).toEqual([...asked.map(() => "unsubscribed"), ...ends.map(() => "done")]);
 });
 
-test("a channel that is given up after its subscription was refused for now is not ended in vain", async () => {
+test("a channel that is unsubscribed after a temporary refusal sends no unsubscribe request", async () => {
   const world = new World();
   const room = (await world.connected()).channel("room");
   void room.subscribe().catch(() => {});
@@ -398,7 +398,7 @@ test("a channel that is given up after its subscription was refused for now is n
 });
 
 test.each([["", true], ["already_subscribed", true], ["rate_limited", false], ["permission_denied", false]])(
-  "a channel that is wanted again while its end waits is asked for behind it, where the answer is '%s'",
+  "subscribing again while an unsubscribe waits sends the request after it, if the answer is '%s'",
   async (error_type, isEnded) => {
     const { world, rooms, asked, ends, said } = await givenUp(1);
     const again = fate(rooms[0]!.subscribe());
@@ -414,7 +414,7 @@ test.each([["", true], ["already_subscribed", true], ["rate_limited", false], ["
   },
 );
 
-test("a subscription that is not answered holds up neither its end nor the next one", async () => {
+test("an unanswered subscribe request delays neither its unsubscribe nor the next subscription", async () => {
   const { world, rooms, ends, said } = await givenUp(1);
   const again = fate(rooms[0]!.subscribe());
   await world.pass(11_000);
@@ -426,7 +426,7 @@ test("a subscription that is not answered holds up neither its end nor the next 
   expect([ends[0]?.now, again.now, said().length]).toMatchObject(["done", { position: start }, 3]);
 });
 
-test.each([true, false])("a subscription that was given up before its answer was lost is ended where the session has it", async (isThere) => {
+test.each([true, false])("a subscription that ended before its answer was lost is ended if the session has it", async (isThere) => {
   const { world, rooms, ends, said } = await givenUp(1);
   const subscriptions = isThere ? [{ channel: "room:0", ...start, recoverable: true, recovered: false, reason: "unknown_position" }] : [];
   await world.lose({ resumed: true, resume: { token: "u" }, subscriptions });
@@ -435,7 +435,7 @@ test.each([true, false])("a subscription that was given up before its answer was
   expect([ends[0]?.now, rooms[0]?.state.name]).toEqual(["done", "unsubscribed"]);
 });
 
-test("a move while an end waits ends nothing that is asked for on the next connection", async () => {
+test("a move while an unsubscribe waits ends no subscription of the next connection", async () => {
   const { world, rooms, said } = await givenUp(1);
   const again = fate(rooms[0]!.subscribe());
   await world.socket.say({ type: "reconnect", after: [0, 0] });
@@ -448,7 +448,7 @@ test("a move while an end waits ends nothing that is asked for on the next conne
   expect([again.now, said().length]).toMatchObject([{ position: start }, 2]);
 });
 
-test("a subscription of the application's counts at once where the channel was wanted again and nothing is to be ended", async () => {
+test("a subscription by the server counts at once if the channel is wanted again and no unsubscribe is queued", async () => {
   const world = new World();
   const room = (await world.connected()).channel("room");
   void room.subscribe().catch(() => {});
@@ -462,7 +462,7 @@ test("a subscription of the application's counts at once where the channel was w
   expect([again.now, room.position?.offset, world.socket.all("subscribe_channel").length]).toMatchObject([{ position: start }, 11, 1]);
 });
 
-test.each([0, 1, 2, 3])("a channel that is wanted again %d moments after its answer is asked for behind its end", async (moments) => {
+test.each([0, 1, 2, 3])("subscribing again %d microtasks after the answer sends the request after the unsubscribe", async (moments) => {
   const world = new World();
   const room = (await world.connected()).channel("room");
   void room.subscribe().catch(() => {});

@@ -10,7 +10,7 @@ afterEach(() => {
   vi.unstubAllGlobals();
 });
 
-test("a server renders what is known before a connection, and opens none", () => {
+test("a server renders the state before the connection, and opens no connection", () => {
   const sockets = vi.fn();
   vi.stubGlobal("WebSocket", sockets);
   const props = { client: new Client("/chat"), Inside: Room, name: "room", heard: [], expose: () => {} };

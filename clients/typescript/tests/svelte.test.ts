@@ -34,7 +34,7 @@ async function turn(chat: Chat): Promise<void> {
 
 const text = () => [...document.querySelectorAll("p")].map((line) => line.textContent);
 
-test("a room shows its messages, live and older, and one socket is opened", async () => {
+test("a room shows live and older messages over one socket", async () => {
   const chat = new Chat();
   for (let n = 1; n <= 3; n++) chat.keep(`#${n}`);
   const { parts, heard } = await open(chat, "room");
@@ -50,7 +50,7 @@ test("a room shows its messages, live and older, and one socket is opened", asyn
   expect(chat.socket.all("subscribe_channel")).toHaveLength(1);
 });
 
-test("a name that changes changes the channel, and what listens to it", async () => {
+test("a changed name changes the channel and its listeners", async () => {
   const chat = new Chat();
   const { given, heard } = await open(chat, "a");
   const say = (channel: string) => chat.socket.say({ type: "message", channel, content: channel, timestamp: 1, offset: 1 });
@@ -79,7 +79,7 @@ test("presence and requests are stores, too", async () => {
   expect(text()[1]).toBe("2 people, 0 typing, Ana!");
 });
 
-test("with the component go the subscription and the connection", async () => {
+test("the subscription and the connection end with the component", async () => {
   const chat = new Chat();
   await open(chat, "room");
   await unmount(page as object);
@@ -89,7 +89,7 @@ test("with the component go the subscription and the connection", async () => {
   expect(chat.client.channel("room").state.name).toBe("unsubscribed");
 });
 
-test("the first thing that is shown is no closed connection", async () => {
+test("the first render shows no closed connection", async () => {
   const chat = new Chat();
   const opened = open(chat, "room");
   flushSync();
@@ -98,7 +98,7 @@ test("the first thing that is shown is no closed connection", async () => {
   expect(text()[0]).toBe("connected subscribed");
 });
 
-test("a name that goes from a to b and back while it is asked for, and a component that goes meanwhile", async () => {
+test("the name may change from a to b and back while the channel subscribes, and the component may be destroyed meanwhile", async () => {
   const chat = new Chat();
   chat.answers = ({ type }) => type !== "subscribe_channel";
   const { given } = await open(chat, "a");
@@ -122,7 +122,7 @@ test("a name that goes from a to b and back while it is asked for, and a compone
   expect(states()).toEqual(["unsubscribed", "unsubscribed"]);
 });
 
-test("a burst is one change of the page", async () => {
+test("a burst causes one change of the page", async () => {
   const chat = new Chat();
   await open(chat, "room");
   let changes = 0;
@@ -136,12 +136,12 @@ test("a burst is one change of the page", async () => {
   observer.disconnect();
 });
 
-test("without a client a function says what is missing", () => {
+test("a function without a client throws an error about the missing client", () => {
   const alone = () => mount(Room, { target: document.body, props: { name: null, heard: [], expose: () => {} } });
   expect(alone).toThrow("no client is provided");
 });
 
-test("the functions are typed by the contract, once", () => {
+test("the contract types the functions in one place", () => {
   const use = (bindings: ReturnType<typeof createBindings<Chatter>>, on: typeof useEvent, messages: typeof useMessages) => {
     const room = bindings.useChannel(() => "room:1" as const);
     expectTypeOf(room).toEqualTypeOf<Reactive<Channel<{ message: { text: string }; closing: { minutes: number } }, { cursor: { x: number }; typing: boolean }> | null>>();

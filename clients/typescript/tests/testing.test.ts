@@ -23,7 +23,7 @@ async function inRoom(server: FakeServer<Chat>, user = "ana"): Promise<{ client:
   return { client, heard };
 }
 
-test.each([undefined, msgpack])("what others publish arrives, and what the client publishes is seen", async (codec) => {
+test.each([undefined, msgpack])("publications of others arrive, and those of the client are recorded", async (codec) => {
   const server = new FakeServer<Chat>();
   const client = await server.connected({ user: "ana", codec });
   const room = client.channel("room:1");
@@ -40,7 +40,7 @@ test.each([undefined, msgpack])("what others publish arrives, and what the clien
   expect(server.users).toEqual(["ana"]);
 });
 
-test("a cut is recovered from: nothing is lost, nothing comes twice, and nobody was seen to leave", async () => {
+test("a connection loss is recovered without losses, duplicates or leaves", async () => {
   const server = new FakeServer<Chat>();
   const { client, heard } = await inRoom(server);
   const { client: bob } = await inRoom(server, "bob");
@@ -63,7 +63,7 @@ test("a cut is recovered from: nothing is lost, nothing comes twice, and nobody 
   expect([...bob.channel("room:1").presence.users.values()]).toMatchObject([{ user: "ana", connections: 1 }, { user: "bob", connections: 1 }]);
 });
 
-test("a server that comes back in its own time is found by the client's retries", async () => {
+test("the client's retries find a server that returns later", async () => {
   const server = new FakeServer();
   const client = await server.connected();
   await server.drop(3000, "restart");
@@ -74,7 +74,7 @@ test("a server that comes back in its own time is found by the client's retries"
   expect(client.state).toMatchObject({ name: "closed", code: 3503 });
 });
 
-test.each([0, 1, 2, 3, 4, 6, 8])("a publication is made once, wherever the connection is lost on its way: after %i turns", async (turns) => {
+test.each([0, 1, 2, 3, 4, 6, 8])("a publication is made once if the connection is lost after %i turns", async (turns) => {
   const server = new FakeServer<Chat>();
   const { client, heard } = await inRoom(server);
   const published = client.channel("room:1").publish({ text: "once" });
@@ -86,7 +86,7 @@ test.each([0, 1, 2, 3, 4, 6, 8])("a publication is made once, wherever the conne
   expect(server.channel("room:1").messages).toHaveLength(1);
 });
 
-test("refusals reach the caller, once or until they are taken back", async () => {
+test("refusals reach the caller, once or until they are removed", async () => {
   const server = new FakeServer<Chat>();
   const client = await server.connected();
   server.refuse("subscribe_channel", new Refusal("permission_denied", "members only"));
@@ -100,7 +100,7 @@ test("refusals reach the caller, once or until they are taken back", async () =>
   await room.publish({ text: "ok" });
 });
 
-test("a rate limit is waited for in the test's own time", async () => {
+test("a rate limit ends in the test's own time", async () => {
   const server = new FakeServer<Chat>();
   const client = await server.connected();
   server.refuse("subscribe_channel", new Refusal("rate_limited", "slow down", { retry_after: 4000 }));
@@ -112,7 +112,7 @@ test("a rate limit is waited for in the test's own time", async () => {
   expect(subscribed).toHaveBeenCalledOnce();
 });
 
-test("requests are answered, refused, or told that nobody answers; questions are asked", async () => {
+test("requests are answered, refused or reported as unhandled, and client requests are sent", async () => {
   const server = new FakeServer<Chat>();
   const client = await server.connected({ user: "ana" });
   await expect(client.request("rename", { name: "x" })).rejects.toMatchObject({ type: "unknown_event" });
@@ -142,7 +142,7 @@ test("messages reach the clients of one user", async () => {
   expect(heard).toEqual(["hello", ["ana", "psst"]]);
 });
 
-test("presence: others come, change and go; what clients say about themselves is seen", async () => {
+test("presence: others join, update and leave, and the metadata of clients is recorded", async () => {
   const server = new FakeServer<Chat>();
   const { client } = await inRoom(server);
   const { presence } = client.channel("room:1");
@@ -166,7 +166,7 @@ test("presence: others come, change and go; what clients say about themselves is
   expect(room.present).toEqual([]);
 });
 
-test("client events go to the others, and the test sees them", async () => {
+test("client events reach the others, and the test records them", async () => {
   const server = new FakeServer<Chat>({ channels: { clientEvents: { cursor: 20 } } });
   const { client } = await inRoom(server);
   const moves: unknown[] = [];
@@ -180,7 +180,7 @@ test("client events go to the others, and the test sees them", async () => {
   expect(server.channel("room:1").events).toEqual([2, 4].map((x) => ({ type: "cursor", user: "ana", data: { x } })));
 });
 
-test("the history is read forwards and backwards, and a lost one is a gap", async () => {
+test("the history is read forwards and backwards, and a lost one causes a gap", async () => {
   const server = new FakeServer<Chat>({ channels: () => ({ history: 5 }) });
   const { client } = await inRoom(server);
   const room = client.channel("room:1");
@@ -198,7 +198,7 @@ test("the history is read forwards and backwards, and a lost one is a gap", asyn
   expect(gaps).toEqual(["epoch_changed", "too_old"]);
 });
 
-test("a channel without a history has none, and a recovery without its session has what was not echoed", async () => {
+test("a channel without history keeps nothing, and a recovery outside of the session contains messages without an echo", async () => {
   const server = new FakeServer({ channels: (name) => (name === "none" ? { history: 0 } : {}) });
   const client = await server.connected();
   await client.channel("none").subscribe();
@@ -223,7 +223,7 @@ test("a channel without a history has none, and a recovery without its session h
   expect(heard).toEqual([1, "quiet"]);
 });
 
-test("a session is kept for its window: then others hear that the user has left, and the client begins again", async () => {
+test("a session is kept for its window, then the user leaves and the client starts a new one", async () => {
   const server = new FakeServer<Chat>();
   const { client, heard } = await inRoom(server);
   const { client: bob } = await inRoom(server, "bob");
@@ -249,7 +249,7 @@ test("a session is kept for its window: then others hear that the user has left,
   expect(heard).toEqual(["app: missed"]);
 });
 
-test("a subscription that ends while its client is away does not come back with the session", async () => {
+test("a subscription that ends while its client is away does not return with the session", async () => {
   const server = new FakeServer<Chat>();
   const { client } = await inRoom(server);
   const { client: bob } = await inRoom(server, "bob");
@@ -265,7 +265,7 @@ test("a subscription that ends while its client is away does not come back with 
   expect(server.requests("subscribe_channel")).toHaveLength(3);
 });
 
-test("a question to clients that are gone fails", async () => {
+test("a client request to disconnected clients fails", async () => {
   const server = new FakeServer<Chat>();
   const clients = [await server.connected({ user: "ana" }), await server.connected({ user: "ana" })];
   for (const client of clients) client.onRequest("confirm", () => new Promise(() => {}));
@@ -278,7 +278,7 @@ test("a question to clients that are gone fails", async () => {
   expect(failed).toHaveBeenCalledWith("ana is gone");
 });
 
-test("keys are remembered for five minutes, and as long as the server's memory lasts", async () => {
+test("keys are remembered for five minutes, unless the server loses its memory", async () => {
   const server = new FakeServer<Chat>();
   const { client } = await inRoom(server);
   const publish = () => client.channel("room:1").publish({ text: "x" }, { key: "k" });
@@ -289,7 +289,7 @@ test("keys are remembered for five minutes, and as long as the server's memory l
   expect(await publish()).toMatchObject({ epoch: "epoch-2", offset: 1 });
 });
 
-test("credentials are renewed for the same user alone", async () => {
+test("credentials are renewed only for the same user", async () => {
   const authenticate = ({ token }: { token: string | undefined }) => {
     if (token === "ended") throw new Refusal("token_expired");
     return token ?? "nobody";
@@ -302,7 +302,7 @@ test("credentials are renewed for the same user alone", async () => {
   await expect(refresh("ended")).rejects.toMatchObject({ type: "token_expired", temporary: true });
 });
 
-test("a move to another node takes the session along, and closes the old connection", async () => {
+test("a move to another node keeps the session, and closes the old connection", async () => {
   const server = new FakeServer<Chat>();
   const { client, heard } = await inRoom(server);
   const closed = vi.fn();
@@ -316,7 +316,7 @@ test("a move to another node takes the session along, and closes the old connect
   expect(closed.mock.calls).toEqual([["connected"]]);
 });
 
-test("a client that is closed while it connects has not been there", async () => {
+test("a client that is closed while it connects never joins", async () => {
   for (let turns = 0; turns < 10; turns++) {
     const server = new FakeServer();
     const client = server.client();
@@ -333,7 +333,7 @@ test("a client that is closed while it connects has not been there", async () =>
   }
 });
 
-test("a handshake is refused, credentials are looked at", async () => {
+test("a handshake is refused, and the credentials are checked", async () => {
   const server = new FakeServer({
     authenticate: ({ token }) => {
       if (!token) throw new Error("no token");
@@ -356,7 +356,7 @@ test("a handshake is refused, credentials are looked at", async () => {
   expect(late.state.name).toBe("connected");
 });
 
-test("the runner's fake timers turn a client that knows the sockets alone", async () => {
+test("fake timers of the test runner advance a client that has only the fake sockets", async () => {
   vi.useFakeTimers();
   const server = new FakeServer({ time: "global" });
   const { Client } = await import("../src/index.js");
@@ -370,7 +370,7 @@ test("the runner's fake timers turn a client that knows the sockets alone", asyn
   client.close();
 });
 
-test("nothing between server and client needs a timer or a task", async () => {
+test("messages pass between server and client without timers or tasks", async () => {
   vi.useFakeTimers({ toFake: ["setTimeout", "setImmediate", "queueMicrotask", "Date"] });
   const server = new FakeServer<Chat>();
   const { heard } = await inRoom(server);
@@ -378,7 +378,7 @@ test("nothing between server and client needs a timer or a task", async () => {
   expect(heard).toEqual(["app: hi"]);
 });
 
-test("a message that is published at any moment of a subscription is behind its position, or arrives", async () => {
+test("a message published at any moment of a subscription is before its position, or arrives", async () => {
   for (let moment = 0; moment < 40; moment++) {
     const server = new FakeServer<Chat>();
     const client = await server.connected({ user: "ana" });

@@ -242,7 +242,7 @@ class Schedule {
 }
 
 // HAUYNA_SCHEDULES is the number of schedules; HAUYNA_SEED repeats one of them and prints its messages.
-test("whatever an application does besides, nothing is lost, doubled, forgotten or left behind", async () => {
+test("no message or request is lost or duplicated, and nothing is left behind, whatever else the application does", async () => {
   const only = Number(process.env["HAUYNA_SEED"] ?? 0);
   const count = Number(process.env["HAUYNA_SCHEDULES"] ?? 40);
   const faults: string[] = [];

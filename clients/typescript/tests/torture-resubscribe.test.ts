@@ -144,7 +144,7 @@ function judge({ published }: Model, numberings: Map<string, number>, { start, t
 }
 
 // HAUYNA_SCHEDULES is the number of schedules; HAUYNA_SEED repeats one of them and prints its messages.
-test("a client that gives a channel up and wants it again gets what lies behind the position, or a gap", async () => {
+test("a client that unsubscribes and subscribes again receives the messages after the position, or a gap", async () => {
   const only = Number(process.env["HAUYNA_SEED"] ?? 0);
   const count = Number(process.env["HAUYNA_SCHEDULES"] ?? 100);
   const faults: string[] = [];

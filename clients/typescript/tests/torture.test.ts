@@ -104,7 +104,7 @@ function judge({ published }: Model, told: Told[], outcomes: Map<string, string>
 }
 
 // HAUYNA_SCHEDULES is the number of schedules; HAUYNA_SEED repeats one of them and prints its messages.
-test("whatever happens in whatever order, nothing is lost in silence, doubled or disordered", async () => {
+test("no message is lost silently, duplicated or reordered, whatever happens in whatever order", async () => {
   const only = Number(process.env["HAUYNA_SEED"] ?? 0);
   const count = Number(process.env["HAUYNA_SCHEDULES"] ?? 40);
   const faults: string[] = [];

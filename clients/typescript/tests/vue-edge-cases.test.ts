@@ -12,7 +12,7 @@ import { eachVuePage, mount, remember, text, turn, unmount } from "./vue-page.js
 
 eachVuePage();
 
-test("a getter whose dependencies change, and not its channel, keeps the list", async () => {
+test("a getter whose dependencies change, but not its channel, keeps the list", async () => {
   const chat = new Chat();
   chat.answers = ({ type }) => type !== "channel_message";
   chat.keep("one");
@@ -32,7 +32,7 @@ test("a getter whose dependencies change, and not its channel, keeps the list", 
   expect(chat.socket.all("history")).toHaveLength(1);
 });
 
-test("what listeners and options read is not watched", async () => {
+test("the values that listeners and options read are not watched", async () => {
   const chat = await Chat.connected();
   const mood = ref("fine");
   const begun = vi.fn();
@@ -49,7 +49,7 @@ test("what listeners and options read is not watched", async () => {
   expect(chat.socket.all("subscribe_channel")).toHaveLength(1);
 });
 
-test("a component that is kept alive stays subscribed, and the last one that goes ends it", async () => {
+test("a component in KeepAlive stays subscribed, and the last component to unmount ends the subscription", async () => {
   const chat = new Chat();
   const isShown = ref(true);
   const Room = defineComponent(() => {
@@ -69,7 +69,7 @@ test("a component that is kept alive stays subscribed, and the last one that goe
   expect(chat.client.channel("room").state.name).toBe("unsubscribed");
 });
 
-test("a reactive form is published as it is at that moment, and shown so", async () => {
+test("a reactive form is published and shown as it is at that moment", async () => {
   const chat = new Chat();
   chat.answers = ({ type }) => type !== "channel_message";
   let list: ReturnType<typeof useMessages> | undefined;
@@ -87,7 +87,7 @@ test("a reactive form is published as it is at that moment, and shown so", async
   expect(chat.kept).toMatchObject([{ content: { text: "hello", tags: ["a"] } }]);
 });
 
-test("names from a reactive object, and a scope that is stopped while a channel is asked for", async () => {
+test("names may come from a reactive object, and a scope may stop while a channel subscribes", async () => {
   const chat = new Chat();
   chat.answers = ({ type }) => type !== "subscribe_channel";
   const place = reactive({ room: "a" as string | null });
@@ -105,7 +105,7 @@ test("names from a reactive object, and a scope that is stopped while a channel 
   expect(["a", "b"].map((name) => chat.client.channel(name).state.name)).toEqual(["unsubscribed", "unsubscribed"]);
 });
 
-test("the first thing that is shown is no closed connection, no matter who provides the client", async () => {
+test("the first render shows no closed connection, whichever component provides the client", async () => {
   const chat = new Chat();
   const shown: string[] = [];
   const Inside = defineComponent(() => {
@@ -119,7 +119,7 @@ test("the first thing that is shown is no closed connection, no matter who provi
   expect(new Set(shown)).toEqual(new Set(["connecting", "connected"]));
 });
 
-test("the component that provides the client is told that it is not inside itself", () => {
+test("the error explains that a component cannot use the client that it provides itself", () => {
   const chat = new Chat();
   const warn = vi.spyOn(console, "warn").mockImplementation(() => {});
   const alone = createApp(defineComponent(() => (provideClient(chat.client), useConnection(), () => null)));
@@ -127,7 +127,7 @@ test("the component that provides the client is told that it is not inside itsel
   warn.mockRestore();
 });
 
-test("a server renders as the page does before it is hydrated, and hydration finds no difference", async () => {
+test("a server renders the same as the page before hydration, and hydration finds no difference", async () => {
   const chat = await Chat.connected(2);
   const Room = defineComponent(() => {
     const room = useChannel("room");

@@ -27,7 +27,7 @@ import { eachVuePage, mount, remember, text, turn, unmount } from "./vue-page.js
 
 eachVuePage();
 
-test("a room shows its messages, live and older, and one socket is opened", async () => {
+test("a room shows live and older messages over one socket", async () => {
   const chat = new Chat();
   for (let n = 1; n <= 3; n++) chat.keep(`#${n}`);
   let list: ReturnType<typeof useMessages> | undefined;
@@ -50,7 +50,7 @@ test("a room shows its messages, live and older, and one socket is opened", asyn
   expect(chat.socket.all("subscribe_channel")).toHaveLength(1);
 });
 
-test("a name that changes changes the channel, and what listens to it", async () => {
+test("a changed name changes the channel and its listeners", async () => {
   const chat = new Chat();
   const name = ref<string | null>("a");
   const heard: unknown[] = [];
@@ -95,7 +95,7 @@ test("a scope outside of components ends its subscription, and its values can be
   expect(chat.client.channel("room").state.name).toBe("unsubscribed");
 });
 
-test("the client is closed when the application is unmounted, and one that was connected is not", async () => {
+test("the client closes when the application unmounts, except one that was connected before", async () => {
   const chat = new Chat();
   await mount(chat, () => () => null);
   unmount();
@@ -124,7 +124,7 @@ test("a component can provide a client", async () => {
   expect(text()).toBe("connected, ana");
 });
 
-test("a request says what became of it, and typing can be told", async () => {
+test("a request reports its result, and typing can be sent", async () => {
   const chat = new Chat();
   let ask: () => Promise<unknown> = async () => {};
   let start = () => {};
@@ -145,7 +145,7 @@ test("a request says what became of it, and typing can be told", async () => {
   expect(text()).toBe("Ana! 0");
 });
 
-test("a server renders what is known before a connection, and opens none", async () => {
+test("a server renders the state before the connection, and opens no connection", async () => {
   const sockets = vi.fn();
   vi.stubGlobal("WebSocket", sockets);
   vi.stubGlobal("document", undefined);
@@ -163,12 +163,12 @@ test("a server renders what is known before a connection, and opens none", async
   expect(sockets).not.toHaveBeenCalled();
 });
 
-test("without a client a composable says what is missing", async () => {
+test("a composable without a client throws an error about the missing client", async () => {
   const Alone = defineComponent(() => () => h("p", useClient().state.name));
   await expect(renderToString(createSSRApp(Alone))).rejects.toThrow("no client is provided");
 });
 
-test("the composables are typed by the contract, once", () => {
+test("the contract types the composables in one place", () => {
   const composables = createComposables<Chatter>();
   const setup = () => {
     const room = composables.useChannel("room:1");

@@ -2,7 +2,7 @@ import { FakeServer, Refusal } from "hauyna/testing";
 import { expect, test } from "vitest";
 import { type Chat, Room } from "./room.js";
 
-test("a room shows what others say, and what was said while it was cut off", async () => {
+test("a room shows messages, and recovers those that were sent during a connection loss", async () => {
   const server = new FakeServer<Chat>();
   const room = new Room(await server.connected({ user: "ana" }), "1");
   await room.open();
@@ -14,7 +14,7 @@ test("a room shows what others say, and what was said while it was cut off", asy
   expect(room.lines).toEqual(["bob: hi", "bob: are you there?"]);
 });
 
-test("what is said is published", async () => {
+test("a message of the user is published", async () => {
   const server = new FakeServer<Chat>();
   const room = new Room(await server.connected({ user: "ana" }), "1");
   await room.open();
@@ -23,7 +23,7 @@ test("what is said is published", async () => {
   expect(server.channel("room:1").messages).toMatchObject([{ user: "ana", content: { text: "hello" } }]);
 });
 
-test("a room that is closed to the user says so", async () => {
+test("a room shows why the server refused the user", async () => {
   const server = new FakeServer<Chat>();
   server.refuse("subscribe_channel", new Refusal("permission_denied", "members only"));
   const room = new Room(await server.connected(), "1");

@@ -1,7 +1,12 @@
 //! Tests of the depth check, the walk over fields, and the writer.
 
+use super::check::{check_depth, count_openers};
 use super::*;
-use crate::{Encoding, fields::Field, write::Writer};
+use crate::{
+    Encoding, Fault,
+    fields::{Field, Fields},
+    write::Writer,
+};
 
 #[test]
 fn depth_is_counted_only_outside_of_texts() {

@@ -1,7 +1,12 @@
 //! Tests of the walker and of the writer's headers.
 
+use super::token::{Malformed, Tokens};
 use super::*;
-use crate::{Encoding, fields::Field, write::Writer};
+use crate::{
+    Encoding,
+    fields::{Field, Fields},
+    write::Writer,
+};
 
 fn skip(bytes: &[u8], depth: usize) -> Result<usize, Malformed> {
     let mut tokens = Tokens::new(bytes);

@@ -1,7 +1,7 @@
 //! A message of the application, as a client reads it. `Received` returns it for messages that the protocol
 //! does not define.
 
-use super::parse;
+use super::decode::parse;
 use crate::Fault;
 use serde::{Deserialize, de::DeserializeOwned};
 use serde_json::value::RawValue;

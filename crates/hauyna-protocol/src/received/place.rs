@@ -1,5 +1,6 @@
 //! Positions of a channel, as a client reads them: subscriptions, gaps, the data of a history.
 
+use super::field::or_default;
 use crate::{Epoch, Position};
 use serde::{Deserialize, Deserializer};
 use serde_json::value::RawValue;
@@ -55,17 +56,17 @@ struct Placed {
     channel: String,
     epoch: Option<String>,
     offset: Option<u64>,
-    #[serde(default, deserialize_with = "super::or_default")]
+    #[serde(default, deserialize_with = "or_default")]
     recoverable: bool,
     recovered: Option<bool>,
     reason: Option<String>,
-    #[serde(default, deserialize_with = "super::or_default")]
+    #[serde(default, deserialize_with = "or_default")]
     client_events: BTreeMap<String, u32>,
-    #[serde(default, deserialize_with = "super::or_default")]
+    #[serde(default, deserialize_with = "or_default")]
     missed: u64,
-    #[serde(default, deserialize_with = "super::or_default")]
+    #[serde(default, deserialize_with = "or_default")]
     oldest: u64,
-    #[serde(default, deserialize_with = "super::or_default")]
+    #[serde(default, deserialize_with = "or_default")]
     messages: Vec<Box<RawValue>>,
 }
 

@@ -27,7 +27,11 @@ pub(super) struct Metrics {
 }
 
 pub(super) fn metrics_address(text: &str) -> Result<MetricsAddress, String> {
-    if text == "off" { Ok(MetricsAddress::Off) } else { super::address(text).map(MetricsAddress::At) }
+    if text == "off" {
+        Ok(MetricsAddress::Off)
+    } else {
+        super::options::address(text).map(MetricsAddress::At)
+    }
 }
 
 impl Metrics {

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use flate2::{Decompress, FlushDecompress, Status};
 
-use super::{Shared, TAIL};
+use super::compress::{Shared, TAIL};
 use crate::ProtocolError;
 
 /// The inflation of one peer's messages: a result of the negotiation, for

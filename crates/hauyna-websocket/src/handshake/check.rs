@@ -12,7 +12,8 @@ use http::header::{
 use http::request::Parts;
 use http::{HeaderMap, HeaderValue, Method, Response, StatusCode, Version};
 
-use super::{Refusal, accept_key};
+use super::Refusal;
+use super::accept_key::accept_key;
 use crate::token::{is_token, lists};
 
 /// Whether a request asks for an upgrade to WebSocket, valid or not. Other requests are plain HTTP.

@@ -9,7 +9,7 @@ use http::header::{
 };
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 
-use super::accept_key;
+use super::accept_key::accept_key;
 use super::check::write_headers;
 use super::head::{HeadBuffer, MAX_HEADERS, header_map};
 use crate::token::{is_token, lists, names_any};

@@ -10,7 +10,7 @@ use crate::broker::{Continuity, HistoryPage, HistoryRange, Order};
 use crate::channel::AwaitingSubscription;
 use crate::connection::{Connection, ConnectionCore, Owner};
 use crate::error::Error;
-use crate::event::{SystemEvent, SystemKind};
+use crate::event::emit;
 use crate::hub::HubCore;
 use crate::presence;
 use crate::shard::Item;
@@ -352,10 +352,10 @@ fn activate(
     hub.metrics.subscriptions.increment();
     channel.options.usage.subscriptions.increment();
     if owner == Owner::Connection {
-        hub.events.emit(SystemKind::Subscribed, || {
-            let connection = Connection::new(connection.clone());
-            SystemEvent::Subscribed { connection, channel: channel.name.clone() }
-        });
+        emit!(
+            hub.events,
+            Subscribed { connection: Connection::new(connection.clone()), channel: channel.name.clone() }
+        );
         // A channel with presence announces it after the presence change, under the roster's lock.
         if channel.presence.is_none() {
             announce_change(hub, subscription, Some(&state), event);

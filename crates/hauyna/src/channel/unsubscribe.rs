@@ -7,7 +7,7 @@ use super::announce::announce_change;
 use crate::close::DepartureKind;
 use crate::connection::{Connection, ConnectionCore, Owner};
 use crate::error::Error;
-use crate::event::{SystemEvent, SystemKind};
+use crate::event::emit;
 use crate::hub::HubCore;
 use crate::presence;
 use crate::shard::Item;
@@ -87,10 +87,10 @@ fn deactivate(
         announce_change(hub, subscription, Some(&state), ChannelEvent::SubscriptionRemoved);
     }
     if Owner::of(&channel.name) == Owner::Connection {
-        hub.events.emit(SystemKind::Unsubscribed, || {
-            let connection = Connection::new(connection.clone());
-            SystemEvent::Unsubscribed { connection, channel: channel.name.clone() }
-        });
+        emit!(
+            hub.events,
+            Unsubscribed { connection: Connection::new(connection.clone()), channel: channel.name.clone() }
+        );
     }
     let is_unused = channel.is_unused(&state);
     hub.channels.note_holders(channel, &mut state);

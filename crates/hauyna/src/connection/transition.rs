@@ -7,7 +7,7 @@ use crate::clock::Tick;
 use crate::close::CloseReason;
 use crate::connection::frame;
 use crate::error::Error;
-use crate::event::{SystemEvent, SystemKind};
+use crate::event::emit;
 use crate::handler::Mode;
 use crate::outbox::{Outbox, Phase};
 use crate::state::{ConnectionState, Index};
@@ -202,10 +202,13 @@ impl Transitions<'_> {
         self.core.state_since_tick.store(self.core.hub.clock.tick().0, Ordering::Relaxed);
         states.count_in(to);
         states.count_out(from);
-        self.core.hub.events.emit(SystemKind::StateChanged, || SystemEvent::StateChanged {
-            connection: super::Connection::new(self.core.clone()),
-            old: states.state(from),
-            new: states.state(to),
-        });
+        emit!(
+            self.core.hub.events,
+            StateChanged {
+                connection: super::Connection::new(self.core.clone()),
+                old: states.state(from),
+                new: states.state(to),
+            }
+        );
     }
 }

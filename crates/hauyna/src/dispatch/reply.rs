@@ -10,7 +10,7 @@ use crate::connection::{Connection, ConnectionCore, append_frame, append_payload
 use crate::contain;
 use crate::driver::CloseDetails;
 use crate::error::Error;
-use crate::event::{SystemEvent, SystemKind};
+use crate::event::emit;
 use crate::handler::EventAnswer;
 use crate::outbox::Backlog;
 use bytes::Bytes;
@@ -221,12 +221,15 @@ fn report(core: &Core, error: &Error) {
         error_type,
         ErrorType::InternalError | ErrorType::ApplicationError | ErrorType::Timeout | ErrorType::Unavailable
     ) {
-        core.hub().events.emit(SystemKind::Errored, || SystemEvent::Errored {
-            connection: Some(Connection::new(core.clone())),
-            error_type,
-            message: contain::call(&core.metrics().panics, || error.whole_text())
-                .unwrap_or_else(|_| error.public_message().to_owned()),
-        });
+        emit!(
+            core.hub().events,
+            Errored {
+                connection: Some(Connection::new(core.clone())),
+                error_type,
+                message: contain::call(&core.metrics().panics, || error.whole_text())
+                    .unwrap_or_else(|_| error.public_message().to_owned()),
+            }
+        );
     }
 }
 

@@ -6,7 +6,7 @@ use crate::close::{CloseReason, DepartureKind};
 use crate::connection::{Connection, ConnectionCore, close_frame_of, end_requests};
 use crate::contain;
 use crate::dispatch::keep_remainder;
-use crate::event::{SystemEvent, SystemKind};
+use crate::event::emit;
 use crate::outbox::{Backlog, Outbox, Phase, SessionNotice};
 use crate::presence;
 use crate::session::{self, KeptSubscription, SessionContent};
@@ -205,10 +205,7 @@ pub(super) fn tear_down(core: &Arc<ConnectionCore>) -> CloseNotice {
     keep_remainder(core);
     hub.metrics.close(reason);
     core.endpoint().connections.decrement();
-    hub.events.emit(SystemKind::Closed, || {
-        let connection = Connection::new(core.clone());
-        SystemEvent::Closed { connection, reason }
-    });
+    emit!(hub.events, Closed { connection: Connection::new(core.clone()), reason });
     hub.connection_gone.notify_waiters();
     if !hub.shards[core.shard()].is_running() {
         hub.process_inline(core.shard()); // no task removes it from the shard's lists

@@ -87,8 +87,8 @@ impl Listeners {
         }
     }
 
-    /// Queues a system event for the listeners of this kind, if there are any. It may be called under any
-    /// lock of the hub: the lock of the queue is innermost, and listeners run later.
+    /// Queues a system event for the listeners of this kind, if there are any. Only the macro `emit!` calls
+    /// it, under any lock of the hub: the lock of the queue is innermost, and listeners run later.
     #[inline]
     pub(crate) fn emit(&self, kind: SystemKind, event: impl FnOnce() -> SystemEvent) {
         if self.listened_kinds.load(Ordering::Relaxed) & kind.bit() != 0 {

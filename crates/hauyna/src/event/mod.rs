@@ -1,7 +1,9 @@
 //! Events inside the process: those that the application triggers by name, and system events that the hub
 //! emits. `Events` is the public handle. `listeners` stores and runs the listeners, `system` defines the
-//! system events, and `queue` brings them to their listeners off the hot path.
+//! system events, `emit` is how they are emitted, and `queue` brings them to their listeners off the hot
+//! path.
 
+mod emit;
 mod handle;
 mod listeners;
 mod queue;
@@ -11,4 +13,5 @@ pub use handle::{Event, Events, Flow};
 pub use listeners::{Failure, ListenerId, Outcome};
 pub use system::{GroupChange, PresenceChange, SystemEvent, SystemKind};
 
+pub(crate) use emit::emit;
 pub(crate) use listeners::Listeners;

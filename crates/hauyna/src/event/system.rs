@@ -1,5 +1,5 @@
-//! System events: what the hub reports to its listeners. Each module emits its own events through
-//! `Listeners::emit`; `queue` delivers them.
+//! System events: what the hub reports to its listeners. Each module emits its own events with `emit!`, and
+//! `queue` delivers them.
 
 use crate::close::CloseReason;
 use crate::connection::Connection;

@@ -7,7 +7,7 @@ use super::roles::{Permissions, Roles, RolesByPattern};
 use crate::channel::{ChannelOptions, add_to_lists, end_subscription};
 use crate::connection::ConnectionCore;
 use crate::error::Error;
-use crate::event::{GroupChange, SystemEvent, SystemKind};
+use crate::event::{GroupChange, emit};
 use crate::hub::HubCore;
 use crate::stripes::Stripes;
 use hauyna_broker::{ChannelName, UserId};
@@ -260,11 +260,7 @@ impl Group {
 /// Notifies listeners of a change. It is called under the lock of the user's stripe, so the order is that of
 /// the changes.
 fn notify_listeners(hub: &HubCore, user: &UserId, group: &str, change: impl FnOnce() -> GroupChange) {
-    hub.events.emit(SystemKind::GroupChanged, || SystemEvent::GroupChanged {
-        user: user.clone(),
-        group: group.to_owned(),
-        change: change(),
-    });
+    emit!(hub.events, GroupChanged { user: user.clone(), group: group.to_owned(), change: change() });
 }
 
 /// The effect of making a user a member.

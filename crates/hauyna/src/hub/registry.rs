@@ -3,7 +3,7 @@
 
 use super::HubCore;
 use crate::connection::{Connection, ConnectionCore};
-use crate::event::{SystemEvent, SystemKind};
+use crate::event::emit;
 use crate::stripes::{Stripes, is_sparse};
 use hashbrown::hash_table::Entry;
 use hashbrown::{HashMap, HashTable};
@@ -40,8 +40,7 @@ impl HubCore {
         let memberships = self.groups.memberships_of(connection.user());
         memberships.subscribe(self, connection);
         let counts = self.registry.insert(connection, || {
-            let opened = || SystemEvent::Opened { connection: Connection::new(connection.clone()) };
-            self.events.emit(SystemKind::Opened, opened);
+            emit!(self.events, Opened { connection: Connection::new(connection.clone()) });
         });
         memberships.subscribe_to_first_groups(self, connection);
         counts

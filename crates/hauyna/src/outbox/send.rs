@@ -8,7 +8,7 @@ use crate::channel::{Subscription, SubscriptionPhase};
 use crate::close::CloseReason;
 use crate::connection::{self, Connection, ConnectionCore, close_frame_of};
 use crate::error::Error;
-use crate::event::{SystemEvent, SystemKind};
+use crate::event::emit;
 use crate::handler::Mode;
 use crate::outbox::{Outgoing, QueueBounds, Widening};
 use crate::shard::{FrameOrigin, Item, OrderedFrame, yield_to_thread};
@@ -215,10 +215,13 @@ impl<'a> Sender<'a> {
         let count = outbox.take_new_gaps();
         let Some(subscription) = subscription else { return };
         for _ in 0..count {
-            self.core.hub().events.emit(SystemKind::MessagesDropped, || {
-                let connection = Connection::new(self.core.clone());
-                SystemEvent::MessagesDropped { connection, channel: subscription.channel.name.clone() }
-            });
+            emit!(
+                self.core.hub().events,
+                MessagesDropped {
+                    connection: Connection::new(self.core.clone()),
+                    channel: subscription.channel.name.clone(),
+                }
+            );
         }
     }
 
@@ -232,10 +235,7 @@ impl<'a> Sender<'a> {
 
     pub(crate) fn count_slow_consumer(self) {
         self.core.hub().metrics.slow_consumers.increment();
-        self.core.hub().events.emit(SystemKind::SlowConsumer, || {
-            let connection = Connection::new(self.core.clone());
-            SystemEvent::SlowConsumer { connection }
-        });
+        emit!(self.core.hub().events, SlowConsumer { connection: Connection::new(self.core.clone()) });
     }
 
     pub(crate) fn wake(self, outbox: &Outbox) {

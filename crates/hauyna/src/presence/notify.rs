@@ -6,7 +6,7 @@ use super::message;
 use super::people::Person;
 use super::timers::Task;
 use crate::channel::{ChannelCore, announce_except};
-use crate::event::{PresenceChange, SystemEvent, SystemKind};
+use crate::event::{PresenceChange, emit};
 use crate::hub::HubCore;
 use hauyna_broker::{ChannelName, ConnectionId, UserId};
 use std::sync::Arc;
@@ -35,7 +35,7 @@ pub(super) fn notify_subscribers(
     let Some(presence) = &channel.presence else { return };
     let name = &channel.name;
     if let Some(step) = notice.step {
-        emit(hub, notice.user, Some(name), step);
+        emit_presence_change(hub, notice.user, Some(name), step);
     }
     if members.users.is_empty() {
         return;
@@ -101,12 +101,8 @@ pub(super) fn notify_pending(hub: &HubCore, channel: &Arc<ChannelCore>) {
 /// Notifies listeners when the first connection of a user has come, or the last one is gone.
 pub(super) fn notify_watched(hub: &HubCore, user: &UserId, person: &Person, was_watched: bool) {
     match (was_watched, person.is_watched()) {
-        (false, true) => {
-            hub.events.emit(SystemKind::UserOnline, || SystemEvent::UserOnline { user: user.clone() });
-        }
-        (true, false) => {
-            hub.events.emit(SystemKind::UserOffline, || SystemEvent::UserOffline { user: user.clone() });
-        }
+        (false, true) => emit!(hub.events, UserOnline { user: user.clone() }),
+        (true, false) => emit!(hub.events, UserOffline { user: user.clone() }),
         _ => {}
     }
 }
@@ -119,13 +115,9 @@ pub(super) fn notify_hub(hub: &HubCore, user: &UserId, person: &Person, was_visi
         (true, false) => PresenceChange::Leave,
         (true, true) => PresenceChange::Update,
     };
-    emit(hub, user, None, change);
+    emit_presence_change(hub, user, None, change);
 }
 
-fn emit(hub: &HubCore, user: &UserId, channel: Option<&ChannelName>, change: PresenceChange) {
-    hub.events.emit(SystemKind::PresenceChanged, || SystemEvent::PresenceChanged {
-        user: user.clone(),
-        channel: channel.cloned(),
-        change,
-    });
+fn emit_presence_change(hub: &HubCore, user: &UserId, channel: Option<&ChannelName>, change: PresenceChange) {
+    emit!(hub.events, PresenceChanged { user: user.clone(), channel: channel.cloned(), change });
 }

@@ -9,7 +9,7 @@ use crate::close::CloseReason;
 use crate::connection::{Connection, ConnectionCore, frame};
 use crate::driver::{Resumed, announce_session};
 use crate::error::Error;
-use crate::event::{SystemEvent, SystemKind};
+use crate::event::emit;
 use crate::handler::Context;
 use crate::hub::{Hub, HubCore};
 use crate::outbox::SessionNotice;
@@ -185,8 +185,8 @@ fn activate_session(
     core.sender().request_flush();
     core.transitions().restore_state(&old, session.content.state);
     hub.metrics.resumed.increment();
-    let (new, old) = (Connection::new(core.clone()), Connection::new(old));
-    hub.events.emit(SystemKind::Resumed, || SystemEvent::Resumed { connection: new, old: old.clone() });
+    let old = Connection::new(old);
+    emit!(hub.events, Resumed { connection: Connection::new(core.clone()), old: old.clone() });
     tracing::debug!(target: "hauyna::connection", id = %core.id(), old = %old.id(), "resumed");
     Some(old)
 }

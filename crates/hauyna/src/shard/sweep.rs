@@ -5,7 +5,7 @@ use crate::clock::Tick;
 use crate::close::CloseReason;
 use crate::connection::{ConnectionCore, Deadlines};
 use crate::contain;
-use crate::event::{SystemEvent, SystemKind};
+use crate::event::emit;
 use crate::hub::HubCore;
 use crate::outbox::Phase;
 use crate::shard::yield_to_thread;
@@ -53,12 +53,12 @@ fn check_broker(hub: &HubCore) {
     }
     if is_ready {
         tracing::info!(target: "hauyna::broker", "can be reached");
-        hub.events.emit(SystemKind::BrokerUp, || SystemEvent::BrokerUp);
+        emit!(hub.events, BrokerUp);
     } else {
         crate::log::limited("broker", || {
             tracing::warn!(target: "hauyna::broker", "cannot be reached");
         });
-        hub.events.emit(SystemKind::BrokerDown, || SystemEvent::BrokerDown);
+        emit!(hub.events, BrokerDown);
     }
 }
 

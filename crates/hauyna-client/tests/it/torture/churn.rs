@@ -3,7 +3,7 @@
 //! any request to end one that it did not have.
 
 use super::model::{Random, advance, trace};
-use super::{each_seed, terms};
+use super::schedule::{each_seed, terms};
 use crate::script::{EPOCH, Peer, Script, script, session};
 use serde_json::{Value, json};
 use std::collections::{BTreeSet, VecDeque};

@@ -3,7 +3,7 @@
 //! refusal is the client's fault, for which a strict server would close the connection.
 
 use super::model::{Random, advance, trace};
-use super::{each_seed, terms};
+use super::schedule::{each_seed, terms};
 use crate::script::{EPOCH, Peer, Script, script, session};
 use serde_json::{Value, json};
 use std::collections::{BTreeSet, VecDeque};

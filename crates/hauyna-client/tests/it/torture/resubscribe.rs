@@ -3,7 +3,7 @@
 //! reports a gap.
 
 use super::model::{Entry, EpochChange, Model, advance, trace};
-use super::{Report, each_seed, terms};
+use super::schedule::{Report, each_seed, terms};
 use crate::script::script;
 use hauyna_client::protocol::{Epoch, Position};
 use hauyna_client::{Channel, Client, StreamError, Subscription};

@@ -3,7 +3,7 @@
 //! connection lasts.
 
 use super::model::{Random, advance, trace};
-use super::{each_seed, terms};
+use super::schedule::{each_seed, terms};
 use crate::script::{EPOCH, Peer, Script, script, session};
 use hauyna_client::protocol::ErrorType;
 use hauyna_client::{Channel, Client, Error};

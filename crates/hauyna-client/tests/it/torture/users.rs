@@ -2,7 +2,7 @@
 //! the next one.
 
 use super::model::{Random, advance, trace};
-use super::{each_seed, terms};
+use super::schedule::{each_seed, terms};
 use crate::script::{EPOCH, Peer, Script, script, session};
 use hauyna_client::{Channel, Client};
 use serde_json::{Value, json};
