@@ -28,6 +28,8 @@ pub struct Criteria {
     fields: BTreeMap<String, Vec<Value>>,
     channels: BTreeSet<String>,
     groups: BTreeSet<String>,
+    /// Whether they were made of a value that is no object, and so match no user.
+    is_unmeetable: bool,
 }
 
 impl Criteria {
@@ -63,11 +65,12 @@ impl Criteria {
     }
 }
 
-/// Requires every field of an object. The strings `channel` and `group` name a channel and a group instead.
+/// Requires every field of an object. The strings `channel` and `group` name a channel and a group instead. A
+/// value that is no object, such as `null` or a string, matches no user, whatever is added to it.
 impl From<Value> for Criteria {
     fn from(value: Value) -> Self {
         let mut criteria = Self::new();
-        let Value::Object(fields) = value else { return criteria };
+        let Value::Object(fields) = value else { return Self { is_unmeetable: true, ..criteria } };
         for (name, value) in fields {
             criteria = match (name.as_str(), value) {
                 ("channel", Value::String(channel)) => criteria.in_channel(channel),
@@ -297,7 +300,8 @@ impl SearchScope<'_> {
                 name => person.profile.metadata.get(name) == Some(wanted),
             })
         };
-        self.criteria.fields.iter().all(field)
+        !self.criteria.is_unmeetable
+            && self.criteria.fields.iter().all(field)
             && self.groups.iter().all(|members| members.contains(user))
             && self.channels.iter().all(|channel| channel.has(user, person))
     }
