@@ -222,6 +222,9 @@ impl ChannelOptions {
     ///
     /// Every subscriber may send the declared types. [`ChannelOptions::publishers`], `authorize_publish` and
     /// the validators of publications do not apply to them; [`ClientEvents::on_event`] does.
+    ///
+    /// They never reach the listeners of [`Hub::events`](crate::Hub::events): which events of the application
+    /// clients may trigger is [`Handler::trigger_events`](crate::Handler::trigger_events).
     #[must_use]
     pub fn client_events(mut self, events: ClientEvents) -> Self {
         self.client_events = Some(Arc::new(events));

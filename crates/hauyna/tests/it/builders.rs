@@ -78,7 +78,7 @@ fn setting_a_handler_callback_twice_is_an_error() {
         ("authorize_group", &|handler| handler.authorize_group(may)),
         ("authorize_broadcast", &|handler| handler.authorize_broadcast(may)),
         ("registered twice", &|handler| handler.on("x", event)),
-        ("registered twice", &|handler| handler.client_events(["y"])),
+        ("registered twice", &|handler| handler.trigger_events(["y"])),
     ];
     for (text, call) in twice {
         let once = call(Handler::new());
