@@ -12,6 +12,7 @@ impl Handler {
     /// As all functions `authorize_…`, `f` returns `bool` or `Result<(), Reject>`, or a future of one of them.
     /// It is called on the task that reads from the connection, on a thread that serves many others: it must
     /// return at once and must not block. What has to wait, such as a query, goes into the future.
+    #[track_caller]
     pub fn authorize_subscribe<F, D, M>(self, f: F) -> Self
     where
         F: Fn(Context, AccessRequest) -> D + Send + Sync + 'static,
@@ -22,6 +23,7 @@ impl Handler {
 
     /// Decides about `channel_message`, instead of the channel pattern's own rule. The client is subscribed.
     /// It must not block, see [`Handler::authorize_subscribe`].
+    #[track_caller]
     pub fn authorize_publish<F, D, M>(self, f: F) -> Self
     where
         F: Fn(Context, AccessRequest) -> D + Send + Sync + 'static,
@@ -32,6 +34,7 @@ impl Handler {
 
     /// Decides about `history`, instead of the channel pattern's own rule. The client is subscribed.
     /// It must not block, see [`Handler::authorize_subscribe`].
+    #[track_caller]
     pub fn authorize_history<F, D, M>(self, f: F) -> Self
     where
         F: Fn(Context, AccessRequest) -> D + Send + Sync + 'static,
@@ -42,6 +45,7 @@ impl Handler {
 
     /// Decides about `presence`, instead of the channel pattern's own rule. The client is subscribed.
     /// It must not block, see [`Handler::authorize_subscribe`].
+    #[track_caller]
     pub fn authorize_presence<F, D, M>(self, f: F) -> Self
     where
         F: Fn(Context, AccessRequest) -> D + Send + Sync + 'static,
@@ -53,6 +57,7 @@ impl Handler {
     /// Decides about `private`; the name of the request is the receiver's. Without it every client may send
     /// to every user.
     /// It must not block, see [`Handler::authorize_subscribe`].
+    #[track_caller]
     pub fn authorize_private<F, D, M>(self, f: F) -> Self
     where
         F: Fn(Context, AccessRequest) -> D + Send + Sync + 'static,
@@ -64,6 +69,7 @@ impl Handler {
     /// Decides about `group`, instead of the sender's permission `send` in that group; the name of the
     /// request is the group's.
     /// It must not block, see [`Handler::authorize_subscribe`].
+    #[track_caller]
     pub fn authorize_group<F, D, M>(self, f: F) -> Self
     where
         F: Fn(Context, AccessRequest) -> D + Send + Sync + 'static,
@@ -74,6 +80,7 @@ impl Handler {
 
     /// Decides about `broadcast`. Without it no client may broadcast.
     /// It must not block, see [`Handler::authorize_subscribe`].
+    #[track_caller]
     pub fn authorize_broadcast<F, D, M>(self, f: F) -> Self
     where
         F: Fn(Context, AccessRequest) -> D + Send + Sync + 'static,
