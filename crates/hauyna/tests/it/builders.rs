@@ -3,7 +3,8 @@
 use crate::support::{now, open_hub, registered, user_handler};
 use hauyna::auth::{ApiKeys, Revocation};
 use hauyna::broker::LocalBroker;
-use hauyna::channel::AccessRequest;
+use hauyna::channel::{AccessRequest, ClientEvents};
+use hauyna::connection::RetryPolicy;
 use hauyna::error::ErrorKind;
 use hauyna::groups::Roles;
 use hauyna::handler::{RateLimit, Recovery};
@@ -11,7 +12,7 @@ use hauyna::limits::{AtLimit, Limit};
 use hauyna::presence::Criteria;
 use hauyna::{
     ChannelOptions, CloseCode, Context, Handler, Heartbeat, Hub, HubBuilder, Identity, Origins, Presence,
-    Rate, Reject, Router, UserId, Value, json,
+    PresenceOptions, Rate, Reject, Router, SessionOptions, UserId, Value, json,
 };
 use hauyna_test::TestServer;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -297,6 +298,17 @@ fn cluster_wide_calls_answer_at_once_in_one_process() {
     now(presence.of("ann").untrack());
 }
 
+#[test]
+fn options_that_have_defaults_begin_with_new() {
+    assert_eq!(PresenceOptions::new(), PresenceOptions::default());
+    assert_eq!(PresenceOptions::new(), Presence::each());
+    assert_eq!(RetryPolicy::new(), RetryPolicy::default());
+    assert_eq!(SessionOptions::new(), SessionOptions::default());
+    assert_eq!(format!("{:?}", ChannelOptions::new()), format!("{:?}", ChannelOptions::default()));
+    assert_eq!(format!("{:?}", RateLimit::new()), format!("{:?}", RateLimit::default()));
+    assert_eq!(format!("{:?}", ClientEvents::new()), format!("{:?}", ClientEvents::default()));
+}
+
 /// Calls `f`, which panics, and returns the file that the panic points to.
 fn file_of_panic(f: impl FnOnce()) -> String {
     let file = std::sync::Arc::new(parking_lot::Mutex::new(String::new()));
@@ -322,6 +334,9 @@ fn builder_panics_point_to_the_line_of_the_application() {
         file_of_panic(|| drop(handler().on_open(async |_: Context| Ok(())))),
         file_of_panic(|| drop(channels().authorize_publish(|_, _| true))),
         file_of_panic(|| drop(Handler::new().on("ping", text))),
+        file_of_panic(|| drop(Handler::echo().authorize_broadcast(|_, _| true))),
+        file_of_panic(|| drop(ClientEvents::new().event("", 1))),
+        file_of_panic(|| drop(ApiKeys::new().key("short", "ann"))),
         file_of_panic(|| drop(Router::new(Hub::new()).websocket("no slash", Handler::new()))),
         file_of_panic(|| drop(Hub::builder().channels("{a}{b}", ChannelOptions::new()).build())),
     ];
