@@ -148,13 +148,17 @@ impl Presence {
 
     /// Ends what [`track`](Presence::track) began, for this connection or for all connections of the user.
     /// The user stays present while another connection of theirs is tracked, or any is in a channel with
-    /// presence.
-    pub fn untrack(&self) -> impl Future<Output = ()> + Send + use<> {
+    /// presence. A user who is not tracked stays as they are.
+    ///
+    /// # Errors
+    ///
+    /// `application_error` where this presence has no user, as that of [`Hub::presence`];
+    /// `validation_error` where the name of the user is invalid.
+    pub fn untrack(&self) -> impl Future<Output = Result<(), Error>> + Send + use<> {
         let presence = self.clone();
         async move {
-            if let Ok(subject) = presence.subject() {
-                changes::untrack(presence.core(), &subject);
-            }
+            changes::untrack(presence.core(), &presence.subject()?);
+            Ok(())
         }
     }
 

@@ -295,7 +295,7 @@ fn cluster_wide_calls_answer_at_once_in_one_process() {
     assert_eq!(now(hub.user("ann").disconnect(CloseCode::DISCONNECTED, "")), 0);
     assert_eq!(now(hub.revoke(Revocation::user("ann"))), 0);
     now(hub.channel("room").close());
-    now(presence.of("ann").untrack());
+    now(presence.of("ann").untrack()).unwrap();
 }
 
 #[test]

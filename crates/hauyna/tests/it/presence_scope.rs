@@ -3,7 +3,7 @@
 
 use crate::support::user_handler;
 use hauyna::presence::Criteria;
-use hauyna::{ChannelOptions, Hub, Presence, Value, json};
+use hauyna::{ChannelOptions, ErrorType, Hub, Presence, Value, json};
 use hauyna_test::TestServer;
 
 fn rooms() -> Hub {
@@ -33,4 +33,28 @@ async fn criteria_that_are_no_object_match_nobody() {
     for fields in [json!({ "channel": 7 }), json!({ "group": null }), json!({ "status": null })] {
         assert_eq!(presence.count_by(&Criteria::from(fields.clone())).await, 0, "{fields}");
     }
+}
+
+#[tokio::test]
+async fn presence_of_the_hub_refuses_what_needs_a_user() {
+    let server = TestServer::start(rooms(), user_handler());
+    let mut ann = server.connect("/?user=ann").await;
+    ann.subscribe("room:1").await;
+    server.hub().presence().of("ann").track(()).await.unwrap();
+    let presence = server.hub().presence();
+    for refused in [
+        presence.track(()).await,
+        presence.untrack().await,
+        presence.update(()).await,
+        presence.set_status("away").await,
+        presence.update_connection(()).await,
+    ] {
+        let error = refused.unwrap_err();
+        assert_eq!(error.error_type(), ErrorType::ApplicationError, "{error}");
+        assert!(error.to_string().contains("see `"), "the error says what to use: {error}");
+    }
+    let error = presence.of("").untrack().await.unwrap_err();
+    assert_eq!(error.error_type(), ErrorType::ValidationError, "{error}");
+    ann.unsubscribe("room:1").await;
+    assert!(presence.is_present("ann").await, "she is still tracked");
 }
