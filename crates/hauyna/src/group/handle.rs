@@ -3,6 +3,7 @@
 use super::members::MembershipChange;
 use super::roles::permitted;
 use super::{GroupMap, Roles};
+use crate::answer::BoxFuture;
 use crate::channel::PublishBuilder;
 use crate::error::Error;
 use crate::hub::Hub;
@@ -185,16 +186,16 @@ impl Groups {
     /// # Errors
     ///
     /// `validation_error` for a bad name.
-    pub fn define_role<P: AsRef<str>, I: IntoIterator<Item = P>>(
+    pub fn define_role<P: AsRef<str>>(
         &self,
         group: &str,
         role: &str,
-        permissions: I,
-    ) -> impl Future<Output = Result<(), Error>> + Send + use<P, I> {
+        permissions: impl IntoIterator<Item = P>,
+    ) -> BoxFuture<Result<(), Error>> {
         let permissions = permitted(permissions);
-        self.set_own_roles(group, role, move |own_roles, role| {
+        Box::pin(self.set_own_roles(group, role, move |own_roles, role| {
             own_roles.defined.insert(role.into(), permissions);
-        })
+        }))
     }
 
     /// Sets the role of the members of one group that were added without a role.

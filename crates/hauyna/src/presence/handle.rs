@@ -1,6 +1,7 @@
 //! The public handle on presence, `Presence`, with its changes; `query` has its queries.
 
 use super::{ChannelPresence, Status, changes, entry, message};
+use crate::answer::BoxFuture;
 use crate::channel::{ChannelCore, Subscription};
 use crate::connection::ConnectionCore;
 use crate::error::Error;
@@ -134,16 +135,13 @@ impl Presence {
     /// `limit_exceeded` where it is longer than 4,096 bytes as JSON; `application_error` where this presence
     /// has no user; an error where the connection is closed, or `not_subscribed` where the user has no
     /// connection.
-    pub fn track<M: Serialize>(
-        &self,
-        metadata: M,
-    ) -> impl Future<Output = Result<(), Error>> + Send + use<M> {
+    pub fn track(&self, metadata: impl Serialize) -> BoxFuture<Result<(), Error>> {
         let (presence, fields) = (self.clone(), entry::object(metadata));
-        async move {
+        Box::pin(async move {
             let fields = fields?;
             presence.core().wait_for_any_room().await;
             changes::track(presence.core(), &presence.subject()?, fields)
-        }
+        })
     }
 
     /// Ends what [`track`](Presence::track) began, for this connection or for all connections of the user.
@@ -169,16 +167,13 @@ impl Presence {
     ///
     /// `not_subscribed` where the user is not present; `validation_error`, `limit_exceeded` as for
     /// [`track`](Presence::track); `application_error` where this presence has no user.
-    pub fn update<M: Serialize>(
-        &self,
-        metadata: M,
-    ) -> impl Future<Output = Result<(), Error>> + Send + use<M> {
+    pub fn update(&self, metadata: impl Serialize) -> BoxFuture<Result<(), Error>> {
         let (presence, fields) = (self.clone(), entry::object(metadata));
-        async move {
+        Box::pin(async move {
             let fields = fields?;
             presence.core().wait_for_any_room().await;
             changes::update(presence.core(), presence.subject()?.user(), fields)
-        }
+        })
     }
 
     /// Sets the user's status, which is the field `status` of their metadata.
@@ -186,10 +181,7 @@ impl Presence {
     /// # Errors
     ///
     /// As [`update`](Presence::update).
-    pub fn set_status<S: Into<Status>>(
-        &self,
-        status: S,
-    ) -> impl Future<Output = Result<(), Error>> + Send + use<S> {
+    pub fn set_status(&self, status: impl Into<Status>) -> BoxFuture<Result<(), Error>> {
         let field = (String::from("status"), Value::from(status.into().as_str()));
         self.update(Map::from_iter([field]))
     }
@@ -201,18 +193,15 @@ impl Presence {
     /// # Errors
     ///
     /// `not_subscribed` where the connection is not present; otherwise as [`track`](Presence::track).
-    pub fn update_connection<M: Serialize>(
-        &self,
-        metadata: M,
-    ) -> impl Future<Output = Result<(), Error>> + Send + use<M> {
+    pub fn update_connection(&self, metadata: impl Serialize) -> BoxFuture<Result<(), Error>> {
         let (presence, fields) = (self.clone(), entry::object(metadata));
-        async move {
+        Box::pin(async move {
             let text = serde_json::to_string(&fields?)?;
             entry::check_length(&text)?;
             presence.core().wait_for_any_room().await;
             let (hub, connection) = (presence.core(), presence.connection()?);
             changes::set_connection_metadata(hub, connection, Scope::Hub, Some(text.into()))
-        }
+        })
     }
 }
 

@@ -15,7 +15,9 @@ use hauyna::{
     PresenceOptions, Rate, Reject, Router, SessionOptions, UserId, Value, json,
 };
 use hauyna_test::TestServer;
+use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::rc::Rc;
 use std::time::Duration;
 use tokio::task::JoinSet;
 
@@ -277,6 +279,18 @@ async fn cluster_wide_futures_own_what_they_need() {
         run(&mut tasks, hub.groups().define_role(&group, &role, ["send"]));
         run(&mut tasks, hub.groups().can(&user, &group, "send"));
         run(&mut tasks, hub.groups().dissolve(&group));
+        // What is borrowed, or not `Send`, is read before the future exists.
+        let (permissions, local) = (vec![role.clone()], Rc::new(role.as_str()));
+        run(&mut tasks, hub.groups().define_role(&group, &role, &permissions));
+        run(
+            &mut tasks,
+            hub.groups().define_role(&group, &role, permissions.iter().filter(|name| **name != *local)),
+        );
+        let fields = BTreeMap::from([("name", user.as_str())]);
+        run(&mut tasks, hub.presence().of("ann").track(&fields));
+        run(&mut tasks, hub.presence().of("ann").update(&fields));
+        run(&mut tasks, hub.presence().of("ann").set_status(user.as_str()));
+        run(&mut tasks, hub.presence().of("ann").update_connection(&fields));
     }
     tasks.join_all().await;
 }
