@@ -254,8 +254,8 @@ impl From<hauyna_protocol::Fault> for Error {
 
 /// A refusal by the application: an HTTP status before the upgrade, an `error` message after it.
 ///
-/// There is a constructor for each [`ErrorType`] that an application has reason to refuse with. The others are
-/// those of the library: `parse_error`, `unknown_event`, `payload_too_large`, `not_subscribed`,
+/// There is a constructor for each [`ErrorType`] that an application has reason to refuse with. The others
+/// are those of the library: `parse_error`, `unknown_event`, `payload_too_large`, `not_subscribed`,
 /// `already_subscribed`, `unknown_user`, `timeout`, `internal_error`, and `application_error`, which is
 /// [`Error::application`]. [`Reject::new`] takes them, too.
 ///

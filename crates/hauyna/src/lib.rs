@@ -58,9 +58,9 @@
 //! Options are builders, and every kind begins in one of two ways. `new()` returns the defaults, which
 //! `Default` returns, too: [`Handler`], [`ChannelOptions`], [`PresenceOptions`], [`SessionOptions`],
 //! [`handler::RateLimit`], [`connection::RetryPolicy`], [`channel::ClientEvents`], [`groups::Roles`],
-//! [`broker::LocalBrokerOptions`]. Where a value is needed, the constructor takes it: `Heartbeat::every(interval)`,
-//! `Drain::over(window)` (both have a `Default`), `Rate::per_second(count)`. The one of a hub is
-//! [`Hub::builder`].
+//! [`broker::LocalBrokerOptions`]. Where a value is needed, the constructor takes it:
+//! `Heartbeat::every(interval)`, `Drain::over(window)` (both have a `Default`), `Rate::per_second(count)`.
+//! The one of a hub is [`Hub::builder`].
 //!
 //! # Features
 //!

@@ -41,8 +41,8 @@ pub struct RetryPolicy {
 }
 
 impl RetryPolicy {
-    /// Returns the default policy: attempts without end, 1 s × 2 up to 30 s, jitter 0.1: about 1, 2, 4, 8, 16,
-    /// 30, 30 … s, so that clients come back after an outage of any length.
+    /// Returns the default policy: attempts without end, 1 s × 2 up to 30 s, jitter 0.1: about 1, 2, 4, 8,
+    /// 16, 30, 30 … s, so that clients come back after an outage of any length.
     pub const fn new() -> Self {
         Self {
             max_attempts: None,

@@ -80,7 +80,8 @@ fn subscription_denied() -> Error {
     permission_denied("you may not subscribe to this channel")
 }
 
-/// Tells the developer what the client is not told: that the name matches no pattern, and what to do about it.
+/// Tells the developer what the client is not told: that the name matches no pattern, and what to do about
+/// it.
 fn log_undeclared(core: &Core, name: &ChannelName) {
     let remedy = "declare the channel with `Hub::builder().channels(..)`, \
                   or permit it with `Handler::authorize_subscribe`";

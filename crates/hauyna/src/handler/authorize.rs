@@ -9,9 +9,9 @@ impl Handler {
     /// Decides about `subscribe_channel` and `update_presence`, instead of the channel pattern's own rules:
     /// also about private channels, and about channels that no pattern declares.
     ///
-    /// As all functions `authorize_…`, `f` returns `bool` or `Result<(), Reject>`, or a future of one of them.
-    /// It is called on the task that reads from the connection, on a thread that serves many others: it must
-    /// return at once and must not block. What has to wait, such as a query, goes into the future.
+    /// As all functions `authorize_…`, `f` returns `bool` or `Result<(), Reject>`, or a future of one of
+    /// them. It is called on the task that reads from the connection, on a thread that serves many others: it
+    /// must return at once and must not block. What has to wait, such as a query, goes into the future.
     #[track_caller]
     pub fn authorize_subscribe<F, D, M>(self, f: F) -> Self
     where

@@ -92,7 +92,8 @@ impl Hub {
     /// Returns when the last connection is gone and the listeners of system events have run: at most 5 s
     /// after the window, because connections that are still open are ended then.
     /// [`Server`](crate::server::Server)s stop listening at that moment. A second call waits for the end of
-    /// the first one, whatever its options; [`Hub::shutdown`] cuts a drain short.
+    /// the first one, whatever its options; [`Hub::shutdown`] cuts a drain short. Nothing happens before it
+    /// is awaited.
     ///
     /// # Errors
     ///

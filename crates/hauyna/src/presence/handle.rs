@@ -15,6 +15,10 @@ use std::sync::Arc;
 /// A handle to presence: of one connection ([`Context::presence`](crate::Context::presence)), of one user
 /// ([`Presence::of`]), or of the hub ([`Hub::presence`]). It is cheap to clone.
 ///
+/// The changes (`track`, `update`, …) are about the user or the connection of the handle. The queries
+/// (`count`, `list`, `get`, …) are about all users of the hub, or about the channel, group or user that they
+/// name, whatever handle they are called on. A future does nothing before it is awaited.
+///
 /// A user is present while one of their connections is subscribed to a channel with
 /// [presence](crate::ChannelOptions::presence), or is [tracked](Presence::track). A lost connection stays
 /// present for the [grace time](crate::HubBuilder::presence_grace): others do not notice a client that comes
@@ -101,7 +105,8 @@ impl Presence {
         &self.hub.0
     }
 
-    /// Returns the presence of one user, to track and update it from anywhere.
+    /// Returns the presence of one user, to track and update it from anywhere. Its queries are about all
+    /// users, as those of every handle.
     #[must_use]
     pub fn of(&self, user: impl AsRef<str>) -> Self {
         Self { hub: self.hub.clone(), owner: Owner::User(user.as_ref().into()) }
@@ -124,10 +129,10 @@ impl Presence {
         }
     }
 
-    /// Makes the user present, with metadata such as `{"status": "online"}`, which is merged into the user's
-    /// present metadata. `()` stands for none. The presence of a connection tracks that connection; the
-    /// presence of a user ([`Presence::of`]) tracks all connections that the user has now, including those
-    /// whose sessions are kept.
+    /// Makes the user of this handle present, with metadata such as `{"status": "online"}`, which is merged
+    /// into the user's present metadata. `()` stands for none. The presence of a connection tracks that
+    /// connection; the presence of a user ([`Presence::of`]) tracks all connections that the user has now,
+    /// including those whose sessions are kept. Nothing happens before it is awaited.
     ///
     /// # Errors
     ///
@@ -146,7 +151,7 @@ impl Presence {
 
     /// Ends what [`track`](Presence::track) began, for this connection or for all connections of the user.
     /// The user stays present while another connection of theirs is tracked, or any is in a channel with
-    /// presence. A user who is not tracked stays as they are.
+    /// presence. A user who is not tracked stays as they are. Nothing happens before it is awaited.
     ///
     /// # Errors
     ///
@@ -160,8 +165,8 @@ impl Presence {
         }
     }
 
-    /// Changes some fields of the user's metadata. Every channel with presence that the user is in is
-    /// notified.
+    /// Changes some fields of the metadata of this handle's user, whatever connection they come by. Every
+    /// channel with presence that the user is in is notified. Nothing happens before it is awaited.
     ///
     /// # Errors
     ///
@@ -176,7 +181,8 @@ impl Presence {
         })
     }
 
-    /// Sets the user's status, which is the field `status` of their metadata.
+    /// Sets the status of this handle's user, which is the field `status` of their metadata. Nothing happens
+    /// before it is awaited.
     ///
     /// # Errors
     ///
@@ -186,9 +192,9 @@ impl Presence {
         self.update(Map::from_iter([field]))
     }
 
-    /// Sets the metadata of this connection alone, such as its device. `()` removes it. In a channel, the
-    /// metadata of the subscription has this role; see
-    /// [`Channel::update_metadata`](crate::Channel::update_metadata).
+    /// Sets the metadata of the connection of this handle alone, such as its device. `()` removes it. In a
+    /// channel, the metadata of the subscription has this role; see
+    /// [`Channel::update_metadata`](crate::Channel::update_metadata). Nothing happens before it is awaited.
     ///
     /// # Errors
     ///

@@ -40,8 +40,8 @@ pub struct PresenceOptions {
 }
 
 impl Presence {
-    /// Returns the default options, [`PresenceOptions::new`]: each change is shown at once, while the channel is
-    /// small.
+    /// Returns the default options, [`PresenceOptions::new`]: each change is shown at once, while the channel
+    /// is small.
     pub fn each() -> PresenceOptions {
         PresenceOptions::new()
     }
@@ -58,7 +58,8 @@ impl Presence {
 }
 
 impl PresenceOptions {
-    /// Returns the default options: each change at once up to 100 users, by name up to 2,000, a tick of 250 ms.
+    /// Returns the default options: each change at once up to 100 users, by name up to 2,000, a tick of 250
+    /// ms.
     pub const fn new() -> Self {
         Self { each_up_to: 100, list_up_to: 2000, tick: Duration::from_millis(250) }
     }
