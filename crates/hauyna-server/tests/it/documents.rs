@@ -77,6 +77,40 @@ fn the_reference_names_what_exists() {
     assert!(calls > 100 && named > 50, "{calls} calls, {named} tests");
 }
 
+/// Returns the names of the public methods of a type that take `self`, from all of its `impl` blocks.
+fn options_of(name: &str) -> BTreeSet<String> {
+    let mut options = BTreeSet::new();
+    for path in files_below(&format!("{ROOT}/crates/hauyna/src"), &["rs"]) {
+        let text = std::fs::read_to_string(&path).unwrap();
+        for block in text.split(&format!("\nimpl {name} {{")).skip(1) {
+            let block = block.split("\n}").next().unwrap();
+            for function in block.split("\n    pub fn ").skip(1) {
+                let signature = function.split(" {\n").next().unwrap();
+                let end = signature.find(['(', '<']).unwrap();
+                if signature[end..].contains("self") {
+                    options.insert(signature[..end].to_owned());
+                }
+            }
+        }
+    }
+    options
+}
+
+#[test]
+fn the_table_of_channel_options_has_every_option() {
+    let page = read("docs/channels.md");
+    let table = page.split("| option | default | meaning |").nth(1).unwrap().split("\n\n").next().unwrap();
+    let mut named = BTreeSet::new();
+    for row in table.lines().filter(|line| line.starts_with("| `")) {
+        for call in quoted(row.split('|').nth(1).unwrap()) {
+            let name = call.split(['(', ':']).next().unwrap();
+            assert!(named.insert(name.to_owned()), "`{name}` is there twice");
+        }
+    }
+    assert_eq!(named, options_of("ChannelOptions"));
+    assert!(named.len() > 15, "{named:?}");
+}
+
 #[test]
 fn every_link_of_the_documents_leads_somewhere() {
     for document in documents() {
