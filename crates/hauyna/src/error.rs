@@ -1,4 +1,8 @@
 //! Errors of the library and refusals of the application.
+//!
+//! A call fails with an [`Error`]. A callback that refuses returns a [`Reject`], which is an HTTP status
+//! before the upgrade and an `error` message after it; any other error of a callback tells the client nothing
+//! of its text. The guide is [errors](crate::guide::errors).
 //
 // The errors, by their audience: `Error` (for callers of the API), `Reject` (a refusal by the application)
 // and `BrokerError` (a failure of the broker). Each kind is one `error_type` of the protocol. No text of a

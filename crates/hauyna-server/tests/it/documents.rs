@@ -111,6 +111,42 @@ fn the_table_of_channel_options_has_every_option() {
     assert!(named.len() > 15, "{named:?}");
 }
 
+/// A reader of docs.rs starts at a module, and has to find the guide from there.
+#[test]
+fn every_public_module_leads_to_its_guide() {
+    let root = read("crates/hauyna/src/lib.rs");
+    let mut seen = 0;
+    let mut docs = String::new();
+    for line in root.lines() {
+        if let Some(module) = line.strip_prefix("pub mod ") {
+            let docs = match module.strip_suffix(';') {
+                Some("guide") => continue,
+                Some(name) => header_of(name),
+                None => std::mem::take(&mut docs),
+            };
+            assert!(docs.contains("(crate::guide::"), "{module}: {docs}");
+            assert!(docs.lines().count() > 3, "{module}: a sentence or two say what it is for: {docs}");
+            seen += 1;
+        }
+        if !line.starts_with("///") {
+            docs.clear();
+        } else {
+            docs.push_str(line);
+            docs.push('\n');
+        }
+    }
+    assert!(seen >= 16, "{seen} modules");
+}
+
+/// Returns the documentation in the file of a module of the library.
+fn header_of(module: &str) -> String {
+    let path =
+        ["crates/hauyna/src/{}/mod.rs", "crates/hauyna/src/{}.rs"].map(|path| path.replace("{}", module));
+    let path = path.iter().find(|path| Path::new(ROOT).join(path).exists()).expect("the file of a module");
+    let text = read(path);
+    text.lines().take_while(|line| line.starts_with("//!")).map(|line| format!("{line}\n")).collect()
+}
+
 #[test]
 fn every_link_of_the_documents_leads_somewhere() {
     for document in documents() {
