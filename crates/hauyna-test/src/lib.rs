@@ -27,6 +27,7 @@ pub mod alloc;
 pub mod broker_contract;
 mod client;
 mod clock;
+mod located;
 mod memory;
 mod proxy;
 mod random;
