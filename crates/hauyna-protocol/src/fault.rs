@@ -32,6 +32,33 @@ impl Fault {
         }
     }
 
+    /// Returns the fault of a value that is one field of a message: its path and its text name the field.
+    ///
+    /// ```
+    /// use hauyna_protocol::{Encoding, Raw};
+    /// let content = Raw::assume_valid(Encoding::Json, b"7");
+    /// let fault = content.decode::<String>().unwrap_err();
+    /// assert_eq!(fault.to_string(), "the message is not a valid string");
+    /// let fault = fault.within("content");
+    /// assert_eq!(fault.to_string(), "`content` is not a valid string");
+    /// assert_eq!(fault.details.unwrap()["path"], "content");
+    /// ```
+    #[must_use]
+    pub fn within(mut self, field: &str) -> Self {
+        let Some(Value::String(path)) = self.details.as_mut().and_then(|details| details.get_mut("path"))
+        else {
+            return self;
+        };
+        let is_direct = path.is_empty() || path.starts_with('[');
+        let whole = format!("{field}{}{path}", if is_direct { "" } else { "." });
+        let subject = if path.is_empty() { "the message".to_owned() } else { format!("`{path}`") };
+        if let Some(rest) = self.message.strip_prefix(&subject) {
+            self.message = format!("`{whole}`{rest}").into();
+        }
+        *path = whole;
+        self
+    }
+
     /// Returns the fault of bytes that the encoding does not allow.
     pub(crate) fn parse(message: &'static str, details: Option<Value>) -> Self {
         Self { id: None, error: ErrorType::ParseError, message: message.into(), details }

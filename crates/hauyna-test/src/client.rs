@@ -1,24 +1,27 @@
 //! A WebSocket client for tests. It reads only when a method waits for something, so an unused client does
-//! not read. A wait that times out panics with what was awaited and what arrived instead.
+//! not read. A wait that times out panics with what was awaited and what arrived instead, at the line of the
+//! test that waits.
 
 mod connect;
 mod expect;
 mod frame;
 mod requests;
+mod waits;
 
 pub use connect::{Connect, Refused};
 pub use frame::Frame;
 
-use crate::clock::after;
+use crate::located::Located;
 use frame::Wire;
 use hauyna_protocol::Encoding;
-use hauyna_websocket::{CloseCode, Compression, FrameHead, OpCode};
+use hauyna_websocket::{Compression, FrameHead, OpCode};
 use serde_json::{Value, json};
 use std::collections::VecDeque;
 use std::fmt;
 use std::net::SocketAddr;
 use std::time::Duration;
-use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncWrite};
+use waits::check;
 
 /// A byte stream that carries a client's connection.
 pub(crate) trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
@@ -71,13 +74,23 @@ pub(crate) enum Pongs {
 
 impl Client {
     /// Returns the options for a connection to `ws://host:port/path?query`.
+    ///
+    /// # Panics
+    ///
+    /// Panics if it does not begin with `ws://`.
+    #[track_caller]
     pub fn to(url: &str) -> Connect {
         Connect::new(url)
     }
 
     /// Connects as a plain client does.
-    pub async fn connect(url: &str) -> Self {
-        Self::to(url).connect().await
+    ///
+    /// # Panics
+    ///
+    /// Panics as [`Connect::connect`] does.
+    #[track_caller]
+    pub fn connect(url: &str) -> impl Future<Output = Self> + Send + use<> {
+        Self::to(url).connect()
     }
 
     /// Returns the sub-protocol that the server chose.
@@ -101,24 +114,30 @@ impl Client {
     // Sending.
 
     /// Sends a message of the protocol.
-    pub async fn send(&mut self, message: Value) {
-        let (opcode, payload) = frame::encoded(self.encoding, &message);
-        self.send_frame(FrameHead::of(opcode), &payload).await;
+    #[track_caller]
+    pub fn send(&mut self, message: Value) -> impl Future<Output = ()> + Send {
+        Located::new(async move {
+            let (opcode, payload) = frame::encoded(self.encoding, &message);
+            self.put_frame(FrameHead::of(opcode), &payload).await
+        })
     }
 
     /// Sends a text frame with any content.
-    pub async fn send_text(&mut self, text: &str) {
-        self.send_frame(FrameHead::of(OpCode::Text), text.as_bytes()).await;
+    #[track_caller]
+    pub fn send_text(&mut self, text: &str) -> impl Future<Output = ()> + Send {
+        Located::new(self.put_frame(FrameHead::of(OpCode::Text), text.as_bytes()))
     }
 
     /// Sends a binary frame.
-    pub async fn send_binary(&mut self, bytes: &[u8]) {
-        self.send_frame(FrameHead::of(OpCode::Binary), bytes).await;
+    #[track_caller]
+    pub fn send_binary(&mut self, bytes: &[u8]) -> impl Future<Output = ()> + Send {
+        Located::new(self.put_frame(FrameHead::of(OpCode::Binary), bytes))
     }
 
     /// Sends a WebSocket ping.
-    pub async fn ping(&mut self, payload: &[u8]) {
-        self.send_frame(FrameHead::of(OpCode::Ping), payload).await;
+    #[track_caller]
+    pub fn ping(&mut self, payload: &[u8]) -> impl Future<Output = ()> + Send {
+        Located::new(self.put_frame(FrameHead::of(OpCode::Ping), payload))
     }
 
     /// Sends a compressed message; the client must be connected with [`Connect::deflate`].
@@ -126,17 +145,20 @@ impl Client {
     /// # Panics
     ///
     /// Panics if compression was not negotiated.
-    pub async fn send_deflated(&mut self, message: Value) {
-        let (opcode, payload) = frame::encoded(self.encoding, &message);
-        let deflated = self.wire.deflated(opcode, &payload);
-        let head = FrameHead { compression: Compression::Deflated, ..FrameHead::of(opcode) };
-        self.send_frame(head, &deflated).await;
+    #[track_caller]
+    pub fn send_deflated(&mut self, message: Value) -> impl Future<Output = ()> + Send {
+        Located::new(async move {
+            let (opcode, payload) = frame::encoded(self.encoding, &message);
+            let deflated = self.wire.deflated(opcode, &payload)?;
+            let head = FrameHead { compression: Compression::Deflated, ..FrameHead::of(opcode) };
+            self.put_frame(head, &deflated).await
+        })
     }
 
     /// Sends one frame with any head, and masks it.
-    pub async fn send_frame(&mut self, head: FrameHead, payload: &[u8]) {
-        let bytes = frame::masked(head, payload);
-        self.send_raw(&bytes).await;
+    #[track_caller]
+    pub fn send_frame(&mut self, head: FrameHead, payload: &[u8]) -> impl Future<Output = ()> + Send {
+        Located::new(self.put_frame(head, payload))
     }
 
     /// Sends bytes unchanged.
@@ -144,14 +166,9 @@ impl Client {
     /// # Panics
     ///
     /// Panics if the socket does not accept them in time. A lost connection shows when the client reads.
-    pub async fn send_raw(&mut self, bytes: &[u8]) {
-        let sent = async {
-            let _ = self.wire.stream.write_all(bytes).await;
-            let _ = self.wire.stream.flush().await;
-        };
-        if tokio::time::timeout_at(after(self.timeout), sent).await.is_err() {
-            panic!("the server did not take {} bytes in {:?}", bytes.len(), self.timeout);
-        }
+    #[track_caller]
+    pub fn send_raw(&mut self, bytes: &[u8]) -> impl Future<Output = ()> + Send {
+        Located::new(self.put(bytes))
     }
 
     /// Sends a request with a new `id` and waits for its answer: the `data` of the `ack` (`null` if it has
@@ -164,12 +181,9 @@ impl Client {
     /// # Panics
     ///
     /// Panics if no answer arrives in time.
-    pub async fn request(&mut self, mut message: Value) -> Result<Value, Value> {
-        self.next_id += 1;
-        let id = json!(self.next_id);
-        message["id"] = id.clone();
-        self.send(message).await;
-        self.answer(&id).await
+    #[track_caller]
+    pub fn request(&mut self, message: Value) -> impl Future<Output = Result<Value, Value>> + Send {
+        Located::new(self.exchange(message))
     }
 
     /// Waits for the answer to the request that was sent with this `id`.
@@ -181,27 +195,9 @@ impl Client {
     /// # Panics
     ///
     /// Panics if no answer arrives in time.
-    pub async fn answer(&mut self, id: &Value) -> Result<Value, Value> {
-        let is_answer = |message: &Value| {
-            message["id"] == *id
-                && ["ack", "pong", "error"].contains(&message["type"].as_str().unwrap_or_default())
-        };
-        let known = self.early.iter().position(&is_answer).and_then(|index| self.early.remove(index));
-        let mut message = match known {
-            Some(message) => message,
-            None => loop {
-                let message = self.receive(&format!("the answer to {id}")).await;
-                if is_answer(&message) {
-                    break message;
-                }
-                self.early.push_back(message);
-            },
-        };
-        match message["type"].as_str() {
-            Some("error") => Err(message),
-            Some("pong") => Ok(message),
-            _ => Ok(message["data"].take()),
-        }
+    #[track_caller]
+    pub fn answer(&mut self, id: &Value) -> impl Future<Output = Result<Value, Value>> + Send {
+        Located::new(self.answer_to(id))
     }
 
     // Receiving.
@@ -211,11 +207,10 @@ impl Client {
     /// # Panics
     ///
     /// Panics if none arrives in time, something else arrives, or the connection ends.
-    pub async fn next(&mut self) -> Value {
-        match self.early.pop_front() {
-            Some(message) => message,
-            None => self.receive("a message").await,
-        }
+    #[expect(clippy::should_implement_trait, reason = "it waits, and no iterator does")]
+    #[track_caller]
+    pub fn next(&mut self) -> impl Future<Output = Value> + Send {
+        Located::new(self.message("a message"))
     }
 
     /// Waits for the next message and checks its `type`.
@@ -223,13 +218,9 @@ impl Client {
     /// # Panics
     ///
     /// Panics as [`Client::next`] does, and if the message has another type.
-    pub async fn expect(&mut self, kind: &str) -> Value {
-        let message = match self.early.pop_front() {
-            Some(message) => message,
-            None => self.receive(kind).await,
-        };
-        assert_eq!(message["type"], kind, "expected `{kind}`, got {message}");
-        message
+    #[track_caller]
+    pub fn expect(&mut self, kind: &str) -> impl Future<Output = Value> + Send {
+        Located::new(self.expected(kind))
     }
 
     /// Waits for the next message of this `type` and drops others.
@@ -237,16 +228,16 @@ impl Client {
     /// # Panics
     ///
     /// Panics if none arrives in time.
-    pub async fn wait_for(&mut self, kind: &str) -> Value {
-        loop {
-            let message = match self.early.pop_front() {
-                Some(message) => message,
-                None => self.receive(kind).await,
-            };
-            if message["type"] == kind {
-                return message;
+    #[track_caller]
+    pub fn wait_for(&mut self, kind: &str) -> impl Future<Output = Value> + Send {
+        Located::new(async move {
+            loop {
+                let message = self.message(kind).await?;
+                if message["type"] == kind {
+                    return Ok(message);
+                }
             }
-        }
+        })
     }
 
     /// Waits for a text frame.
@@ -254,11 +245,14 @@ impl Client {
     /// # Panics
     ///
     /// Panics if none arrives in time, or something else arrives.
-    pub async fn next_text(&mut self) -> String {
-        match self.next_frame().await {
-            Frame::Text(text) => text,
-            other => panic!("expected a text frame, got {other:?}"),
-        }
+    #[track_caller]
+    pub fn next_text(&mut self) -> impl Future<Output = String> + Send {
+        Located::new(async move {
+            match self.frame("a frame").await? {
+                Frame::Text(text) => Ok(text),
+                other => Err(format!("expected a text frame, got {other:?}")),
+            }
+        })
     }
 
     /// Waits for the next frame of any kind; [`Frame::End`] is the end of the stream.
@@ -266,8 +260,9 @@ impl Client {
     /// # Panics
     ///
     /// Panics if none arrives in time, or the server violates RFC 6455.
-    pub async fn next_frame(&mut self) -> Frame {
-        self.frame("a frame").await
+    #[track_caller]
+    pub fn next_frame(&mut self) -> impl Future<Output = Frame> + Send {
+        Located::new(self.frame("a frame"))
     }
 
     /// Checks that nothing but pings arrives before the server's answer to a `ping`.
@@ -275,10 +270,13 @@ impl Client {
     /// # Panics
     ///
     /// Panics if anything else arrives.
-    pub async fn expect_nothing(&mut self) {
-        let pong = self.request(json!({ "type": "ping" })).await;
-        assert!(pong.is_ok(), "a ping was refused: {pong:?}");
-        assert!(self.early.is_empty(), "expected nothing, got {:?}", self.early);
+    #[track_caller]
+    pub fn expect_nothing(&mut self) -> impl Future<Output = ()> + Send {
+        Located::new(async move {
+            let pong = self.exchange(json!({ "type": "ping" })).await?;
+            check(pong.is_ok(), || format!("a ping was refused: {pong:?}"))?;
+            check(self.early.is_empty(), || format!("expected nothing, got {:?}", self.early))
+        })
     }
 
     /// Waits for the close frame and drops what arrives before it. Returns its code (1005 if it has none) and
@@ -287,15 +285,9 @@ impl Client {
     /// # Panics
     ///
     /// Panics if the connection does not end in time.
-    pub async fn expect_close(&mut self) -> (u16, String) {
-        loop {
-            match self.frame("the close frame").await {
-                Frame::Close(None) => return (1005, String::new()),
-                Frame::Close(Some(close)) => return close,
-                Frame::End => return (1006, String::new()),
-                _ => {}
-            }
-        }
+    #[track_caller]
+    pub fn expect_close(&mut self) -> impl Future<Output = (u16, String)> + Send {
+        Located::new(self.closed())
     }
 
     /// Waits for the end of the stream and drops what arrives before it.
@@ -303,8 +295,9 @@ impl Client {
     /// # Panics
     ///
     /// Panics if the connection does not end in time.
-    pub async fn expect_end(&mut self) {
-        while self.frame("the end of the stream").await != Frame::End {}
+    #[track_caller]
+    pub fn expect_end(&mut self) -> impl Future<Output = ()> + Send {
+        Located::new(self.ended())
     }
 
     /// Closes properly: sends a close frame, waits for the server's answer and for the end of the stream.
@@ -312,43 +305,27 @@ impl Client {
     /// # Panics
     ///
     /// Panics if the server does not answer with the same code.
-    pub async fn close(mut self, code: u16, reason: &str) {
-        self.send_close(code, reason).await;
-        assert_eq!(self.expect_close().await.0, code, "the server's answer to the close frame");
-        self.expect_end().await;
+    #[track_caller]
+    pub fn close(mut self, code: u16, reason: &str) -> impl Future<Output = ()> + Send {
+        Located::new(async move {
+            self.put_close(code, reason).await?;
+            let (answer, _) = self.closed().await?;
+            check(answer == code, || format!("the server answered the close frame {code} with {answer}"))?;
+            self.ended().await
+        })
     }
 
     /// Sends a close frame without waiting for the answer.
-    pub async fn send_close(&mut self, code: u16, reason: &str) {
-        let mut payload = CloseCode::new(code).as_u16().to_be_bytes().to_vec();
-        payload.extend_from_slice(reason.as_bytes());
-        self.send_frame(FrameHead::of(OpCode::Close), &payload).await;
+    #[track_caller]
+    pub fn send_close(&mut self, code: u16, reason: &str) -> impl Future<Output = ()> + Send {
+        Located::new(self.put_close(code, reason))
     }
 
     /// Drops the connection without a close frame: the kernel closes the socket.
     pub fn vanish(self) {}
 
-    async fn receive(&mut self, awaited: &str) -> Value {
-        match self.frame(awaited).await {
-            Frame::Text(text) if self.encoding == Encoding::Json => serde_json::from_str(&text)
-                .unwrap_or_else(|error| panic!("the server sent invalid JSON ({error}): {text}")),
-            Frame::Binary(bytes) if self.encoding == Encoding::MessagePack => frame::unpacked(&bytes),
-            other => panic!("while waiting for {awaited}: got {other:?}"),
-        }
-    }
-
-    /// Waits for the next frame that is not a ping, and answers pings.
-    async fn frame(&mut self, awaited: &str) -> Frame {
-        let frame = self.within(self.timeout).await;
-        frame.unwrap_or_else(|| panic!("{awaited} did not arrive within {:?}", self.timeout))
-    }
-
     fn answers_pings(&self) -> bool {
         self.pongs == Pongs::Answer
-    }
-
-    async fn pong(&mut self, payload: &[u8]) {
-        self.send_frame(FrameHead::of(OpCode::Pong), payload).await;
     }
 }
 

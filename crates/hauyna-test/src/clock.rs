@@ -1,6 +1,7 @@
 //! Advances the clock in tests with `#[tokio::test(start_paused = true)]`: hours pass in milliseconds, and
 //! all timers fire in order.
 
+use crate::located::Located;
 use std::time::Duration;
 
 /// Advances the clock by `duration`. All timers that fall due fire in order (heartbeats, timeouts, grace
@@ -30,12 +31,17 @@ use std::time::Duration;
 /// assert!(!server.hub().user("ann").is_connected().await);
 /// # }
 /// ```
-pub async fn advance(duration: Duration) {
-    let began = std::time::Instant::now();
-    tokio::time::sleep_until(after(duration)).await;
-    let is_paused = duration < Duration::from_secs(1) || began.elapsed() < duration;
-    assert!(is_paused, "the clock is not paused: `#[tokio::test(start_paused = true)]`");
-    settle().await;
+#[track_caller]
+pub fn advance(duration: Duration) -> impl Future<Output = ()> + Send {
+    Located::new(async move {
+        let began = std::time::Instant::now();
+        tokio::time::sleep_until(after(duration)).await;
+        if duration >= Duration::from_secs(1) && began.elapsed() >= duration {
+            return Err("the clock is not paused: `#[tokio::test(start_paused = true)]`".to_owned());
+        }
+        settle().await;
+        Ok(())
+    })
 }
 
 /// Returns the instant `duration` from now, at most thirty years ahead.

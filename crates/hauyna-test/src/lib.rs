@@ -28,6 +28,7 @@ pub mod broker_contract;
 mod client;
 mod clock;
 pub mod directory_contract;
+mod located;
 mod memory;
 mod memory_engine;
 mod proxy;

@@ -56,12 +56,14 @@ pub(crate) struct MemoryConnector {
 impl MemoryServer {
     /// Serves one handler at `/`.
     #[must_use]
+    #[track_caller]
     pub fn start(hub: Hub, handler: Handler) -> Self {
         Self::route(hub, |router| router.websocket("/", handler))
     }
 
     /// Serves the routes that `routes` adds.
     #[must_use]
+    #[track_caller]
     pub fn route(hub: Hub, routes: impl FnOnce(Router) -> Router) -> Self {
         let service = routes(Router::new(hub.clone())).into_service();
         Self { hub, connector: MemoryConnector { service, connections: Arc::default() } }
@@ -80,18 +82,33 @@ impl MemoryServer {
     }
 
     /// Connects a plain client: JSON, no `session`.
-    pub async fn connect(&self, target: &str) -> Client {
-        self.client(target).connect().await
+    ///
+    /// # Panics
+    ///
+    /// Panics as [`Connect::connect`] does.
+    #[track_caller]
+    pub fn connect(&self, target: &str) -> impl Future<Output = Client> + Send + use<> {
+        self.client(target).connect()
     }
 
     /// Connects a client of `hauyna.v1.json`.
-    pub async fn json(&self, target: &str) -> Client {
-        self.client(target).json().connect().await
+    ///
+    /// # Panics
+    ///
+    /// Panics as [`Connect::connect`] does.
+    #[track_caller]
+    pub fn json(&self, target: &str) -> impl Future<Output = Client> + Send + use<> {
+        self.client(target).json().connect()
     }
 
     /// Connects a client of `hauyna.v1.msgpack`.
-    pub async fn message_pack(&self, target: &str) -> Client {
-        self.client(target).message_pack().connect().await
+    ///
+    /// # Panics
+    ///
+    /// Panics as [`Connect::connect`] does.
+    #[track_caller]
+    pub fn message_pack(&self, target: &str) -> impl Future<Output = Client> + Send + use<> {
+        self.client(target).message_pack().connect()
     }
 }
 

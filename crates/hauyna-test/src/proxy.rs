@@ -8,6 +8,7 @@ mod schedule;
 pub use behaviour::{Behaviour, Cut, Direction};
 pub use schedule::{Fault, Schedule};
 
+use crate::located::Located;
 use crate::random::Random;
 use parking_lot::Mutex;
 use std::collections::BTreeMap;
@@ -102,9 +103,20 @@ impl FaultProxy {
     /// # Panics
     ///
     /// Panics if no port is free.
-    pub async fn start(target: SocketAddr) -> Self {
-        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.expect("a free port");
-        let address = listener.local_addr().expect("a bound socket has an address");
+    #[track_caller]
+    pub fn start(target: SocketAddr) -> impl Future<Output = Self> + Send {
+        let bound = async {
+            let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
+            Ok((listener.local_addr()?, listener))
+        };
+        Located::new(async move {
+            let bound: std::io::Result<_> = bound.await;
+            let (address, listener) = bound.map_err(|error| format!("no free port: {error}"))?;
+            Ok(Self::forward(listener, address, target))
+        })
+    }
+
+    fn forward(listener: TcpListener, address: SocketAddr, target: SocketAddr) -> Self {
         let shared = Arc::new(Shared {
             state: Mutex::new(State {
                 target,

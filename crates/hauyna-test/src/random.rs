@@ -28,6 +28,7 @@ impl Random {
     /// # Panics
     ///
     /// Panics if `bound` is 0.
+    #[track_caller]
     pub fn below(&mut self, bound: u64) -> u64 {
         self.next() % bound
     }

@@ -1,5 +1,6 @@
 //! A server for one test: a hub on a free port of this machine, in the test's runtime.
 
+use crate::located::Located;
 use crate::{Client, Connect};
 use hauyna::server::Server;
 use hauyna::{Handler, Hub, Router};
@@ -22,6 +23,7 @@ impl TestServer {
     ///
     /// Panics outside a Tokio runtime, or if no port is free.
     #[must_use]
+    #[track_caller]
     pub fn start(hub: Hub, handler: Handler) -> Self {
         Self::route(hub, |router| router.websocket("/", handler))
     }
@@ -46,6 +48,7 @@ impl TestServer {
     /// # }
     /// ```
     #[must_use]
+    #[track_caller]
     pub fn route(hub: Hub, routes: impl FnOnce(Router) -> Router) -> Self {
         let server = routes(Router::new(hub.clone())).into_server();
         Self::serve(hub, server)
@@ -57,6 +60,7 @@ impl TestServer {
     ///
     /// Panics as [`TestServer::start`] does.
     #[must_use]
+    #[track_caller]
     pub fn serve(hub: Hub, server: Server) -> Self {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a free port");
         let address = listener.local_addr().expect("a bound socket has an address");
@@ -89,18 +93,33 @@ impl TestServer {
     }
 
     /// Connects a plain client: JSON, no `session`.
-    pub async fn connect(&self, target: &str) -> Client {
-        self.client(target).connect().await
+    ///
+    /// # Panics
+    ///
+    /// Panics as [`Connect::connect`] does.
+    #[track_caller]
+    pub fn connect(&self, target: &str) -> impl Future<Output = Client> + Send + use<> {
+        self.client(target).connect()
     }
 
     /// Connects a client of `hauyna.v1.json`.
-    pub async fn json(&self, target: &str) -> Client {
-        self.client(target).json().connect().await
+    ///
+    /// # Panics
+    ///
+    /// Panics as [`Connect::connect`] does.
+    #[track_caller]
+    pub fn json(&self, target: &str) -> impl Future<Output = Client> + Send + use<> {
+        self.client(target).json().connect()
     }
 
     /// Connects a client of `hauyna.v1.msgpack`.
-    pub async fn message_pack(&self, target: &str) -> Client {
-        self.client(target).message_pack().connect().await
+    ///
+    /// # Panics
+    ///
+    /// Panics as [`Connect::connect`] does.
+    #[track_caller]
+    pub fn message_pack(&self, target: &str) -> impl Future<Output = Client> + Send + use<> {
+        self.client(target).message_pack().connect()
     }
 
     /// Shuts the hub down and waits until the listener has closed.
@@ -108,9 +127,13 @@ impl TestServer {
     /// # Panics
     ///
     /// Panics if serving failed.
-    pub async fn stop(mut self) {
-        self.hub.shutdown(Duration::from_secs(5)).await.expect("a runtime");
-        (&mut self.task).await.expect("the server ended as it should");
+    #[track_caller]
+    pub fn stop(mut self) -> impl Future<Output = ()> + Send {
+        Located::new(async move {
+            let shut_down = self.hub.shutdown(Duration::from_secs(5)).await;
+            shut_down.map_err(|error| format!("the hub cannot be shut down: {error}"))?;
+            (&mut self.task).await.map_err(|error| format!("the server did not end as it should: {error}"))
+        })
     }
 }
 

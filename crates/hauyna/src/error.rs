@@ -1,4 +1,8 @@
 //! Errors of the library and refusals of the application.
+//!
+//! A call fails with an [`Error`]. A callback that refuses returns a [`Reject`], which is an HTTP status
+//! before the upgrade and an `error` message after it; any other error of a callback tells the client nothing
+//! of its text. The guide is [errors](crate::guide::errors).
 //
 // The errors, by their audience: `Error` (for callers of the API), `Reject` (a refusal by the application)
 // and `BrokerError` (a failure of the broker). Each kind is one `error_type` of the protocol. No text of a
@@ -14,6 +18,7 @@ use serde_json::Value;
 use std::borrow::Cow;
 use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 
 /// The result of this crate's calls; `hauyna::Result` alone is `Result<(), hauyna::Error>`.
 pub type Result<T = (), E = Error> = std::result::Result<T, E>;
@@ -260,6 +265,21 @@ impl From<hauyna_protocol::Fault> for Error {
 }
 
 /// A refusal by the application: an HTTP status before the upgrade, an `error` message after it.
+///
+/// There is a constructor for each [`ErrorType`] that an application has reason to refuse with. The others
+/// are those of the library: `parse_error`, `unknown_event`, `payload_too_large`, `not_subscribed`,
+/// `already_subscribed`, `unknown_user`, `timeout`, `internal_error`, and `application_error`, which is
+/// [`Error::application`]. [`Reject::new`] takes them, too.
+///
+/// # Examples
+///
+/// ```
+/// use hauyna::{ErrorType, Reject};
+/// use hauyna::server::StatusCode;
+///
+/// let busy = Reject::unavailable("the database is restarting");
+/// assert_eq!(busy, Reject::new(ErrorType::Unavailable, StatusCode::SERVICE_UNAVAILABLE, busy.to_string()));
+/// ```
 #[derive(Debug, Clone, PartialEq)]
 pub struct Reject {
     pub(crate) error: ErrorType,
@@ -295,6 +315,27 @@ impl Reject {
     /// Creates the refusal of an invalid request: 400, `validation_error`.
     pub fn invalid(message: impl Into<Cow<'static, str>>) -> Self {
         Self::new(ErrorType::ValidationError, StatusCode::BAD_REQUEST, message)
+    }
+
+    /// Creates the refusal of what is more than the application allows at all, such as a tenth item: 429,
+    /// `limit_exceeded`, with the number as `details.limit`.
+    pub fn limit_exceeded(message: impl Into<Cow<'static, str>>, limit: u64) -> Self {
+        let reject = Self::new(ErrorType::LimitExceeded, StatusCode::TOO_MANY_REQUESTS, message);
+        reject.with_details(serde_json::json!({ "limit": limit }))
+    }
+
+    /// Creates the refusal of what comes too often: 429, `rate_limited`, with the time after which the client
+    /// may repeat it as `details.retry_after`, in milliseconds.
+    pub fn rate_limited(message: impl Into<Cow<'static, str>>, retry_after: Duration) -> Self {
+        let wait = u64::try_from(retry_after.as_millis()).unwrap_or(u64::MAX);
+        let reject = Self::new(ErrorType::RateLimited, StatusCode::TOO_MANY_REQUESTS, message);
+        reject.with_details(serde_json::json!({ "retry_after": wait }))
+    }
+
+    /// Creates the refusal of what cannot be decided or done now, for example while the database of the
+    /// application cannot be reached: 503, `unavailable`. The client may repeat it.
+    pub fn unavailable(message: impl Into<Cow<'static, str>>) -> Self {
+        Self::new(ErrorType::Unavailable, StatusCode::SERVICE_UNAVAILABLE, message)
     }
 
     /// Adds data for the client besides the text, as `details`.

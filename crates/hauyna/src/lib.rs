@@ -53,6 +53,15 @@
 //! [`channel`], [`connection`], [`error`], [`events`], [`groups`], [`handler`], [`inspect`], [`limits`],
 //! [`middleware`], [`presence`], [`server`], [`validate`], and with their features `contract` and `metrics`.
 //!
+//! # Options
+//!
+//! Options are builders, and every kind begins in one of two ways. `new()` returns the defaults, which
+//! `Default` returns, too: [`Handler`], [`ChannelOptions`], [`PresenceOptions`], [`SessionOptions`],
+//! [`handler::RateLimit`], [`connection::RetryPolicy`], [`channel::ClientEvents`], [`groups::Roles`],
+//! [`broker::LocalBrokerOptions`]. Where a value is needed, the constructor takes it:
+//! `Heartbeat::every(interval)`, `Drain::over(window)` (both have a `Default`), `Rate::per_second(count)`.
+//! The one of a hub is [`Hub::builder`].
+//!
 //! # Features
 //!
 //! None is on by default, and none changes what the others do.
@@ -110,6 +119,22 @@ mod user;
 pub mod validate;
 
 /// Events of the application and of the hub, and what their listeners return.
+///
+/// Listeners are added with [`Events::on`] for events of the application, which [`Events::trigger`] and, if
+/// the handler permits it, clients trigger, and with [`Events::on_system`] for what happens in the hub. None
+/// of them can harm or delay the hub. The guide is [events](crate::guide::events).
+///
+/// ```
+/// use hauyna::Hub;
+/// use hauyna::events::{SystemEvent, SystemKind};
+///
+/// Hub::new().events().on_system([SystemKind::Closed], |_, event| async move {
+///     if let SystemEvent::Closed { connection, reason, .. } = event {
+///         println!("{} went: {reason:?}", connection.user());
+///     }
+///     Ok(())
+/// });
+/// ```
 pub mod events {
     pub use crate::event::{
         Event, Failure, Flow, GroupChange, ListenerId, Outcome, PresenceChange, SystemEvent, SystemKind,
@@ -117,11 +142,33 @@ pub mod events {
 }
 
 /// Roles of groups and what they permit.
+///
+/// [`Groups`], from [`Hub::groups`], holds named sets of users. [`Roles`](groups::Roles) are declared for all
+/// groups whose names match a pattern, or for one group with [`Groups::define_role`]; what is not declared is
+/// not permitted. The guide is [groups](crate::guide::groups).
+///
+/// ```
+/// use hauyna::{Hub, groups::Roles};
+///
+/// let roles = Roles::new().define("owner", ["send", "invite"]).default_role("owner");
+/// let hub = Hub::builder().roles("team:{id}", roles).build();
+/// # drop(hub);
+/// ```
 pub mod groups {
     pub use crate::group::Roles;
 }
 
 /// What a hub says about itself: counts, snapshots, readiness.
+///
+/// [`Hub::stats`] counts, [`Hub::inspect`] looks at one connection, user or channel, and [`Hub::readiness`]
+/// is the answer to a load balancer. All of it is about this node, costs little and can be serialised. The
+/// guide is [operations](crate::guide::operations).
+///
+/// ```
+/// let hub = hauyna::Hub::new();
+/// assert_eq!(hub.stats().connections, 0);
+/// assert_eq!(hub.inspect().user("ann").connection_count, 0);
+/// ```
 pub mod inspect {
     pub use crate::hub::{
         ChannelSnapshot, ConnectionSnapshot, Inspect, Memory, OptionsSnapshot, PositionSnapshot, Readiness,
@@ -130,16 +177,48 @@ pub mod inspect {
 }
 
 /// What happens at a limit of the hub.
+///
+/// [`HubBuilder::max_connections`] and its relatives set how many connections there may be; at a
+/// [`Limit`](limits::Limit), [`AtLimit`](limits::AtLimit) refuses the newcomer or closes the oldest. The
+/// guide is [errors and limits](crate::guide::errors#bounds-that-are-always-there).
+///
+/// ```
+/// use hauyna::{Hub, limits::{AtLimit, Limit}};
+///
+/// let hub = Hub::builder().max_connections_per_user(8).at_limit(Limit::PerUser, AtLimit::CloseOldest);
+/// # drop(hub.build());
+/// ```
 pub mod limits {
     pub use crate::config::{AtLimit, Limit, UnknownUsers};
 }
 
 /// Middleware of a [`Router`], which sees each upgrade before its handler.
+///
+/// A middleware is an `async fn` of a [`ConnectRequest`] and a [`Next`](middleware::Next), which it runs or
+/// does not: it can refuse, measure, or attach values that callbacks read. It is added with
+/// [`Handler::middleware`] or [`Router::middleware`]. The guide is
+/// [routing](crate::guide::routing#middleware).
 pub mod middleware {
     pub use crate::router::{Admitted, Next};
 }
 
 /// The server and the service that a [`Router`] becomes.
+///
+/// [`Router::serve`] is enough for most programs. [`Router::into_server`] returns a
+/// [`Server`](server::Server) with options of its own: TLS, a socket that is bound already, a runtime for
+/// each core. [`Router::into_service`] returns a tower service, for another server. The guide is
+/// [deployment](crate::guide::deployment).
+///
+/// ```no_run
+/// use hauyna::{Handler, Hub, Router};
+///
+/// # async fn run() -> hauyna::Result {
+/// let listener = std::net::TcpListener::bind("127.0.0.1:0")?;
+/// println!("listening on {}", listener.local_addr()?);
+/// let router = Router::new(Hub::new()).websocket("/chat", Handler::new());
+/// router.into_server().serve_listener(listener).await
+/// # }
+/// ```
 pub mod server {
     pub use crate::request::AllowedOrigin;
     #[cfg(feature = "tls")]

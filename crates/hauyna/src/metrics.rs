@@ -1,4 +1,8 @@
-//! Metrics for Prometheus.
+//! Metrics for Prometheus: the counters of a hub in the text format of OpenMetrics.
+//!
+//! [`register`] adds them to a registry that the application has, [`service`] is a tower service for
+//! `/metrics`, and [`text`] is just the text. Serve them on a private listener. The guide, with a table of
+//! all metrics, is [operations](crate::guide::operations).
 //
 // A hub's counters in the text format of OpenMetrics, which Prometheus reads. Labels come only from the
 // configuration (route, channel pattern) or from fixed tables (reason, error type), never from a channel, a

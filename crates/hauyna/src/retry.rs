@@ -20,7 +20,7 @@ use std::time::Duration;
 /// use hauyna::connection::RetryPolicy;
 /// use std::time::Duration;
 ///
-/// let policy = RetryPolicy::default().max_attempts(8).jitter(0.0);
+/// let policy = RetryPolicy::new().max_attempts(8).jitter(0.0);
 /// let delays: Vec<u64> = (1..=8).map(|attempt| policy.delay(attempt).as_secs()).collect();
 /// assert_eq!(delays, [1, 2, 4, 8, 16, 30, 30, 30]);
 /// assert_eq!(policy.total(), Duration::from_secs(121));
@@ -41,6 +41,18 @@ pub struct RetryPolicy {
 }
 
 impl RetryPolicy {
+    /// Returns the default policy: attempts without end, 1 s × 2 up to 30 s, jitter 0.1: about 1, 2, 4, 8,
+    /// 16, 30, 30 … s, so that clients come back after an outage of any length.
+    pub const fn new() -> Self {
+        Self {
+            max_attempts: None,
+            base_delay: Duration::from_secs(1),
+            max_delay: Duration::from_secs(30),
+            backoff_multiplier: 2.0,
+            jitter: 0.1,
+        }
+    }
+
     /// Returns many quick attempts, for connections that matter: 10 of them, 0.5 s × 1.5 up to 5 s, jitter
     /// 0.05.
     pub const fn aggressive() -> Self {
@@ -176,16 +188,9 @@ impl RetryPolicy {
 }
 
 impl Default for RetryPolicy {
-    /// Returns attempts without end, 1 s × 2 up to 30 s, jitter 0.1: about 1, 2, 4, 8, 16, 30, 30 … s, so
-    /// that clients come back after an outage of any length.
+    /// Returns [`RetryPolicy::new`].
     fn default() -> Self {
-        Self {
-            max_attempts: None,
-            base_delay: Duration::from_secs(1),
-            max_delay: Duration::from_secs(30),
-            backoff_multiplier: 2.0,
-            jitter: 0.1,
-        }
+        Self::new()
     }
 }
 

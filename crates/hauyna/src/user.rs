@@ -63,7 +63,11 @@ impl User {
 
     /// Closes the user's connections on this node; queued messages are not sent. The code says whether the
     /// clients reconnect. [`CloseCode::REVOKED`] is for rights that were revoked. Returns the number of
-    /// connections.
+    /// connections. Nothing happens before it is awaited.
+    ///
+    /// It does not wait for the clients: one that does not answer the close frame counts as connected, for
+    /// [`User::is_connected`] and presence, until the close timeout of 5 s is over and the sweep, which runs
+    /// every second or two, has seen that. It can do nothing meanwhile.
     ///
     /// Where the code tells clients not to reconnect, the sessions of connections that were lost before end
     /// as well. This does not prevent the user from connecting again: the code that identifies users decides

@@ -1,10 +1,11 @@
 //! The chat of the README, line by line. Run `cargo run --package hauyna-example-chat`, then connect with any
-//! WebSocket client to `ws://localhost:8080/chat?user_id=ann`.
+//! WebSocket client to `ws://127.0.0.1:8080/chat?user_id=ann`.
 #![cfg_attr(rustfmt, rustfmt_skip)] // the lines are those of the README
 #![allow(clippy::print_stdout, reason = "the program prints where it listens")]
 
 use hauyna::{json, Context, Handler, Heartbeat, Hub, Reject, Router};
 use serde::Deserialize;
+use std::net::TcpListener;
 use std::time::Duration;
 
 #[derive(Deserialize)]
@@ -32,8 +33,9 @@ async fn main() -> hauyna::Result {
         .on("chat_message", say)                       // typed: bad input never reaches the function
         .heartbeat(Heartbeat::every(Duration::from_secs(30)));
 
-    println!("listening on ws://localhost:8080/chat");
-    Router::new(Hub::new()).websocket("/chat", chat).serve("0.0.0.0:8080").await
+    let listener = TcpListener::bind("127.0.0.1:8080")?;
+    println!("listening on ws://{}/chat", listener.local_addr()?);
+    Router::new(Hub::new()).websocket("/chat", chat).into_server().serve_listener(listener).await
 }
 
 #[cfg(test)]

@@ -12,6 +12,14 @@ fn the_readme_shows_this_program() {
     assert!(include_str!("../../../README.md").contains(&program[start..end]));
 }
 
+#[test]
+fn the_address_is_printed_after_it_is_bound() {
+    let program = include_str!("main.rs");
+    let [bound, printed] =
+        ["TcpListener::bind(", "println!("].map(|call| program.find(call).expect("both calls"));
+    assert!(bound < printed, "a program that cannot listen must not say that it does");
+}
+
 #[tokio::test]
 async fn two_people_talk_and_bad_input_never_reaches_the_function() {
     let chat = Handler::new()

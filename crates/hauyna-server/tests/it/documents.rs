@@ -77,6 +77,76 @@ fn the_reference_names_what_exists() {
     assert!(calls > 100 && named > 50, "{calls} calls, {named} tests");
 }
 
+/// Returns the names of the public methods of a type that take `self`, from all of its `impl` blocks.
+fn options_of(name: &str) -> BTreeSet<String> {
+    let mut options = BTreeSet::new();
+    for path in files_below(&format!("{ROOT}/crates/hauyna/src"), &["rs"]) {
+        let text = std::fs::read_to_string(&path).unwrap();
+        for block in text.split(&format!("\nimpl {name} {{")).skip(1) {
+            let block = block.split("\n}").next().unwrap();
+            for function in block.split("\n    pub fn ").skip(1) {
+                let signature = function.split(" {\n").next().unwrap();
+                let end = signature.find(['(', '<']).unwrap();
+                if signature[end..].contains("self") {
+                    options.insert(signature[..end].to_owned());
+                }
+            }
+        }
+    }
+    options
+}
+
+#[test]
+fn the_table_of_channel_options_has_every_option() {
+    let page = read("docs/channels.md");
+    let table = page.split("| option | default | meaning |").nth(1).unwrap().split("\n\n").next().unwrap();
+    let mut named = BTreeSet::new();
+    for row in table.lines().filter(|line| line.starts_with("| `")) {
+        for call in quoted(row.split('|').nth(1).unwrap()) {
+            let name = call.split(['(', ':']).next().unwrap();
+            assert!(named.insert(name.to_owned()), "`{name}` is there twice");
+        }
+    }
+    assert_eq!(named, options_of("ChannelOptions"));
+    assert!(named.len() > 15, "{named:?}");
+}
+
+/// A reader of docs.rs starts at a module, and has to find the guide from there.
+#[test]
+fn every_public_module_leads_to_its_guide() {
+    let root = read("crates/hauyna/src/lib.rs");
+    let mut seen = 0;
+    let mut docs = String::new();
+    for line in root.lines() {
+        if let Some(module) = line.strip_prefix("pub mod ") {
+            let docs = match module.strip_suffix(';') {
+                Some("guide") => continue,
+                Some(name) => header_of(name),
+                None => std::mem::take(&mut docs),
+            };
+            assert!(docs.contains("(crate::guide::"), "{module}: {docs}");
+            assert!(docs.lines().count() > 3, "{module}: a sentence or two say what it is for: {docs}");
+            seen += 1;
+        }
+        if !line.starts_with("///") {
+            docs.clear();
+        } else {
+            docs.push_str(line);
+            docs.push('\n');
+        }
+    }
+    assert!(seen >= 16, "{seen} modules");
+}
+
+/// Returns the documentation in the file of a module of the library.
+fn header_of(module: &str) -> String {
+    let path =
+        ["crates/hauyna/src/{}/mod.rs", "crates/hauyna/src/{}.rs"].map(|path| path.replace("{}", module));
+    let path = path.iter().find(|path| Path::new(ROOT).join(path).exists()).expect("the file of a module");
+    let text = read(path);
+    text.lines().take_while(|line| line.starts_with("//!")).map(|line| format!("{line}\n")).collect()
+}
+
 #[test]
 fn every_link_of_the_documents_leads_somewhere() {
     for document in documents() {

@@ -2,8 +2,10 @@
 //! refuses.
 
 use super::frame::{self, Wire};
+use super::waits::check;
 use super::{Client, Pongs, Stream};
 use crate::clock::after;
+use crate::located::{Checked, Located};
 use crate::memory::MemoryConnector;
 use hauyna_protocol::Encoding;
 use hauyna_websocket::handshake::{AnswerError, ClientRequest};
@@ -14,7 +16,7 @@ use std::collections::VecDeque;
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::{TcpStream, lookup_host};
+use tokio::net::{TcpSocket, TcpStream, lookup_host};
 
 /// Options of a connection, from [`Client::to`].
 ///
@@ -67,15 +69,19 @@ impl Refused {
     ///
     /// Panics if it is invalid.
     #[must_use]
+    #[track_caller]
     pub fn json(&self) -> Value {
-        serde_json::from_str(&self.body)
-            .unwrap_or_else(|error| panic!("the body is not JSON ({error}): {}", self.body))
+        match serde_json::from_str(&self.body) {
+            Ok(value) => value,
+            Err(error) => panic!("the body is not JSON ({error}): {}", self.body),
+        }
     }
 }
 
 impl Connect {
+    #[track_caller]
     pub(super) fn new(url: &str) -> Self {
-        let rest = url.strip_prefix("ws://").unwrap_or_else(|| panic!("`{url}` does not begin with ws://"));
+        let Some(rest) = url.strip_prefix("ws://") else { panic!("`{url}` does not begin with ws://") };
         let (host, path) = match rest.find('/') {
             Some(slash) => rest.split_at(slash),
             None => (rest, "/"),
@@ -125,6 +131,7 @@ impl Connect {
     /// # Panics
     ///
     /// Panics if it is invalid.
+    #[track_caller]
     pub fn header(mut self, name: &str, value: &str) -> Self {
         let name: HeaderName = name.parse().expect("a header name");
         self.request = self.request.header(name, HeaderValue::from_str(value).expect("a header value"));
@@ -187,12 +194,12 @@ impl Connect {
     /// # Panics
     ///
     /// Panics if the server refuses or cannot be reached.
-    pub async fn connect(self) -> Client {
-        let url = format!("ws://{}{}", self.host, self.path);
-        match self.try_connect().await {
-            Ok(client) => client,
-            Err(refused) => panic!("{url} was refused: {refused:?}"),
-        }
+    #[track_caller]
+    pub fn connect(self) -> impl Future<Output = Client> + Send {
+        Located::new(async move {
+            let url = format!("ws://{}{}", self.host, self.path);
+            self.attempt().await?.map_err(|refused| format!("{url} was refused: {refused:?}"))
+        })
     }
 
     /// Connects, or returns the server's refusal.
@@ -204,38 +211,47 @@ impl Connect {
     /// # Panics
     ///
     /// Panics if the server cannot be reached, or does not answer in time.
-    pub async fn try_connect(self) -> Result<Client, Refused> {
-        if let Some(memory) = &self.memory {
-            let stream = memory.open(self.receive_buffer);
-            return self.over(stream).await;
-        }
-        let stream = self.dial().await;
-        let local = stream.local_addr().ok();
-        let mut client = self.over(stream).await?;
-        client.local = local;
-        Ok(client)
+    #[track_caller]
+    pub fn try_connect(self) -> impl Future<Output = Result<Client, Refused>> + Send {
+        Located::new(self.attempt())
     }
 
-    async fn dial(&self) -> TcpStream {
+    async fn attempt(self) -> Checked<Result<Client, Refused>> {
+        if let Some(memory) = &self.memory {
+            let stream = memory.open(self.receive_buffer);
+            return self.attempt_over(Box::new(stream)).await;
+        }
+        let stream = self.dial().await?;
+        let local = stream.local_addr().ok();
+        let client = self.attempt_over(Box::new(stream)).await?;
+        Ok(client.map(|client| Client { local, ..client }))
+    }
+
+    async fn dial(&self) -> Checked<TcpStream> {
         let address = lookup_host(&self.host).await.ok().and_then(|mut found| found.next());
-        let address = address.unwrap_or_else(|| panic!("`{}` has no address", self.host));
+        let address = address.ok_or_else(|| format!("`{}` has no address", self.host))?;
+        let socket = self.socket(address).map_err(|error| format!("no socket for {address}: {error}"))?;
+        match tokio::time::timeout_at(after(self.timeout), socket.connect(address)).await {
+            Ok(Ok(stream)) => {
+                let _ = stream.set_nodelay(true); // an error means it is closed
+                Ok(stream)
+            }
+            Ok(Err(error)) => Err(format!("cannot connect to {address}: {error}")),
+            Err(_) => Err(format!("cannot connect to {address} within {:?}", self.timeout)),
+        }
+    }
+
+    fn socket(&self, address: SocketAddr) -> std::io::Result<TcpSocket> {
         let domain = socket2::Domain::for_address(address);
-        let socket = socket2::Socket::new(domain, socket2::Type::STREAM, None).expect("a socket");
+        let socket = socket2::Socket::new(domain, socket2::Type::STREAM, None)?;
         if let Some(bytes) = self.receive_buffer {
-            socket.set_recv_buffer_size(bytes).expect("a receive buffer");
+            socket.set_recv_buffer_size(bytes)?;
         }
         if let Some(source) = self.source {
-            socket.bind(&SocketAddr::new(source, 0).into()).expect("an address of this machine");
+            socket.bind(&SocketAddr::new(source, 0).into())?;
         }
-        socket.set_nonblocking(true).expect("a socket that does not block");
-        let socket = tokio::net::TcpSocket::from_std_stream(socket.into());
-        let stream = match tokio::time::timeout_at(after(self.timeout), socket.connect(address)).await {
-            Ok(Ok(stream)) => stream,
-            Ok(Err(error)) => panic!("cannot connect to {address}: {error}"),
-            Err(_) => panic!("cannot connect to {address} within {:?}", self.timeout),
-        };
-        stream.set_nodelay(true).expect("a socket of TCP");
-        stream
+        socket.set_nonblocking(true)?;
+        Ok(TcpSocket::from_std_stream(socket.into()))
     }
 
     /// Connects over an existing stream, such as one in memory or with TLS.
@@ -247,32 +263,41 @@ impl Connect {
     /// # Panics
     ///
     /// Panics if the server does not answer in time.
-    pub async fn over(
+    #[track_caller]
+    pub fn over(
         self,
         stream: impl tokio::io::AsyncRead + tokio::io::AsyncWrite + Send + Unpin + 'static,
-    ) -> Result<Client, Refused> {
+    ) -> impl Future<Output = Result<Client, Refused>> + Send {
+        Located::new(self.attempt_over(Box::new(stream)))
+    }
+
+    async fn attempt_over(self, stream: Box<dyn Stream>) -> Checked<Result<Client, Refused>> {
         let timeout = self.timeout;
-        match tokio::time::timeout_at(after(timeout), self.shake_hands(Box::new(stream))).await {
+        match tokio::time::timeout_at(after(timeout), self.shake_hands(stream)).await {
             Ok(result) => result,
-            Err(_) => panic!("no answer to the handshake within {timeout:?}"),
+            Err(_) => Err(format!("no answer to the handshake within {timeout:?}")),
         }
     }
 
-    async fn shake_hands(self, mut stream: Box<dyn Stream>) -> Result<Client, Refused> {
-        let (mut request, mut answer) = self.request.start().expect("a request that can be sent");
+    async fn shake_hands(self, mut stream: Box<dyn Stream>) -> Checked<Result<Client, Refused>> {
+        let request = self.request.start();
+        let (mut request, mut answer) =
+            request.map_err(|error| format!("a request that cannot be sent: {error}"))?;
         request.extend_from_slice(&self.first);
-        stream.write_all(&request).await.expect("a server that takes the handshake");
-        stream.flush().await.expect("a server that takes the handshake");
+        let not_taken = |error| format!("the server does not take the handshake: {error}");
+        stream.write_all(&request).await.map_err(not_taken)?;
+        stream.flush().await.map_err(not_taken)?;
         let (mut seen, mut buffer) = (Vec::new(), [0; 4096]);
         let accepted = loop {
-            let read = stream.read(&mut buffer).await.expect("an answer to the handshake");
-            assert!(read > 0, "the connection ended within the handshake");
+            let read = stream.read(&mut buffer).await;
+            let read = read.map_err(|error| format!("no answer to the handshake: {error}"))?;
+            check(read > 0, || "the connection ended within the handshake".to_owned())?;
             seen.extend_from_slice(&buffer[..read]);
             match answer.push(&buffer[..read]) {
                 Ok(None) => {}
                 Ok(Some(accepted)) => break accepted,
-                Err(AnswerError::Status(status)) => return Err(refusal(stream, seen, status).await),
-                Err(error) => panic!("{error}: {}", String::from_utf8_lossy(&seen)),
+                Err(AnswerError::Status(status)) => return Ok(Err(refusal(stream, seen, status).await)),
+                Err(error) => return Err(format!("{error}: {}", String::from_utf8_lossy(&seen))),
             }
         };
         let limits = Limits { message: 64 << 20, frame: 64 << 20, ..Limits::default() };
@@ -284,8 +309,8 @@ impl Connect {
         let deflate = self.deflate.filter(|_| is_deflated);
         let mut wire = Wire { stream, decoder, deflate, frames: VecDeque::new() };
         let mut early = accepted.rest;
-        wire.feed(&mut early);
-        Ok(Client {
+        wire.feed(&mut early)?;
+        Ok(Ok(Client {
             wire,
             encoding: self.encoding,
             protocol: accepted.protocol,
@@ -295,7 +320,7 @@ impl Connect {
             pongs: self.pongs,
             next_id: 0,
             early: VecDeque::new(),
-        })
+        }))
     }
 }
 

@@ -1,8 +1,9 @@
 //! The most common expectations of tests, in one call each. A failure shows the whole message that arrived
 //! instead.
 
-use super::{Client, Frame};
-use crate::clock::after;
+use super::Client;
+use super::waits::check;
+use crate::located::{Checked, Located};
 use serde_json::Value;
 use std::time::Duration;
 
@@ -12,10 +13,9 @@ impl Client {
     /// # Panics
     ///
     /// Panics as [`Client::expect`] does, and if the message is of another channel.
-    pub async fn expect_message(&mut self, channel: &str) -> Value {
-        let message = self.expect("message").await;
-        assert_eq!(message["channel"], channel, "expected a message in `{channel}`, got {message}");
-        message
+    #[track_caller]
+    pub fn expect_message(&mut self, channel: &str) -> impl Future<Output = Value> + Send {
+        Located::new(self.expected_message(channel))
     }
 
     /// Waits for the next `count` messages, which must be publications in this channel with consecutive
@@ -42,18 +42,27 @@ impl Client {
     /// assert_eq!(reader.expect_in_order("news", 3).await, [1, 2, 3]);
     /// # }
     /// ```
-    pub async fn expect_in_order(&mut self, channel: &str, count: usize) -> Vec<Value> {
-        let (mut contents, mut last) = (Vec::with_capacity(count), None);
-        for _ in 0..count {
-            let mut message = self.expect_message(channel).await;
-            let offset = message["offset"].as_u64();
-            assert!(offset.is_some(), "the message in `{channel}` has no offset: {message}");
-            let follows = last.is_none_or(|last| offset == Some(last + 1));
-            assert!(follows, "in `{channel}` offset {offset:?} arrived after {last:?}: {message}");
-            last = offset;
-            contents.push(message["content"].take());
-        }
-        contents
+    #[track_caller]
+    pub fn expect_in_order(
+        &mut self,
+        channel: &str,
+        count: usize,
+    ) -> impl Future<Output = Vec<Value>> + Send {
+        Located::new(async move {
+            let (mut contents, mut last) = (Vec::with_capacity(count), None);
+            for _ in 0..count {
+                let mut message = self.expected_message(channel).await?;
+                let offset = message["offset"].as_u64();
+                check(offset.is_some(), || format!("the message in `{channel}` has no offset: {message}"))?;
+                let follows = last.is_none_or(|last| offset == Some(last + 1));
+                check(follows, || {
+                    format!("in `{channel}` offset {offset:?} arrived after {last:?}: {message}")
+                })?;
+                last = offset;
+                contents.push(message["content"].take());
+            }
+            Ok(contents)
+        })
     }
 
     /// Waits for the next message, which must be this change of a user's presence: `join`, `leave` or
@@ -62,11 +71,14 @@ impl Client {
     /// # Panics
     ///
     /// Panics as [`Client::expect`] does, and if it is another change or another user's.
-    pub async fn expect_presence(&mut self, event: &str, user: &str) -> Value {
-        let change = self.expect("presence_change").await;
-        let is_expected = change["event"] == event && change["user"] == user;
-        assert!(is_expected, "expected the {event} of `{user}`, got {change}");
-        change
+    #[track_caller]
+    pub fn expect_presence(&mut self, event: &str, user: &str) -> impl Future<Output = Value> + Send {
+        Located::new(async move {
+            let change = self.expected("presence_change").await?;
+            let is_expected = change["event"] == event && change["user"] == user;
+            check(is_expected, || format!("expected the {event} of `{user}`, got {change}"))?;
+            Ok(change)
+        })
     }
 
     /// Checks that nothing arrives for this long. It reads, so pings are answered. With a paused clock, hours
@@ -75,21 +87,20 @@ impl Client {
     /// # Panics
     ///
     /// Panics if anything arrives.
-    pub async fn expect_silence(&mut self, duration: Duration) {
-        assert!(self.early.is_empty(), "expected silence, got {:?}", self.early);
-        if let Some(frame) = self.within(duration).await {
-            panic!("expected silence for {duration:?}, got {frame:?}");
-        }
+    #[track_caller]
+    pub fn expect_silence(&mut self, duration: Duration) -> impl Future<Output = ()> + Send {
+        Located::new(async move {
+            check(self.early.is_empty(), || format!("expected silence, got {:?}", self.early))?;
+            match self.within(duration).await? {
+                None => Ok(()),
+                Some(frame) => Err(format!("expected silence for {duration:?}, got {frame:?}")),
+            }
+        })
     }
 
-    /// Returns the next frame that is not an answered ping, if one arrives in time.
-    pub(super) async fn within(&mut self, timeout: Duration) -> Option<Frame> {
-        let deadline = after(timeout);
-        loop {
-            match tokio::time::timeout_at(deadline, self.wire.next()).await.ok()? {
-                Frame::Ping(payload) if self.answers_pings() => self.pong(&payload).await,
-                frame => return Some(frame),
-            }
-        }
+    async fn expected_message(&mut self, channel: &str) -> Checked<Value> {
+        let message = self.expected("message").await?;
+        check(message["channel"] == channel, || format!("expected a message in `{channel}`, got {message}"))?;
+        Ok(message)
     }
 }

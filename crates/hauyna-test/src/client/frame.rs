@@ -2,6 +2,7 @@
 //! the protocol in both encodings. Only the client uses it.
 
 use super::Stream;
+use crate::located::Checked;
 use hauyna_protocol::{Encoding, Limits, Raw};
 use hauyna_websocket::{Decoder, Deflate, Event, FrameHead, OpCode};
 use serde_json::Value;
@@ -41,24 +42,24 @@ impl Wire {
     /// # Cancel safety
     ///
     /// Dropping the future loses nothing: what was read has been decoded.
-    pub(super) async fn next(&mut self) -> Frame {
+    pub(super) async fn next(&mut self) -> Checked<Frame> {
         let mut buffer = vec![0; READ_BYTES];
         loop {
             if let Some(frame) = self.frames.pop_front() {
-                return frame;
+                return Ok(frame);
             }
             match self.stream.read(&mut buffer).await {
-                Ok(0) | Err(_) => return Frame::End,
-                Ok(read) => self.feed(&mut buffer[..read]),
+                Ok(0) | Err(_) => return Ok(Frame::End),
+                Ok(read) => self.feed(&mut buffer[..read])?,
             }
         }
     }
 
-    pub(super) fn feed(&mut self, bytes: &mut [u8]) {
+    pub(super) fn feed(&mut self, bytes: &mut [u8]) -> Checked<()> {
         let mut events = self.decoder.feed(bytes);
         loop {
             let frame = match events.next() {
-                Ok(None) => return,
+                Ok(None) => return Ok(()),
                 Ok(Some(Event::Text(text))) => Frame::Text(text.to_owned()),
                 Ok(Some(Event::Binary(bytes))) => Frame::Binary(bytes.to_vec()),
                 Ok(Some(Event::Ping(bytes))) => Frame::Ping(bytes.to_vec()),
@@ -66,23 +67,25 @@ impl Wire {
                 Ok(Some(Event::Close(close))) => {
                     Frame::Close(close.map(|(code, reason)| (code.as_u16(), reason.to_owned())))
                 }
-                Err(error) => panic!("the server violated RFC 6455: {error}"),
+                Err(error) => return Err(format!("the server violated RFC 6455: {error}")),
             };
             self.frames.push_back(frame);
         }
     }
 
     /// Returns the compressed payload, whatever its length.
-    pub(super) fn deflated(&self, opcode: OpCode, payload: &[u8]) -> Vec<u8> {
-        let deflate = self.deflate.as_ref().expect("compression was negotiated");
+    pub(super) fn deflated(&self, opcode: OpCode, payload: &[u8]) -> Checked<Vec<u8>> {
+        let deflate = self.deflate.as_ref().ok_or("compression was not negotiated")?;
         let frame = deflate.frame(opcode, payload);
-        assert!(frame[0] & 0x40 != 0, "the payload is too short to be compressed");
+        if frame[0] & 0x40 == 0 {
+            return Err("the payload is too short to be compressed".to_owned());
+        }
         let header = match frame[1] {
             126 => 4,
             127 => 10,
             _ => 2,
         };
-        frame[header..].to_vec()
+        Ok(frame[header..].to_vec())
     }
 }
 
@@ -99,10 +102,10 @@ pub(super) fn encoded(encoding: Encoding, message: &Value) -> (OpCode, Vec<u8>) 
     }
 }
 
-pub(super) fn unpacked(bytes: &[u8]) -> Value {
+pub(super) fn unpacked(bytes: &[u8]) -> Checked<Value> {
     let raw = Raw::parse(Encoding::MessagePack, bytes, &Limits::default())
-        .unwrap_or_else(|fault| panic!("the server sent invalid MessagePack ({fault}): {bytes:?}"));
-    serde_json::from_str(&raw.as_json()).expect("what is MessagePack can be JSON")
+        .map_err(|fault| format!("the server sent invalid MessagePack ({fault}): {bytes:?}"))?;
+    serde_json::from_str(&raw.as_json()).map_err(|error| format!("MessagePack that JSON cannot be: {error}"))
 }
 
 /// Returns a frame as a client sends it.

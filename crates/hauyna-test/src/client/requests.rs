@@ -2,6 +2,7 @@
 //! uses `Client::request`.
 
 use super::Client;
+use crate::located::{Checked, Located};
 use serde_json::{Value, json};
 
 impl Client {
@@ -10,8 +11,9 @@ impl Client {
     /// # Panics
     ///
     /// Panics if the server refuses or does not answer in time.
-    pub async fn subscribe(&mut self, channel: &str) -> Value {
-        self.expect_ack(json!({ "type": "subscribe_channel", "channel": channel })).await
+    #[track_caller]
+    pub fn subscribe(&mut self, channel: &str) -> impl Future<Output = Value> + Send {
+        Located::new(self.acknowledged(json!({ "type": "subscribe_channel", "channel": channel })))
     }
 
     /// Subscribes to a channel from a position: any value with `epoch` and `offset`, such as an earlier
@@ -40,9 +42,11 @@ impl Client {
     /// assert_eq!(reader.expect("message").await["content"], "missed");
     /// # }
     /// ```
-    pub async fn recover(&mut self, channel: &str, position: &Value) -> Value {
+    #[track_caller]
+    pub fn recover(&mut self, channel: &str, position: &Value) -> impl Future<Output = Value> + Send {
         let recover = json!({ "epoch": position["epoch"], "offset": position["offset"] });
-        self.expect_ack(json!({ "type": "subscribe_channel", "channel": channel, "recover": recover })).await
+        let request = json!({ "type": "subscribe_channel", "channel": channel, "recover": recover });
+        Located::new(self.acknowledged(request))
     }
 
     /// Ends a subscription.
@@ -50,8 +54,10 @@ impl Client {
     /// # Panics
     ///
     /// Panics as [`Client::subscribe`] does.
-    pub async fn unsubscribe(&mut self, channel: &str) {
-        self.expect_ack(json!({ "type": "unsubscribe_channel", "channel": channel })).await;
+    #[track_caller]
+    pub fn unsubscribe(&mut self, channel: &str) -> impl Future<Output = ()> + Send {
+        let request = json!({ "type": "unsubscribe_channel", "channel": channel });
+        Located::new(async move { self.acknowledged(request).await.map(drop) })
     }
 
     /// Publishes in a channel. Returns the position, or `null` if the channel keeps no history.
@@ -59,12 +65,16 @@ impl Client {
     /// # Panics
     ///
     /// Panics as [`Client::subscribe`] does.
-    pub async fn publish(&mut self, channel: &str, content: Value) -> Value {
-        self.expect_ack(json!({ "type": "channel_message", "channel": channel, "content": content })).await
+    #[track_caller]
+    pub fn publish(&mut self, channel: &str, content: Value) -> impl Future<Output = Value> + Send {
+        Located::new(async move {
+            let request = json!({ "type": "channel_message", "channel": channel, "content": content });
+            self.acknowledged(request).await
+        })
     }
 
-    async fn expect_ack(&mut self, request: Value) -> Value {
+    async fn acknowledged(&mut self, request: Value) -> Checked<Value> {
         let what = request.to_string();
-        self.request(request).await.unwrap_or_else(|error| panic!("{what} was refused: {error}"))
+        self.exchange(request).await?.map_err(|error| format!("{what} was refused: {error}"))
     }
 }

@@ -1,7 +1,9 @@
-//! Tests of the test tools: servers in memory, the fault proxy and the wrapped broker.
+//! Tests of the test tools: servers in memory, the fault proxy, the wrapped broker, and where failures
+//! point to.
 
 #![allow(clippy::unwrap_used, reason = "helpers of tests may panic as tests do")]
 
+mod failures;
 mod memory;
 mod memory_engine;
 mod proxy;

@@ -96,6 +96,7 @@ impl Jwt {
     /// # Panics
     ///
     /// If it, or [`Jwt::user`], was called before.
+    #[track_caller]
     pub fn user_claim(self, name: impl Into<String>) -> Self {
         let name = name.into();
         self.user(move |claims| claims.text(&name).map(str::to_owned))
@@ -106,6 +107,7 @@ impl Jwt {
     /// # Panics
     ///
     /// If it, or [`Jwt::user_claim`], was called before.
+    #[track_caller]
     pub fn user(mut self, f: impl Fn(&Claims) -> Option<String> + Send + Sync + 'static) -> Self {
         let fault = "`user` or `user_claim` sets the user already; call only one of them, once";
         set_once::<UserOf>(&mut self.user, Arc::new(f), fault);

@@ -40,6 +40,7 @@ impl ApiKeys {
     ///
     /// If the key is shorter than 16 bytes, and so could be guessed, or was added before, or if the user's
     /// name is invalid.
+    #[track_caller]
     pub fn key(self, key: &str, user: impl Into<String>) -> Self {
         self.add(key, user.into(), None)
     }
@@ -50,10 +51,12 @@ impl ApiKeys {
     /// # Panics
     ///
     /// The panics of [`ApiKeys::key`].
+    #[track_caller]
     pub fn named(self, id: impl Into<Box<str>>, key: &str, user: impl Into<String>) -> Self {
         self.add(key, user.into(), Some(id.into()))
     }
 
+    #[track_caller]
     fn add(mut self, key: &str, user: String, id: Option<Box<str>>) -> Self {
         assert!(key.len() >= 16, "an API key needs at least 16 bytes");
         if let Err(fault) = UserId::new(&user) {

@@ -1,4 +1,10 @@
-//! Authentication: API keys, JSON web tokens, revocation.
+//! Authentication: who a client is, by an API key, a JSON web token or whatever the application verifies.
+//!
+//! [`Handler::authenticate`](crate::Handler::authenticate) takes a [`Verifier`]: [`ApiKeys`], with the
+//! feature `jwt` a `Jwt`, or one of the application. Without tokens,
+//! [`Handler::identify`](crate::Handler::identify) returns an [`Identity`] or a name. A [`Revocation`] takes
+//! rights away again: [`Hub::revoke`](crate::Hub::revoke). The guide is [Who it
+//! is](crate::guide::routing#who-it-is).
 //
 // Authentication by tokens: `Verifier` is the trait, `Jwt` and `ApiKeys` implement it, `Claims` is the
 // content of a token, `Revocation` revokes it. `Handler::authenticate` calls a verifier at the handshake and

@@ -110,6 +110,7 @@ impl ClientEvents {
     /// Where the type is declared twice, is not a name of 1 to 255 bytes without control characters, or is
     /// the 17th one, or where the rate is not between 1 and 1,000.
     #[must_use]
+    #[track_caller]
     pub fn event(self, name: &str, per_second: u32) -> Self {
         self.insert(name, per_second, None)
     }
@@ -121,6 +122,7 @@ impl ClientEvents {
     ///
     /// As [`ClientEvents::event`].
     #[must_use]
+    #[track_caller]
     pub fn event_of<T: DeserializeOwned>(self, name: &str, per_second: u32) -> Self {
         self.insert(name, per_second, Some(|data| decoded::<T>(data, "data").map(drop)))
     }
@@ -133,6 +135,7 @@ impl ClientEvents {
     ///
     /// Where it is called twice.
     #[must_use]
+    #[track_caller]
     pub fn on_event<F>(mut self, f: F) -> Self
     where
         F: Fn(&Context, &ClientEvent<'_>) -> Result<(), Reject> + Send + Sync + 'static,
@@ -143,6 +146,7 @@ impl ClientEvents {
         self
     }
 
+    #[track_caller]
     fn insert(mut self, name: &str, per_second: u32, check_data: Option<Check>) -> Self {
         if let Err(fault) = check(name, "event") {
             panic!("{}", fault);
@@ -223,6 +227,9 @@ impl ChannelOptions {
     ///
     /// Every subscriber may send the declared types. [`ChannelOptions::publishers`], `authorize_publish` and
     /// the validators of publications do not apply to them; [`ClientEvents::on_event`] does.
+    ///
+    /// They never reach the listeners of [`Hub::events`](crate::Hub::events): which events of the application
+    /// clients may trigger is [`Handler::trigger_events`](crate::Handler::trigger_events).
     #[must_use]
     pub fn client_events(mut self, events: ClientEvents) -> Self {
         self.client_events = Some(Arc::new(events));

@@ -90,7 +90,7 @@ impl Channel {
     }
 
     /// Subscribes a connection, independently of what the channel's options allow clients. `metadata` is an
-    /// object that other subscribers see; `()` stands for none.
+    /// object that other subscribers see; `()` stands for none. Nothing happens before it is awaited.
     ///
     /// # Errors
     ///
@@ -200,7 +200,7 @@ impl Channel {
         Ok(())
     }
 
-    /// Returns the users that are present here, ordered by name; see
+    /// Returns the users that are present in this channel, ordered by name; see
     /// [`Presence::list_in_channel`](crate::Presence::list_in_channel).
     pub fn presence(&self) -> impl Future<Output = Vec<PresenceEntry>> + Send + use<> {
         self.hub.presence().list_in_channel(&self.name)
@@ -216,7 +216,8 @@ impl Channel {
     }
 
     /// Removes every subscriber on this node from the channel, and the channel from the sessions of lost
-    /// connections. Subscriptions that still wait for the broker fail with `permission_denied`.
+    /// connections. Subscriptions that still wait for the broker fail with `permission_denied`. Nothing
+    /// happens before it is awaited.
     pub fn close(&self) -> impl Future<Output = ()> + Send + use<> {
         let channel = self.clone();
         async move { channel.remove_all_subscriptions() }

@@ -1,4 +1,9 @@
-//! What a channel is made of: publications, client events, requests of clients.
+//! Channels: named streams of publications, with options by the pattern of their names.
+//!
+//! A [`Channel`], from [`Hub::channel`](crate::Hub::channel), publishes and reads the history.
+//! [`ChannelOptions`] say who may do what and how much is kept, [`ClientEvents`] what subscribers send to
+//! each other beside publications. An authoriser decides about an [`AccessRequest`]. The guide is
+//! [channels](crate::guide::channels).
 //
 // Channels: named streams of publications. `Channel` is the public handle. `publish` brings a publication to
 // the shards, `subscribe` and `unsubscribe` add and remove a connection, `subscribers` holds the state of

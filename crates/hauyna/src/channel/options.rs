@@ -183,8 +183,8 @@ impl ChannelOptions {
         self
     }
 
-    /// Shows subscribers who is present: `Presence::each()`, `Presence::diff()` or `Presence::occupancy()`.
-    /// See [`PresenceOptions`].
+    /// Shows subscribers who is present: [`PresenceOptions::new`] or `Presence::each()`, which are the same,
+    /// `Presence::diff()` or `Presence::occupancy()`.
     #[must_use]
     #[track_caller]
     pub fn presence(mut self, presence: PresenceOptions) -> Self {

@@ -1,6 +1,6 @@
 //! A client's request as the authorisers of a handler or a channel pattern see it. Created by `dispatch`.
 
-use crate::error::{Error, Reject};
+use crate::error::Reject;
 use crate::hub::HubCore;
 use hauyna_broker::{ChannelName, Content, Target};
 use hauyna_protocol::{Encoding, Raw};
@@ -88,7 +88,9 @@ impl AccessRequest {
     /// `validation_error`, with the place of the fault in `details.path`.
     pub fn content<T: DeserializeOwned>(&self) -> Result<T, Reject> {
         let nothing = Raw::assume_valid(Encoding::Json, b"null");
-        decoded(self.content.as_ref().map_or(nothing, Content::raw), "content")
+        // The field that has it in the client's request.
+        let field = if matches!(self.channel.target(), Target::Channel) { "content" } else { "message" };
+        decoded(self.content.as_ref().map_or(nothing, Content::raw), field)
     }
 }
 
@@ -116,13 +118,9 @@ impl Index<&str> for AccessRequest {
 /// `validation_error`, with the place of the fault in `details.path`.
 pub(super) fn decoded<T: DeserializeOwned>(raw: Raw<'_>, field: &str) -> Result<T, Reject> {
     raw.decode().map_err(|fault| {
-        let error = Error::from(fault);
-        let mut details = error.details().cloned().unwrap_or_default();
-        let path = details["path"].as_str().unwrap_or_default();
-        let dot = if path.is_empty() || path.starts_with('[') { "" } else { "." };
-        details["path"] = format!("{field}{dot}{path}").into();
-        let message = error.public_message().to_owned();
-        Reject::new(error.error_type(), StatusCode::BAD_REQUEST, message).with_details(details)
+        let fault = fault.within(field);
+        let reject = Reject::new(fault.error, StatusCode::BAD_REQUEST, fault.message);
+        reject.with_details(fault.details.unwrap_or_default())
     })
 }
 

@@ -27,6 +27,10 @@ impl ChannelOptions {
     /// `async fn`. It is called again when a subscriber replaces its metadata with `update_presence`: then
     /// [`AccessRequest::is_update`] is true, and there is no token.
     ///
+    /// As all functions `authorize_…`, it is called on the task that reads from the connection, on a thread
+    /// that serves many others: it must return at once and must not block. What has to wait, such as a query,
+    /// goes into the future.
+    ///
     /// | who may… | by a handler | by a channel pattern | where neither is set |
     /// |---|---|---|---|
     /// | subscribe | `authorize_subscribe` | `authorize_subscribe` | all; none where `private` |
@@ -69,6 +73,7 @@ impl ChannelOptions {
     }
 
     /// Sets a function that decides which subscribers may publish, instead of [`ChannelOptions::publishers`].
+    /// It must not block, see [`ChannelOptions::authorize_subscribe`].
     #[must_use]
     #[track_caller]
     pub fn authorize_publish<F, D, M>(mut self, f: F) -> Self
@@ -83,6 +88,7 @@ impl ChannelOptions {
     /// Sets a function that decides which subscribers may request the history. It does not apply to recovery,
     /// which is part of the subscription: a client that may subscribe can recover from any position that the
     /// channel keeps.
+    /// It must not block, see [`ChannelOptions::authorize_subscribe`].
     #[must_use]
     #[track_caller]
     pub fn authorize_history<F, D, M>(mut self, f: F) -> Self
@@ -96,6 +102,7 @@ impl ChannelOptions {
 
     /// Sets a function that decides which subscribers may request who is present. It does not apply to the
     /// presence messages that every subscriber gets, which are part of the subscription.
+    /// It must not block, see [`ChannelOptions::authorize_subscribe`].
     #[must_use]
     #[track_caller]
     pub fn authorize_presence<F, D, M>(mut self, f: F) -> Self

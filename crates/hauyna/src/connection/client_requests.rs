@@ -72,7 +72,8 @@ impl<T: DeserializeOwned + 'static> IntoFuture for ClientRequest<T> {
         Box::pin(async move {
             let data = self.prepared?;
             let answer = ask(&self.core, &self.event, &data, self.timeout).await?;
-            Ok(Raw::assume_valid(Encoding::Json, answer.as_bytes()).decode()?)
+            let answer = Raw::assume_valid(Encoding::Json, answer.as_bytes());
+            Ok(answer.decode().map_err(|fault| fault.within("data"))?)
         })
     }
 }

@@ -1,4 +1,10 @@
-//! What belongs to one connection: states, requests to its client, attached values.
+//! Connections: one live socket each, with its state, its values, and requests to its client.
+//!
+//! A [`Connection`] comes from [`Context::connection`](crate::Context::connection) or
+//! [`Hub::connections`](crate::Hub::connections): it sends, asks its client, changes its [`ConnectionState`]
+//! and closes. [`Extensions`] are the values attached to it, and a [`RetryPolicy`] says how its client
+//! reconnects. The guides are [state](crate::guide::state) for values and [states](crate::guide::states) for
+//! states.
 //
 // One live socket, as an object: `Connection` is the handle that applications hold, `core` the state behind
 // it with `cold` for what few connections have, `state` and `transition` its states, `credentials` its rights

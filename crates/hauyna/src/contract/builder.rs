@@ -175,7 +175,7 @@ impl Contract {
 
     /// Checks that a handler has the same events as the contract, with the same types of data and reply.
     /// [`Handler::on_message`](crate::Handler::on_message) handles what [`Handler::on`](crate::Handler::on)
-    /// does not, and [`Handler::client_events`](crate::Handler::client_events) declares no types of data.
+    /// does not, and [`Handler::trigger_events`](crate::Handler::trigger_events) declares no types of data.
     /// Call it in a test, or where the handler is created.
     ///
     /// # Panics

@@ -1,4 +1,8 @@
-//! Types of messages, written down for clients in other languages.
+//! Contracts: the types of messages, written down for clients in other languages.
+//!
+//! A [`Contract`] names the events, client requests and channels of an application with their Rust types. It
+//! writes JSON Schema, AsyncAPI and TypeScript, and [`Contract::check`] compares it with a handler. Nothing
+//! of it runs while messages are served. The guide is [contract](crate::guide::contract).
 //
 // Contracts: the types of the messages between clients and the application. An application declares a
 // `Contract` beside its handlers. `channel` is the part for one pattern and `client_request` that for one

@@ -344,7 +344,7 @@ fn a_handler_that_differs_from_its_contract_is_told_every_difference() {
     let contract = Contract::new("Chat", "1").event::<Say, usize>("count").event::<Say, ()>("say");
     contract.check(&Handler::new().on("count", count).on("say", say));
     contract.check(&Handler::new().on("count", count).on_message(|_, _: Value| async { Ok(()) }));
-    contract.check(&Handler::new().on("count", count).client_events(["say"]));
+    contract.check(&Handler::new().on("count", count).trigger_events(["say"]));
     let text = panic_of(|| contract.check(&Handler::new().on("count", say).on("shout", say)));
     for part in [
         "`count` answers `()`, the contract says `usize`",

@@ -66,10 +66,30 @@ pub(super) fn subscribe(
     let request = || AccessRequest::new(core.hub(), name, metadata.cloned()).with_token(token);
     subscription_verdict(core, options, request).unwrap_or_else(|| match options.access {
         Access::Open => Verdict::Allowed,
-        Access::Private | Access::Undeclared => {
-            Verdict::Refused(permission_denied("you may not subscribe to this channel"))
+        Access::Private => Verdict::Refused(subscription_denied()),
+        Access::Undeclared => {
+            log_undeclared(core, name);
+            Verdict::Refused(subscription_denied())
         }
     })
+}
+
+fn subscription_denied() -> Error {
+    permission_denied("you may not subscribe to this channel")
+}
+
+/// Tells the developer what the client is not told: that the name matches no pattern, and what to do about
+/// it.
+fn log_undeclared(core: &Core, name: &ChannelName) {
+    let remedy = "declare the channel with `Hub::builder().channels(..)`, \
+                  or permit it with `Handler::authorize_subscribe`";
+    tracing::debug!(
+        target: "hauyna::channel",
+        id = %core.id(),
+        channel = %crate::log::name(name.as_str()),
+        remedy,
+        "a subscription to an undeclared channel was refused",
+    );
 }
 
 pub(super) fn publish(core: &Core, subscription: &Subscription, content: &Content) -> Verdict {

@@ -159,7 +159,7 @@ impl Events {
     }
 
     /// Runs the listeners of an event of the application, one after the other, and returns the [`Outcome`].
-    /// `connection` is the connection that the event is about, if any.
+    /// `connection` is the connection that the event is about, if any. Nothing happens before it is awaited.
     ///
     /// # Errors
     ///

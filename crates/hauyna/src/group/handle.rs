@@ -3,6 +3,7 @@
 use super::members::MembershipChange;
 use super::roles::permitted;
 use super::{GroupMap, Roles};
+use crate::answer::BoxFuture;
 use crate::channel::PublishBuilder;
 use crate::error::Error;
 use crate::hub::Hub;
@@ -20,6 +21,8 @@ pub(crate) const SEND: &str = "send";
 /// ends it. Clients cannot create groups or join them; they may send to a group that they are a member of,
 /// where their role permits `send`. Each hub keeps its groups in its own memory: an application with several
 /// nodes adds its users on each.
+///
+/// A method that returns a future does nothing before it is awaited.
 ///
 /// Names of groups, users and roles are 1 to 255 bytes without control characters. Methods that take a user
 /// and a group take the user first.
@@ -55,7 +58,7 @@ impl Groups {
     // Members.
 
     /// Makes a user a member. A user that is a member already keeps their role. Returns whether anything
-    /// changed.
+    /// changed. Nothing happens before it is awaited.
     ///
     /// # Errors
     ///
@@ -65,7 +68,7 @@ impl Groups {
     }
 
     /// Makes a user a member with a role, or gives a member another role. The role may be defined later;
-    /// until then it permits nothing. Returns whether anything changed.
+    /// until then it permits nothing. Returns whether anything changed. Nothing happens before it is awaited.
     ///
     /// # Errors
     ///
@@ -97,7 +100,8 @@ impl Groups {
     }
 
     /// Removes a user from a group. After it returns, no message of the group reaches them, not even those
-    /// that waited for a slow connection. Returns whether they were a member.
+    /// that waited for a slow connection. Returns whether they were a member. Nothing happens before it is
+    /// awaited.
     pub fn remove(&self, user: &str, group: &str) -> impl Future<Output = bool> + Send + use<> {
         let (groups, user, group) = (self.clone(), user.to_owned(), group.to_owned());
         async move { groups.remove_member(&user, &group) }
@@ -110,7 +114,7 @@ impl Groups {
     }
 
     /// Removes a user from all groups, for example when an account is deleted. Returns the number of these
-    /// groups.
+    /// groups. Nothing happens before it is awaited.
     pub fn remove_from_all(&self, user: &str) -> impl Future<Output = usize> + Send + use<> {
         let (groups, user) = (self.clone(), user.to_owned());
         async move {
@@ -119,7 +123,8 @@ impl Groups {
         }
     }
 
-    /// Removes every member from a group, and the roles that were defined for this group.
+    /// Removes every member from a group, and the roles that were defined for this group. Nothing happens
+    /// before it is awaited.
     pub fn dissolve(&self, group: &str) -> impl Future<Output = ()> + Send + use<> {
         let (groups, group) = (self.clone(), group.to_owned());
         async move {
@@ -180,24 +185,25 @@ impl Groups {
 
     /// Defines the permissions of a role in one group. This replaces the definition of that role by the
     /// group's pattern ([`HubBuilder::roles`](crate::HubBuilder::roles)), and applies at once to present and
-    /// future members.
+    /// future members. Nothing happens before it is awaited.
     ///
     /// # Errors
     ///
     /// `validation_error` for a bad name.
-    pub fn define_role<P: AsRef<str>, I: IntoIterator<Item = P>>(
+    pub fn define_role<P: AsRef<str>>(
         &self,
         group: &str,
         role: &str,
-        permissions: I,
-    ) -> impl Future<Output = Result<(), Error>> + Send + use<P, I> {
+        permissions: impl IntoIterator<Item = P>,
+    ) -> BoxFuture<Result<(), Error>> {
         let permissions = permitted(permissions);
-        self.set_own_roles(group, role, move |own_roles, role| {
+        Box::pin(self.set_own_roles(group, role, move |own_roles, role| {
             own_roles.defined.insert(role.into(), permissions);
-        })
+        }))
     }
 
-    /// Sets the role of the members of one group that were added without a role.
+    /// Sets the role of the members of one group that were added without a role. Nothing happens before it is
+    /// awaited.
     ///
     /// # Errors
     ///

@@ -8,8 +8,11 @@ use crate::once::call_once;
 impl Handler {
     /// Decides about `subscribe_channel` and `update_presence`, instead of the channel pattern's own rules:
     /// also about private channels, and about channels that no pattern declares.
+    ///
     /// As all functions `authorize_…`, `f` returns `bool` or `Result<(), Reject>`, or a future of one of
-    /// them.
+    /// them. It is called on the task that reads from the connection, on a thread that serves many others: it
+    /// must return at once and must not block. What has to wait, such as a query, goes into the future.
+    #[track_caller]
     pub fn authorize_subscribe<F, D, M>(self, f: F) -> Self
     where
         F: Fn(Context, AccessRequest) -> D + Send + Sync + 'static,
@@ -19,6 +22,8 @@ impl Handler {
     }
 
     /// Decides about `channel_message`, instead of the channel pattern's own rule. The client is subscribed.
+    /// It must not block, see [`Handler::authorize_subscribe`].
+    #[track_caller]
     pub fn authorize_publish<F, D, M>(self, f: F) -> Self
     where
         F: Fn(Context, AccessRequest) -> D + Send + Sync + 'static,
@@ -28,6 +33,8 @@ impl Handler {
     }
 
     /// Decides about `history`, instead of the channel pattern's own rule. The client is subscribed.
+    /// It must not block, see [`Handler::authorize_subscribe`].
+    #[track_caller]
     pub fn authorize_history<F, D, M>(self, f: F) -> Self
     where
         F: Fn(Context, AccessRequest) -> D + Send + Sync + 'static,
@@ -37,6 +44,8 @@ impl Handler {
     }
 
     /// Decides about `presence`, instead of the channel pattern's own rule. The client is subscribed.
+    /// It must not block, see [`Handler::authorize_subscribe`].
+    #[track_caller]
     pub fn authorize_presence<F, D, M>(self, f: F) -> Self
     where
         F: Fn(Context, AccessRequest) -> D + Send + Sync + 'static,
@@ -47,6 +56,8 @@ impl Handler {
 
     /// Decides about `private`; the name of the request is the receiver's. Without it every client may send
     /// to every user.
+    /// It must not block, see [`Handler::authorize_subscribe`].
+    #[track_caller]
     pub fn authorize_private<F, D, M>(self, f: F) -> Self
     where
         F: Fn(Context, AccessRequest) -> D + Send + Sync + 'static,
@@ -57,6 +68,8 @@ impl Handler {
 
     /// Decides about `group`, instead of the sender's permission `send` in that group; the name of the
     /// request is the group's.
+    /// It must not block, see [`Handler::authorize_subscribe`].
+    #[track_caller]
     pub fn authorize_group<F, D, M>(self, f: F) -> Self
     where
         F: Fn(Context, AccessRequest) -> D + Send + Sync + 'static,
@@ -66,6 +79,8 @@ impl Handler {
     }
 
     /// Decides about `broadcast`. Without it no client may broadcast.
+    /// It must not block, see [`Handler::authorize_subscribe`].
+    #[track_caller]
     pub fn authorize_broadcast<F, D, M>(self, f: F) -> Self
     where
         F: Fn(Context, AccessRequest) -> D + Send + Sync + 'static,

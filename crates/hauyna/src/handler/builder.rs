@@ -117,12 +117,15 @@ impl Handler {
     /// client can trigger no other event. The answer is the first failure of a listener, `unknown_event` if
     /// there is no listener, else an `ack` without data.
     ///
+    /// What the subscribers of a channel send to each other, such as cursors, is something else:
+    /// [`ChannelOptions::client_events`](crate::ChannelOptions::client_events).
+    ///
     /// # Panics
     ///
     /// If an event is one of the protocol's own request types, or is registered twice, here or by
     /// [`Handler::on`].
     #[track_caller]
-    pub fn client_events<E: AsRef<str>>(mut self, events: impl IntoIterator<Item = E>) -> Self {
+    pub fn trigger_events<E: AsRef<str>>(mut self, events: impl IntoIterator<Item = E>) -> Self {
         for event in events {
             let event = event.as_ref();
             self = self.insert(event, None, trigger_event(event));

@@ -55,8 +55,8 @@ impl Context {
         self.hub().user(user)
     }
 
-    /// Subscribes this connection to a channel, whatever its options say about clients. `metadata` is
-    /// shown to other subscribers; `()` for none.
+    /// Subscribes this connection to a channel, whatever its options say about clients. `metadata` is shown
+    /// to other subscribers; `()` for none. Nothing happens before it is awaited.
     ///
     /// # Errors
     ///
@@ -89,7 +89,8 @@ impl Context {
         self.connection().request(event, data)
     }
 
-    /// Returns the presence of this connection's user.
+    /// Returns the presence of this connection, to change it. Its queries, such as
+    /// [`Presence::count`](crate::Presence::count), are about all users of the hub.
     pub fn presence(&self) -> Presence {
         Presence::of_connection(self.hub(), self.core.clone())
     }

@@ -1,4 +1,8 @@
-//! What a handler is made of: identities, rate limits, recovery from errors.
+//! Handlers: what an application does with the clients of one route.
+//!
+//! A [`Handler`] says who a client is, which messages it may send, and what happens when it opens, sends and
+//! leaves. Its callbacks get a [`Context`]. [`RateLimit`] bounds what one connection sends, and [`Recovery`]
+//! is what `on_error` makes of a failure. The guide is [routing](crate::guide::routing).
 //
 // What the application decides: who a client is, and what happens when it connects, sends and leaves.
 // `Handler` is the builder; `admission`, `authorize`, `bounds`, `limits`, `recovery` and `validate` are

@@ -55,7 +55,7 @@ enum Notice {
 }
 
 impl Drain {
-    /// Spreads the closes over `window`, at most 24 hours. The default is 30 s.
+    /// Returns options that spread the closes over `window`, at most 24 hours. `Drain::default()` has 30 s.
     pub fn over(window: Duration) -> Self {
         Self { window: window.min(MAX_WINDOW), reason: Cow::Borrowed("drain"), notice: Notice::Reconnect }
     }
@@ -75,6 +75,7 @@ impl Drain {
 }
 
 impl Default for Drain {
+    /// Returns a drain over 30 s.
     fn default() -> Self {
         Self::over(Duration::from_secs(30))
     }
@@ -91,7 +92,8 @@ impl Hub {
     /// Returns when the last connection is gone and the listeners of system events have run: at most 5 s
     /// after the window, because connections that are still open are ended then.
     /// [`Server`](crate::server::Server)s stop listening at that moment. A second call waits for the end of
-    /// the first one, whatever its options; [`Hub::shutdown`] cuts a drain short.
+    /// the first one, whatever its options; [`Hub::shutdown`] cuts a drain short. Nothing happens before it
+    /// is awaited.
     ///
     /// # Errors
     ///

@@ -124,7 +124,11 @@ impl Hub {
 
     /// Revokes access at once: closes the connections of a user or of a token with 3505 (stay away), sends
     /// them nothing more, and for a while refuses new connections with the same credentials. Returns how many
-    /// connections there were on this node.
+    /// connections there were on this node. Nothing happens before it is awaited.
+    ///
+    /// It does not wait for the clients: one that does not answer the close frame counts as connected, for
+    /// [`User::is_connected`] and presence, until the close timeout of 5 s is over and the sweep, which runs
+    /// every second or two, has seen that. It can do nothing meanwhile.
     ///
     /// At most 65,536 revocations are kept in memory; beyond that, the one that would end first is dropped.
     pub fn revoke(&self, revocation: Revocation) -> impl Future<Output = usize> + Send + use<> {
@@ -157,7 +161,8 @@ impl Hub {
         count
     }
 
-    /// Returns the presence of the whole hub.
+    /// Returns the presence of the whole hub, to query it. It has no user: to change somebody's presence,
+    /// name them with [`Presence::of`].
     pub fn presence(&self) -> Presence {
         self.0.background.adopt();
         Presence::of_hub(self.clone())

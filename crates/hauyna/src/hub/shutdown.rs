@@ -151,7 +151,7 @@ impl Hub {
     /// Ends the hub at once: listeners stop accepting, every connection is closed with 3000 (come back), and
     /// queued messages are written. Returns when the last connection is gone and the listeners of system
     /// events have run, or after `timeout`. [`Hub::drain`] spares the other nodes from all clients
-    /// reconnecting at once.
+    /// reconnecting at once. Nothing happens before it is awaited.
     ///
     /// # Errors
     ///

@@ -1,6 +1,7 @@
 //! The public handle on presence, `Presence`, with its changes; `query` has its queries.
 
 use super::{ChannelPresence, Status, changes, entry, message};
+use crate::answer::BoxFuture;
 use crate::channel::{ChannelCore, Subscription};
 use crate::connection::ConnectionCore;
 use crate::error::Error;
@@ -13,6 +14,10 @@ use std::sync::Arc;
 
 /// A handle to presence: of one connection ([`Context::presence`](crate::Context::presence)), of one user
 /// ([`Presence::of`]), or of the hub ([`Hub::presence`]). It is cheap to clone.
+///
+/// The changes (`track`, `update`, …) are about the user or the connection of the handle. The queries
+/// (`count`, `list`, `get`, …) are about all users of the hub, or about the channel, group or user that they
+/// name, whatever handle they are called on. A future does nothing before it is awaited.
 ///
 /// A user is present while one of their connections is subscribed to a channel with
 /// [presence](crate::ChannelOptions::presence), or is [tracked](Presence::track). A lost connection stays
@@ -100,7 +105,8 @@ impl Presence {
         &self.hub.0
     }
 
-    /// Returns the presence of one user, to track and update it from anywhere.
+    /// Returns the presence of one user, to track and update it from anywhere. Its queries are about all
+    /// users, as those of every handle.
     #[must_use]
     pub fn of(&self, user: impl AsRef<str>) -> Self {
         Self { hub: self.hub.clone(), owner: Owner::User(user.as_ref().into()) }
@@ -123,10 +129,10 @@ impl Presence {
         }
     }
 
-    /// Makes the user present, with metadata such as `{"status": "online"}`, which is merged into the user's
-    /// present metadata. `()` stands for none. The presence of a connection tracks that connection; the
-    /// presence of a user ([`Presence::of`]) tracks all connections that the user has now, including those
-    /// whose sessions are kept.
+    /// Makes the user of this handle present, with metadata such as `{"status": "online"}`, which is merged
+    /// into the user's present metadata. `()` stands for none. The presence of a connection tracks that
+    /// connection; the presence of a user ([`Presence::of`]) tracks all connections that the user has now,
+    /// including those whose sessions are kept. Nothing happens before it is awaited.
     ///
     /// # Errors
     ///
@@ -134,81 +140,74 @@ impl Presence {
     /// `limit_exceeded` where it is longer than 4,096 bytes as JSON; `application_error` where this presence
     /// has no user; an error where the connection is closed, or `not_subscribed` where the user has no
     /// connection.
-    pub fn track<M: Serialize>(
-        &self,
-        metadata: M,
-    ) -> impl Future<Output = Result<(), Error>> + Send + use<M> {
+    pub fn track(&self, metadata: impl Serialize) -> BoxFuture<Result<(), Error>> {
         let (presence, fields) = (self.clone(), entry::object(metadata));
-        async move {
+        Box::pin(async move {
             let fields = fields?;
             presence.core().wait_for_any_room().await;
             changes::track(presence.core(), &presence.subject()?, fields)
-        }
+        })
     }
 
     /// Ends what [`track`](Presence::track) began, for this connection or for all connections of the user.
     /// The user stays present while another connection of theirs is tracked, or any is in a channel with
-    /// presence.
-    pub fn untrack(&self) -> impl Future<Output = ()> + Send + use<> {
+    /// presence. A user who is not tracked stays as they are. Nothing happens before it is awaited.
+    ///
+    /// # Errors
+    ///
+    /// `application_error` where this presence has no user, as that of [`Hub::presence`];
+    /// `validation_error` where the name of the user is invalid.
+    pub fn untrack(&self) -> impl Future<Output = Result<(), Error>> + Send + use<> {
         let presence = self.clone();
         async move {
-            if let Ok(subject) = presence.subject() {
-                changes::untrack(presence.core(), &subject);
-            }
+            changes::untrack(presence.core(), &presence.subject()?);
+            Ok(())
         }
     }
 
-    /// Changes some fields of the user's metadata. Every channel with presence that the user is in is
-    /// notified.
+    /// Changes some fields of the metadata of this handle's user, whatever connection they come by. Every
+    /// channel with presence that the user is in is notified. Nothing happens before it is awaited.
     ///
     /// # Errors
     ///
     /// `not_subscribed` where the user is not present; `validation_error`, `limit_exceeded` as for
     /// [`track`](Presence::track); `application_error` where this presence has no user.
-    pub fn update<M: Serialize>(
-        &self,
-        metadata: M,
-    ) -> impl Future<Output = Result<(), Error>> + Send + use<M> {
+    pub fn update(&self, metadata: impl Serialize) -> BoxFuture<Result<(), Error>> {
         let (presence, fields) = (self.clone(), entry::object(metadata));
-        async move {
+        Box::pin(async move {
             let fields = fields?;
             presence.core().wait_for_any_room().await;
             changes::update(presence.core(), presence.subject()?.user(), fields)
-        }
+        })
     }
 
-    /// Sets the user's status, which is the field `status` of their metadata.
+    /// Sets the status of this handle's user, which is the field `status` of their metadata. Nothing happens
+    /// before it is awaited.
     ///
     /// # Errors
     ///
     /// As [`update`](Presence::update).
-    pub fn set_status<S: Into<Status>>(
-        &self,
-        status: S,
-    ) -> impl Future<Output = Result<(), Error>> + Send + use<S> {
+    pub fn set_status(&self, status: impl Into<Status>) -> BoxFuture<Result<(), Error>> {
         let field = (String::from("status"), Value::from(status.into().as_str()));
         self.update(Map::from_iter([field]))
     }
 
-    /// Sets the metadata of this connection alone, such as its device. `()` removes it. In a channel, the
-    /// metadata of the subscription has this role; see
-    /// [`Channel::update_metadata`](crate::Channel::update_metadata).
+    /// Sets the metadata of the connection of this handle alone, such as its device. `()` removes it. In a
+    /// channel, the metadata of the subscription has this role; see
+    /// [`Channel::update_metadata`](crate::Channel::update_metadata). Nothing happens before it is awaited.
     ///
     /// # Errors
     ///
     /// `not_subscribed` where the connection is not present; otherwise as [`track`](Presence::track).
-    pub fn update_connection<M: Serialize>(
-        &self,
-        metadata: M,
-    ) -> impl Future<Output = Result<(), Error>> + Send + use<M> {
+    pub fn update_connection(&self, metadata: impl Serialize) -> BoxFuture<Result<(), Error>> {
         let (presence, fields) = (self.clone(), entry::object(metadata));
-        async move {
+        Box::pin(async move {
             let text = serde_json::to_string(&fields?)?;
             entry::check_length(&text)?;
             presence.core().wait_for_any_room().await;
             let (hub, connection) = (presence.core(), presence.connection()?);
             changes::set_connection_metadata(hub, connection, Scope::Hub, Some(text.into()))
-        }
+        })
     }
 }
 

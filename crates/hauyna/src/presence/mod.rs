@@ -1,4 +1,8 @@
-//! Who is present: queries, entries, counts.
+//! Presence: who is there, in a channel and in the hub, with status and metadata.
+//!
+//! A channel shows its subscribers with [`ChannelOptions::presence`](crate::ChannelOptions::presence) and
+//! [`PresenceOptions`]. A [`Presence`] changes what is shown of a user or a connection, and answers questions
+//! about all users, for which [`Criteria`] are the filter. The guide is [presence](crate::guide::presence).
 //
 // Presence, per channel and over the whole hub. `Presence` is the public handle: its changes are here, its
 // queries in `query`. `people` and `members` hold the rosters as pure data. `changes` changes them under the

@@ -16,6 +16,21 @@ use std::time::Duration;
 /// | more, or a list of more than 512 KiB | one `occupancy` every four ticks, with the count alone |
 ///
 /// After a list became too long, subscribers get it again, as a `presence_state`, when it is half as long.
+///
+/// [`PresenceOptions::new`] has these defaults. [`Presence::each`], which is the same, [`Presence::diff`] and
+/// [`Presence::occupancy`] are named after what subscribers get.
+///
+/// # Examples
+///
+/// ```
+/// use hauyna::{ChannelOptions, Presence, PresenceOptions};
+/// use std::time::Duration;
+///
+/// let calm = PresenceOptions::new().each_up_to(20).tick(Duration::from_secs(1));
+/// let options = ChannelOptions::new().presence(calm);
+/// assert_eq!(PresenceOptions::new(), Presence::each());
+/// # drop(options);
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[must_use]
 pub struct PresenceOptions {
@@ -25,9 +40,10 @@ pub struct PresenceOptions {
 }
 
 impl Presence {
-    /// Returns options that show each change at once, while the channel is small.
+    /// Returns the default options, [`PresenceOptions::new`]: each change is shown at once, while the channel
+    /// is small.
     pub fn each() -> PresenceOptions {
-        PresenceOptions { each_up_to: 100, list_up_to: 2000, tick: Duration::from_millis(250) }
+        PresenceOptions::new()
     }
 
     /// Returns options that show the changes of each tick together, from the first user on.
@@ -42,6 +58,12 @@ impl Presence {
 }
 
 impl PresenceOptions {
+    /// Returns the default options: each change at once up to 100 users, by name up to 2,000, a tick of 250
+    /// ms.
+    pub const fn new() -> Self {
+        Self { each_up_to: 100, list_up_to: 2000, tick: Duration::from_millis(250) }
+    }
+
     /// Sets the number of users up to which each change is shown at once. Default: 100.
     pub fn each_up_to(mut self, users: usize) -> Self {
         self.each_up_to = users;
@@ -59,5 +81,11 @@ impl PresenceOptions {
     pub fn tick(mut self, tick: Duration) -> Self {
         self.tick = tick.max(Duration::from_millis(10));
         self
+    }
+}
+
+impl Default for PresenceOptions {
+    fn default() -> Self {
+        Self::new()
     }
 }

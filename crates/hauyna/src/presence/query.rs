@@ -28,6 +28,8 @@ pub struct Criteria {
     fields: BTreeMap<String, Vec<Value>>,
     channels: BTreeSet<String>,
     groups: BTreeSet<String>,
+    /// Whether they were made of a value that is no object, and so match no user.
+    is_unmeetable: bool,
 }
 
 impl Criteria {
@@ -63,11 +65,12 @@ impl Criteria {
     }
 }
 
-/// Requires every field of an object. The strings `channel` and `group` name a channel and a group instead.
+/// Requires every field of an object. The strings `channel` and `group` name a channel and a group instead. A
+/// value that is no object, such as `null` or a string, matches no user, whatever is added to it.
 impl From<Value> for Criteria {
     fn from(value: Value) -> Self {
         let mut criteria = Self::new();
-        let Value::Object(fields) = value else { return criteria };
+        let Value::Object(fields) = value else { return Self { is_unmeetable: true, ..criteria } };
         for (name, value) in fields {
             criteria = match (name.as_str(), value) {
                 ("channel", Value::String(channel)) => criteria.in_channel(channel),
@@ -92,29 +95,33 @@ pub struct PresenceStats {
 }
 
 impl Presence {
-    /// Whether a user is present anywhere.
+    /// Whether any user of the hub, not only that of a connection's presence, is present: tracked, or in a
+    /// channel with presence.
     pub fn is_present(&self, user: &str) -> impl Future<Output = bool> + Send + use<> {
         let user = user.to_owned();
         self.query(move |users| users.is_present(&user))
     }
 
-    /// Returns the entry of a user, where they are present.
+    /// Returns the entry of any user of the hub, where they are present.
     pub fn get(&self, user: &str) -> impl Future<Output = Option<PresenceEntry>> + Send + use<> {
         let user = user.to_owned();
         self.query(move |users| users.get(&user))
     }
 
-    /// Returns every present user, in no order.
+    /// Returns every user who is present in the hub, whatever handle it is called on, in no order. Those in
+    /// one channel: [`list_in_channel`](Presence::list_in_channel).
     pub fn list(&self) -> impl Future<Output = Vec<PresenceEntry>> + Send + use<> {
         self.list_by(&Criteria::new())
     }
 
-    /// Returns the number of present users.
+    /// Returns the number of users who are present in the hub, also on the presence of a connection or of one
+    /// user. The number in one channel: `count_by(&Criteria::new().in_channel("room:7"))`.
     pub fn count(&self) -> impl Future<Output = usize> + Send + use<> {
         self.count_by(&Criteria::new())
     }
 
-    /// Returns the number of present users and connections, and of users with each status.
+    /// Returns the number of users and connections that are present in the hub, and of users with each
+    /// status.
     pub fn stats(&self) -> impl Future<Output = PresenceStats> + Send + use<> {
         self.query(|users| {
             let mut stats = PresenceStats::default();
@@ -127,7 +134,7 @@ impl Presence {
         })
     }
 
-    /// Returns the present users that meet the criteria, in no order.
+    /// Returns the users who are present in the hub and meet the criteria, in no order.
     pub fn list_by(&self, criteria: &Criteria) -> impl Future<Output = Vec<PresenceEntry>> + Send + use<> {
         let criteria = criteria.clone();
         self.query(move |users| {
@@ -137,7 +144,7 @@ impl Presence {
         })
     }
 
-    /// Returns the number of present users that meet the criteria.
+    /// Returns the number of users who are present in the hub and meet the criteria.
     pub fn count_by(&self, criteria: &Criteria) -> impl Future<Output = usize> + Send + use<> {
         let criteria = criteria.clone();
         self.query(move |users| {
@@ -147,27 +154,28 @@ impl Presence {
         })
     }
 
-    /// Whether a user is present and meets the criteria.
+    /// Whether any user of the hub, not only that of a connection's presence, is present and meets the
+    /// criteria.
     pub fn present_in(&self, user: &str, criteria: &Criteria) -> impl Future<Output = bool> + Send + use<> {
         let (user, criteria) = (user.to_owned(), criteria.clone());
         self.query(move |users| users.has_match(&user, &criteria))
     }
 
-    /// Returns the users that are present in a channel, ordered by name: its members where the channel has
+    /// Returns the users that are present in one channel, ordered by name: its members where the channel has
     /// [presence](crate::ChannelOptions::presence), otherwise the present users among its subscribers.
     pub fn list_in_channel(&self, channel: &str) -> impl Future<Output = Vec<PresenceEntry>> + Send + use<> {
         let channel = channel.to_owned();
         self.query(move |users| users.list_in_channel(&channel))
     }
 
-    /// Returns the names of the users that are present in a channel, as
+    /// Returns the names of the users that are present in one channel, as
     /// [`list_in_channel`](Presence::list_in_channel).
     pub fn in_channel(&self, channel: &str) -> impl Future<Output = Vec<UserId>> + Send + use<> {
         let channel = channel.to_owned();
         self.query(move |users| users.in_channel(&channel))
     }
 
-    /// Returns the present members of a group.
+    /// Returns the members of a group who are present anywhere in the hub.
     pub fn list_in_group(&self, group: &str) -> impl Future<Output = Vec<PresenceEntry>> + Send + use<> {
         let group = group.to_owned();
         self.query(move |users| {
@@ -175,7 +183,7 @@ impl Presence {
         })
     }
 
-    /// Returns the names of the present members of a group.
+    /// Returns the names of the members of a group who are present anywhere in the hub.
     pub fn in_group(&self, group: &str) -> impl Future<Output = Vec<UserId>> + Send + use<> {
         let group = group.to_owned();
         self.query(move |users| {
@@ -297,7 +305,8 @@ impl SearchScope<'_> {
                 name => person.profile.metadata.get(name) == Some(wanted),
             })
         };
-        self.criteria.fields.iter().all(field)
+        !self.criteria.is_unmeetable
+            && self.criteria.fields.iter().all(field)
             && self.groups.iter().all(|members| members.contains(user))
             && self.channels.iter().all(|channel| channel.has(user, person))
     }

@@ -1,10 +1,13 @@
 //! Credentials of a live connection: expiry, renewal and revocation.
 
-use crate::support::{eventually, open_hub, session_client, wait_until_empty};
+use crate::support::{eventually, open_hub, session_client, user_handler, wait_until_empty};
 use hauyna::auth::{ApiKeys, Claims, Revocation};
 use hauyna::middleware::Next;
-use hauyna::{CloseCode, CloseReason, ConnectRequest, Context, Handler, Hub, Identity, Reject, Value, json};
-use hauyna_test::{MemoryServer, TestServer};
+use hauyna::{
+    ChannelOptions, CloseCode, CloseReason, ConnectRequest, Context, Handler, Hub, Identity, Presence,
+    Reject, Value, json,
+};
+use hauyna_test::{MemoryServer, TestServer, advance};
 use std::time::{Duration, Instant, SystemTime};
 use tokio::sync::mpsc;
 
@@ -399,4 +402,34 @@ async fn callbacks_read_claims_of_a_custom_verifier() {
     assert_eq!(client.request(json!({ "type": "plan" })).await.unwrap(), "gold");
     let mut client = server.connect("/").await;
     assert_eq!(client.request(json!({ "type": "plan" })).await.unwrap_err()["error_type"], "unauthorized");
+}
+
+#[tokio::test(start_paused = true)]
+async fn client_that_ignores_the_close_counts_until_the_close_timeout() {
+    for revokes in [true, false] {
+        let channels = ChannelOptions::new().presence(Presence::each());
+        let hub = Hub::builder().channels("room", channels).build();
+        let server = MemoryServer::start(hub.clone(), user_handler());
+        let mut deaf = server.connect("/?user=ann").await;
+        deaf.subscribe("room").await;
+        let (ann, presence) = (hub.user("ann"), hub.presence());
+        let closing = ann.disconnect(CloseCode::REVOKED, "");
+        assert!(hub.connections().of_user("ann")[0].is_open(), "nothing happens before it is awaited");
+        let closed = if revokes { hub.revoke(Revocation::user("ann")).await } else { closing.await };
+        assert_eq!(closed, 1);
+        assert!(
+            ann.is_connected().await && presence.is_present("ann").await,
+            "it has not answered the close"
+        );
+        assert!(!ann.connections().iter().any(|connection| connection.is_open()));
+        let mut waited = 0;
+        while ann.is_connected().await {
+            advance(Duration::from_secs(1)).await;
+            waited += 1;
+            assert!(waited < 60, "it is never closed");
+        }
+        assert!((5..=8).contains(&waited), "the close timeout is 5 s, and the sweep checks it: {waited} s");
+        assert!(!presence.is_present("ann").await);
+        deaf.vanish();
+    }
 }

@@ -401,6 +401,32 @@ async fn authoriser_sees_content_and_subscription_metadata() {
 }
 
 #[tokio::test]
+async fn faults_of_a_decoded_field_name_the_field() {
+    #[derive(serde::Deserialize)]
+    struct Note {
+        #[expect(dead_code, reason = "only read")]
+        text: String,
+    }
+    let reads = |_: Context, request: AccessRequest| request.content::<Note>().map(drop);
+    let hub = Hub::builder().channels("room:{id}", ChannelOptions::new()).build();
+    let server = TestServer::start(hub, user_handler().authorize_publish(reads).authorize_broadcast(reads));
+    let mut client = session_client(&server, "/?user=ada").await;
+    client.subscribe("room:1").await;
+    let publish =
+        |content: Value| json!({ "type": "channel_message", "channel": "room:1", "content": content });
+    let broadcast = |message: Value| json!({ "type": "broadcast", "message": message });
+    for (request, path, text) in [
+        (publish(json!("x")), "content", "`content` is not a valid object"),
+        (publish(json!({})), "content.text", "`content.text` is missing"),
+        (publish(json!({ "text": 7 })), "content.text", "`content.text` is not a valid string"),
+        (broadcast(json!("x")), "message", "`message` is not a valid object"),
+    ] {
+        let error = client.request(request).await.unwrap_err();
+        assert_eq!((&error["details"]["path"], &error["message"]), (&json!(path), &json!(text)));
+    }
+}
+
+#[tokio::test]
 async fn subscription_authoriser_also_decides_about_new_metadata() {
     let calm = |_: Context, request: AccessRequest| {
         request.metadata::<Value>().is_ok_and(|metadata| metadata["mood"] != "loud")

@@ -3,7 +3,8 @@
 use crate::support::{now, open_hub, registered, user_handler};
 use hauyna::auth::{ApiKeys, Revocation};
 use hauyna::broker::LocalBroker;
-use hauyna::channel::AccessRequest;
+use hauyna::channel::{AccessRequest, ClientEvents};
+use hauyna::connection::RetryPolicy;
 use hauyna::error::ErrorKind;
 use hauyna::groups::Roles;
 use hauyna::handler::{RateLimit, Recovery};
@@ -11,10 +12,12 @@ use hauyna::limits::{AtLimit, Limit};
 use hauyna::presence::Criteria;
 use hauyna::{
     ChannelOptions, CloseCode, Context, Handler, Heartbeat, Hub, HubBuilder, Identity, Origins, Presence,
-    Rate, Reject, Router, UserId, Value, json,
+    PresenceOptions, Rate, Reject, Router, SessionOptions, UserId, Value, json,
 };
 use hauyna_test::TestServer;
+use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::rc::Rc;
 use std::time::Duration;
 use tokio::task::JoinSet;
 
@@ -78,7 +81,7 @@ fn setting_a_handler_callback_twice_is_an_error() {
         ("authorize_group", &|handler| handler.authorize_group(may)),
         ("authorize_broadcast", &|handler| handler.authorize_broadcast(may)),
         ("registered twice", &|handler| handler.on("x", event)),
-        ("registered twice", &|handler| handler.client_events(["y"])),
+        ("registered twice", &|handler| handler.trigger_events(["y"])),
     ];
     for (text, call) in twice {
         let once = call(Handler::new());
@@ -276,6 +279,18 @@ async fn cluster_wide_futures_own_what_they_need() {
         run(&mut tasks, hub.groups().define_role(&group, &role, ["send"]));
         run(&mut tasks, hub.groups().can(&user, &group, "send"));
         run(&mut tasks, hub.groups().dissolve(&group));
+        // What is borrowed, or not `Send`, is read before the future exists.
+        let (permissions, local) = (vec![role.clone()], Rc::new(role.as_str()));
+        run(&mut tasks, hub.groups().define_role(&group, &role, &permissions));
+        run(
+            &mut tasks,
+            hub.groups().define_role(&group, &role, permissions.iter().filter(|name| **name != *local)),
+        );
+        let fields = BTreeMap::from([("name", user.as_str())]);
+        run(&mut tasks, hub.presence().of("ann").track(&fields));
+        run(&mut tasks, hub.presence().of("ann").update(&fields));
+        run(&mut tasks, hub.presence().of("ann").set_status(user.as_str()));
+        run(&mut tasks, hub.presence().of("ann").update_connection(&fields));
     }
     tasks.join_all().await;
 }
@@ -294,7 +309,18 @@ fn cluster_wide_calls_answer_at_once_in_one_process() {
     assert_eq!(now(hub.user("ann").disconnect(CloseCode::DISCONNECTED, "")), 0);
     assert_eq!(now(hub.revoke(Revocation::user("ann"))), 0);
     now(hub.channel("room").close());
-    now(presence.of("ann").untrack());
+    now(presence.of("ann").untrack()).unwrap();
+}
+
+#[test]
+fn options_that_have_defaults_begin_with_new() {
+    assert_eq!(PresenceOptions::new(), PresenceOptions::default());
+    assert_eq!(PresenceOptions::new(), Presence::each());
+    assert_eq!(RetryPolicy::new(), RetryPolicy::default());
+    assert_eq!(SessionOptions::new(), SessionOptions::default());
+    assert_eq!(format!("{:?}", ChannelOptions::new()), format!("{:?}", ChannelOptions::default()));
+    assert_eq!(format!("{:?}", RateLimit::new()), format!("{:?}", RateLimit::default()));
+    assert_eq!(format!("{:?}", ClientEvents::new()), format!("{:?}", ClientEvents::default()));
 }
 
 /// Calls `f`, which panics, and returns the file that the panic points to.
@@ -322,6 +348,9 @@ fn builder_panics_point_to_the_line_of_the_application() {
         file_of_panic(|| drop(handler().on_open(async |_: Context| Ok(())))),
         file_of_panic(|| drop(channels().authorize_publish(|_, _| true))),
         file_of_panic(|| drop(Handler::new().on("ping", text))),
+        file_of_panic(|| drop(Handler::echo().authorize_broadcast(|_, _| true))),
+        file_of_panic(|| drop(ClientEvents::new().event("", 1))),
+        file_of_panic(|| drop(ApiKeys::new().key("short", "ann"))),
         file_of_panic(|| drop(Router::new(Hub::new()).websocket("no slash", Handler::new()))),
         file_of_panic(|| drop(Hub::builder().channels("{a}{b}", ChannelOptions::new()).build())),
     ];

@@ -227,6 +227,9 @@ async fn every_failure_of_on_open_has_the_close_code_of_the_table() {
             "reject unauthorized" => Err(Reject::unauthorized("who?").into()),
             "reject denied" => Err(Reject::denied("no").into()),
             "reject invalid" => Err(Reject::invalid("what?").into()),
+            "reject limit" => Err(Reject::limit_exceeded("too many", 9).into()),
+            "reject rate" => Err(Reject::rate_limited("too often", Duration::from_secs(2)).into()),
+            "reject unavailable" => Err(Reject::unavailable("not now").into()),
             "io" => Err(std::io::Error::other("swordfish").into()),
             "config" => RetryPolicy::default().jitter(-1.0).validate(),
             "transition" => cx.connection().set_state(ConnectionState::custom("undeclared")),
@@ -244,6 +247,9 @@ async fn every_failure_of_on_open_has_the_close_code_of_the_table() {
         ("reject%20unauthorized", 3507),
         ("reject%20denied", 3507),
         ("reject%20invalid", 3507),
+        ("reject%20limit", 3507),
+        ("reject%20rate", 1011),
+        ("reject%20unavailable", 1011),
         ("io", 1011),
         ("config", 1011),
         ("transition", 1011),
@@ -303,6 +309,26 @@ async fn reserved_close_code_is_sent_as_1011() {
             client.vanish();
             assert_eq!(reasons.recv().await, Some(CloseReason::Application(sent)), "{code} by {how}");
         }
+    }
+}
+
+#[tokio::test]
+async fn each_constructor_of_reject_has_its_status_type_and_details() {
+    let wait = Duration::from_millis(1500);
+    for (reject, status, kind, details) in [
+        (Reject::unauthorized("no"), 401, "unauthorized", Value::Null),
+        (Reject::expired("no"), 401, "token_expired", Value::Null),
+        (Reject::denied("no"), 403, "permission_denied", Value::Null),
+        (Reject::invalid("no"), 400, "validation_error", Value::Null),
+        (Reject::limit_exceeded("no", 9), 429, "limit_exceeded", json!({ "limit": 9 })),
+        (Reject::rate_limited("no", wait), 429, "rate_limited", json!({ "retry_after": 1500 })),
+        (Reject::unavailable("no"), 503, "unavailable", Value::Null),
+    ] {
+        let refusing = Handler::new().identify(move |_| Err::<String, _>(reject.clone()));
+        let refused = TestServer::start(Hub::new(), refusing).client("/").try_connect().await.unwrap_err();
+        let body = refused.json();
+        assert_eq!((refused.status.as_u16(), &body["error_type"]), (status, &json!(kind)));
+        assert_eq!((&body["message"], &body["details"]), (&json!("no"), &details));
     }
 }
 

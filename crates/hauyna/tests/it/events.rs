@@ -316,7 +316,7 @@ async fn clients_trigger_only_events_that_the_handler_allows() {
         async { Ok(()) }
     });
     hub.events().on("refund", notes.listener::<Value>("refund", Flow::Continue));
-    let handler = user_handler().client_events(["order", "unheard"]);
+    let handler = user_handler().trigger_events(["order", "unheard"]);
     let server = TestServer::start(hub, handler);
     let mut client = server.connect("/?user=ann").await;
     assert_eq!(client.request(json!({ "type": "order", "id": 1 })).await.unwrap(), Value::Null);

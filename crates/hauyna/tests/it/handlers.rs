@@ -133,7 +133,7 @@ async fn event_without_data_decodes_as_unit() {
     let handler = user_handler()
         .on("unit", async |_: Context, (): ()| Ok("unit"))
         .on("struct", async |_: Context, _: Refresh| Ok("struct"))
-        .client_events(["seen"]);
+        .trigger_events(["seen"]);
     let server = TestServer::start(hub, handler);
     for encoding in hauyna_protocol::Encoding::ALL {
         let mut client = server.client("/?user=u").encoding(encoding).connect().await;

@@ -195,7 +195,7 @@ async fn panicking_error_values_affect_only_their_request_or_connection() {
     hub.events().on("named", async |_: Event, _: Value| -> hauyna::Result { Err(evil()) });
     let handler = user_handler()
         .on("fail", async |_: Context, _: Value| -> hauyna::Result { Err(evil()) })
-        .client_events(["named"])
+        .trigger_events(["named"])
         .on_open(async |cx: Context| if cx.user().as_str() == "refused" { Err(evil()) } else { Ok(()) })
         .on_close(async |_, _| Err(evil()));
     let server = MemoryServer::start(hub.clone(), handler);

@@ -109,6 +109,30 @@ async fn refusals_and_faults_are_logged_without_client_data() {
 }
 
 #[tokio::test]
+async fn refused_subscription_to_an_undeclared_channel_is_logged_with_its_remedy() {
+    let (log, _guard) = Log::capture();
+    let hub = Hub::builder().channels("secret", ChannelOptions::new().private()).build();
+    let server = TestServer::start(hub, user_handler());
+    let mut client = server.connect("/?user=ann").await;
+    let mut refusals = Vec::new();
+    for channel in ["secret", "chat:1"] {
+        let request = json!({ "type": "subscribe_channel", "channel": channel });
+        let refusal = client.request(request).await.unwrap_err();
+        refusals.push((
+            refusal["error_type"].clone(),
+            refusal["message"].clone(),
+            refusal["details"].clone(),
+        ));
+    }
+    assert_eq!(refusals[0], refusals[1], "the client does not learn which channels are declared");
+    let message = "a subscription to an undeclared channel was refused";
+    let line = log.line("DEBUG", "hauyna::channel", message);
+    let id = server.hub().connections().of_user("ann")[0].id();
+    assert!(line.contains(&format!("id={id} channel=chat:1 remedy=\"declare the channel")), "{line}");
+    assert_eq!(log.lines().iter().filter(|line| line.contains(message)).count(), 1);
+}
+
+#[tokio::test]
 async fn callbacks_log_within_a_span_of_connection_and_user() {
     let (log, _guard) = Log::capture();
     let handler = user_handler().on("work", async |_: Context, _: serde_json::Value| {

@@ -53,6 +53,7 @@ mod opening;
 mod order;
 mod own_presence;
 mod presence;
+mod presence_scope;
 mod races;
 mod rate_limits;
 mod recovery;

@@ -86,8 +86,7 @@ async fn track(cx: Context, message: Value) -> hauyna::Result {
 }
 
 async fn untrack(cx: Context, _: Value) -> hauyna::Result {
-    cx.presence().untrack().await;
-    Ok(())
+    cx.presence().untrack().await
 }
 
 fn handler() -> Handler {

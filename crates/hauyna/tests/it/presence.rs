@@ -421,10 +421,7 @@ async fn each_lost_connection_resumes_its_own_place() {
 async fn tracking_twice_replaces_no_lost_connection() {
     let handler = user_handler()
         .on("track", async |cx: hauyna::Context, _: Value| cx.presence().track(()).await)
-        .on("untrack", async |cx: hauyna::Context, _: Value| {
-            cx.presence().untrack().await;
-            Ok(())
-        });
+        .on("untrack", async |cx: hauyna::Context, _: Value| cx.presence().untrack().await);
     let hub = rooms().presence_grace(Duration::from_secs(600)).build();
     let server = TestServer::start(hub.clone(), handler);
     let mut desk = server.connect("/?user=ann").await;
@@ -447,7 +444,7 @@ async fn presence_does_not_depend_on_online_listeners() {
                 cx.presence().track(json!({ "role": message["role"] })).await
             })
             .on("more", async |cx: hauyna::Context, _: Value| {
-                cx.presence().untrack().await;
+                cx.presence().untrack().await?;
                 cx.presence().update_connection(json!({ "device": "desk" })).await
             });
         let hub = if listens { rooms().on_user_online(|_, _| async { Ok(()) }) } else { rooms() }.build();

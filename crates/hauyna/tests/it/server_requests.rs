@@ -141,10 +141,16 @@ async fn refused_or_unfitting_client_answer_is_an_error() {
     let client_request = client.expect("request").await;
     answer(&mut client, &client_request, json!({ "choice": 7 })).await;
     let error = client.answer(&json!(3)).await.unwrap_err();
+    assert_eq!(error["error_type"], "validation_error");
     assert_eq!(
-        (&error["error_type"], &error["details"]["path"]),
-        (&json!("validation_error"), &json!("choice"))
+        (&error["details"]["path"], &error["message"]),
+        (&json!("data.choice"), &json!("`data.choice` is not a valid string"))
     );
+    client.send(json!({ "type": "ask", "id": 4 })).await;
+    let client_request = client.expect("request").await;
+    answer(&mut client, &client_request, json!([])).await;
+    let message = client.answer(&json!(4)).await.unwrap_err()["message"].take();
+    assert!(message.as_str().unwrap().starts_with("`data` is not a valid "), "{message}");
 }
 
 #[tokio::test]

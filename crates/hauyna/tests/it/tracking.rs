@@ -22,7 +22,7 @@ async fn tracking_a_user_tracks_all_of_their_connections() {
     phone.close(1000, "").await;
     wait_for_connections(&hub, 1).await;
     assert_eq!(hub.presence().get("ann").await.unwrap().connections.len(), 1);
-    ann.untrack().await;
+    ann.untrack().await.unwrap();
     assert_eq!((hub.presence().is_present("ann").await, hub.presence().count().await), (false, 0));
     ann.track(()).await.unwrap();
     desk.close(1000, "").await;
@@ -32,7 +32,7 @@ async fn tracking_a_user_tracks_all_of_their_connections() {
         assert_eq!(refused.error_type().as_str(), "not_subscribed", "{absent}");
     }
     assert_eq!(hub.presence().track(()).await.unwrap_err().error_type().as_str(), "application_error");
-    hub.presence().of("nobody").untrack().await;
+    hub.presence().of("nobody").untrack().await.unwrap();
     assert_eq!(hub.presence().count().await, 0);
 }
 
@@ -53,7 +53,7 @@ async fn tracking_includes_lost_connections_with_a_session() {
     assert!(hub.presence().is_present("ann").await, "the connection was tracked while it was lost");
     phone.vanish();
     eventually("the session still exists", || hub.stats().sessions == 1).await;
-    hub.presence().of("ann").untrack().await;
+    hub.presence().of("ann").untrack().await.unwrap();
     assert!(!hub.presence().is_present("ann").await);
 }
 
