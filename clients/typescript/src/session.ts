@@ -100,13 +100,14 @@ export class Session {
       // A listener may have ended this connection.
       if (generation !== this.#generation) return;
     }
+    const failed = new Set(session.failed?.map(({ channel }) => channel));
     const restored: Promise<void>[] = [];
     for (const channel of this.#channels.values()) {
       if (confirmed.has(channel.name)) continue;
       channel.isGivenUp = false;
       if (channel.isWanted) restored.push(channel.restore());
-      // The server's application had created the subscription, and has not created it again.
-      else channel.end();
+      // The server's application had created the subscription, and may create it again.
+      else channel.awaitRenewal(failed.has(channel.name) ? 0 : RESTORE_TIMEOUT);
       if (generation !== this.#generation) return;
     }
     if (session.resumed === true || restored.length === 0) return this.#outbox.open();
@@ -192,5 +193,8 @@ export class Session {
   }
 }
 
-/** Milliseconds that other requests wait for the subscriptions to be restored. */
+/**
+ * Milliseconds that other requests wait for the subscriptions to be restored, and that the server's
+ * application has to create its subscriptions again.
+ */
 const RESTORE_TIMEOUT = 10_000;

@@ -56,6 +56,8 @@ export class Subscription extends SubscriptionRequests {
   #wasLive = false;
   readonly #shares = new Shares(() => this.unsubscribe());
   readonly #eventSender: EventSender;
+  /** Whether the server's application may create its subscription again, on a connection without it. */
+  #isRenewalAwaited = false;
   /** The messages that arrive while dropped ones are loaded from the history. */
   #heldMessages: HeldMessages | undefined;
   /** The offset of the last message that arrived. Within one epoch, the next one is higher. */
@@ -104,10 +106,8 @@ export class Subscription extends SubscriptionRequests {
     const share = this.#shares.add(signal);
     this.#updateKept();
     if (this.state.name === "subscribed") this.#shares.settle(this.position);
-    if (this.state.name === "unsubscribed") {
-      this.position = options.since ?? this.position;
-      void this.restore();
-    }
+    if (this.state.name === "unsubscribed") this.position = options.since ?? this.position;
+    if (this.state.name === "unsubscribed" || this.#isRenewalAwaited) void this.restore();
     return share;
   }
 
@@ -229,6 +229,18 @@ export class Subscription extends SubscriptionRequests {
     if (this.state.name !== "unsubscribed") this.#setState({ name: "subscribing" });
   }
 
+  /**
+   * Waits for the server's application to create its subscription again, and ends the subscription after
+   * `limit` milliseconds. A channel without such a subscription is ended.
+   */
+  awaitRenewal(limit: number): void {
+    if (this.state.name !== "subscribing") return this.end();
+    const lapse = async () => this.end(new HauynaError("refused", "the server has not subscribed this client again"));
+    if (limit === 0) return void lapse();
+    this.#schedule(limit, lapse);
+    this.#isRenewalAwaited = true;
+  }
+
   /** Ends the subscription with all its shares. */
   end(error?: HauynaError): void {
     this.#forgetConnection();
@@ -328,6 +340,7 @@ export class Subscription extends SubscriptionRequests {
 
   /** Cancels what is under way, and starts a new generation. */
   #startGeneration(): number {
+    this.#isRenewalAwaited = false;
     this.#cancelPending();
     return ++this.#generation;
   }
