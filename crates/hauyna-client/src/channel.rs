@@ -288,7 +288,10 @@ pub(crate) fn object(value: &(impl Serialize + ?Sized)) -> Result<Box<RawValue>,
 }
 
 /// Encodes the fields of a request, an object. The request would replace its `id`, and another `type`.
-pub(crate) fn fields(request: &str, value: &(impl Serialize + ?Sized)) -> Result<Box<RawValue>, Error> {
+pub(crate) fn request_fields(
+    request: &str,
+    value: &(impl Serialize + ?Sized),
+) -> Result<Box<RawValue>, Error> {
     let raw = object(value)?;
     let fields: BTreeMap<Cow<'_, str>, &RawValue> =
         serde_json::from_str(raw.get()).map_err(|error| Error::Unsendable(error.to_string()))?;

@@ -2,7 +2,7 @@
 
 use crate::builder::Builder;
 use crate::call::Call;
-use crate::channel::{Channel, fields, raw, read_event};
+use crate::channel::{Channel, raw, read_event, request_fields};
 use crate::direct::Direct;
 use crate::error::{Closed, Error, Refusal, StreamError};
 use crate::gap::{Gap, read_gap};
@@ -206,11 +206,8 @@ impl Client {
     /// Without [`repeatable`](Call::repeatable), a request whose answer was lost fails with
     /// [`Error::OutcomeUnknown`].
     pub fn request<R: DeserializeOwned>(&self, name: &str, data: &(impl Serialize + ?Sized)) -> Call<R> {
-        let draft = fields(name, data).map(|body| Draft::Event {
-            name: name.to_owned(),
-            body,
-            repeat: Repeat::Never,
-        });
+        let body = request_fields(name, data);
+        let draft = body.map(|body| Draft::Event { name: name.to_owned(), body, repeat: Repeat::Never });
         Call::new(self.clone(), draft, |data| {
             let text = data.as_ref().map_or("null", |data| data.get());
             serde_json::from_str(text).map_err(|error| Error::Unreadable(error.to_string()))
@@ -239,11 +236,11 @@ impl Client {
         Call::new(self.clone(), draft, read_position)
     }
 
-    /// Changes the status of this user. The fields of `metadata`, an object without `id` and `type`, are
+    /// Changes the status of this user. The fields of `fields`, an object without `id` and `type`, are
     /// merged into the user's metadata.
-    pub fn update_status(&self, status: &str, metadata: &(impl Serialize + ?Sized)) -> Call<()> {
+    pub fn update_status(&self, status: &str, fields: &(impl Serialize + ?Sized)) -> Call<()> {
         let status = status.to_owned();
-        let draft = fields("update_status", metadata).map(|body| Draft::UpdateStatus { status, body });
+        let draft = request_fields("update_status", fields).map(|body| Draft::UpdateStatus { status, body });
         Call::new(self.clone(), draft, |_| Ok(()))
     }
 
