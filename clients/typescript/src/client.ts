@@ -25,7 +25,7 @@ import { HauynaError, ServerError, deferred, quiet } from "./error.js";
 import { Listeners, type Unsubscribe, on } from "./listeners.js";
 import { type Logger, consoleLogger } from "./logger.js";
 import { Outbox, type RequestOptions } from "./outbox.js";
-import { type ErrorMessage, type ServerMessage, type SessionMessage, areFields, typeOf } from "./protocol.js";
+import { type ErrorMessage, type ServerMessage, type SessionMessage, typeOf } from "./protocol.js";
 import { Session } from "./session.js";
 import { type ShownCredentials, noteCredentials } from "./credentials.js";
 import type { WebSocketConstructor } from "./socket.js";
@@ -223,10 +223,8 @@ export class Client<T extends Contract = Contract> {
       ? [data?: RequestData<T, Name>, options?: RequestOptions]
       : [data: RequestData<T, Name>, options?: RequestOptions]
   ): Promise<RequestReply<T, Name>> {
-    const message = { ...(data as object | undefined), type: name };
-    if (!areFields(data, name)) return Promise.reject(invalidFields());
     const retry = options?.repeatable ? "always" : "never";
-    return this.#sendRequest({ ...options, message, retry }) as Promise<RequestReply<T, Name>>;
+    return this.#sendRequest({ ...options, message: { type: name }, fields: data, retry }) as Promise<RequestReply<T, Name>>;
   }
 
   /** Sends a message to every connection of a user. */
@@ -249,9 +247,8 @@ export class Client<T extends Contract = Contract> {
    * present.
    */
   updateStatus(status: string, fields: object = {}, options?: RequestOptions): Promise<void> {
-    const message = { ...fields, type: "update_status", status };
-    if (!areFields(fields, message.type)) return Promise.reject(invalidFields());
-    return this.#sendRequest({ ...options, message, retry: "always", take: () => {} }) as Promise<void>;
+    const message = { type: "update_status", status };
+    return this.#sendRequest({ ...options, message, fields, retry: "always", take: () => {} }) as Promise<void>;
   }
 
   #publish(message: ServerMessage, { key, ...options }: Omit<PublishOptions, "echo"> = {}): Promise<Published> {
@@ -379,10 +376,6 @@ export class Client<T extends Contract = Contract> {
 
 /** A client of any contract, as the parameter of general functions. */
 export type AnyClient = Client<any>;
-
-function invalidFields(): HauynaError {
-  return new HauynaError("invalid", "it needs an object whose fields have other names than `id` and `type`");
-}
 
 /** Milliseconds: the shortest interval between two renewals of the credentials. */
 const MIN_REFRESH_DELAY = 1000;

@@ -130,13 +130,3 @@ export function shouldReconnect(code: number): boolean {
 
 // The codes of RFC 6455, 7.4.1, that a further attempt would bring about again.
 const PERMANENT_CODES = [1000, 1002, 1003, 1007, 1008, 1010];
-
-/**
- * Whether a request of this type sends all that `data` has: an object without an `id` and without another
- * `type`, which the request would replace.
- */
-export function areFields(data: unknown, type: string): boolean {
-  if (data == null) return true;
-  const { id, type: own = type } = data as { id?: unknown; type?: unknown };
-  return typeof data === "object" && !Array.isArray(data) && id === undefined && own === type;
-}

@@ -4,7 +4,7 @@
 import type { Gap } from "./channel.js";
 import { MESSAGE_TOO_BIG } from "./close-codes.js";
 import { size } from "./codec.js";
-import { HauynaError } from "./error.js";
+import type { HauynaError } from "./error.js";
 import type { ChannelHost } from "./channel-host.js";
 import type { Outbox } from "./outbox.js";
 import { RequestLimiter } from "./request-limiter.js";
@@ -100,14 +100,13 @@ export class Session {
       // A listener may have ended this connection.
       if (generation !== this.#generation) return;
     }
-    const failed = new Set(session.failed?.map(({ channel }) => channel));
     const restored: Promise<void>[] = [];
     for (const channel of this.#channels.values()) {
       if (confirmed.has(channel.name)) continue;
       channel.isGivenUp = false;
       if (channel.isWanted) restored.push(channel.restore());
       // The server's application had created the subscription, and may create it again.
-      else channel.awaitRenewal(failed.has(channel.name) ? 0 : RESTORE_TIMEOUT);
+      else channel.awaitRenewal(session.failed?.some((failed) => failed.channel === channel.name) ? 0 : RESTORE_TIMEOUT);
       if (generation !== this.#generation) return;
     }
     if (session.resumed === true || restored.length === 0) return this.#outbox.open();
@@ -165,7 +164,7 @@ export class Session {
     }
     if (type !== "unsubscribed") channel?.receive(message);
     // A pending subscribe request is decided by its answer.
-    else if (channel?.state.name === "subscribed") channel.end(new HauynaError("refused", "the server ended the subscription"));
+    else if (channel?.state.name === "subscribed") channel.endByServer();
     return channel !== undefined;
   }
 

@@ -235,10 +235,13 @@ export class Subscription extends SubscriptionRequests {
    */
   awaitRenewal(limit: number): void {
     if (this.state.name !== "subscribing") return this.end();
-    const lapse = async () => this.end(new HauynaError("refused", "the server has not subscribed this client again"));
-    if (limit === 0) return void lapse();
-    this.#schedule(limit, lapse);
+    this.#schedule(limit, async () => this.endByServer());
     this.#isRenewalAwaited = true;
+  }
+
+  /** Handles that the server has ended the subscription, or has not created it again. */
+  endByServer(): void {
+    this.end(new HauynaError("refused", "the server ended the subscription"));
   }
 
   /** Ends the subscription with all its shares. */
