@@ -154,8 +154,8 @@ export class Client<T extends Contract = Contract> {
   }
 
   /**
-   * Ends the connection and the session. Requests without an answer fail. `code` is 1000, or from 4500 to
-   * 4999.
+   * Ends the connection and the session. Without a connection the server is not told, and keeps the session
+   * for its window. Requests without an answer fail. `code` is 1000, or from 4500 to 4999.
    */
   close(code = 1000, reason = ""): void {
     this.#isClosing = this.#outbox.isQuiet = true;

@@ -300,8 +300,9 @@ impl Client {
         done.await.map_err(|_| self.closed())
     }
 
-    /// Closes the connection, the session and the client. Requests without an answer fail, and streams end
-    /// after the items that wait in them.
+    /// Closes the connection, the session and the client. Without a connection the server is not told, and
+    /// keeps the session for its window. Requests without an answer fail, and streams end after the items
+    /// that wait in them.
     pub async fn close(&self) {
         let (reply, done) = oneshot::channel();
         if self.commands.send(Command::Close(reply)).await.is_ok() {
