@@ -9,8 +9,9 @@ use crate::close::CloseReason;
 use crate::contain;
 use crate::driver::{answer_behind_sent, call_for_request};
 use crate::error::{Error, Reject};
+use crate::group;
 use crate::handler::{Action, Context};
-use crate::name::ChannelName;
+use crate::name::{ChannelName, Target};
 use crate::publication::Content;
 use hauyna_protocol::RequestId;
 use hauyna_protocol::close::{Reconnect, should_reconnect};
@@ -58,14 +59,9 @@ impl Verdict {
     }
 }
 
-pub(super) fn subscribe(
-    core: &Core,
-    name: &ChannelName,
-    token: Option<&str>,
-    metadata: Option<&Arc<str>>,
-) -> Verdict {
+/// Decides about a new subscription. `request` runs only where the application is asked, right before that.
+pub(super) fn subscribe(core: &Core, name: &ChannelName, request: impl FnOnce() -> AccessRequest) -> Verdict {
     let options = core.hub().declarations.options(name.as_str());
-    let request = || AccessRequest::new(core.hub(), name, metadata.cloned()).with_token(token);
     subscription_verdict(core, options, request).unwrap_or_else(|| match options.access {
         Access::Open => Verdict::Allowed,
         Access::Private | Access::Undeclared => {
@@ -112,6 +108,38 @@ pub(super) fn send(
     ClientPublication { channel, content, .. }: &ClientPublication,
 ) -> Option<Verdict> {
     verdict(core, action, None, || AccessRequest::new(core.hub(), channel, None).with_content(content))
+}
+
+/// Whether the roles of a group permit a client to send to it.
+pub(super) fn check_role(core: &Core, group: &str) -> Result<(), Error> {
+    match core.hub().groups.can(core.user(), group, group::SEND) {
+        true => Ok(()),
+        // The same for groups that do not exist, so that names cannot be probed.
+        false => Err(permission_denied("you may not send to this group")),
+    }
+}
+
+/// Checks a publication once more that has waited for room: the client's rights, its subscription, and its
+/// role in the group, if the role has permitted it.
+///
+/// # Errors
+///
+/// `unauthorized`, `not_subscribed`, `permission_denied`.
+pub(super) fn check_after_wait(
+    core: &Core,
+    start: RequestStart,
+    publication: &ClientPublication,
+) -> Result<(), Error> {
+    start.check_rights(core)?;
+    if let Some(subscription) = &publication.subscription {
+        subscription.check_not_ended()?;
+    }
+    match publication.channel.target() {
+        Target::Group(group) if core.endpoint().authorizer(Action::Group).is_none() => {
+            check_role(core, group)
+        }
+        _ => Ok(()),
+    }
 }
 
 /// The moment at which a request began, before the application was asked or the request had to wait.
