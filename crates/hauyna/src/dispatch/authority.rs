@@ -14,7 +14,6 @@ use crate::handler::{Action, Context};
 use crate::name::{ChannelName, Target};
 use crate::publication::Content;
 use hauyna_protocol::RequestId;
-use hauyna_protocol::close::{Reconnect, should_reconnect};
 use std::sync::Arc;
 
 /// Whether a client may do something, or the future that decides it.
@@ -163,13 +162,9 @@ impl RequestStart {
     /// `unauthorized`.
     pub(super) fn check_rights(self, core: &Core) -> Result<(), Error> {
         core.credentials().check_revoked_since(self.revocations)?;
-        let has_lost_rights = match core.reason() {
-            Some(CloseReason::Expired) => true,
-            Some(CloseReason::Application(code)) => should_reconnect(code) == Reconnect::StayAway,
-            _ => false,
-        };
-        if has_lost_rights {
-            Err(Reject::unauthorized("the application has closed this connection").into())
+        // A connection that was closing already when its credentials expired keeps its reason.
+        if core.reason().is_some_and(CloseReason::ends_rights) || core.credentials().has_ended() {
+            Err(Reject::unauthorized("the rights of this connection have ended").into())
         } else {
             Ok(())
         }

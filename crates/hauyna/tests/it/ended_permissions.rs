@@ -1,14 +1,17 @@
 //! What a client was permitted ends with what the permission was about: its subscription, also where the
 //! request is carried out later.
 
-use crate::support::{now, session_client, user_handler};
+use crate::sessions::resume;
+use crate::support::{eventually, now, poll_once, session_client, user_handler};
 use hauyna::broker::Answer;
 use hauyna::channel::AccessRequest;
-use hauyna::{ChannelOptions, Context, Hub, Presence, json};
-use hauyna_test::{TestServer, WrappedBroker};
+use hauyna::handler::Recovery;
+use hauyna::limits::{AtLimit, Limit};
+use hauyna::{ChannelOptions, CloseCode, Context, Error, Hub, Presence, json};
+use hauyna_test::{Client, TestServer, WrappedBroker};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 use tokio::sync::Semaphore;
 
 #[tokio::test]
@@ -102,4 +105,81 @@ async fn history_read_for_an_ended_subscription_is_not_sent() {
     proceed.add_permits(1);
     let answer = client.answer(&json!(77)).await;
     assert_eq!(answer.unwrap_err()["error_type"], "not_subscribed");
+}
+
+/// Why a connection is closing already when its client loses its rights.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Closing {
+    Shutdown,
+    Replaced,
+    Moved,
+}
+
+#[tokio::test]
+async fn rights_that_end_while_the_connection_is_closing_have_ended() {
+    for (closing, expires) in [
+        (Closing::Shutdown, false),
+        (Closing::Replaced, false),
+        (Closing::Moved, false),
+        (Closing::Shutdown, true),
+        (Closing::Moved, true),
+    ] {
+        let gate = Arc::new(Semaphore::new(0));
+        let opens = gate.clone();
+        let authorise = move |_: Context, _: AccessRequest| {
+            let gate = gate.clone();
+            async move { gate.acquire().await.is_ok() }
+        };
+        let hub = Hub::builder().max_connections_per_user(1).at_limit(Limit::PerUser, AtLimit::CloseOldest);
+        let hub = hub.channels("c", ChannelOptions::new().authorize_publish(authorise)).build();
+        let server = TestServer::start(hub.clone(), user_handler());
+        let mut eve = session_client(&server, "/?user=eve").await;
+        eve.subscribe("c").await;
+        let requests = hub.stats().requests;
+        eve.send(json!({ "type": "channel_message", "channel": "c", "content": "late" })).await;
+        eventually("the authoriser runs", || hub.stats().requests > requests).await;
+        let connection = hub.user("eve").connections().pop().unwrap();
+        let mut newer = None::<Client>;
+        match closing {
+            Closing::Shutdown => assert!(poll_once(hub.shutdown(Duration::from_secs(10))).is_pending()),
+            Closing::Replaced => newer = Some(session_client(&server, "/?user=eve").await),
+            Closing::Moved => connection.close(CloseCode(4000), "come back"),
+        }
+        eve.expect_close().await;
+        match expires {
+            true => connection.set_expiry(Some(SystemTime::now())),
+            false => assert!(now(hub.user("eve").disconnect(CloseCode::REVOKED, "")) >= 1),
+        }
+        // An expiry counts in milliseconds.
+        eventually("the time has passed", || {
+            connection.expires_at().is_none_or(|at| at.elapsed().is_ok_and(|time| time.as_millis() > 3))
+        })
+        .await;
+        let (published, refused) = (hub.stats().published, hub.stats().refused);
+        opens.add_permits(1);
+        eventually("it is decided", || hub.stats().refused > refused || hub.stats().published > published)
+            .await;
+        assert_eq!(hub.stats().published, published, "{closing:?}, expires: {expires}");
+        drop(newer);
+    }
+}
+
+#[tokio::test]
+async fn client_that_on_error_sends_away_does_not_resume() {
+    let handler = user_handler()
+        .on("fail", async |cx: Context, (): ()| -> hauyna::Result {
+            cx.connection().close(CloseCode(4000), "come back");
+            Err(Error::application("on purpose"))
+        })
+        .on_error(|_, _| Recovery::Close(CloseCode::REVOKED, "stay away".into()));
+    let hub = Hub::builder().channels("c", ChannelOptions::new()).build();
+    let server = TestServer::start(hub.clone(), handler);
+    let mut eve = server.json("/?user=eve").await;
+    let session = eve.expect("session").await;
+    eve.subscribe("c").await;
+    eve.send(json!({ "type": "fail" })).await;
+    eve.expect_close().await;
+    drop(eve);
+    let (_eve, session) = resume(&server, "eve", &session, &json!({})).await;
+    assert_eq!(session["resumed"], false, "{session}");
 }
