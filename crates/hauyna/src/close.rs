@@ -87,8 +87,8 @@ impl CloseReason {
         !must_not_return && self.departure() == DepartureKind::Lost
     }
 
-    /// Whether the client has lost its rights: its credentials have expired, or the application has told it to
-    /// stay away.
+    /// Whether the client has lost its rights: its credentials have expired, or the application has told it
+    /// to stay away.
     pub(crate) fn ends_rights(self) -> bool {
         match self {
             Self::Expired => true,
