@@ -183,3 +183,30 @@ async fn client_that_on_error_sends_away_does_not_resume() {
     let (_eve, session) = resume(&server, "eve", &session, &json!({})).await;
     assert_eq!(session["resumed"], false, "{session}");
 }
+
+/// A call that sends the user `eve` away.
+type SendAway = fn(&Hub);
+
+#[tokio::test]
+async fn client_that_is_sent_away_while_its_connection_is_closing_does_not_resume() {
+    let ways: [(&str, SendAway); 4] = [
+        ("clear", |hub| assert_eq!(hub.connections().clear(CloseCode::REVOKED, ""), 0)),
+        ("disconnect", |hub| assert_eq!(now(hub.user("eve").disconnect(CloseCode::REVOKED, "")), 1)),
+        ("close", |hub| hub.user("eve").connections()[0].close(CloseCode::REVOKED, "")),
+        ("unregister", |hub| assert!(!hub.connections().unregister(hub.user("eve").connections()[0].id()))),
+    ];
+    for (how, send_away) in ways {
+        let hub = Hub::builder().channels("c", ChannelOptions::new()).build();
+        let server = TestServer::start(hub.clone(), user_handler());
+        let mut eve = server.json("/?user=eve").await;
+        let session = eve.expect("session").await;
+        eve.subscribe("c").await;
+        hub.user("eve").connections()[0].close(CloseCode(4000), "come back");
+        // The client has not answered the close yet.
+        send_away(&hub);
+        eve.vanish();
+        eventually("it is gone", || hub.stats().connections == 0).await;
+        let (_eve, session) = resume(&server, "eve", &session, &json!({})).await;
+        assert_eq!(session["resumed"], false, "{how}: {session}");
+    }
+}
