@@ -7,8 +7,8 @@ import { fileURLToPath } from "node:url";
 import { gzipSync } from "node:zlib";
 import { rolldown } from "rolldown";
 
-const PAGE = 12_955;
-const CORE = 12_864;
+const PAGE = 13_120;
+const CORE = 13_020;
 const BINDING = 1_500;
 const STORES = 3_400;
 const FRAMEWORK = /^(hauyna|react|vue|svelte)(\/|$)/;

@@ -154,8 +154,8 @@ export class Client<T extends Contract = Contract> {
   }
 
   /**
-   * Ends the connection and the session. Requests without an answer fail. `code` is 1000, or from 4500 to
-   * 4999.
+   * Ends the connection and the session. Without a connection the server is not told, and keeps the session
+   * for its window. Requests without an answer fail. `code` is 1000, or from 4500 to 4999.
    */
   close(code = 1000, reason = ""): void {
     this.#isClosing = this.#outbox.isQuiet = true;
@@ -213,8 +213,9 @@ export class Client<T extends Contract = Contract> {
   }
 
   /**
-   * Sends a request to the application. If the answer is lost with the connection, it fails with
-   * `outcome_unknown` unless it is `repeatable`.
+   * Sends a request to the application. Fields with the names `id` and `type` are `invalid`, because these
+   * belong to the protocol. If the answer is lost with the connection, it fails with `outcome_unknown` unless
+   * it is `repeatable`.
    */
   request<Name extends RequestName<T>>(
     name: Name,
@@ -222,9 +223,8 @@ export class Client<T extends Contract = Contract> {
       ? [data?: RequestData<T, Name>, options?: RequestOptions]
       : [data: RequestData<T, Name>, options?: RequestOptions]
   ): Promise<RequestReply<T, Name>> {
-    const message: ServerMessage = { ...(data as object | undefined), type: name };
     const retry = options?.repeatable ? "always" : "never";
-    return this.#sendRequest({ ...options, message, retry }) as Promise<RequestReply<T, Name>>;
+    return this.#sendRequest({ ...options, message: { type: name }, fields: data, retry }) as Promise<RequestReply<T, Name>>;
   }
 
   /** Sends a message to every connection of a user. */
@@ -247,8 +247,8 @@ export class Client<T extends Contract = Contract> {
    * present.
    */
   updateStatus(status: string, fields: object = {}, options?: RequestOptions): Promise<void> {
-    const message = { ...fields, type: "update_status", status };
-    return this.#sendRequest({ ...options, message, retry: "always", take: () => {} }) as Promise<void>;
+    const message = { type: "update_status", status };
+    return this.#sendRequest({ ...options, message, fields, retry: "always", take: () => {} }) as Promise<void>;
   }
 
   #publish(message: ServerMessage, { key, ...options }: Omit<PublishOptions, "echo"> = {}): Promise<Published> {

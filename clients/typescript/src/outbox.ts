@@ -284,7 +284,9 @@ export class Outbox {
 
   #createEntry(request: QueuedRequest, resolve: (data: unknown) => void, reject: (error: unknown) => void): Entry {
     const id = ++this.number;
-    const frame = this.#encode({ ...request.message, id });
+    const { message, fields } = request;
+    if (!areFields(fields ?? {}, message.type)) throw new HauynaError("invalid", "`id` and `type` belong to the request");
+    const frame = this.#encode({ ...(fields as object | undefined), ...message, id });
     const until = this.#environment.now() + amount(request.ttl ?? this.#ttl, this.#sessionWindow);
     return { ...request, id, frame, until, sentAt: undefined, cancel: () => {}, resolve, reject };
   }
@@ -352,6 +354,11 @@ export class Outbox {
 /** Returns the error of a request that needs a connection while there is none. */
 export function notConnected(): HauynaError {
   return new HauynaError("not_connected", "there is no connection");
+}
+
+/** Whether a request of this type would send all of these fields, and replace none of them. */
+function areFields(fields: { readonly id?: unknown; readonly type?: unknown }, type: string): boolean {
+  return typeof fields === "object" && !Array.isArray(fields) && fields.id === undefined && (fields.type ?? type) === type;
 }
 
 /** Returns the error of a message that exceeds the server's maximum size. */

@@ -51,6 +51,8 @@ export interface SessionMessage {
   readonly heartbeat?: Heartbeat;
   readonly retry?: RetryMessage;
   readonly subscriptions?: readonly SubscriptionEntry[];
+  /** The subscriptions of the session that cannot continue. */
+  readonly failed?: readonly { readonly channel: string }[];
   /** When the credentials expire, in milliseconds since the Unix epoch. */
   readonly expires_at?: number;
   /** The remaining lifetime of the credentials in milliseconds. */

@@ -44,6 +44,8 @@ export interface OutboxLimits {
 /** A request that the outbox may queue. */
 export interface QueuedRequest extends RequestOptions {
   readonly message: ServerMessage;
+  /** The application's own fields of the message. */
+  readonly fields?: unknown;
   readonly retry: Retry;
   /** The channel to which it publishes. */
   readonly channel?: string;

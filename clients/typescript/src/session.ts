@@ -4,7 +4,7 @@
 import type { Gap } from "./channel.js";
 import { MESSAGE_TOO_BIG } from "./close-codes.js";
 import { size } from "./codec.js";
-import { HauynaError } from "./error.js";
+import type { HauynaError } from "./error.js";
 import type { ChannelHost } from "./channel-host.js";
 import type { Outbox } from "./outbox.js";
 import { RequestLimiter } from "./request-limiter.js";
@@ -105,8 +105,8 @@ export class Session {
       if (confirmed.has(channel.name)) continue;
       channel.isGivenUp = false;
       if (channel.isWanted) restored.push(channel.restore());
-      // The server's application had created the subscription, and has not created it again.
-      else channel.end();
+      // The server's application had created the subscription, and may create it again.
+      else channel.awaitRenewal(session.failed?.some((failed) => failed.channel === channel.name) ? 0 : RESTORE_TIMEOUT);
       if (generation !== this.#generation) return;
     }
     if (session.resumed === true || restored.length === 0) return this.#outbox.open();
@@ -164,7 +164,7 @@ export class Session {
     }
     if (type !== "unsubscribed") channel?.receive(message);
     // A pending subscribe request is decided by its answer.
-    else if (channel?.state.name === "subscribed") channel.end(new HauynaError("refused", "the server ended the subscription"));
+    else if (channel?.state.name === "subscribed") channel.endByServer();
     return channel !== undefined;
   }
 
@@ -192,5 +192,8 @@ export class Session {
   }
 }
 
-/** Milliseconds that other requests wait for the subscriptions to be restored. */
+/**
+ * Milliseconds that other requests wait for the subscriptions to be restored, and that the server's
+ * application has to create its subscriptions again.
+ */
 const RESTORE_TIMEOUT = 10_000;

@@ -41,6 +41,8 @@ export class Subscription extends CatchUp {
   #wasLive = false;
   readonly #shares = new Shares(() => this.unsubscribe());
   readonly #eventSender: EventSender;
+  /** Whether the server's application may create its subscription again, on a connection without it. */
+  #isRenewalAwaited = false;
   #cancelPending = () => {};
 
   constructor(name: string, host: ChannelHost) {
@@ -80,10 +82,8 @@ export class Subscription extends CatchUp {
     const share = this.#shares.add(signal);
     this.#updateKept();
     if (this.state.name === "subscribed") this.#shares.settle(this.position);
-    if (this.state.name === "unsubscribed") {
-      this.position = options.since ?? this.position;
-      void this.restore();
-    }
+    if (this.state.name === "unsubscribed") this.position = options.since ?? this.position;
+    if (this.state.name === "unsubscribed" || this.#isRenewalAwaited) void this.restore();
     return share;
   }
 
@@ -205,6 +205,21 @@ export class Subscription extends CatchUp {
     if (this.state.name !== "unsubscribed") this.#setState({ name: "subscribing" });
   }
 
+  /**
+   * Waits for the server's application to create its subscription again, and ends the subscription after
+   * `limit` milliseconds. A channel without such a subscription is ended.
+   */
+  awaitRenewal(limit: number): void {
+    if (this.state.name !== "subscribing") return this.end();
+    this.#schedule(limit, async () => this.endByServer());
+    this.#isRenewalAwaited = true;
+  }
+
+  /** Handles that the server has ended the subscription, or has not created it again. */
+  endByServer(): void {
+    this.end(new HauynaError("refused", "the server ended the subscription"));
+  }
+
   /** Ends the subscription with all its shares. */
   end(error?: HauynaError): void {
     this.#forgetConnection();
@@ -265,6 +280,7 @@ export class Subscription extends CatchUp {
 
   /** Cancels what is under way, and starts a new generation. */
   #startGeneration(): number {
+    this.#isRenewalAwaited = false;
     this.#cancelPending();
     this.held = undefined;
     return ++this.generation;

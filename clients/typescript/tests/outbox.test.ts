@@ -35,13 +35,6 @@ test("requests made without a connection are sent on the next one, in order and 
   await world.socket.say({ type: "ack", id: 2, data: "again" }, { type: "ack", id: 99 });
 });
 
-test("the fields type and id of a request are set by the client", async () => {
-  const world = new World();
-  const client = await world.connected();
-  void client.request("event", { type: "other", id: 77, x: 1 }).catch(() => {});
-  expect(world.socket.heard).toEqual([{ type: "event", id: 1, x: 1 }]);
-});
-
 test("a queued request expires unsent after its timeout, and a volatile one is not queued", async () => {
   const world = new World();
   const client = world.client({ ttl: 5000 });
@@ -418,4 +411,17 @@ test.each(["timed out", "was aborted"])("a request that %s and was too large for
   // On another connection, what was sent before says nothing.
   await world.socket.drop(1009);
   expect(small.now).toBe("refused");
+});
+
+test("a request whose fields would be replaced or are no fields is invalid", async () => {
+  const world = new World();
+  const client = await world.connected();
+  for (const fields of [{ id: 7 }, { id: null }, { type: "other" }, ["a"], "a", 7] as object[]) {
+    await expect(client.request("a", fields), JSON.stringify(fields)).rejects.toMatchObject({ kind: "invalid" });
+    await expect(client.updateStatus("away", fields), JSON.stringify(fields)).rejects.toMatchObject({ kind: "invalid" });
+  }
+  expect(world.socket.heard).toEqual([]);
+  for (const fields of [undefined, null, {}, { type: "a" }, { id: undefined }] as object[]) void client.request("a", fields);
+  await settle();
+  expect(world.socket.all("a")).toHaveLength(5);
 });

@@ -170,7 +170,7 @@ test("messages that a subscription by the server has missed are loaded from the 
     const entry = { channel: "room", epoch: "E", offset: 12, recoverable: true };
     await world.lose(when === "later" ? {} : { subscriptions: [entry] });
     if (when === "later") {
-      expect(client.channel("room").state).toEqual({ name: "unsubscribed" });
+      expect(client.channel("room").state).toEqual({ name: "subscribing" });
       await world.socket.say({ type: "subscribed", ...entry });
     }
     await world.socket.say(message(13));

@@ -531,3 +531,57 @@ test("an unsubscribe request that the server refuses temporarily is repeated unt
   await world.pass(5000);
   expect(world.socket.all("unsubscribe_channel")).toHaveLength(2);
 });
+
+test("a subscription that the server's application creates again continues, with a gap in its place", async () => {
+  const world = new World();
+  const client = await world.connected();
+  const room = client.channel("room:1");
+  const heard: unknown[] = [];
+  const changes: unknown[] = [];
+  const loop = (async () => {
+    for await (const { content } of room.messages()) heard.push(content);
+  })();
+  room.onGap(({ reason }) => heard.push(reason));
+  room.onState(({ name }) => changes.push(name));
+  await world.socket.say({ type: "subscribed", channel: "room:1", recoverable: true, epoch: "E", offset: 7 });
+  await world.socket.say({ type: "message", channel: "room:1", content: "before", timestamp: 1, offset: 8 });
+  await world.lose({ resumed: false });
+  // `on_open` of the server's application runs after the session has begun.
+  await world.socket.say({ type: "subscribed", channel: "room:1", recoverable: true, epoch: "F", offset: 0 });
+  await world.socket.say({ type: "message", channel: "room:1", content: "after", timestamp: 1, offset: 1 });
+  expect(heard).toEqual(["before", "epoch_changed", "after"]);
+  expect(changes).toEqual(["subscribed", "subscribing", "subscribed"]);
+  await world.pass(15_000);
+  expect([room.state.name, fate(loop).now]).toEqual(["subscribed", "pending"]);
+});
+
+test("a subscription that the server's application does not create again ends with an error", async () => {
+  for (const failed of [[], [{ channel: "room:1", reason: "permission_denied" }]]) {
+    const world = new World();
+    const client = await world.connected();
+    const room = client.channel("room:1");
+    await world.socket.say({ type: "subscribed", channel: "room:1", recoverable: true, epoch: "E", offset: 7 });
+    const loop = fate(room.messages().next());
+    await world.lose({ resumed: failed.length > 0, failed });
+    await world.pass(failed.length > 0 ? 0 : 10_000);
+    expect(room.state).toMatchObject({ name: "unsubscribed", error: { kind: "refused" } });
+    await settle();
+    expect(loop.now).toBe("refused");
+  }
+});
+
+test("the application may subscribe while the server's application has not done so again", async () => {
+  const world = new World();
+  const client = await world.connected();
+  const room = client.channel("room:1");
+  const gaps: Gap[] = [];
+  room.onGap((gap) => gaps.push(gap));
+  await world.socket.say({ type: "subscribed", channel: "room:1", recoverable: true, epoch: "E", offset: 7 });
+  await world.lose({ resumed: false });
+  const share = fate(room.subscribe());
+  await settle();
+  expect(world.socket.last("subscribe_channel")).toMatchObject({ channel: "room:1", recover: { epoch: "E", offset: 7 } });
+  await world.socket.ack("subscribe_channel", { channel: "room:1", recoverable: true, epoch: "E", offset: 9, recovered: true });
+  await world.pass(15_000);
+  expect([share.now === "pending", room.state.name, gaps]).toEqual([false, "subscribed", []]);
+});

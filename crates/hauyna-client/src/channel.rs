@@ -19,6 +19,8 @@ use hauyna_protocol::received::{ChannelEvent, PresenceKind};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::value::RawValue;
+use std::borrow::Cow;
+use std::collections::BTreeMap;
 use std::fmt;
 use std::marker::PhantomData;
 use std::sync::Arc;
@@ -283,4 +285,20 @@ pub(crate) fn object(value: &(impl Serialize + ?Sized)) -> Result<Box<RawValue>,
         text if text.starts_with('{') => Ok(raw),
         _ => Err(Error::Unsendable("not an object".into())),
     }
+}
+
+/// Encodes the fields of a request, an object. The request would replace its `id`, and another `type`.
+pub(crate) fn request_fields(
+    request: &str,
+    value: &(impl Serialize + ?Sized),
+) -> Result<Box<RawValue>, Error> {
+    let raw = object(value)?;
+    let fields: BTreeMap<Cow<'_, str>, &RawValue> =
+        serde_json::from_str(raw.get()).map_err(|error| Error::Unsendable(error.to_string()))?;
+    let is_request =
+        |kind: &&RawValue| serde_json::from_str(kind.get()).is_ok_and(|kind: String| kind == request);
+    if fields.contains_key("id") || fields.get("type").is_some_and(|kind| !is_request(kind)) {
+        return Err(Error::Unsendable("the fields `id` and `type` belong to the request itself".into()));
+    }
+    Ok(raw)
 }

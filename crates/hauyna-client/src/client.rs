@@ -2,7 +2,7 @@
 
 use crate::builder::Builder;
 use crate::call::Call;
-use crate::channel::{Channel, object, raw, read_event};
+use crate::channel::{Channel, raw, read_event, request_fields};
 use crate::direct::Direct;
 use crate::error::{Closed, Error, Refusal, StreamError};
 use crate::gap::{Gap, read_gap};
@@ -200,14 +200,14 @@ impl Client {
         Channel::new(self.clone(), shared)
     }
 
-    /// Sends a request to the application: the event `name` with the fields of `data`, an object. Returns
-    /// what its handler returns.
+    /// Sends a request to the application: the event `name` with the fields of `data`, an object without
+    /// `id` and `type`, which belong to the request. Returns what its handler returns.
     ///
     /// Without [`repeatable`](Call::repeatable), a request whose answer was lost fails with
     /// [`Error::OutcomeUnknown`].
     pub fn request<R: DeserializeOwned>(&self, name: &str, data: &(impl Serialize + ?Sized)) -> Call<R> {
-        let draft =
-            object(data).map(|body| Draft::Event { name: name.to_owned(), body, repeat: Repeat::Never });
+        let body = request_fields(name, data);
+        let draft = body.map(|body| Draft::Event { name: name.to_owned(), body, repeat: Repeat::Never });
         Call::new(self.clone(), draft, |data| {
             let text = data.as_ref().map_or("null", |data| data.get());
             serde_json::from_str(text).map_err(|error| Error::Unreadable(error.to_string()))
@@ -236,11 +236,11 @@ impl Client {
         Call::new(self.clone(), draft, read_position)
     }
 
-    /// Changes the status of this user. The fields of `fields`, an object, are merged into the user's
-    /// metadata.
+    /// Changes the status of this user. The fields of `fields`, an object without `id` and `type`, are
+    /// merged into the user's metadata.
     pub fn update_status(&self, status: &str, fields: &(impl Serialize + ?Sized)) -> Call<()> {
         let status = status.to_owned();
-        let draft = object(fields).map(|body| Draft::UpdateStatus { status, body });
+        let draft = request_fields("update_status", fields).map(|body| Draft::UpdateStatus { status, body });
         Call::new(self.clone(), draft, |_| Ok(()))
     }
 
@@ -300,8 +300,9 @@ impl Client {
         done.await.map_err(|_| self.closed())
     }
 
-    /// Closes the connection, the session and the client. Requests without an answer fail, and streams end
-    /// after the items that wait in them.
+    /// Closes the connection, the session and the client. Without a connection the server is not told, and
+    /// keeps the session for its window. Requests without an answer fail, and streams end after the items
+    /// that wait in them.
     pub async fn close(&self) {
         let (reply, done) = oneshot::channel();
         if self.commands.send(Command::Close(reply)).await.is_ok() {

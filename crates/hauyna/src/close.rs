@@ -87,6 +87,16 @@ impl CloseReason {
         !must_not_return && self.departure() == DepartureKind::Lost
     }
 
+    /// Whether the client has lost its rights: its credentials have expired, or the application has told it
+    /// to stay away.
+    pub(crate) fn ends_rights(self) -> bool {
+        match self {
+            Self::Expired => true,
+            Self::Application(code) => should_reconnect(code) == Reconnect::StayAway,
+            _ => false,
+        }
+    }
+
     /// Whether this reason ends a session that was to be taken over, because its client, the application, or
     /// a limit ended it. A failed or broken attempt does not.
     pub(crate) fn ends_session(self) -> bool {

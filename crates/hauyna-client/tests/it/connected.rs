@@ -61,6 +61,23 @@ async fn a_request_is_answered_and_a_refusal_is_a_typed_error() {
 }
 
 #[tokio::test]
+async fn a_request_with_fields_of_the_protocol_is_not_sent() {
+    async fn delete(_: Context, what: Value) -> hauyna::Result<Value> {
+        Ok(what["id"].clone())
+    }
+    let server = TestServer::start(hub().build(), named().on("delete", delete));
+    let client = client(&server.url("/"));
+    for fields in [json!({ "id": 7 }), json!({ "id": null }), json!({ "type": "other" })] {
+        let answer = client.request::<Value>("delete", &fields).await;
+        assert!(matches!(&answer, Err(Error::Unsendable(_))), "{fields}: {answer:?}");
+        let changed = client.update_status("away", &fields).await;
+        assert!(matches!(&changed, Err(Error::Unsendable(_))), "{fields}: {changed:?}");
+    }
+    // An event of a contract names its type.
+    client.request::<Value>("delete", &json!({ "type": "delete", "item": { "id": 7 } })).await.unwrap();
+}
+
+#[tokio::test]
 async fn client_requests_survive_errors_and_panics_of_their_handler() {
     async fn ask(cx: Context, what: Value) -> hauyna::Result<Value> {
         let event = what["event"].as_str().unwrap_or_default().to_owned();

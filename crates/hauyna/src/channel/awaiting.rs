@@ -2,7 +2,6 @@
 //! `Channel::unsubscribe` or `Channel::close`; then it fails, whatever the authoriser returns. `dispatch`
 //! adds them, and `subscribe` checks them when the subscription begins to wait for its history.
 
-use crate::connection::ConnectionCore;
 use crate::hub::HubCore;
 use crate::stripes::Stripes;
 use hauyna_broker::{ChannelName, ConnectionId};
@@ -13,18 +12,17 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 /// The subscriptions of a hub that wait for their authorisers, by channel.
 #[derive(Debug)]
-pub(crate) struct AwaitingSubscriptions(Stripes<HashMap<ChannelName, Vec<Entry>>>);
+pub(crate) struct AwaitingSubscriptions(Stripes<HashMap<ChannelName, Entries>>);
 
-#[derive(Debug)]
-struct Entry {
-    connection: ConnectionId,
-    has_ended: Arc<AtomicBool>,
-}
+/// The subscriptions to one channel: whether the application has ended them. A connection has one at most,
+/// because its requests are handled one after the other.
+type Entries = HashMap<ConnectionId, Arc<AtomicBool>>;
 
 /// One subscription that waits for its authoriser, until this is dropped.
 pub(crate) struct AwaitingSubscription {
     hub: Arc<HubCore>,
     name: ChannelName,
+    connection: ConnectionId,
     has_ended: Arc<AtomicBool>,
 }
 
@@ -35,22 +33,24 @@ impl AwaitingSubscriptions {
 
     /// Ends the subscriptions to a channel that wait for their authorisers, of one connection or of all.
     pub(super) fn end(&self, channel: &str, connection: Option<ConnectionId>) {
-        if let Some(entries) = self.0.lock(channel).get(channel) {
-            let is_meant =
-                |entry: &&Entry| connection.is_none_or(|connection| connection == entry.connection);
-            entries.iter().filter(is_meant).for_each(|entry| entry.has_ended.store(true, Ordering::Relaxed));
+        let stripe = self.0.lock(channel);
+        let Some(entries) = stripe.get(channel) else { return };
+        let end = |has_ended: &Arc<AtomicBool>| has_ended.store(true, Ordering::Relaxed);
+        match connection {
+            None => entries.values().for_each(end),
+            Some(connection) => entries.get(&connection).into_iter().for_each(end),
         }
     }
 }
 
 impl AwaitingSubscription {
     /// Notes that a subscription of this connection waits for its authoriser.
-    pub(crate) fn new(core: &ConnectionCore, name: &ChannelName) -> Self {
+    pub(crate) fn new(hub: &Arc<HubCore>, connection: ConnectionId, name: &ChannelName) -> Self {
         let has_ended = Arc::new(AtomicBool::new(false));
-        let entry = Entry { connection: core.id(), has_ended: has_ended.clone() };
-        let hub = core.hub().clone();
-        hub.awaiting_subscriptions.0.lock(name.as_str()).entry(name.clone()).or_default().push(entry);
-        Self { hub, name: name.clone(), has_ended }
+        let mut stripe = hub.awaiting_subscriptions.0.lock(name.as_str());
+        stripe.entry(name.clone()).or_default().insert(connection, has_ended.clone());
+        drop(stripe);
+        Self { hub: hub.clone(), name: name.clone(), connection, has_ended }
     }
 
     /// Whether the application has ended the subscription meanwhile.
@@ -63,7 +63,7 @@ impl Drop for AwaitingSubscription {
     fn drop(&mut self) {
         let mut stripe = self.hub.awaiting_subscriptions.0.lock(self.name.as_str());
         let Some(entries) = stripe.get_mut(self.name.as_str()) else { return };
-        entries.retain(|entry| !Arc::ptr_eq(&entry.has_ended, &self.has_ended));
+        entries.remove(&self.connection);
         if entries.is_empty() {
             stripe.remove(self.name.as_str());
         }
@@ -73,5 +73,28 @@ impl Drop for AwaitingSubscription {
 impl fmt::Debug for AwaitingSubscription {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("AwaitingSubscription").field("name", &self.name).finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Hub;
+    use std::time::{Duration, Instant};
+
+    #[test]
+    fn many_that_wait_for_one_channel_cost_little() {
+        let (hub, name) = (Hub::new(), ChannelName::new("c").unwrap());
+        let began = Instant::now();
+        let awaiting = |id| AwaitingSubscription::new(&hub.0, ConnectionId::new(id), &name);
+        let all: Vec<_> = (0..50_000).map(awaiting).collect();
+        for id in 0..25_000 {
+            hub.0.awaiting_subscriptions.end("c", Some(ConnectionId::new(id)));
+        }
+        assert_eq!(all.iter().filter(|one| one.has_ended()).count(), 25_000);
+        drop(all);
+        // If each call searched all of them, this would take many seconds.
+        assert!(began.elapsed() < Duration::from_secs(2), "{:?}", began.elapsed());
+        assert!(hub.0.awaiting_subscriptions.0.iter().all(|stripe| stripe.lock().is_empty()));
     }
 }

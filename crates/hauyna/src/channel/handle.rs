@@ -115,7 +115,8 @@ impl Channel {
     }
 
     /// Removes a connection from the channel. The session of a lost connection is kept without the channel. A
-    /// subscription that still waits for its authoriser or the broker fails with `permission_denied`.
+    /// subscription that still waits for its authoriser or the broker fails with `permission_denied`; other
+    /// requests of the client that wait, such as a publication, fail with `not_subscribed`.
     ///
     /// # Errors
     ///
@@ -216,8 +217,8 @@ impl Channel {
     }
 
     /// Removes every subscriber on this node from the channel, and the channel from the sessions of lost
-    /// connections. Subscriptions that still wait for the broker fail with `permission_denied`. Nothing
-    /// happens before it is awaited.
+    /// connections. Requests that wait fail, as for [`Channel::unsubscribe`]. Nothing happens before it is
+    /// awaited.
     pub fn close(&self) -> impl Future<Output = ()> + Send + use<> {
         let channel = self.clone();
         async move { channel.remove_all_subscriptions() }

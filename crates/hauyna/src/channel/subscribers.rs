@@ -2,8 +2,9 @@
 //! the state orders deliveries and subscriptions. The hub's channel map owns it; `subscribe`, `unsubscribe`
 //! and `publish` change it. The lists that deliveries iterate belong to the shards.
 
-use super::ChannelOptions;
+use super::{ChannelOptions, not_subscribed};
 use crate::connection::ConnectionCore;
+use crate::error::Error;
 use crate::presence::ChannelPresence;
 use crate::rate::Bucket;
 use hashbrown::HashMap;
@@ -185,6 +186,16 @@ impl Subscription {
             1 => SubscriptionPhase::Replaying,
             _ => SubscriptionPhase::Ended,
         }
+    }
+
+    /// Checks that it has not ended since a request about it began. A later subscription to the same channel
+    /// is another one: what was permitted to a subscriber is not permitted to the next one.
+    ///
+    /// # Errors
+    ///
+    /// `not_subscribed`.
+    pub(crate) fn check_not_ended(&self) -> Result<(), Error> {
+        if self.phase() == SubscriptionPhase::Ended { Err(not_subscribed()) } else { Ok(()) }
     }
 
     /// Sets the phase. The caller holds the lock of the connection's outbox.

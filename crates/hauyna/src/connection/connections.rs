@@ -126,12 +126,13 @@ impl Connections {
         Ok(Connection::new(register(opening).start(Link::other(Box::new(socket), Vec::new()))))
     }
 
-    /// Closes a connection with 1000; queued messages are written first. Returns whether there was one.
+    /// Closes a connection with 1000; queued messages are written first. Returns whether there was one that
+    /// was not closing yet. One that was closing leaves no session either.
     pub fn unregister(&self, id: ConnectionId) -> bool {
-        let connection = self.by_id(id).filter(Connection::is_open);
-        connection.is_some_and(|connection| {
+        self.by_id(id).is_some_and(|connection| {
+            let was_open = connection.is_open();
             connection.close(CloseCode::NORMAL, "");
-            true
+            was_open
         })
     }
 
@@ -139,7 +140,13 @@ impl Connections {
     /// many it closed. Where the code tells clients not to reconnect, the sessions of lost connections end,
     /// too.
     pub fn clear(&self, code: CloseCode, reason: &str) -> usize {
-        let close = || self.close_silent(Duration::ZERO, |connection| connection.close(code, reason));
+        // One that is closing already may be meant to return, so it is closed, too, and not counted.
+        let was_open = |connection: &Connection| {
+            let was_open = connection.is_open();
+            connection.close(code, reason);
+            was_open
+        };
+        let close = || self.all().into_iter().filter(was_open).count();
         match should_reconnect(sendable(code).0) {
             Reconnect::ComeBack => close(),
             Reconnect::StayAway => session::end_matching(&self.0.0, |_| true, close),

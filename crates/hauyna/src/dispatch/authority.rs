@@ -8,10 +8,10 @@ use crate::close::CloseReason;
 use crate::contain;
 use crate::driver::{answer_behind_sent, call_for_request};
 use crate::error::{Error, Reject};
+use crate::group;
 use crate::handler::{Action, Context};
-use hauyna_broker::{Answer, BoxFuture, ChannelName, Content};
+use hauyna_broker::{Answer, BoxFuture, ChannelName, Content, Target};
 use hauyna_protocol::RequestId;
-use hauyna_protocol::close::{Reconnect, should_reconnect};
 use std::sync::Arc;
 
 /// Whether a client may do something, or the future that decides it.
@@ -56,14 +56,9 @@ impl Verdict {
     }
 }
 
-pub(super) fn subscribe(
-    core: &Core,
-    name: &ChannelName,
-    token: Option<&str>,
-    metadata: Option<&Arc<str>>,
-) -> Verdict {
+/// Decides about a new subscription. `request` runs only where the application is asked, right before that.
+pub(super) fn subscribe(core: &Core, name: &ChannelName, request: impl FnOnce() -> AccessRequest) -> Verdict {
     let options = core.hub().declarations.options(name.as_str());
-    let request = || AccessRequest::new(core.hub(), name, metadata.cloned()).with_token(token);
     subscription_verdict(core, options, request).unwrap_or_else(|| match options.access {
         Access::Open => Verdict::Allowed,
         Access::Private => Verdict::Refused(subscription_denied()),
@@ -132,6 +127,38 @@ pub(super) fn send(
     verdict(core, action, None, || AccessRequest::new(core.hub(), channel, None).with_content(content))
 }
 
+/// Whether the roles of a group permit a client to send to it.
+pub(super) fn check_role(core: &Core, group: &str) -> Result<(), Error> {
+    match core.hub().groups.can(core.user(), group, group::SEND) {
+        true => Ok(()),
+        // The same for groups that do not exist, so that names cannot be probed.
+        false => Err(permission_denied("you may not send to this group")),
+    }
+}
+
+/// Checks a publication once more that has waited for room: the client's rights, its subscription, and its
+/// role in the group, if the role has permitted it.
+///
+/// # Errors
+///
+/// `unauthorized`, `not_subscribed`, `permission_denied`.
+pub(super) fn check_after_wait(
+    core: &Core,
+    start: RequestStart,
+    publication: &ClientPublication,
+) -> Result<(), Error> {
+    start.check_rights(core)?;
+    if let Some(subscription) = &publication.subscription {
+        subscription.check_not_ended()?;
+    }
+    match publication.channel.target() {
+        Target::Group(group) if core.endpoint().authorizer(Action::Group).is_none() => {
+            check_role(core, group)
+        }
+        _ => Ok(()),
+    }
+}
+
 /// The moment at which a request began, before the application was asked or the request had to wait.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct RequestStart {
@@ -153,13 +180,9 @@ impl RequestStart {
     /// `unauthorized`.
     pub(super) fn check_rights(self, core: &Core) -> Result<(), Error> {
         core.credentials().check_revoked_since(self.revocations)?;
-        let has_lost_rights = match core.reason() {
-            Some(CloseReason::Expired) => true,
-            Some(CloseReason::Application(code)) => should_reconnect(code) == Reconnect::StayAway,
-            _ => false,
-        };
-        if has_lost_rights {
-            Err(Reject::unauthorized("the application has closed this connection").into())
+        // A connection that was closing already when its credentials expired keeps its reason.
+        if core.reason().is_some_and(CloseReason::ends_rights) || core.credentials().has_ended() {
+            Err(Reject::unauthorized("the rights of this connection have ended").into())
         } else {
             Ok(())
         }

@@ -5,7 +5,7 @@ use super::authority::{self, RequestStart, Verdict};
 use super::{ClientPublication, Core, Next, Reply, admission, permission_denied};
 use crate::broker::HistoryRange;
 use crate::channel::{
-    self, AwaitingSubscription, ChannelCore, PublishOptions, SubscribeRequest, Subscription,
+    self, AccessRequest, AwaitingSubscription, ChannelCore, PublishOptions, SubscribeRequest, Subscription,
 };
 use crate::connection::frame;
 use crate::error::Error;
@@ -42,6 +42,7 @@ pub(super) fn publish(core: &Core, id: Option<RequestId>, request: PublishReques
         kind: PublicationKind::Message,
         content: Content::copy(content),
         options,
+        subscription: Some(subscription.clone()),
     };
     let verdict = authority::publish(core, &subscription, &publication.content);
     then_if_subscribed(verdict, core, id, subscription, move |core, id, subscription, start| {
@@ -52,8 +53,8 @@ pub(super) fn publish(core: &Core, id: Option<RequestId>, request: PublishReques
     })
 }
 
-/// Runs an action about a subscription as [`Verdict::then`] does. If the application was asked, the client
-/// has to be subscribed still.
+/// Runs an action about a subscription as [`Verdict::then`] does. If the application was asked, the
+/// subscription must not have ended meanwhile.
 fn then_if_subscribed<F>(
     verdict: Verdict,
     core: &Core,
@@ -62,16 +63,11 @@ fn then_if_subscribed<F>(
     action: F,
 ) -> Next
 where
-    F: FnOnce(&Core, Option<RequestId>, &Subscription, Option<RequestStart>) -> Next + Send + 'static,
+    F: FnOnce(&Core, Option<RequestId>, &Arc<Subscription>, Option<RequestStart>) -> Next + Send + 'static,
 {
-    verdict.then(core, id, move |core, id, start| {
-        if start.is_none() {
-            return action(core, id, &subscription, start);
-        }
-        match core.subscription_list().subscription(subscription.channel.name.as_str()) {
-            Some(subscription) => action(core, id, &subscription, start),
-            None => Next::Now(Reply::refused(id, channel::not_subscribed())),
-        }
+    verdict.then(core, id, move |core, id, start| match start.map(|_| subscription.check_not_ended()) {
+        Some(Err(error)) => Next::Now(Reply::refused(id, error)),
+        Some(Ok(())) | None => action(core, id, &subscription, start),
     })
 }
 
@@ -104,9 +100,13 @@ pub(super) fn subscribe(
         Ok(name) => name,
         Err(invalid) => return Next::Now(Reply::refused(id, invalid.into())),
     };
-    let verdict = authority::subscribe(core, &name, token, request.metadata.as_ref());
-    // Until the authoriser has decided, the application may end the subscription.
-    let awaiting = matches!(verdict, Verdict::Pending(..)).then(|| AwaitingSubscription::new(core, &name));
+    let mut awaiting = None;
+    let access = || {
+        // From here until the authoriser has decided, the application may end the subscription.
+        awaiting = Some(AwaitingSubscription::new(core.hub(), core.id(), &name));
+        AccessRequest::new(core.hub(), &name, request.metadata.clone()).with_token(token)
+    };
+    let verdict = authority::subscribe(core, &name, access);
     let request = SubscribeRequest { awaiting, ..request };
     // Nothing else is checked again: only an open connection can be subscribed.
     verdict
@@ -157,7 +157,15 @@ pub(super) fn history(core: &Core, id: Option<RequestId>, name: &str, range: His
         match channel::history(core.hub(), &name, range) {
             Answer::Ready(page) => Next::Now(Reply::history(id, name, page, encoding)),
             Answer::Pending(later) => {
-                Next::Later(Box::pin(async move { Reply::history(id, name, later.await, encoding) }))
+                let subscription = subscription.clone();
+                Next::Later(Box::pin(async move {
+                    let page = later.await;
+                    // The page may have what was published after the application has ended the subscription.
+                    match subscription.check_not_ended() {
+                        Ok(()) => Reply::history(id, name, page, encoding),
+                        Err(error) => Reply::refused(id, error),
+                    }
+                }))
             }
         }
     })
@@ -200,14 +208,11 @@ pub(super) fn update_presence(core: &Core, id: Option<RequestId>, name: &str, me
             return Next::Now(Reply::of(id, checked.and_then(|()| describe(core.hub(), subscription, text))));
         }
         let start = start.unwrap_or_else(|| RequestStart::now(core));
-        let (core, name) = (core.clone(), subscription.channel.name.clone());
+        let (core, subscription) = (core.clone(), subscription.clone());
         Next::Later(Box::pin(async move {
             core.hub().wait_for_any_room().await;
-            let described = start.check_rights(&core).and_then(|()| {
-                let subscription = core.subscription_list().subscription(name.as_str());
-                describe(core.hub(), &*subscription.ok_or_else(channel::not_subscribed)?, text)
-            });
-            Reply::of(id, described)
+            let checked = start.check_rights(&core).and_then(|()| subscription.check_not_ended());
+            Reply::of(id, checked.and_then(|()| describe(core.hub(), &subscription, text)))
         }))
     })
 }

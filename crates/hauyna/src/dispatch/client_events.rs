@@ -94,8 +94,7 @@ fn admit(core: &Core, subscription: &Subscription, event: &str, data: Option<Raw
 /// Checks what the application's function may have ended: the client's rights and its subscription.
 fn check_again(core: &Core, subscription: &Subscription, start: RequestStart) -> Result<(), Error> {
     start.check_rights(core)?;
-    let current = core.subscription_list().subscription(subscription.channel.name.as_str());
-    current.map(drop).ok_or_else(channel::not_subscribed)
+    subscription.check_not_ended()
 }
 
 /// Returns the refusal of an unknown event. Client events usually carry no `id`, so only the text names the

@@ -5,7 +5,6 @@ use super::authority::{self, Verdict};
 use super::{ClientPublication, Core, Next, Reply, permission_denied, publish};
 use crate::channel::PublishOptions;
 use crate::error::Error;
-use crate::group;
 use crate::handler::Action;
 use crate::limits::UnknownUsers;
 use hauyna_broker::{ChannelName, Content, PublicationKind, Target};
@@ -33,11 +32,9 @@ pub(super) fn group(
 ) -> Next {
     let publication = publication(core, ChannelName::of_group(room), PublicationKind::Group, raw, key);
     let verdict = authority::send(core, Action::Group, &publication).unwrap_or_else(|| {
-        if core.hub().groups.can(core.user(), room, group::SEND) {
-            Verdict::Allowed
-        } else {
-            // The same for groups that do not exist, so that names cannot be probed.
-            Verdict::Refused(permission_denied("you may not send to this group"))
+        match authority::check_role(core, room) {
+            Ok(()) => Verdict::Allowed,
+            Err(error) => Verdict::Refused(error),
         }
     });
     publish_if(verdict, core, id, publication)
@@ -65,7 +62,7 @@ fn publication(
         key: key.map(Into::into),
         ..PublishOptions::default()
     };
-    ClientPublication { channel, kind, content: Content::copy(raw), options }
+    ClientPublication { channel, kind, content: Content::copy(raw), options, subscription: None }
 }
 
 fn publish_if(verdict: Verdict, core: &Core, id: Option<RequestId>, publication: ClientPublication) -> Next {

@@ -1,12 +1,12 @@
 //! Decodes one message of a client and calls what handles its request.
 
-use super::authority::RequestStart;
+use super::authority::{RequestStart, check_after_wait};
 use super::{
     Attempt, Pending, Reply, admission, channels, client_events, direct, recovery, refresh, reply,
     with_recovery,
 };
 use crate::broker::{HistoryRange, Order, Published};
-use crate::channel::{self, PublishOptions, SubscribeRequest};
+use crate::channel::{self, PublishOptions, SubscribeRequest, Subscription};
 use crate::close::CloseReason;
 use crate::connection::{ConnectionCore, deliver_answer};
 use crate::driver::{CloseDetails, answer_behind_sent};
@@ -183,6 +183,8 @@ pub(super) struct ClientPublication {
     pub(super) kind: PublicationKind,
     pub(super) content: Content,
     pub(super) options: PublishOptions,
+    /// The publisher's subscription, for a publication in a channel.
+    pub(super) subscription: Option<Arc<Subscription>>,
 }
 
 /// Publishes for a client, once the shards that write the publication have room; the answer is ready at once
@@ -198,7 +200,7 @@ pub(super) fn publish(
         let (core, start) = (core.clone(), start.unwrap_or_else(|| RequestStart::now(core)));
         return Next::Later(Box::pin(async move {
             core.hub().wait_for_channel_room(&publication.channel).await;
-            match start.check_rights(&core) {
+            match check_after_wait(&core, start, &publication) {
                 Ok(()) => Reply::published(id, publication.publish(&core).await),
                 Err(error) => Reply::refused(id, error),
             }
@@ -215,7 +217,7 @@ pub(super) fn publish(
 
 impl ClientPublication {
     fn publish(self, core: &Core) -> Answer<Result<Published, BrokerError>> {
-        let Self { channel, kind, content, options } = self;
+        let Self { channel, kind, content, options, .. } = self;
         channel::publish(core.hub(), channel, kind, content, options)
     }
 }

@@ -29,9 +29,7 @@ impl ConnectionCore {
         let mut outbox = self.outbox.lock();
         self.transitions().note_failure(&outbox, reason);
         let is_undecided = outbox.session_notice.is_undecided();
-        if outbox.phase != Phase::Open && !reason.is_resumable() {
-            forbid_resume(&mut outbox, reason);
-        }
+        forbid_resume(&mut outbox, reason);
         outbox.close(close_frame_of(code, text), reason, backlog);
         self.sender().wake(&outbox);
         if is_undecided {
@@ -58,6 +56,7 @@ impl ConnectionCore {
         let _ = outbox.write_replies(replies, self.traffic());
         replies.clear();
         self.transitions().note_failure(&outbox, reason);
+        forbid_resume(&mut outbox, reason);
         outbox.close(close_frame_of(code, text), reason, backlog);
         self.sender().wake(&outbox);
     }
@@ -137,14 +136,23 @@ pub(crate) struct CloseDetails<'a> {
     pub(crate) backlog: Backlog,
 }
 
-/// Makes a connection that is already closing, or has just broken, leave no session behind.
+/// Makes a connection that is already closing, or has just broken, leave no session behind, if it is closed
+/// once more and may not be resumed after that.
 fn forbid_resume(outbox: &mut Outbox, reason: CloseReason) {
+    if outbox.phase == Phase::Open || reason.is_resumable() {
+        return;
+    }
     if outbox.session_notice.is_token() {
         outbox.session_notice = SessionNotice::Session;
     }
-    // A connection that a resume has replaced keeps its reason: with it, nothing waits for the peer.
-    let is_resumable = |old: CloseReason| old != CloseReason::Resumed && old.is_resumable();
-    if outbox.reason.is_some_and(is_resumable) {
+    let gives_way = |old: CloseReason| match old {
+        // A connection that a resume has replaced keeps its reason: with it, nothing waits for the peer.
+        CloseReason::Resumed => false,
+        // The hub has closed it, and its client had its rights until now.
+        CloseReason::Shutdown | CloseReason::Drain | CloseReason::Replaced => reason.ends_rights(),
+        old => old.is_resumable(),
+    };
+    if outbox.reason.is_some_and(gives_way) {
         outbox.reason = Some(reason);
     }
 }

@@ -3,12 +3,11 @@
 use super::members::MembershipChange;
 use super::roles::permitted;
 use super::{GroupMap, Roles};
-use crate::answer::BoxFuture;
 use crate::channel::PublishBuilder;
 use crate::error::Error;
 use crate::hub::Hub;
 use hauyna_broker::name::check;
-use hauyna_broker::{ChannelName, Content, PublicationKind, UserId};
+use hauyna_broker::{BoxFuture, ChannelName, Content, PublicationKind, UserId};
 use serde::Serialize;
 
 /// The permission that the request `group` needs.

@@ -1,12 +1,11 @@
 //! The public handle on presence, `Presence`, with its changes; `query` has its queries.
 
 use super::{ChannelPresence, Status, changes, entry, message};
-use crate::answer::BoxFuture;
 use crate::channel::{ChannelCore, Subscription};
 use crate::connection::ConnectionCore;
 use crate::error::Error;
 use crate::hub::{Hub, HubCore};
-use hauyna_broker::{ConnectionId, UserId};
+use hauyna_broker::{BoxFuture, ConnectionId, UserId};
 use hauyna_protocol::{ErrorType, PresencePage};
 use serde::Serialize;
 use serde_json::{Map, Value};

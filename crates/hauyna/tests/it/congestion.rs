@@ -1,7 +1,8 @@
 //! Publishers that are faster than their subscribers wait, and do not fill the memory of the server.
 
-use crate::support::{eventually, now, registered, subscriber, user_handler};
+use crate::support::{eventually, now, poll_once, registered, subscriber, user_handler};
 use hauyna::connection::RetryPolicy;
+use hauyna::groups::Roles;
 use hauyna::{ChannelOptions, CloseCode, Connection, Hub, Presence, SlowConsumer, json};
 use hauyna_test::{Client, MemoryServer, TestServer};
 use std::future::{Future, IntoFuture, poll_fn};
@@ -325,4 +326,52 @@ async fn a_change_of_status_that_waits_is_not_made_after_the_rights_are_gone() {
     let changed = waiting.recv().unwrap();
     tokio::task::spawn_blocking(|| changing.join().unwrap()).await.unwrap();
     assert_eq!(status(&hub), format!("busy-{}", changed - 1));
+}
+
+/// Publishes to the shard of `reader`, whose thread does nothing, until it is congested.
+fn congest(hub: &Hub) {
+    let is_congested = |number| poll_once(hub.channel("reader").publish(number)).is_pending();
+    assert!((0..100_000).any(is_congested), "no publication waits");
+}
+
+#[tokio::test]
+async fn waiting_publications_fail_after_their_permission_has_ended() {
+    let channels = ChannelOptions::new().no_history().slow_consumer(SlowConsumer::DropOldest);
+    let roles = Roles::new().define("member", ["send"]).default_role("member");
+    let hub = Hub::builder().shards(2).channels("{*any}", channels).roles("g", roles).build();
+    let handler = user_handler().share();
+    // Connections get shards in turn; the task of this shard runs on this thread.
+    let (mut reader, _) = registered(&hub, "reader", &handler).await;
+    for channel in ["reader", "x"] {
+        reader.subscribe(channel).await;
+    }
+    for user in ["reader", "eve"] {
+        hub.groups().add(user, "g").await.unwrap();
+    }
+    let publishing = std::thread::spawn(move || {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(async {
+            let (mut eve, connection) = registered(&hub, "eve", &handler).await;
+            eve.subscribe("x").await;
+            for (request, error_type) in [
+                (json!({ "type": "channel_message", "channel": "x", "content": 1 }), "not_subscribed"),
+                (json!({ "type": "group", "room": "g", "message": 1 }), "permission_denied"),
+            ] {
+                congest(&hub);
+                let answer = {
+                    let mut answer = Box::pin(eve.request(request));
+                    let early = tokio::time::timeout(Duration::from_millis(300), &mut answer).await;
+                    assert!(early.is_err(), "it does not wait: {early:?}");
+                    match error_type {
+                        "not_subscribed" => hub.channel("x").unsubscribe(&connection).unwrap(),
+                        _ => assert!(hub.groups().remove("eve", "g").await),
+                    }
+                    answer.await
+                };
+                assert_eq!(answer.unwrap_err()["error_type"], error_type);
+            }
+        });
+    });
+    // Nothing runs on this thread until the other one has ended.
+    publishing.join().unwrap();
 }

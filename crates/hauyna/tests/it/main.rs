@@ -19,6 +19,7 @@ mod client_events;
 mod congestion;
 mod deadlines;
 mod drain;
+mod ended_permissions;
 mod epochs;
 mod error_table;
 mod errors;
