@@ -35,8 +35,8 @@ use std::time::Duration;
 ///   `subscribe` and `unsubscribe` of one channel are called in the order in which they apply, also if a
 ///   `subscribe` has not answered yet, has failed or was dropped: the last one counts.
 ///
-/// A broker whose system may lose, repeat or reorder what it relays uses [`Followers`](crate::Followers), which
-/// make it exact.
+/// A broker whose system may lose, repeat or reorder what it relays uses [`Followers`](crate::Followers),
+/// which make it exact.
 ///
 /// `hauyna-test` has the suite that every broker must pass.
 pub trait Broker: fmt::Debug + Send + Sync + 'static {

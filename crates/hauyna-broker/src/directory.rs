@@ -22,13 +22,13 @@ use std::time::Duration;
 ///   [`ChannelName::of_map`](crate::ChannelName::of_map), gets every change of it by
 ///   [`Relay::map_changed`](crate::Relay::map_changed). Changes may be lost, repeated and reordered: their
 ///   versions show it, and [`Directory::read`] has what was missed. Where nothing shows it, because the link
-///   was down, [`Relay::map_outdated`](crate::Relay::map_outdated) is called. A change is in the map before it
-///   is relayed.
+///   was down, [`Relay::map_outdated`](crate::Relay::map_outdated) is called. A change is in the map before
+///   it is relayed.
 /// - **One remover.** Of several concurrent removals of a field, exactly one gets what was there.
 /// - **Leases.** The leased fields of a node exist as long as it calls [`Directory::beat`] within the time to
-///   live. Once it does not, it is gone, and other nodes remove them with [`Directory::sweep`], each as a change
-///   that is relayed. A node that calls [`Directory::beat`] again learns from [`Nodes::was_lost`] that it was
-///   taken for dead, and what is left of its fields stays.
+///   live. Once it does not, it is gone, and other nodes remove them with [`Directory::sweep`], each as a
+///   change that is relayed. A node that calls [`Directory::beat`] again learns from [`Nodes::was_lost`] that
+///   it was taken for dead, and what is left of its fields stays.
 /// - **No rash judgement.** An observer whose own link was down takes nobody for dead before one time to live
 ///   has passed since the link came back.
 /// - **One clock.** Times to live are counted by one clock for all nodes, never by comparing those of nodes.
@@ -64,8 +64,8 @@ pub trait Directory: fmt::Debug + Send + Sync + 'static {
         limit: u32,
     ) -> Answer<Result<Vec<MapName>, BrokerError>>;
 
-    /// Removes up to `limit` leased fields of a node that is gone, and returns what was removed. Each field is
-    /// returned to exactly one caller.
+    /// Removes up to `limit` leased fields of a node that is gone, and returns what was removed. Each field
+    /// is returned to exactly one caller.
     fn sweep(&self, node: NodeId, limit: u32) -> Answer<Result<Swept, BrokerError>>;
 
     /// Renews the lease of this node, and returns the nodes that live.

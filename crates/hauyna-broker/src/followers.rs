@@ -14,8 +14,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 /// The followers of all streams that a node follows; see [`Follower`] for what each of them does.
 ///
 /// Each method relays under the lock of its channel, so that [`Relay`] is called in order; the relay must not
-/// call back. A read that is due is returned as a [`HistoryRead`]: read the history, then call [`Followers::page`] or
-/// [`Followers::read_failed`].
+/// call back. A read that is due is returned as a [`HistoryRead`]: read the history, then call
+/// [`Followers::page`] or [`Followers::read_failed`].
 pub struct Followers {
     relay: Relay,
     hasher: RandomState,

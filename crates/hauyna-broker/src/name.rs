@@ -151,7 +151,7 @@ impl fmt::Debug for ConnectionId {
 
 /// The receivers that the name of a channel stands for.
 ///
-/// Exhaustive: whoever delivers has to know every kind of receiver.
+/// Exhaustive: a deliverer has to know every kind of receiver.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Target<'a> {
     /// The subscribers of the channel.

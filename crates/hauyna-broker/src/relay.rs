@@ -91,8 +91,8 @@ impl Relay {
         (self.map_changed)(map, change);
     }
 
-    /// Says that changes of a map may have been lost without a trace: whoever has a copy reads the map again.
-    /// Returns at once.
+    /// Says that changes of a map may have been lost without a trace: a reader with a copy reads the map
+    /// again. Returns at once.
     pub fn map_outdated(&self, map: &MapName) {
         (self.map_outdated)(map);
     }

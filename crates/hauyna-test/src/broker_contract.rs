@@ -16,7 +16,7 @@ pub use history::{
 };
 
 pub use shared::{
-    a_key_is_known_on_every_node, a_name_is_heard_only_where_it_is_subscribed,
+    TwoBrokers, a_key_is_known_on_every_node, a_name_is_heard_only_where_it_is_subscribed,
     a_subscription_begins_at_the_top, history_is_the_same_on_every_node,
     publications_reach_every_node_that_has_subscribed, publishers_on_two_nodes_share_one_order, run_shared,
     what_is_for_everybody_reaches_every_node,

@@ -1,5 +1,5 @@
-//! The contract of [`Directory`] as tests that the author of an engine runs: one function per promise. [`run`]
-//! runs them all, each on two new nodes.
+//! The contract of [`Directory`](hauyna::broker::Directory) as tests that the author of an engine runs: one
+//! function per promise. [`run`] runs them all, each on two new nodes.
 
 #![expect(clippy::missing_panics_doc, reason = "a broken promise is a panic: said once, at `run`")]
 
@@ -41,7 +41,7 @@ use std::time::Duration;
 pub async fn run<B: Broker>(make: impl AsyncFn() -> (B, B), time_to_live: Duration) {
     let nodes = async || {
         let (one, other) = make().await;
-        (DirectoryFixture::new(one), DirectoryFixture::new(other))
+        TwoDirectories::new(one, other)
     };
     every_change_is_one_version(nodes().await).await;
     a_change_says_what_was_there_and_how_many_are(nodes().await).await;
@@ -61,11 +61,27 @@ pub async fn run<B: Broker>(make: impl AsyncFn() -> (B, B), time_to_live: Durati
     a_field_with_a_time_ends_after_it(nodes().await, time_to_live).await;
 }
 
-/// The fixtures of two nodes on one engine.
-pub type TwoNodes<B> = (DirectoryFixture<B>, DirectoryFixture<B>);
+/// The directories of two nodes on one engine.
+#[derive(Debug)]
+pub struct TwoDirectories<B> {
+    one: DirectoryFixture<B>,
+    other: DirectoryFixture<B>,
+}
+
+impl<B: Broker> TwoDirectories<B> {
+    /// Creates a fixture for each node, and starts its broker.
+    ///
+    /// # Panics
+    ///
+    /// Panics if a broker has no directory.
+    pub fn new(one: B, other: B) -> Self {
+        Self { one: DirectoryFixture::new(one), other: DirectoryFixture::new(other) }
+    }
+}
 
 /// Checks that each change makes the version one higher, on whichever node it is made.
-pub async fn every_change_is_one_version<B: Broker>((one, other): TwoNodes<B>) {
+pub async fn every_change_is_one_version<B: Broker>(nodes: TwoDirectories<B>) {
+    let TwoDirectories { one, other } = nodes;
     let mut last = one.read("a", MapRange::size()).await.version.number;
     for count in 0..20 {
         let node = if count % 2 == 0 { &one } else { &other };
@@ -81,7 +97,8 @@ pub async fn every_change_is_one_version<B: Broker>((one, other): TwoNodes<B>) {
 }
 
 /// Checks the parts of an answer: the value before, the number of classes, the number of fields of the class.
-pub async fn a_change_says_what_was_there_and_how_many_are<B: Broker>((one, other): TwoNodes<B>) {
+pub async fn a_change_says_what_was_there_and_how_many_are<B: Broker>(nodes: TwoDirectories<B>) {
+    let TwoDirectories { one, other } = nodes;
     for (class, id, before, size, class_size) in [
         ("ann", "1", None, 1, 1),
         ("ann", "2", None, 1, 2),
@@ -101,7 +118,8 @@ pub async fn a_change_says_what_was_there_and_how_many_are<B: Broker>((one, othe
 }
 
 /// Checks that of eight concurrent puts of a field that is not there, exactly one is applied.
-pub async fn of_racing_puts_of_an_absent_field_one_is_applied<B: Broker>((one, other): TwoNodes<B>) {
+pub async fn of_racing_puts_of_an_absent_field_one_is_applied<B: Broker>(nodes: TwoDirectories<B>) {
+    let TwoDirectories { one, other } = nodes;
     for round in 0..20 {
         let name = format!("f{round}");
         let racers = (0..8).map(|racer| {
@@ -118,7 +136,8 @@ pub async fn of_racing_puts_of_an_absent_field_one_is_applied<B: Broker>((one, o
 }
 
 /// Checks that a put with the condition of an earlier version changes nothing and says what is there.
-pub async fn a_put_for_another_version_changes_nothing<B: Broker>((one, other): TwoNodes<B>) {
+pub async fn a_put_for_another_version_changes_nothing<B: Broker>(nodes: TwoDirectories<B>) {
+    let TwoDirectories { one, other } = nodes;
     let first = one.put(put("a", "f", "1")).await;
     let second = other.put(put("a", "f", "2").only(Only::Version(first.version))).await;
     assert!(second.is_applied);
@@ -129,7 +148,8 @@ pub async fn a_put_for_another_version_changes_nothing<B: Broker>((one, other): 
 }
 
 /// Checks that a field takes another one's place with one version, and not where the other is gone.
-pub async fn a_field_takes_the_place_of_another_in_one_step<B: Broker>((one, other): TwoNodes<B>) {
+pub async fn a_field_takes_the_place_of_another_in_one_step<B: Broker>(nodes: TwoDirectories<B>) {
+    let TwoDirectories { one, other } = nodes;
     let first = one.put(put("a", "old", "1")).await;
     let second = other.put(put("a", "new", "2").instead_of(field("old", ""))).await;
     assert_eq!((second.is_applied, second.version.number), (true, first.version.number + 1));
@@ -140,7 +160,8 @@ pub async fn a_field_takes_the_place_of_another_in_one_step<B: Broker>((one, oth
 }
 
 /// Checks that of eight concurrent removals of a field, exactly one gets its value.
-pub async fn of_racing_removals_one_gets_the_field<B: Broker>((one, other): TwoNodes<B>) {
+pub async fn of_racing_removals_one_gets_the_field<B: Broker>(nodes: TwoDirectories<B>) {
+    let TwoDirectories { one, other } = nodes;
     for round in 0..20 {
         let name = format!("f{round}");
         one.put(put("a", &name, "1")).await;
@@ -158,7 +179,8 @@ pub async fn of_racing_removals_one_gets_the_field<B: Broker>((one, other): TwoN
 }
 
 /// Checks that putting the same value again, and removing again, change no version.
-pub async fn a_repeated_call_changes_nothing<B: Broker>((one, other): TwoNodes<B>) {
+pub async fn a_repeated_call_changes_nothing<B: Broker>(nodes: TwoDirectories<B>) {
+    let TwoDirectories { one, other } = nodes;
     for lease in [Lease::Kept, Lease::OfNode] {
         let first = one.put(put("a", "f", "1").lease(lease)).await;
         let again = one.put(put("a", "f", "1").lease(lease)).await;
@@ -171,7 +193,8 @@ pub async fn a_repeated_call_changes_nothing<B: Broker>((one, other): TwoNodes<B
 
 /// Checks that a node that follows a map gets each change with its version, after the change is in the map;
 /// and one that does not follow it gets nothing.
-pub async fn changes_are_relayed_where_the_map_is_followed<B: Broker>((mut one, mut other): TwoNodes<B>) {
+pub async fn changes_are_relayed_where_the_map_is_followed<B: Broker>(nodes: TwoDirectories<B>) {
+    let TwoDirectories { mut one, mut other } = nodes;
     one.follow("a").await;
     other.follow("b").await;
     let before = one.read("a", MapRange::size()).await.version.number;
@@ -194,7 +217,8 @@ pub async fn changes_are_relayed_where_the_map_is_followed<B: Broker>((mut one, 
 }
 
 /// Checks that a map is read in the order of the fields' bytes, page by page and by class, with one version.
-pub async fn a_map_is_read_page_by_page<B: Broker>((one, other): TwoNodes<B>) {
+pub async fn a_map_is_read_page_by_page<B: Broker>(nodes: TwoDirectories<B>) {
+    let TwoDirectories { one, other } = nodes;
     for count in (0..25).rev() {
         one.put(Put::new(map("a"), field(&format!("user{:02}", count / 2), &count.to_string()), "1")).await;
     }
@@ -216,7 +240,8 @@ pub async fn a_map_is_read_page_by_page<B: Broker>((one, other): TwoNodes<B>) {
 }
 
 /// Checks that maps with fields are listed by kind, page by page.
-pub async fn maps_are_listed_by_kind<B: Broker>((one, other): TwoNodes<B>) {
+pub async fn maps_are_listed_by_kind<B: Broker>(nodes: TwoDirectories<B>) {
+    let TwoDirectories { one, other } = nodes;
     for name in ["c", "a", "b", "empty"] {
         one.put(put(name, "f", "1")).await;
     }
@@ -227,7 +252,8 @@ pub async fn maps_are_listed_by_kind<B: Broker>((one, other): TwoNodes<B>) {
 }
 
 /// Checks that nothing in a name, a field or a value is a pattern, a separator or a command.
-pub async fn names_fields_and_values_are_taken_literally<B: Broker>((mut one, other): TwoNodes<B>) {
+pub async fn names_fields_and_values_are_taken_literally<B: Broker>(nodes: TwoDirectories<B>) {
+    let TwoDirectories { mut one, other } = nodes;
     let texts = ["*", "a.b", "{x}", ":", "a:b", "a\0b", "", "\u{10ffff}", "é", "e\u{301}", "%00", "$1"];
     for (count, text) in (1..).zip(texts) {
         one.follow(&format!("m{text}")).await;

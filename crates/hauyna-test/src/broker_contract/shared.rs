@@ -9,6 +9,20 @@ use hauyna::broker::{Broker, Repeat};
 use std::collections::HashSet;
 use std::ops::AsyncFn;
 
+/// The brokers of two nodes that are connected.
+#[derive(Debug)]
+pub struct TwoBrokers<B> {
+    one: BrokerFixture<B>,
+    other: BrokerFixture<B>,
+}
+
+impl<B: Broker> TwoBrokers<B> {
+    /// Creates a fixture for each broker, and starts it.
+    pub fn new(one: B, other: B) -> Self {
+        Self { one: BrokerFixture::new(one), other: BrokerFixture::new(other) }
+    }
+}
+
 /// Tests a broker that connects nodes against the promises that need two of them. `make` returns the brokers
 /// of two nodes, connected to each other, with no history. [`run`](super::run) has the others.
 ///
@@ -30,7 +44,7 @@ use std::ops::AsyncFn;
 pub async fn run_shared<B: Broker>(make: impl AsyncFn() -> (B, B)) {
     let nodes = async || {
         let (one, other) = make().await;
-        (BrokerFixture::new(one), BrokerFixture::new(other))
+        TwoBrokers::new(one, other)
     };
     publications_reach_every_node_that_has_subscribed(nodes().await).await;
     publishers_on_two_nodes_share_one_order(nodes().await).await;
@@ -42,9 +56,8 @@ pub async fn run_shared<B: Broker>(make: impl AsyncFn() -> (B, B)) {
 }
 
 /// Checks that a publication reaches both nodes once, with its position.
-pub async fn publications_reach_every_node_that_has_subscribed<B: Broker>(
-    (mut one, mut other): (BrokerFixture<B>, BrokerFixture<B>),
-) {
+pub async fn publications_reach_every_node_that_has_subscribed<B: Broker>(nodes: TwoBrokers<B>) {
+    let TwoBrokers { mut one, mut other } = nodes;
     let a = channel("a");
     one.subscribe(&a).await;
     other.subscribe(&a).await;
@@ -60,9 +73,8 @@ pub async fn publications_reach_every_node_that_has_subscribed<B: Broker>(
 }
 
 /// Checks that publications of publishers on both nodes are relayed on both in the order of their offsets.
-pub async fn publishers_on_two_nodes_share_one_order<B: Broker>(
-    (mut one, mut other): (BrokerFixture<B>, BrokerFixture<B>),
-) {
+pub async fn publishers_on_two_nodes_share_one_order<B: Broker>(nodes: TwoBrokers<B>) {
+    let TwoBrokers { mut one, mut other } = nodes;
     const EACH: u32 = 100;
     let a = channel("a");
     one.subscribe(&a).await;
@@ -91,9 +103,8 @@ pub async fn publishers_on_two_nodes_share_one_order<B: Broker>(
 
 /// Checks that a node that has not subscribed, or no longer, hears nothing; also in channels of users and
 /// groups.
-pub async fn a_name_is_heard_only_where_it_is_subscribed<B: Broker>(
-    (mut one, mut other): (BrokerFixture<B>, BrokerFixture<B>),
-) {
+pub async fn a_name_is_heard_only_where_it_is_subscribed<B: Broker>(nodes: TwoBrokers<B>) {
+    let TwoBrokers { mut one, mut other } = nodes;
     let last = channel("last");
     one.subscribe(&last).await;
     other.subscribe(&last).await;
@@ -108,17 +119,15 @@ pub async fn a_name_is_heard_only_where_it_is_subscribed<B: Broker>(
 }
 
 /// Checks that a publication for everybody needs no subscription.
-pub async fn what_is_for_everybody_reaches_every_node<B: Broker>(
-    (mut one, mut other): (BrokerFixture<B>, BrokerFixture<B>),
-) {
+pub async fn what_is_for_everybody_reaches_every_node<B: Broker>(nodes: TwoBrokers<B>) {
+    let TwoBrokers { mut one, mut other } = nodes;
     one.publish(&channel("@all"), 1, None).await;
     assert_eq!((number(&*one.next().await), number(&*other.next().await)), (1, 1));
 }
 
 /// Checks that what was published before a subscription is not relayed, and everything after its answer is.
-pub async fn a_subscription_begins_at_the_top<B: Broker>(
-    (one, mut other): (BrokerFixture<B>, BrokerFixture<B>),
-) {
+pub async fn a_subscription_begins_at_the_top<B: Broker>(nodes: TwoBrokers<B>) {
+    let TwoBrokers { one, mut other } = nodes;
     let a = channel("a");
     for count in 1..=10 {
         one.publish(&a, count, KEEP).await;
@@ -130,7 +139,8 @@ pub async fn a_subscription_begins_at_the_top<B: Broker>(
 }
 
 /// Checks that a key that was published on one node is a repetition on the other.
-pub async fn a_key_is_known_on_every_node<B: Broker>((one, other): (BrokerFixture<B>, BrokerFixture<B>)) {
+pub async fn a_key_is_known_on_every_node<B: Broker>(nodes: TwoBrokers<B>) {
+    let TwoBrokers { one, other } = nodes;
     let a = channel("a");
     let first = one.keyed(&a, 1, KEEP, "alice\0k").await;
     let second = other.keyed(&a, 2, KEEP, "alice\0k").await;
@@ -139,9 +149,8 @@ pub async fn a_key_is_known_on_every_node<B: Broker>((one, other): (BrokerFixtur
 }
 
 /// Checks that both nodes read the same history, with the same positions.
-pub async fn history_is_the_same_on_every_node<B: Broker>(
-    (one, other): (BrokerFixture<B>, BrokerFixture<B>),
-) {
+pub async fn history_is_the_same_on_every_node<B: Broker>(nodes: TwoBrokers<B>) {
+    let TwoBrokers { one, other } = nodes;
     let a = channel("a");
     for count in 1..=10 {
         let publisher = if count % 2 == 0 { &one } else { &other };

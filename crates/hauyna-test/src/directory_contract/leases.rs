@@ -2,13 +2,14 @@
 
 #![expect(clippy::missing_panics_doc, reason = "a broken promise is a panic: said once, at `run`")]
 
-use super::TwoNodes;
+use super::TwoDirectories;
 use super::fixture::{DirectoryFixture, field, put, values};
 use hauyna::broker::{Broker, Lease, MapRange};
 use std::time::Duration;
 
 /// Checks that a beat returns the nodes that live, with what they said about themselves.
-pub async fn nodes_know_each_other<B: Broker>((one, other): TwoNodes<B>) {
+pub async fn nodes_know_each_other<B: Broker>(nodes: TwoDirectories<B>) {
+    let TwoDirectories { one, other } = nodes;
     one.beat().await;
     let seen = other.beat().await;
     let mut live: Vec<_> = [&one, &other].map(|node| node.directory.node()).into();
@@ -19,7 +20,8 @@ pub async fn nodes_know_each_other<B: Broker>((one, other): TwoNodes<B>) {
 }
 
 /// Checks that the leased fields of a node stay while it beats, and end once each after it stops.
-pub async fn leased_fields_end_with_their_node<B: Broker>((one, mut other): TwoNodes<B>, time: Duration) {
+pub async fn leased_fields_end_with_their_node<B: Broker>(nodes: TwoDirectories<B>, time: Duration) {
+    let TwoDirectories { one, mut other } = nodes;
     one.beat().await;
     for count in 0..5 {
         one.put(put("a", &format!("f{count}"), "1").lease(Lease::OfNode)).await;
@@ -47,7 +49,8 @@ pub async fn leased_fields_end_with_their_node<B: Broker>((one, mut other): TwoN
 }
 
 /// Checks that fields without a lease stay when their node is gone.
-pub async fn kept_fields_outlive_their_node<B: Broker>((one, other): TwoNodes<B>, time: Duration) {
+pub async fn kept_fields_outlive_their_node<B: Broker>(nodes: TwoDirectories<B>, time: Duration) {
+    let TwoDirectories { one, other } = nodes;
     one.beat().await;
     one.put(put("a", "kept", "1")).await;
     one.put(put("a", "leased", "1").lease(Lease::OfNode)).await;
@@ -58,7 +61,8 @@ pub async fn kept_fields_outlive_their_node<B: Broker>((one, other): TwoNodes<B>
 }
 
 /// Checks that a node that was taken for dead is told so by its next beat, and only by that one.
-pub async fn a_node_that_comes_back_is_told<B: Broker>((one, other): TwoNodes<B>, time: Duration) {
+pub async fn a_node_that_comes_back_is_told<B: Broker>(nodes: TwoDirectories<B>, time: Duration) {
+    let TwoDirectories { one, other } = nodes;
     assert!(!one.beat().await.was_lost);
     one.put(put("a", "f", "1").lease(Lease::OfNode)).await;
     wait_until_gone(&one, &other, time).await;
@@ -68,7 +72,8 @@ pub async fn a_node_that_comes_back_is_told<B: Broker>((one, other): TwoNodes<B>
 }
 
 /// Checks that a field with a time is there before its end, and not after it.
-pub async fn a_field_with_a_time_ends_after_it<B: Broker>((one, other): TwoNodes<B>, time: Duration) {
+pub async fn a_field_with_a_time_ends_after_it<B: Broker>(nodes: TwoDirectories<B>, time: Duration) {
+    let TwoDirectories { one, other } = nodes;
     one.put(put("a", "f", "1").lease(Lease::For(time))).await;
     assert_eq!(values(&other.read("a", MapRange::all()).await), ["f=1"]);
     tokio::time::sleep(time + time / 2).await;

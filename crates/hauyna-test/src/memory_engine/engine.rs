@@ -23,10 +23,11 @@ use tokio::time::Instant;
 /// An engine in memory, which connects several hubs in one process as Redis or NATS connect processes. Each
 /// [`MemoryEngine::broker`] is the broker of one node.
 ///
-/// Without faults it loses nothing. [`MemoryEngine::set_faults`] makes it lose, repeat, delay and reorder what
-/// it delivers, and refuse calls or lose their answers; [`MemoryEngine::cut`], [`MemoryEngine::roll_back`] and
-/// [`MemoryEngine::flush`] are the failures of a whole system. What happens is decided by random numbers from
-/// a seed, and all times are those of Tokio's clock, which a test can pause.
+/// Without faults it loses nothing. [`MemoryEngine::set_faults`] makes it lose, repeat, delay and reorder
+/// what it delivers, and refuse calls or lose their answers; [`MemoryEngine::cut`],
+/// [`MemoryEngine::roll_back`] and [`MemoryEngine::flush`] are the failures of a whole system. What happens
+/// is decided by random numbers from a seed, and all times are those of Tokio's clock, which a test can
+/// pause.
 ///
 /// # Examples
 ///

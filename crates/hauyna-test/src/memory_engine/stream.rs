@@ -1,5 +1,5 @@
-//! One stream of the engine in memory: its publications, its epoch, and where earlier epochs ended. Pure data;
-//! it takes the time as an argument.
+//! One stream of the engine in memory: its publications, its epoch, and where earlier epochs ended. Pure
+//! data; it takes the time as an argument.
 
 use hauyna::Position;
 use hauyna::broker::{Continuity, Epoch, HistoryPage, HistoryRange, Order, Retention};

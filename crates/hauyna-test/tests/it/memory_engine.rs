@@ -3,7 +3,7 @@
 use hauyna::broker::{Broker, Directory, Lease, MapName, Publish, Put, Relay, Retention};
 use hauyna::channel::Draft;
 use hauyna::{ChannelName, HistoryRange, json};
-use hauyna_test::{EngineFaults, MemoryBroker, MemoryEngine, broker_contract, directory_contract};
+use hauyna_test::{EngineFaults, MemoryBroker, MemoryEngine, advance, broker_contract, directory_contract};
 use parking_lot::Mutex;
 use std::sync::Arc;
 use std::time::Duration;
@@ -80,10 +80,10 @@ async fn a_roll_back_is_reported_before_anything_later_is_relayed() {
     }
     engine.roll_back(0);
     publish(&broker, 5).await;
-    tokio::time::sleep(Duration::from_secs(1)).await;
+    advance(Duration::from_secs(1)).await;
     engine.roll_back(2);
     publish(&broker, 6).await;
-    tokio::time::sleep(Duration::from_secs(1)).await;
+    advance(Duration::from_secs(1)).await;
     assert_eq!(*seen.lock(), ["1", "2", "3", "4", "5", "Whole to 5", "6", "EpochChanged to 5"]);
 }
 
@@ -102,12 +102,12 @@ async fn a_node_whose_link_was_down_takes_nobody_for_dead_at_once() {
     for id in [one.id(), other.id()] {
         engine.cut(id);
     }
-    tokio::time::sleep(Duration::from_secs(60)).await;
+    advance(Duration::from_secs(60)).await;
     engine.heal(other.id());
     assert!(second.beat(hauyna::broker::Beat::default()).await.unwrap().gone.is_empty());
-    tokio::time::sleep(Duration::from_secs(10)).await;
+    advance(Duration::from_secs(10)).await;
     assert!(second.beat(hauyna::broker::Beat::default()).await.unwrap().gone.is_empty());
-    tokio::time::sleep(Duration::from_secs(10)).await;
+    advance(Duration::from_secs(10)).await;
     assert_eq!(second.beat(hauyna::broker::Beat::default()).await.unwrap().gone, [one.id()]);
 }
 
@@ -135,7 +135,7 @@ async fn settle(relayed: &[Arc<Mutex<Vec<u64>>>], count: usize) {
             if node.lock().len() == count {
                 break;
             }
-            tokio::time::sleep(Duration::from_secs(1)).await;
+            advance(Duration::from_secs(1)).await;
         }
         assert_eq!(node.lock().len(), count);
     }
