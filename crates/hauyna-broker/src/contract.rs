@@ -24,8 +24,13 @@ use std::time::Duration;
 ///   earlier epoch that is not behind its end is then continued without a loss.
 /// - **Keys.** Two publications with the same [`Publish::key`] on one channel within the window are one: the
 ///   second answers with the first one's position and `Repeat::Yes`, and is not relayed.
+/// - **Without a number.** A publication without an offset is relayed at most once on each node, and may be
+///   lost. Those of one node in one channel are relayed in the order in which they were published.
 /// - **Names of the hub**, which begin with `@`, are relayed on every node without a subscription by a broker
-///   that has no [`Broker::directory`]. One that has a directory relays only `@all` without a subscription.
+///   that has no [`Broker::directory`]. One that has a directory relays `@all` without a subscription, and
+///   `@user:NAME`, `@group:NAME` and `@map:KIND:NAME` to the nodes that have subscribed to them: a hub
+///   subscribes to the channel of a user or a group with the first connection of it on its node, and
+///   unsubscribes with the last one.
 /// - **Failure.** An error means that nothing is known to have been published; publishing again with the
 ///   same key is safe. [`BrokerError::unknown`] means that it may have been published.
 /// - **Congestion.** While [`Relay::is_congested`] is true, a broker that gets publications from elsewhere
@@ -40,7 +45,8 @@ use std::time::Duration;
 ///
 /// `hauyna-test` has the suite that every broker must pass.
 pub trait Broker: fmt::Debug + Send + Sync + 'static {
-    /// Starts the broker with the relay for incoming publications. Called once, before anything else.
+    /// Starts the broker with the relay for incoming publications. Called once, before anything else but
+    /// [`Broker::directory`].
     fn start(&self, relay: Relay);
 
     /// Numbers, stores and relays one publication.

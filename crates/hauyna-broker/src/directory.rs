@@ -3,6 +3,7 @@
 use crate::answer::Answer;
 use crate::{BrokerError, Epoch, MapName};
 use bytes::Bytes;
+use serde::{Serialize, Serializer};
 use std::fmt;
 use std::time::Duration;
 
@@ -28,7 +29,7 @@ use std::time::Duration;
 /// - **Leases.** The leased fields of a node exist as long as it calls [`Directory::beat`] within the time to
 ///   live. Once it does not, it is gone, and other nodes remove them with [`Directory::sweep`], each as a
 ///   change that is relayed. A node that calls [`Directory::beat`] again learns from [`Nodes::was_lost`] that
-///   it was taken for dead, and what is left of its fields stays.
+///   it was taken for dead, or that its lease was lost with the data, and what is left of its fields stays.
 /// - **No rash judgement.** An observer whose own link was down takes nobody for dead before one time to live
 ///   has passed since the link came back.
 /// - **One clock.** Times to live are counted by one clock for all nodes, never by comparing those of nodes.
@@ -96,6 +97,12 @@ impl NodeId {
 impl fmt::Display for NodeId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{:06x}", self.0)
+    }
+}
+
+impl Serialize for NodeId {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
     }
 }
 
@@ -354,8 +361,8 @@ pub struct Nodes {
     pub live: Vec<(NodeId, Bytes)>,
     /// The nodes that are gone and not swept yet.
     pub gone: Vec<NodeId>,
-    /// Whether this node was taken for dead, so that its fields may have been removed: it has to put them
-    /// again.
+    /// Whether this node had a lease before, and now the directory had none of it: its fields may have been
+    /// removed, and it has to put them again.
     pub was_lost: bool,
 }
 

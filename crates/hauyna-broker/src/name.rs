@@ -1,13 +1,15 @@
 //! Names of channels and users. They are checked once, where they are created, and shared by reference count.
 //! Used everywhere in the crate.
 
-use serde::{Serialize, Serializer};
-use std::borrow::Borrow;
+use crate::directory::NodeId;
+use crate::error::InvalidValue;
+use serde::de::Error as _;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use std::borrow::{Borrow, Cow};
 use std::fmt;
 use std::ops::Deref;
+use std::str::FromStr;
 use std::sync::Arc;
-
-use crate::error::InvalidValue;
 
 /// The name of a channel: 1 to 255 bytes of UTF-8 without control characters. Names that begin with `@` are
 /// reserved for the hub (`@user:alice`, `@group:admins`, `@all`).
@@ -115,7 +117,8 @@ impl fmt::Debug for MapName {
     }
 }
 
-/// Identifies one connection on one node, for as long as the node runs.
+/// Identifies one connection of a cluster, for as long as its node lives: 24 bits name the node, 40 bits count
+/// its connections. As text it has 16 hexadecimal digits, of which the first six are the [`NodeId`].
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ConnectionId(u64);
 
@@ -125,9 +128,39 @@ impl ConnectionId {
         Self(value)
     }
 
+    /// Creates the identifier of a connection of a node. Of `count`, the lower 40 bits are used.
+    pub fn of_node(node: NodeId, count: u64) -> Self {
+        Self(u64::from(node.number()) << COUNT_BITS | count & ((1 << COUNT_BITS) - 1))
+    }
+
     /// Returns its number.
     pub fn number(self) -> u64 {
         self.0
+    }
+
+    /// Returns the node that the connection is or was on; [`NodeId::ALONE`] without a cluster.
+    pub fn node(self) -> NodeId {
+        u32::try_from(self.0 >> COUNT_BITS).ok().and_then(NodeId::new).unwrap_or(NodeId::ALONE)
+    }
+}
+
+impl FromStr for ConnectionId {
+    type Err = InvalidValue;
+
+    /// Parses the 16 hexadecimal digits of [`Display`](fmt::Display), in lower case.
+    fn from_str(text: &str) -> Result<Self, InvalidValue> {
+        let is_digit = |byte: u8| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte);
+        let number = (text.len() == 16 && text.bytes().all(is_digit)).then(|| u64::from_str_radix(text, 16));
+        match number {
+            Some(Ok(number)) => Ok(Self(number)),
+            _ => Err(InvalidValue("the identifier of a connection has 16 hexadecimal digits".to_owned())),
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for ConnectionId {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        Cow::<'de, str>::deserialize(deserializer)?.parse().map_err(D::Error::custom)
     }
 }
 
@@ -266,3 +299,24 @@ const MAP_PREFIX: &str = "@map:";
 const GROUP_PREFIX: &str = "@group:";
 /// Maximum length of a name in bytes. The channel of a user or of a group is longer by its prefix.
 const MAX_NAME: usize = 255;
+/// Bits of a [`ConnectionId`] that count the connections of a node.
+const COUNT_BITS: u32 = 40;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_connection_id_names_its_node_and_is_read_back_from_its_text() {
+        let node = NodeId::new(0x00ab_cdef).unwrap();
+        let id = ConnectionId::of_node(node, 0xffff_ff12_3456_789a);
+        assert_eq!((id.to_string().as_str(), id.node()), ("abcdef123456789a", node));
+        assert_eq!("abcdef123456789a".parse(), Ok(id));
+        assert_eq!(serde_json::from_str::<ConnectionId>(&serde_json::to_string(&id).unwrap()).unwrap(), id);
+        assert_eq!(ConnectionId::of_node(NodeId::ALONE, 7).to_string(), "0000000000000007");
+        for text in ["", "7", "+bcdef123456789a", "ABCDEF123456789a", "abcdef123456789a0", "éééééééé"]
+        {
+            assert!(text.parse::<ConnectionId>().is_err(), "{text}");
+        }
+    }
+}

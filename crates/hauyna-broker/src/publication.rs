@@ -58,6 +58,9 @@ pub enum PublicationKind {
     /// `subscribed`: the stream continues under another epoch, or after a loss. Each node creates it for its
     /// own subscribers; brokers never see it.
     EpochTurned,
+    /// What every node has to do, in one order with the messages of `@user:NAME` or `@all`. Brokers relay it
+    /// as any other publication; it is never written to a connection.
+    Control,
 }
 
 /// A value in the encoding in which it arrived. It is not serialised again for receivers with the same
@@ -339,6 +342,7 @@ impl Publication {
                 Message::ClientEvent(event).encode(encoding, out);
             }
             PublicationKind::Event | PublicationKind::EpochTurned => raw.transcode_into(encoding, out),
+            PublicationKind::Control => {}
         }
     }
 }
