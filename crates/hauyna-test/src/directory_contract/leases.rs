@@ -60,7 +60,8 @@ pub async fn kept_fields_outlive_their_node<B: Broker>(nodes: TwoDirectories<B>,
     assert_eq!(values(&other.read("a", MapRange::all()).await), ["kept=1"]);
 }
 
-/// Checks that a node that was taken for dead is told so by its next beat, and only by that one.
+/// Checks that a node that was taken for dead is told so by its next beat, and only by that one, whether it
+/// was swept or not.
 pub async fn a_node_that_comes_back_is_told<B: Broker>(nodes: TwoDirectories<B>, time: Duration) {
     let TwoDirectories { one, other } = nodes;
     assert!(!one.beat().await.was_lost);
@@ -69,6 +70,12 @@ pub async fn a_node_that_comes_back_is_told<B: Broker>(nodes: TwoDirectories<B>,
     assert!(one.beat().await.was_lost);
     assert!(!one.beat().await.was_lost);
     assert!(other.beat().await.gone.is_empty());
+    one.put(put("a", "f", "2").lease(Lease::OfNode)).await;
+    wait_until_gone(&one, &other, time).await;
+    while other.sweep(&one, 100).await.has_more {}
+    assert!(other.beat().await.gone.is_empty(), "nothing is left of the node");
+    assert!(one.beat().await.was_lost, "it does not know that everything was swept");
+    assert!(!one.beat().await.was_lost);
 }
 
 /// Checks that a field with a time is there before its end, and not after it.

@@ -65,7 +65,10 @@ impl OnTheWay {
             return self.insert(self.latest.max(now), sent);
         }
         let at = self.latest.max(now + delay);
-        if fault.is_overtaken {
+        // A link keeps its order and repeats nothing. What is read from a log may come late or twice, and
+        // publications without a number are in no log.
+        let is_logged = !matches!(sent, Delivery::Publication(_, None));
+        if fault.is_overtaken && is_logged {
             // It arrives later than what is sent within the next milliseconds.
             self.insert(at + delay + OVERTAKEN, sent.clone());
         } else {
@@ -74,7 +77,7 @@ impl OnTheWay {
                 self.insert(at, sent.clone());
             }
         }
-        if fault.is_repeated {
+        if fault.is_repeated && is_logged {
             self.insert(at + delay + OVERTAKEN, sent);
         }
     }

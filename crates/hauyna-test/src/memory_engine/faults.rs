@@ -27,13 +27,14 @@ impl EngineFaults {
         Self { lose: rate, ..self }
     }
 
-    /// Sets how many of a thousand deliveries to a node arrive twice.
+    /// Sets how many of a thousand deliveries to a node arrive twice. Publications without a number never do.
     #[must_use]
     pub fn repeat(self, rate: u16) -> Self {
         Self { repeat: rate, ..self }
     }
 
-    /// Sets how many of a thousand deliveries to a node may be overtaken by later ones.
+    /// Sets how many of a thousand deliveries to a node may be overtaken by later ones. Publications without a
+    /// number never are.
     #[must_use]
     pub fn reorder(self, rate: u16) -> Self {
         Self { reorder: rate, ..self }

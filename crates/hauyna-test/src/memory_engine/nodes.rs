@@ -2,13 +2,15 @@
 
 use bytes::Bytes;
 use hauyna::broker::{Beat, NodeId, Nodes};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 use tokio::time::Instant;
 
 #[derive(Debug, Default)]
 pub(super) struct NodeTable {
     leases: BTreeMap<NodeId, NodeLease>,
+    /// The nodes that have had a lease, as their brokers remember it.
+    known: BTreeSet<NodeId>,
 }
 
 #[derive(Debug)]
@@ -22,7 +24,8 @@ impl NodeTable {
     /// Renews a lease. `connected_since` is when the link of this node came up: before one time to live has
     /// passed since then, it takes nobody for dead.
     pub(super) fn beat(&mut self, node: NodeId, beat: Beat, connected_since: Instant, now: Instant) -> Nodes {
-        let was_lost = self.leases.get(&node).is_some_and(|lease| lease.is_gone);
+        let is_known = !self.known.insert(node);
+        let was_lost = is_known && self.leases.get(&node).is_none_or(|lease| lease.is_gone);
         self.leases.insert(node, NodeLease { info: beat.info, ends: now + TIME_TO_LIVE, is_gone: false });
         if now - connected_since >= TIME_TO_LIVE {
             for lease in self.leases.values_mut().filter(|lease| lease.ends <= now) {
