@@ -117,8 +117,8 @@ impl fmt::Debug for MapName {
     }
 }
 
-/// Identifies one connection of a cluster, for as long as its node lives: 24 bits name the node, 40 bits count
-/// its connections. As text it has 16 hexadecimal digits, of which the first six are the [`NodeId`].
+/// Identifies one connection of a cluster, for as long as its node lives: 24 bits name the node, 40 bits
+/// count its connections. As text it has 16 hexadecimal digits, of which the first six are the [`NodeId`].
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ConnectionId(u64);
 

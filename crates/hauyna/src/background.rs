@@ -4,6 +4,7 @@
 //! runtime that connections came with takes the job over, or the next one that calls into the hub. A panic
 //! costs only the item it happens in.
 
+use crate::cluster;
 use crate::contain::{self, Contained};
 use crate::guaranteed::Guaranteed;
 use crate::hub::HubCore;
@@ -31,6 +32,8 @@ pub(crate) enum Job {
     Drain,
     /// Callbacks and calls to the broker that no other task waits for.
     Errands,
+    /// The beat of this node, and what the directory has to be told.
+    Cluster,
 }
 
 /// When a job has something to do again.
@@ -216,7 +219,8 @@ impl Background {
 }
 
 impl Job {
-    const ALL: [Self; 5] = [Self::Presence, Self::Sessions, Self::Events, Self::Drain, Self::Errands];
+    const ALL: [Self; 6] =
+        [Self::Presence, Self::Sessions, Self::Events, Self::Drain, Self::Errands, Self::Cluster];
 
     fn bit(self) -> u32 {
         1 << self as u32
@@ -233,6 +237,7 @@ impl Job {
             }
             Self::Drain => hub.run_drain().await,
             Self::Errands => run_errands(&hub.background),
+            Self::Cluster => cluster::run_due(hub).await,
         }
     }
 
@@ -244,6 +249,7 @@ impl Job {
             Self::Events => !hub.events.queue().is_idle(),
             Self::Drain => false,
             Self::Errands => !hub.background.errands.lock().is_empty(),
+            Self::Cluster => hub.cluster.is_some(),
         }
     }
 }

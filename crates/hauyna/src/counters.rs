@@ -60,6 +60,8 @@ pub(crate) struct Metrics {
     /// Times from the TCP connection, or from the request where another server accepts, to the upgrade.
     pub(crate) handshakes: Durations,
     pub(crate) accept_errors: Counter,
+    /// Control messages of other nodes that were not understood.
+    pub(crate) control_errors: Counter,
 }
 
 impl Metrics {

@@ -81,6 +81,7 @@ pub mod broker;
 pub mod channel;
 mod clock;
 mod close;
+mod cluster;
 mod config;
 pub mod connection;
 mod contain;
@@ -170,6 +171,7 @@ pub mod groups {
 /// assert_eq!(hub.inspect().user("ann").connection_count, 0);
 /// ```
 pub mod inspect {
+    pub use crate::cluster::NodeSnapshot;
     pub use crate::hub::{
         ChannelSnapshot, ConnectionSnapshot, Inspect, Memory, OptionsSnapshot, PositionSnapshot, Readiness,
         Stats, SubscriberSnapshot, UserSnapshot,

@@ -159,7 +159,8 @@ fn connections(core: &HubCore, stats: &Stats, page: &mut Page<'_>) -> fmt::Resul
         "Time from a connection, or its request, to the upgrade; the application's decision included",
         &core.metrics.handshakes,
     )?;
-    page.counter("hauyna_accept_errors", "Times that accepting a connection failed", stats.accept_errors)
+    page.counter("hauyna_accept_errors", "Times that accepting a connection failed", stats.accept_errors)?;
+    page.counter("hauyna_control_errors", "Messages of other nodes not understood", stats.control_errors)
 }
 
 fn messages(core: &HubCore, stats: &Stats, page: &mut Page<'_>) -> fmt::Result {

@@ -2,6 +2,7 @@
 
 use crate::channel::PublishBuilder;
 use crate::close::{CloseReason, sendable};
+use crate::cluster;
 use crate::connection::Connection;
 use crate::hub::Hub;
 use crate::outbox::Backlog;
@@ -61,9 +62,12 @@ impl User {
         self.hub.connections().of_user(&self.name)
     }
 
-    /// Closes the user's connections on this node; queued messages are not sent. The code says whether the
-    /// clients reconnect. [`CloseCode::REVOKED`] is for rights that were revoked. Returns the number of
-    /// connections. Nothing happens before it is awaited.
+    /// Closes the user's connections; queued messages are not sent. The code says whether the clients
+    /// reconnect. [`CloseCode::REVOKED`] is for rights that were revoked. Returns the number of connections
+    /// on this node. Nothing happens before it is awaited.
+    ///
+    /// Where the broker connects several nodes, the others do the same as soon as the broker has told them.
+    /// One that cannot be reached at that moment does not learn of it; a failure to publish it is logged.
     ///
     /// It does not wait for the clients: one that does not answer the close frame counts as connected, for
     /// [`User::is_connected`] and presence, until the close timeout of 5 s is over and the sweep, which runs
@@ -74,17 +78,16 @@ impl User {
     /// that.
     pub fn disconnect(&self, code: CloseCode, reason: &str) -> impl Future<Output = usize> + Send + use<> {
         let (user, reason) = (self.clone(), Box::<str>::from(reason));
-        async move { user.close_connections(sendable(code), &reason) }
+        async move {
+            let code = sendable(code);
+            let count = user.close_connections(code, &reason);
+            cluster::announce_disconnect(&user.hub.0, &user.name, code, &reason).await;
+            count
+        }
     }
 
     fn close_connections(&self, code: CloseCode, reason: &str) -> usize {
-        let close = || {
-            let connections = self.connections();
-            for connection in &connections {
-                connection.core().close(code, reason, CloseReason::Application(code.0), Backlog::Drop);
-            }
-            connections.len()
-        };
+        let close = || self.close_open(code, reason);
         if should_reconnect(code.0) == Reconnect::ComeBack {
             return close();
         }
@@ -92,9 +95,24 @@ impl User {
         session::end_matching(&self.hub.0, move |core| core.user().as_str() == &*name, close)
     }
 
-    /// Whether the user has a connection.
+    /// Closes the live connections on this node, and returns how many there were.
+    pub(crate) fn close_open(&self, code: CloseCode, reason: &str) -> usize {
+        let connections = self.connections();
+        for connection in &connections {
+            connection.core().close(code, reason, CloseReason::Application(code.0), Backlog::Drop);
+        }
+        connections.len()
+    }
+
+    /// Whether the user has a connection. Where the broker connects several nodes, this includes the others,
+    /// as they have told the broker: a moment after a connection has come or gone, and until its lease ends
+    /// for a node that was lost. If the broker cannot be asked, only this node counts.
     pub fn is_connected(&self) -> impl Future<Output = bool> + Send + use<> {
         let user = self.clone();
-        async move { user.hub.0.registry.connection_count(&user.name) > 0 }
+        async move {
+            let hub = &user.hub.0;
+            hub.registry.connection_count(&user.name) > 0
+                || cluster::is_connected_elsewhere(hub, &user.name).await.unwrap_or_default()
+        }
     }
 }

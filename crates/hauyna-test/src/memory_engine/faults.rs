@@ -33,8 +33,8 @@ impl EngineFaults {
         Self { repeat: rate, ..self }
     }
 
-    /// Sets how many of a thousand deliveries to a node may be overtaken by later ones. Publications without a
-    /// number never are.
+    /// Sets how many of a thousand deliveries to a node may be overtaken by later ones. Publications without
+    /// a number never are.
     #[must_use]
     pub fn reorder(self, rate: u16) -> Self {
         Self { reorder: rate, ..self }

@@ -52,6 +52,10 @@ impl Revocation {
         Self { whose: Whose::Token(id.into()), lasting: Duration::from_secs(24 * 60 * 60) }
     }
 
+    pub(crate) fn lasting_for(&self) -> Duration {
+        self.lasting
+    }
+
     /// Sets for how long this user or token is refused. For a token, use the rest of its lifetime.
     pub fn lasting(mut self, time: Duration) -> Self {
         self.lasting = time;

@@ -41,8 +41,8 @@ pub(crate) use pattern::Pattern;
 pub(crate) use publish::{PublishOptions, deliver, publish, publish_paced};
 pub(crate) use rules::{Rule, rule};
 pub(crate) use subscribe::{
-    Prepared, SubscribeReply, SubscribeRequest, activate_resumed, add_to_lists, prepare, subscribe,
-    subscribed_message,
+    Prepared, SubscribeReply, SubscribeRequest, activate_resumed, add_to_lists, prepare, relay_group,
+    subscribe, subscribed_message,
 };
 pub(crate) use subscribers::{ChannelCore, ChannelState, NO_SLOT, Subscription, SubscriptionPhase};
 pub(crate) use unsubscribe::{detach, end_subscription, not_subscribed, unsubscribe};

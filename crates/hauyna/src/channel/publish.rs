@@ -7,6 +7,7 @@ use super::epoch_turn::follow;
 use super::subscribers::ChannelState;
 use super::{ChannelCore, ChannelOptions};
 use crate::broker::{Publish, Published, Retention};
+use crate::cluster;
 use crate::hub::HubCore;
 use crate::shard::Item;
 use hauyna_broker::{
@@ -86,8 +87,9 @@ fn retention_of(hub: &HubCore, channel: &ChannelName) -> Option<Retention> {
 ///
 /// It runs under the broker's lock for the channel and takes the channel's own lock, so the order in the
 /// inboxes is the order of offsets. It neither waits nor writes.
-pub(crate) fn deliver(hub: &HubCore, publication: &Arc<Publication>) {
+pub(crate) fn deliver(hub: &Arc<HubCore>, publication: &Arc<Publication>) {
     match publication.channel().target() {
+        _ if publication.kind() == PublicationKind::Control => cluster::carry_out(hub, publication),
         Target::Everybody => {
             // A shard without any connection so far does not run yet: its items would wait forever, or would
             // go to a connection that is opened later.

@@ -14,7 +14,7 @@ use crate::event::emit;
 use crate::hub::HubCore;
 use crate::presence;
 use crate::shard::Item;
-use hauyna_broker::{ChannelName, ConnectionId, Target};
+use hauyna_broker::{BrokerError, ChannelName, ConnectionId, Target};
 use hauyna_protocol::{ChannelEvent, ErrorType, Position, Recovery, RecoveryFailure, Subscribed};
 use parking_lot::Mutex;
 use std::sync::Arc;
@@ -229,7 +229,8 @@ fn subscription(
 }
 
 /// Subscribes a member's connection to its group's channel. There is nothing to wait for, because this
-/// channel keeps no history, and brokers relay it without a subscription.
+/// channel keeps no history, and brokers relay it without a subscription; in a cluster, the broker is asked
+/// for it in the background.
 ///
 /// # Errors
 ///
@@ -240,10 +241,23 @@ pub(crate) fn add_to_lists(
     name: &ChannelName,
 ) -> Result<(), Error> {
     let catching_up = start_catch_up(hub, name)?;
+    if hub.cluster.is_some() && !catching_up.channel.broker_subscription.initialized() {
+        hub.relay_soon(name);
+    }
     let (turns, number) = (catching_up.turns, catching_up.number);
     let start =
         CatchUpStart { page: None, recovery: None, since: None, announced: Announced::Now, turns, number };
     activate(hub, &subscription(&catching_up.channel, connection, None), start, |_, _| {})
+}
+
+/// Waits until the broker relays the channel of a group, if it still has subscribers.
+///
+/// # Errors
+///
+/// Those of the broker.
+pub(crate) async fn relay_group(hub: &HubCore, name: &ChannelName) -> Result<(), BrokerError> {
+    let Ok(used) = start_catch_up(hub, name) else { return Ok(()) };
+    hub.broker_subscribe(&used.channel).await
 }
 
 fn ended_by_application() -> Error {

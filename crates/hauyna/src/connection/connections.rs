@@ -104,6 +104,9 @@ impl Connections {
             return Err(Error::protocol(ErrorType::Unavailable, "the hub is shutting down"));
         }
         let place = hub.take_place(&user, None).map_err(|limit| Error::from(hub.limits.refusal(limit)))?;
+        let share = hub.share_user(&user);
+        share.iter().for_each(|share| share.relay_soon());
+        let place = place.with_share(share);
         let particulars = ConnectionParts {
             id: place.id(),
             shard: hub.choose_shard(place.id().number()),

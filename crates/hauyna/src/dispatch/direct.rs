@@ -1,9 +1,10 @@
 //! The requests that send to users: `private` to one user, `group` to the members of a group, `broadcast` to
 //! all connections. `dispatch` calls it.
 
-use super::authority::{self, Verdict};
+use super::authority::{self, RequestStart, Verdict};
 use super::{ClientPublication, Core, Next, Reply, permission_denied, publish};
 use crate::channel::PublishOptions;
+use crate::cluster;
 use crate::error::Error;
 use crate::handler::Action;
 use crate::limits::UnknownUsers;
@@ -69,27 +70,49 @@ fn publish_if(verdict: Verdict, core: &Core, id: Option<RequestId>, publication:
     verdict.then(core, id, move |core, id, start| {
         // Not before the decision: a client that may not send to a user does not learn whether they are
         // there.
-        match check_user_known(core, &publication.channel) {
-            Ok(()) => publish(core, id, start, publication),
-            Err(error) => Next::Now(Reply::refused(id, error)),
+        if is_known_here(core, &publication.channel) {
+            return publish(core, id, start, publication);
         }
+        if core.hub().cluster.is_none() {
+            return Next::Now(Reply::refused(id, unknown_user()));
+        }
+        let (core, start) = (core.clone(), start.unwrap_or_else(|| RequestStart::now(core)));
+        Next::Later(Box::pin(async move {
+            if let Err(error) = check_known_elsewhere(&core, &publication.channel).await {
+                return Reply::refused(id, error);
+            }
+            match publish(&core, id, Some(start), publication) {
+                Next::Now(reply) => reply,
+                Next::Later(reply) => reply.await,
+            }
+        }))
     })
 }
 
-/// Checks that the receiver is connected, if the hub reveals that. Other targets pass.
+/// Whether the receiver is connected to this node, or the hub does not reveal that, or it is no user.
+fn is_known_here(core: &Core, channel: &ChannelName) -> bool {
+    let hub = core.hub();
+    match channel.target() {
+        Target::User(user) if hub.config.unknown_users != UnknownUsers::Hidden => {
+            hub.registry.connection_count(user) > 0
+        }
+        _ => true,
+    }
+}
+
+/// Checks that the receiver is connected to another node.
 ///
 /// # Errors
 ///
-/// `unknown_user`.
-fn check_user_known(core: &Core, channel: &ChannelName) -> Result<(), Error> {
-    let hub = core.hub();
-    if hub.config.unknown_users == UnknownUsers::Hidden {
-        return Ok(());
+/// `unknown_user`; `unavailable`, where the broker cannot be asked.
+async fn check_known_elsewhere(core: &Core, channel: &ChannelName) -> Result<(), Error> {
+    let Target::User(user) = channel.target() else { return Ok(()) };
+    match cluster::is_connected_elsewhere(core.hub(), user).await? {
+        true => Ok(()),
+        false => Err(unknown_user()),
     }
-    match channel.target() {
-        Target::User(user) if hub.registry.connection_count(user) == 0 => {
-            Err(Error::protocol(ErrorType::UnknownUser, "this user has no connection"))
-        }
-        _ => Ok(()),
-    }
+}
+
+fn unknown_user() -> Error {
+    Error::protocol(ErrorType::UnknownUser, "this user has no connection")
 }

@@ -210,6 +210,7 @@ pub(super) fn tear_down(core: &Arc<ConnectionCore>) -> CloseNotice {
     contained(&|| presence::connection_gone(hub, core, departure));
     contained(&|| core.transitions().leave_states(reason));
     hub.limits.release(core);
+    hub.release_user(core.user());
     keep_remainder(core);
     hub.metrics.close(reason);
     core.endpoint().connections.decrement();

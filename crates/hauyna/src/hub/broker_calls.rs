@@ -5,8 +5,9 @@
 use super::HubCore;
 use crate::broker::Broker;
 use crate::channel::ChannelCore;
+use crate::cluster::Cluster;
 use crate::contain::{self, Contained, Panicked};
-use hauyna_broker::{Answer, BrokerError};
+use hauyna_broker::{Answer, BrokerError, Directory};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::runtime::Handle;
@@ -18,7 +19,7 @@ impl HubCore {
         &self,
         ask: impl FnOnce(&dyn Broker) -> Answer<Result<T, BrokerError>>,
     ) -> Answer<Result<T, BrokerError>> {
-        self.with_broker_or(ask, BrokerError::new)
+        self.ask(|| ask(&*self.broker), BrokerError::new)
     }
 
     /// Asks the broker like [`HubCore::with_broker`], for calls that may have had an effect although there is
@@ -27,15 +28,24 @@ impl HubCore {
         &self,
         ask: impl FnOnce(&dyn Broker) -> Answer<Result<T, BrokerError>>,
     ) -> Answer<Result<T, BrokerError>> {
-        self.with_broker_or(ask, BrokerError::unknown)
+        self.ask(|| ask(&*self.broker), BrokerError::unknown)
     }
 
-    fn with_broker_or<T: Send + 'static>(
+    /// Asks the directory of the cluster like [`HubCore::with_broker_uncertain`].
+    pub(crate) fn with_directory<T: Send + 'static>(
         &self,
-        ask: impl FnOnce(&dyn Broker) -> Answer<Result<T, BrokerError>>,
+        cluster: &Cluster,
+        ask: impl FnOnce(&dyn Directory) -> Answer<Result<T, BrokerError>>,
+    ) -> Answer<Result<T, BrokerError>> {
+        self.ask(|| ask(cluster.directory()), BrokerError::unknown)
+    }
+
+    fn ask<T: Send + 'static>(
+        &self,
+        ask: impl FnOnce() -> Answer<Result<T, BrokerError>>,
         failed: fn(&'static str) -> BrokerError,
     ) -> Answer<Result<T, BrokerError>> {
-        let later = match contain::call(&self.metrics.panics, || ask(&*self.broker)) {
+        let later = match contain::call(&self.metrics.panics, ask) {
             Ok(Answer::Pending(later)) => later,
             Ok(ready) => return ready,
             Err(Panicked) => return Answer::Ready(Err(failed(PANIC_TEXT))),
@@ -65,16 +75,28 @@ impl HubCore {
             let _order = self.channels.broker_order(&channel.name);
             self.with_broker(|broker| broker.subscribe(&channel.name)).into_future()
         });
-        match with_timeout(self.config.broker_timeout, relayed).await {
-            Some(relayed) => relayed.copied(),
-            None => Err(BrokerError::new(TIMEOUT_TEXT)),
-        }
+        self.within_broker_timeout(relayed).await.copied()
+    }
+
+    /// Waits for a result, at most as long as one call may take.
+    ///
+    /// # Errors
+    ///
+    /// The error of the result, or a timeout.
+    pub(crate) async fn within_broker_timeout<T>(
+        &self,
+        result: impl Future<Output = Result<T, BrokerError>>,
+    ) -> Result<T, BrokerError> {
+        let result = with_timeout(self.config.broker_timeout, result).await;
+        result.unwrap_or_else(|| Err(BrokerError::new(TIMEOUT_TEXT)))
     }
 
     /// Removes a channel without subscribers from the map and unsubscribes from it at the broker.
     pub(crate) fn remove_channel(&self, channel: &Arc<ChannelCore>) {
         let _order = self.channels.broker_order(&channel.name);
-        if self.channels.remove_unused(channel, self.clock.millis()) && !channel.name.is_of_group() {
+        // Without a cluster, groups are relayed without a subscription.
+        let is_subscribed = self.cluster.is_some() || !channel.name.is_of_group();
+        if self.channels.remove_unused(channel, self.clock.millis()) && is_subscribed {
             drop(self.with_broker(|broker| {
                 broker.unsubscribe(&channel.name);
                 Answer::now(Ok(()))

@@ -4,10 +4,11 @@
 use super::limits::{ClientAddress, Limits};
 use super::{ChannelMap, Hub, HubCore, Lifecycle, Registry};
 use crate::auth::Revocations;
-use crate::background::Background;
+use crate::background::{Background, Job};
 use crate::broker::{Broker, LocalBroker, Relay};
 use crate::channel::{self, AwaitingSubscriptions, ChannelOptions, Declarations};
 use crate::clock::Clock;
+use crate::cluster::Cluster;
 use crate::config::{AtLimit, HubConfig, Limit, OutboxLimits, SessionOptions, check_policies};
 use crate::contain::Foreign;
 use crate::counters::Metrics;
@@ -290,6 +291,7 @@ impl HubBuilder {
         let declarations = Declarations::new(self.channels)?;
         let groups = GroupMap::new(self.roles)?;
         let states = States::new(&self.transitions)?;
+        let broker = self.broker.unwrap_or_else(|| Arc::new(LocalBroker::default()));
         let core = Arc::new_cyclic(|hub| HubCore {
             number: HUBS.fetch_add(1, Ordering::Relaxed),
             shards: Shards::new(self.config.shards),
@@ -300,7 +302,8 @@ impl HubBuilder {
             channels: ChannelMap::new(),
             awaiting_subscriptions: AwaitingSubscriptions::new(),
             declarations,
-            broker: self.broker.unwrap_or_else(|| Arc::new(LocalBroker::default())),
+            cluster: broker.directory().map(Cluster::new),
+            broker,
             broker_is_up: AtomicBool::new(true),
             broker_seen: AtomicU32::new(0),
             presence: People::new(),
@@ -316,6 +319,9 @@ impl HubBuilder {
             config: self.config,
         });
         core.broker.start(relay_into(&core));
+        if core.cluster.is_some() {
+            core.background.ensure_running(Job::Cluster);
+        }
         let hub = Hub(core);
         for listen in self.hooks {
             listen(&hub.events());

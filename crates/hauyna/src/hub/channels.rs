@@ -152,7 +152,7 @@ impl ChannelMap {
         self.lost.lock().by_age.len()
     }
 
-    pub(super) fn count(&self) -> usize {
+    pub(crate) fn count(&self) -> usize {
         self.live.load(Ordering::Relaxed)
     }
 }

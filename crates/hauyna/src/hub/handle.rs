@@ -6,6 +6,7 @@ use crate::background::Background;
 use crate::broker::Broker;
 use crate::channel::{AwaitingSubscriptions, Channel, Declarations};
 use crate::clock::Clock;
+use crate::cluster::{self, Cluster};
 use crate::config::HubConfig;
 use crate::connection::{Connection, ConnectionCore, Connections};
 use crate::counters::Metrics;
@@ -58,6 +59,8 @@ pub(crate) struct HubCore {
     pub(crate) awaiting_subscriptions: AwaitingSubscriptions,
     pub(crate) declarations: Declarations,
     pub(crate) broker: Arc<dyn Broker>,
+    /// This node among others, where the broker has a directory.
+    pub(crate) cluster: Option<Cluster>,
     /// Whether the broker could be reached at the last check.
     pub(crate) broker_is_up: AtomicBool,
     /// The tick of the last check of the broker.
@@ -126,6 +129,9 @@ impl Hub {
     /// them nothing more, and for a while refuses new connections with the same credentials. Returns how many
     /// connections there were on this node. Nothing happens before it is awaited.
     ///
+    /// Where the broker connects several nodes, the others do the same as soon as the broker has told them.
+    /// One that cannot be reached at that moment does not learn of it; a failure to publish it is logged.
+    ///
     /// It does not wait for the clients: one that does not answer the close frame counts as connected, for
     /// [`User::is_connected`] and presence, until the close timeout of 5 s is over and the sweep, which runs
     /// every second or two, has seen that. It can do nothing meanwhile.
@@ -133,32 +139,36 @@ impl Hub {
     /// At most 65,536 revocations are kept in memory; beyond that, the one that would end first is dropped.
     pub fn revoke(&self, revocation: Revocation) -> impl Future<Output = usize> + Send + use<> {
         let hub = self.clone();
-        async move { hub.revoke_on_this_node(revocation) }
+        async move {
+            let count = hub.revoke_on_this_node(&revocation);
+            cluster::announce_revocation(&hub.0, &revocation).await;
+            count
+        }
     }
 
-    fn revoke_on_this_node(&self, revocation: Revocation) -> usize {
-        self.0.revocations.add(&revocation, self.0.clock.millis());
+    fn revoke_on_this_node(&self, revocation: &Revocation) -> usize {
         let whose = revocation.whose.clone();
-        let is_meant = move |core: &Arc<ConnectionCore>| match &whose {
-            Whose::User(name) => core.user().as_str() == &**name,
-            Whose::Token(id) => core.credentials().has_token(id),
-        };
-        let count = session::end_matching(&self.0, is_meant, || {
-            let connections = match revocation.whose {
-                Whose::User(name) => self.0.registry.of_user(&name),
-                Whose::Token(id) => {
-                    let mut all = self.0.registry.all();
-                    all.retain(|connection| connection.credentials().has_token(&id));
-                    all
-                }
-            };
-            // A connection that is being closed already may have intended to reconnect.
-            let open = connections.iter().filter(|connection| connection.is_open()).count();
-            connections.iter().for_each(|connection| connection.credentials().revoke());
-            open
-        });
+        let count =
+            session::end_matching(&self.0, move |core| whose.is_of(core), || self.revoke_open(revocation));
         tracing::info!(target: "hauyna::auth", connections = count, "revoked");
         count
+    }
+
+    /// Refuses the credentials and closes the connections that have them. Returns how many were open.
+    pub(crate) fn revoke_open(&self, revocation: &Revocation) -> usize {
+        self.0.revocations.add(revocation, self.0.clock.millis());
+        let connections = match &revocation.whose {
+            Whose::User(name) => self.0.registry.of_user(name),
+            whose @ Whose::Token(_) => {
+                let mut all = self.0.registry.all();
+                all.retain(|connection| whose.is_of(connection));
+                all
+            }
+        };
+        // A connection that is being closed already may have intended to reconnect.
+        let open = connections.iter().filter(|connection| connection.is_open()).count();
+        connections.iter().for_each(|connection| connection.credentials().revoke());
+        open
     }
 
     /// Returns the presence of the whole hub, to query it. It has no user: to change somebody's presence,
@@ -190,6 +200,16 @@ impl Hub {
     pub fn inspect(&self) -> Inspect {
         self.0.background.adopt();
         Inspect::new(self.clone())
+    }
+}
+
+impl Whose {
+    /// Whether a connection has these credentials.
+    pub(crate) fn is_of(&self, core: &Arc<ConnectionCore>) -> bool {
+        match self {
+            Self::User(name) => core.user().as_str() == &**name,
+            Self::Token(id) => core.credentials().has_token(id),
+        }
     }
 }
 

@@ -7,6 +7,7 @@
 use super::HubCore;
 use super::limit_scope::{LimitReached, LimitScope, SlotKey};
 use crate::close::CloseReason;
+use crate::cluster::UserShare;
 use crate::config::{AtLimit, Limit, LimitOptions};
 use crate::connection::ConnectionCore;
 use crate::error::Reject;
@@ -108,8 +109,9 @@ impl HubCore {
         user: &UserId,
         address: Option<IpAddr>,
     ) -> Result<Place, Limit> {
-        let id = ConnectionId::new(self.registry.next_id());
-        let mut place = Place { hub: self.clone(), id, user: user.clone(), address, taken: [false; 3] };
+        let id = self.registry.next_id(self.node());
+        let mut place =
+            Place { hub: self.clone(), id, user: user.clone(), address, taken: [false; 3], share: None };
         // Limits that may refuse come first: no connection is closed for a client that is refused.
         for at_limit in [AtLimit::Reject, AtLimit::CloseOldest] {
             for limit in Limit::ALL {
@@ -151,17 +153,29 @@ pub(crate) struct Place {
     user: UserId,
     address: Option<IpAddr>,
     taken: [bool; 3],
+    /// The share in the channel of the user, in a cluster.
+    share: Option<UserShare>,
 }
 
 impl Place {
+    /// Adds the share in the channel of the user.
+    pub(crate) fn with_share(mut self, share: Option<UserShare>) -> Self {
+        self.share = share;
+        self
+    }
+
     /// Returns the identifier that the connection will have.
     pub(crate) fn id(&self) -> ConnectionId {
         self.id
     }
 
-    /// Hands the places over to the connection: from now on [`Limits::release`] releases them.
+    /// Hands the places over to the connection: from now on [`Limits::release`] releases them, and
+    /// [`HubCore::release_user`] the share.
     pub(crate) fn keep(mut self) {
         self.taken = [false; 3];
+        if let Some(share) = self.share.take() {
+            share.keep();
+        }
     }
 }
 

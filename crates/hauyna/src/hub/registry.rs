@@ -7,7 +7,7 @@ use crate::event::emit;
 use crate::stripes::{Stripes, is_sparse};
 use hashbrown::hash_table::Entry;
 use hashbrown::{HashMap, HashTable};
-use hauyna_broker::{ConnectionId, Wire};
+use hauyna_broker::{ConnectionId, NodeId, Wire};
 use parking_lot::Mutex;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
@@ -43,6 +43,9 @@ impl HubCore {
             emit!(self.events, Opened { connection: Connection::new(connection.clone()) });
         });
         memberships.subscribe_to_first_groups(self, connection);
+        if counts.1 == 1 {
+            self.note_user(connection.user());
+        }
         counts
     }
 }
@@ -54,7 +57,8 @@ impl Registry {
             by_user: Stripes::new(),
             by_wire: Default::default(),
             count: AtomicUsize::new(0),
-            next: AtomicU64::new(crate::random::u64()),
+            // The upper half of the numbers is left, so that they do not start again.
+            next: AtomicU64::new(crate::random::u64() >> 25),
         }
     }
 
@@ -67,9 +71,9 @@ impl Registry {
         |devices| self.by_user.hash(devices.user())
     }
 
-    /// Returns an identifier that no other connection of this process has had.
-    pub(super) fn next_id(&self) -> u64 {
-        self.next.fetch_add(1, Ordering::Relaxed)
+    /// Returns an identifier that no other connection of this node has had.
+    pub(super) fn next_id(&self, node: NodeId) -> ConnectionId {
+        ConnectionId::of_node(node, self.next.fetch_add(1, Ordering::Relaxed))
     }
 
     /// Adds a connection. Returns how many connections there are now, and how many of this user. `arriving`

@@ -78,6 +78,8 @@ pub struct Stats {
     pub events_dropped: u64,
     /// Times that accepting a connection failed, as when file descriptors ran out.
     pub accept_errors: u64,
+    /// Messages by which other nodes told this one to do something, and which it did not understand.
+    pub control_errors: u64,
     /// Estimated memory of the hub.
     pub memory: Memory,
 }
@@ -140,6 +142,7 @@ impl Stats {
             handshakes_refused: metrics.handshakes_refused.value(),
             events_dropped: hub.events.queue().dropped(),
             accept_errors: metrics.accept_errors.value(),
+            control_errors: metrics.control_errors.value(),
             memory: Memory {
                 connections: connections * CONNECTION_BYTES,
                 sessions: hub.sessions.bytes(hub),

@@ -278,9 +278,11 @@ pub(super) fn set_connection_metadata(
     })
 }
 
-/// Counts a connection for `UserOnline` and `UserOffline`, where somebody listens to either of them.
+/// Counts a connection for `UserOnline` and `UserOffline`, where somebody listens to either of them, or
+/// somebody on another node may.
 pub(crate) fn watch_user(hub: &HubCore, core: &Arc<ConnectionCore>) {
-    if !hub.events.has_listener_for(&[SystemKind::UserOnline, SystemKind::UserOffline]) {
+    let kinds = [SystemKind::UserOnline, SystemKind::UserOffline];
+    if hub.cluster.is_none() && !hub.events.has_listener_for(&kinds) {
         return;
     }
     hub.presence.change(hub, core.user(), |change| {

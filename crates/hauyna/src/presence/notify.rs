@@ -98,8 +98,15 @@ pub(super) fn notify_pending(hub: &HubCore, channel: &Arc<ChannelCore>) {
     }
 }
 
-/// Notifies listeners when the first connection of a user has come, or the last one is gone.
+/// Notifies listeners when the first connection of a user has come, or the last one is gone. In a cluster,
+/// the directory says whether it was the first or the last one of all nodes.
 pub(super) fn notify_watched(hub: &HubCore, user: &UserId, person: &Person, was_watched: bool) {
+    if hub.cluster.is_some() {
+        if was_watched != person.is_watched() {
+            hub.note_user(user);
+        }
+        return;
+    }
     match (was_watched, person.is_watched()) {
         (false, true) => emit!(hub.events, UserOnline { user: user.clone() }),
         (true, false) => emit!(hub.events, UserOffline { user: user.clone() }),

@@ -54,6 +54,11 @@ impl People {
         self.stripes.lock(user)
     }
 
+    /// Whether the user counts as online.
+    pub(crate) fn is_watched(&self, user: &str) -> bool {
+        self.stripe(user).get(user).is_some_and(Person::is_watched)
+    }
+
     /// Calls `look` for every visible user, one stripe after the other.
     pub(super) fn for_each_visible(&self, mut look: impl FnMut(&UserId, &Person)) {
         for stripe in self.stripes.iter() {

@@ -103,6 +103,11 @@ async fn admit_request(
     let token = encoding.and_then(|_| request.resume_token()).map(Cow::into_owned);
     let scope = session_key.as_deref().unwrap_or(arrival.path());
     let attached = DetachedExtensions::new(hub, request.into_extensions(), attached);
+    let share = hub.share_user(&user);
+    if let Some(share) = &share {
+        // Of what is published for the user after the answer, nothing is missed.
+        share.until_relayed().await.map_err(|_| unavailable("the broker cannot be reached"))?;
+    }
     // Before the place is taken: the lost connection may still hold it.
     let claim = match token {
         Some(token) => {
@@ -118,7 +123,7 @@ async fn admit_request(
         endpoint,
         user,
         arrival,
-        place,
+        place: place.with_share(share),
         credentials,
         claim,
         attached,

@@ -16,6 +16,8 @@ mod broker_waits;
 mod builders;
 mod bursts;
 mod client_events;
+mod cluster_messages;
+mod cluster_nodes;
 mod congestion;
 mod deadlines;
 mod drain;

@@ -27,6 +27,7 @@ fn metric_names_types_and_labels_stay_the_same() {
         "hauyna_handshakes_refused counter",
         "hauyna_handshake_seconds histogram",
         "hauyna_accept_errors counter",
+        "hauyna_control_errors counter",
         "hauyna_received_bytes counter",
         "hauyna_sent_bytes counter",
         "hauyna_messages_received counter",
