@@ -162,8 +162,8 @@ pub mod groups {
 /// What a hub says about itself: counts, snapshots, readiness.
 ///
 /// [`Hub::stats`] counts, [`Hub::inspect`] looks at one connection, user or channel, and [`Hub::readiness`]
-/// is the answer to a load balancer. All of it is about this node, costs little and can be serialised. The
-/// guide is [operations](crate::guide::operations).
+/// is the answer to a load balancer. All of it is about this node, costs little and can be serialised;
+/// [`Hub::nodes`] lists the others. The guide is [operations](crate::guide::operations).
 ///
 /// ```
 /// let hub = hauyna::Hub::new();

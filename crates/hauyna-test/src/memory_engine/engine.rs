@@ -339,6 +339,7 @@ impl fmt::Debug for MemoryEngine {
         let state = self.0.lock();
         f.debug_struct("MemoryEngine")
             .field("nodes", &state.links.len())
+            .field("subscriptions", &state.links.values().map(|link| link.subscribed.len()).sum::<usize>())
             .field("streams", &state.streams.len())
             .finish_non_exhaustive()
     }

@@ -19,7 +19,7 @@ pub(crate) const SEND: &str = "send";
 /// Users are members, not connections: membership needs no live connection and lasts until the application
 /// ends it. Clients cannot create groups or join them; they may send to a group that they are a member of,
 /// where their role permits `send`. Each hub keeps its groups in its own memory: an application with several
-/// nodes adds its users on each.
+/// nodes adds its users on each, and a message to the group reaches the members of every node.
 ///
 /// A method that returns a future does nothing before it is awaited.
 ///

@@ -82,6 +82,12 @@ async fn messages_to_a_group_reach_the_members_of_each_node() {
     two.hub.groups().send("team", "again").await.unwrap();
     assert_eq!(ann.expect("group").await["message"], "again");
     bob.expect_nothing().await;
+    assert_eq!(cluster.subscriptions(), 3, "two users and the group");
+    for client in [ann, bob] {
+        client.close(1000, "").await;
+    }
+    pause().await;
+    assert_eq!(cluster.subscriptions(), 0);
 }
 
 #[tokio::test(start_paused = true)]

@@ -1,6 +1,6 @@
 //! Several hubs on one engine in memory: which nodes there are, and who is online over all of them.
 
-use super::support::{Random, eventually, open_hub, user_handler, wait_until_empty};
+use super::support::{Random, eventually, open_hub, registered, user_handler, wait_until_empty};
 use hauyna::broker::NodeId;
 use hauyna::{CloseCode, Hub, HubBuilder};
 use hauyna_test::{Client, EngineFaults, MemoryEngine, MemoryServer, advance};
@@ -47,6 +47,13 @@ impl Cluster {
             .build();
         let server = MemoryServer::start(hub.clone(), user_handler());
         Node { id, hub, server }
+    }
+
+    /// Returns how many channels the nodes are subscribed to.
+    pub(crate) fn subscriptions(&self) -> usize {
+        let text = format!("{:?}", self.engine);
+        let (_, after) = text.split_once("subscriptions: ").unwrap();
+        after.split(',').next().unwrap().parse().unwrap()
     }
 
     /// Returns who came and went since the last call.
@@ -318,10 +325,37 @@ async fn users_who_come_and_go_quickly_on_two_nodes_are_gone_in_the_end() {
     for user in USERS {
         assert!(!nodes[0].hub.user(user).is_connected().await, "{user}");
     }
-    // The channels of the users are not relayed any more, and are again with their next connections.
+    assert_eq!(cluster.subscriptions(), 0, "the channels of the users are given back");
     for node in nodes.iter() {
         let mut client = node.client("ann").await;
         nodes[0].hub.user("ann").send("hello").await.unwrap();
         assert_eq!(client.expect("private").await["message"], "hello");
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_directory_that_lost_everything_is_told_again() {
+    let cluster = Cluster::default();
+    let (one, two) = (cluster.node(), cluster.node());
+    let _ann = one.client("ann").await;
+    pause().await;
+    cluster.engine.flush();
+    assert!(!two.hub.user("ann").is_connected().await);
+    advance(Duration::from_secs(3)).await;
+    assert!(two.hub.user("ann").is_connected().await);
+    assert_eq!(two.hub.nodes().await.len(), 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn registered_sockets_are_connections_of_the_cluster() {
+    let cluster = Cluster::default();
+    let (one, two) = (cluster.node(), cluster.node());
+    let (mut client, _connection) = registered(&one.hub, "ann", &user_handler().share()).await;
+    pause().await;
+    assert!(two.hub.user("ann").is_connected().await);
+    two.hub.user("ann").send("hello").await.unwrap();
+    assert_eq!(client.next().await["message"], "hello");
+    drop(client);
+    advance(Duration::from_secs(10)).await;
+    assert_eq!(cluster.subscriptions(), 0);
 }
