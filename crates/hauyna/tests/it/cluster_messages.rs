@@ -213,3 +213,21 @@ async fn control_messages_that_mean_nothing_are_counted_and_ignored() {
     assert_eq!(ann.expect("private").await["message"], "still here");
     assert_eq!(node.hub.stats().control_errors, count);
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_node_does_its_part_of_a_revocation_once() {
+    for seed in 0..20 {
+        let cluster = Cluster::with_seed(seed);
+        let node = cluster.node();
+        let mut ann = node.client("ann").await;
+        cluster.engine.set_faults(EngineFaults::none().max_delay(Duration::from_millis(50)));
+        assert_eq!(node.hub.revoke(Revocation::user("ann")).await, 1);
+        assert_eq!(ann.expect_close().await.0, 3505);
+        let mut again = node.client("ann").await;
+        assert_eq!(node.hub.user("ann").disconnect(CloseCode(4500), "enough").await, 1);
+        assert_eq!(again.expect_close().await.0, 4500);
+        let mut last = node.client("ann").await;
+        advance(Duration::from_secs(1)).await;
+        last.expect_nothing().await;
+    }
+}

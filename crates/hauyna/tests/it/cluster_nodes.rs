@@ -359,3 +359,17 @@ async fn registered_sockets_are_connections_of_the_cluster() {
     advance(Duration::from_secs(10)).await;
     assert_eq!(cluster.subscriptions(), 0);
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_lost_user_who_is_back_is_connected_for_the_other_nodes() {
+    let cluster = Cluster::default();
+    let (one, two) = (cluster.node(), cluster.node());
+    let lost = one.client("ann").await;
+    lost.vanish();
+    pause().await;
+    assert!(!two.hub.user("ann").is_connected().await, "the session waits");
+    let _back = one.client("ann").await;
+    pause().await;
+    assert!(two.hub.user("ann").is_connected().await);
+    assert_eq!(cluster.take_log(), ["ann online at 1"]);
+}
