@@ -2,6 +2,7 @@
 //! what every node has to do.
 
 use super::cluster_nodes::{Cluster, pause};
+use super::support::wait_until_empty;
 use hauyna::auth::Revocation;
 use hauyna::broker::{Broker, Publish, Relay};
 use hauyna::channel::{Content, Draft, PublicationKind};
@@ -223,6 +224,8 @@ async fn a_node_does_its_part_of_a_revocation_once() {
         cluster.engine.set_faults(EngineFaults::none().max_delay(Duration::from_millis(50)));
         assert_eq!(node.hub.revoke(Revocation::user("ann")).await, 1);
         assert_eq!(ann.expect_close().await.0, 3505);
+        drop(ann);
+        wait_until_empty(&node.hub).await;
         let mut again = node.client("ann").await;
         assert_eq!(node.hub.user("ann").disconnect(CloseCode(4500), "enough").await, 1);
         assert_eq!(again.expect_close().await.0, 4500);

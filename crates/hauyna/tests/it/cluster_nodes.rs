@@ -373,3 +373,17 @@ async fn a_lost_user_who_is_back_is_connected_for_the_other_nodes() {
     assert!(two.hub.user("ann").is_connected().await);
     assert_eq!(cluster.take_log(), ["ann online at 1"]);
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_node_knows_its_own_users_before_the_directory_does() {
+    for seed in 0..10 {
+        let cluster = Cluster::with_seed(seed);
+        let one = cluster.node();
+        let client = one.client("ann").await;
+        pause().await;
+        cluster.engine.set_faults(EngineFaults::none().max_delay(Duration::from_millis(200)));
+        client.close(1000, "").await;
+        wait_until_empty(&one.hub).await;
+        assert!(!one.hub.user("ann").is_connected().await, "seed {seed}");
+    }
+}
