@@ -45,7 +45,7 @@ impl Cluster {
                 async { Ok(()) }
             })
             .build();
-        let server = MemoryServer::start(hub.clone(), user_handler());
+        let server = MemoryServer::start(hub.clone(), user_handler().no_heartbeat());
         Node { id, hub, server }
     }
 
@@ -54,6 +54,11 @@ impl Cluster {
         let text = format!("{:?}", self.engine);
         let (_, after) = text.split_once("subscriptions: ").unwrap();
         after.split(',').next().unwrap().parse().unwrap()
+    }
+
+    /// Returns how often a user came and went.
+    pub(crate) fn log_of(&self, user: &str) -> Vec<String> {
+        self.log.lock().iter().filter(|line| line.starts_with(&format!("{user} "))).cloned().collect()
     }
 
     /// Returns who came and went since the last call.

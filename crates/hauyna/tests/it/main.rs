@@ -16,6 +16,7 @@ mod broker_waits;
 mod builders;
 mod bursts;
 mod client_events;
+mod cluster_faults;
 mod cluster_messages;
 mod cluster_nodes;
 mod congestion;
