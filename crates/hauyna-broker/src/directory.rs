@@ -362,7 +362,8 @@ pub struct Nodes {
     /// The nodes that are gone and not swept yet.
     pub gone: Vec<NodeId>,
     /// Whether this node had a lease before, and now the directory had none of it: its fields may have been
-    /// removed, and it has to put them again.
+    /// removed, and it has to put them again. A node whose beat got no answer has to do so, too: the answer
+    /// may have said this.
     pub was_lost: bool,
 }
 

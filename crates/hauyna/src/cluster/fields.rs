@@ -31,6 +31,17 @@ struct KnownField {
     confirmed: Option<UserState>,
     /// Whether a later call has got no answer, so that the field may be another.
     is_unsure: bool,
+    /// Whether the field is written although it is what it has to be, as far as this node knows.
+    is_suspect: bool,
+}
+
+/// Why all fields are written again.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Suspicion {
+    /// The node was taken for dead: others may have removed its fields, and said so.
+    WasLost,
+    /// The answer of a beat, which may have said that, was lost.
+    NoAnswer,
 }
 
 /// What a node says of a user.
@@ -55,7 +66,9 @@ impl Fields {
         // An earlier call without an answer may have done what this one would have.
         let is_unsure = before.is_some_and(|known| known.is_unsure);
         if written.is_some() {
-            fields.known.insert(user.clone(), KnownField { confirmed: written, is_unsure: false });
+            fields
+                .known
+                .insert(user.clone(), KnownField { confirmed: written, is_unsure: false, is_suspect: false });
         } else if is_sparse(fields.known.capacity(), fields.known.len(), 64) {
             fields.known.shrink_to_fit();
         }
@@ -78,15 +91,21 @@ impl Fields {
     /// Notes that a call has got no answer.
     fn doubt(&self, user: &UserId) {
         let mut fields = self.0.lock();
-        let none = KnownField { confirmed: None, is_unsure: false };
+        let none = KnownField { confirmed: None, is_unsure: false, is_suspect: false };
         fields.known.entry(user.clone()).or_insert(none).is_unsure = true;
     }
 
-    /// Makes all fields be written again, because the directory may have removed them.
-    pub(super) fn put_all_again(&self) {
+    /// Makes all fields be written again, because others may have removed them.
+    pub(super) fn write_all_again(&self, suspicion: Suspicion) {
         let mut fields = self.0.lock();
         let FieldStates { dirty, known } = &mut *fields;
-        dirty.extend(known.drain().map(|(user, _)| user));
+        for field in known.values_mut() {
+            if suspicion == Suspicion::WasLost {
+                (field.confirmed, field.is_unsure) = (None, false);
+            }
+            field.is_suspect = true;
+        }
+        dirty.extend(known.keys().cloned());
     }
 }
 
@@ -129,7 +148,7 @@ impl FieldCall {
         let wanted = wanted_state(hub, user);
         let known = cluster.fields.0.lock().known.get(user).copied();
         let is_written = match known {
-            Some(known) => !known.is_unsure && known.confirmed == wanted,
+            Some(known) => !known.is_unsure && !known.is_suspect && known.confirmed == wanted,
             None => wanted.is_none(),
         };
         if is_written {

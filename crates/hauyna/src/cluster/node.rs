@@ -3,7 +3,7 @@
 //! written.
 
 use super::batch::Progress;
-use super::fields::{self, Fields};
+use super::fields::{self, Fields, Suspicion};
 use super::members::{self, Members};
 use crate::background::{Due, Job};
 use crate::hub::{Hub, HubCore};
@@ -27,6 +27,8 @@ pub(crate) struct Cluster {
 struct Beats {
     /// When the next beat is due; `None` before the first one.
     next: Option<Instant>,
+    /// Whether a beat has got no answer since the last one that has.
+    is_unsure: bool,
     /// The nodes that lived at the last beat.
     live: Vec<NodeSnapshot>,
 }
@@ -157,13 +159,19 @@ async fn beat(hub: &Arc<HubCore>, cluster: &Cluster) {
     let info = serde_json::to_vec(&NodeInfo::of(hub)).unwrap_or_default();
     let nodes = match hub.with_directory(cluster, |directory| directory.beat(Beat::new(info))).await {
         Ok(nodes) => nodes,
-        Err(error) => return log_failure("beat", &error),
+        Err(error) => {
+            cluster.beats.lock().is_unsure |= error.is_unknown();
+            return log_failure("beat", &error);
+        }
     };
+    let is_unsure = std::mem::take(&mut cluster.beats.lock().is_unsure);
     if nodes.was_lost {
         crate::log::limited("lost lease", || {
             tracing::warn!(target: "hauyna::cluster", node = %hub.node(), "this node was taken for dead");
         });
-        cluster.fields.put_all_again();
+        cluster.fields.write_all_again(Suspicion::WasLost);
+    } else if is_unsure {
+        cluster.fields.write_all_again(Suspicion::NoAnswer);
     }
     let snapshot = |(id, info): (NodeId, bytes::Bytes)| {
         serde_json::from_slice::<NodeInfo>(&info).unwrap_or_default().snapshot(id)
