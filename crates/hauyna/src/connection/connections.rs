@@ -62,8 +62,9 @@ impl Connections {
     /// like any other, with the callbacks of `handler`; its client counts as one without a sub-protocol.
     /// [`Handler::identify`] is not called.
     ///
-    /// Limits apply to it, too, except those by address, because no address is known. Where the broker connects
-    /// several nodes, what others send to the user arrives as soon as the broker relays it, a moment later.
+    /// Limits apply to it, too, except those by address, because no address is known. Where the broker
+    /// connects several nodes, what others send to the user arrives as soon as the broker relays it, a moment
+    /// later.
     ///
     /// [`Handler::identify`]: crate::Handler::identify
     ///
