@@ -1,6 +1,7 @@
 //! How a client connected: the time, its addresses and the requested path and query. The data is rarely read,
 //! so it lies outside of the connection's core, in one allocation of the exact size. `router` and
-//! `Connections::register` write it once.
+//! `Connections::register` write it once. A plain struct needs 57 bytes more, 5 % of an idle connection
+//! (`tests/idle_heap.rs`): too much beside the 1,200 bytes that a connection should take.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
