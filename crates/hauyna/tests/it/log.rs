@@ -109,7 +109,7 @@ async fn refusals_and_faults_are_logged_without_client_data() {
 }
 
 #[tokio::test]
-async fn refused_subscription_to_an_undeclared_channel_is_logged_with_its_remedy() {
+async fn refused_subscription_that_no_function_decides_about_is_logged_with_its_remedy() {
     let (log, _guard) = Log::capture();
     let hub = Hub::builder().channels("secret", ChannelOptions::new().private()).build();
     let server = TestServer::start(hub, user_handler());
@@ -125,11 +125,16 @@ async fn refused_subscription_to_an_undeclared_channel_is_logged_with_its_remedy
         ));
     }
     assert_eq!(refusals[0], refusals[1], "the client does not learn which channels are declared");
-    let message = "a subscription to an undeclared channel was refused";
-    let line = log.line("DEBUG", "hauyna::channel", message);
     let id = server.hub().connections().of_user("ann")[0].id();
-    assert!(line.contains(&format!("id={id} channel=chat:1 remedy=\"declare the channel")), "{line}");
-    assert_eq!(log.lines().iter().filter(|line| line.contains(message)).count(), 1);
+    for (kind, named) in [
+        ("an undeclared channel", "channel=chat:1 remedy=\"declare the channel"),
+        ("a private channel without a rule", "channel=secret remedy=\"decide with `ChannelOptions::auth"),
+    ] {
+        let message = format!("a subscription to {kind} was refused");
+        let line = log.line("DEBUG", "hauyna::channel", &message);
+        assert!(line.contains(&format!("id={id} {named}")), "{line}");
+        assert_eq!(log.lines().iter().filter(|line| line.contains(&message)).count(), 1);
+    }
 }
 
 #[tokio::test]
