@@ -323,9 +323,10 @@ async fn guest_sent_away_while_returning_does_not_keep_the_generated_name() {
         eventually("on_open runs", || opened.load(Ordering::Relaxed) == 1).await;
         // The page is loaded again: its new connection waits for the decision of `on_open`.
         let (second, token) = (server.clone(), token(&session).to_owned());
-        let second = tokio::spawn(async move {
-            second.client(&format!("/?resume={token}")).json().try_connect().await
-        });
+        let second =
+            tokio::spawn(
+                async move { second.client(&format!("/?resume={token}")).json().try_connect().await },
+            );
         eventually("it is identified", || identified.load(Ordering::Relaxed) == 2).await;
         send_away(&hub, session["user"].as_str().unwrap());
         let mut second = match second.await.unwrap() {
