@@ -116,6 +116,10 @@ async fn admit_request(
     if claim.is_none() && name_origin == NameOrigin::Session {
         check_session_name(hub, &user, presented.as_ref())?;
     }
+    // Once more: middleware and the lost connection may have made it wait.
+    if let Some(expiry) = &credentials.expiry {
+        expiry.check()?;
+    }
     let place = hub.take_place(&user, address).map_err(|limit| hub.limits.refusal(limit))?;
     let endpoint = endpoint.clone();
     Ok(Admission {

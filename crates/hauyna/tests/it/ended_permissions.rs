@@ -7,7 +7,10 @@ use hauyna::broker::Answer;
 use hauyna::channel::AccessRequest;
 use hauyna::handler::Recovery;
 use hauyna::limits::{AtLimit, Limit};
-use hauyna::{ChannelOptions, CloseCode, Context, Error, Hub, Presence, json};
+use hauyna::middleware::Next;
+use hauyna::{
+    ChannelOptions, CloseCode, ConnectRequest, Context, Error, Handler, Hub, Identity, Presence, Reject, json,
+};
 use hauyna_test::{Client, TestServer, WrappedBroker};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -209,4 +212,27 @@ async fn client_that_is_sent_away_while_its_connection_is_closing_does_not_resum
         let (_eve, session) = resume(&server, "eve", &session, &json!({})).await;
         assert_eq!(session["resumed"], false, "{how}: {session}");
     }
+}
+
+#[tokio::test]
+async fn credentials_that_expire_during_the_handshake_open_no_connection() {
+    let opened = Arc::new(AtomicUsize::new(0));
+    let opens = opened.clone();
+    let handler = Handler::new()
+        .identify(|_| Ok(Identity::new("eve").expires_at(SystemTime::now() + Duration::from_millis(50))))
+        .middleware(async |request: ConnectRequest, next: Next| {
+            let admitted = next.run(request).await?;
+            let end = admitted.expires_at().unwrap();
+            eventually("the credentials have expired", || SystemTime::now() > end).await;
+            Ok::<_, Reject>(admitted)
+        })
+        .on_open(move |_| {
+            opens.fetch_add(1, Ordering::Relaxed);
+            async { Ok(()) }
+        });
+    let hub = Hub::new();
+    let server = TestServer::start(hub.clone(), handler);
+    let refused = server.client("/").json().try_connect().await.map(drop).unwrap_err();
+    assert_eq!((refused.status.as_u16(), &refused.json()["error_type"]), (401, &json!("token_expired")));
+    assert_eq!(opened.load(Ordering::Relaxed), 0);
 }
