@@ -11,7 +11,7 @@ use hauyna::middleware::Next;
 use hauyna::{
     ChannelOptions, CloseCode, ConnectRequest, Context, Error, Handler, Hub, Identity, Presence, Reject, json,
 };
-use hauyna_test::{Client, TestServer, WrappedBroker};
+use hauyna_test::{Client, MemoryServer, TestServer, WrappedBroker, advance};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, SystemTime};
@@ -235,4 +235,29 @@ async fn credentials_that_expire_during_the_handshake_open_no_connection() {
     let refused = server.client("/").json().try_connect().await.map(drop).unwrap_err();
     assert_eq!((refused.status.as_u16(), &refused.json()["error_type"]), (401, &json!("token_expired")));
     assert_eq!(opened.load(Ordering::Relaxed), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn session_whose_credentials_expire_during_the_resume_is_not_resumed() {
+    let handler = user_handler().no_heartbeat().on_open(async |cx: Context| {
+        cx.connection().set_expiry(Some(SystemTime::now() + Duration::from_secs(60)));
+        Ok(())
+    });
+    let channels = ChannelOptions::new().history(10, Duration::from_secs(600));
+    let hub = Hub::builder().channels("c", channels).build();
+    let server = MemoryServer::start(hub.clone(), handler);
+    let mut eve = server.json("/?user=eve").await;
+    let session = eve.expect("session").await;
+    let subscribed = eve.subscribe("c").await;
+    eve.vanish();
+    advance(Duration::from_secs(58)).await;
+    hub.channel("c").broadcast("not for eve").await.unwrap();
+    let target = format!("/?user=eve&resume={}", session["resume"]["token"].as_str().unwrap());
+    let mut eve = server.json(&target).await;
+    advance(Duration::from_secs(3)).await;
+    let position = json!({ "epoch": subscribed["epoch"], "offset": subscribed["offset"] });
+    eve.send(json!({ "type": "resume", "positions": { "c": position } })).await;
+    assert_eq!(eve.expect_close().await.0, 3005);
+    let mut eve = server.json(&target).await;
+    assert_eq!(eve.expect("session").await["resumed"], false);
 }
