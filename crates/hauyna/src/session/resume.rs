@@ -94,7 +94,8 @@ fn have_credentials_ended(core: &Arc<ConnectionCore>, takeover: &Takeover) -> bo
     if core.credentials().expires_at().is_some() {
         return core.credentials().has_ended();
     }
-    takeover.with_session(|session| session.core.credentials().has_ended()).unwrap_or(false)
+    let lost = takeover.with_session(|session| session.core.clone());
+    lost.is_some_and(|lost| lost.credentials().has_ended())
 }
 
 /// Closes a connection that cannot resume its session at present.
