@@ -296,7 +296,7 @@ async fn failed_page_of_an_ended_subscription_closes_nobody() {
         match is_of_application {
             true => hub.channel("x").unsubscribe(&hub.user("ann").connections()[0]).unwrap(),
             false => {
-                drop(ann.request(json!({ "type": "unsubscribe_channel", "channel": "x" })).await.unwrap())
+                ann.request(json!({ "type": "unsubscribe_channel", "channel": "x" })).await.unwrap();
             }
         }
         proceed.add_permits(1);
