@@ -88,8 +88,8 @@ pub(crate) async fn resume(core: Arc<ConnectionCore>, claim: Claim) -> Result<()
     }
 }
 
-/// Whether the credentials that apply to the resumed session have ended, perhaps since it was claimed: those of
-/// the connection, or those of the session where the connection's have no end.
+/// Whether the credentials that apply to the resumed session have ended, perhaps since it was claimed: those
+/// of the connection, or those of the session where the connection's have no end.
 fn have_credentials_ended(core: &Arc<ConnectionCore>, takeover: &Takeover) -> bool {
     if core.credentials().expires_at().is_some() {
         return core.credentials().has_ended();
