@@ -1,7 +1,7 @@
 //! What a client was permitted ends with what the permission was about: its subscription, also where the
 //! request is carried out later.
 
-use crate::sessions::resume;
+use crate::sessions::{connect_with_token, lose, resume};
 use crate::support::{eventually, now, poll_once, session_client, user_handler};
 use hauyna::broker::Answer;
 use hauyna::channel::AccessRequest;
@@ -9,8 +9,10 @@ use hauyna::handler::Recovery;
 use hauyna::limits::{AtLimit, Limit};
 use hauyna::middleware::Next;
 use hauyna::{
-    ChannelOptions, CloseCode, ConnectRequest, Context, Error, Handler, Hub, Identity, Presence, Reject, json,
+    ChannelOptions, CloseCode, ConnectRequest, Connection, Context, Error, Handler, Hub, Identity, Presence,
+    Reject, json,
 };
+use hauyna_protocol::Encoding;
 use hauyna_test::{Client, MemoryServer, TestServer, WrappedBroker, advance};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -260,4 +262,58 @@ async fn session_whose_credentials_expire_during_the_resume_is_not_resumed() {
     assert_eq!(eve.expect_close().await.0, 3005);
     let mut eve = server.json(&target).await;
     assert_eq!(eve.expect("session").await["resumed"], false);
+}
+
+#[tokio::test]
+async fn client_that_is_sent_away_after_its_failed_resume_does_not_resume() {
+    let ways: [(&str, fn(&Hub, &Connection)); 3] = [
+        ("close", |_, connection| connection.close(CloseCode::REVOKED, "")),
+        ("unregister", |hub, connection| drop(hub.connections().unregister(connection.id()))),
+        ("disconnect", |hub, _| drop(now(hub.user("eve").disconnect(CloseCode::REVOKED, "")))),
+    ];
+    for (how, send_away) in ways {
+        for is_gone in [false, true] {
+            let hub = Hub::builder().channels("c", ChannelOptions::new()).build();
+            let server = TestServer::start(hub.clone(), user_handler());
+            let mut eve = server.json("/?user=eve").await;
+            let session = eve.expect("session").await;
+            eve.subscribe("c").await;
+            lose(&hub, eve).await;
+            let mut eve = connect_with_token(&server, "eve", &session, Encoding::Json).await;
+            eventually("it resumes", || hub.connections().count() == 1).await;
+            let connection = hub.user("eve").connections().pop().unwrap();
+            connection.close(CloseCode(4000), "come back");
+            eve.expect_close().await;
+            eventually("the session waits again", || hub.stats().sessions == 1).await;
+            if is_gone {
+                drop(eve);
+                eventually("it is gone", || hub.connections().count() == 0).await;
+            }
+            send_away(&hub, &connection);
+            let (_eve, session) = resume(&server, "eve", &session, &json!({})).await;
+            let is_told = !is_gone || how != "unregister";
+            assert_eq!(session["resumed"], !is_told, "{how}, gone: {is_gone}: {session}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn unsubscribing_a_client_after_its_failed_resume_counts_for_the_session() {
+    let hub = Hub::builder().channels("{*any}", ChannelOptions::new()).build();
+    let server = TestServer::start(hub.clone(), user_handler());
+    let mut eve = server.json("/?user=eve").await;
+    let session = eve.expect("session").await;
+    eve.subscribe("kept").await;
+    eve.subscribe("ended").await;
+    lose(&hub, eve).await;
+    let mut eve = connect_with_token(&server, "eve", &session, Encoding::Json).await;
+    eventually("it resumes", || hub.connections().count() == 1).await;
+    let connection = hub.user("eve").connections().pop().unwrap();
+    connection.close(CloseCode(4000), "come back");
+    eve.expect_close().await;
+    eventually("the session waits again", || hub.stats().sessions == 1).await;
+    hub.channel("ended").unsubscribe(&connection).unwrap();
+    let (_eve, session) = resume(&server, "eve", &session, &json!({})).await;
+    let subscriptions = session["subscriptions"].as_array().unwrap();
+    assert_eq!((subscriptions.len(), &subscriptions[0]["channel"]), (1, &json!("kept")));
 }
