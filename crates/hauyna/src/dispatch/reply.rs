@@ -14,7 +14,7 @@ use crate::error::{BrokerError, Error};
 use crate::event::emit;
 use crate::handler::EventAnswer;
 use crate::name::ChannelName;
-use crate::outbox::Backlog;
+use crate::outbox::{Backlog, SessionNotice};
 use bytes::Bytes;
 use hauyna_protocol::close::CloseCode;
 use hauyna_protocol::{
@@ -108,6 +108,7 @@ impl Reply {
         match self.result {
             Err(error) => return Err(error),
             Ok(Data::Close(code, reason)) => {
+                core.end_decision(SessionNotice::Session); // `on_open` has failed
                 core.close(code, &reason, CloseReason::application(code), Backlog::Write);
             }
             Ok(_) => {}
