@@ -317,3 +317,28 @@ async fn unsubscribing_a_client_after_its_failed_resume_counts_for_the_session()
     let subscriptions = session["subscriptions"].as_array().unwrap();
     assert_eq!((subscriptions.len(), &subscriptions[0]["channel"]), (1, &json!("kept")));
 }
+
+#[derive(Debug, Clone, PartialEq)]
+struct Role(&'static str);
+
+#[tokio::test]
+async fn value_attached_during_a_resume_replaces_that_of_the_lost_connection() {
+    let hub = Hub::builder().channels("c", ChannelOptions::new()).build();
+    let handler = user_handler().on_open(async |cx: Context| {
+        cx.connection().with_extensions(|values| values.insert(Role("speaker")));
+        Ok(())
+    });
+    let server = TestServer::start(hub.clone(), handler);
+    let mut eve = server.json("/?user=eve").await;
+    let session = eve.expect("session").await;
+    eve.subscribe("c").await;
+    lose(&hub, eve).await;
+    let mut eve = connect_with_token(&server, "eve", &session, Encoding::Json).await;
+    eventually("it resumes", || hub.connections().count() == 1).await;
+    let connection = hub.user("eve").connections().pop().unwrap();
+    connection.with_extensions(|values| values.insert(Role("listener")));
+    eve.send(json!({ "type": "resume" })).await;
+    assert_eq!(eve.expect("session").await["resumed"], true);
+    let role = connection.with_extensions(|values| values.get::<Role>().cloned());
+    assert_eq!(role, Some(Role("listener")));
+}
