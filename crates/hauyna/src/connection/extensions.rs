@@ -148,8 +148,8 @@ impl Attachments {
         contain::discard(panics, [replaced]);
     }
 
-    /// Takes over what callbacks attached to a lost connection. What was attached to this connection during the
-    /// resume is newer and stays. Claims of the new request replace old ones.
+    /// Takes over what callbacks attached to a lost connection. What was attached to this connection during
+    /// the resume is newer and stays. Claims of the new request replace old ones.
     pub(super) fn take_over(&self, old: &Self, panics: &Counter) {
         let mut values = old.with(|old| std::mem::take(&mut old.of_connection));
         self.with(|new| {

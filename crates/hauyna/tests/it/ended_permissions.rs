@@ -264,12 +264,15 @@ async fn session_whose_credentials_expire_during_the_resume_is_not_resumed() {
     assert_eq!(eve.expect("session").await["resumed"], false);
 }
 
+/// A call that sends the user `eve` away, or this connection of theirs.
+type SendAwayConnection = fn(&Hub, &Connection);
+
 #[tokio::test]
 async fn client_that_is_sent_away_after_its_failed_resume_does_not_resume() {
-    let ways: [(&str, fn(&Hub, &Connection)); 3] = [
+    let ways: [(&str, SendAwayConnection); 3] = [
         ("close", |_, connection| connection.close(CloseCode::REVOKED, "")),
-        ("unregister", |hub, connection| drop(hub.connections().unregister(connection.id()))),
-        ("disconnect", |hub, _| drop(now(hub.user("eve").disconnect(CloseCode::REVOKED, "")))),
+        ("unregister", |hub, connection| _ = hub.connections().unregister(connection.id())),
+        ("disconnect", |hub, _| _ = now(hub.user("eve").disconnect(CloseCode::REVOKED, ""))),
     ];
     for (how, send_away) in ways {
         for is_gone in [false, true] {
