@@ -3,7 +3,7 @@
 use crate::process;
 use crate::steps::{Outcome, Step, run_all};
 use crate::workspace::Workspace;
-use crate::{deny, figures, ratchet, references, rules, typescript, words};
+use crate::{api, deny, figures, ratchet, references, rules, typescript, words};
 use anyhow::Result;
 use std::process::Command;
 use std::time::Duration;
@@ -15,7 +15,7 @@ pub(crate) fn run(workspace: &Workspace) -> Result<bool> {
     Ok(tally.failed == 0)
 }
 
-const STEPS: [Step; 14] = [
+const STEPS: [Step; 15] = [
     Step { name: "lock", run: lock },
     Step { name: "fmt", run: fmt },
     Step { name: "rules", run: rules::run },
@@ -30,6 +30,7 @@ const STEPS: [Step; 14] = [
     Step { name: "clippy-full", run: clippy_full },
     Step { name: "docs", run: docs },
     Step { name: "deny", run: deny::run },
+    Step { name: "api", run: api::run },
 ];
 
 /// Checks that `Cargo.lock` matches the manifests.

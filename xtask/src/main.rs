@@ -2,6 +2,7 @@
 //! runs, in one place. Prints one line per step and never touches what it did not start.
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "a command-line tool speaks to its terminal")]
 
+mod api;
 mod bench;
 mod browser;
 mod check;
@@ -26,6 +27,7 @@ mod source;
 mod steps;
 mod table;
 mod test;
+mod tool;
 mod torture;
 mod tutorial;
 mod typescript;

@@ -27,6 +27,8 @@ export class Subscription extends CatchUp {
   isGivenUp = false;
   /** Whether the server refused to end the subscription for now. It may then exist although it was ended. */
   #wasEndRefused = false;
+  /** Whether a warning was logged on this connection, since the subscription was last established or ended. */
+  #hasWarned = false;
   /**
    * How many unsubscribe requests wait for their answer. Until then, the server's messages concern the
    * subscription that ends.
@@ -288,7 +290,7 @@ export class Subscription extends CatchUp {
 
   #forgetConnection(): number {
     this.#eventSender.clear();
-    this.#wasEndRefused = false;
+    this.#wasEndRefused = this.#hasWarned = false;
     return this.#startGeneration();
   }
 
@@ -309,7 +311,8 @@ export class Subscription extends CatchUp {
       if (isSubscribed) void this.giveUp();
       else if (!error.temporary) return this.end(error);
     } else if (error instanceof HauynaError && error.kind === "invalid") return this.end(error);
-    else this.host.logger.warn("no token", { channel: this.name, error });
+    if (!this.#hasWarned) this.host.logger.warn("cannot subscribe", { channel: this.name, error });
+    this.#hasWarned = true;
     this.#schedule(delayAfter(error), () => this.restore());
   }
 

@@ -250,6 +250,27 @@ test("a series of failures is logged once, and its end is logged", async () => {
   expect(client.state.name).toBe("closed");
 });
 
+test("a subscription that the server refuses for now is logged once, until it succeeds", async () => {
+  const warned: unknown[] = [];
+  const logger = { debug() {}, info() {}, warn: (...line: unknown[]) => warned.push(line), error() {} };
+  const world = new World();
+  const client = await world.connected({ logger });
+  const room = client.channel("room");
+  const asked = fate(room.subscribe());
+  await settle();
+  for (let n = 0; n < 3; n++) {
+    await world.socket.refuse("subscribe_channel", "internal_error", { temporary: true });
+    await world.pass(1000);
+  }
+  expect([asked.now, room.state.name]).toEqual(["pending", "subscribing"]);
+  const line = ["cannot subscribe", { channel: "room", error: expect.objectContaining({ type: "internal_error" }) }];
+  expect(warned).toEqual([line]);
+  await world.socket.ack("subscribe_channel", { channel: "room", recoverable: false });
+  await world.lose();
+  await world.socket.refuse("subscribe_channel", "internal_error", { temporary: true });
+  expect(warned).toEqual([line, line]);
+});
+
 test("two clients have different keys, even if Math.random repeats its values", async () => {
   const world = new World();
   const keys = new Set<unknown>();

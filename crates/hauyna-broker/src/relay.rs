@@ -98,7 +98,7 @@ impl Relay {
     }
 
     /// Whether this node has more publications to deliver than it should: a broker then holds numbered
-    /// publications back, which the history has, and drops the others.
+    /// publications back, which its history has.
     pub fn is_congested(&self) -> bool {
         (self.is_congested)()
     }

@@ -53,6 +53,12 @@
 //! [`channel`], [`connection`], [`error`], [`events`], [`groups`], [`handler`], [`inspect`], [`limits`],
 //! [`middleware`], [`presence`], [`server`], [`validate`], and with their features `contract` and `metrics`.
 //!
+//! # The log
+//!
+//! The library logs with `tracing`. Install a subscriber, for example with `tracing_subscriber::fmt().init()`
+//! at the beginning of `main`: without one, nobody learns why a callback failed. [`guide::operations`] lists
+//! the lines.
+//!
 //! # Options
 //!
 //! Options are builders, and every kind begins in one of two ways. `new()` returns the defaults, which

@@ -16,8 +16,8 @@ mod streams;
 
 pub use hauyna_broker::{
     Answer, AnswerFuture, Beat, BoxFuture, Broker, BrokerError, Change, Continuity, Directory, Epoch, Field,
-    Follower, Followers, HistoryPage, HistoryRange, HistoryRead, Lease, MapChange, MapName, MapPage,
-    MapRange, MapVersion, NodeId, Nodes, Only, Order, Publish, Published, Put, Relay, Repeat, Retention,
-    Swept,
+    Follower, Followers, HistoryPage, HistoryRange, HistoryRead, InvalidValue, Lease, MapChange, MapName,
+    MapPage, MapRange, MapVersion, NodeId, Nodes, Only, Order, Publish, Published, Put, Relay, Repeat,
+    Retention, Swept,
 };
 pub use local::{LocalBroker, LocalBrokerOptions};

@@ -3,7 +3,7 @@
 //! adds them, and `subscribe` checks them when the subscription begins to wait for its history.
 
 use crate::hub::HubCore;
-use crate::stripes::Stripes;
+use crate::stripes::{Stripes, is_sparse};
 use hauyna_broker::{ChannelName, ConnectionId};
 use std::collections::HashMap;
 use std::fmt;
@@ -64,8 +64,14 @@ impl Drop for AwaitingSubscription {
         let mut stripe = self.hub.awaiting_subscriptions.0.lock(self.name.as_str());
         let Some(entries) = stripe.get_mut(self.name.as_str()) else { return };
         entries.remove(&self.connection);
+        if is_sparse(entries.capacity(), entries.len(), 16) {
+            entries.shrink_to_fit();
+        }
         if entries.is_empty() {
             stripe.remove(self.name.as_str());
+        }
+        if is_sparse(stripe.capacity(), stripe.len(), 16) {
+            stripe.shrink_to_fit();
         }
     }
 }
@@ -80,6 +86,7 @@ impl fmt::Debug for AwaitingSubscription {
 mod tests {
     use super::*;
     use crate::Hub;
+    use parking_lot::Mutex;
     use std::time::{Duration, Instant};
 
     #[test]
@@ -96,5 +103,25 @@ mod tests {
         // If each call searched all of them, this would take many seconds.
         assert!(began.elapsed() < Duration::from_secs(2), "{:?}", began.elapsed());
         assert!(hub.0.awaiting_subscriptions.0.iter().all(|stripe| stripe.lock().is_empty()));
+    }
+
+    #[test]
+    fn memory_of_a_flood_is_given_back() {
+        let (hub, hot) = (Hub::new(), ChannelName::new("hot").unwrap());
+        let awaiting =
+            |id, name: &ChannelName| AwaitingSubscription::new(&hub.0, ConnectionId::new(id), name);
+        let last = awaiting(0, &hot);
+        let of_one: Vec<_> = (1..20_000).map(|id| awaiting(id, &hot)).collect();
+        let of_many: Vec<_> =
+            (1..20_000).map(|id| awaiting(id, &ChannelName::new(&format!("c{id}")).unwrap())).collect();
+        drop((of_one, of_many));
+        let all = &hub.0.awaiting_subscriptions.0;
+        let room = |stripe: &Mutex<HashMap<ChannelName, Entries>>| stripe.lock().capacity();
+        let rooms: Vec<usize> = all.iter().map(room).collect();
+        assert!(rooms.iter().all(|room| *room <= 8 * 17), "{rooms:?}");
+        let stripe = all.lock("hot");
+        assert!(stripe["hot"].capacity() <= 8 * 17, "{}", stripe["hot"].capacity());
+        drop(stripe);
+        drop(last);
     }
 }

@@ -148,18 +148,19 @@ impl Attachments {
         contain::discard(panics, [replaced]);
     }
 
-    /// Takes over what callbacks attached to a lost connection. Claims of the new request replace old ones.
+    /// Takes over what callbacks attached to a lost connection. What was attached to this connection during
+    /// the resume is newer and stays. Claims of the new request replace old ones.
     pub(super) fn take_over(&self, old: &Self, panics: &Counter) {
-        let values = old.with(|old| std::mem::take(&mut old.of_connection));
-        let replaced = self.with(|new| {
-            let mut replaced: Vec<_> =
-                values.into_iter().filter_map(|(of, value)| new.of_connection.insert(of, value)).collect();
-            if new.identity.get::<Claims>().or_else(|| new.request.get()).is_some() {
-                replaced.extend(new.of_connection.remove(&TypeId::of::<Claims>()));
-            }
-            replaced
+        let mut values = old.with(|old| std::mem::take(&mut old.of_connection));
+        self.with(|new| {
+            let has_claims = new.identity.get::<Claims>().or_else(|| new.request.get()).is_some();
+            let is_replaced = |of: &TypeId| {
+                new.of_connection.contains_key(of) || has_claims && *of == TypeId::of::<Claims>()
+            };
+            let kept: Vec<TypeId> = values.keys().filter(|of| !is_replaced(of)).copied().collect();
+            new.of_connection.extend(kept.iter().filter_map(|of| values.remove_entry(of)));
         });
-        contain::discard(panics, replaced);
+        contain::discard(panics, values.into_values());
     }
 
     /// Drops the values of a connection after its last handle was dropped. That may happen in the middle of a

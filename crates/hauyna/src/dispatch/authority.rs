@@ -61,7 +61,10 @@ pub(super) fn subscribe(core: &Core, name: &ChannelName, request: impl FnOnce() 
     let options = core.hub().declarations.options(name.as_str());
     subscription_verdict(core, options, request).unwrap_or_else(|| match options.access {
         Access::Open => Verdict::Allowed,
-        Access::Private => Verdict::Refused(subscription_denied()),
+        Access::Private => {
+            log_private(core, name);
+            Verdict::Refused(subscription_denied())
+        }
         Access::Undeclared => {
             log_undeclared(core, name);
             Verdict::Refused(subscription_denied())
@@ -84,6 +87,17 @@ fn log_undeclared(core: &Core, name: &ChannelName) {
         channel = %crate::log::name(name.as_str()),
         remedy,
         "a subscription to an undeclared channel was refused",
+    );
+}
+
+/// Tells the developer what the client is not told: that no function decides about this private channel.
+fn log_private(core: &Core, name: &ChannelName) {
+    tracing::debug!(
+        target: "hauyna::channel",
+        id = %core.id(),
+        channel = %crate::log::name(name.as_str()),
+        remedy = "decide with `ChannelOptions::authorize_subscribe`, or subscribe in a callback",
+        "a subscription to a private channel without a rule was refused",
     );
 }
 

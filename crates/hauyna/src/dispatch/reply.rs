@@ -12,7 +12,7 @@ use crate::driver::CloseDetails;
 use crate::error::Error;
 use crate::event::emit;
 use crate::handler::EventAnswer;
-use crate::outbox::Backlog;
+use crate::outbox::{Backlog, SessionNotice};
 use bytes::Bytes;
 use hauyna_broker::{BoxFuture, BrokerError, ChannelName};
 use hauyna_protocol::close::CloseCode;
@@ -107,6 +107,7 @@ impl Reply {
         match self.result {
             Err(error) => return Err(error),
             Ok(Data::Close(code, reason)) => {
+                core.end_decision(SessionNotice::Session); // `on_open` has failed
                 core.close(code, &reason, CloseReason::application(code), Backlog::Write);
             }
             Ok(_) => {}

@@ -167,14 +167,15 @@ impl ConnectionCore {
         outbox.session_notice.is_undecided() && outbox.phase == Phase::Open
     }
 
-    /// Notes that the callback has admitted the client: from now on its session can be resumed.
-    pub(super) fn admit(&self) {
+    /// Notes the decision of the callback. With `Token` the session of the client can be resumed from now on;
+    /// with `Session` there is none to resume, even if the connection is closed with a code to come back.
+    pub(crate) fn end_decision(&self, notice: SessionNotice) {
         {
             let mut outbox = self.outbox.lock();
             if !outbox.session_notice.is_undecided() {
                 return;
             }
-            outbox.session_notice = SessionNotice::Token;
+            outbox.session_notice = notice;
         }
         self.hub().sessions.notify_decided(self.id());
     }

@@ -14,7 +14,7 @@ use crate::connection::{ConnectionCore, end_requests};
 use crate::contain;
 use crate::dispatch::Reply;
 use crate::handler::Context as HandlerContext;
-use crate::outbox::{Flushed, Phase};
+use crate::outbox::{Flushed, Phase, SessionNotice};
 use crate::transport::{Io, with_replies, with_scratch};
 use hauyna_protocol::close::CloseCode;
 use hauyna_websocket::{Decoder, Event};
@@ -314,7 +314,7 @@ impl Driver {
                 // What the callback has sent goes out before the answer to the first request.
                 Poll::Ready(Some(Ok(()))) => {
                     core.hub().process_inline(core.shard());
-                    core.admit();
+                    core.end_decision(SessionNotice::Token);
                 }
                 Poll::Ready(Some(Err(error))) => reader::refuse_open(&core, &error),
                 Poll::Ready(None) => {

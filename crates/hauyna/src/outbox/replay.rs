@@ -201,6 +201,8 @@ impl Sender<'_> {
     fn take_page(self, subscription: &Arc<Subscription>, page: Result<HistoryPage, BrokerError>) {
         match page {
             Ok(page) => self.replay(subscription, &page),
+            // The subscription has ended while the page was read.
+            Err(_) if !self.is_replaying(subscription) => {}
             Err(error) => {
                 tracing::debug!(
                     target: "hauyna::channel",
@@ -212,6 +214,11 @@ impl Sender<'_> {
                 self.core.close_with(CloseCode::POSITION_LOST, CloseReason::Lost);
             }
         }
+    }
+
+    fn is_replaying(self, subscription: &Arc<Subscription>) -> bool {
+        let mut outbox = self.core.outbox.lock();
+        outbox.existing_lanes().is_some_and(|lanes| lanes.replays.find(subscription).is_some())
     }
 
     /// Queues a page, up to the bounds.

@@ -258,6 +258,8 @@ pub(super) fn set_connection_metadata(
 ) -> Result<(), Error> {
     hub.presence.change(hub, core.user(), |change| {
         if let Scope::Channel(subscription) = scope {
+            // What was permitted in this subscription is not permitted in the next one to the same channel.
+            subscription.check_not_ended()?;
             // Under the lock, so that the value that is set last is the one that is shown.
             subscription.metadata.lock().clone_from(&metadata);
         }

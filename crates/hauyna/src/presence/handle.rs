@@ -262,3 +262,28 @@ pub(super) fn not_present() -> Error {
 
 /// Maximum number of users on one page.
 const MAX_RESULTS: usize = 1000;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{ChannelOptions, Handler, Presence, json};
+
+    #[tokio::test]
+    async fn metadata_for_an_ended_subscription_does_not_describe_the_next_one() {
+        let channels = ChannelOptions::new().presence(Presence::each());
+        let hub = Hub::builder().channels("c", channels).build();
+        let (socket, _peer) = tokio::io::duplex(4096);
+        let ann = hub.connections().register(socket, "ann", &Handler::new().share()).unwrap();
+        let channel = hub.channel("c");
+        channel.subscribe(&ann, json!({ "role": "speaker" })).await.unwrap();
+        let ended = ann.core().subscription_list().subscription("c").unwrap();
+        channel.unsubscribe(&ann).unwrap();
+        channel.subscribe(&ann, json!({ "role": "listener" })).await.unwrap();
+        // A request passed its checks right before the application unsubscribed its client.
+        let error = describe(&hub.0, &ended, r#"{"role":"speaker"}"#.into()).unwrap_err();
+        assert_eq!(error.error_type(), ErrorType::NotSubscribed);
+        assert_eq!(channel.metadata(&ann), Some(json!({ "role": "listener" })));
+        let members = channel.presence().await;
+        assert_eq!(members[0].connections[0].metadata, json!({ "role": "listener" }));
+    }
+}

@@ -1,6 +1,7 @@
 //! Decides about one upgrade: the rules of RFC 6455, the page's origin, the limits, who the client is. The
 //! result is a connection ready to be opened, or an HTTP refusal. `accept` and `service` call this.
 
+use super::middleware::NameOrigin;
 use super::{Admitted, Next, Routes};
 use crate::auth::{Credentials, Identity};
 use crate::connection::{ConnectInfo, ConnectionParts, DetachedExtensions};
@@ -89,7 +90,7 @@ async fn admit_request(
         hub.limits.check(None, address).map_err(|limit| hub.limits.refusal(limit))?;
     }
     let next = Next::new(routes.clone(), endpoint.clone());
-    let Admitted { request, user, credentials, is_generated, session_key, attached } =
+    let Admitted { request, user, credentials, name_origin, session_key, attached } =
         contain_panic(hub, next.run(request)).await?;
     let encoding = match endpoint.mode {
         Mode::Protocol => upgrade.protocols().find_map(Encoding::from_subprotocol),
@@ -99,8 +100,9 @@ async fn admit_request(
     let target = request.uri().path_and_query().map_or("/", |target| target.as_str());
     let target = without_tokens(target, endpoint.token_parameter.as_deref());
     let arrival = ConnectInfo::new(request.peer(), address, &target);
-    let arrival = if is_generated { arrival.with_generated_name() } else { arrival };
-    let token = encoding.and_then(|_| request.resume_token()).map(Cow::into_owned);
+    let is_named = name_origin == NameOrigin::Application;
+    let arrival = if is_named { arrival } else { arrival.with_generated_name() };
+    let token = request.resume_token().map(Cow::into_owned);
     let scope = session_key.as_deref().unwrap_or(arrival.path());
     let attached = DetachedExtensions::new(hub, request.into_extensions(), attached);
     let share = hub.share_user(&user);
@@ -108,15 +110,20 @@ async fn admit_request(
         // Of what is published for the user after the answer, nothing is missed.
         share.until_relayed().await.map_err(|_| unavailable("the broker cannot be reached"))?;
     }
+    let expiry = OwnExpiry::of(&credentials);
+    let presented = token.as_deref().map(|token| PresentedToken { token, endpoint, scope, expiry });
     // Before the place is taken: the lost connection may still hold it.
-    let claim = match token {
-        Some(token) => {
-            let presented =
-                PresentedToken { token: &token, endpoint, scope, expiry: OwnExpiry::of(&credentials) };
-            hub.sessions.claim(hub, &user, presented).await
-        }
-        None => None,
+    let claim = match presented {
+        Some(presented) if encoding.is_some() => hub.sessions.claim(hub, &user, presented).await,
+        _ => None,
     };
+    if claim.is_none() && name_origin == NameOrigin::Session {
+        check_session_name(hub, &user, presented.as_ref())?;
+    }
+    // Once more: middleware and the lost connection may have made it wait.
+    if let Some(expiry) = &credentials.expiry {
+        expiry.check()?;
+    }
     let place = hub.take_place(&user, address).map_err(|limit| hub.limits.refusal(limit))?;
     let endpoint = endpoint.clone();
     Ok(Admission {
@@ -152,10 +159,12 @@ pub(super) async fn check_identity(
         None => request.whole_path().map(str::to_owned),
     };
     let session_key = session_key.map(String::into_boxed_str);
-    let is_generated = identity.user.is_none();
     let mut credentials = Credentials { expiry: identity.expiry, token: identity.token, revocations };
-    let user = match identity.user {
-        Some(name) => UserId::new(&name).map_err(|error| Reject::invalid(error.to_string()))?,
+    let (user, name_origin) = match identity.user {
+        Some(name) => {
+            let user = UserId::new(&name).map_err(|error| Reject::invalid(error.to_string()))?;
+            (user, NameOrigin::Application)
+        }
         None => {
             let scope = session_key.as_deref().unwrap_or(request.uri().path());
             let token = request.resume_token();
@@ -172,7 +181,7 @@ pub(super) async fn check_identity(
     if !is_resuming(hub, &request) {
         limits.check(Some(&user), None).map_err(|limit| limits.refusal(limit))?;
     }
-    Ok(Admitted { request, user, credentials, is_generated, session_key, attached: identity.attached })
+    Ok(Admitted { request, user, credentials, name_origin, session_key, attached: identity.attached })
 }
 
 /// Whether it resumes the session of a connection that still seems alive, so that it needs no place of its
@@ -187,15 +196,34 @@ fn anonymous(
     hub: &HubCore,
     credentials: &mut Credentials,
     presented: Option<&PresentedToken<'_>>,
-) -> Result<UserId, Reject> {
+) -> Result<(UserId, NameOrigin), Reject> {
     let known = presented.and_then(|presented| hub.sessions.identity_of_session(hub, presented));
     let Some(RestoredIdentity { user, credentials: of_session }) = known else {
         let name = format!("anonymous_{:016x}", crate::random::u64());
-        return UserId::new(&name).map_err(|error| Reject::invalid(error.to_string()));
+        let user = UserId::new(&name).map_err(|error| Reject::invalid(error.to_string()))?;
+        return Ok((user, NameOrigin::Generated));
     };
     credentials.expiry = credentials.expiry.or(of_session.expiry);
     credentials.token = credentials.token.take().or(of_session.token);
-    Ok(user)
+    Ok((user, NameOrigin::Session))
+}
+
+/// Checks that a name is still proved by the session that it came from, which the client does not get. The
+/// session may have ended meanwhile, and its client may have been told to stay away.
+///
+/// # Errors
+///
+/// `unavailable`: the client gets another name when it tries again.
+fn check_session_name(
+    hub: &HubCore,
+    user: &UserId,
+    presented: Option<&PresentedToken<'_>>,
+) -> Result<(), Reject> {
+    let known = presented.and_then(|presented| hub.sessions.identity_of_session(hub, presented));
+    if known.is_some_and(|known| known.user == *user) {
+        return Ok(());
+    }
+    Err(unavailable("the session has ended meanwhile: connect again"))
 }
 
 /// Runs a decision of the application; if it panics, only this client is refused.

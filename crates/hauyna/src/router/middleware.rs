@@ -63,12 +63,21 @@ pub struct Admitted {
     pub(super) request: ConnectRequest,
     pub(super) user: UserId,
     pub(super) credentials: Credentials,
-    /// Whether the hub generated the user's name.
-    pub(super) is_generated: bool,
+    pub(super) name_origin: NameOrigin,
     /// The key that a session is bound to, if the handler sets one.
     pub(super) session_key: Option<Box<str>>,
     /// Values that `identify` attached.
     pub(super) attached: http::Extensions,
+}
+
+/// Where the name of an admitted user comes from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum NameOrigin {
+    Application,
+    /// The hub has generated it for this request.
+    Generated,
+    /// The hub had generated it for the session whose token the request shows.
+    Session,
 }
 
 impl Admitted {

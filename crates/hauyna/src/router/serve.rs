@@ -206,7 +206,11 @@ impl Server {
 }
 
 async fn first(address: impl ToSocketAddrs) -> Result<SocketAddr> {
-    let found = lookup_host(address).await?.next();
+    let named = |error: io::Error| {
+        let text = format!("cannot find the address to listen on, host:port as in 127.0.0.1:8080: {error}");
+        io::Error::new(error.kind(), text)
+    };
+    let found = lookup_host(address).await.map_err(named)?.next();
     found.ok_or_else(|| io::Error::new(io::ErrorKind::NotFound, "the host has no address").into())
 }
 
@@ -276,5 +280,13 @@ mod tests {
         listener.set_nonblocking(false).unwrap();
         let _client = std::net::TcpStream::connect(listener.local_addr().unwrap()).unwrap();
         assert!(listener.accept().unwrap().0.nodelay().unwrap());
+    }
+
+    #[tokio::test]
+    async fn invalid_address_is_refused_with_the_form_of_a_valid_one() {
+        for address in ["8080", "localhost", "127.0.0.1:99999"] {
+            let error = first(address).await.unwrap_err();
+            assert!(error.to_string().contains("host:port"), "{error}");
+        }
     }
 }

@@ -112,13 +112,13 @@ pub(crate) fn end_all(hub: &Arc<HubCore>) {
     sweep_barred(hub);
 }
 
-/// Ends the session of a connection that was lost, or the one that a connection is about to take over.
-/// Returns whether there was one.
+/// Ends the session of a connection that was lost, or the one that a connection is about to take over or has
+/// failed to take over. Returns whether there was one.
 pub(crate) fn end_session_of(core: &Arc<ConnectionCore>) -> bool {
     let hub = core.hub();
     let _ending = Closing::new(hub);
     let mut store = hub.sessions.store.lock();
-    let lost = core.takeover().and_then(|takeover| takeover.with_session(|session| session.core.id()));
+    let lost = core.takeover().and_then(|takeover| takeover.lost_connection());
     let session = store.withdraw(lost.unwrap_or(core.id()));
     drop(store);
     let was_there = session.is_some();
@@ -127,13 +127,16 @@ pub(crate) fn end_session_of(core: &Arc<ConnectionCore>) -> bool {
 }
 
 /// Ends one subscription of the session of a lost connection, or of a connection that is about to take it
-/// over. Returns whether there was one.
+/// over or has failed to. Returns whether there was one.
 pub(crate) fn unsubscribe(core: &Arc<ConnectionCore>, channel: &str) -> bool {
     let hub = core.hub();
     let mut store = hub.sessions.store.lock();
     let mut ended = store.unsubscribe(core.id(), channel);
     if let (Unsubscribed::Nothing, Some(takeover)) = (&ended, core.takeover()) {
-        ended = takeover.unsubscribe(channel);
+        ended = match takeover.lost_connection() {
+            Some(lost) => store.unsubscribe(lost, channel),
+            None => takeover.unsubscribe(channel),
+        };
     }
     drop(store);
     leave_channel(hub, ended)

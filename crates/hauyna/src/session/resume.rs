@@ -12,7 +12,7 @@ use crate::error::Error;
 use crate::event::emit;
 use crate::handler::Context;
 use crate::hub::{Hub, HubCore};
-use crate::outbox::SessionNotice;
+use crate::outbox::{Backlog, SessionNotice};
 use crate::presence;
 use hauyna_broker::ChannelName;
 use hauyna_protocol::close::CloseCode;
@@ -72,6 +72,10 @@ pub(crate) async fn resume(core: Arc<ConnectionCore>, claim: Claim) -> Result<()
         reject_resume_for_now(&core);
         return Ok(());
     }
+    if have_credentials_ended(&core, takeover) {
+        core.close(CloseCode::EXPIRED, "expired", CloseReason::Expired, Backlog::Drop);
+        return Ok(());
+    }
     let Some(old) = activate_session(&core, &claim, restored, id) else {
         continue_without_session(&core, claim.takeover());
         return Ok(());
@@ -82,6 +86,16 @@ pub(crate) async fn resume(core: Arc<ConnectionCore>, claim: Claim) -> Result<()
         Some(reconnected) => reconnected.await,
         None => Ok(()),
     }
+}
+
+/// Whether the credentials that apply to the resumed session have ended, perhaps since it was claimed: those
+/// of the connection, or those of the session where the connection's have no end.
+fn have_credentials_ended(core: &Arc<ConnectionCore>, takeover: &Takeover) -> bool {
+    if core.credentials().expires_at().is_some() {
+        return core.credentials().has_ended();
+    }
+    let lost = takeover.with_session(|session| session.core.clone());
+    lost.is_some_and(|lost| lost.credentials().has_ended())
 }
 
 /// Closes a connection that cannot resume its session at present.

@@ -194,6 +194,15 @@ impl Takeover {
         self.taker.get().copied()
     }
 
+    /// Returns the lost connection, under whose identifier the store finds the session; `None` once the
+    /// connection has it.
+    pub(super) fn lost_connection(&self) -> Option<ConnectionId> {
+        match &*self.state.lock() {
+            State::Awaiting(_) | State::Restoring(..) | State::Ended(_) => self.former.last().copied(),
+            State::Taken(_) | State::Restored => None,
+        }
+    }
+
     pub(crate) fn is_awaiting(&self) -> bool {
         matches!(*self.state.lock(), State::Awaiting(_))
     }

@@ -1,14 +1,19 @@
 //! What a client was permitted ends with what the permission was about: its subscription, also where the
 //! request is carried out later.
 
-use crate::sessions::resume;
+use crate::sessions::{connect_with_token, lose, resume};
 use crate::support::{eventually, now, poll_once, session_client, user_handler};
 use hauyna::broker::Answer;
 use hauyna::channel::AccessRequest;
 use hauyna::handler::Recovery;
 use hauyna::limits::{AtLimit, Limit};
-use hauyna::{ChannelOptions, CloseCode, Context, Error, Hub, Presence, json};
-use hauyna_test::{Client, TestServer, WrappedBroker};
+use hauyna::middleware::Next;
+use hauyna::{
+    ChannelOptions, CloseCode, ConnectRequest, Connection, Context, Error, Handler, Hub, Identity, Presence,
+    Reject, json,
+};
+use hauyna_protocol::Encoding;
+use hauyna_test::{Client, MemoryServer, TestServer, WrappedBroker, advance};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, SystemTime};
@@ -209,4 +214,134 @@ async fn client_that_is_sent_away_while_its_connection_is_closing_does_not_resum
         let (_eve, session) = resume(&server, "eve", &session, &json!({})).await;
         assert_eq!(session["resumed"], false, "{how}: {session}");
     }
+}
+
+#[tokio::test]
+async fn credentials_that_expire_during_the_handshake_open_no_connection() {
+    let opened = Arc::new(AtomicUsize::new(0));
+    let opens = opened.clone();
+    let handler = Handler::new()
+        .identify(|_| Ok(Identity::new("eve").expires_at(SystemTime::now() + Duration::from_millis(50))))
+        .middleware(async |request: ConnectRequest, next: Next| {
+            let admitted = next.run(request).await?;
+            let end = admitted.expires_at().unwrap();
+            eventually("the credentials have expired", || SystemTime::now() > end).await;
+            Ok::<_, Reject>(admitted)
+        })
+        .on_open(move |_| {
+            opens.fetch_add(1, Ordering::Relaxed);
+            async { Ok(()) }
+        });
+    let hub = Hub::new();
+    let server = TestServer::start(hub.clone(), handler);
+    let refused = server.client("/").json().try_connect().await.map(drop).unwrap_err();
+    assert_eq!((refused.status.as_u16(), &refused.json()["error_type"]), (401, &json!("token_expired")));
+    assert_eq!(opened.load(Ordering::Relaxed), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn session_whose_credentials_expire_during_the_resume_is_not_resumed() {
+    let handler = user_handler().no_heartbeat().on_open(async |cx: Context| {
+        cx.connection().set_expiry(Some(SystemTime::now() + Duration::from_secs(60)));
+        Ok(())
+    });
+    let channels = ChannelOptions::new().history(10, Duration::from_secs(600));
+    let hub = Hub::builder().channels("c", channels).build();
+    let server = MemoryServer::start(hub.clone(), handler);
+    let mut eve = server.json("/?user=eve").await;
+    let session = eve.expect("session").await;
+    let subscribed = eve.subscribe("c").await;
+    eve.vanish();
+    advance(Duration::from_secs(58)).await;
+    hub.channel("c").broadcast("not for eve").await.unwrap();
+    let target = format!("/?user=eve&resume={}", session["resume"]["token"].as_str().unwrap());
+    let mut eve = server.json(&target).await;
+    advance(Duration::from_secs(3)).await;
+    let position = json!({ "epoch": subscribed["epoch"], "offset": subscribed["offset"] });
+    eve.send(json!({ "type": "resume", "positions": { "c": position } })).await;
+    assert_eq!(eve.expect_close().await.0, 3005);
+    let mut eve = server.json(&target).await;
+    assert_eq!(eve.expect("session").await["resumed"], false);
+}
+
+/// A call that sends the user `eve` away, or this connection of theirs.
+type SendAwayConnection = fn(&Hub, &Connection);
+
+#[tokio::test]
+async fn client_that_is_sent_away_after_its_failed_resume_does_not_resume() {
+    let ways: [(&str, SendAwayConnection); 3] = [
+        ("close", |_, connection| connection.close(CloseCode::REVOKED, "")),
+        ("unregister", |hub, connection| _ = hub.connections().unregister(connection.id())),
+        ("disconnect", |hub, _| _ = now(hub.user("eve").disconnect(CloseCode::REVOKED, ""))),
+    ];
+    for (how, send_away) in ways {
+        for is_gone in [false, true] {
+            let hub = Hub::builder().channels("c", ChannelOptions::new()).build();
+            let server = TestServer::start(hub.clone(), user_handler());
+            let mut eve = server.json("/?user=eve").await;
+            let session = eve.expect("session").await;
+            eve.subscribe("c").await;
+            lose(&hub, eve).await;
+            let mut eve = connect_with_token(&server, "eve", &session, Encoding::Json).await;
+            eventually("it resumes", || hub.connections().count() == 1).await;
+            let connection = hub.user("eve").connections().pop().unwrap();
+            connection.close(CloseCode(4000), "come back");
+            eve.expect_close().await;
+            eventually("the session waits again", || hub.stats().sessions == 1).await;
+            if is_gone {
+                drop(eve);
+                eventually("it is gone", || hub.connections().count() == 0).await;
+            }
+            send_away(&hub, &connection);
+            let (_eve, session) = resume(&server, "eve", &session, &json!({})).await;
+            let is_told = !is_gone || how != "unregister";
+            assert_eq!(session["resumed"], !is_told, "{how}, gone: {is_gone}: {session}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn unsubscribing_a_client_after_its_failed_resume_counts_for_the_session() {
+    let hub = Hub::builder().channels("{*any}", ChannelOptions::new()).build();
+    let server = TestServer::start(hub.clone(), user_handler());
+    let mut eve = server.json("/?user=eve").await;
+    let session = eve.expect("session").await;
+    eve.subscribe("kept").await;
+    eve.subscribe("ended").await;
+    lose(&hub, eve).await;
+    let mut eve = connect_with_token(&server, "eve", &session, Encoding::Json).await;
+    eventually("it resumes", || hub.connections().count() == 1).await;
+    let connection = hub.user("eve").connections().pop().unwrap();
+    connection.close(CloseCode(4000), "come back");
+    eve.expect_close().await;
+    eventually("the session waits again", || hub.stats().sessions == 1).await;
+    hub.channel("ended").unsubscribe(&connection).unwrap();
+    let (_eve, session) = resume(&server, "eve", &session, &json!({})).await;
+    let subscriptions = session["subscriptions"].as_array().unwrap();
+    assert_eq!((subscriptions.len(), &subscriptions[0]["channel"]), (1, &json!("kept")));
+}
+
+#[derive(Debug, Clone, PartialEq)]
+struct Role(&'static str);
+
+#[tokio::test]
+async fn value_attached_during_a_resume_replaces_that_of_the_lost_connection() {
+    let hub = Hub::builder().channels("c", ChannelOptions::new()).build();
+    let handler = user_handler().on_open(async |cx: Context| {
+        cx.connection().with_extensions(|values| values.insert(Role("speaker")));
+        Ok(())
+    });
+    let server = TestServer::start(hub.clone(), handler);
+    let mut eve = server.json("/?user=eve").await;
+    let session = eve.expect("session").await;
+    eve.subscribe("c").await;
+    lose(&hub, eve).await;
+    let mut eve = connect_with_token(&server, "eve", &session, Encoding::Json).await;
+    eventually("it resumes", || hub.connections().count() == 1).await;
+    let connection = hub.user("eve").connections().pop().unwrap();
+    connection.with_extensions(|values| values.insert(Role("listener")));
+    eve.send(json!({ "type": "resume" })).await;
+    assert_eq!(eve.expect("session").await["resumed"], true);
+    let role = connection.with_extensions(|values| values.get::<Role>().cloned());
+    assert_eq!(role, Some(Role("listener")));
 }

@@ -3,11 +3,13 @@
 
 use crate::sessions::hub;
 use crate::support::user_handler;
+use hauyna::handler::Recovery;
 use hauyna::{CloseCode, CloseReason, Connection, Context, Error, Handler, Reject, json};
 use hauyna_test::{Client, MemoryServer, settle};
 use parking_lot::Mutex;
 use serde_json::Value;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 use tokio::sync::Semaphore;
 
@@ -162,4 +164,26 @@ async fn all_clients_resuming_during_on_open_are_woken() {
     for one in coming {
         assert_eq!(one.await.unwrap(), true);
     }
+}
+
+#[tokio::test]
+async fn close_that_on_error_decides_for_on_open_leaves_no_session() {
+    let opens = Arc::new(AtomicUsize::new(0));
+    let counts = opens.clone();
+    let handler = user_handler()
+        .on_open(move |_| {
+            let is_first = counts.fetch_add(1, Ordering::Relaxed) == 0;
+            async move { if is_first { Err(Error::application("no database")) } else { Ok(()) } }
+        })
+        .on_error(|_, _| Recovery::Close(CloseCode(4000), "later".into()));
+    let hub = hub().build();
+    let server = MemoryServer::start(hub.clone(), handler);
+    let mut ann = server.json("/?user=ann").await;
+    let session = ann.expect("session").await;
+    assert_eq!(ann.expect_close().await.0, 4000);
+    ann.vanish();
+    let (_ann, session) = reconnect(&server, &session).await;
+    assert_eq!(session["resumed"], false);
+    settle().await;
+    assert_eq!(opens.load(Ordering::Relaxed), 2);
 }

@@ -1,14 +1,15 @@
 //! Recoveries of large histories: read page by page as the socket accepts them, and never counted as lag.
 
 use crate::support::{eventually, open_hub, session_client, user_handler};
-use hauyna::broker::{LocalBroker, LocalBrokerOptions};
+use hauyna::broker::{Answer, BrokerError, LocalBroker, LocalBrokerOptions};
 use hauyna::events::{SystemEvent, SystemKind};
 use hauyna::{ChannelOptions, Hub, Presence, SlowConsumer, json};
-use hauyna_test::{Client, MemoryServer, TestServer};
+use hauyna_test::{Client, MemoryServer, TestServer, WrappedBroker};
 use parking_lot::Mutex;
 use serde_json::Value;
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::sync::Semaphore;
 
 const POLICIES: [SlowConsumer; 4] =
     [SlowConsumer::Disconnect, SlowConsumer::DropOldest, SlowConsumer::DropNewest, SlowConsumer::Conflate];
@@ -266,4 +267,44 @@ async fn recovering_client_may_be_subscribed_by_the_application() {
     }
     expect_offsets(&mut slow, "x", 1..=4).await;
     assert_eq!(hub.stats().slow_consumers, 0);
+}
+
+#[tokio::test]
+async fn failed_page_of_an_ended_subscription_closes_nobody() {
+    let (entered, proceed) = (Arc::new(Semaphore::new(0)), Arc::new(Semaphore::new(0)));
+    let (enters, may_proceed) = (entered.clone(), proceed.clone());
+    let broker = WrappedBroker::default().on_history(move |local, channel, range| {
+        let is_second_page = range.since.is_some_and(|since| since.offset > 0);
+        if !is_second_page {
+            return local.history(channel, range);
+        }
+        let (enters, may_proceed) = (enters.clone(), may_proceed.clone());
+        Answer::later(async move {
+            enters.add_permits(1);
+            may_proceed.acquire().await.unwrap().forget();
+            Err(BrokerError::from_source("timeout"))
+        })
+    });
+    let hub = open_hub().broker(broker).build();
+    let server = TestServer::start(hub.clone(), user_handler());
+    let position = start(&server, "x").await;
+    publish(&hub, "x", 1..=200, 10).await;
+    for is_of_application in [false, true] {
+        let mut ann = session_client(&server, "/?user=ann").await;
+        ann.recover("x", &position).await;
+        entered.acquire().await.unwrap().forget();
+        match is_of_application {
+            true => hub.channel("x").unsubscribe(&hub.user("ann").connections()[0]).unwrap(),
+            false => {
+                ann.request(json!({ "type": "unsubscribe_channel", "channel": "x" })).await.unwrap();
+            }
+        }
+        proceed.add_permits(1);
+        ann.subscribe("y").await;
+        hub.channel("y").broadcast("still here").await.unwrap();
+        while ann.wait_for("message").await["channel"] != "y" {}
+        assert_eq!(hub.user("ann").connections().len(), 1);
+        drop(ann);
+        eventually("ann is gone", || hub.user("ann").connections().is_empty()).await;
+    }
 }

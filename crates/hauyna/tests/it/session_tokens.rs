@@ -8,6 +8,8 @@ use hauyna::{CloseCode, ConnectRequest, Context, Handler, Hub, Identity, json};
 use hauyna_protocol::Encoding;
 use hauyna_test::{Client, MemoryServer, TestServer, advance};
 use serde_json::Value;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, SystemTime};
 
 /// Identifies users by the query, and gives others a generated name.
@@ -289,4 +291,53 @@ async fn panicking_session_key_refuses_only_its_request() {
     let mut ann = connect_with_token(&server, "ann", &session, Encoding::Json).await;
     ann.send(json!({ "type": "resume" })).await;
     assert_eq!(ann.expect("session").await["resumed"], true);
+}
+
+#[tokio::test]
+async fn guest_sent_away_while_returning_does_not_keep_the_generated_name() {
+    let send_away: [fn(&Hub, &str); 2] = [
+        |hub, user| assert_eq!(now(hub.user(user).disconnect(CloseCode::DISCONNECTED, "")), 1),
+        |hub, user| hub.connections().of_user(user)[0].close(CloseCode(4500), "banned"),
+    ];
+    for send_away in send_away {
+        let (identified, opened) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
+        let (identifies, opens) = (identified.clone(), opened.clone());
+        let handler = Handler::new()
+            .identify(move |_| {
+                identifies.fetch_add(1, Ordering::Relaxed);
+                Ok(Identity::anonymous())
+            })
+            .on_open(move |_| {
+                let is_first = opens.fetch_add(1, Ordering::Relaxed) == 0;
+                async move {
+                    if is_first {
+                        std::future::pending::<()>().await;
+                    }
+                    Ok(())
+                }
+            });
+        let hub = hub().build();
+        let server = Arc::new(TestServer::start(hub.clone(), handler));
+        let mut guest = server.json("/").await;
+        let session = guest.expect("session").await;
+        eventually("on_open runs", || opened.load(Ordering::Relaxed) == 1).await;
+        // The page is loaded again: its new connection waits for the decision of `on_open`.
+        let (second, token) = (server.clone(), token(&session).to_owned());
+        let second =
+            tokio::spawn(
+                async move { second.client(&format!("/?resume={token}")).json().try_connect().await },
+            );
+        eventually("it is identified", || identified.load(Ordering::Relaxed) == 2).await;
+        send_away(&hub, session["user"].as_str().unwrap());
+        let mut second = match second.await.unwrap() {
+            Ok(second) => second,
+            Err(refused) => {
+                assert_eq!(refused.status.as_u16(), 503);
+                server.client(&format!("/?resume={}", self::token(&session))).json().connect().await
+            }
+        };
+        let resumed = second.expect("session").await;
+        assert_eq!(resumed["resumed"], false);
+        assert_ne!(resumed["user"], session["user"]);
+    }
 }
