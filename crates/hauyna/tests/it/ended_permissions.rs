@@ -345,3 +345,29 @@ async fn value_attached_during_a_resume_replaces_that_of_the_lost_connection() {
     let role = connection.with_extensions(|values| values.get::<Role>().cloned());
     assert_eq!(role, Some(Role("listener")));
 }
+
+#[tokio::test]
+async fn message_to_a_group_of_a_removed_member_is_refused() {
+    for (is_member, is_removed) in [(true, true), (true, false), (false, false)] {
+        let gate = Arc::new(Semaphore::new(0));
+        let opens = gate.clone();
+        let authorise = move |_: Context, _: AccessRequest| {
+            let gate = gate.clone();
+            async move { gate.acquire().await.is_ok() }
+        };
+        let hub = Hub::new();
+        let server = TestServer::start(hub.clone(), user_handler().authorize_group(authorise));
+        let mut eve = session_client(&server, "/?user=eve").await;
+        if is_member {
+            hub.groups().add("eve", "staff").await.unwrap();
+        }
+        eve.send(json!({ "type": "group", "room": "staff", "message": "late", "id": 7 })).await;
+        eventually("the authoriser runs", || hub.stats().requests > 0).await;
+        if is_removed {
+            assert!(hub.groups().remove("eve", "staff").await);
+        }
+        opens.add_permits(1);
+        let refusal = eve.answer(&json!(7)).await.err().map(|error| error["error_type"].clone());
+        assert_eq!(refusal, is_removed.then(|| json!("permission_denied")), "member: {is_member}");
+    }
+}
