@@ -32,14 +32,14 @@ struct Stripe {
 #[derive(Debug)]
 struct Followed {
     follower: Follower,
-    /// The serial of the last read, so that the page of an earlier one, or of an earlier follower, is not taken
-    /// for its page.
+    /// The serial of the last read, so that the page of an earlier one, or of an earlier follower, is not
+    /// taken for its page.
     serial: Option<u64>,
 }
 
 /// A range of a channel's history that is to be read now. Until it is answered, by [`Followers::page`] or
-/// [`Followers::read_failed`], or [`Followers::begin`] replaces it, nothing else is read and nothing numbered is
-/// relayed: read in a task that is not dropped.
+/// [`Followers::read_failed`], or [`Followers::begin`] replaces it, nothing else is read and nothing numbered
+/// is relayed: read in a task that is not dropped.
 #[must_use = "nothing is relayed before the read is answered"]
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
@@ -78,8 +78,8 @@ impl Followers {
 
     /// Notes that the other system has confirmed the subscription to a channel, for the first time or again
     /// after the link came back. Returns the read with which the follower begins, or makes sure that nothing
-    /// is missing; `None` if the channel is not followed. It replaces a read on its way, whose answer may have
-    /// been lost.
+    /// is missing; `None` if the channel is not followed. It replaces a read on its way, whose answer may
+    /// have been lost.
     pub fn begin(&self, channel: &ChannelName) -> Option<HistoryRead> {
         self.change(channel, |follower, _| {
             follower.read_failed();
@@ -101,8 +101,8 @@ impl Followers {
         })
     }
 
-    /// Takes the page of a read. Returns the next read, if more is missing. The page of a read that was replaced
-    /// is ignored.
+    /// Takes the page of a read. Returns the next read, if more is missing. The page of a read that was
+    /// replaced is ignored.
     pub fn page(&self, read: &HistoryRead, page: &HistoryPage) -> Option<HistoryRead> {
         self.answer(read, |follower, relay| follower.page(page, relay))
     }

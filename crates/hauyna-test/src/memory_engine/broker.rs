@@ -179,7 +179,8 @@ impl Node {
         result.map(drop)
     }
 
-    /// Reads what a follower asks for, until it asks for nothing more, is forgotten, or the broker is dropped.
+    /// Reads what a follower asks for, until it asks for nothing more, is forgotten, or the broker is
+    /// dropped.
     fn spawn_reading(self: &Arc<Self>, read: Option<HistoryRead>) {
         let Some(mut read) = read else { return };
         let node = Arc::downgrade(self);
