@@ -371,3 +371,36 @@ async fn message_to_a_group_of_a_removed_member_is_refused() {
         assert_eq!(refusal, is_removed.then(|| json!("permission_denied")), "member: {is_member}");
     }
 }
+
+#[tokio::test]
+async fn generated_name_does_not_keep_credentials_that_end_during_the_resume() {
+    let opened = Arc::new(parking_lot::Mutex::new(Vec::<Connection>::new()));
+    let opens = opened.clone();
+    let handler = Handler::new().on_open(move |cx: Context| {
+        let connection = cx.connection();
+        connection.set_expiry(Some(SystemTime::now() + Duration::from_secs(600)));
+        opens.lock().push(connection);
+        async { Ok(()) }
+    });
+    let channels = ChannelOptions::new().history(10, Duration::from_secs(600));
+    let hub = Hub::builder().channels("c", channels).build();
+    let server = TestServer::start(hub.clone(), handler);
+    let mut eve = server.json("/").await;
+    let session = eve.expect("session").await;
+    let subscribed = eve.subscribe("c").await;
+    lose(&hub, eve).await;
+    hub.channel("c").broadcast("not for eve").await.unwrap();
+    let lost = opened.lock().pop().unwrap();
+    let target = format!("/?resume={}", session["resume"]["token"].as_str().unwrap());
+    let mut eve = server.json(&target).await;
+    eventually("it resumes", || hub.connections().count() == 1).await;
+    lost.set_expiry(Some(SystemTime::now() - Duration::from_secs(1)));
+    // An expiry counts in milliseconds.
+    eventually("the time has passed", || {
+        lost.expires_at().is_some_and(|at| at.elapsed().is_ok_and(|time| time.as_millis() > 1010))
+    })
+    .await;
+    let position = json!({ "epoch": subscribed["epoch"], "offset": subscribed["offset"] });
+    eve.send(json!({ "type": "resume", "positions": { "c": position } })).await;
+    assert_eq!(eve.expect_close().await.0, 3005);
+}
