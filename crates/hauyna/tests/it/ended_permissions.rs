@@ -5,6 +5,7 @@ use crate::sessions::{connect_with_token, lose, resume};
 use crate::support::{eventually, now, poll_once, session_client, user_handler};
 use hauyna::broker::Answer;
 use hauyna::channel::AccessRequest;
+use hauyna::connection::{ConnectionState, RetryPolicy};
 use hauyna::handler::Recovery;
 use hauyna::limits::{AtLimit, Limit};
 use hauyna::middleware::Next;
@@ -403,4 +404,39 @@ async fn generated_name_does_not_keep_credentials_that_end_during_the_resume() {
     let position = json!({ "epoch": subscribed["epoch"], "offset": subscribed["offset"] });
     eve.send(json!({ "type": "resume", "positions": { "c": position } })).await;
     assert_eq!(eve.expect_close().await.0, 3005);
+}
+
+#[tokio::test]
+async fn state_and_retry_policy_set_during_a_resume_stay() {
+    const BUSY: ConnectionState = ConnectionState::custom("busy");
+    const AWAY: ConnectionState = ConnectionState::custom("away");
+    let hub = Hub::builder();
+    let hub = hub.allow_transition(ConnectionState::Connected, BUSY);
+    let hub = hub.allow_transition(ConnectionState::Connected, AWAY).build();
+    let server = TestServer::start(hub.clone(), user_handler());
+    for is_set in [true, false] {
+        let mut eve = server.json("/?user=eve").await;
+        let session = eve.expect("session").await;
+        let connection = hub.user("eve").connections().pop().unwrap();
+        connection.set_state(BUSY).unwrap();
+        connection.set_retry_policy(RetryPolicy::aggressive()).unwrap();
+        lose(&hub, eve).await;
+        let mut eve = connect_with_token(&server, "eve", &session, Encoding::Json).await;
+        eventually("it resumes", || hub.connections().count() == 1).await;
+        let connection = hub.user("eve").connections().pop().unwrap();
+        let (mut state, mut policy) = (BUSY, RetryPolicy::aggressive());
+        if is_set {
+            (state, policy) = (AWAY, RetryPolicy::conservative());
+            connection.set_state(state).unwrap();
+            connection.set_retry_policy(policy).unwrap();
+        }
+        eve.send(json!({ "type": "resume" })).await;
+        assert_eq!(eve.expect("session").await["resumed"], true);
+        eventually("it has resumed", || hub.stats().sessions == 0 && connection.state() == state).await;
+        assert_eq!(connection.retry_policy(), policy);
+        connection.close(CloseCode::REVOKED, "");
+        eve.expect_close().await;
+        drop(eve);
+        eventually("it is gone", || hub.connections().count() == 0).await;
+    }
 }
