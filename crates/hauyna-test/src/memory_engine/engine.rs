@@ -154,7 +154,7 @@ impl MemoryEngine {
         let State { streams, keys, .. } = state;
         keys.retain(|(channel, _), key| {
             let top = streams.get(channel).map(EngineStream::top);
-            !key.published.position.zip(top).is_some_and(|(at, top)| at.offset > top.offset)
+            key.published.position.zip(top).is_none_or(|(at, top)| at.offset <= top.offset)
         });
     }
 
