@@ -125,9 +125,10 @@ impl Follower {
 
     /// Takes the page that [`Follower::next_read`] asked for: relays what was missing, then what was held.
     pub fn page(&mut self, page: &HistoryPage, relay: &Relay) {
-        if !self.repair.as_deref().is_some_and(|repair| repair.is_reading) {
-            return;
-        }
+        let Some(repair) = self.repair.as_deref_mut().filter(|repair| repair.is_reading) else { return };
+        // A relay that panics leaves the follower as one that has to read once more.
+        let needs_later_page = std::mem::replace(&mut repair.needs_later_page, true);
+        repair.is_reading = false;
         let is_complete = match (self.position, page.continuity) {
             (None, _) => {
                 self.position = Some(page.top);
@@ -139,13 +140,9 @@ impl Follower {
                 true
             }
         };
-        let Some(repair) = self.repair.as_deref_mut() else { return };
-        repair.is_reading = false;
+        // Otherwise what is held stays; the next page covers it.
         if is_complete {
-            self.relay_held(relay);
-        } else {
-            // What is held stays; the next page covers it.
-            repair.needs_later_page = true;
+            self.relay_held(needs_later_page, relay);
         }
     }
 
@@ -176,9 +173,9 @@ impl Follower {
     }
 
     /// Relays what was held and follows the page, in the order in which it came. Ends the repair where
-    /// nothing is left.
-    fn relay_held(&mut self, relay: &Relay) {
-        let Some(mut repair) = self.repair.take() else { return };
+    /// nothing is left, unless a later page is needed.
+    fn relay_held(&mut self, mut needs_later_page: bool, relay: &Relay) {
+        let Some(repair) = self.repair.as_deref_mut() else { return };
         let mut covered = std::mem::take(&mut repair.covered);
         let held = std::mem::take(&mut repair.held);
         repair.held_bytes = 0;
@@ -192,13 +189,13 @@ impl Follower {
                 // The page was read after it came, so it belongs to a stream that is no more.
                 Place::Elsewhere if is_covered => {}
                 Place::Elsewhere => {
-                    repair.needs_later_page = true;
-                    repair.hold(publication);
+                    needs_later_page = true;
+                    self.hold(publication);
                 }
             }
         }
-        if repair.needs_later_page {
-            self.repair = Some(repair);
+        if !needs_later_page {
+            self.repair = None;
         }
     }
 

@@ -25,18 +25,22 @@ pub struct Followers {
 #[derive(Debug, Default)]
 struct Stripe {
     followers: HashMap<ChannelName, Followed>,
-    /// The serial of the next follower, so that a page that was asked for by an earlier one is not taken for
-    /// its own.
+    /// The serial of the next read.
     next_serial: u64,
 }
 
 #[derive(Debug)]
 struct Followed {
-    serial: u64,
     follower: Follower,
+    /// The serial of the last read, so that the page of an earlier one, or of an earlier follower, is not
+    /// taken for its page.
+    serial: Option<u64>,
 }
 
-/// A range of a channel's history that is to be read now.
+/// A range of a channel's history that is to be read now. Until it is answered, by [`Followers::page`] or
+/// [`Followers::read_failed`], or [`Followers::begin`] replaces it, nothing else is read and nothing numbered
+/// is relayed: read in a task that is not dropped.
+#[must_use = "nothing is relayed before the read is answered"]
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct HistoryRead {
@@ -57,13 +61,10 @@ impl Followers {
     /// Follows a channel: publications that arrive from now on are held until [`Followers::begin`] has had
     /// its read. A channel that is followed already stays as it is.
     pub fn follow(&self, channel: &ChannelName) {
-        let mut stripe = self.stripe(channel);
-        let serial = stripe.next_serial;
-        stripe
+        self.stripe(channel)
             .followers
             .entry(channel.clone())
-            .or_insert_with(|| Followed { serial, follower: Follower::new(channel.clone()) });
-        stripe.next_serial += 1;
+            .or_insert_with(|| Followed { follower: Follower::new(channel.clone()), serial: None });
     }
 
     /// Stops following a channel.
@@ -77,9 +78,13 @@ impl Followers {
 
     /// Notes that the other system has confirmed the subscription to a channel, for the first time or again
     /// after the link came back. Returns the read with which the follower begins, or makes sure that nothing
-    /// is missing.
+    /// is missing; `None` if the channel is not followed. It replaces a read on its way, whose answer may
+    /// have been lost.
     pub fn begin(&self, channel: &ChannelName) -> Option<HistoryRead> {
-        self.change(channel, |follower, _| follower.suspect())
+        self.change(channel, |follower, _| {
+            follower.read_failed();
+            follower.suspect();
+        })
     }
 
     /// Takes a publication that arrived. Publications of channels that are not followed are dropped. While
@@ -96,7 +101,8 @@ impl Followers {
         })
     }
 
-    /// Takes the page of a read. Returns the next read, if more is missing.
+    /// Takes the page of a read. Returns the next read, if more is missing. The page of a read that was
+    /// replaced is ignored.
     pub fn page(&self, read: &HistoryRead, page: &HistoryPage) -> Option<HistoryRead> {
         self.answer(read, |follower, relay| follower.page(page, relay))
     }
@@ -137,20 +143,15 @@ impl Followers {
         channel: &ChannelName,
         change: impl FnOnce(&mut Follower, &Relay),
     ) -> Option<HistoryRead> {
-        let mut stripe = self.stripe(channel);
-        let followed = stripe.followers.get_mut(channel)?;
-        change(&mut followed.follower, &self.relay);
-        next_read(channel, followed)
+        self.stripe(channel).change(channel, |followed| change(&mut followed.follower, &self.relay))
     }
 
     fn answer(&self, read: &HistoryRead, answer: impl FnOnce(&mut Follower, &Relay)) -> Option<HistoryRead> {
-        let mut stripe = self.stripe(&read.channel);
-        let followed = stripe.followers.get_mut(&read.channel)?;
-        if followed.serial != read.serial {
-            return None;
-        }
-        answer(&mut followed.follower, &self.relay);
-        next_read(&read.channel, followed)
+        self.stripe(&read.channel).change(&read.channel, |followed| {
+            if followed.serial == Some(read.serial) {
+                answer(&mut followed.follower, &self.relay);
+            }
+        })
     }
 
     fn stripe(&self, channel: &ChannelName) -> MutexGuard<'_, Stripe> {
@@ -159,9 +160,17 @@ impl Followers {
     }
 }
 
-fn next_read(channel: &ChannelName, followed: &mut Followed) -> Option<HistoryRead> {
-    let range = followed.follower.next_read()?;
-    Some(HistoryRead { channel: channel.clone(), range, serial: followed.serial })
+impl Stripe {
+    /// Changes a follower, and returns the read that it asks for.
+    fn change(&mut self, channel: &ChannelName, change: impl FnOnce(&mut Followed)) -> Option<HistoryRead> {
+        let followed = self.followers.get_mut(channel)?;
+        change(followed);
+        let range = followed.follower.next_read()?;
+        let serial = self.next_serial;
+        self.next_serial += 1;
+        followed.serial = Some(serial);
+        Some(HistoryRead { channel: channel.clone(), range, serial })
+    }
 }
 
 /// Locks a stripe, also after a relay has panicked under the lock: a follower is valid between any two steps.
@@ -242,6 +251,70 @@ mod tests {
         let again = followers.page(&read, &page(1, [1])).expect("the read of what came after the first");
         assert_eq!(followers.page(&again, &page(2, [2])), None);
         assert_eq!(*relayed.lock().unwrap(), [1, 2]);
+    }
+
+    #[test]
+    fn a_page_of_an_earlier_read_is_not_taken_for_that_of_the_present_one() {
+        let (relay, relayed) = collect();
+        let followers = Followers::new(relay);
+        followers.follow(&channel());
+        let first = followers.begin(&channel()).expect("the first read");
+        assert_eq!(followers.page(&first, &page(1, [])), None);
+        let late = followers.receive(publication(3)).expect("the read of what is missing");
+        // The broker gives up waiting; its answer, which does not have 4 and 5, is still on its way.
+        let again = followers.read_failed(&late).expect("the read once more");
+        assert_eq!(followers.receive(publication(5)), None);
+        let next = followers.read_failed(&again).expect("the read once more");
+        assert_eq!(followers.page(&late, &page(3, [2, 3])), None);
+        assert_eq!(followers.read_failed(&late), None);
+        assert_eq!(followers.page(&next, &page(5, [2, 3, 4, 5])), None);
+        assert_eq!(*relayed.lock().unwrap(), [2, 3, 4, 5]);
+    }
+
+    #[test]
+    fn a_read_that_is_never_answered_ends_with_the_next_confirmation() {
+        let (relay, relayed) = collect();
+        let followers = Followers::new(relay);
+        followers.follow(&channel());
+        let dropped = followers.begin(&channel()).expect("the first read");
+        let read = followers.begin(&channel()).expect("the read of the second confirmation");
+        assert_eq!(followers.page(&dropped, &page(1, [])), None);
+        assert_eq!(followers.position(&channel()), None);
+        assert_eq!(followers.page(&read, &page(2, [])), None);
+        assert_eq!(followers.receive(publication(3)), None);
+        assert_eq!(*relayed.lock().unwrap(), [3]);
+    }
+
+    #[test]
+    fn a_relay_that_panics_while_it_gets_a_page_loses_nothing_else() {
+        let relayed = Arc::new(Mutex::new(Vec::new()));
+        for panics_at in 2..=5 {
+            let (sink, mut expected) = (relayed.clone(), vec![2, 3, 4, 5, 6, 7]);
+            relayed.lock().unwrap().clear();
+            let followers = Followers::new(Relay::to(move |publication| {
+                assert_ne!(publication.offset(), panics_at);
+                sink.lock().unwrap().push(publication.offset());
+            }));
+            followers.follow(&channel());
+            let first = followers.begin(&channel()).expect("the first read");
+            assert_eq!(followers.page(&first, &page(1, [])), None);
+            let read = followers.receive(publication(3)).expect("the read of what is missing");
+            for offset in [4, 5] {
+                assert_eq!(followers.receive(publication(offset)), None);
+            }
+            let taken = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+                followers.page(&read, &page(3, [2, 3]))
+            }));
+            assert!(taken.is_err());
+            assert!(!followers.is_whole(&channel()));
+            let read = followers.receive(publication(7)).expect("the read of what is still missing");
+            let since = read.range.since.expect("a position").offset;
+            assert_eq!(since, panics_at);
+            assert_eq!(followers.page(&read, &page(7, since + 1..=7)), None);
+            assert!(followers.is_whole(&channel()));
+            expected.retain(|offset| *offset != panics_at);
+            assert_eq!(*relayed.lock().unwrap(), expected);
+        }
     }
 
     #[test]

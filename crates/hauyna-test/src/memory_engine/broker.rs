@@ -78,20 +78,16 @@ impl Broker for MemoryBroker {
         Answer::later(async move {
             node.engine.call(node.id, |_, _| ()).await?;
             let Some(read) = node.link().followers.begin(&channel) else { return Ok(()) };
+            // In a task of its own, as this answer may be dropped.
+            let reader = node.clone();
+            let reading = node.runtime.spawn(async move { reader.read(&read).await });
+            reading.await.unwrap_or_else(|_| Err(BrokerError::new("the runtime has ended")))?;
             // The answer promises that whatever is published from now on is relayed, so the follower has to
-            // have begun.
-            match node.history(&read.channel, read.range).await {
-                Ok(page) => {
-                    let next = node.link().followers.page(&read, &page);
-                    node.spawn_reading(next);
-                    Ok(())
-                }
-                Err(error) => {
-                    let next = node.link().followers.read_failed(&read);
-                    node.spawn_reading(next);
-                    Err(error)
-                }
+            // have begun. Another subscription may have replaced the read.
+            while node.link().followers.position(&channel).is_none() && node.is_subscribed(&channel) {
+                pause(READ_AGAIN).await;
             }
+            Ok(())
         })
     }
 
@@ -167,25 +163,44 @@ impl Node {
         }
     }
 
-    /// Reads what a follower asks for, until it asks for nothing more or is forgotten.
+    fn is_subscribed(&self, channel: &ChannelName) -> bool {
+        self.engine.lock().is_subscribed(self.id, channel)
+    }
+
+    /// Does one read, and leaves those that follow to a task.
+    async fn read(self: &Arc<Self>, read: &HistoryRead) -> Result<(), BrokerError> {
+        let followers = &self.link().followers;
+        let result = self.history(&read.channel, read.range).await;
+        let next = match &result {
+            Ok(page) => followers.page(read, page),
+            Err(_) => followers.read_failed(read),
+        };
+        self.spawn_reading(next);
+        result.map(drop)
+    }
+
+    /// Reads what a follower asks for, until it asks for nothing more, is forgotten, or the broker is
+    /// dropped.
     fn spawn_reading(self: &Arc<Self>, read: Option<HistoryRead>) {
         let Some(mut read) = read else { return };
-        let node = self.clone();
+        let node = Arc::downgrade(self);
         self.runtime.spawn(async move {
-            loop {
-                while node.relay().is_congested() {
-                    pause(READ_AGAIN).await;
-                }
+            while let Some(node) = node.upgrade() {
                 let followers = &node.link().followers;
-                let next = match node.history(&read.channel, read.range).await {
-                    Ok(page) => followers.page(&read, &page),
-                    Err(_) => {
-                        pause(READ_AGAIN).await;
-                        followers.read_failed(&read)
-                    }
+                let page = match node.relay().is_congested() {
+                    true => None,
+                    false => node.history(&read.channel, read.range).await.ok(),
+                };
+                let next = match &page {
+                    Some(page) => followers.page(&read, page),
+                    None => followers.read_failed(&read),
                 };
                 let Some(next) = next else { return };
                 read = next;
+                drop(node); // the broker may be dropped during the pause
+                if page.is_none() {
+                    pause(READ_AGAIN).await;
+                }
             }
         });
     }

@@ -131,19 +131,19 @@ impl MemoryEngine {
         }
     }
 
-    /// Brings the link of a node back.
+    /// Brings the link of a node back. A link on which too much is on its way still stays cut.
     pub fn heal(&self, node: NodeId) {
         if let Some(link) = self.0.lock().links.get_mut(&node)
-            && std::mem::take(&mut link.is_cut)
+            && link.is_cut
+            && link.sender.try_send(Delivery::LinkBack).is_ok()
         {
+            link.is_cut = false;
             link.connected_since = Instant::now();
-            // A full link is cut again by the next delivery.
-            let _ = link.sender.try_send(Delivery::LinkBack);
         }
     }
 
-    /// Loses the newest `count` publications of every stream, as a system does that comes back from a copy,
-    /// and continues each under another epoch. 0 loses nothing, which nobody can know.
+    /// Loses the newest `count` publications of every stream and their keys, as a system does that comes back
+    /// from a copy, and continues each under another epoch. 0 loses nothing, which nobody can know.
     pub fn roll_back(&self, count: u64) {
         let mut state = self.0.lock();
         let state = &mut *state;
@@ -151,6 +151,11 @@ impl MemoryEngine {
             let epoch = next_epoch(&mut state.next_epoch);
             stream.roll_back(count, epoch);
         }
+        let State { streams, keys, .. } = state;
+        keys.retain(|(channel, _), key| {
+            let top = streams.get(channel).map(EngineStream::top);
+            key.published.position.zip(top).is_none_or(|(at, top)| at.offset <= top.offset)
+        });
     }
 
     /// Loses everything: streams, keys, maps and leases.
@@ -222,6 +227,10 @@ impl MemoryEngine {
 impl State {
     pub(super) fn is_cut(&self, node: NodeId) -> bool {
         self.links.get(&node).is_none_or(|link| link.is_cut)
+    }
+
+    pub(super) fn is_subscribed(&self, node: NodeId, channel: &ChannelName) -> bool {
+        self.links.get(&node).is_some_and(|link| link.subscribed.contains(channel))
     }
 
     pub(super) fn connected_since(&self, node: NodeId) -> Option<Instant> {
@@ -349,3 +358,35 @@ impl fmt::Debug for MemoryEngine {
 const KEY_AGE: Duration = Duration::from_secs(300);
 /// Number of deliveries that may be on their way to a node.
 const LINK_CAPACITY: usize = 16 * 1024;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use hauyna::broker::{Broker, Relay, Retention};
+    use hauyna::channel::Draft;
+    use hauyna::json;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_link_that_is_healed_while_it_is_full_loses_nothing_silently() {
+        let engine = MemoryEngine::new();
+        let broker = engine.broker();
+        let (relayed, map) = (Arc::new(Mutex::new(0)), MapName::new("test", "a"));
+        let outdated = relayed.clone();
+        broker.start(Relay::to(|_| {}).on_map_outdated(move |_| *outdated.lock() += 1));
+        let (channel, changes) = (ChannelName::new("a").unwrap(), ChannelName::of_map(&map));
+        for channel in [&channel, &changes] {
+            broker.subscribe(channel).await.unwrap();
+        }
+        for number in 0..=LINK_CAPACITY {
+            let draft = Draft::new(channel.clone(), &json!(number)).unwrap();
+            let retention = Some(Retention { messages: 10, age: Duration::from_secs(60) });
+            engine.lock().publish(Publish { draft, retention, key: None }, Instant::now());
+        }
+        engine.heal(broker.id());
+        crate::advance(Duration::from_secs(1)).await;
+        engine.heal(broker.id());
+        crate::advance(Duration::from_secs(1)).await;
+        assert!(*relayed.lock() > 0, "changes of the map were lost while the link was full");
+        assert!(broker.is_ready());
+    }
+}

@@ -1,6 +1,6 @@
 //! The engine in memory: it keeps the contracts, also while it loses, repeats and reorders.
 
-use hauyna::broker::{Broker, Directory, Lease, MapName, Publish, Put, Relay, Retention};
+use hauyna::broker::{Broker, Directory, Lease, MapName, Publish, Put, Relay, Repeat, Retention};
 use hauyna::channel::Draft;
 use hauyna::{ChannelName, HistoryRange, json};
 use hauyna_test::{EngineFaults, MemoryBroker, MemoryEngine, advance, broker_contract, directory_contract};
@@ -111,6 +111,76 @@ async fn a_node_whose_link_was_down_takes_nobody_for_dead_at_once() {
     assert_eq!(second.beat(hauyna::broker::Beat::default()).await.unwrap().gone, [one.id()]);
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_subscription_that_is_answered_has_begun() {
+    for seed in 0..32 {
+        let engine = MemoryEngine::with_seed(seed);
+        let (one, other) = (engine.broker(), engine.broker());
+        let relayed = [collect_any(&one)];
+        other.start(Relay::to(|_| {}));
+        let delay = Duration::from_millis(100);
+        engine.set_faults(EngineFaults::none().max_delay(delay));
+        // The first may be reading the top of the history, or be dropped while it does.
+        let mut first = Box::pin(one.subscribe(&channel()).into_future());
+        let first_answer = tokio::time::timeout(delay, &mut first).await;
+        let mut first = Some(first).filter(|_| seed % 2 == 0 && first_answer.is_err());
+        let second = one.subscribe(&channel()).into_future();
+        match &mut first {
+            Some(first) => tokio::select! {
+                answer = first => answer.unwrap(),
+                answer = second => answer.unwrap(),
+            },
+            None => second.await.unwrap(),
+        }
+        // The publication arrives, and a read that is on its way comes later.
+        engine.set_faults(EngineFaults::none());
+        let top = other.history(&channel(), HistoryRange::top()).await.unwrap().top.offset;
+        assert_eq!(top, 0);
+        publish(&other, 0).await;
+        settle(&relayed, 1).await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_broker_that_is_dropped_while_it_reads_is_gone() {
+    let engine = MemoryEngine::new();
+    let broker = engine.broker();
+    let relays = Arc::new(());
+    let captured = relays.clone();
+    broker.start(Relay::to(move |_| _ = &captured));
+    broker.subscribe(&channel()).await.unwrap();
+    engine.set_faults(EngineFaults::none().refuse(1000));
+    engine.cut(broker.id());
+    engine.heal(broker.id());
+    advance(Duration::from_secs(1)).await;
+    drop(broker);
+    advance(Duration::from_secs(120)).await;
+    assert_eq!(Arc::strong_count(&relays), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_key_is_lost_together_with_its_publication() {
+    let engine = MemoryEngine::new();
+    let broker = engine.broker();
+    let relayed = collect_any(&broker);
+    broker.subscribe(&channel()).await.unwrap();
+    let publish_key = async |key: &str| {
+        let draft = Draft::new(channel(), &json!(key)).unwrap();
+        let retention = Some(Retention { messages: 1000, age: Duration::from_secs(3600) });
+        broker.publish(Publish { draft, retention, key: Some(key.into()) }).await.unwrap().repeat
+    };
+    for key in ["kept", "lost"] {
+        assert_eq!(publish_key(key).await, Repeat::No);
+    }
+    engine.roll_back(1);
+    assert_eq!(publish_key("kept").await, Repeat::Yes);
+    assert_eq!(publish_key("lost").await, Repeat::No);
+    let page = broker.history(&channel(), HistoryRange::all()).await.unwrap();
+    assert_eq!(page.publications.len(), 2);
+    advance(Duration::from_secs(1)).await;
+    assert!(relayed.lock().len() >= 2);
+}
+
 async fn two_nodes() -> (MemoryBroker, MemoryBroker) {
     let engine = MemoryEngine::new();
     (engine.broker(), engine.broker())
@@ -125,6 +195,14 @@ fn collect(broker: &MemoryBroker) -> Arc<Mutex<Vec<u64>>> {
         assert_eq!(publication.offset(), relayed.len() as u64 + 1);
         relayed.push(publication.offset());
     }));
+    relayed
+}
+
+/// Starts a broker and collects the offsets that it relays.
+fn collect_any(broker: &MemoryBroker) -> Arc<Mutex<Vec<u64>>> {
+    let relayed = Arc::new(Mutex::new(Vec::new()));
+    let sink = relayed.clone();
+    broker.start(Relay::to(move |publication| sink.lock().push(publication.offset())));
     relayed
 }
 

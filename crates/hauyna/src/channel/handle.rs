@@ -137,7 +137,9 @@ impl Channel {
             }
         };
         let result = unsubscribe(&self.hub.0, core, &self.name, notify)
-            .or_else(|error| if session::unsubscribe(core, &self.name) { Ok(()) } else { Err(error) });
+            .or_else(|error| if session::unsubscribe(core, &self.name) { Ok(()) } else { Err(error) })
+            // Once more: a resume may have activated the subscription between the two.
+            .or_else(|_| unsubscribe(&self.hub.0, core, &self.name, notify));
         self.hub.0.process_congested_inline();
         result
     }
@@ -228,13 +230,16 @@ impl Channel {
         self.end_waiting_subscriptions(None);
         // A client that resumes meanwhile must not find the channel in its session.
         session::unsubscribe_all(&self.hub.0, &self.name);
-        for connection in self.subscribers() {
-            // It fails only for a subscriber that has left in between.
-            let _ = self.remove_subscription(connection.core());
+        // The second time for connections that were lost and resumed in between.
+        for _ in 0..2 {
+            for connection in self.subscribers() {
+                // It fails only for a subscriber that has left in between.
+                let _ = self.remove_subscription(connection.core());
+            }
+            // A connection that was lost in between is not a subscriber any more, but its session may have
+            // the channel.
+            session::unsubscribe_all(&self.hub.0, &self.name);
         }
-        // A connection that was lost in between is not a subscriber any more, but its session may have the
-        // channel.
-        session::unsubscribe_all(&self.hub.0, &self.name);
     }
 }
 

@@ -87,7 +87,10 @@ impl ConnectionCore {
         let Some(old) = old.existing_cold() else { return };
         let new = self.cold();
         new.extensions.take_over(&old.extensions, &self.hub.metrics.panics);
-        *new.retry.lock() = *old.retry.lock();
+        let of_session = *old.retry.lock();
+        let mut retry = new.retry.lock();
+        *retry = retry.or(of_session); // one that was set during the resume is newer
+        drop(retry);
         let rates = old.event_rates.lock().take();
         if rates.is_some() {
             *new.event_rates.lock() = rates;

@@ -178,7 +178,8 @@ impl Transitions<'_> {
         }
         if state != Index::CONNECTED.0 {
             let mut outbox = self.core.outbox.lock();
-            if outbox.phase == Phase::Open {
+            // A state of the application that was set during the resume is newer.
+            if outbox.phase == Phase::Open && self.index().0 < FIRST_CUSTOM {
                 self.change(&mut outbox, Index(state));
             }
         }

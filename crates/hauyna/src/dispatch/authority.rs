@@ -146,12 +146,16 @@ pub(super) fn check_role(core: &Core, group: &str) -> Result<(), Error> {
     match core.hub().groups.can(core.user(), group, group::SEND) {
         true => Ok(()),
         // The same for groups that do not exist, so that names cannot be probed.
-        false => Err(permission_denied("you may not send to this group")),
+        false => Err(group_denied()),
     }
 }
 
-/// Checks a publication once more that has waited for room: the client's rights, its subscription, and its
-/// role in the group, if the role has permitted it.
+fn group_denied() -> Error {
+    permission_denied("you may not send to this group")
+}
+
+/// Checks a publication once more that has waited for a decision or for room: the client's rights, its
+/// subscription, that a member of the group is still one, and the role, if the role has permitted it.
 ///
 /// # Errors
 ///
@@ -165,12 +169,13 @@ pub(super) fn check_after_wait(
     if let Some(subscription) = &publication.subscription {
         subscription.check_not_ended()?;
     }
-    match publication.channel.target() {
-        Target::Group(group) if core.endpoint().authorizer(Action::Group).is_none() => {
-            check_role(core, group)
-        }
-        _ => Ok(()),
+    let Target::Group(group) = publication.channel.target() else { return Ok(()) };
+    if core.endpoint().authorizer(Action::Group).is_none() {
+        return check_role(core, group);
     }
+    // The application may permit clients to send that are no members, so only a removal counts.
+    let is_removed = publication.is_of_member && !core.hub().groups.is_member(core.user(), group);
+    if is_removed { Err(group_denied()) } else { Ok(()) }
 }
 
 /// The moment at which a request began, before the application was asked or the request had to wait.

@@ -43,6 +43,7 @@ pub(super) fn publish(core: &Core, id: Option<RequestId>, request: PublishReques
         content: Content::copy(content),
         options,
         subscription: Some(subscription.clone()),
+        is_of_member: false,
     };
     let verdict = authority::publish(core, &subscription, &publication.content);
     then_if_subscribed(verdict, core, id, subscription, move |core, id, subscription, start| {

@@ -63,7 +63,17 @@ fn publication(
         key: key.map(Into::into),
         ..PublishOptions::default()
     };
-    ClientPublication { channel, kind, content: Content::copy(raw), options, subscription: None }
+    let groups = &core.hub().groups;
+    let is_of_member =
+        matches!(channel.target(), Target::Group(group) if groups.is_member(core.user(), group));
+    ClientPublication {
+        channel,
+        kind,
+        content: Content::copy(raw),
+        options,
+        subscription: None,
+        is_of_member,
+    }
 }
 
 fn publish_if(verdict: Verdict, core: &Core, id: Option<RequestId>, publication: ClientPublication) -> Next {

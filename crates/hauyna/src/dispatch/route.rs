@@ -185,6 +185,8 @@ pub(super) struct ClientPublication {
     pub(super) options: PublishOptions,
     /// The publisher's subscription, for a publication in a channel.
     pub(super) subscription: Option<Arc<Subscription>>,
+    /// Whether the publisher was a member of the group when the request came, for a message to a group.
+    pub(super) is_of_member: bool,
 }
 
 /// Publishes for a client, once the shards that write the publication have room; the answer is ready at once
@@ -206,7 +208,7 @@ pub(super) fn publish(
             }
         }));
     }
-    if let Some(Err(error)) = start.map(|start| start.check_rights(core)) {
+    if let Some(Err(error)) = start.map(|start| check_after_wait(core, start, &publication)) {
         return Next::Now(Reply::refused(id, error));
     }
     match publication.publish(core) {

@@ -234,6 +234,11 @@ impl GroupMap {
         self.by_name.lock().keys().map(ToString::to_string).collect()
     }
 
+    /// Whether a user is a member.
+    pub(crate) fn is_member(&self, user: &str, group: &str) -> bool {
+        self.read(group, |_, state| state.members.contains_key(user)) == Some(true)
+    }
+
     /// Whether a user is a member whose role has this permission.
     pub(crate) fn can(&self, user: &str, group: &str, permission: &str) -> bool {
         let permitted = |group: &Group, state: &State| {

@@ -90,7 +90,7 @@ async fn admit_request(
         hub.limits.check(None, address).map_err(|limit| hub.limits.refusal(limit))?;
     }
     let next = Next::new(routes.clone(), endpoint.clone());
-    let Admitted { request, user, credentials, name_origin, session_key, attached } =
+    let Admitted { request, user, mut credentials, name_origin, session_key, attached } =
         contain_panic(hub, next.run(request)).await?;
     let encoding = match endpoint.mode {
         Mode::Protocol => upgrade.protocols().find_map(Encoding::from_subprotocol),
@@ -117,8 +117,11 @@ async fn admit_request(
         Some(presented) if encoding.is_some() => hub.sessions.claim(hub, &user, presented).await,
         _ => None,
     };
-    if claim.is_none() && name_origin == NameOrigin::Session {
-        check_session_name(hub, &user, presented.as_ref())?;
+    // A resumed session brings its credentials, as they are then.
+    if let (None, NameOrigin::Session(_)) = (&claim, name_origin) {
+        let of_session = credentials_of_session(hub, &user, presented.as_ref())?;
+        credentials.expiry = credentials.expiry.or(of_session.expiry);
+        credentials.token = credentials.token.or(of_session.token);
     }
     // Once more: middleware and the lost connection may have made it wait.
     if let Some(expiry) = &credentials.expiry {
@@ -159,7 +162,7 @@ pub(super) async fn check_identity(
         None => request.whole_path().map(str::to_owned),
     };
     let session_key = session_key.map(String::into_boxed_str);
-    let mut credentials = Credentials { expiry: identity.expiry, token: identity.token, revocations };
+    let credentials = Credentials { expiry: identity.expiry, token: identity.token, revocations };
     let (user, name_origin) = match identity.user {
         Some(name) => {
             let user = UserId::new(&name).map_err(|error| Reject::invalid(error.to_string()))?;
@@ -170,7 +173,7 @@ pub(super) async fn check_identity(
             let token = request.resume_token();
             let expiry = OwnExpiry::of(&credentials);
             let presented = token.as_deref().map(|token| PresentedToken { token, endpoint, scope, expiry });
-            anonymous(hub, &mut credentials, presented.as_ref())?
+            anonymous(hub, presented.as_ref())?
         }
     };
     if let Some(expiry) = &credentials.expiry {
@@ -190,40 +193,33 @@ fn is_resuming(hub: &HubCore, request: &ConnectRequest) -> bool {
     request.resume_token().is_some_and(|token| hub.sessions.is_live(hub, &token))
 }
 
-/// Returns the name for a client without one: that of the session it resumes, else a new one. With the name
-/// come the credentials of the session, if the request has none of its own.
-fn anonymous(
-    hub: &HubCore,
-    credentials: &mut Credentials,
-    presented: Option<&PresentedToken<'_>>,
-) -> Result<(UserId, NameOrigin), Reject> {
+/// Returns the name for a client without one: that of the session it resumes, else a new one.
+fn anonymous(hub: &HubCore, presented: Option<&PresentedToken<'_>>) -> Result<(UserId, NameOrigin), Reject> {
     let known = presented.and_then(|presented| hub.sessions.identity_of_session(hub, presented));
     let Some(RestoredIdentity { user, credentials: of_session }) = known else {
         let name = format!("anonymous_{:016x}", crate::random::u64());
         let user = UserId::new(&name).map_err(|error| Reject::invalid(error.to_string()))?;
         return Ok((user, NameOrigin::Generated));
     };
-    credentials.expiry = credentials.expiry.or(of_session.expiry);
-    credentials.token = credentials.token.take().or(of_session.token);
-    Ok((user, NameOrigin::Session))
+    Ok((user, NameOrigin::Session(of_session.expiry)))
 }
 
-/// Checks that a name is still proved by the session that it came from, which the client does not get. The
-/// session may have ended meanwhile, and its client may have been told to stay away.
+/// Returns the credentials of the session that a name came from, which the client does not get. The session
+/// has to prove the name still: it may have ended meanwhile, and its client may have been told to stay away.
 ///
 /// # Errors
 ///
 /// `unavailable`: the client gets another name when it tries again.
-fn check_session_name(
+fn credentials_of_session(
     hub: &HubCore,
     user: &UserId,
     presented: Option<&PresentedToken<'_>>,
-) -> Result<(), Reject> {
+) -> Result<Credentials, Reject> {
     let known = presented.and_then(|presented| hub.sessions.identity_of_session(hub, presented));
-    if known.is_some_and(|known| known.user == *user) {
-        return Ok(());
-    }
-    Err(unavailable("the session has ended meanwhile: connect again"))
+    let known = known.filter(|known| known.user == *user);
+    known
+        .map(|known| known.credentials)
+        .ok_or_else(|| unavailable("the session has ended meanwhile: connect again"))
 }
 
 /// Runs a decision of the application; if it panics, only this client is refused.

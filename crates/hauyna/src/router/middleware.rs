@@ -2,7 +2,7 @@
 //! then `identify`. `admit` runs it within the handshake's deadline; nothing here outlives the handshake.
 
 use super::{Routes, admit};
-use crate::auth::Credentials;
+use crate::auth::{Credentials, Expiry};
 use crate::contain::Foreign;
 use crate::error::Reject;
 use crate::handler::Endpoint;
@@ -62,6 +62,7 @@ impl Next {
 pub struct Admitted {
     pub(super) request: ConnectRequest,
     pub(super) user: UserId,
+    /// The credentials of the request itself, without those of a session.
     pub(super) credentials: Credentials,
     pub(super) name_origin: NameOrigin,
     /// The key that a session is bound to, if the handler sets one.
@@ -76,8 +77,9 @@ pub(super) enum NameOrigin {
     Application,
     /// The hub has generated it for this request.
     Generated,
-    /// The hub had generated it for the session whose token the request shows.
-    Session,
+    /// The hub had generated it for the session whose token the request shows. The credentials of the session
+    /// had this expiry then.
+    Session(Option<Expiry>),
 }
 
 impl Admitted {
@@ -88,7 +90,11 @@ impl Admitted {
 
     /// Returns when its credentials expire, if they do.
     pub fn expires_at(&self) -> Option<SystemTime> {
-        self.credentials.expiry.map(|expiry| expiry.at)
+        let of_session = match self.name_origin {
+            NameOrigin::Session(expiry) => expiry,
+            NameOrigin::Application | NameOrigin::Generated => None,
+        };
+        self.credentials.expiry.or(of_session).map(|expiry| expiry.at)
     }
 }
 

@@ -5,6 +5,7 @@ use crate::sessions::{connect_with_token, lose, resume};
 use crate::support::{eventually, now, poll_once, session_client, user_handler};
 use hauyna::broker::Answer;
 use hauyna::channel::AccessRequest;
+use hauyna::connection::{ConnectionState, RetryPolicy};
 use hauyna::handler::Recovery;
 use hauyna::limits::{AtLimit, Limit};
 use hauyna::middleware::Next;
@@ -344,4 +345,98 @@ async fn value_attached_during_a_resume_replaces_that_of_the_lost_connection() {
     assert_eq!(eve.expect("session").await["resumed"], true);
     let role = connection.with_extensions(|values| values.get::<Role>().cloned());
     assert_eq!(role, Some(Role("listener")));
+}
+
+#[tokio::test]
+async fn message_to_a_group_of_a_removed_member_is_refused() {
+    for (is_member, is_removed) in [(true, true), (true, false), (false, false)] {
+        let gate = Arc::new(Semaphore::new(0));
+        let opens = gate.clone();
+        let authorise = move |_: Context, _: AccessRequest| {
+            let gate = gate.clone();
+            async move { gate.acquire().await.is_ok() }
+        };
+        let hub = Hub::new();
+        let server = TestServer::start(hub.clone(), user_handler().authorize_group(authorise));
+        let mut eve = session_client(&server, "/?user=eve").await;
+        if is_member {
+            hub.groups().add("eve", "staff").await.unwrap();
+        }
+        eve.send(json!({ "type": "group", "room": "staff", "message": "late", "id": 7 })).await;
+        eventually("the authoriser runs", || hub.stats().requests > 0).await;
+        if is_removed {
+            assert!(hub.groups().remove("eve", "staff").await);
+        }
+        opens.add_permits(1);
+        let refusal = eve.answer(&json!(7)).await.err().map(|error| error["error_type"].clone());
+        assert_eq!(refusal, is_removed.then(|| json!("permission_denied")), "member: {is_member}");
+    }
+}
+
+#[tokio::test]
+async fn generated_name_does_not_keep_credentials_that_end_during_the_resume() {
+    let opened = Arc::new(parking_lot::Mutex::new(Vec::<Connection>::new()));
+    let opens = opened.clone();
+    let handler = Handler::new().on_open(move |cx: Context| {
+        let connection = cx.connection();
+        connection.set_expiry(Some(SystemTime::now() + Duration::from_secs(600)));
+        opens.lock().push(connection);
+        async { Ok(()) }
+    });
+    let channels = ChannelOptions::new().history(10, Duration::from_secs(600));
+    let hub = Hub::builder().channels("c", channels).build();
+    let server = TestServer::start(hub.clone(), handler);
+    let mut eve = server.json("/").await;
+    let session = eve.expect("session").await;
+    let subscribed = eve.subscribe("c").await;
+    lose(&hub, eve).await;
+    hub.channel("c").broadcast("not for eve").await.unwrap();
+    let lost = opened.lock().pop().unwrap();
+    let target = format!("/?resume={}", session["resume"]["token"].as_str().unwrap());
+    let mut eve = server.json(&target).await;
+    eventually("it resumes", || hub.connections().count() == 1).await;
+    lost.set_expiry(Some(SystemTime::now() - Duration::from_secs(1)));
+    // An expiry counts in milliseconds.
+    eventually("the time has passed", || {
+        lost.expires_at().is_some_and(|at| at.elapsed().is_ok_and(|time| time.as_millis() > 1010))
+    })
+    .await;
+    let position = json!({ "epoch": subscribed["epoch"], "offset": subscribed["offset"] });
+    eve.send(json!({ "type": "resume", "positions": { "c": position } })).await;
+    assert_eq!(eve.expect_close().await.0, 3005);
+}
+
+#[tokio::test]
+async fn state_and_retry_policy_set_during_a_resume_stay() {
+    const BUSY: ConnectionState = ConnectionState::custom("busy");
+    const AWAY: ConnectionState = ConnectionState::custom("away");
+    let hub = Hub::builder();
+    let hub = hub.allow_transition(ConnectionState::Connected, BUSY);
+    let hub = hub.allow_transition(ConnectionState::Connected, AWAY).build();
+    let server = TestServer::start(hub.clone(), user_handler());
+    for is_set in [true, false] {
+        let mut eve = server.json("/?user=eve").await;
+        let session = eve.expect("session").await;
+        let connection = hub.user("eve").connections().pop().unwrap();
+        connection.set_state(BUSY).unwrap();
+        connection.set_retry_policy(RetryPolicy::aggressive()).unwrap();
+        lose(&hub, eve).await;
+        let mut eve = connect_with_token(&server, "eve", &session, Encoding::Json).await;
+        eventually("it resumes", || hub.connections().count() == 1).await;
+        let connection = hub.user("eve").connections().pop().unwrap();
+        let (mut state, mut policy) = (BUSY, RetryPolicy::aggressive());
+        if is_set {
+            (state, policy) = (AWAY, RetryPolicy::conservative());
+            connection.set_state(state).unwrap();
+            connection.set_retry_policy(policy).unwrap();
+        }
+        eve.send(json!({ "type": "resume" })).await;
+        assert_eq!(eve.expect("session").await["resumed"], true);
+        eventually("it has resumed", || hub.stats().sessions == 0 && connection.state() == state).await;
+        assert_eq!(connection.retry_policy(), policy);
+        connection.close(CloseCode::REVOKED, "");
+        eve.expect_close().await;
+        drop(eve);
+        eventually("it is gone", || hub.connections().count() == 0).await;
+    }
 }

@@ -306,3 +306,34 @@ async fn channels_held_only_by_lost_sessions_are_evicted() {
     assert_eq!((&resumed["resumed"], names(&resumed, "failed")), (&json!(true), vec!["room:3".to_owned()]));
     assert_eq!(hub.channel("room:1").presence().await.len(), 1, "ann has her place again");
 }
+
+#[tokio::test]
+async fn resume_that_gets_too_much_while_the_broker_is_slow_gives_the_session_back() {
+    let (broker, fault) = faulty_broker();
+    let hub = hub().broker(broker).build();
+    let server = TestServer::start(hub.clone(), user_handler());
+    let (mut ann, session) = connect_user(&server, "ann").await;
+    let subscribed = ann.subscribe("bad").await;
+    lose(&hub, ann).await;
+    publish(&hub, "bad", 0..3).await;
+    *fault.lock() = Fault::Hangs;
+    let mut ann = connect_with_token(&server, "ann", &session, Encoding::Json).await;
+    ann.send(json!({ "type": "resume", "positions": { "bad": position(&subscribed) } })).await;
+    wait_for_connections(&hub, 1).await;
+    let text = "x".repeat(64 * 1024);
+    for _ in 0..80 {
+        hub.user("ann").send(json!(text)).await.unwrap();
+    }
+    assert_eq!(ann.expect_close().await.0, 3008);
+    drop(ann);
+    eventually("the session waits again", || (hub.connections().count(), hub.stats().sessions) == (0, 1))
+        .await;
+    *fault.lock() = Fault::None;
+    let positions = json!({ "bad": position(&subscribed) });
+    let (mut ann, resumed) = resume(&server, "ann", &session, &positions).await;
+    assert_eq!(
+        (&resumed["resumed"], names(&resumed, "subscriptions")),
+        (&json!(true), vec!["bad".to_owned()])
+    );
+    expect_numbers(&mut ann, "bad", 0..3).await;
+}
