@@ -173,7 +173,7 @@ impl Node {
         let node = self.clone();
         self.runtime.spawn(async move {
             loop {
-                while node.relay().is_congested() {
+                while node.relay().is_congested_for(&read.channel) {
                     pause(READ_AGAIN).await;
                 }
                 let followers = &node.link().followers;
