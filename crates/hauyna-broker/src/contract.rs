@@ -33,8 +33,8 @@ use std::time::Duration;
 ///   unsubscribes with the last one.
 /// - **Failure.** An error means that nothing is known to have been published; publishing again with the
 ///   same key is safe. [`BrokerError::unknown`] means that it may have been published.
-/// - **Congestion.** While [`Relay::is_congested`] is true, a broker that gets publications from elsewhere
-///   holds numbered ones back, which its history has. It relays the others.
+/// - **Congestion.** While [`Relay::is_congested_for`] is true, a broker that gets publications from
+///   elsewhere holds numbered ones back, which its history has. It relays the others.
 /// - **Waiting.** The hub waits for an answer for at most
 ///   `HubBuilder::broker_timeout`, and may drop it at any moment.
 ///   `subscribe` and `unsubscribe` of one channel are called in the order in which they apply, also if a

@@ -93,7 +93,7 @@ impl Followers {
     pub fn receive(&self, publication: Arc<Publication>) -> Option<HistoryRead> {
         let channel = publication.channel().clone();
         self.change(&channel, |follower, relay| {
-            if publication.position().is_some() && relay.is_congested() {
+            if publication.position().is_some() && relay.is_congested_for(publication.channel()) {
                 follower.suspect();
             } else {
                 follower.receive(publication, relay);
@@ -239,7 +239,7 @@ mod tests {
         let is_congested = Arc::new(std::sync::atomic::AtomicBool::new(false));
         let flag = is_congested.clone();
         let followers =
-            Followers::new(relay.congested_when(move || flag.load(std::sync::atomic::Ordering::Relaxed)));
+            Followers::new(relay.congested_when(move |_| flag.load(std::sync::atomic::Ordering::Relaxed)));
         followers.follow(&channel());
         let first = followers.begin(&channel()).expect("the first read");
         assert_eq!(followers.page(&first, &page(0, [])), None);

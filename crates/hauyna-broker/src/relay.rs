@@ -22,7 +22,7 @@ type Receive = dyn Fn(&Arc<Publication>) + Send + Sync;
 type Turned = dyn Fn(&ChannelName, Position, Continuity) + Send + Sync;
 type MapChanged = dyn Fn(&MapName, &MapChange) + Send + Sync;
 type MapOutdated = dyn Fn(&MapName) + Send + Sync;
-type IsCongested = dyn Fn() -> bool + Send + Sync;
+type IsCongested = dyn Fn(&ChannelName) -> bool + Send + Sync;
 
 impl Relay {
     /// Creates a relay into a function. The hub passes one of its own to [`Broker::start`](crate::Broker);
@@ -33,7 +33,7 @@ impl Relay {
             turned: Arc::new(|_, _, _| {}),
             map_changed: Arc::new(|_, _| {}),
             map_outdated: Arc::new(|_| {}),
-            is_congested: Arc::new(|| false),
+            is_congested: Arc::new(|_| false),
         }
     }
 
@@ -58,9 +58,15 @@ impl Relay {
         Self { map_outdated: Arc::new(map_outdated), ..self }
     }
 
-    /// Replaces the function that answers [`Relay::is_congested`].
+    /// Replaces the function that gets the publications, and keeps the others.
     #[must_use]
-    pub fn congested_when(self, is_congested: impl Fn() -> bool + Send + Sync + 'static) -> Self {
+    pub fn on_publication(self, receive: impl Fn(&Arc<Publication>) + Send + Sync + 'static) -> Self {
+        Self { receive: Arc::new(receive), ..self }
+    }
+
+    /// Replaces the function that answers [`Relay::is_congested_for`].
+    #[must_use]
+    pub fn congested_when(self, is_congested: impl Fn(&ChannelName) -> bool + Send + Sync + 'static) -> Self {
         Self { is_congested: Arc::new(is_congested), ..self }
     }
 
@@ -97,10 +103,10 @@ impl Relay {
         (self.map_outdated)(map);
     }
 
-    /// Whether this node has more publications to deliver than it should: a broker then holds numbered
-    /// publications back, which its history has.
-    pub fn is_congested(&self) -> bool {
-        (self.is_congested)()
+    /// Whether this node has more publications of a channel to deliver than it should: a broker then holds
+    /// the channel's numbered publications back, which its history has.
+    pub fn is_congested_for(&self, channel: &ChannelName) -> bool {
+        (self.is_congested)(channel)
     }
 }
 

@@ -194,11 +194,8 @@ impl fmt::Debug for WrappedBroker {
 
 impl Broker for WrappedBroker {
     fn start(&self, relay: Relay) {
-        let (on_relay, to, turned) = (self.relay.clone(), relay.clone(), relay);
-        let relay = Relay::to(move |publication| on_relay(&to, publication));
-        self.inner.start(
-            relay.on_turn(move |channel, position, continuity| turned.turned(channel, position, continuity)),
-        );
+        let (on_relay, to) = (self.relay.clone(), relay.clone());
+        self.inner.start(relay.on_publication(move |publication| on_relay(&to, publication)));
     }
 
     fn publish(&self, publish: Publish) -> Answer<Result<Published, BrokerError>> {

@@ -187,7 +187,7 @@ impl Node {
         self.runtime.spawn(async move {
             while let Some(node) = node.upgrade() {
                 let followers = &node.link().followers;
-                let page = match node.relay().is_congested() {
+                let page = match node.relay().is_congested_for(&read.channel) {
                     true => None,
                     false => node.history(&read.channel, read.range).await.ok(),
                 };

@@ -332,17 +332,18 @@ impl HubBuilder {
 
 /// Returns the relay that a broker gets. It holds the hub weakly, as the hub holds the broker.
 fn relay_into(core: &Arc<HubCore>) -> Relay {
-    let (receiver, turned) = (Arc::downgrade(core), Arc::downgrade(core));
+    let (receiver, turned, congested) = (Arc::downgrade(core), Arc::downgrade(core), Arc::downgrade(core));
     let relay = Relay::to(move |publication| {
         if let Some(hub) = receiver.upgrade() {
             channel::deliver(&hub, publication);
         }
     });
-    relay.on_turn(move |channel, to, continuity| {
+    let relay = relay.on_turn(move |channel, to, continuity| {
         if let Some(hub) = turned.upgrade() {
             channel::turned(&hub, channel, to, continuity);
         }
-    })
+    });
+    relay.congested_when(move |channel| congested.upgrade().is_some_and(|hub| hub.is_congested_for(channel)))
 }
 
 impl fmt::Debug for HubBuilder {

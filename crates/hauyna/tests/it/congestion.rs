@@ -4,7 +4,7 @@ use crate::support::{eventually, now, poll_once, registered, subscriber, user_ha
 use hauyna::connection::RetryPolicy;
 use hauyna::groups::Roles;
 use hauyna::{ChannelOptions, CloseCode, Connection, Hub, Presence, SlowConsumer, json};
-use hauyna_test::{Client, MemoryServer, TestServer};
+use hauyna_test::{Client, MemoryServer, TestServer, WrappedBroker};
 use std::future::{Future, IntoFuture, poll_fn};
 use std::pin::pin;
 use std::sync::Arc;
@@ -45,6 +45,29 @@ async fn publication_waits_for_an_overloaded_shard() {
     let reading = tokio::spawn(async move { while reader.next().await["content"]["n"] != 99_999 {} });
     publisher.await;
     reading.await.unwrap();
+}
+
+#[tokio::test]
+async fn broker_learns_that_a_channel_is_congested() {
+    let relays = Arc::new(parking_lot::Mutex::new(None));
+    let seen = relays.clone();
+    let broker = WrappedBroker::default().on_relay(move |relay, publication| {
+        *seen.lock() = Some(relay.clone());
+        relay.relay(publication);
+    });
+    let channels = ChannelOptions::new().no_history().slow_consumer(SlowConsumer::DropOldest);
+    let hub = Hub::builder().shards(1).channels("{*any}", channels).broker(broker).build();
+    let server = TestServer::start(hub.clone(), user_handler().write_timeout(Duration::from_secs(60)));
+    let mut reader = subscriber(&server, "reader", "x").await;
+    // The shard does not run before this test waits.
+    assert!((0..100_000).any(|number| poll_once(hub.channel("x").publish(number)).is_pending()));
+    let relay = relays.lock().take().expect("a publication was relayed");
+    let channel = |name| hauyna::ChannelName::new(name).unwrap();
+    assert!(relay.is_congested_for(&channel("x")));
+    assert!(!relay.is_congested_for(&channel("y")), "a channel without subscribers is not");
+    let reading = tokio::spawn(async move { while reader.next().await["type"] != "pong" {} });
+    eventually("the shard has caught up", || !relay.is_congested_for(&channel("x"))).await;
+    reading.abort();
 }
 
 #[tokio::test]
